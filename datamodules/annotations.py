@@ -1,0 +1,143 @@
+"""Per-frame annotations of a clip: truth for synthetic data, measurements for recorded data.
+
+One safetensors file a clip. Arrays whose first axis is time (T frames at 25 fps):
+
+=================  ===========  ==============================================================================
+name               shape        meaning
+=================  ===========  ==============================================================================
+``rotation``       (T, 3)       yaw, pitch, roll in degrees, signs as seen in the image: yaw > 0 the face
+                                turns towards image right, pitch > 0 it looks up, roll > 0 it tilts clockwise
+``translation``    (T, 3)       head position
+``lip_opening``    (T,)         inner-lip gap divided by the distance of the outer eye corners
+``lip_width``      (T,)         distance of the mouth corners, same unit
+``blink``          (T,)         0 open .. 1 closed
+``gaze``           (T, 2)       degrees
+``phoneme``        (T,)         int16 index into the phoneme table of the metadata
+``landmarks``      (T, L, 2)    [0, 1] image coordinates, x right, y down
+``landmarks_3d``   (T, L, 3)    head coordinates
+``regions``        (T, 3, 4)    boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye
+=================  ===========  ==============================================================================
+
+Further arrays are allowed. Metadata (identity parameters, text, landmark names, ...) are JSON values.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+
+PER_FRAME_SHAPES: dict[str, tuple[int | None, ...]] = {
+    "rotation": (3,),
+    "translation": (3,),
+    "lip_opening": (),
+    "lip_width": (),
+    "blink": (),
+    "gaze": (2,),
+    "phoneme": (),
+    "landmarks": (None, 2),
+    "landmarks_3d": (None, 3),
+    "regions": (3, 4),
+}
+"""Shape of each known array after its time axis; None stands for any length."""
+
+
+@dataclass
+class Annotations:
+    """Annotations of one clip.
+
+    Attributes:
+        arrays: Arrays by name, see the table at the top of the module.
+        metadata: JSON values by name.
+    """
+
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
+def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
+    lengths = set()
+    for name, shape in PER_FRAME_SHAPES.items():
+        if name not in arrays:
+            continue
+        found = arrays[name].shape
+        fits = len(found) == len(shape) + 1 and all(
+            want in (None, have) for want, have in zip(shape, found[1:], strict=True)
+        )
+        if not fits:
+            raise ValueError(f"{path}: annotation '{name}' has shape {found}, expected (T, *{shape})")
+        lengths.add(found[0])
+    if len(lengths) > 1:
+        raise ValueError(f"{path}: per-frame annotations differ in length: {sorted(lengths)}")
+
+
+def write_annotations(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Write the annotations of one clip in one step.
+
+    Args:
+        path: File to write (``clips/ID.safetensors``).
+        arrays: Arrays by name; known names must have the shape of the table above and agree in T.
+        metadata: JSON values by name.
+
+    Raises:
+        ValueError: A known array has another shape or length.
+    """
+    path = Path(path)
+    _check(arrays, path)
+    texts = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_output(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, texts)
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read the annotations of one clip.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no annotation file there; prepare the data again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            texts = file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
+    return Annotations(arrays, {name: json.loads(text) for name, text in texts.items()})
+
+
+def read_regions(path: Path, frame: int) -> np.ndarray | None:
+    """Boxes of mouth, left eye and right eye in one frame, without reading the rest of the file.
+
+    Args:
+        path: Annotation file.
+        frame: Frame index.
+
+    Returns:
+        ``(3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1], or None where the file holds no regions.
+
+    Raises:
+        UserError: The file is missing or damaged, or ends before this frame.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no annotation file there; prepare the data again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            if "regions" not in file.keys():  # noqa: SIM118 (not a mapping)
+                return None
+            regions = file.get_slice("regions")
+            frames = regions.get_shape()[0]
+            if frame >= frames:
+                raise UserError(f"{path}: only {frames} frames are annotated; prepare the data again")
+            return np.asarray(regions[frame : frame + 1][0], dtype=np.float32)
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error

@@ -1,0 +1,286 @@
+"""Reading and writing sound, and the log-mel features of speech.
+
+Every container and rate is read by PyAV (FFmpeg) and resampled by soxr. A sound track that comes with pictures is
+put on the clock of the pictures: its first sample lies at the first frame.
+"""
+
+import math
+import wave
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.batches import SAMPLE_RATE, SAMPLES_PER_FRAME
+from datamodules.errors import UserError
+from datamodules.files import require_file, whole_output
+
+MEL_DIM = 160
+"""Values per 20 ms: two columns of ``MEL_BANDS``."""
+
+MEL_BANDS = 80
+_WINDOW = 400  # 25 ms
+_HOP = 160  # 10 ms
+_FFT = 512
+_FLOOR = 1e-5
+# Mean and std of the log-mel of speech as it is published (-11 to -35 dB; 17 recordings), rounded.
+_LOG_MEAN = -4.0
+_LOG_STD = 4.0
+
+_LOUDEST = 16.0  # float samples beyond this are no overshoot but another scale
+_MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
+
+
+def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Read the sound of any file as mono.
+
+    Args:
+        path: Sound file, or video with a sound track.
+        sample_rate: Rate of the result in Hz.
+
+    Returns:
+        ``(S,)`` float32 in [-1, 1]; channels are averaged.
+
+    Raises:
+        UserError: As `load_audio_native`.
+    """
+    waveform, native_rate = load_audio_native(path)
+    return resample(waveform.mean(axis=1), native_rate, sample_rate)
+
+
+def load_audio_native(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read the sound of any file as it is stored.
+
+    A track beside pictures is cut, or padded with silence, so that its first sample lies at the first frame.
+
+    Args:
+        path: Sound file, or video with a sound track.
+
+    Returns:
+        ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
+
+    Raises:
+        UserError: Missing, empty or damaged file, no sound track, no samples, or samples that are not finite.
+    """
+    path = require_file(path, "sound")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path}: has no sound track; give a file with sound")
+            stream = container.streams.audio[0]
+            frames = list(container.decode(stream))
+            if not frames:
+                raise UserError(f"{path}: holds no samples (length zero); give a file with sound")
+            waveform, rate = _joined(frames, path)
+            require_whole(path, container, stream, Fraction(len(waveform), rate))
+            waveform = _without_padding(waveform, container, stream)
+            late = _seconds_after_pictures(frames[0], container)
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: cannot be read as sound ({error.strerror}); convert it to wav") from None
+    waveform = _on_picture_clock(waveform, round(late * rate))
+    if not len(waveform):
+        raise UserError(f"{path}: holds no sound beside its pictures; give a file with sound")
+    return _checked(waveform, path), rate
+
+
+def require_whole(
+    path: Path, container: av.container.InputContainer, stream: av.stream.Stream, end: Fraction
+) -> None:
+    """Refuse a track of an mp4 file that ends early: the index in front of the file promises ``duration``.
+
+    Args:
+        path: For the message.
+        container: Where the track lies; only mp4 and mov keep such an index.
+        stream: The track.
+        end: Seconds that were found.
+
+    Raises:
+        UserError: More than 0.25 s are missing.
+    """
+    promised = _promised_seconds(container, stream)
+    if promised is None:
+        return
+    if end < promised - Fraction(1, 4):
+        raise UserError(
+            f"{path}: cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
+        )
+
+
+def _promised_seconds(container: av.container.InputContainer, stream: av.stream.Stream) -> Fraction | None:
+    """Length of a track as the index of an mp4 or mov file has it; None for other files, which only guess."""
+    if "mp4" not in container.format.name or stream.duration is None or stream.time_base is None:
+        return None
+    return stream.duration * stream.time_base
+
+
+def _joined(frames: list[av.AudioFrame], path: Path) -> tuple[np.ndarray, int]:
+    rate, channels = frames[0].sample_rate, len(frames[0].layout.channels)
+    if any(frame.sample_rate != rate or len(frame.layout.channels) != channels for frame in frames):
+        raise UserError(f"{path}: rate or channels change inside the file; convert it to wav")
+    return np.concatenate([_samples(frame) for frame in frames]), rate
+
+
+def _without_padding(
+    waveform: np.ndarray, container: av.container.InputContainer, stream: av.AudioStream
+) -> np.ndarray:
+    """Cut what AAC adds to fill its last block; the mp4 container knows the true length."""
+    promised = _promised_seconds(container, stream)
+    if promised is None:
+        return waveform
+    true_length = round(promised * stream.rate)
+    return waveform[:true_length] if len(waveform) - true_length < _MOST_PADDING else waveform
+
+
+def _samples(frame: av.AudioFrame) -> np.ndarray:
+    """Samples of one decoded frame: ``(S, C)`` float32, integers divided by 2^(bits - 1)."""
+    values = frame.to_ndarray()
+    values = values.T if frame.format.is_planar else values.reshape(-1, len(frame.layout.channels))
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if values.dtype.kind == "i":
+        return (values / 2.0 ** (8 * values.dtype.itemsize - 1)).astype(np.float32)
+    return values.astype(np.float32)
+
+
+def _seconds_after_pictures(first: av.AudioFrame, container: av.container.InputContainer) -> float:
+    """Start of the sound minus start of the pictures; 0 without pictures (or with a cover picture)."""
+    video = container.streams.video[0] if container.streams.video else None
+    if (
+        video is None
+        or video.start_time is None
+        or video.time_base is None
+        or first.pts is None
+        or first.time_base is None
+    ):
+        return 0.0
+    if video.disposition & av.stream.Disposition.attached_pic:
+        return 0.0
+    return float(first.pts * first.time_base - video.start_time * video.time_base)
+
+
+def _on_picture_clock(waveform: np.ndarray, late: int) -> np.ndarray:
+    """Silence before a sound that starts ``late`` samples after the pictures, or a cut if it starts before."""
+    if late > 0:
+        return np.concatenate([np.zeros((late, waveform.shape[1]), np.float32), waveform])
+    return waveform[-late:]
+
+
+def _checked(waveform: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(waveform).all():
+        raise UserError(f"{path}: has samples that are NaN or infinite; export the sound again")
+    peak = float(np.abs(waveform).max())
+    if peak > _LOUDEST:
+        raise UserError(
+            f"{path}: has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
+        )
+    return np.clip(waveform, -1.0, 1.0, out=waveform)
+
+
+def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """Change the rate of ``(S,)`` or ``(S, C)`` float32 in [-1, 1]; overshoot is clipped, 1 sample at least."""
+    if source_rate == target_rate:
+        return np.ascontiguousarray(waveform, dtype=np.float32)
+    import soxr
+
+    result = soxr.resample(np.ascontiguousarray(waveform, dtype=np.float32), source_rate, target_rate)
+    if not len(result):
+        result = np.ascontiguousarray(waveform[:1], dtype=np.float32)
+    return np.clip(result, -1.0, 1.0)
+
+
+def write_wav(path: str | Path, waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write 16-bit PCM; the file appears only when it is whole.
+
+    Args:
+        path: Output file.
+        waveform: ``(S,)`` or ``(S, C)`` float in [-1, 1]; values outside are clipped. What was read from a 16-bit
+            file is written back exactly.
+        sample_rate: In Hz.
+
+    Raises:
+        UserError: The output cannot be written there.
+        ValueError: Wrong shape, no samples, or samples that are not finite.
+    """
+    waveform = np.asarray(waveform)
+    if waveform.ndim not in (1, 2) or not waveform.size or not np.isfinite(waveform).all():
+        raise ValueError(f"waveform must be finite, (S,) or (S, C) with S > 0, got shape {waveform.shape}")
+    pcm = np.clip(np.rint(waveform.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+    with whole_output(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1 if pcm.ndim == 1 else pcm.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(pcm.tobytes())
+
+
+def frame_count(samples: int) -> int:
+    """Video frames that ``samples`` of 16 kHz sound last, begun frames included; at least 1."""
+    return max(1, math.ceil(samples / SAMPLES_PER_FRAME))
+
+
+def fit_length(waveform: np.ndarray, frames: int) -> np.ndarray:
+    """Cut ``(S,)`` 16 kHz sound, or pad it with silence, to ``640 * frames`` samples."""
+    length = frames * SAMPLES_PER_FRAME
+    return np.pad(waveform[:length], (0, max(0, length - len(waveform))))
+
+
+def log_mel(waveform: Tensor) -> Tensor:
+    """Log-mel features of speech at 50 Hz, the input of the trained ``mel`` audio encoder.
+
+    80 bands from 0 to 8 kHz (Slaney's mel scale, triangles of unit peak) of the power spectrum; periodic Hann window
+    of 25 ms, hop 10 ms, window centred on the middle of its hop; natural logarithm of at least 1e-5, shifted and
+    scaled by constants to about zero mean and unit std on speech. Two columns are stacked to one of 20 ms, the
+    earlier first.
+
+    Args:
+        waveform: ``(B, 640 T)`` float in [-1, 1] at 16 kHz.
+
+    Returns:
+        ``(B, 2 T, 160)``; differentiable, no dependence on anything further than 200 samples from a column's centres.
+
+    Raises:
+        ValueError: The length is no multiple of 640.
+    """
+    if waveform.ndim != 2 or waveform.shape[1] == 0 or waveform.shape[1] % SAMPLES_PER_FRAME:
+        raise ValueError(f"waveform must be (B, 640 T) with T > 0, got {tuple(waveform.shape)}")
+    window, bank = _mel_tables(waveform.device, waveform.dtype)
+    padded = F.pad(waveform, ((_WINDOW - _HOP) // 2, (_WINDOW - _HOP) // 2))
+    columns = padded.unfold(1, _WINDOW, _HOP) * window  # (B, 4T, 400)
+    spectrum = torch.fft.rfft(columns, n=_FFT)  # (B, 4T, 257)
+    power = spectrum.real.square() + spectrum.imag.square()
+    logarithm = (power @ bank).clamp_min(_FLOOR).log()  # (B, 4T, 80)
+    return ((logarithm - _LOG_MEAN) / _LOG_STD).unflatten(1, (-1, 2)).flatten(2)  # (B, 2T, 160)
+
+
+@lru_cache(maxsize=8)
+def _mel_tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Hann window ``(400,)`` and filterbank ``(257, 80)``; ordinary tensors even under inference mode."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
+    with torch.inference_mode(False):
+        window = torch.from_numpy(hann).to(device, dtype)
+        bank = torch.from_numpy(mel_filterbank(MEL_BANDS, _FFT, SAMPLE_RATE)).to(device, dtype)
+    return window, bank
+
+
+def mel_filterbank(bands: int, fft: int, sample_rate: int) -> np.ndarray:
+    """Triangular filters of unit peak, evenly spaced on Slaney's mel scale from 0 Hz to half the rate.
+
+    Slaney's scale (Auditory Toolbox, 1998) is linear up to 1 kHz (15 mel), logarithmic above (27 mel per factor of 6.4).
+
+    Returns:
+        ``(fft // 2 + 1, bands)`` float64.
+    """
+    per_mel = 200 / 3
+    growth = math.log(6.4) / 27
+    highest = 15 + math.log(sample_rate / 2 / 1000) / growth
+    mels = np.linspace(0, highest, bands + 2)
+    corners = np.where(mels < 15, mels * per_mel, 1000 * np.exp((mels - 15) * growth))
+    frequencies = np.linspace(0, sample_rate / 2, fft // 2 + 1)[:, None]
+    lower, peak, upper = corners[:-2], corners[1:-1], corners[2:]
+    rising = (frequencies - lower) / (peak - lower)
+    falling = (upper - frequencies) / (upper - peak)
+    return np.maximum(0, np.minimum(rising, falling))

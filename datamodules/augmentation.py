@@ -1,0 +1,87 @@
+"""Augmentation of frame pairs: one random change of colour and side for both frames of a pair."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+BRIGHTNESS = 0.12
+"""Largest shift, as a share of the value range."""
+CONTRAST = 0.25
+SATURATION = 0.4
+HUE_DEGREES = 12.0
+CHANNEL_GAIN = 0.08
+GAMMA_LOG = 0.3
+FLIP_PROBABILITY = 0.5
+
+
+def hue_matrix(degrees: float) -> Tensor:
+    """``(3, 3)`` rotation of RGB about the grey axis (Rodrigues' formula)."""
+    angle = math.radians(degrees)
+    third, root = 1.0 / 3.0, math.sqrt(1.0 / 3.0)
+    identity = torch.eye(3)
+    cross = torch.tensor([[0.0, -root, root], [root, 0.0, -root], [-root, root, 0.0]])
+    return math.cos(angle) * identity + math.sin(angle) * cross + (1 - math.cos(angle)) * third
+
+
+def saturation_matrix(factor: float) -> Tensor:
+    """``(3, 3)`` matrix that moves colours away from (factor > 1) or towards (< 1) their grey."""
+    grey = torch.tensor(LUMA).expand(3, 3)
+    return factor * torch.eye(3) + (1 - factor) * grey
+
+
+def change_colours(frames: Tensor, generator: np.random.Generator) -> Tensor:
+    """Change brightness, contrast, saturation, hue, white balance and gamma, alike in all frames.
+
+    Args:
+        frames: ``(N, 3, H, W)`` in [-1, 1].
+        generator: Source of the random parameters.
+
+    Returns:
+        ``(N, 3, H, W)`` in [-1, 1].
+    """
+    draw = generator.uniform
+    gains = torch.from_numpy(draw(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)).float()
+    matrix = hue_matrix(draw(-HUE_DEGREES, HUE_DEGREES)) @ saturation_matrix(
+        draw(1 - SATURATION, 1 + SATURATION)
+    )
+    contrast, brightness = draw(1 - CONTRAST, 1 + CONTRAST), draw(-BRIGHTNESS, BRIGHTNESS)
+    gamma = math.exp(draw(-GAMMA_LOG, GAMMA_LOG))
+    matrix = gains[:, None] * matrix * contrast
+    changed = torch.einsum("ij,njhw->nihw", matrix, frames)  # contrast acts about mid-grey, which is 0 here
+    changed = ((changed + 1) / 2 + brightness).clamp(0, 1)
+    return changed.pow(gamma) * 2 - 1
+
+
+def mirror(frames: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """Mirror frames and their boxes left to right; the two eyes change places.
+
+    Args:
+        frames: ``(N, 3, H, W)``.
+        regions: ``(3, 4)`` boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye, right eye; zeros where unknown.
+
+    Returns:
+        Mirrored frames and boxes; unknown boxes stay zeros.
+    """
+    x0, y0, x1, y1 = regions[[0, 2, 1]].unbind(-1)
+    mirrored = torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
+    known = (regions[[0, 2, 1]] != 0).any(dim=-1, keepdim=True)
+    return frames.flip(-1), torch.where(known, mirrored, torch.zeros(()))
+
+
+def augment_pair(frames: Tensor, regions: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Apply the same random change to both frames of a pair, so that only the motion differs between them.
+
+    Args:
+        frames: ``(2, 3, H, W)`` source and driving frame in [-1, 1].
+        regions: ``(3, 4)`` boxes of the driving frame.
+        generator: Source of the random parameters.
+
+    Returns:
+        Changed frames and boxes.
+    """
+    if generator.random() < FLIP_PROBABILITY:
+        frames, regions = mirror(frames, regions)
+    return change_colours(frames, generator), regions

@@ -1,0 +1,52 @@
+"""Typed batches: what the DataModules hand to the LightningModules.
+
+NamedTuples, because Lightning moves them between devices and the default collate keeps their type.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+FPS = 25
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+WINDOW = 64
+"""Frames generated per motion window; with the hint frame before them a window holds 65 motion vectors."""
+
+
+class FramePairBatch(NamedTuple):
+    """Two frames of one clip, for the motion autoencoder.
+
+    Attributes:
+        source: ``(B, 3, H, W)`` float32 in [-1, 1].
+        driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip.
+        regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye in the
+            driving frame; all zeros where no landmarks are known.
+    """
+
+    source: Tensor
+    driving: Tensor
+    regions: Tensor
+
+
+class MotionWindowBatch(NamedTuple):
+    """A window of motion with its speech, for the statistics estimator and the diffusion model.
+
+    Attributes:
+        motion: ``(B, 65, M)`` float32 raw motion coefficients: hint frame, then 64 frames.
+        audio: ``(B, 128, D)`` float32 audio features at 50 Hz of the 64 frames after the hint.
+        source_motion: ``(B, M)`` raw motion of a source frame of the same clip outside the window.
+        appearance: ``(B, 512)`` appearance latent of that source frame.
+        previous: ``(B, 65, M)`` raw motion of the window before, the 65 frames that end at the hint; zeros where there
+            are none. Whole vectors, because a std in rotated coordinates needs the covariance of the raw ones.
+        has_previous: ``(B,)`` bool.
+        valid: ``(B, 64)`` bool; False on frames past the end of the clip, which hold repeated values.
+    """
+
+    motion: Tensor
+    audio: Tensor
+    source_motion: Tensor
+    appearance: Tensor
+    previous: Tensor
+    has_previous: Tensor
+    valid: Tensor

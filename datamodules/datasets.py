@@ -1,0 +1,205 @@
+"""Plain torch datasets over prepared clips, and the sampler that tells them the epoch.
+
+What a dataset returns is a pure function of (seed, epoch, index): the same on every machine, with any number
+of workers, on any rank. The epoch travels inside the index, so that long-lived workers see it too.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from datamodules.annotations import read_regions
+from datamodules.augmentation import augment_pair
+from datamodules.batches import WINDOW, FramePairBatch, MotionWindowBatch
+from datamodules.frames import ClipFrames
+from datamodules.latents import LatentCache
+from datamodules.manifest import ClipRecord
+
+VECTORS = WINDOW + 1
+"""Motion vectors of a window: the hint and the generated frames."""
+MIN_PAIR_DISTANCE = 10
+"""Frames between the two frames of a pair where the clip is long enough."""
+
+EpochIndex = tuple[int, int]
+
+
+class EpochSampler(DistributedSampler[EpochIndex]):
+    """Yields (epoch, index) for one rank's share of a dataset.
+
+    A ``DistributedSampler``, so that Lightning leaves it in place and calls ``set_epoch``. Where the ranks do
+    not divide the dataset, the last few indices are served twice.
+
+    Args:
+        dataset: Anything with a length.
+        shuffle: Whether every epoch has its own order; if not, every epoch is the same epoch 0 (validation).
+        seed: Of the order.
+        rank: Of this process.
+        ranks: Number of processes.
+    """
+
+    def __init__(self, dataset: Dataset, shuffle: bool, seed: int = 0, rank: int = 0, ranks: int = 1) -> None:
+        super().__init__(dataset, num_replicas=ranks, rank=rank, shuffle=shuffle, seed=seed)
+
+    def __iter__(self) -> Iterator[EpochIndex]:
+        """Pairs of epoch and index."""
+        epoch = self.epoch if self.shuffle else 0
+        for index in super().__iter__():
+            yield epoch, int(index)  # type: ignore[call-overload]
+
+
+def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random source of one item; all three numbers are >= 0."""
+    return np.random.default_rng((seed, epoch, index))
+
+
+def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
+    """Draw two frames of a clip, at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
+
+    Args:
+        frames: Length of the clip.
+        generator: Random source.
+
+    Returns:
+        Source and driving frame index.
+    """
+    source = int(generator.integers(frames))
+    distance = np.abs(np.arange(frames) - source)
+    candidates = np.flatnonzero(distance >= min(MIN_PAIR_DISTANCE, int(distance.max())))
+    return source, int(generator.choice(candidates))
+
+
+class FramePairDataset(Dataset[FramePairBatch]):
+    """Two frames of one clip per item, as the motion autoencoder trains on.
+
+    Args:
+        frames: Access to the frames.
+        records: Clips to draw from.
+        pairs_per_clip: Items of each clip in an epoch.
+        seed: >= 0.
+        augment: Whether to change colour and side of each pair.
+    """
+
+    def __init__(
+        self,
+        frames: ClipFrames,
+        records: Sequence[ClipRecord],
+        pairs_per_clip: int,
+        seed: int = 0,
+        augment: bool = False,
+    ) -> None:
+        self.frames = frames
+        self.records = list(records)
+        self.pairs_per_clip = pairs_per_clip
+        self.seed = seed
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.records) * self.pairs_per_clip
+
+    def __getitem__(self, item: EpochIndex) -> FramePairBatch:
+        """One pair without a batch axis."""
+        epoch, index = item
+        generator = item_generator(self.seed, epoch, index)
+        record = self.records[index // self.pairs_per_clip]
+        source, driving = sample_pair(record.frames, generator)
+        pixels = torch.from_numpy(self.frames.get(record, np.array([source, driving])))
+        images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2, 3, H, W)
+        regions = self._regions(record, driving)
+        if self.augment:
+            images, regions = augment_pair(images, regions, generator)
+        return FramePairBatch(images[0].contiguous(), images[1].contiguous(), regions)
+
+    def _regions(self, record: ClipRecord, frame: int) -> Tensor:
+        if record.annotations is None:
+            return torch.zeros(3, 4)
+        boxes = read_regions(Path(self.frames.root) / record.annotations, frame)
+        return torch.zeros(3, 4) if boxes is None else torch.from_numpy(boxes.copy())
+
+
+def sample_source(frames: int, start: int, generator: np.random.Generator) -> int:
+    """Draw a source frame outside the ``VECTORS`` frames from ``start``; frame 0 if there is none."""
+    outside = frames - min(VECTORS, frames - start)
+    if outside == 0:
+        return 0
+    position = int(generator.integers(outside))
+    return position if position < start else position + VECTORS
+
+
+def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWindowBatch:
+    """One motion window of a clip, without a batch axis.
+
+    Args:
+        latents: ``motion`` (T, M), ``appearance`` (T, A) and ``audio`` (2T, D) of the clip.
+        start: Frame of the hint.
+        source: Frame that motion and appearance of the source are taken from.
+
+    Returns:
+        The fields of ``MotionWindowBatch``, float32. Past the end of the clip the last frame is repeated.
+    """
+    motion, audio = latents["motion"].float(), latents["audio"]
+    frames = len(motion)
+    wanted = torch.arange(start, start + VECTORS)
+    held = wanted.clamp(max=frames - 1)
+    steps = (held[1:, None] * 2 + torch.arange(2)).flatten()  # two audio features a frame
+    has_previous = start >= WINDOW
+    before = motion[start - WINDOW : start + 1].clone() if has_previous else torch.zeros(VECTORS, motion.shape[1])
+    return MotionWindowBatch(
+        motion=motion[held],
+        audio=audio[steps].float(),
+        source_motion=motion[source].clone(),
+        appearance=latents["appearance"][source].float().clone(),
+        previous=before,
+        has_previous=torch.tensor(has_previous),
+        valid=wanted[1:] < frames,
+    )
+
+
+class MotionWindowDataset(Dataset[MotionWindowBatch]):
+    """Motion windows from the latent cache.
+
+    Args:
+        latents: The cache.
+        records: Clips to draw from.
+        windows_per_clip: Windows drawn from each clip in an epoch, their starts uniform over the clip; None
+            takes fixed windows one after the other, as many as are whole (one of a clip that is too short).
+        seed: >= 0.
+    """
+
+    def __init__(
+        self,
+        latents: LatentCache,
+        records: Sequence[ClipRecord],
+        windows_per_clip: int | None,
+        seed: int = 0,
+    ) -> None:
+        self.latents = latents
+        self.records = list(records)
+        self.windows_per_clip = windows_per_clip
+        self.seed = seed
+        self._fixed = [
+            (clip, start)
+            for clip, record in enumerate(self.records)
+            for start in range(0, max(record.frames - WINDOW, 1), WINDOW)
+        ]
+
+    def __len__(self) -> int:
+        if self.windows_per_clip is None:
+            return len(self._fixed)
+        return len(self.records) * self.windows_per_clip
+
+    def __getitem__(self, item: EpochIndex) -> MotionWindowBatch:
+        """One window without a batch axis."""
+        epoch, index = item
+        generator = item_generator(self.seed, epoch, index)
+        if self.windows_per_clip is None:
+            clip, start = self._fixed[index]
+        else:
+            clip = index // self.windows_per_clip
+            start = int(generator.integers(max(self.records[clip].frames - WINDOW, 1)))
+        record = self.records[clip]
+        source = sample_source(record.frames, start, generator)
+        return cut_window(self.latents.load(record.id), start, source)

@@ -1,0 +1,57 @@
+"""Checks of input files and outputs that appear only when they are whole."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datamodules.errors import UserError
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """Return ``path`` if it is a non-empty file.
+
+    Args:
+        path: A file that the user named.
+        what: What it should hold, for the message: "image", "video", "sound".
+
+    Raises:
+        UserError: It is missing, a folder, empty or not readable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file with {what}; name the file inside it")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"{path}: no such {what} file ({error.strerror}); check the name") from None
+    if size == 0 and path.is_file():
+        raise UserError(f"{path}: the {what} file is empty (0 bytes); get it again")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: the {what} file may not be read; check its permissions")
+    return path
+
+
+@contextmanager
+def whole_output(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; rename it to ``path`` at the end, remove it on any failure.
+
+    The temporary name keeps the suffix, as writers choose the format by it.
+
+    Raises:
+        UserError: ``path`` is a folder, or its folder is missing or may not be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected the name of an output file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: the folder {path.parent} may not be written to; choose another output")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
+    finally:
+        temporary.unlink(missing_ok=True)

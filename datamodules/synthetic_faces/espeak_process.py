@@ -1,0 +1,114 @@
+"""Speaks texts with espeak-ng in a process of its own; run as a script, standard library only.
+
+espeak-ng carries state from one call to the next, so the same text gives other samples the second time. A
+fresh process per clip makes the sound a function of the request alone, and keeps espeak away from a process
+that has torch threads.
+
+Reads one JSON object from stdin: ``library``, ``data`` (paths of espeak-ng), ``voice``, ``rate`` (words per
+minute), ``pitch`` and ``range`` (0..100), ``texts``. Writes to stdout one line of JSON, ``sample_rate`` and
+per text the number of ``samples`` and the ``events`` as ``[seconds, IPA]``, and after it the samples of all
+texts as little-endian int16.
+"""
+
+import ctypes
+import json
+import sys
+
+SYNCHRONOUS = 2
+PHONEME_EVENTS_IPA = 1 | 2
+DONT_EXIT = 0x8000
+EVENT_LIST_END = 0
+EVENT_PHONEME = 7
+RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
+CHARS_UTF8 = 1
+
+
+class _Id(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    """``espeak_EVENT`` of speak_lib.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    ]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
+
+
+class _Recorder:
+    """Collects the samples and phoneme events of one text."""
+
+    def __init__(self) -> None:
+        self.samples = bytearray()
+        self.events: list[tuple[float, str]] = []
+
+    def __call__(self, wave, count, events) -> int:
+        if wave and count > 0:
+            self.samples += ctypes.string_at(wave, 2 * count)
+        position = 0
+        while events[position].type != EVENT_LIST_END:
+            event = events[position]
+            if event.type == EVENT_PHONEME:
+                name = event.id.string.decode("utf-8", errors="ignore")
+                self.events.append((event.audio_position / 1000.0, name))
+            position += 1
+        return 0
+
+
+def speak(request: dict) -> tuple[dict, bytes]:
+    """Speaks the texts of one request in order.
+
+    Raises:
+        SystemExit: espeak-ng could not be started, has no such voice, or refused a text.
+    """
+    library = ctypes.CDLL(request["library"])
+    sample_rate = library.espeak_Initialize(
+        SYNCHRONOUS, 0, request["data"].encode(), PHONEME_EVENTS_IPA | DONT_EXIT
+    )
+    if sample_rate <= 0:
+        raise SystemExit(f"espeak-ng did not start with data folder {request['data']}")
+    if library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
+        raise SystemExit(f"espeak-ng has no voice {request['voice']}")
+    # Without a seed the clock gives one, and the noise of some voices differs from second to second.
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+    for parameter, value in ((RATE, request["rate"]), (PITCH, request["pitch"]), (RANGE, request["range"])):
+        library.espeak_SetParameter(parameter, int(value), 0)
+
+    recorder = _Recorder()
+    callback = _CALLBACK(lambda *arguments: recorder(*arguments))
+    library.espeak_SetSynthCallback(callback)
+    library.espeak_Synth.argtypes = [
+        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+        ctypes.c_void_p, ctypes.c_void_p,
+    ]  # fmt: skip
+    spoken, samples = [], bytearray()
+    for text in request["texts"]:
+        recorder = _Recorder()
+        raw = text.encode()
+        if library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, CHARS_UTF8, None, None) != 0:
+            raise SystemExit(f"espeak-ng refused the text: {text}")
+        spoken.append({"samples": len(recorder.samples) // 2, "events": recorder.events})
+        samples += recorder.samples
+    return {"sample_rate": sample_rate, "spoken": spoken}, bytes(samples)
+
+
+def main() -> None:
+    """One request, one answer."""
+    header, samples = speak(json.loads(sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(json.dumps(header, ensure_ascii=True).encode() + b"\n" + samples)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The synthetic speakers: language, espeak-ng variant, speaking rate and pitch."""
+
+from dataclasses import dataclass
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One synthetic speaker.
+
+    Attributes:
+        name: unique name, as written into the manifest.
+        language: language of its sentences, ISO 639-1.
+        espeak: espeak-ng voice with variant, such as ``en-us+f3``; ``en`` is British.
+        rate: words per minute.
+        pitch: base pitch, 0..100.
+        pitch_range: liveliness of the intonation, 0..100.
+        split: the only split whose clips this voice speaks in.
+    """
+
+    name: str
+    language: str
+    espeak: str
+    rate: int
+    pitch: int
+    pitch_range: int
+    split: str
+
+
+# espeak-ng voice, rate, pitch, pitch range. The variants differ in formants and breathiness; rate and pitch
+# are spread so that neither tells the split.
+_TRAIN = (
+    ("en-us+f1", 165, 52, 55), ("en-us+f2", 150, 60, 45), ("en-us+f3", 175, 48, 60),
+    ("en-us+m1", 160, 45, 50),
+    ("en-us+m3", 145, 38, 40), ("en-us+m7", 170, 50, 65), ("en-us+Annie", 155, 55, 50),
+    ("en-us+john", 180, 42, 45),
+    ("en-us+linda", 140, 50, 60), ("en+f2", 170, 46, 50), ("en+f5", 158, 58, 60), ("en+m2", 150, 40, 55),
+    ("en+m4", 168, 52, 40), ("en+m8", 142, 36, 60), ("en+Andy", 162, 48, 50), ("en-gb-x-rp+f4", 152, 54, 45),
+    ("en-gb-x-rp+m5", 172, 44, 60), ("en-gb-scotland+f3", 160, 50, 65), ("en-gb-scotland+m6", 148, 42, 50),
+    ("en-gb-x-gbclan+m1", 166, 47, 55), ("en-gb-x-gbclan+f1", 156, 57, 50),
+    ("en-gb-x-gbcwmd+m7", 154, 39, 45),
+    ("en-029+m3", 150, 46, 60), ("en-029+f2", 164, 53, 55), ("en-us+Gene", 158, 43, 50),
+    ("en-us+aunty", 146, 49, 45),
+    ("de+f2", 152, 50, 50), ("de+m3", 160, 44, 55), ("de+m7", 145, 40, 45), ("fr+f4", 158, 55, 55),
+    ("fr+m1", 150, 45, 50), ("es+f1", 160, 52, 60), ("es+m4", 150, 42, 50), ("it+f3", 156, 54, 55),
+    ("it+m5", 164, 46, 50), ("nl+f2", 154, 51, 45), ("nl+m2", 148, 41, 55),
+)  # fmt: skip
+_VAL = (
+    ("en-us+f4", 160, 50, 55), ("en+m3", 152, 44, 50), ("en-us+Alicia", 168, 54, 50),
+    ("en-us+paul", 156, 42, 55),
+    ("de+f1", 155, 52, 50), ("es+m2", 158, 45, 55),
+)  # fmt: skip
+_TEST = (
+    ("en-us+m2", 158, 43, 50), ("en+f3", 164, 52, 55), ("en-us+belinda", 150, 56, 50),
+    ("en-us+Hugo", 162, 45, 50),
+    ("fr+f2", 156, 52, 55), ("de+m1", 150, 45, 50),
+)  # fmt: skip
+
+
+def _voice(split: str, espeak: str, rate: int, pitch: int, pitch_range: int) -> Voice:
+    language = espeak.partition("+")[0].partition("-")[0]
+    return Voice(espeak.replace("+", "_"), language, espeak, rate, pitch, pitch_range, split)
+
+
+VOICES: tuple[Voice, ...] = tuple(
+    _voice(split, *row) for split, rows in zip(SPLITS, (_TRAIN, _VAL, _TEST), strict=True) for row in rows
+)
+
+
+def voices_of(split: str) -> list[Voice]:
+    """The voices that speak in one split; no voice speaks in two."""
+    return [voice for voice in VOICES if voice.split == split]

@@ -1,0 +1,137 @@
+"""The DataModule that all data sources share: batches for every stage from a folder of prepared clips."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDataset
+from datamodules.errors import UserError
+from datamodules.frames import ClipFrames
+from datamodules.latents import LatentCache
+from datamodules.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest
+
+Task = Literal["frame_pairs", "motion_windows"]
+TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows")
+
+
+class TalkingHeadDataModule(LightningDataModule):
+    """Serves ``FramePairBatch`` or ``MotionWindowBatch`` from a prepared folder.
+
+    Training items are a pure function of (seed, epoch, index) and shuffled anew every epoch; validation and
+    test items are the same every time, in order, never augmented. Each DDP rank gets its own share.
+
+    Args:
+        root: Folder with ``manifest.jsonl`` and ``clips/``.
+        size: Edge of the frames in pixels; stored frames of another size are resized with antialiasing.
+        task: ``frame_pairs`` (motion autoencoder) or ``motion_windows`` (statistics estimator, diffusion).
+        batch_size: Items in a batch, per rank.
+        num_workers: Loader processes; 0 loads in the training process.
+        seed: >= 0; of sampling and order.
+        pairs_per_clip: Frame pairs of each clip in an epoch.
+        windows_per_clip: Motion windows of each training clip in an epoch; validation takes all windows.
+        latents: Folder of the latent cache; needed by ``motion_windows``.
+        augment: Whether to change colours and side of training pairs.
+        cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
+
+    Raises:
+        UserError: Unknown task, or motion windows without a latent cache.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: int,
+        task: Task = "frame_pairs",
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        pairs_per_clip: int = 8,
+        windows_per_clip: int = 4,
+        latents: str | Path | None = None,
+        augment: bool = False,
+        cache_frames: bool = False,
+    ) -> None:
+        super().__init__()
+        if task not in TASKS:
+            raise UserError(f"data task {task!r} is unknown; choose one of {', '.join(TASKS)}")
+        if task == "motion_windows" and latents is None:
+            raise UserError("motion windows need a latent cache: give its folder as 'latents'")
+        self.root = Path(root)
+        self.size = size
+        self.task = task
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.pairs_per_clip = pairs_per_clip
+        self.windows_per_clip = windows_per_clip
+        self.latents = None if latents is None else Path(latents)
+        self.augment = augment
+        self.cache_frames = cache_frames
+        self._datasets: dict[str, Dataset] = {}
+
+    def records(self, split: str) -> list[ClipRecord]:
+        """Clips of one split.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+
+        Raises:
+            UserError: No manifest, or no clip in this split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        chosen = [record for record in read_manifest(self.root) if record.split == split]
+        if not chosen:
+            raise UserError(
+                f"{self.root / MANIFEST_NAME}: no clips in the split '{split}'; prepare more identities"
+            )
+        return chosen
+
+    def setup(self, stage: str) -> None:
+        """Build the datasets that a stage (``fit``, ``validate``, ``test``) needs.
+
+        Raises:
+            UserError: Manifest or latents are missing or do not fit.
+        """
+        needed: dict[str, Sequence[str]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in needed.get(stage, ()):
+            if split not in self._datasets:
+                self._datasets[split] = self._dataset(split)
+
+    def _dataset(self, split: str) -> Dataset:
+        records, training = self.records(split), split == "train"
+        if self.task == "motion_windows":
+            assert self.latents is not None  # checked by the constructor
+            cache = LatentCache(self.latents)
+            cache.check(records)
+            return MotionWindowDataset(cache, records, self.windows_per_clip if training else None, self.seed)
+        frames = ClipFrames(self.root, self.size, self.cache_frames)
+        return FramePairDataset(frames, records, self.pairs_per_clip, self.seed, self.augment and training)
+
+    def _loader(self, split: str) -> DataLoader:
+        dataset, training = self._datasets[split], split == "train"
+        rank, ranks = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        sampler = EpochSampler(dataset, shuffle=training, seed=self.seed, rank=rank, ranks=ranks)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            drop_last=training and len(sampler) >= self.batch_size,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled, augmented if asked for; an incomplete last batch is left out."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        """The same batches every time."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """The same batches every time."""
+        return self._loader("test")

@@ -1,0 +1,136 @@
+"""Fixtures of all tests."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real clips, portraits, speech and public models; absent in a plain clone."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("IFMDM_TEST_SHARED", default))
+    if not (folder / "data").is_dir():
+        pytest.skip(
+            "needs real clips and portraits: set IFMDM_TEST_SHARED to a folder with data/ and models/"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared folder of 6 clips of 90 frames (the last: 50) at 32 px: a moving blob, noise as speech.
+
+    Splits: four train, one val, one test, each clip its own identity. To be read only.
+    """
+    from datamodules.annotations import write_annotations
+    from datamodules.audio import write_wav
+    from datamodules.manifest import ClipRecord, file_sha256, write_manifest
+    from datamodules.video import write_video
+
+    root = tmp_path_factory.mktemp("fake_clips")
+    (root / "clips").mkdir()
+    rows, columns = np.mgrid[0:32, 0:32]
+    records = []
+    for clip, split in enumerate(("train", "train", "train", "val", "test", "train")):
+        generator = np.random.default_rng(clip)
+        frames = 50 if clip == 5 else 90
+        times = np.arange(frames) / 25
+        x, y = 16 + 8 * np.sin(2 * np.pi * times), 16 + 6 * np.cos(2 * np.pi * (0.5 + clip / 10) * times)
+        blob = np.exp(-((columns - x[:, None, None]) ** 2 + (rows - y[:, None, None]) ** 2) / 40)[..., None]
+        colour, ground = generator.uniform(120, 255, 3), generator.uniform(0, 100, 3)
+        pixels = (blob * colour + (1 - blob) * ground).astype(np.uint8)
+        centre = np.stack([x, y], axis=1)[:, None] / 32
+        offsets = np.array([[0, 0.1], [0.1, -0.1], [-0.1, -0.1]])  # mouth, left eye (image right), right eye
+        regions = np.concatenate([centre + offsets - 0.05, centre + offsets + 0.05], axis=-1).clip(0, 1)
+        speech = generator.normal(0, 0.1, 640 * frames)
+        name = f"fake{clip}"
+        write_wav(root / f"clips/{name}.wav", speech.astype(np.float32))
+        write_video(root / f"clips/{name}.mp4", pixels)
+        arrays = {
+            "regions": regions.astype(np.float32),
+            "rotation": np.stack([x - 16, y - 16, 0 * x], axis=1).astype(np.float32),
+            "lip_opening": np.abs(np.sin(10 * times)).astype(np.float32),
+        }
+        write_annotations(root / f"clips/{name}.safetensors", arrays, {"intensity": 1.0})
+        records.append(
+            ClipRecord(
+                id=name,
+                video=f"clips/{name}.mp4",
+                audio=f"clips/{name}.wav",
+                sha256=file_sha256(root / f"clips/{name}.mp4"),
+                identity=f"person{clip}",
+                voice=f"person{clip}",
+                split=split,
+                source="fake",
+                start=0.0,
+                frames=frames,
+                size=32,
+                annotations=f"clips/{name}.safetensors",
+            )
+        )
+    write_manifest(root, records)
+    return root
+
+
+@pytest.fixture(scope="session")
+def build_model() -> Callable[..., Any]:
+    """Builds an untrained TalkingHead of 32 px; every weight is random, zero-initialised ones too, so that every option shows."""
+    import torch
+
+    from lightning_modules.audio_frontend import AudioFrontend
+    from lightning_modules.checkpoints import build_network
+    from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+    from lightning_modules.networks.motion_basis import fit_motion_basis
+    from lightning_modules.talking_head import TalkingHead
+
+    networks = "lightning_modules.networks."
+    encoder = {"_target_": networks + "audio_encoder.MelEncoder", "in_dim": 160, "width": 16, "out_dim": 16}
+    autoencoder = {
+        "_target_": networks + "motion_autoencoder.MotionAutoencoder",
+        "size": 32,
+        "channels": {"4": 16, "8": 16, "16": 12, "32": 8},
+        "latent_dim": 64,
+        "source_skip": True,
+        "rgb_input": "blend",
+    }
+    estimator = {
+        "_target_": networks + "statistics_estimator.StatisticsEstimator",
+        "audio_encoder": encoder,
+        "appearance_dim": 64,
+        "width": 16,
+    }
+    denoiser = {
+        "_target_": networks + "diffusion_transformer.DiffusionTransformer",
+        "audio_encoder": encoder,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+    }
+    configs = {"autoencoder": autoencoder, "statistics": estimator, "diffusion": denoiser}
+    names = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
+
+    def build(blocks: bool = True) -> TalkingHead:
+        torch.manual_seed(0)
+        built: dict[str, Any] = {stage: build_network(config) for stage, config in configs.items()}
+        with torch.no_grad():
+            for parameter in (p for network in built.values() for p in network.parameters()):
+                if not parameter.any():
+                    parameter.normal_(std=0.05)
+        causes = torch.randn(400, 20)
+        targets = {name: causes[:, i] for i, name in enumerate(names)} if blocks else None
+        return TalkingHead(
+            built["autoencoder"],
+            fit_motion_basis(0.1 * causes, targets),
+            built["diffusion"],
+            GaussianDiffusion(sampler_steps=3),
+            built["statistics"],
+            AudioFrontend(),
+            configs,
+        )
+
+    return build

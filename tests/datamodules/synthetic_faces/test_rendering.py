@@ -1,0 +1,266 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.synthetic_faces.controls import Controls
+from datamodules.synthetic_faces.identity import SHAPE_NAMES, Identity
+from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES
+from datamodules.synthetic_faces.rasteriser import rasterise
+from datamodules.synthetic_faces.renderer import FACE_CENTRE, FACE_SHARE, HeadRenderer
+
+PERSON = Identity(seed=5, iris_colour="#4a78a8", lip_colour="#b3263a", noise=1.0)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> HeadRenderer:
+    return HeadRenderer(PERSON, 96)
+
+
+def controls(*frames: dict[str, float]) -> Controls:
+    result = Controls.neutral(len(frames))
+    for t, values in enumerate(frames):
+        for name, value in values.items():
+            result[name][t] = value
+    return result
+
+
+def column(name: str) -> int:
+    return LANDMARK_NAMES.index(name)
+
+
+def colour_at(frame: np.ndarray, point: np.ndarray) -> np.ndarray:
+    x, y = (point * frame.shape[0]).astype(int)
+    return frame[y, x].astype(float)
+
+
+def test_identity_survives_json_and_is_drawn_deterministically():
+    person = Identity.sample(np.random.default_rng(3))
+    assert Identity.from_dict(json.loads(json.dumps(person.to_dict()))) == person
+    assert Identity.sample(np.random.default_rng(3)) == person
+    assert Identity.sample(np.random.default_rng(4)) != person
+    assert set(person.shape) == set(SHAPE_NAMES)
+    assert Identity.sample(np.random.default_rng(3), "plain").noise == 0
+
+
+def test_identity_refuses_nonsense():
+    with pytest.raises(ValueError, match="hair_style"):
+        Identity(hair_style="feathers")
+    with pytest.raises(ValueError, match="unknown shape"):
+        Identity(shape={"tail": 1.0})
+    with pytest.raises(ValueError, match="domain"):
+        Identity.sample(np.random.default_rng(0), "narrow")
+
+
+def test_same_bytes_in_any_chunks(renderer):
+    rng = np.random.default_rng(0)
+    clip = controls(
+        *({"yaw": rng.normal() * 12, "jaw_open": rng.random(), "gaze_x": rng.normal() * 9} for _ in range(5))
+    )
+    whole = renderer.render(clip)
+    again = HeadRenderer(PERSON, 96)
+    pieces = [again.render_chunk(clip, a, b) for a, b in ((0, 1), (1, 4), (4, 5))]
+    for field in dataclasses.fields(whole):
+        joined = np.concatenate([getattr(p, field.name) for p in pieces])
+        np.testing.assert_array_equal(getattr(whole, field.name), joined, err_msg=field.name)
+
+
+def test_neutral_face_is_framed_as_real_clips_are(renderer):
+    truth = renderer.render(controls({}))
+    oval = truth.landmarks[0, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehead"))]]
+    low, high = oval.min(0), oval.max(0)
+    assert (high - low).max() == pytest.approx(FACE_SHARE, abs=1e-4)
+    np.testing.assert_allclose((low + high) / 2, FACE_CENTRE, atol=1e-4)
+    assert truth.frames.shape == (1, 96, 96, 3)
+    assert truth.frames.dtype == np.uint8
+    assert 0.3 < (truth.mask > 127).mean() < 0.9
+
+
+def test_lips_open_with_the_jaw_and_close_when_pressed(renderer):
+    truth = renderer.render(
+        controls(*({"jaw_open": j} for j in np.linspace(0, 1, 6)), {"jaw_open": 1, "lips_press": 1})
+    )
+    assert truth.lip_opening[0] < 1e-3
+    assert (np.diff(truth.lip_opening[:6]) > 0.01).all()
+    assert 0.15 < truth.lip_opening[5] < 0.5
+    assert truth.lip_opening[6] < 1e-3
+
+
+def test_every_mouth_control_does_what_its_name_says(renderer):
+    names = (
+        {},
+        {"lips_wide": 1},
+        {"lips_wide": -1},
+        {"lips_round": 1},
+        {"lips_part": 1},
+        {"smile": 1},
+        {"smile": -0.5},
+    )
+    rest, wide, narrow, rounded, parted, smile, frown = range(7)
+    truth = renderer.render(controls(*names))
+    width = truth.lip_width
+    assert width[wide] > width[rest] > width[narrow] > width[rounded]
+    assert truth.lip_opening[parted] > 0.05
+    corner = truth.landmarks[:, column("lips_inner_4"), 1]
+    assert corner[smile] < corner[rest] < corner[frown]
+    lip = truth.landmarks_3d[:, column("lips_inner_2"), 2]
+    assert lip[rounded] > lip[rest] + 0.04
+    tucked = renderer.render(controls({"jaw_open": 0.3}, {"jaw_open": 0.3, "lip_tuck": 1}))
+    assert tucked.lip_opening[1] < 0.4 * tucked.lip_opening[0]
+
+
+def test_pose_signs(renderer):
+    poses = (
+        {},
+        {"yaw": 20},
+        {"pitch": 15},
+        {"roll": 15},
+        {"shift_x": 0.2},
+        {"shift_y": 0.2},
+        {"shift_z": 0.5},
+    )
+    rest, yaw, pitch, roll, right, up, near = renderer.render(controls(*poses)).landmarks
+    nose, top, chin = column("nose_tip"), column("forehead_2"), column("jaw_8")
+    middle = 0.5 * (rest[column("jaw_0")] + rest[column("jaw_16")])
+    assert yaw[nose, 0] > rest[nose, 0] + 0.03
+    assert (
+        pitch[nose, 1] - pitch[[column("jaw_0"), column("jaw_16")], 1].mean()
+        < rest[nose, 1] - middle[1] - 0.02
+    )
+    assert roll[top, 0] > rest[top, 0] > roll[chin, 0] - 0.2
+    assert roll[top, 0] - roll[chin, 0] > 0.05
+    assert right[nose, 0] > rest[nose, 0]
+    assert up[nose, 1] < rest[nose, 1]
+    assert np.ptp(near[:, 0]) > np.ptp(rest[:, 0])
+
+
+def test_left_is_the_persons_left_and_blinks_hide_the_iris(renderer):
+    truth = renderer.render(controls({}, {"blink_left": 1, "blink_right": 1}, {"blink_left": 1}))
+    left, right = column("left_pupil"), column("right_pupil")
+    assert truth.landmarks[0, left, 0] > 0.5 > truth.landmarks[0, right, 0]
+    assert truth.visible[0, [left, right]].all()
+    assert not truth.visible[1, [left, right]].any()
+    assert truth.visible[2, right]
+    assert not truth.visible[2, left]
+
+    def blue(frame: int, box: np.ndarray) -> int:
+        x0, y0, x1, y1 = (box * 96).astype(int)
+        patch = truth.frames[frame, y0:y1, x0:x1].astype(int)
+        return int((patch[..., 2] > patch[..., 0] + 15).sum())
+
+    left_box, right_box = truth.regions[0, 1], truth.regions[0, 2]
+    assert blue(0, left_box) > 4
+    assert blue(0, right_box) > 4
+    assert blue(1, left_box) == 0
+    assert blue(1, right_box) == 0
+
+
+def test_gaze_moves_the_pupils_and_brows_move(renderer):
+    truth = renderer.render(controls({}, {"gaze_x": 20}, {"gaze_y": 15}, {"brow_left": 1}))
+    pupil = truth.landmarks[:, column("left_pupil")]
+    assert pupil[1, 0] > pupil[0, 0]
+    assert pupil[2, 1] < pupil[0, 1]
+    brows = truth.landmarks[:, [column("left_brow_2"), column("right_brow_2")], 1]
+    assert brows[3, 0] < brows[0, 0] - 0.01
+    assert brows[3, 1] == pytest.approx(brows[0, 1], abs=1e-3)
+
+
+def test_landmarks_lie_on_what_they_name(renderer):
+    truth = renderer.render(controls({}, {"yaw": 20, "roll": -10}))
+    for frame, points, visible in zip(truth.frames, truth.landmarks, truth.visible, strict=True):
+        lip = (points[column("lips_outer_9")] * 0.6) + points[column("lips_inner_6")] * 0.4
+        assert visible[column("lips_inner_6")]
+        skin = colour_at(frame, 0.5 * (points[column("nose_tip")] + points[column("nose_bridge_3")]))
+        lips = colour_at(frame, lip)
+        assert lips[0] / lips[1] > 1.4 * skin[0] / skin[1]
+    turned = renderer.render(controls({"yaw": 35})).visible[0]
+    assert not turned[column("jaw_16")]
+    assert turned[column("nose_tip")]
+
+
+def test_mouth_shows_no_background(renderer):
+    """Nothing behind the head shines through an opened mouth or the skin beside it."""
+    poses = [{"yaw": y, "pitch": p, "jaw_open": j} for y in (-18, 18) for p in (-15, 15) for j in (0.3, 1)]
+    truth = renderer.render(controls(*poses))
+    for mask, boxes in zip(truth.mask, truth.regions, strict=True):
+        for x0, y0, x1, y1 in (boxes[:1] * 96).astype(int):
+            centre = mask[(y0 * 3 + y1) // 4 : (y0 + 3 * y1) // 4, (x0 * 2 + x1) // 3 : (x0 + 2 * x1) // 3]
+            assert centre.min() == 255
+
+
+@pytest.mark.parametrize("style", ["bald", "long"])
+def test_extreme_people_render(style):
+    shape = {name: 2.0 if i % 2 else -2.0 for i, name in enumerate(SHAPE_NAMES)}
+    person = Identity(
+        seed=1,
+        shape=shape,
+        hair_style=style,
+        glasses_style="round",
+        beard_style="full",
+        clothes_style="vneck",
+    )
+    truth = HeadRenderer(person, 48).render(
+        controls({"yaw": 35, "pitch": -20, "roll": 20, "jaw_open": 1, "smile": 1})
+    )
+    assert np.isfinite(truth.landmarks_3d).all()
+    assert truth.frames.std() > 10
+
+
+def test_rasteriser_matches_brute_force():
+    rng = np.random.default_rng(1)
+    size, faces, frames = 16, 12, 2
+    points = torch.tensor(rng.uniform(-4, size + 4, (frames, faces * 3, 2)), dtype=torch.float32)
+    inverse = torch.tensor(rng.uniform(0.1, 0.4, (frames, faces * 3)), dtype=torch.float32)
+    values = torch.tensor(rng.normal(size=(frames, faces * 3, 2)), dtype=torch.float32)
+    corners = torch.tensor(rng.normal(size=(faces, 3, 1)), dtype=torch.float32)
+    index = torch.arange(faces * 3).reshape(faces, 3)
+    drawn = rasterise(points, inverse, index, values, corners, size, size)
+    got = np.full((frames * size * size, 3), np.nan)
+    got[drawn.pixel.numpy()] = drawn.values.numpy().T
+    want = np.full((frames, size, size, 3), np.nan)
+    for t in range(frames):
+        nearest = np.zeros((size, size))
+        for f in range(faces):
+            a, b, c = points[t, 3 * f : 3 * f + 3].double().numpy()
+            area = np.linalg.det(np.stack([c - a, b - a]))
+            if area <= 1e-5:
+                continue
+            q = inverse[t, 3 * f : 3 * f + 3].double().numpy()
+            v = np.concatenate([values[t, 3 * f : 3 * f + 3].numpy(), corners[f].numpy()], axis=1)
+            for row in range(size):
+                for col in range(size):
+                    p = np.array([col + 0.5, row + 0.5])
+                    w = (
+                        np.array(
+                            [
+                                np.linalg.det(np.stack([b - p, c - p])),
+                                np.linalg.det(np.stack([c - p, a - p])),
+                                0,
+                            ]
+                        )
+                        / -area
+                    )
+                    w[2] = 1 - w[0] - w[1]
+                    if (w >= 0).all() and w @ q > nearest[row, col]:
+                        nearest[row, col] = w @ q
+                        want[t, row, col] = (w * q) @ v / (w @ q)
+    want = want.reshape(-1, 3)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    np.testing.assert_allclose(got, want, atol=2e-3, equal_nan=True)
+
+
+def test_rasteriser_leaves_no_crack_and_no_overlap_choice_to_chance():
+    """A fan of triangles covers its disc completely, whatever lies on pixel centres."""
+    angle = np.linspace(0, 2 * np.pi, 33)[:-1]
+    rim = np.stack([16 + 12 * np.cos(angle), 16 + 12 * np.sin(angle)], axis=1)
+    points = torch.tensor(np.concatenate([[[16.5, 16.5]], rim]), dtype=torch.float32)[None]
+    faces = torch.tensor([[0, 1 + (i + 1) % 32, 1 + i] for i in range(32)])
+    flat = torch.full((1, 33), 0.2)
+    drawn = rasterise(points, flat, faces, torch.zeros(1, 33, 1), torch.zeros(32, 3, 1), 32, 32)
+    covered = np.zeros(32 * 32, dtype=bool)
+    covered[drawn.pixel.numpy()] = True
+    y, x = np.mgrid[:32, :32] + 0.5
+    assert covered.reshape(32, 32)[np.hypot(x - 16, y - 16) < 11.8].all()
+    assert not covered.reshape(32, 32)[np.hypot(x - 16, y - 16) > 12].any()

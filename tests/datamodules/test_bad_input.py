@@ -1,0 +1,163 @@
+"""Wrong files: each one clear line that names the file and the reason."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from datamodules import audio, video
+from datamodules.errors import UserError
+
+
+def text(path):
+    path.write_text("this is no media file\n" * 50)
+
+
+def garbage(path):
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def zero_bytes(path):
+    path.touch()
+
+
+def nothing(path):
+    del path
+
+
+def folder(path):
+    path.mkdir()
+
+
+def image_of(width, height):
+    def make(path):
+        Image.new("1", (width, height)).save(path)
+
+    return make
+
+
+def cut_image(path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def video_without_sound(path):
+    video.write_video(path, np.zeros((3, 32, 32, 3), np.uint8))
+
+
+def video_named_png(path):
+    video_without_sound(path.with_suffix(".mp4"))
+    path.with_suffix(".mp4").rename(path)
+
+
+def cut_video(share):
+    def make(path):
+        frames = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+        video.write_video(path, frames, audio=np.sin(np.arange(25600)).astype(np.float32))
+        os.truncate(path, int(path.stat().st_size * share))
+
+    return make
+
+
+def wav_of(samples):
+    def make(path):
+        soundfile.write(path, np.asarray(samples, np.float32), 16000, subtype="FLOAT")
+
+    return make
+
+
+def sound_only(path):
+    wav_of(np.zeros(1600))(path)
+
+
+def refused(read, path, reason):
+    """The error is one line with the file's whole name and the reason."""
+    with pytest.raises(UserError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert reason in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("missing.png", nothing, "no such image file"),
+        ("folder.png", folder, "is a folder"),
+        ("empty.png", zero_bytes, "empty"),
+        ("text.png", text, "not an image"),
+        ("garbage.jpg", garbage, "not an image"),
+        ("cut.png", cut_image, "damaged image"),
+        ("cut.jpg", cut_image, "damaged image"),
+        ("cut.webp", cut_image, "image"),
+        ("cut.bmp", cut_image, "damaged image"),
+        ("one.png", image_of(1, 1), "1 x 1 pixels"),
+        ("line.png", image_of(4000, 3), "4000 x 3 pixels"),
+        ("huge.png", image_of(10_000, 10_000), "10000 x 10000 pixels"),
+        ("bomb.png", image_of(20_000, 10_000), "megapixels"),
+        ("video.png", video_named_png, "not an image"),
+    ],
+)
+def test_images(tmp_path, name, make, reason):
+    make(tmp_path / name)
+    refused(video.read_image, tmp_path / name, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("missing.mp4", nothing, "no such video file"),
+        ("folder.mp4", folder, "is a folder"),
+        ("empty.mp4", zero_bytes, "empty"),
+        ("text.mp4", text, "cannot be read as video"),
+        ("text.txt", text, "is no video"),
+        ("garbage.mp4", garbage, "cannot be read as video"),
+        ("head.mp4", cut_video(0.01), "cannot be read as video"),
+        ("half.mp4", cut_video(0.5), "cut off after"),
+        ("picture.png", image_of(64, 64), "is no video"),
+        ("sound.wav", sound_only, "only sound"),
+    ],
+)
+@pytest.mark.parametrize("read", [video.probe, video.VideoReader, video.read_video])
+def test_videos(tmp_path, read, name, make, reason):
+    make(tmp_path / name)
+    refused(read, tmp_path / name, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("missing.wav", nothing, "no such sound file"),
+        ("folder.wav", folder, "is a folder"),
+        ("empty.wav", zero_bytes, "empty"),
+        ("text.wav", text, "cannot be read as sound"),
+        ("garbage.wav", garbage, "cannot be read as sound"),
+        ("length_zero.wav", wav_of([]), "length zero"),
+        ("nan.wav", wav_of([0.0, np.nan, 0.0]), "NaN"),
+        ("infinite.wav", wav_of([0.0, np.inf, 0.0]), "infinite"),
+        ("scale.wav", wav_of([0.0, 20000.0]), "expected -1..1"),
+        ("half.mp4", cut_video(0.5), "cut off after"),
+    ],
+)
+@pytest.mark.parametrize("read", [audio.load_audio, audio.load_audio_native])
+def test_sounds(tmp_path, read, name, make, reason):
+    make(tmp_path / name)
+    refused(read, tmp_path / name, reason)
+
+
+def test_video_without_sound_has_no_sound(tmp_path):
+    video_without_sound(tmp_path / "a.mp4")
+    refused(audio.load_audio, tmp_path / "a.mp4", "no sound track")
+
+
+def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
+    path = tmp_path / "a.mp4"
+    frames = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+    video.write_video(path, frames)
+    os.truncate(path, path.stat().st_size - 8000)  # less than a quarter of a second
+    reader = video.VideoReader(path)
+    assert reader.get([0]).shape == (1, 64, 64, 3)
+    refused(lambda _: reader.get(range(len(reader))), path, "damaged video")

@@ -1,0 +1,291 @@
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from datamodules.augmentation import augment_pair, hue_matrix, mirror, saturation_matrix
+from datamodules.batches import FramePairBatch, MotionWindowBatch
+from datamodules.datasets import EpochSampler, cut_window, sample_pair, sample_source
+from datamodules.errors import UserError
+from datamodules.frames import ClipFrames, resize_frames
+from datamodules.latents import LatentCache, build_latents
+from datamodules.manifest import read_manifest
+from datamodules.talking_head import TalkingHeadDataModule
+from datamodules.video import VideoReader
+
+
+def encode(frames: np.ndarray, waveform: np.ndarray) -> dict[str, torch.Tensor]:
+    """Stand-in encoder whose values tell the frame they belong to."""
+    count = torch.arange(len(frames)).float()
+    noise = torch.from_numpy(frames.astype(np.float32)).flatten(1)[:, :4]
+    audio = torch.arange(2 * len(frames)).float()[:, None].expand(-1, 3)
+    return {
+        "motion": torch.cat([count[:, None], noise], 1),
+        "appearance": count[:, None].repeat(1, 8),
+        "audio": audio,
+    }
+
+
+@pytest.fixture(scope="module")
+def latents(fake_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentCache:
+    return build_latents(read_manifest(fake_clips), fake_clips, tmp_path_factory.mktemp("latents"), encode)
+
+
+def pair_module(root: Path, **options) -> TalkingHeadDataModule:
+    module = TalkingHeadDataModule(root, 16, batch_size=5, pairs_per_clip=4, augment=True, **options)
+    module.setup("fit")
+    return module
+
+
+def epochs(module: TalkingHeadDataModule, count: int, split: str = "train") -> list[list]:
+    loader = module.train_dataloader() if split == "train" else module.val_dataloader()
+    collected = []
+    for epoch in range(count):
+        loader.sampler.set_epoch(epoch)
+        collected.append(list(loader))
+    return collected
+
+
+def same(first: list, second: list) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def test_frame_pairs_have_contract_shapes_and_ranges(fake_clips: Path) -> None:
+    (batches,) = epochs(pair_module(fake_clips), 1)
+    assert len(batches) == 3  # 4 clips of 4 pairs; the incomplete batch is left out
+    for batch in batches:
+        assert isinstance(batch, FramePairBatch)
+        assert batch.source.shape == batch.driving.shape == (5, 3, 16, 16)
+        assert batch.regions.shape == (5, 3, 4)
+        assert all(value.dtype == torch.float32 for value in batch)
+        assert -1 <= batch.source.min() < batch.source.max() <= 1
+        assert not torch.equal(batch.source, batch.driving)
+        assert (batch.regions >= 0).all()
+        assert (batch.regions[..., 2:] >= batch.regions[..., :2]).all()
+
+
+def test_batches_do_not_depend_on_workers_and_differ_between_epochs(fake_clips: Path) -> None:
+    alone = epochs(pair_module(fake_clips), 2)
+    helped = epochs(
+        pair_module(fake_clips, num_workers=2), 2
+    )  # persistent workers: they must see the new epoch
+    assert same(alone[0], helped[0])
+    assert same(alone[1], helped[1])
+    assert not same(alone[0], alone[1])
+    assert not same(alone[0], epochs(pair_module(fake_clips, seed=1), 1)[0])
+
+
+def test_validation_is_the_same_every_epoch(fake_clips: Path) -> None:
+    first, second = epochs(pair_module(fake_clips), 2, "val")
+    assert same(first, second)
+    plain = TalkingHeadDataModule(fake_clips, 16, batch_size=5, pairs_per_clip=4)
+    plain.setup("validate")
+    assert same(first, list(plain.val_dataloader()))  # never augmented
+
+
+def test_cached_frames_equal_decoded_frames(fake_clips: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "clips").symlink_to(fake_clips / "clips")
+    (root / "manifest.jsonl").symlink_to(fake_clips / "manifest.jsonl")
+    assert same(epochs(pair_module(fake_clips), 1)[0], epochs(pair_module(root, cache_frames=True), 1)[0])
+    record = read_manifest(root)[0]
+    path = next((root / "frames" / "16").glob(f"{record.id}*.npy"))
+    expected = ClipFrames(fake_clips, 16).get(record, np.arange(90))
+    path.write_bytes(path.read_bytes()[:1000])  # cut off: must be decoded again
+    np.testing.assert_array_equal(ClipFrames(root, 16, cache=True).get(record, np.arange(90)), expected)
+
+
+def test_frames_without_resizing_are_the_stored_ones(fake_clips: Path) -> None:
+    record = read_manifest(fake_clips)[0]
+    wanted = np.array([7, 3, 80])
+    stored = VideoReader(fake_clips / record.video).get(wanted)
+    np.testing.assert_array_equal(ClipFrames(fake_clips, 32).get(record, wanted), stored)
+    halves = stored.reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
+    resized = resize_frames(stored, 16)
+    assert np.abs(resized - halves).mean() < 3
+
+
+def test_video_shorter_than_the_manifest_says(fake_clips: Path) -> None:
+    record = read_manifest(fake_clips)[0]
+    record.frames = 91
+    with pytest.raises(UserError, match="manifest says 91"):
+        ClipFrames(fake_clips, 32).get(record, np.array([0]))
+
+
+@pytest.mark.parametrize(("frames", "distance"), [(90, 10), (12, 6), (2, 1), (1, 0)])
+def test_pairs_are_apart(frames: int, distance: int) -> None:
+    pairs = [sample_pair(frames, np.random.default_rng(seed)) for seed in range(300)]
+    assert min(abs(source - driving) for source, driving in pairs) >= distance
+    assert {source for source, _ in pairs} == set(range(frames)) or frames == 90
+    assert max(max(pair) for pair in pairs) < frames
+
+
+@pytest.mark.parametrize("size", [20, 21])
+def test_ranks_share_an_epoch(size: int) -> None:
+    dataset = TensorDataset(torch.zeros(size))
+    shares = []
+    for rank in range(2):
+        sampler = EpochSampler(dataset, shuffle=True, rank=rank, ranks=2)
+        sampler.set_epoch(3)
+        shares.append(list(sampler))
+    assert len(shares[0]) == len(shares[1]) == (size + 1) // 2
+    assert {epoch for share in shares for epoch, _ in share} == {3}
+    assert {index for share in shares for _, index in share} == set(range(size))
+    if size % 2 == 0:
+        assert not set(shares[0]) & set(shares[1])
+
+
+def test_lightning_keeps_the_sampler_and_tells_it_the_epoch(fake_clips: Path) -> None:
+    seen: list[tuple[int, torch.Tensor]] = []
+
+    class Model(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch: FramePairBatch, _: int) -> torch.Tensor:
+            seen.append((self.current_epoch, batch.source))
+            return self.weight * batch.source.mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(accelerator="cpu", max_epochs=2, enable_model_summary=False, **options)
+    trainer.fit(Model(), pair_module(fake_clips))
+    expected = epochs(pair_module(fake_clips), 2)
+    assert [epoch for epoch, _ in seen] == [0, 0, 0, 1, 1, 1]
+    for (_, source), batch in zip(seen, [*expected[0], *expected[1]], strict=True):
+        assert torch.equal(source, batch.source)
+
+
+def test_two_processes_get_disjoint_halves(fake_clips: Path, tmp_path: Path) -> None:
+    class Model(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+            self.seen: list[tuple[int, torch.Tensor]] = []
+
+        def training_step(self, batch: FramePairBatch, _: int) -> torch.Tensor:
+            self.seen += [(self.current_epoch, source) for source in batch.source]
+            return self.weight * batch.source.mean()
+
+        def on_train_end(self) -> None:
+            torch.save(self.seen, tmp_path / f"rank{self.global_rank}.pt")
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    module = TalkingHeadDataModule(
+        fake_clips, 16, batch_size=4, pairs_per_clip=4
+    )  # 16 pairs: 8 for each rank
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    strategy = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork"}
+    lightning.Trainer(max_epochs=2, enable_model_summary=False, **options, **strategy).fit(Model(), module)
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    module.setup("fit")
+    for epoch, batches in enumerate(epochs(module, 2)):
+        expected = sorted(float(source.sum()) for batch in batches for source in batch.source)
+        shares = [[float(source.sum()) for when, source in seen if when == epoch] for seen in ranks]
+        assert [len(share) for share in shares] == [8, 8]
+        assert sorted(shares[0] + shares[1]) == pytest.approx(expected)
+
+
+def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
+    regions = torch.tensor([[0.25, 0.5, 0.75, 1.0], [0.5, 0.0, 1.0, 0.25], [0.0, 0.0, 0.25, 0.25]])
+    frames = torch.zeros(1, 3, 4, 4)
+    frames[..., 0:1, 2:4] = 1.0  # fills the left eye's box
+    flipped, boxes = mirror(frames, regions)
+    x0, y0, x1, y1 = (boxes[2] * 4).int().tolist()  # as a mirror picture it is a right eye
+    assert flipped[..., y0:y1, x0:x1].mean() == 1
+    assert flipped.sum() == frames.sum()
+    again, regions_again = mirror(flipped, boxes)
+    assert torch.equal(again, frames)
+    assert torch.equal(regions_again, regions)
+    assert not mirror(frames, torch.zeros(3, 4))[1].any()
+
+
+def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
+    frame = torch.rand(1, 3, 8, 8) * 2 - 1
+    changed, _ = augment_pair(frame.repeat(2, 1, 1, 1), torch.zeros(3, 4), np.random.default_rng(1))
+    assert torch.equal(changed[0], changed[1])
+    assert changed.abs().max() <= 1
+    assert not torch.allclose(changed[0], frame[0])
+    grey = torch.full((3,), 0.3)
+    torch.testing.assert_close(hue_matrix(40.0) @ grey, grey)
+    torch.testing.assert_close(saturation_matrix(0.3) @ grey, grey)
+    torch.testing.assert_close(hue_matrix(120.0) @ torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0]))
+
+
+def window_module(root: Path, latents: LatentCache, **options) -> TalkingHeadDataModule:
+    settings = {"batch_size": 3, "windows_per_clip": 6, "latents": latents.folder, **options}
+    module = TalkingHeadDataModule(root, 16, "motion_windows", **settings)
+    module.setup("fit")
+    return module
+
+
+def test_windows_fit_together(fake_clips: Path, latents: LatentCache) -> None:
+    starts = set()
+    for batch in epochs(window_module(fake_clips, latents), 2)[1]:
+        assert isinstance(batch, MotionWindowBatch)
+        assert batch.motion.shape == (3, 65, 5)
+        assert batch.audio.shape == (3, 128, 3)
+        assert batch.appearance.shape == (3, 8)
+        assert batch.valid.shape == (3, 64)
+        assert batch.has_previous.dtype == torch.bool
+        for motion, audio, source, look, valid in zip(*batch[:4], batch.valid, strict=True):
+            times = motion[:, 0]  # the stand-in's first coefficient is the frame number
+            start = int(times[0])
+            starts.add(start)
+            frames = 90 if valid.all() else 50
+            assert torch.equal(times, torch.arange(start, start + 65).clamp(max=frames - 1).float())
+            assert torch.equal(valid, torch.arange(start + 1, start + 65) < frames)
+            assert torch.equal(audio[0::2, 0], 2 * times[1:])
+            assert torch.equal(audio[1::2, 0], 2 * times[1:] + 1)
+            assert source[0] == look[0]
+            outside = source[0] < start or source[0] >= start + 65
+            assert outside if frames > 65 else source[0] == 0
+    assert len(starts) > 5
+
+
+def test_window_sampling_is_reproducible(fake_clips: Path, latents: LatentCache) -> None:
+    alone, helped = (epochs(window_module(fake_clips, latents, num_workers=n), 2) for n in (0, 2))
+    assert same(alone[1], helped[1])
+    assert not same(alone[0], alone[1])
+    first, second = epochs(window_module(fake_clips, latents), 2, "val")
+    assert same(first, second)
+    assert [batch.motion[:, 0, 0].tolist() for batch in first] == [[0.0]]  # one whole window in 90 frames
+
+
+def test_sources_cover_all_frames_outside_the_window() -> None:
+    drawn = {sample_source(100, 20, np.random.default_rng(seed)) for seed in range(800)}
+    assert drawn == {*range(20), *range(85, 100)}
+    assert {sample_source(65, 0, np.random.default_rng(seed)) for seed in range(20)} == {0}
+
+
+@pytest.mark.parametrize(("start", "known"), [(63, False), (64, True), (100, True)])
+def test_previous_motion_is_that_of_the_window_before(start: int, known: bool) -> None:
+    clip = {"motion": torch.randn(200, 4), "appearance": torch.randn(200, 6), "audio": torch.randn(400, 2)}
+    window = cut_window(clip, start, 0)
+    assert bool(window.has_previous) == known
+    expected = clip["motion"][start - 64 : start + 1] if known else torch.zeros(65, 4)
+    assert torch.equal(window.previous, expected)
+    if known and start > 64:
+        earlier = cut_window(clip, start - 64, 0).motion  # the window that was generated before this one
+        assert torch.equal(window.previous, earlier)
+
+
+def test_wrong_settings_are_user_errors(fake_clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown"):
+        TalkingHeadDataModule(fake_clips, 16, "poems")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="latent cache"):
+        TalkingHeadDataModule(fake_clips, 16, "motion_windows")
+    with pytest.raises(UserError, match="no latent cache"):
+        TalkingHeadDataModule(fake_clips, 16, "motion_windows", latents=tmp_path / "none").setup("fit")
+    with pytest.raises(UserError, match="missing"):
+        TalkingHeadDataModule(fake_clips, 16, "motion_windows", latents=tmp_path).setup("fit")
