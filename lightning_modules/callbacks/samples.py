@@ -1,0 +1,77 @@
+"""Sample pictures of the motion autoencoder: what a validation looks like, as PNG files and in the tracker."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from datamodules.batches import FramePairBatch
+
+
+class SamplePictures(Callback):
+    """Writes a contact sheet of the first validation batch: source, driving, reconstruction, warped source, mask.
+
+    It works while the validation runs, so that averaged weights (EMA) are the ones that are shown.
+
+    Args:
+        folder: where ``step_NNNNNN.png`` is written.
+        count: rows, i.e. pairs, at most.
+    """
+
+    def __init__(self, folder: str, count: int = 4) -> None:
+        self.folder = folder
+        self.count = count
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: FramePairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Render and write the sheet on the first process, for the first batch."""
+        if batch_idx or dataloader_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        sheet = contact_sheet(pl_module, batch, self.count)
+        step = trainer.global_step
+        _write_png(Path(self.folder) / f"step_{step:06d}.png", sheet)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("val/samples", sheet, step, dataformats="HWC")
+
+
+@torch.no_grad()
+def contact_sheet(module: LightningModule, batch: FramePairBatch, count: int) -> Tensor:
+    """Render up to ``count`` pairs.
+
+    Args:
+        module: with a ``network`` that is a motion autoencoder.
+        batch: of any length.
+        count: rows at most.
+
+    Returns:
+        uint8 ``(rows * S, 5 * S, 3)``: one pair a row; the columns are source, driving, reconstruction, warped source
+        and mask (white: taken from the source).
+    """
+    source, driving = batch.source[:count], batch.driving[:count]
+    network: Any = module.network
+    decoded = network.decode(network.encode(source), network.motion(driving))
+    mask = (decoded.mask * 2 - 1).expand_as(source)
+    columns = torch.stack([source, driving, decoded.frame, decoded.warped, mask], dim=1)  # (R, 5, 3, S, S)
+    pixels = ((columns.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    rows, cols, _, height, width = pixels.shape
+    return pixels.permute(0, 3, 1, 4, 2).reshape(rows * height, cols * width, 3).contiguous()
+
+
+def _write_png(path: Path, picture: Tensor) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp.png")
+    Image.fromarray(picture.numpy()).save(partial)
+    partial.replace(path)

@@ -1,0 +1,183 @@
+"""The diffusion process of one experiment: the five axes put together."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import UserError
+from lightning_modules.diffusion.samplers import SAMPLERS
+from lightning_modules.diffusion.schedules import DISCRETE_STEPS, SCHEDULES, NoiseSchedule, expand
+from lightning_modules.diffusion.targets import TARGETS, Prediction, make_target, read_target
+from lightning_modules.diffusion.weighting import (
+    WEIGHTINGS,
+    gaussian_kl,
+    gaussian_nll,
+    learned_log_variance,
+    loss_weight,
+    posterior,
+)
+
+
+class GaussianDiffusion:
+    """Noise schedule, prediction target, loss weighting, sampler and guidance of an experiment.
+
+    Holds no weights. The first three are fixed by training; sampler, steps and guidance may be changed
+    afterwards.
+
+    Args:
+        schedule: ``"linear"``, ``"cosine"`` or ``"flow"``.
+        target: ``"epsilon"``, ``"x0"``, ``"v"`` or ``"flow"``.
+        weighting: ``"uniform"`` or ``"min_snr"``.
+        sampler: ``"ddim"``, ``"dpm_solver_2m"``, ``"ancestral"``, or on the flow schedule ``"euler"``,
+            ``"heun"``.
+        sampler_steps: Steps of the sampler.
+        guidance: Scale of the audio guidance; 1 switches it off.
+        statistics_guidance: Scale of the statistics guidance; 1 switches it off.
+        learned_variance: Whether the network also predicts the variance of the reverse step.
+        discrete_steps: Steps of the discrete schedules.
+
+    Raises:
+        UserError: If a name is unknown or two choices do not go together.
+    """
+
+    def __init__(
+        self,
+        schedule: str = "cosine",
+        target: str = "x0",
+        weighting: str = "uniform",
+        sampler: str = "dpm_solver_2m",
+        sampler_steps: int = 10,
+        guidance: float = 1.0,
+        statistics_guidance: float = 1.0,
+        learned_variance: bool = False,
+        discrete_steps: int = DISCRETE_STEPS,
+    ) -> None:
+        for axis, name, known in (
+            ("schedule", schedule, SCHEDULES),
+            ("target", target, TARGETS),
+            ("weighting", weighting, WEIGHTINGS),
+            ("sampler", sampler, tuple(SAMPLERS)),
+        ):
+            if name not in known:
+                raise UserError(f"diffusion {axis} {name!r} is unknown: use one of {', '.join(known)}")
+        if sampler in ("euler", "heun") and schedule != "flow":
+            raise UserError(
+                f"sampler {sampler!r} follows the straight path: set schedule=flow or another sampler"
+            )
+        if schedule == "flow" and (sampler == "ancestral" or learned_variance):
+            raise UserError(
+                "the flow schedule has no reverse variance: use ddim, dpm_solver_2m, euler or heun"
+            )
+        if sampler_steps < 1:
+            raise UserError(f"sampler_steps is {sampler_steps}: use at least 1")
+        self.schedule = NoiseSchedule(schedule, discrete_steps)
+        self.target = target
+        self.weighting = weighting
+        self.sampler = sampler
+        self.sampler_steps = sampler_steps
+        self.guidance = guidance
+        self.statistics_guidance = statistics_guidance
+        self.learned_variance = learned_variance
+
+    def settings(self) -> dict[str, str | int | float | bool]:
+        """The constructor's arguments as plain values, for checkpoints."""
+        return {
+            "schedule": self.schedule.name,
+            "target": self.target,
+            "weighting": self.weighting,
+            "sampler": self.sampler,
+            "sampler_steps": self.sampler_steps,
+            "guidance": self.guidance,
+            "statistics_guidance": self.statistics_guidance,
+            "learned_variance": self.learned_variance,
+            "discrete_steps": self.schedule.steps,
+        }
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Noisy sample ``alpha x0 + sigma noise``; ``x0`` and ``noise`` ``(B, T, M)``, ``t`` ``(B,)``."""
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        return expand(alpha, x0) * x0 + expand(sigma, x0) * noise
+
+    def read(self, output: Tensor, noisy: Tensor, t: Tensor) -> Prediction:
+        """Predicted data, noise and variance.
+
+        Args:
+            output: ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance: target, then variance.
+            noisy: ``(B, T, M)`` noisy sample the network saw.
+            t: ``(B,)`` times in [0, 1].
+
+        Returns:
+            The prediction.
+        """
+        variance = None
+        if self.learned_variance:
+            output, variance = output.chunk(2, dim=-1)
+        alpha, sigma = (expand(values, noisy) for values in self.schedule.alpha_sigma(t))
+        x0, noise = read_target(self.target, output, noisy, alpha, sigma)
+        return Prediction(x0, noise, variance)
+
+    def squared_error(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Weighted squared error of the network output, elementwise ``(B, T, M)``."""
+        if self.learned_variance:
+            output = output.chunk(2, dim=-1)[0]
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        weight = loss_weight(self.weighting, self.target, alpha, sigma)
+        goal = make_target(self.target, x0, noise, expand(alpha, x0), expand(sigma, x0))
+        return expand(weight, x0) * (output - goal).square()
+
+    def variational_bound(self, output: Tensor, x0: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        """Terms of the variational bound that train the variance, elementwise (arXiv 2102.09672, 3.1).
+
+        The mean is detached, so that only the variance learns from it. Motion is continuous: the first step's
+        term is the density of a Gaussian, where images have a discretised one.
+
+        Args:
+            output: ``(B, T, 2 M)``.
+            x0: ``(B, T, M)`` data.
+            noisy: ``(B, T, M)`` noisy sample at ``t``.
+            t: ``(B,)`` times k / steps.
+
+        Returns:
+            ``(B, T, M)`` nats.
+        """
+        prediction = self.read(output, noisy, t)
+        assert prediction.variance is not None
+        earliest = torch.full_like(t, 2 / self.schedule.steps, dtype=torch.float64)
+        first = expand(t.double() < 1.5 / self.schedule.steps, x0)
+        t = torch.maximum(t.double(), earliest)
+        alpha_t, sigma_t = self.schedule.alpha_sigma(t)
+        alpha_s, sigma_s = self.schedule.alpha_sigma(t - 1 / self.schedule.steps)
+        terms = posterior(alpha_t, sigma_t, alpha_s, sigma_s)
+        from_noisy, from_data, lower, upper = (expand(term, x0).to(x0) for term in terms)
+        log_variance = learned_log_variance(prediction.variance, lower.log(), upper.log())
+        mean = from_noisy * noisy + from_data * prediction.x0.detach()
+        true_mean = from_noisy * noisy + from_data * x0
+        kl = gaussian_kl(true_mean, lower.log(), mean, log_variance)
+        return torch.where(first, gaussian_nll(x0, prediction.x0.detach(), log_variance), kl)
+
+    def sample(
+        self,
+        network: Callable[[Tensor, Tensor], Tensor],
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        steps: int | None = None,
+    ) -> Tensor:
+        """Walks from noise to data.
+
+        Args:
+            network: ``(noisy (B, T, M), t (B,)) -> output``, conditions and guidance inside.
+            noise: ``(B, T, M)`` standard normal.
+            generator: Source of further noise (ancestral sampling).
+            steps: Sampler steps; the setting's where None.
+
+        Returns:
+            ``(B, T, M)`` sample.
+        """
+
+        def predict(noisy: Tensor, time: Tensor) -> Prediction:
+            t = time.to(noisy).expand(noisy.shape[0])
+            return self.read(network(noisy, t), noisy, t)
+
+        times = self.schedule.sampling_times(steps or self.sampler_steps, self.target)
+        return SAMPLERS[self.sampler](predict, noise, times, self.schedule, generator)

@@ -1,0 +1,55 @@
+"""Pixel losses of the motion autoencoder."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
+    """Weight map that lifts mouth and eyes, so that an L1 loss doesn't trade lips for background.
+
+    Args:
+        regions: ``(B, R, 4)`` boxes x0, y0, x1, y1 in [0, 1]; boxes of zero area count nothing.
+        size: side of the map in pixels.
+        gain: what is added to the weight 1 inside a box, spread so that every box of a picture gets the same sum.
+
+    Returns:
+        ``(B, 1, size, size)`` weights of mean 1 per picture.
+    """
+    centres = (torch.arange(size, device=regions.device) + 0.5) / size
+    x0, y0, x1, y1 = regions[..., None].unbind(dim=2)  # each (B, R, 1)
+    inside_x = ((centres >= x0) & (centres <= x1)).float()
+    inside_y = ((centres >= y0) & (centres <= y1)).float()
+    boxes = inside_y[..., :, None] * inside_x[..., None, :]  # (B, R, size, size)
+    weights = 1 + gain * boxes.amax(dim=1, keepdim=True)
+    return weights / weights.mean(dim=(2, 3), keepdim=True)
+
+
+def weighted_l1(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean absolute error of ``(B, 3, S, S)`` under weights ``(B, 1, S, S)``."""
+    return ((prediction - target).abs() * weights).mean()
+
+
+def pyramid_l1(prediction: Tensor, target: Tensor, weights: Tensor, levels: int = 3) -> Tensor:
+    """Weighted L1 over ``levels`` resolutions, each half the last: coarse errors get a gradient over long ways.
+
+    Args:
+        prediction: ``(B, 3, S, S)``.
+        target: ``(B, 3, S, S)``.
+        weights: ``(B, 1, S, S)``.
+        levels: number of resolutions, 1 = plain weighted L1.
+    """
+    total = prediction.new_zeros(())
+    for level in range(levels):
+        if level:
+            prediction, target, weights = (F.avg_pool2d(x, 2) for x in (prediction, target, weights))
+        total = total + weighted_l1(prediction, target, weights)
+    return total / levels
+
+
+def gradient_l1(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted L1 between the horizontal and vertical differences: rewards edges, which plain L1 blurs."""
+    error = prediction - target
+    horizontal = (error[..., 1:] - error[..., :-1]).abs() * weights[..., 1:]
+    vertical = (error[..., 1:, :] - error[..., :-1, :]).abs() * weights[..., 1:, :]
+    return horizontal.mean() + vertical.mean()

@@ -1,0 +1,188 @@
+"""Stage 1: trains the motion autoencoder on frame pairs of one clip, with an optional GAN (manual optimisation)."""
+
+from collections.abc import Callable, Iterable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from datamodules.batches import FramePairBatch
+from lightning_modules.losses.adversarial import discriminator_loss, generator_loss
+from lightning_modules.losses.reconstruction import gradient_l1, pyramid_l1, region_weights
+from lightning_modules.networks.motion_autoencoder import Decoded, MotionAutoencoder
+
+GRADIENT_CLIP = 10.0
+"""Gradient norm above which a step is scaled down; ordinary steps stay below it."""
+TRAINABLE_PARTS = ("all", "outer", "decoder", "refine")
+
+
+class MotionAutoencoderModule(L.LightningModule):
+    """Losses, optimizers and logging of stage 1; the network is injected.
+
+    Args:
+        network: the autoencoder.
+        optimizer: partial of a torch optimizer, called with the parameters.
+        discriminator: frame discriminator, or None for training without a GAN.
+        discriminator_optimizer: partial; needed where a discriminator is given.
+        perceptual: callable ``(prediction, target) -> scalar``, or None.
+        l1_weight: of the weighted L1 over ``pyramid_levels`` resolutions.
+        gradient_weight: of the edge loss.
+        warp_weight: of the L1 between the warped source pixels and the target, which trains the flow directly.
+        perceptual_weight: of the perceptual loss.
+        gan_weight: of the generator's adversarial loss.
+        gan_start: optimisation steps before the GAN joins.
+        region_gain: extra weight inside mouth and eyes.
+        pyramid_levels: resolutions of the L1 loss; 1 = plain L1 (paper).
+        trainable: ``all``; ``outer`` (the finest scale of encoder and decoder: lifts a model to twice the size);
+            ``decoder``; ``refine`` (the refine block alone).
+        warmup: steps over which the learning rate rises linearly.
+        total_steps: steps over which it then falls to 5 % by a cosine; 0 keeps it constant.
+        channels_last: memory format of the convolutions; faster on CPUs.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        network: MotionAutoencoder,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        discriminator: nn.Module | None = None,
+        discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        perceptual: nn.Module | None = None,
+        l1_weight: float = 1.0,
+        gradient_weight: float = 0.0,
+        warp_weight: float = 0.0,
+        perceptual_weight: float = 1.0,
+        gan_weight: float = 1.0,
+        gan_start: int = 0,
+        region_gain: float = 0.0,
+        pyramid_levels: int = 1,
+        trainable: str = "all",
+        warmup: int = 0,
+        total_steps: int = 0,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if discriminator is not None and discriminator_optimizer is None:
+            raise ValueError("a discriminator needs a discriminator_optimizer")
+        if trainable not in TRAINABLE_PARTS:
+            raise ValueError(f"trainable is one of {TRAINABLE_PARTS}, got {trainable!r}")
+        if trainable == "refine" and network.refine is None:
+            raise ValueError("trainable=refine needs a network with refine_channels > 0")
+        self.save_hyperparameters(
+            ignore=["network", "optimizer", "discriminator", "discriminator_optimizer", "perceptual"]
+        )
+        self.automatic_optimization = False
+        memory = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=memory)
+        self.discriminator = discriminator.to(memory_format=memory) if discriminator is not None else None
+        self.perceptual = perceptual
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.psnr = PeakSignalNoiseRatio(data_range=2.0)
+        self.psnr_copy = PeakSignalNoiseRatio(data_range=2.0)
+        self._optimizer, self._discriminator_optimizer = optimizer, discriminator_optimizer
+
+    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+        """Render ``source (B, 3, S, S)`` in the motion of ``driving``; both in [-1, 1]."""
+        return self.network(source, driving)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Optimizer of the trainable part and, with a GAN, of the discriminator."""
+        self.network.requires_grad_(False)
+        for part in trainable_parts(self.network, self.hparams["trainable"]):
+            part.requires_grad_(True)
+        optimizers = [self._optimizer([p for p in self.network.parameters() if p.requires_grad])]
+        if self.discriminator is not None and self._discriminator_optimizer is not None:
+            optimizers.append(self._discriminator_optimizer(self.discriminator.parameters()))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        return optimizers
+
+    def training_step(self, batch: FramePairBatch, batch_idx: int) -> None:
+        """One step of the autoencoder and, once the GAN has joined, one of the discriminator."""
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        step = int(self.steps)
+        factor = self.learning_rate_factor(step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        gan = self.discriminator is not None and step >= self.hparams["gan_start"]
+        decoded = self(batch.source, batch.driving)
+        losses = self.losses(decoded, batch, gan)
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(False)
+        self._optimise(optimizers[0], losses["loss"])
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()})
+        self.log("train/learning_rate", optimizers[0].param_groups[0]["lr"])
+        if gan and self.discriminator is not None:
+            self.discriminator.requires_grad_(True)
+            loss = discriminator_loss(self.discriminator(batch.driving), self.discriminator(decoded.frame.detach()))
+            self._optimise(optimizers[1], loss)
+            self.log("train/discriminator", loss.detach())
+        self.steps += 1
+
+    def _optimise(self, optimizer: Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_CLIP, gradient_clip_algorithm="norm")
+        optimizer.step()
+
+    def losses(self, decoded: Decoded, batch: FramePairBatch, gan: bool = False) -> dict[str, Tensor]:
+        """All terms and their weighted sum ``loss``, each a scalar."""
+        h = self.hparams
+        weights = region_weights(batch.regions, batch.driving.shape[-1], h["region_gain"])
+        terms = {"l1": pyramid_l1(decoded.frame, batch.driving, weights, h["pyramid_levels"])}
+        total = h["l1_weight"] * terms["l1"]
+        if h["gradient_weight"]:
+            terms["gradient"] = gradient_l1(decoded.frame, batch.driving, weights)
+            total = total + h["gradient_weight"] * terms["gradient"]
+        if h["warp_weight"]:
+            terms["warp"] = pyramid_l1(decoded.warped, batch.driving, weights, h["pyramid_levels"])
+            total = total + h["warp_weight"] * terms["warp"]
+        if self.perceptual is not None and h["perceptual_weight"]:
+            terms["perceptual"] = self.perceptual(decoded.frame, batch.driving)
+            total = total + h["perceptual_weight"] * terms["perceptual"]
+        if gan and self.discriminator is not None:
+            terms["adversarial"] = generator_loss(self.discriminator(decoded.frame))
+            total = total + h["gan_weight"] * terms["adversarial"]
+        return terms | {"loss": total}
+
+    def validation_step(self, batch: FramePairBatch, batch_idx: int) -> None:
+        """Log the losses, the PSNR (8-bit range) and the PSNR of copying the source."""
+        decoded = self(batch.source, batch.driving)
+        self.log_dict(
+            {f"val/{k}": v for k, v in self.losses(decoded, batch).items()},
+            batch_size=len(batch.source),
+            sync_dist=True,
+        )
+        self.psnr.update(decoded.frame.clamp(-1, 1), batch.driving)
+        self.psnr_copy.update(batch.source, batch.driving)
+        self.log("val/psnr", self.psnr, prog_bar=True)
+        self.log("val/psnr_copy", self.psnr_copy)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to 5 %."""
+        warmup, total = self.hparams["warmup"], self.hparams["total_steps"]
+        if step < warmup:
+            return (step + 1) / warmup
+        if not total:
+            return 1.0
+        progress = min((step - warmup) / max(total - warmup, 1), 1.0)
+        return 0.05 + 0.95 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * progress))))
+
+
+def trainable_parts(network: MotionAutoencoder, part: str) -> list[nn.Module | nn.Parameter]:
+    """Modules that a partial training mode optimises (see ``MotionAutoencoderModule``)."""
+    if part == "outer":
+        finest = [network.encoder.stem, network.encoder.blocks[0], network.scales[-1]]
+        return finest + ([network.pixel_mask] if network.pixel_mask is not None else [])
+    if part == "decoder":
+        decoder = [network.constant, network.first, network.first_rgb, network.scales]
+        return decoder + [m for m in (network.pixel_mask, network.refine) if m is not None]
+    if part == "refine":
+        return [network.refine] if network.refine is not None else []
+    return [network]

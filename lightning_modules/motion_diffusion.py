@@ -1,0 +1,224 @@
+"""Stage 3: trains the motion diffusion model on motion windows."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datamodules.batches import MotionWindowBatch
+from datamodules.errors import UserError
+from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.diffusion.schedules import expand
+from lightning_modules.learning_rate import warmup_cosine
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer, KeepMask
+from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.window_statistics import window_statistics
+
+AUDIO_DROPOUTS = ("joint", "paper")
+_VALIDATION_DRAWS = 4
+"""Noise levels at which every validation window is judged."""
+
+
+class Window(NamedTuple):
+    """In basis coordinates: data ``(B, T, M)``, audio, ``(B, M)`` conditions, validity ``(B, T)``."""
+
+    x0: Tensor
+    audio: Tensor
+    hint: Tensor
+    mean: Tensor
+    std: Tensor
+    valid: Tensor
+
+
+def encode_window(batch: MotionWindowBatch, basis: MotionBasis) -> Window:
+    """Moves a batch into basis coordinates and measures its statistics there."""
+    motion = basis.encode(batch.motion)  # (B, 65, M)
+    mean, std = window_statistics(motion, batch.valid)
+    return Window(motion[:, 1:], batch.audio, motion[:, 0], mean, std, batch.valid)
+
+
+def random_keep(
+    batch: int, probability: float, audio_dropout: str, generator: torch.Generator | None = None
+) -> KeepMask:
+    """Draws which conditions are dropped in training, each by itself.
+
+    Args:
+        batch: Samples B.
+        probability: Probability of dropping one, in [0, 1].
+        audio_dropout: ``"joint"``: the audio of both branches at once, the noisy motion never. ``"paper"``:
+            the audio of the modulation, and by itself the whole joined audio-motion branch.
+        generator: Source of the draws, on the CPU.
+
+    Returns:
+        Masks on the CPU.
+    """
+    hint, mean, std, audio, joined = torch.rand(5, batch, generator=generator).ge(probability).unbind(0)
+    if audio_dropout == "joint":
+        return KeepMask(hint, mean, std, audio, audio, torch.ones_like(audio))
+    return KeepMask(hint, mean, std, audio, joined, joined)
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of ``(B, T, M)`` over the frames where ``valid`` ``(B, T)``."""
+    weight = valid.unsqueeze(-1).to(values)
+    return (values * weight).sum() / (weight.sum() * values.shape[-1]).clamp(min=1)
+
+
+class MotionDiffusionModule(L.LightningModule):
+    """Losses, optimizer and logging of the motion diffusion model.
+
+    Args:
+        network: The diffusion transformer.
+        basis: Motion basis; data, conditions and noise live in its coordinates.
+        diffusion: Schedule, target, weighting, sampler and guidance.
+        optimizer: Partial optimizer that takes the parameters.
+        condition_dropout: Probability of dropping a condition, each by itself.
+        audio_dropout: ``"joint"`` or ``"paper"``, see ``random_keep``.
+        velocity_weight: Weight of the squared error of frame-to-frame differences (the one from the hint
+            included) of the predicted data, times alpha^2, which keeps it bounded for every target.
+        variational_weight: Weight lambda of the variational bound with learned variance (arXiv 2102.09672,
+            eq. 16).
+        warmup_steps: Steps of linear learning-rate rise.
+        cosine_decay: Whether the learning rate falls along a cosine until the end of training.
+
+    Raises:
+        UserError: If the audio dropout is unknown, or network and diffusion disagree on the learned variance.
+    """
+
+    def __init__(
+        self,
+        network: DiffusionTransformer,
+        basis: MotionBasis,
+        diffusion: GaussianDiffusion,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        condition_dropout: float = 0.3,
+        audio_dropout: str = "joint",
+        velocity_weight: float = 0.0,
+        variational_weight: float = 0.001,
+        warmup_steps: int = 100,
+        cosine_decay: bool = True,
+    ) -> None:
+        super().__init__()
+        if audio_dropout not in AUDIO_DROPOUTS:
+            raise UserError(
+                f"audio_dropout {audio_dropout!r} is unknown: use one of {', '.join(AUDIO_DROPOUTS)}"
+            )
+        if network.learned_variance != diffusion.learned_variance:
+            raise UserError("network and diffusion disagree on learned_variance: set both to the same value")
+        self.save_hyperparameters(ignore=["network", "basis", "diffusion", "optimizer"])
+        self.save_hyperparameters({"diffusion": diffusion.settings()})
+        self.network = network
+        self.basis = basis
+        self.diffusion = diffusion
+        self._optimizer = optimizer
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, stepped after each of its steps, the learning-rate schedule."""
+        optimizer = self._optimizer([p for p in self.network.parameters() if p.requires_grad])
+        total = self.trainer.estimated_stepping_batches if self.hparams["cosine_decay"] else float("inf")
+        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def losses(self, window: Window, t: Tensor, noise: Tensor, keep: KeepMask | None) -> dict[str, Tensor]:
+        """Loss terms of one draw of times and noise.
+
+        Args:
+            window: Data and conditions.
+            t: ``(B,)`` times in (0, 1].
+            noise: ``(B, T, M)``.
+            keep: Conditions kept; all where None.
+
+        Returns:
+            Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``,
+                ``variational`` (nats per dimension and step).
+        """
+        noisy = self.diffusion.add_noise(window.x0, noise, t)
+        output = self.network(noisy, t, window.audio, window.hint, window.mean, window.std, keep)
+        terms = {
+            "output": masked_mean(self.diffusion.squared_error(output, window.x0, noise, t), window.valid)
+        }
+        loss = terms["output"]
+        if self.hparams["velocity_weight"] > 0:
+            predicted = self.diffusion.read(output, noisy, t).x0
+            first = window.hint.unsqueeze(1)
+            error = torch.cat([first, predicted], 1).diff(dim=1) - torch.cat([first, window.x0], 1).diff(
+                dim=1
+            )
+            alpha = expand(self.diffusion.schedule.alpha_sigma(t)[0], noisy)
+            terms["velocity"] = masked_mean((alpha * error).square(), window.valid)
+            loss = loss + self.hparams["velocity_weight"] * terms["velocity"]
+        if self.diffusion.learned_variance:
+            bound = self.diffusion.variational_bound(output, window.x0, noisy, t)
+            terms["variational"] = masked_mean(bound, window.valid)
+            scale = self.hparams["variational_weight"] * self.diffusion.schedule.steps
+            loss = loss + scale * terms["variational"]
+        return {"loss": loss, **terms}
+
+    def training_step(self, batch: MotionWindowBatch, batch_idx: int) -> Tensor:
+        """One random time and one noise for each window."""
+        window = encode_window(batch, self.basis)
+        size = len(window.x0)
+        t = self.diffusion.schedule.random_times(size).to(window.x0)
+        keep = random_keep(size, self.hparams["condition_dropout"], self.hparams["audio_dropout"])
+        keep = KeepMask(*(mask.to(self.device) for mask in keep))
+        terms = self.losses(window, t, torch.randn_like(window.x0), keep)
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        return terms["loss"]
+
+    def validation_step(self, batch: MotionWindowBatch, batch_idx: int) -> None:
+        """Loss with all conditions at fixed times and noise; on the first batch also the error of samples."""
+        generator = torch.Generator().manual_seed(batch_idx)
+        window = encode_window(batch, self.basis)
+        repeated = Window(*(value.repeat(_VALIDATION_DRAWS, *[1] * (value.ndim - 1)) for value in window))
+        count = len(repeated.x0)
+        order = torch.randperm(count, generator=generator)
+        t = torch.ceil((order + 0.5) / count * self.diffusion.schedule.steps) / self.diffusion.schedule.steps
+        noise = torch.randn(repeated.x0.shape, generator=generator).to(window.x0)
+        terms = self.losses(repeated, t.to(window.x0), noise, None)
+        size = len(window.x0)
+        self.log_dict(
+            {f"val/{name}": value for name, value in terms.items()}, batch_size=size, sync_dist=True
+        )
+        if batch_idx == 0:
+            figures = self.sample_figures(window, generator)
+            self.log_dict(
+                {f"val/{name}": value for name, value in figures.items()}, batch_size=size, sync_dist=True
+            )
+
+    @torch.no_grad()
+    def sample_figures(self, window: Window, generator: torch.Generator) -> dict[str, Tensor]:
+        """Compares samples (true hint and statistics, no guidance) with the truth, block by block.
+
+        Args:
+            window: Data and conditions.
+            generator: Source of the noise.
+
+        Returns:
+            For each block, or for ``motion`` in a basis without blocks: ``sample_mse_BLOCK`` in basis units,
+            where an independent draw of unit variance has 2, and ``sample_correlation_BLOCK``, the mean
+            correlation over time.
+        """
+        noise = torch.randn(window.x0.shape, generator=generator).to(window.x0)
+        conditions = self.network.embed(window.audio, window.hint, window.mean, window.std)
+        sample = self.diffusion.sample(lambda x, t: self.network.denoise(x, t, conditions), noise, generator)
+        figures = {}
+        for name, part in (self.basis.blocks or {"motion": slice(None)}).items():
+            drawn, truth = sample[..., part], window.x0[..., part]
+            if drawn.shape[-1] == 0:
+                continue
+            figures[f"sample_mse_{name}"] = masked_mean((drawn - truth).square(), window.valid)
+            figures[f"sample_correlation_{name}"] = _correlation(drawn, truth, window.valid)
+        return figures
+
+
+def _correlation(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
+    """Mean over windows and dimensions of the correlation over valid frames; inputs ``(B, T, M)``."""
+    weight = valid.unsqueeze(-1).to(first)
+    count = weight.sum(dim=1, keepdim=True).clamp(min=1)
+    first = weight * (first - (weight * first).sum(dim=1, keepdim=True) / count)
+    second = weight * (second - (weight * second).sum(dim=1, keepdim=True) / count)
+    norms = first.square().sum(dim=1) * second.square().sum(dim=1)
+    return ((first * second).sum(dim=1) / norms.clamp(min=1e-12).sqrt()).mean()

@@ -1,0 +1,108 @@
+"""Motion intensity: how much the head moves, by scaling window statistics or generated motion block by block.
+
+Head and remaining dimensions follow ``intensity``; eyes stay as they are, so that blinks go on; the mouth
+follows ``mouth_intensity`` about the closed lips, so that p, b and m still close. Without blocks (the raw
+basis) every dimension follows ``intensity``.
+"""
+
+import torch
+from torch import Tensor
+
+from datamodules.errors import UserError
+
+
+def intensity_factors(
+    blocks: dict[str, slice], motion_dim: int, intensity: float, mouth_intensity: float = 1.0
+) -> Tensor:
+    """Factor of every motion dimension.
+
+    Args:
+        blocks: Slices of the blocks of the motion basis; empty for the raw basis.
+        motion_dim: Motion coefficients M.
+        intensity: Factor of the head and of the rest, at least 0.
+        mouth_intensity: Factor of the mouth, at least 0.
+
+    Returns:
+        ``(M,)`` float32.
+
+    Raises:
+        UserError: If a factor is negative or not finite, or the mouth should be scaled in a basis without a
+            mouth.
+    """
+    for name, value in (("intensity", intensity), ("mouth intensity", mouth_intensity)):
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{name} is {value}: use a number of 0 or more")
+    if mouth_intensity != 1 and "mouth" not in blocks:
+        raise UserError(
+            "mouth intensity needs a model whose motion basis has a mouth block: this model has none"
+        )
+    factors = torch.full((motion_dim,), float(intensity))
+    if "mouth" in blocks:
+        factors[blocks["mouth"]] = mouth_intensity
+    if "eyes" in blocks:
+        factors[blocks["eyes"]] = 1.0
+    return factors
+
+
+def _centre(centre: Tensor, blocks: dict[str, slice], mouth_closed: Tensor | None) -> Tensor:
+    """Fixed point of the scaling: ``centre`` with the closed lips in its mouth block where they are known."""
+    if mouth_closed is None or "mouth" not in blocks:
+        return centre
+    centre = centre.clone()
+    centre[..., blocks["mouth"]] = mouth_closed.to(centre)
+    return centre
+
+
+def scale_statistics(
+    mean: Tensor,
+    std: Tensor,
+    source: Tensor,
+    blocks: dict[str, slice],
+    intensity: float = 1.0,
+    mouth_intensity: float = 1.0,
+    mouth_closed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Scales the statistics of a window before they enter the diffusion model.
+
+    Args:
+        mean: ``(..., M)`` window mean, basis coordinates.
+        std: ``(..., M)`` window standard deviation.
+        source: ``(..., M)`` motion of the source frame; deviations of the mean from it are scaled.
+        blocks: Slices of the blocks; empty for the raw basis.
+        intensity: Factor of the head and the rest.
+        mouth_intensity: Factor of the mouth.
+        mouth_closed: ``(m,)`` mouth coordinates of closed lips; the source's where None.
+
+    Returns:
+        Scaled mean and std, each ``(..., M)``.
+    """
+    factors = intensity_factors(blocks, mean.shape[-1], intensity, mouth_intensity).to(mean)
+    centre = _centre(source, blocks, mouth_closed)
+    return centre + factors * (mean - centre), factors * std
+
+
+def scale_motion(
+    motion: Tensor,
+    centre: Tensor,
+    blocks: dict[str, slice],
+    intensity: float = 1.0,
+    mouth_intensity: float = 1.0,
+    mouth_closed: Tensor | None = None,
+) -> Tensor:
+    """Scales generated motion itself: what intensity means where no statistics steer the generation.
+
+    Args:
+        motion: ``(..., T, M)`` motion, basis coordinates.
+        centre: ``(..., M)`` fixed point. One for a whole clip (source motion or clip mean): a centre for each
+            window would jump between windows.
+        blocks: Slices of the blocks; empty for the raw basis.
+        intensity: Factor of the head and the rest.
+        mouth_intensity: Factor of the mouth.
+        mouth_closed: ``(m,)`` mouth coordinates of closed lips; the centre's where None.
+
+    Returns:
+        ``(..., T, M)``.
+    """
+    factors = intensity_factors(blocks, motion.shape[-1], intensity, mouth_intensity).to(motion)
+    fixed = _centre(centre, blocks, mouth_closed).unsqueeze(-2)
+    return fixed + factors * (motion - fixed)

@@ -1,0 +1,161 @@
+"""Generating motion for speech of any length, window after window; needs no Lightning."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.diffusion.guidance import guide
+from lightning_modules.networks.diffusion_transformer import Conditions, DiffusionTransformer, KeepMask
+
+StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor | None]]
+"""``(window index, hint and generated frames (1, 65, M) of the window before or None) -> (mean, std)``, each
+``(1, M)`` or None for a dropped one."""
+
+
+def no_statistics(index: int, previous: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Drops mean and std of every window: the mode ``none``."""
+    return None, None
+
+
+class GuidedDenoiser:
+    """The network with a window's conditions and guidance, as a function of noisy motion and time.
+
+    The dropped sides of the guidance ride along in the batch, so that each step stays one evaluation.
+
+    Args:
+        network: Diffusion transformer.
+        audio: ``(B, 2T, D)`` audio features of the window.
+        hint: ``(B, M)`` motion of the frame before.
+        mean: ``(B, M)`` window mean; None drops it.
+        std: ``(B, M)`` window std; None drops it.
+        audio_scale: Audio guidance; 1 = off.
+        statistics_scale: Statistics guidance; 1 = off. Without statistics there is nothing to guide by.
+    """
+
+    def __init__(
+        self,
+        network: DiffusionTransformer,
+        audio: Tensor,
+        hint: Tensor,
+        mean: Tensor | None,
+        std: Tensor | None,
+        audio_scale: float = 1.0,
+        statistics_scale: float = 1.0,
+    ) -> None:
+        keep = KeepMask.all(len(hint), hint.device)
+        if mean is None:
+            keep = keep._replace(mean=torch.zeros_like(keep.mean))
+        if std is None:
+            keep = keep._replace(std=torch.zeros_like(keep.std))
+        nothing = torch.zeros_like(hint)
+        values = (audio, hint, nothing if mean is None else mean, nothing if std is None else std)
+        self.network = network
+        self.audio_scale = audio_scale
+        self.statistics_scale = statistics_scale
+        self.guide_audio = audio_scale != 1
+        self.guide_statistics = statistics_scale != 1 and not (mean is None and std is None)
+        masks = [keep]
+        if self.guide_audio:
+            masks.append(keep.without_audio())
+        if self.guide_statistics:
+            masks.append(keep.without_statistics())
+        embedded = [network.embed(*values, mask) for mask in masks]
+        self.sides = len(masks)
+        self.conditions = Conditions(*(torch.cat(parts) for parts in zip(*embedded, strict=True)))
+
+    def __call__(self, noisy: Tensor, t: Tensor) -> Tensor:
+        """Guided output at one time; ``(B, T, M)``, ``(B,)`` -> ``(B, T, M or 2 M)``."""
+        repeated = noisy.repeat(self.sides, 1, 1)
+        outputs = list(
+            self.network.denoise(repeated, t.repeat(self.sides), self.conditions).chunk(self.sides)
+        )
+        size = self.network.motion_dim
+        # A learned variance is not guided: it is the conditional one's.
+        sides = [output[..., :size] for output in outputs]
+        guided = guide(
+            sides[0],
+            sides[1] if self.guide_audio else None,
+            sides[-1] if self.guide_statistics else None,
+            self.audio_scale,
+            self.statistics_scale,
+        )
+        return torch.cat([guided, outputs[0][..., size:]], dim=-1)
+
+
+@torch.no_grad()
+def iterate_windows(
+    network: DiffusionTransformer,
+    diffusion: GaussianDiffusion,
+    audio: Tensor,
+    hint: Tensor,
+    statistics: StatisticsProvider = no_statistics,
+    steps: int | None = None,
+    guidance: float | None = None,
+    statistics_guidance: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Generates motion one window at a time; arguments as in ``sample_motion``.
+
+    Yields:
+        ``(1, n, M)`` motion, n = 64 except for the last window.
+    """
+    total, window = audio.shape[1] // 2, network.window
+    audio_scale = diffusion.guidance if guidance is None else guidance
+    statistics_scale = diffusion.statistics_guidance if statistics_guidance is None else statistics_guidance
+    previous: Tensor | None = None
+    for index, start in enumerate(range(0, total, window)):
+        part = audio[:, 2 * start : 2 * (start + window)]
+        missing = 2 * window - part.shape[1]
+        if missing:
+            # As in training: past the end the last frame's two features are repeated.
+            part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
+        mean, std = statistics(index, previous)
+        denoiser = GuidedDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
+        noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
+        motion = diffusion.sample(denoiser, noise, generator, steps)  # (1, 64, M)
+        previous = torch.cat([hint.unsqueeze(1), motion], dim=1)
+        hint = motion[:, -1]
+        yield motion[:, : total - start]
+
+
+def sample_motion(
+    network: DiffusionTransformer,
+    diffusion: GaussianDiffusion,
+    audio: Tensor,
+    hint: Tensor,
+    statistics: StatisticsProvider = no_statistics,
+    steps: int | None = None,
+    guidance: float | None = None,
+    statistics_guidance: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Generates the motion of a whole speech.
+
+    The last generated frame of a window is the hint of the next. Everything is in basis coordinates.
+
+    Args:
+        network: Diffusion transformer, in evaluation mode.
+        diffusion: The process it was trained with; sampler, steps and scales are its settings unless given
+            here.
+        audio: ``(1, 2T, D)`` audio features at 50 Hz, T at least 1.
+        hint: ``(1, M)`` motion of the frame before the first: the source's.
+        statistics: Gives mean and std of every window.
+        steps: Sampler steps.
+        guidance: Audio guidance scale; 1 = off.
+        statistics_guidance: Statistics guidance scale; 1 = off.
+        generator: Source of all noise, on the CPU.
+
+    Returns:
+        ``(1, T, M)``.
+
+    Raises:
+        ValueError: If the audio holds an odd number of features or none.
+    """
+    if audio.shape[1] == 0 or audio.shape[1] % 2:
+        raise ValueError(f"{audio.shape[1]} audio features: two for each of at least one frame are needed")
+    windows = iterate_windows(
+        network, diffusion, audio, hint, statistics, steps, guidance, statistics_guidance, generator
+    )
+    return torch.cat(list(windows), dim=1)

@@ -1,0 +1,123 @@
+"""Stage 2: trains the motion-statistics estimator on motion windows."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datamodules.batches import MotionWindowBatch
+from lightning_modules.learning_rate import warmup_cosine
+from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.statistics_estimator import (
+    StatisticsEstimator,
+    StatisticsMixture,
+    statistics_target,
+)
+from lightning_modules.window_statistics import window_statistics
+
+
+class MotionStatisticsModule(L.LightningModule):
+    """Negative log-likelihood, scores, optimizer and logging of the motion-statistics estimator.
+
+    Likelihoods are logged in nats per dimension of ``(mean - source motion, log std)``.
+
+    Args:
+        network: The estimator.
+        basis: Motion basis; statistics are measured in its coordinates.
+        optimizer: Partial optimizer that takes the parameters.
+        warmup_steps: Steps of linear learning-rate rise.
+        cosine_decay: Whether the learning rate falls along a cosine until the end of training.
+    """
+
+    def __init__(
+        self,
+        network: StatisticsEstimator,
+        basis: MotionBasis,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        warmup_steps: int = 50,
+        cosine_decay: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network", "basis", "optimizer"])
+        self.network = network
+        self.basis = basis
+        self._optimizer = optimizer
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, stepped after each of its steps, the learning-rate schedule."""
+        optimizer = self._optimizer(self.network.parameters())
+        total = self.trainer.estimated_stepping_batches if self.hparams["cosine_decay"] else float("inf")
+        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def measure(self, batch: MotionWindowBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, std and source motion of a batch in basis coordinates, each ``(B, M)``."""
+        mean, std = window_statistics(self.basis.encode(batch.motion), batch.valid)
+        return mean, std, self.basis.encode(batch.source_motion)
+
+    def predict(self, batch: MotionWindowBatch) -> StatisticsMixture:
+        """Distribution of the statistics of every window of a batch."""
+        return self.network(
+            batch.audio,
+            batch.appearance,
+            self.basis.encode(batch.source_motion),
+            torch.stack(window_statistics(self.basis.encode(batch.previous)), dim=1),
+            batch.has_previous,
+        )
+
+    @torch.no_grad()
+    def on_train_start(self) -> None:
+        """Fits the target moments and std quantiles on one pass over the training windows."""
+        loader = self.trainer.train_dataloader
+        if self.trainer.global_step > 0 or loader is None:
+            return
+        measured = [self.measure(self.transfer_batch_to_device(batch, self.device, 0)) for batch in loader]
+        mean, std, source = (torch.cat(values) for values in zip(*measured, strict=True))
+        if self.trainer.world_size > 1:
+            gathered = self.all_gather(torch.stack([mean, std, source]))  # (ranks, 3, N, M)
+            assert isinstance(gathered, Tensor)
+            mean, std, source = gathered.transpose(0, 1).flatten(1, 2)
+        self.network.fit(mean, std, source)
+
+    def training_step(self, batch: MotionWindowBatch, batch_idx: int) -> Tensor:
+        """Negative log-likelihood; windows count by their share of valid frames."""
+        target = statistics_target(*self.measure(batch))
+        nll = -self.predict(batch).log_prob(target) / target.shape[-1]
+        weight = batch.valid.to(nll).mean(dim=1)
+        loss = (weight * nll).sum() / weight.sum().clamp(min=1e-6)
+        self.log_dict({"train/loss": loss.detach(), "train/nll": loss.detach()}, batch_size=len(nll))
+        return loss
+
+    def validation_step(self, batch: MotionWindowBatch, batch_idx: int) -> None:
+        """Likelihood and CRPS, beside those of the unconditional Gaussian, and calibration.
+
+        ``val/pit_error`` is the mean distance of the sorted PIT values from uniform ones (0 = calibrated).
+        """
+        target = statistics_target(*self.measure(batch))
+        predicted, baseline = self.predict(batch), self.network.unconditional()
+        baseline = StatisticsMixture(*(value.expand(len(target), *value.shape[1:]) for value in baseline))
+        scale = self.network.target_scale
+        figures = {}
+        for name, mixture in (("", predicted), ("_unconditional", baseline)):
+            generator = torch.Generator().manual_seed(batch_idx)
+            figures[f"val/nll{name}"] = -mixture.log_prob(target).mean() / target.shape[-1]
+            figures[f"val/crps{name}"] = (mixture.crps(target, generator=generator) / scale).mean()
+        figures["val/loss"] = figures["val/nll"]
+        figures["val/pit_error"] = pit_error(predicted.cdf(target))
+        self.log_dict(figures, batch_size=len(target), sync_dist=True)
+
+
+def pit_error(values: Tensor) -> Tensor:
+    """Mean distance between sorted PIT values and the quantiles of a uniform distribution.
+
+    Args:
+        values: ``(N, D)`` in [0, 1], one column for each dimension.
+
+    Returns:
+        Scalar; about 0.25 when all values are equal to one end, near 0 for calibrated values and large N.
+    """
+    ranks = (torch.arange(len(values), device=values.device) + 0.5) / len(values)
+    return (values.sort(dim=0).values - ranks.unsqueeze(-1)).abs().mean()

@@ -1,0 +1,279 @@
+"""Diffusion transformer over motion windows: framewise audio guidance, motion-statistics tokens (IF-MDM)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+CONDITION_TOKENS = 3
+
+
+class KeepMask(NamedTuple):
+    """Which conditions each sample keeps; False drops one. All ``(B,)`` bool.
+
+    Attributes:
+        hint: The hint frame's token.
+        mean: The token of the window's mean.
+        std: The token of the window's standard deviation.
+        modulation_audio: The audio that drives the framewise modulation.
+        joined_audio: The audio of the joined audio-motion branch.
+        joined_motion: The noisy motion of that branch (the token itself always holds the noisy motion).
+    """
+
+    hint: Tensor
+    mean: Tensor
+    std: Tensor
+    modulation_audio: Tensor
+    joined_audio: Tensor
+    joined_motion: Tensor
+
+    @classmethod
+    def all(cls, batch: int, device: torch.device | str = "cpu") -> "KeepMask":
+        """Keeps every condition of every sample."""
+        return cls(*torch.ones(len(cls._fields), batch, dtype=torch.bool, device=device).unbind(0))
+
+    def without_audio(self) -> "KeepMask":
+        """The same with the audio of both branches dropped: the dropped side of audio guidance."""
+        nothing = torch.zeros_like(self.hint)
+        return self._replace(modulation_audio=nothing, joined_audio=nothing)
+
+    def without_statistics(self) -> "KeepMask":
+        """The same with mean and std dropped: the dropped side of statistics guidance."""
+        nothing = torch.zeros_like(self.hint)
+        return self._replace(mean=nothing, std=nothing)
+
+
+class Conditions(NamedTuple):
+    """Embedded conditions: computed once a window, used at every sampler step.
+
+    Attributes:
+        tokens: ``(B, 3, W)`` hint, mean and std tokens.
+        modulation: ``(B, T, W)`` framewise audio part of the modulation.
+        joined: ``(B, T, 2 E)`` a frame's two audio embeddings.
+        joined_motion: ``(B,)`` bool, whether the joined branch sees the noisy motion.
+    """
+
+    tokens: Tensor
+    modulation: Tensor
+    joined: Tensor
+    joined_motion: Tensor
+
+
+def sinusoid(values: Tensor, dim: int, longest: float = 10_000.0) -> Tensor:
+    """Sine and cosine features (arXiv 1706.03762, section 3.5); ``(...)`` -> ``(..., dim)``, ``dim`` even."""
+    frequencies = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=values.device) / (dim // 2))
+    angles = values.float().unsqueeze(-1) * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_dim, hidden), nn.SiLU(), nn.Linear(hidden, out_dim))
+
+
+class _Block(nn.Module):
+    """Transformer block, each token with its own scale, shift and gate (adaLN-Zero, arXiv 2212.09748)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        hidden = int(mlp_ratio * width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
+        )
+        self.modulation = nn.Linear(width, 6 * width)
+
+    def forward(self, tokens: Tensor, control: Tensor) -> Tensor:
+        """Tokens ``(B, N, W)`` with the control vector ``(B, N, W)`` of each token."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(control).chunk(6, dim=-1)
+        hidden = self.norm_attention(tokens) * (1 + scale_a) + shift_a
+        qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, W / heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, W / heads)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + gate_a * self.out(mixed.transpose(1, 2).flatten(2))
+        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
+
+
+class DiffusionTransformer(nn.Module):
+    """Predicts the diffusion target of a motion window from noisy motion, speech and motion statistics.
+
+    Tokens: hint frame, window mean, window std, then one token a frame. For each frame the mean of its two
+    embedded audio vectors plus the embedded time drives the modulation of that frame's token. The three
+    condition tokens get no time: a learned constant vector for each of them takes the place of the control
+    vector. Frame positions are sinusoids, condition tokens have learned ones.
+
+    The std enters its MLP as it is, so a std near 0 is near the token of std = 0; with
+    ``null_condition="mask"`` that token is not the one of a dropped std.
+
+    Args:
+        audio_encoder: ``(B, 2T, D) -> (B, 2T, E)`` with attributes ``in_dim`` (D) and ``out_dim`` (E).
+        motion_dim: Motion coefficients M.
+        width: Token size W; an even multiple of ``heads``.
+        depth: Blocks.
+        heads: Attention heads.
+        mlp_ratio: Hidden size of the blocks' MLP over W.
+        window: Frames T.
+        null_condition: ``"mask"``: a dropped condition is a learned vector; ``"zero"``: a zero input through
+            the same layers, as the authors do.
+        learned_variance: Whether the output also holds the variance.
+    """
+
+    def __init__(
+        self,
+        audio_encoder: nn.Module,
+        motion_dim: int = 20,
+        width: int = 512,
+        depth: int = 6,
+        heads: int = 8,
+        mlp_ratio: float = 4.0,
+        window: int = 64,
+        null_condition: str = "mask",
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        if null_condition not in ("mask", "zero"):
+            raise ValueError(f"no null condition named {null_condition!r}: use mask or zero")
+        if width % (2 * heads) != 0:
+            raise ValueError(f"width {width} is not an even multiple of {heads} heads")
+        self.motion_dim = motion_dim
+        self.window = window
+        self.null_condition = null_condition
+        self.learned_variance = learned_variance
+        self.audio_encoder = audio_encoder
+        audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
+        self.condition_embeddings = nn.ModuleList(
+            _mlp(motion_dim, width, width) for _ in range(CONDITION_TOKENS)
+        )
+        self.condition_positions = nn.Parameter(torch.empty(CONDITION_TOKENS, width))
+        self.condition_control = nn.Parameter(torch.empty(CONDITION_TOKENS, width))
+        if null_condition == "mask":
+            self.null_tokens = nn.Parameter(torch.empty(CONDITION_TOKENS, width))
+            self.null_audio = nn.Parameter(torch.empty(2, audio_dim))
+        self.audio_control = nn.Linear(audio_dim, width)
+        self.time_control = _mlp(256, width, width)
+        self.motion_embedding = nn.Linear(motion_dim, width)
+        self.joined_motion_embedding = nn.Linear(motion_dim, width)
+        self.joined_mlp = _mlp(width + 2 * audio_dim, width, width)
+        self.register_buffer("positions", sinusoid(torch.arange(window), width), persistent=False)
+        self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.final_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.final = nn.Linear(width, motion_dim * (2 if learned_variance else 1))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Initial weights, all in one place; the audio encoder has its own.
+
+        Xavier linears with zero biases; learned vectors and the time MLP with std 0.02; zero modulation, so
+        that every block starts as the identity, and a zero last layer, so that the first prediction is 0
+        (DiT).
+        """
+        encoder = set(self.audio_encoder.modules())
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module not in encoder:
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        learned: list[Tensor] = [self.condition_positions, self.condition_control]
+        if self.null_condition == "mask":
+            learned += [self.null_tokens, self.null_audio]
+        for layer in self.time_control:
+            if isinstance(layer, nn.Linear):
+                learned.append(layer.weight)
+        for parameter in learned:
+            nn.init.normal_(parameter, std=0.02)
+        modulations = [block.get_submodule("modulation") for block in self.blocks]
+        for gate in (*modulations, self.final_modulation, self.final):
+            assert isinstance(gate, nn.Linear)
+            nn.init.zeros_(gate.weight)
+            nn.init.zeros_(gate.bias)
+
+    def embed(
+        self, audio: Tensor, hint: Tensor, mean: Tensor, std: Tensor, keep: KeepMask | None = None
+    ) -> Conditions:
+        """Embeds what does not change during the diffusion.
+
+        Args:
+            audio: ``(B, 2T, D)`` audio features at 50 Hz.
+            hint: ``(B, M)`` motion of the frame before the window, basis coordinates, about unit std.
+            mean: ``(B, M)`` mean over hint and window.
+            std: ``(B, M)`` unbiased standard deviation over hint and window, at least 0.
+            keep: Conditions kept by each sample; all where None.
+
+        Returns:
+            The embedded conditions.
+        """
+        keep = keep or KeepMask.all(len(hint), hint.device)
+        values = torch.stack([hint, mean, std], dim=1)  # (B, 3, M)
+        kept = torch.stack([keep.hint, keep.mean, keep.std], dim=1).unsqueeze(-1)  # (B, 3, 1)
+        if self.null_condition == "zero":
+            values = torch.where(kept, values, 0.0)
+        embedded = [
+            layer(value) for layer, value in zip(self.condition_embeddings, values.unbind(1), strict=True)
+        ]
+        tokens = torch.stack(embedded, dim=1)  # (B, 3, W)
+        encoded = self.audio_encoder(audio)  # (B, 2T, E)
+        if self.null_condition == "mask":
+            tokens = torch.where(kept, tokens, self.null_tokens)
+            null_modulation, null_joined = self.null_audio
+        else:
+            null_modulation = null_joined = self.audio_encoder(torch.zeros_like(audio[:1]))
+        modulation = torch.where(keep.modulation_audio[:, None, None], encoded, null_modulation)
+        joined = torch.where(keep.joined_audio[:, None, None], encoded, null_joined)
+        modulation = self.audio_control(modulation).unflatten(1, (-1, 2)).mean(dim=2)  # (B, T, W)
+        joined = joined.unflatten(1, (-1, 2)).flatten(2)  # (B, T, 2 E)
+        return Conditions(tokens + self.condition_positions, modulation, joined, keep.joined_motion)
+
+    def denoise(self, noisy: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        """One evaluation at time ``t`` with embedded conditions.
+
+        Args:
+            noisy: ``(B, T, M)`` noisy motion in basis coordinates.
+            t: ``(B,)`` times in [0, 1].
+            conditions: From ``embed``.
+
+        Returns:
+            ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance.
+        """
+        motion = self.joined_motion_embedding(noisy) * conditions.joined_motion[:, None, None]
+        joined = self.joined_mlp(torch.cat([motion, conditions.joined], dim=-1))  # (B, T, W)
+        frames = self.motion_embedding(noisy) + joined + self.positions
+        time = self.time_control(sinusoid(1000 * t, 256).to(noisy)).unsqueeze(1)  # (B, 1, W)
+        frame_control = nn.functional.silu(conditions.modulation + time)  # (B, T, W)
+        constant = nn.functional.silu(self.condition_control).expand(len(noisy), -1, -1)
+        control = torch.cat([constant, frame_control], dim=1)  # (B, 3 + T, W)
+        tokens = torch.cat([conditions.tokens, frames], dim=1)  # (B, 3 + T, W)
+        for block in self.blocks:
+            tokens = block(tokens, control)
+        shift, scale = self.final_modulation(frame_control).chunk(2, dim=-1)
+        hidden = self.final_norm(tokens[:, CONDITION_TOKENS:]) * (1 + scale) + shift
+        return self.final(hidden)
+
+    def forward(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        audio: Tensor,
+        hint: Tensor,
+        mean: Tensor,
+        std: Tensor,
+        keep: KeepMask | None = None,
+    ) -> Tensor:
+        """Embeds the conditions and evaluates once; arguments as in ``embed`` and ``denoise``.
+
+        Args:
+            noisy: ``(B, T, M)``.
+            t: ``(B,)``.
+            audio: ``(B, 2T, D)``.
+            hint: ``(B, M)``.
+            mean: ``(B, M)``.
+            std: ``(B, M)``.
+            keep: Conditions kept by each sample; all where None.
+
+        Returns:
+            ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance.
+        """
+        return self.denoise(noisy, t, self.embed(audio, hint, mean, std, keep))

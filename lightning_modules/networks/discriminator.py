@@ -1,0 +1,39 @@
+"""Discriminator of the StyleGAN2 type (arXiv 1912.04958): residual pyramid, minibatch deviation, two linear layers."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.networks.layers import EqualConv, EqualLinear, ResidualDown, activate
+from lightning_modules.networks.motion_autoencoder import scale_list
+
+
+class Discriminator(nn.Module):
+    """Real-or-generated logit of single frames.
+
+    Args:
+        size: picture side, a power of two from 16.
+        channels: feature channels per scale from 4 to ``size``.
+    """
+
+    def __init__(self, size: int, channels: Mapping[int, int]) -> None:
+        super().__init__()
+        channels = {int(k): int(v) for k, v in channels.items()}
+        self.stem = EqualConv(3, channels[size], 1)
+        self.blocks = nn.ModuleList(
+            ResidualDown(channels[s], channels[s // 2]) for s in reversed(scale_list(size)) if s > 4
+        )
+        self.last = EqualConv(channels[4] + 1, channels[4], 3)
+        self.hidden = EqualLinear(channels[4] * 16, channels[4])
+        self.logit = EqualLinear(channels[4], 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map ``(B, 3, S, S)`` in [-1, 1] to logits ``(B,)``; positive = looks real."""
+        x = activate(self.stem(image))
+        for block in self.blocks:
+            x = block(x)
+        deviation = torch.sqrt(x.var(dim=0, unbiased=False) + 1e-8).mean()  # over the batch: shows mode collapse
+        x = torch.cat([x, deviation.expand(x.shape[0], 1, 4, 4)], dim=1)
+        x = activate(self.last(x)).flatten(1)
+        return self.logit(activate(self.hidden(x)))[:, 0]

@@ -1,0 +1,141 @@
+"""Building blocks of the StyleGAN2 family: equalised layers, modulated convolution, residual downsampling, warping.
+
+Sources: equalised learning rate, Karras et al. 2018 (arXiv 1710.10196), section 4.1; weight demodulation and
+residual downsampling, Karras et al. 2020 (arXiv 1912.04958), equations 1-3.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with the learning rate equalised at run time: unit-variance weights, scaled by 1/sqrt(fan-in)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True, bias_init: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.full((outputs,), bias_init)) if bias else None
+        self.scale = 1.0 / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs)``."""
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+class EqualConv(nn.Module):
+    """Convolution with an equalised learning rate, same padding, stride 1."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.scale = 1.0 / math.sqrt(inputs * kernel * kernel)
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, inputs, H, W)`` to ``(B, outputs, H, W)``."""
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU (slope 0.2) scaled by sqrt(2), which keeps the variance of unit Gaussian input."""
+    return F.leaky_relu(x, 0.2) * math.sqrt(2.0)
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style, with outputs demodulated to unit variance.
+
+    The style scales the activations and the demodulation scales the result, instead of building one kernel per
+    sample: the same arithmetic (equations 1-3 of StyleGAN2), one ordinary convolution for the whole batch.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, style_dim: int, demodulate: bool = True, zero: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.style = EqualLinear(style_dim, inputs, bias_init=1.0)
+        self.scale = 1.0 / math.sqrt(inputs * kernel * kernel)
+        self.demodulate = demodulate
+        self.padding = kernel // 2
+        if zero:
+            nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
+        """Map ``x (B, inputs, H, W)`` with ``latent (B, style_dim)`` to ``(B, outputs, H, W)``."""
+        style = self.style(latent)  # (B, inputs)
+        weight = self.weight * self.scale
+        y = F.conv2d(x * style[:, :, None, None], weight, padding=self.padding)
+        if self.demodulate:
+            energy = style.float().square() @ weight.float().square().sum(dim=(2, 3)).t()  # (B, outputs)
+            y = y * torch.rsqrt(energy + 1e-8).to(y.dtype)[:, :, None, None]
+        return y + self.bias.to(y.dtype)[None, :, None, None]
+
+
+class StyledBlock(nn.Module):
+    """One scale of the decoder: modulated 3x3 convolution, upsampling by two, modulated 3x3 convolution.
+
+    The first convolution runs before the bilinear upsampling, at a quarter of the cost of running after it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int, upsample: bool = True) -> None:
+        super().__init__()
+        self.conv1 = ModulatedConv(inputs, outputs, 3, style_dim) if upsample else None
+        self.conv2 = ModulatedConv(outputs, outputs, 3, style_dim)
+
+    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
+        """Map ``(B, inputs, H, W)`` to ``(B, outputs, 2H, 2W)``, or keep the size where upsampling is off."""
+        if self.conv1 is not None:
+            x = upsample(activate(self.conv1(x, latent)))
+        return activate(self.conv2(x, latent))
+
+
+class ResidualDown(nn.Module):
+    """Residual block that halves the resolution: 3x3 convolution, blur-pool, 3x3 convolution; 1x1 skip."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = EqualConv(inputs, inputs, 3)
+        self.conv2 = EqualConv(inputs, outputs, 3)
+        self.skip = EqualConv(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, inputs, H, W)`` to ``(B, outputs, H/2, W/2)``."""
+        main = activate(self.conv2(blur_pool(activate(self.conv1(x)))))
+        return (main + self.skip(blur_pool(x))) / math.sqrt(2.0)
+
+
+def blur_pool(x: Tensor) -> Tensor:
+    """Halve the resolution behind the binomial filter [1, 3, 3, 1] (Zhang 2019, arXiv 1904.11486); zeros outside."""
+    channels = x.shape[1]
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
+    kernel = (taps[:, None] * taps[None, :]).expand(channels, 1, 4, 4)
+    return F.conv2d(x, kernel, stride=2, padding=1, groups=channels)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Double the resolution bilinearly; pixel centres follow ``align_corners=False``."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def identity_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """Sampling grid ``(1, H, W, 2)`` (x, y in [-1, 1], corner pixels at the ends) that ``warp`` maps to a copy."""
+    y, x = torch.meshgrid(
+        torch.linspace(-1, 1, height, device=device), torch.linspace(-1, 1, width, device=device), indexing="ij"
+    )
+    return torch.stack([x, y], dim=-1)[None]
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Sample ``x (B, C, H, W)`` at the identity grid plus ``flow (B, 2, H, W)``.
+
+    Flow is in units of half the picture (2 = the whole width). Corner-aligned, because a grid made by ``linspace``
+    is an identity only so; border pixels repeat outside.
+    """
+    grid = identity_grid(flow.shape[2], flow.shape[3], flow.device) + flow.float().permute(0, 2, 3, 1)
+    warped = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return warped.to(x.dtype)

@@ -1,0 +1,261 @@
+"""Motion autoencoder of IF-MDM, stage 1: one encoder, linear motion templates, a flow decoder at every scale.
+
+Source: PAPER facts of IF-MDM (arXiv 2412.04000 and its authors' published model files); the linear decomposition of
+motion goes back to LIA (arXiv 2203.09043).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.networks.layers import (
+    EqualConv,
+    EqualLinear,
+    ModulatedConv,
+    ResidualDown,
+    StyledBlock,
+    activate,
+    upsample,
+    warp,
+)
+
+
+class SourceCode(NamedTuple):
+    """What is computed once per source picture.
+
+    Attributes:
+        image: ``(B, 3, S, S)`` float32 in [-1, 1].
+        latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
+        features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``.
+    """
+
+    image: Tensor
+    latent: Tensor
+    features: tuple[Tensor, ...]
+
+
+class Decoded(NamedTuple):
+    """A rendered frame and how it was made.
+
+    Attributes:
+        frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
+        warped: ``(B, 3, S, S)`` source pixels moved by the finest flow.
+        flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths.
+        mask: ``(B, 1, S, S)`` share of the frame taken from the warped source pixels (of the finest feature map, where
+            the pixel skip is off), 0..1.
+    """
+
+    frame: Tensor
+    warped: Tensor
+    flow: Tensor
+    mask: Tensor
+
+
+class Encoder(nn.Module):
+    """Residual pyramid from ``(B, 3, S, S)`` to a latent and the feature maps of all scales from 8 to S."""
+
+    def __init__(self, size: int, channels: Mapping[int, int], latent_dim: int) -> None:
+        super().__init__()
+        self.stem = EqualConv(3, channels[size], 1)
+        scales = scale_list(size)  # 4, 8, ..., S
+        self.blocks = nn.ModuleList(
+            ResidualDown(channels[s], channels[s // 2]) for s in reversed(scales) if s > 4
+        )
+        self.head = EqualLinear(channels[4] * 16, latent_dim)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the latent ``(B, L)`` and the maps of scales 8..S, coarse to fine."""
+        x = activate(self.stem(image))
+        maps = [x]
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return self.head(x.flatten(1)), tuple(reversed(maps[:-1]))
+
+
+class MotionTemplates(nn.Module):
+    """Dictionary of M directions in the latent space, made orthonormal by a QR decomposition at each use."""
+
+    def __init__(self, latent_dim: int, motion_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(latent_dim, motion_dim))
+
+    def directions(self) -> Tensor:
+        """Orthonormal templates ``(L, M)``; the sign of each follows its parameter column, so that it is unique."""
+        q, r = torch.linalg.qr(self.weight.float() + 1e-8)
+        return q * torch.sign(torch.diagonal(r))
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Map motion coefficients ``(B, M)`` to a latent offset ``(B, L)``."""
+        return motion.float() @ self.directions().t()
+
+
+class DecoderScale(nn.Module):
+    """One scale: styled convolutions, flow and mask logits, warped source features, generated features, RGB."""
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int, rgb_input: str) -> None:
+        super().__init__()
+        self.styled = StyledBlock(inputs, outputs, style_dim)
+        self.to_flow = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=True)
+        self.generate = ModulatedConv(outputs, outputs, 1, style_dim)
+        self.to_rgb = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False)
+        self.rgb_input = rgb_input
+
+    def forward(
+        self, hidden: Tensor, latent: Tensor, features: Tensor, logits: Tensor, rgb: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return hidden ``(B, C, s, s)``, accumulated flow and mask logits ``(B, 3, s, s)`` and RGB ``(B, 3, s, s)``."""
+        hidden = self.styled(hidden, latent)
+        logits = upsample(logits) + self.to_flow(hidden, latent).float()
+        mask = torch.sigmoid(logits[:, 2:]).to(hidden.dtype)
+        masked = warp(features, torch.tanh(logits[:, :2])) * mask
+        hidden = masked + activate(self.generate(hidden, latent)) * (1 - mask)
+        seen = masked if self.rgb_input == "warp" else hidden
+        return hidden, logits, upsample(rgb) + self.to_rgb(seen, latent).float()
+
+
+class Refine(nn.Module):
+    """Residual block of three 3x3 convolutions on the RGB output; starts as the identity."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, hidden, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(hidden, 3, 3, padding=1),
+        )
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Add a learned correction to ``(B, 3, S, S)``."""
+        return rgb + self.net(rgb)
+
+
+class MotionAutoencoder(nn.Module):
+    """Encoder, motion head, motion templates and flow decoder.
+
+    Args:
+        size: picture side S, a power of two from 16.
+        channels: feature channels per scale, e.g. ``{4: 512, 8: 512, ..., S: 32}``; every scale from 4 to S.
+        latent_dim: L, 512 in the paper.
+        motion_dim: M, the number of motion coefficients, 20 in the paper.
+        source_skip: blend warped source *pixels* into the output by one more mask (ours). Starts as a copy of the
+            source, which keeps a small model from collapsing; off in the paper.
+        rgb_input: what the RGB heads read: ``warp``, the masked warped features (paper), or ``blend``, the warped and
+            generated features (ours: the mouth's inside has nothing to be warped from).
+        refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: Mapping[int, int],
+        latent_dim: int = 512,
+        motion_dim: int = 20,
+        source_skip: bool = False,
+        rgb_input: str = "warp",
+        refine_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        channels = {int(k): int(v) for k, v in channels.items()}
+        scales = scale_list(size)
+        if missing := [s for s in scales if s not in channels]:
+            raise ValueError(f"channels lack the scales {missing} of a {size} px model")
+        if rgb_input not in ("warp", "blend"):
+            raise ValueError(f"rgb_input is 'warp' or 'blend', got {rgb_input!r}")
+        self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
+        self.encoder = Encoder(size, channels, latent_dim)
+        self.motion_head = nn.Sequential(
+            *[EqualLinear(latent_dim, latent_dim) for _ in range(4)],
+            EqualLinear(latent_dim, motion_dim, bias=False),
+        )
+        self.templates = MotionTemplates(latent_dim, motion_dim)
+        self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
+        self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
+        self.first_rgb = ModulatedConv(channels[4], 3, 1, latent_dim, demodulate=False)
+        self.scales = nn.ModuleList(
+            DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input) for s in scales[1:]
+        )
+        self.pixel_mask = ModulatedConv(channels[size], 1, 1, latent_dim, demodulate=False, zero=True) if source_skip else None
+        self.refine = Refine(refine_channels) if refine_channels else None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as a still copy: flow heads are zero; with the pixel skip 88 % of the output is the source."""
+        if self.pixel_mask is not None:
+            nn.init.constant_(self.pixel_mask.bias, 2.0)
+
+    def encode(self, image: Tensor) -> SourceCode:
+        """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
+        latent, features = self.encoder(image)
+        return SourceCode(image, latent.float(), features)
+
+    def motion(self, image: Tensor) -> Tensor:
+        """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
+        return self.motion_from_latent(self.encoder(image)[0])
+
+    def motion_from_latent(self, latent: Tensor) -> Tensor:
+        """Motion coefficients ``(B, M)`` in (-1, 1) of a latent ``(B, L)``."""
+        return torch.tanh(self.motion_head(latent).float())
+
+    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+        """Render the source in the given motion.
+
+        Args:
+            code: of B sources (see ``encode``).
+            motion: ``(B, M)`` coefficients in [-1, 1].
+        """
+        latent = code.latent + self.templates(motion)
+        batch = motion.shape[0]
+        hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)
+        rgb = self.first_rgb(hidden, latent).float()
+        logits = rgb.new_zeros(batch, 3, 4, 4)
+        for scale, features in zip(self.scales, code.features, strict=True):
+            hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
+        flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
+        warped = warp(code.image, flow)
+        if self.pixel_mask is not None:
+            mask = torch.sigmoid(self.pixel_mask(hidden, latent).float())
+            rgb = mask * warped + (1 - mask) * rgb
+        if self.refine is not None:
+            rgb = self.refine(rgb)
+        return Decoded(rgb, warped, flow, mask)
+
+    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+        """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``."""
+        return self.decode(self.encode(source), self.motion(driving))
+
+
+def scale_list(size: int) -> list[int]:
+    """Resolutions 4, 8, ..., ``size``.
+
+    Raises:
+        ValueError: the size is not a power of two from 16.
+    """
+    if size < 16 or size & (size - 1):
+        raise ValueError(f"size must be a power of two from 16, got {size}")
+    return [2**k for k in range(2, int(math.log2(size)) + 1)]
+
+
+def repeat_code(code: SourceCode, batch: int) -> SourceCode:
+    """Expand the code of one source to a batch, without copying."""
+    return SourceCode(
+        code.image.expand(batch, -1, -1, -1),
+        code.latent.expand(batch, -1),
+        tuple(f.expand(batch, -1, -1, -1) for f in code.features),
+    )
+
+
+def to_size(image: Tensor, size: int) -> Tensor:
+    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
+    if image.shape[-2:] == (size, size):
+        return image
+    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(-1, 1)

@@ -1,0 +1,155 @@
+"""Motion basis: an invertible linear map from raw motion coefficients to whitened head | mouth | eyes | rest blocks.
+
+The raw coefficients of a motion autoencoder mix everything (in trials all of them correlated with yaw), so that "move
+the head half as much" has no meaning for them. After stage 1 the basis is fitted once against measured or true pose,
+lips and lids; statistics, estimator and diffusion live in its coordinates. A basis without blocks is the paper's
+(standardised, unrotated).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+BLOCK_TARGETS = {
+    "head": ("yaw", "pitch", "roll", "shift_x", "shift_y"),
+    "mouth": ("lip_opening", "lip_width"),
+    "eyes": ("blink",),
+}
+"""Measured quantities that span each block; what none of them explains is the block ``rest``."""
+
+
+class MotionBasis(nn.Module):
+    """Affine change of coordinates of motion vectors.
+
+    Attributes:
+        blocks: name -> slice of the coordinates; empty where no targets were known.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+    inverse: Tensor
+    sizes: Tensor
+
+    def __init__(self, motion_dim: int = 20) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(motion_dim))
+        self.register_buffer("matrix", torch.eye(motion_dim))
+        self.register_buffer("inverse", torch.eye(motion_dim))
+        self.register_buffer("sizes", torch.zeros(len(BLOCK_TARGETS), dtype=torch.long))
+
+    @property
+    def motion_dim(self) -> int:
+        """M, the number of coordinates."""
+        return len(self.mean)
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Slices of head, mouth, eyes and rest; empty for a basis without blocks."""
+        if not int(self.sizes.sum()):
+            return {}
+        slices, start = {}, 0
+        for name, size in zip(BLOCK_TARGETS, self.sizes.tolist(), strict=True):
+            slices[name] = slice(start, start + size)
+            start += size
+        return slices | {"rest": slice(start, self.motion_dim)}
+
+    def encode(self, motion: Tensor) -> Tensor:
+        """Raw coefficients ``(..., M)`` to whitened coordinates ``(..., M)``."""
+        return (motion - self.mean) @ self.matrix.t()
+
+    def decode(self, coordinates: Tensor) -> Tensor:
+        """Whitened coordinates ``(..., M)`` to raw coefficients ``(..., M)``; inverse of ``encode``."""
+        return coordinates @ self.inverse.t() + self.mean
+
+
+def fit_motion_basis(motion: Tensor, targets: Mapping[str, Tensor] | None = None, ridge: float = 1e-2) -> MotionBasis:
+    """Fit the basis to motion vectors and, where known, to pose, lips and lids.
+
+    The motion is whitened; each target is regressed on it; the readout directions of a block span its coordinates
+    (so that the block's coordinates alone tell its targets); ``rest`` is orthogonal to all of them. Changing one
+    block while the others are held therefore leaves the linear readouts of the others where they were.
+
+    Args:
+        motion: ``(N, M)`` raw coefficients of many frames of many clips.
+        targets: name -> ``(N,)`` for names in ``BLOCK_TARGETS``; blocks without a target are left out of the basis only
+            if all are missing.
+        ridge: regularisation of the regressions, relative to N.
+
+    Raises:
+        ValueError: fewer than 4 M frames.
+    """
+    count, dim = motion.shape
+    if count < 4 * dim:
+        raise ValueError(f"{count} frames are too few for a basis of {dim} dimensions")
+    motion = motion.double()
+    mean = motion.mean(0)
+    covariance = torch.cov((motion - mean).t())
+    values, vectors = torch.linalg.eigh(covariance)
+    floor = values.max() * 1e-6
+    whiten = vectors.t() * torch.rsqrt(values.clamp_min(floor))[:, None]
+    basis = MotionBasis(dim)
+    rows, sizes = [], []
+    if targets:
+        white = (motion - mean) @ whiten.t()
+        for names in BLOCK_TARGETS.values():
+            readouts = [_readout(white, targets[n].double(), ridge) for n in names if n in targets]
+            block = _orthonormal(readouts, dim)
+            rows.append(block)
+            sizes.append(len(block))
+    taken = torch.cat(rows) if rows else torch.zeros(0, dim, dtype=torch.double)
+    rotation = torch.cat([taken, _complement(taken, dim)])
+    matrix = rotation @ whiten
+    basis.mean.copy_(mean)
+    basis.matrix.copy_(matrix)
+    basis.inverse.copy_(torch.linalg.inv(matrix))
+    if sizes:
+        basis.sizes.copy_(torch.tensor(sizes))
+    return basis
+
+
+def basis_report(basis: MotionBasis, motion: Tensor, targets: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """R2 of a linear readout of every target from every block (1 = fully told, 0 = no leakage).
+
+    Args:
+        basis: a basis with blocks.
+        motion: ``(N, M)`` raw coefficients, best of clips that the basis was not fitted to.
+        targets: name -> ``(N,)``.
+    """
+    coordinates = basis.encode(motion).double()
+    report = {}
+    for name, target in targets.items():
+        centred = target.double() - target.double().mean()
+        report[name] = {}
+        for block, part in basis.blocks.items():
+            inputs = coordinates[:, part] - coordinates[:, part].mean(0)
+            solution = torch.linalg.lstsq(inputs, centred[:, None]).solution
+            residual = centred - (inputs @ solution)[:, 0]
+            share = residual.square().sum() / centred.square().sum().clamp_min(1e-12)
+            report[name][block] = float(1 - share)
+    return report
+
+
+def _readout(white: Tensor, target: Tensor, ridge: float) -> Tensor:
+    """Ridge regression of a standardised target ``(N,)`` on whitened motion ``(N, M)``: direction ``(M,)``."""
+    target = (target - target.mean()) / target.std().clamp_min(1e-8)
+    gram = white.t() @ white / len(white) + ridge * torch.eye(white.shape[1], dtype=white.dtype)
+    return torch.linalg.solve(gram, white.t() @ target / len(white))
+
+
+def _orthonormal(directions: list[Tensor], dim: int) -> Tensor:
+    """Orthonormal rows ``(k, M)`` that span the given directions; near-dependent ones are dropped."""
+    if not directions:
+        return torch.zeros(0, dim, dtype=torch.double)
+    stacked = torch.stack(directions)
+    stacked = stacked / stacked.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    _, values, right = torch.linalg.svd(stacked, full_matrices=False)
+    return right[values > 0.1]
+
+
+def _complement(rows: Tensor, dim: int) -> Tensor:
+    """Orthonormal rows of the orthogonal complement of ``rows (k, M)``."""
+    if not len(rows):
+        return torch.eye(dim, dtype=torch.double)
+    _, _, right = torch.linalg.svd(rows, full_matrices=True)
+    return right[len(rows) :]

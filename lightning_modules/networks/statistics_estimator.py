@@ -1,0 +1,238 @@
+"""Motion-statistics estimator: a distribution over how far, and around what, a head will move."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.networks.audio_encoder import AttentionPooling
+
+STD_FLOOR = 0.02
+"""Added to a std before the logarithm: a motionless window has a finite target (basis coordinates)."""
+SMALLEST_SCALE = 0.05
+"""Smallest scale of a mixture component in standardised targets: keeps the likelihood from spiking."""
+QUANTILES = 101
+
+
+class StatisticsMixture(NamedTuple):
+    """Mixture of K Gaussians with independent dimensions over ``(mean - source motion, log(std + floor))``.
+
+    Attributes:
+        logits: ``(B, K)`` unnormalised log weights.
+        means: ``(B, K, 2M)``.
+        scales: ``(B, K, 2M)``, above 0.
+    """
+
+    logits: Tensor
+    means: Tensor
+    scales: Tensor
+
+    def component_log_prob(self, target: Tensor) -> Tensor:
+        """Log density of each component, nats; ``(B, 2M)`` -> ``(B, K)``."""
+        z = (target.unsqueeze(1) - self.means) / self.scales
+        return -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+    def log_prob(self, target: Tensor) -> Tensor:
+        """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
+        return torch.logsumexp(torch.log_softmax(self.logits, -1) + self.component_log_prob(target), dim=-1)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw for each condition: ``(B, 2M)``. Random numbers come from the CPU."""
+        weights = torch.softmax(self.logits, -1).cpu()
+        component = torch.multinomial(weights, 1, generator=generator).to(self.means.device)
+        index = component.unsqueeze(-1).expand(-1, 1, self.means.shape[-1])
+        noise = torch.randn(self.means[:, 0].shape, generator=generator).to(self.means)
+        return self.means.gather(1, index).squeeze(1) + self.scales.gather(1, index).squeeze(1) * noise
+
+    def mean(self) -> Tensor:
+        """Expected value ``(B, 2M)``."""
+        return (torch.softmax(self.logits, -1).unsqueeze(-1) * self.means).sum(dim=1)
+
+    def mode(self) -> Tensor:
+        """The component mean where the density is highest, ``(B, 2M)``."""
+        density = torch.stack([self.log_prob(center) for center in self.means.unbind(1)], dim=1)  # (B, K)
+        index = density.argmax(dim=1)[:, None, None].expand(-1, 1, self.means.shape[-1])
+        return self.means.gather(1, index).squeeze(1)
+
+    def cdf(self, target: Tensor) -> Tensor:
+        """Marginal distribution function of every dimension: the probability integral transform (PIT).
+
+        For a calibrated model its values over many windows are uniform in [0, 1].
+
+        Args:
+            target: ``(B, 2M)``.
+
+        Returns:
+            ``(B, 2M)`` in [0, 1].
+        """
+        below = torch.special.ndtr((target.unsqueeze(1) - self.means) / self.scales)
+        return (torch.softmax(self.logits, -1).unsqueeze(-1) * below).sum(dim=1)
+
+    def crps(self, target: Tensor, samples: int = 64, generator: torch.Generator | None = None) -> Tensor:
+        """Continuous ranked probability score of every dimension, from samples (fair form; lower is better).
+
+        ``E|X - y| - E|X - X'| / 2`` with the unbiased estimate of the second term (Gneiting and Raftery 2007,
+        equation 21).
+
+        Args:
+            target: ``(B, 2M)``.
+            samples: Draws for each condition, at least 2.
+            generator: Source of the draws, on the CPU.
+
+        Returns:
+            ``(B, 2M)`` in the units of the target.
+        """
+        draws = torch.stack([self.sample(generator) for _ in range(samples)])  # (S, B, 2M)
+        error = (draws - target).abs().mean(dim=0)
+        order = torch.arange(1, samples + 1, device=draws.device).view(-1, 1, 1)
+        # Sum over pairs |x_i - x_j| of sorted values: each is added (2 i - S - 1) times.
+        spread = ((2 * order - samples - 1) * draws.sort(dim=0).values).sum(dim=0)
+        return error - spread / (samples * (samples - 1))
+
+
+def statistics_target(mean: Tensor, std: Tensor, source: Tensor) -> Tensor:
+    """What the estimator models: ``(B, M)`` mean, std and source motion -> ``(B, 2M)``."""
+    return torch.cat([mean - source, torch.log(std + STD_FLOOR)], dim=-1)
+
+
+def target_statistics(target: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse of ``statistics_target``: ``(B, 2M)``, ``(B, M)`` -> mean and std >= 0, each ``(B, M)``."""
+    offset, log_std = target.chunk(2, dim=-1)
+    return source + offset, (log_std.exp() - STD_FLOOR).clamp(min=0)
+
+
+class StatisticsEstimator(nn.Module):
+    """Models a window's motion statistics given the speech, the source and the window before.
+
+    All motion is in basis coordinates. Targets are standardised by moments fitted on the training windows,
+    and the network starts as that unconditional Gaussian: it has to earn every departure from it.
+
+    Args:
+        audio_encoder: ``(B, 2T, D) -> (B, 2T, E)`` with attributes ``in_dim`` and ``out_dim``; its own, not
+            shared with the diffusion model.
+        motion_dim: Motion coefficients M.
+        appearance_dim: Size of the appearance latent.
+        width: Hidden size.
+        components: Gaussians in the mixture.
+        dropout: Dropout on every input embedding and the hidden layer; the data are few.
+    """
+
+    target_mean: Tensor
+    target_scale: Tensor
+    std_quantiles: Tensor
+
+    def __init__(
+        self,
+        audio_encoder: nn.Module,
+        motion_dim: int = 20,
+        appearance_dim: int = 512,
+        width: int = 128,
+        components: int = 4,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.motion_dim = motion_dim
+        self.components = components
+        self.audio_encoder = audio_encoder
+        audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
+        self.pooling = AttentionPooling(audio_dim)
+        self.audio_embedding = nn.Linear(audio_dim, width)
+        self.appearance_embedding = nn.Sequential(
+            nn.LayerNorm(appearance_dim), nn.Linear(appearance_dim, width)
+        )
+        self.source_embedding = nn.Linear(motion_dim, width)
+        self.previous_embedding = nn.Linear(2 * motion_dim, width)
+        self.no_previous = nn.Parameter(torch.empty(width))
+        self.input_dropout = nn.Dropout(dropout)
+        self.body = nn.Sequential(
+            nn.LayerNorm(4 * width),
+            nn.Linear(4 * width, width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.GELU(),
+        )
+        self.head = nn.Linear(width, components * (1 + 4 * motion_dim))
+        self.register_buffer("target_mean", torch.zeros(2 * motion_dim))
+        self.register_buffer("target_scale", torch.ones(2 * motion_dim))
+        self.register_buffer("std_quantiles", torch.ones(QUANTILES, motion_dim))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Xavier weights; a nearly zero head, component means spread a little so that they can part."""
+        encoder = set(self.audio_encoder.modules()) | set(self.pooling.modules())
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module not in encoder:
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.no_previous, std=0.02)
+        nn.init.normal_(self.head.weight, std=1e-3)
+        with torch.no_grad():
+            means = self.head.bias.view(self.components, -1)[:, 1 : 1 + 2 * self.motion_dim]
+            means.copy_(0.2 * torch.randn(means.shape))
+
+    def fit(self, mean: Tensor, std: Tensor, source: Tensor) -> None:
+        """Sets the target moments and the quantiles of the std from training windows.
+
+        Args:
+            mean: ``(N, M)`` window means in basis coordinates, N at least 2.
+            std: ``(N, M)`` window standard deviations.
+            source: ``(N, M)`` motion of the source frames.
+        """
+        target = statistics_target(mean, std, source)
+        self.target_mean.copy_(target.mean(dim=0))
+        self.target_scale.copy_(target.std(dim=0).clamp(min=1e-3))
+        self.std_quantiles.copy_(torch.quantile(std.float(), torch.linspace(0, 1, QUANTILES).to(std), dim=0))
+
+    def std_quantile(self, quantile: float) -> Tensor:
+        """Stds ``(M,)`` that a share ``quantile`` in [0, 1] of the training windows stays below."""
+        if not 0 <= quantile <= 1:
+            raise ValueError(f"quantile {quantile} is outside [0, 1]")
+        position = quantile * (QUANTILES - 1)
+        lower = min(int(position), QUANTILES - 2)
+        return torch.lerp(self.std_quantiles[lower], self.std_quantiles[lower + 1], position - lower)
+
+    def unconditional(self) -> StatisticsMixture:
+        """The Gaussian fitted on the training windows, as a mixture of one: the baseline."""
+        return StatisticsMixture(
+            torch.zeros(1, 1, device=self.target_mean.device),
+            self.target_mean.view(1, 1, -1),
+            self.target_scale.view(1, 1, -1),
+        )
+
+    def forward(
+        self, audio: Tensor, appearance: Tensor, source: Tensor, previous: Tensor, has_previous: Tensor
+    ) -> StatisticsMixture:
+        """Distribution of the window's statistics.
+
+        Args:
+            audio: ``(B, 2T, D)`` audio features of the window at 50 Hz.
+            appearance: ``(B, 512)`` appearance latent of the source frame.
+            source: ``(B, M)`` motion of the source frame.
+            previous: ``(B, 2, M)`` mean and std of the previous window; ignored where there is none.
+            has_previous: ``(B,)`` bool.
+
+        Returns:
+            Mixture over ``statistics_target`` values.
+        """
+        mean, std = previous.unbind(1)
+        before = statistics_target(mean, std.clamp(min=0), source)
+        before = self.previous_embedding((before - self.target_mean) / self.target_scale)  # (B, W)
+        inputs = [
+            self.audio_embedding(self.pooling(self.audio_encoder(audio))),
+            self.appearance_embedding(appearance),
+            self.source_embedding(source),
+            torch.where(has_previous[:, None], before, self.no_previous),
+        ]
+        hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W)
+        raw = self.head(self.body(hidden)).unflatten(-1, (self.components, -1))  # (B, K, 1 + 4 M)
+        logits, means, log_scales = raw.split([1, 2 * self.motion_dim, 2 * self.motion_dim], dim=-1)
+        scales = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * nn.functional.softplus(
+            log_scales + math.log(math.e - 1)
+        )
+        return StatisticsMixture(
+            logits.squeeze(-1),
+            self.target_mean + self.target_scale * means,
+            self.target_scale * scales,
+        )

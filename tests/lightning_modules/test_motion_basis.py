@@ -1,0 +1,62 @@
+"""The motion basis: invertible, whitened, and blocks that can be scaled without moving each other's readouts."""
+
+import pytest
+import torch
+
+from lightning_modules.networks.motion_basis import MotionBasis, basis_report, fit_motion_basis
+
+NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
+
+
+def mixed(count: int = 4000) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Independent causes mixed into 20 coefficients by a random matrix, as an autoencoder would."""
+    generator = torch.Generator().manual_seed(0)
+    causes = torch.randn(count, 20, generator=generator)
+    mixing = torch.randn(20, 20, generator=generator)
+    motion = torch.tanh(0.02 * causes @ mixing) + 0.1
+    return motion, {name: causes[:, i] for i, name in enumerate(NAMES)}
+
+
+def test_encode_and_decode_invert_each_other_and_coordinates_are_white():
+    motion, targets = mixed()
+    for basis in (fit_motion_basis(motion), fit_motion_basis(motion, targets)):
+        coordinates = basis.encode(motion)
+        assert torch.allclose(basis.decode(coordinates), motion, atol=1e-4)
+        assert coordinates.mean(0).abs().max() < 1e-3
+        assert torch.allclose(coordinates.std(0), torch.ones(20), atol=1e-2)
+
+
+def test_blocks_tell_their_targets_and_no_others():
+    motion, targets = mixed()
+    basis = fit_motion_basis(motion, targets)
+    assert {name: (s.stop - s.start) for name, s in basis.blocks.items()} == {"head": 5, "mouth": 2, "eyes": 1, "rest": 12}
+    report = basis_report(basis, motion, targets)
+    assert report["yaw"]["head"] > 0.9
+    assert report["lip_opening"]["mouth"] > 0.9
+    assert report["blink"]["eyes"] > 0.9
+    assert max(report["lip_opening"]["head"], report["yaw"]["mouth"], report["yaw"]["rest"]) < 0.1
+
+
+def test_scaling_the_head_leaves_the_lips_where_they_were():
+    motion, targets = mixed()
+    basis = fit_motion_basis(motion, targets)
+    readout = torch.linalg.lstsq(motion - motion.mean(0), targets["lip_opening"][:, None]).solution
+    coordinates = basis.encode(motion)
+    coordinates[:, basis.blocks["head"]] *= 0
+    still = basis.decode(coordinates)
+    before, after = (motion - motion.mean(0)) @ readout, (still - motion.mean(0)) @ readout
+    assert torch.corrcoef(torch.cat([before, after], 1).t())[0, 1] > 0.99
+
+
+def test_a_basis_without_targets_has_no_blocks_and_survives_saving():
+    motion, targets = mixed(400)
+    assert fit_motion_basis(motion).blocks == {}
+    basis, loaded = fit_motion_basis(motion, targets), MotionBasis(20)
+    loaded.load_state_dict(basis.state_dict())
+    assert loaded.blocks == basis.blocks
+    assert torch.equal(loaded.encode(motion), basis.encode(motion))
+
+
+def test_too_few_frames_are_refused():
+    with pytest.raises(ValueError, match="too few"):
+        fit_motion_basis(torch.randn(40, 20))

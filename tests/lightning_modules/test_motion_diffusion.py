@@ -1,0 +1,364 @@
+import functools
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.batches import MotionWindowBatch
+from datamodules.errors import UserError
+from experiments.config import compose, instantiate
+from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.motion_diffusion import MotionDiffusionModule, encode_window, random_keep
+from lightning_modules.motion_sampling import GuidedDenoiser, no_statistics, sample_motion
+from lightning_modules.networks.audio_encoder import FeatureProjection, MelEncoder
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer, KeepMask
+from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.window_statistics import window_statistics
+
+M, D = 6, 10
+
+
+def build_network(awake=True, **options):
+    """A tiny transformer; ``awake`` fills the zero-initialised layers so that everything has an effect."""
+    torch.manual_seed(0)
+    settings = {
+        "audio_encoder": FeatureProjection(D, 16),
+        "motion_dim": M,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+    }
+    network = DiffusionTransformer(**settings | options).eval()
+    if awake:
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+def inputs(batch=2, frames=64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(batch, *shape, generator=generator)
+
+    return {
+        "noisy": draw(frames, M),
+        "t": torch.full((batch,), 0.4),
+        "audio": draw(2 * frames, D),
+        "hint": draw(M),
+        "mean": draw(M),
+        "std": draw(M).abs(),
+    }
+
+
+def windows(count=8, valid=64, seed=0, audio_dim=D, motion_dim=M):
+    """Motion that follows the audio, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    audio = torch.randn(count, 128, audio_dim, generator=generator)
+    audio = torch.nn.functional.avg_pool1d(audio.transpose(1, 2), 9, 1, 4).transpose(1, 2) * 3
+    frames = audio.unflatten(1, (64, 2)).mean(2).repeat(1, 1, 1 + motion_dim // audio_dim)[..., :motion_dim]
+    motion = torch.cat([frames[:, :1], frames], 1)
+    return MotionWindowBatch(
+        motion=motion,
+        audio=audio,
+        source_motion=torch.randn(count, motion_dim, generator=generator),
+        appearance=torch.randn(count, 512, generator=generator),
+        previous=torch.rand(count, 65, motion_dim, generator=generator),
+        has_previous=torch.rand(count, generator=generator) > 0.5,
+        valid=torch.arange(64).expand(count, 64) < valid,
+    )
+
+
+def build_module(diffusion=None, lr=3e-3, **options):
+    diffusion = diffusion or GaussianDiffusion()
+    network = build_network(awake=False, learned_variance=diffusion.learned_variance)
+    optimizer = functools.partial(torch.optim.AdamW, lr=lr)
+    return MotionDiffusionModule(
+        network, MotionBasis(M), diffusion, optimizer, warmup_steps=5, **options
+    ).train()
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return functools.partial(
+        L.Trainer,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+def test_starts_as_zero():
+    assert not build_network(awake=False)(**inputs()).any()
+
+
+def test_audio_modulation_is_framewise():
+    """Without attention a frame's output depends on that frame's two audio vectors alone."""
+    network = build_network()
+    for block in network.blocks:
+        torch.nn.init.zeros_(block.out.weight)
+    values = inputs(batch=1)
+    values["audio"].requires_grad_()
+    network(**values)[0, 20].square().sum().backward()
+    touched = values["audio"].grad[0].abs().sum(-1).nonzero().flatten().tolist()
+    assert touched == [40, 41]
+
+
+def test_both_audio_paths_are_used():
+    values = inputs()
+    for branch in ("modulation_audio", "joined_audio", "joined_motion"):
+        network = build_network()
+        keep = KeepMask.all(2)
+        dropped = keep._replace(**{branch: torch.zeros(2, dtype=torch.bool)})
+        assert not torch.allclose(network(**values, keep=keep), network(**values, keep=dropped)), branch
+
+
+@pytest.mark.parametrize("null", ["mask", "zero"])
+def test_dropped_conditions_change_the_output_and_forget_their_value(null):
+    network = build_network(null_condition=null)
+    values = inputs()
+    for name in ("hint", "mean", "std", "audio"):
+        keep = KeepMask.all(2)
+        nothing = torch.zeros(2, dtype=torch.bool)
+        dropped = keep.without_audio() if name == "audio" else keep._replace(**{name: nothing})
+        other = values | {name: values[name] + 1}
+        assert not torch.allclose(network(**values), network(**other))
+        assert not torch.allclose(network(**values), network(**values, keep=dropped))
+        assert torch.equal(network(**values, keep=dropped), network(**other, keep=dropped))
+
+
+def test_dropping_is_per_sample():
+    network = build_network()
+    values = inputs()
+    half = KeepMask(*(torch.tensor([True, False]) for _ in KeepMask._fields))
+    out = network(**values, keep=half)
+    torch.testing.assert_close(out[0], network(**values)[0])
+    nothing = KeepMask(*(torch.zeros(2, dtype=torch.bool) for _ in KeepMask._fields))
+    torch.testing.assert_close(out[1], network(**values, keep=nothing)[1])
+
+
+def test_std_zero_is_continuous_and_only_with_mask_differs_from_dropped():
+    values = inputs()
+    zero = values | {"std": torch.zeros(2, M)}
+    dropped = KeepMask.all(2)._replace(std=torch.zeros(2, dtype=torch.bool))
+    for null in ("mask", "zero"):
+        network = build_network(null_condition=null)
+        near = [network(**values | {"std": torch.full((2, M), small)}) for small in (1e-3, 1e-4)]
+        gaps = [float((out - network(**zero)).detach().abs().max()) for out in near]
+        assert gaps[1] < 0.2 * gaps[0] < 0.01
+        assert torch.allclose(network(**zero), network(**zero, keep=dropped), atol=1e-6) == (null == "zero")
+
+
+def test_statistic_tokens_get_no_time():
+    network = build_network(depth=1)
+    seen = []
+    network.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[1]))
+    values = inputs()
+    for t in (0.1, 0.9):
+        network(**values | {"t": torch.full((2,), t)})
+    assert torch.equal(seen[0][:, :3], seen[1][:, :3])
+    assert not torch.allclose(seen[0][:, 3:], seen[1][:, 3:])
+
+
+@pytest.mark.parametrize("audio_dropout", ["joint", "paper"])
+def test_random_keep(audio_dropout):
+    keep = random_keep(4000, 0.3, audio_dropout, torch.Generator().manual_seed(0))
+    for mask in (keep.hint, keep.mean, keep.std, keep.modulation_audio, keep.joined_audio):
+        assert float(mask.float().mean()) == pytest.approx(0.7, abs=0.03)
+    both = (~keep.hint & ~keep.mean).float().mean()
+    assert float(both) == pytest.approx(0.09, abs=0.02)  # each by itself
+    assert torch.equal(keep.modulation_audio, keep.joined_audio) == (audio_dropout == "joint")
+    assert bool(keep.joined_motion.all()) == (audio_dropout == "joint")
+
+
+def test_every_parameter_learns():
+    network = build_network(learned_variance=True)
+    keep = KeepMask(*(torch.tensor([True, False]) for _ in KeepMask._fields))
+    network(**inputs(), keep=keep).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_statistics_skip_invalid_frames():
+    motion = torch.randn(3, 65, M)
+    valid = torch.arange(64).expand(3, 64) < 20
+    mean, std = window_statistics(motion, valid)
+    torch.testing.assert_close(mean, motion[:, :21].mean(1))
+    torch.testing.assert_close(std, motion[:, :21].std(1))
+    torch.testing.assert_close(window_statistics(motion, torch.ones_like(valid))[1], motion.std(1))
+
+
+def test_loss_ignores_invalid_frames_and_uses_the_basis():
+    module = build_module(velocity_weight=1.0)
+    module.network = build_network()
+    window = encode_window(windows(valid=30), module.basis)
+    t, noise = torch.full((8,), 0.5), torch.randn_like(window.x0)
+    changed = window._replace(x0=window.x0.clone())
+    changed.x0[:, 30:] += 5
+    # Attention still sees invalid frames; with the same noisy input the loss must not.
+    add_noise = module.diffusion.add_noise
+    module.diffusion.add_noise = lambda x0, *rest: add_noise(window.x0, *rest)
+    first, second = (module.losses(w, t, noise, None)["loss"] for w in (window, changed))
+    torch.testing.assert_close(first, second)
+    module.basis.mean.fill_(3.0)
+    torch.testing.assert_close(encode_window(windows(), module.basis).x0, windows().motion[:, 1:] - 3)
+
+
+def test_loss_options_matter():
+    batch = windows()
+    window = encode_window(batch, MotionBasis(M))
+    t, noise = torch.linspace(0.1, 0.9, 8), torch.randn(8, 64, M)
+
+    def loss(diffusion=None, **options):
+        module = build_module(diffusion, **options)
+        module.network = build_network(learned_variance=module.diffusion.learned_variance)
+        return float(module.losses(window, t, noise, None)["loss"].detach())
+
+    base = loss()
+    assert loss(velocity_weight=1.0) > base
+    assert loss(GaussianDiffusion(weighting="min_snr")) != base
+    assert loss(GaussianDiffusion(target="v")) != base
+    learned = GaussianDiffusion("linear", "epsilon", sampler="ancestral", learned_variance=True)
+    assert loss(learned) > loss(learned, variational_weight=0.0)
+
+
+def test_training_overfits_validates_and_reloads(trainer, tmp_path):
+    from lightning.pytorch.callbacks import EMAWeightAveraging
+
+    batch = windows(4)
+    items = [MotionWindowBatch(*(value[i % 4] for value in batch)) for i in range(64)]
+    loader = DataLoader(items, batch_size=8)
+    module = build_module(velocity_weight=0.5, condition_dropout=0.1)
+    run = trainer(max_epochs=18, callbacks=[EMAWeightAveraging(decay=0.9, use_buffers=False)])
+    before = run.validate(module, loader, verbose=False)[0]
+    again = run.validate(module, loader, verbose=False)[0]
+    assert before == again  # fixed times and noise
+    run.fit(module, loader)
+    after = run.validate(module, loader, verbose=False)[0]
+    assert after["val/loss"] < 0.35 * before["val/loss"]
+    assert after["val/sample_correlation_motion"] > 0.6
+    assert after["val/sample_mse_motion"] < 0.5
+    path = tmp_path / "module.ckpt"
+    run.save_checkpoint(path)
+    state = torch.load(path, weights_only=True)
+    assert state["hyper_parameters"]["diffusion"] == module.diffusion.settings()
+    assert state["hyper_parameters"]["condition_dropout"] == 0.1
+    fresh = build_module()
+    fresh.load_state_dict(state["state_dict"])
+    torch.testing.assert_close(fresh.network(**inputs()), module.network(**inputs()))
+
+
+def test_disagreeing_settings_are_refused():
+    with pytest.raises(UserError, match="learned_variance"):
+        MotionDiffusionModule(
+            build_network(), MotionBasis(M), GaussianDiffusion(learned_variance=True), torch.optim.AdamW
+        )
+    with pytest.raises(UserError, match="audio_dropout"):
+        build_module(audio_dropout="none")
+
+
+# Sampling of whole speeches
+
+
+def run_sampling(frames=150, seed=0, network=None, diffusion=None, **options):
+    network = network or build_network()
+    diffusion = diffusion or GaussianDiffusion(sampler_steps=3)
+    values = inputs(batch=1, frames=frames)
+    generator = torch.Generator().manual_seed(seed)
+    return sample_motion(network, diffusion, values["audio"], values["hint"], generator=generator, **options)
+
+
+@pytest.mark.parametrize("frames", [1, 63, 64, 65, 150])
+def test_sampled_length_is_exact(frames):
+    assert run_sampling(frames).shape == (1, frames, M)
+
+
+def test_windows_are_chained_by_the_hint_and_statistics():
+    network = build_network()
+    hints, seen = [], []
+    embed = network.embed
+
+    def spy(audio, hint, mean, std, keep=None):
+        hints.append(hint)
+        return embed(audio, hint, mean, std, keep)
+
+    def statistics(index, previous):
+        seen.append((index, previous))
+        return no_statistics(index, previous)
+
+    network.embed = spy
+    motion = run_sampling(150, network=network, statistics=statistics)
+    assert torch.equal(hints[0], inputs(batch=1, frames=150)["hint"])
+    assert torch.equal(hints[1], motion[:, 63])
+    assert torch.equal(hints[2], motion[:, 127])
+    assert [index for index, _ in seen] == [0, 1, 2]
+    assert seen[0][1] is None
+    assert torch.equal(seen[2][1], motion[:, 63:128])
+
+
+def test_sampling_options_change_the_motion():
+    base = run_sampling()
+    assert torch.equal(base, run_sampling())
+    ones = torch.ones(1, M)
+    for options in (
+        {"seed": 1},
+        {"steps": 5},
+        {"guidance": 2.0},
+        {"statistics": lambda index, previous: (ones, None)},
+        {"statistics": lambda index, previous: (None, ones)},
+        {"diffusion": GaussianDiffusion(sampler="ancestral", sampler_steps=3)},
+        {"diffusion": GaussianDiffusion(sampler_steps=3, guidance=2.0)},
+    ):
+        assert not torch.allclose(run_sampling(**options), base), options
+    both = {"statistics": lambda index, previous: (ones, ones)}
+    assert not torch.allclose(run_sampling(**both), run_sampling(**both, statistics_guidance=2.0))
+    torch.testing.assert_close(run_sampling(guidance=1.0), base)
+
+
+def test_guided_denoiser_is_the_formula():
+    network = build_network(learned_variance=True)
+    v = inputs()
+    denoiser = GuidedDenoiser(network, v["audio"], v["hint"], v["mean"], v["std"], 2.0, 1.5)
+    keep = KeepMask.all(2)
+    full = network(**v)
+    audio, statistics = (
+        network(**v, keep=k)[..., :M] for k in (keep.without_audio(), keep.without_statistics())
+    )
+    expected = 2.5 * full[..., :M] - audio - 0.5 * statistics
+    out = denoiser(v["noisy"], v["t"])
+    torch.testing.assert_close(out[..., :M], expected)
+    torch.testing.assert_close(out[..., M:], full[..., M:])
+
+
+def test_odd_audio_is_refused():
+    with pytest.raises(ValueError, match="audio features"):
+        sample_motion(build_network(), GaussianDiffusion(), torch.zeros(1, 3, D), torch.zeros(1, M))
+
+
+# Presets
+
+
+def test_paper_preset_has_the_published_size_and_steps(trainer):
+    config = compose(["model=motion_diffusion_paper"], name="train").model
+    module = instantiate(config, basis=MotionBasis(20))
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    assert parameters == pytest.approx(32e6, rel=0.03)
+    batch = windows(2, audio_dim=768, motion_dim=20)
+    items = [MotionWindowBatch(*(value[i] for value in batch)) for i in range(2)]
+    before = module.network.final.weight.clone()
+    trainer(max_steps=1).fit(module, DataLoader(items, batch_size=2))
+    assert not torch.equal(module.network.final.weight, before)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+def test_presets_build(preset):
+    config = compose([f"model=motion_diffusion_{preset}"], name="train").model
+    module = instantiate(config, basis=MotionBasis(20))
+    assert isinstance(module.network.audio_encoder, MelEncoder)
+    assert module.network.audio_encoder.in_dim == 160

@@ -1,0 +1,221 @@
+import functools
+import math
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.batches import MotionWindowBatch
+from datamodules.errors import UserError
+from experiments.config import compose, instantiate
+from lightning_modules.motion_intensity import scale_motion, scale_statistics
+from lightning_modules.motion_statistics import MotionStatisticsModule, pit_error
+from lightning_modules.networks.audio_encoder import MelEncoder
+from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.statistics_estimator import (
+    StatisticsEstimator,
+    StatisticsMixture,
+    statistics_target,
+    target_statistics,
+)
+
+M, D = 4, 6
+
+
+def build_estimator(**options):
+    torch.manual_seed(0)
+    settings = {"motion_dim": M, "appearance_dim": 8, "width": 24, "components": 3}
+    return StatisticsEstimator(MelEncoder(D, 16, 16), **settings | options)
+
+
+def windows(count=256, seed=0):
+    """The std of the motion follows the loudness of the speech, the mean the source's posture."""
+    generator = torch.Generator().manual_seed(seed)
+    loudness = torch.rand(count, 1, 1, generator=generator) * 2
+    audio = loudness + 0.1 * torch.randn(count, 128, D, generator=generator)
+    source = torch.randn(count, M, generator=generator)
+    motion = (0.1 + loudness) * torch.randn(count, 65, M, generator=generator)
+    motion = motion + source.unsqueeze(1) * 0.5
+    return MotionWindowBatch(
+        motion=motion,
+        audio=audio,
+        source_motion=source,
+        appearance=torch.randn(count, 8, generator=generator),
+        previous=torch.rand(count, 65, M, generator=generator),
+        has_previous=torch.rand(count, generator=generator) > 0.5,
+        valid=torch.ones(count, 64, dtype=torch.bool),
+    )
+
+
+def mixture(batch=3, components=3, dims=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return StatisticsMixture(
+        torch.randn(batch, components, generator=generator),
+        2 * torch.randn(batch, components, dims, generator=generator),
+        0.3 + torch.rand(batch, components, dims, generator=generator),
+    )
+
+
+def repeat(model, count):
+    return StatisticsMixture(*(value[:1].expand(count, *value.shape[1:]) for value in model))
+
+
+def test_log_prob_agrees_with_torch():
+    model = mixture()
+    target = torch.randn(3, 5)
+    components = torch.distributions.Independent(torch.distributions.Normal(model.means, model.scales), 1)
+    weights = torch.distributions.Categorical(logits=model.logits)
+    reference = torch.distributions.MixtureSameFamily(weights, components)
+    torch.testing.assert_close(model.log_prob(target), reference.log_prob(target))
+    torch.testing.assert_close(model.mean(), reference.mean)
+
+
+def test_samples_follow_the_mixture():
+    model = repeat(mixture(), 20_000)
+    draws = model.sample(torch.Generator().manual_seed(1))
+    torch.testing.assert_close(draws.mean(0), model.mean()[0], atol=0.06, rtol=0)
+    assert float(pit_error(model.cdf(draws))) < 0.01  # PIT of own samples is uniform
+    assert torch.equal(draws, model.sample(torch.Generator().manual_seed(1)))
+    assert float(pit_error(model.cdf(draws + 2))) > 0.1
+
+
+def test_mode_is_the_densest_component():
+    model = mixture()
+    best = model.log_prob(model.mode())
+    for center in model.means.unbind(1):
+        assert (best >= model.log_prob(center) - 1e-5).all()
+
+
+def test_crps_of_a_gaussian_is_the_closed_form():
+    model = StatisticsMixture(torch.zeros(1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    for value in (0.0, 1.0):
+        density = math.exp(-(value**2) / 2) / math.sqrt(2 * math.pi)
+        below = 0.5 * (1 + math.erf(value / math.sqrt(2)))
+        exact = value * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi)
+        estimate = model.crps(torch.full((1, 1), value), 4000, torch.Generator().manual_seed(0))
+        assert float(estimate) == pytest.approx(exact, abs=0.03)
+
+
+def test_target_inverts():
+    mean, source = torch.randn(2, 7, M)
+    std = torch.rand(7, M)
+    std[0] = 0
+    back = target_statistics(statistics_target(mean, std, source), source)
+    torch.testing.assert_close(back[0], mean)
+    torch.testing.assert_close(back[1], std, atol=1e-5, rtol=1e-4)
+    assert statistics_target(mean, std, source).isfinite().all()
+
+
+def test_every_input_matters_and_missing_history_is_ignored():
+    estimator = build_estimator().eval()
+    torch.nn.init.normal_(estimator.head.weight, std=0.3)
+    batch = windows(4)
+    values = [batch.audio, batch.appearance, batch.source_motion, batch.previous]
+    has = torch.ones(4, dtype=torch.bool)
+    base = estimator(*values, has).means
+    for i in range(4):
+        other = list(values)
+        other[i] = other[i] + torch.linspace(0, 1, other[i].shape[-1])
+        assert not torch.allclose(estimator(*other, has).means, base)
+    assert not torch.allclose(estimator(*values, ~has).means, base)
+    later = [*values[:3], values[3] + 1]
+    assert torch.equal(estimator(*later, ~has).means, estimator(*values, ~has).means)
+
+
+def test_training_beats_the_unconditional_gaussian(tmp_path):
+    def loader(seed, count):
+        batch = windows(count, seed)
+        return DataLoader([MotionWindowBatch(*(v[i] for v in batch)) for i in range(count)], batch_size=32)
+
+    optimizer = functools.partial(torch.optim.AdamW, lr=3e-3)
+    module = MotionStatisticsModule(build_estimator(), MotionBasis(M), optimizer, warmup_steps=5)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=15,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, loader(0, 256))
+    figures = trainer.validate(module, loader(1, 128), verbose=False)[0]
+    assert figures["val/nll"] < figures["val/nll_unconditional"] - 0.5
+    assert figures["val/crps"] < 0.8 * figures["val/crps_unconditional"]
+    assert figures["val/pit_error"] < 0.1
+    # Louder speech, more motion.
+    batch = windows(64, 2)
+    with torch.no_grad():
+        estimate = target_statistics(module.eval().predict(batch).mode(), batch.source_motion)[1].mean(1)
+    assert torch.corrcoef(torch.stack([estimate, batch.motion.std(1).mean(1)]))[0, 1] > 0.9
+    path = tmp_path / "module.ckpt"
+    trainer.save_checkpoint(path)
+    fresh = MotionStatisticsModule(build_estimator(), MotionBasis(M), optimizer)
+    fresh.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    assert torch.equal(fresh.network.target_mean, module.network.target_mean)
+
+
+def test_std_quantiles():
+    estimator = build_estimator()
+    std = torch.rand(1000, M)
+    estimator.fit(torch.randn(1000, M), std, torch.randn(1000, M))
+    torch.testing.assert_close(estimator.std_quantile(0.5), std.median(0).values, atol=0.01, rtol=0)
+    torch.testing.assert_close(estimator.std_quantile(1.0), std.max(0).values)
+    with pytest.raises(ValueError, match="outside"):
+        estimator.std_quantile(1.5)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base", "paper"])
+def test_presets_build(preset):
+    config = compose([f"model=motion_statistics_{preset}"], name="train").model
+    module = instantiate(config, basis=MotionBasis(20))
+    audio = torch.zeros(2, 128, module.network.audio_encoder.in_dim)
+    has = torch.zeros(2, dtype=torch.bool)
+    out = module.network(audio, torch.zeros(2, 512), torch.zeros(2, 20), torch.zeros(2, 2, 20), has)
+    assert out.sample().shape == (2, 40)
+
+
+# Motion intensity
+
+BLOCKS = {"head": slice(0, 1), "mouth": slice(1, 2), "eyes": slice(2, 3), "rest": slice(3, 4)}
+
+
+def test_intensity_scales_head_and_rest_alone():
+    mean, source = torch.tensor([[3.0, 3, 3, 3]]), torch.ones(1, 4)
+    std = torch.full((1, 4), 2.0)
+    scaled = scale_statistics(mean, std, source, BLOCKS, intensity=0.5)
+    assert scaled[0].tolist() == [[2, 3, 3, 2]]
+    assert scaled[1].tolist() == [[1, 2, 2, 1]]
+    rest = scale_statistics(mean, std, source, BLOCKS, intensity=0.0)
+    assert rest[0].tolist() == [[1, 3, 3, 1]]
+    assert rest[1].tolist() == [[0, 2, 2, 0]]
+    raw = scale_statistics(mean, std, source, {}, intensity=0.5)
+    assert raw[1].tolist() == [[1, 1, 1, 1]]
+
+
+def test_closed_lips_stay_closed():
+    closed = torch.tensor([-1.0])
+    motion = torch.zeros(1, 5, 4)
+    motion[..., 1] = torch.tensor([-1.0, 0, 1, 0, -1])
+    scaled = scale_motion(motion, torch.zeros(1, 4), BLOCKS, mouth_intensity=1.5, mouth_closed=closed)
+    assert scaled[0, :, 1].tolist() == [-1, 0.5, 2, 0.5, -1]
+    assert scaled[..., [0, 2, 3]].equal(motion[..., [0, 2, 3]])
+
+
+def test_scaled_motion_rests_at_zero_and_is_unchanged_at_one():
+    motion, centre = torch.randn(1, 9, 4), torch.randn(1, 4)
+    torch.testing.assert_close(scale_motion(motion, centre, BLOCKS), motion)
+    still = scale_motion(motion, centre, BLOCKS, intensity=0.0)
+    torch.testing.assert_close(still[..., 0], centre[:, :1].expand(1, 9))
+    torch.testing.assert_close(still[..., 1:3], motion[..., 1:3])
+
+
+def test_impossible_intensities_are_refused():
+    motion, centre = torch.zeros(1, 2, 4), torch.zeros(1, 4)
+    with pytest.raises(UserError, match="mouth block"):
+        scale_motion(motion, centre, {}, mouth_intensity=2.0)
+    for value in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="intensity is"):
+            scale_motion(motion, centre, BLOCKS, intensity=value)
