@@ -1,0 +1,222 @@
+"""Measures of head, mouth and eye motion over curves that a judge measured on rendered frames.
+
+A judge looks at frames and nothing else: `measure(frames, judge)`. Every function below takes its curves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from datamodules.batches import FPS
+
+MAX_LAG = 10
+"""Frames on either side that the best lag is looked for in."""
+
+
+@dataclass(frozen=True)
+class MotionCurves:
+    """What a judge saw on the frames of one clip; NaN on frames where it found no face.
+
+    Attributes:
+        rotation: ``(T, 3)`` yaw, pitch, roll of the head in degrees.
+        lip_opening: ``(T,)`` inner-lip gap over the distance of the outer eye corners.
+        blink: ``(T,)`` 0 open .. 1 closed.
+    """
+
+    rotation: np.ndarray
+    lip_opening: np.ndarray
+    blink: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lip_opening)
+
+
+class Judge(Protocol):
+    """Measures motion on frames.
+
+    Attributes:
+        name: Short name that results carry.
+        sha256: Part of the protocol hash.
+    """
+
+    name: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+
+    def measure(self, frames: np.ndarray) -> MotionCurves:
+        """Curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip."""
+
+
+def measure(frames: np.ndarray, judge: Judge) -> MotionCurves:
+    """Measure the motion seen on the frames of one clip.
+
+    Args:
+        frames: ``(T, H, W, 3)`` uint8 RGB.
+        judge: A fitted FrameRegressor or a LandmarkJudge.
+
+    Raises:
+        ValueError: The frames have another shape or type.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise ValueError(f"frames must be (T, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+    return judge.measure(frames)
+
+
+def head_motion(rotation: np.ndarray) -> float:
+    """Head motion of a clip in degrees: RMS over yaw, pitch and roll of their standard deviation over time.
+
+    Args:
+        rotation: ``(T, 3)`` degrees; frames with NaN are left out.
+    """
+    known = rotation[np.isfinite(rotation).all(axis=1)]
+    return float(np.sqrt(known.var(axis=0).mean())) if len(known) > 1 else float("nan")
+
+
+def mouth_motion(lip_opening: np.ndarray) -> float:
+    """Mouth motion of a clip: standard deviation over time of the lip opening ``(T,)``, in its own unit."""
+    known = lip_opening[np.isfinite(lip_opening)]
+    return float(known.std()) if len(known) > 1 else float("nan")
+
+
+def blink_rate(blink: np.ndarray, fps: float = FPS, threshold: float = 0.5, minimum: int = 2) -> float:
+    """Blinks per minute: runs of at least ``minimum`` frames with ``blink`` ``(T,)`` above the threshold."""
+    closed = np.concatenate([[False], np.nan_to_num(blink) > threshold, [False]]).astype(np.int8)
+    edges = np.diff(closed)
+    lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+    return float((lengths >= minimum).sum() * 60 * fps / len(blink))
+
+
+def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
+    """RMS of what a rigid curve holds above ``cutoff`` Hz, which no head does: trembling.
+
+    Args:
+        curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit.
+        fps: Frames per second.
+        cutoff: Frequency in Hz.
+    """
+    known = curves[np.isfinite(curves).all(axis=1)]
+    if len(known) < 8:
+        return float("nan")
+    steps = np.linspace(0, 1, len(known))[:, None]
+    # The spectrum of a cut-out piece leaks its trend into all frequencies: straight line out, Hann window on.
+    detrended = known - (known[0] + steps * (known[-1] - known[0]))
+    window = np.hanning(len(known))[:, None]
+    spectrum = np.fft.rfft((detrended - detrended.mean(axis=0)) * window, axis=0)
+    fast = np.fft.rfftfreq(len(known), 1 / fps) > cutoff
+    energy = 2 * np.abs(spectrum[fast]) ** 2 / (len(known) * (window**2).sum())
+    return float(np.sqrt(energy.sum(axis=0).mean()))
+
+
+@dataclass(frozen=True)
+class LagCorrelation:
+    """Correlation of two curves at every lag.
+
+    Attributes:
+        best: Highest correlation over the lags.
+        lag: Lag of ``best`` in frames; positive = the measured curve comes late.
+        at_zero: Correlation without a shift.
+        curve: ``(2 * max_lag + 1,)`` correlation at lags -max_lag .. max_lag.
+    """
+
+    best: float
+    lag: float
+    at_zero: float
+    curve: np.ndarray
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson correlation of two curves ``(T,)``; NaN frames are left out; NaN if one is constant."""
+    known = np.isfinite(first) & np.isfinite(second)
+    if known.sum() < 8:
+        return float("nan")
+    a, b = first[known].astype(np.float64), second[known].astype(np.float64)
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    # A still clip differs from a constant by rounding only: no correlation can be spoken of.
+    if min(a.std(), b.std()) < 1e-6 or scale == 0:
+        return float("nan")
+    return float((a * b).sum() / scale)
+
+
+def lagged_correlation(measured: np.ndarray, truth: np.ndarray, max_lag: int = MAX_LAG) -> LagCorrelation:
+    """Correlation of a measured curve with the true one at lags ``-max_lag .. max_lag``.
+
+    Args:
+        measured: ``(T,)`` curve of the generated frames.
+        truth: ``(T,)`` curve of the real frames.
+        max_lag: Largest shift in frames.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    if measured.shape != truth.shape:
+        raise ValueError(f"curves of {measured.shape} and {truth.shape} frames cannot be correlated")
+    length = len(truth)
+    curve = np.full(2 * max_lag + 1, np.nan)
+    for lag in range(-max_lag, max_lag + 1):
+        late, early = max(lag, 0), max(-lag, 0)
+        if length - abs(lag) >= 8:
+            curve[lag + max_lag] = correlation(measured[late : length - early], truth[early : length - late])
+    if not np.isfinite(curve).any():
+        return LagCorrelation(float("nan"), float("nan"), float("nan"), curve)
+    best = int(np.nanargmax(curve))
+    return LagCorrelation(float(curve[best]), float(best - max_lag), float(curve[max_lag]), curve)
+
+
+class _ClipMean(Metric):
+    """Mean over clips of a function of one clip's curve."""
+
+    total: Tensor
+    clips: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better: bool | None = None
+    function: Callable[[np.ndarray], float]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("clips", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, curve: Tensor) -> None:
+        """Add the curve of one clip, ``(T,)`` or ``(T, 3)``; a clip without a value is left out."""
+        value = type(self).function(curve.detach().cpu().numpy())
+        if np.isfinite(value):
+            self.total += value
+            self.clips += 1
+
+    def compute(self) -> Tensor:
+        """Mean over the clips; NaN without any."""
+        return self.total / self.clips
+
+
+class HeadMotion(_ClipMean):
+    """Mean over clips of `head_motion`; update with rotation ``(T, 3)`` in degrees."""
+
+    function = staticmethod(head_motion)
+
+
+class MouthMotion(_ClipMean):
+    """Mean over clips of `mouth_motion`; update with lip opening ``(T,)``."""
+
+    function = staticmethod(mouth_motion)
+
+
+class BlinkRate(_ClipMean):
+    """Mean over clips of `blink_rate` per minute; update with blink ``(T,)`` in [0, 1]."""
+
+    function = staticmethod(blink_rate)
+
+
+class Jitter(_ClipMean):
+    """Mean over clips of `jitter`; update with rotation ``(T, 3)`` in degrees."""
+
+    function = staticmethod(jitter)
+    higher_is_better = False

@@ -1,0 +1,206 @@
+"""Frame-aligned measures of reconstruction. Against free generation they reward stillness: not for that."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+REGIONS = ("mouth", "left_eye", "right_eye")
+
+
+def as_uint8(images: Tensor) -> Tensor:
+    """Images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded.
+
+    Args:
+        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1].
+    """
+    if images.dtype == torch.uint8:
+        return images
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared error of every pixel summed over its colours, ``(N, H, W)`` float32 on the 8-bit scale.
+
+    Args:
+        predicted: ``(N, 3, H, W)`` uint8, or float in [-1, 1].
+        target: Like ``predicted``.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(f"images of shape {tuple(predicted.shape)} against {tuple(target.shape)}")
+    difference = as_uint8(predicted).float() - as_uint8(target).float()
+    return difference.square().sum(dim=1)
+
+
+def psnr_from_mse(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error on the 8-bit scale."""
+    return (
+        float("inf")
+        if mse == 0
+        else float(10 * torch.log10(torch.tensor(255.0**2 / mse, dtype=torch.float64)))
+    )
+
+
+def structural_similarity(predicted: Tensor, target: Tensor) -> Tensor:
+    """SSIM per image as scikit-image defines it by default: 7x7 uniform window, sample covariance.
+
+    Args:
+        predicted: ``(N, 3, H, W)`` uint8, or float in [-1, 1]; H, W >= 7.
+        target: Like ``predicted``.
+
+    Returns:
+        ``(N,)`` float64 in [-1, 1].
+
+    Source: Wang et al. 2004, equation 13.
+    """
+    x, y = as_uint8(predicted).double(), as_uint8(target).double()
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    unbiased = 49 / 48
+    mean_x, mean_y = F.avg_pool2d(x, 7, 1), F.avg_pool2d(y, 7, 1)
+    variance_x = unbiased * (F.avg_pool2d(x * x, 7, 1) - mean_x**2)
+    variance_y = unbiased * (F.avg_pool2d(y * y, 7, 1) - mean_y**2)
+    covariance = unbiased * (F.avg_pool2d(x * y, 7, 1) - mean_x * mean_y)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def region_masks(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Which pixels have their centre in a box.
+
+    Args:
+        boxes: ``(N, R, 4)`` x0, y0, x1, y1 in [0, 1].
+        height: H of the images.
+        width: W of the images.
+
+    Returns:
+        ``(N, R, H, W)`` bool.
+    """
+    xs = (torch.arange(width, device=boxes.device) + 0.5) / width
+    ys = (torch.arange(height, device=boxes.device) + 0.5) / height
+    x0, y0, x1, y1 = (boxes[..., index, None] for index in range(4))
+    across = (xs >= x0) & (xs < x1)  # (N, R, W)
+    down = (ys >= y0) & (ys < y1)  # (N, R, H)
+    return down[..., :, None] & across[..., None, :]
+
+
+def region_errors(predicted: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
+    """Squared error summed over the whole clip in the mouth boxes and in both eye boxes.
+
+    Args:
+        predicted: ``(N, 3, H, W)`` uint8, or float in [-1, 1].
+        target: Like ``predicted``.
+        boxes: ``(N, 3, 4)`` mouth, left eye, right eye in [0, 1].
+
+    Returns:
+        ``(2,)`` float64: mouth, eyes.
+    """
+    error = squared_error(predicted, target).double()
+    masks = region_masks(boxes, *error.shape[-2:])
+    eyes = masks[:, 1] | masks[:, 2]
+    return torch.stack([(error * masks[:, 0]).sum(), (error * eyes).sum()])
+
+
+class L1(Metric):
+    """Mean absolute difference as a share of the 8-bit range, pooled over all pixels. 0 is best."""
+
+    total: Tensor
+    count: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
+        difference = (as_uint8(predicted).float() - as_uint8(target).float()).abs() / 255
+        self.total += difference.double().sum()
+        self.count += difference.numel()
+
+    def compute(self) -> Tensor:
+        """Mean absolute difference in [0, 1]."""
+        return self.total / self.count
+
+
+class PSNR(Metric):
+    """Peak signal-to-noise ratio in dB of the squared error pooled over all frames (not a mean of dB)."""
+
+    total: Tensor
+    count: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
+        self.total += squared_error(predicted, target).double().sum()
+        self.count += predicted.numel()
+
+    def compute(self) -> Tensor:
+        """PSNR in dB; infinite for equal images."""
+        return 10 * torch.log10(255.0**2 * self.count / self.total)
+
+
+class SSIM(Metric):
+    """Mean structural similarity over the images, scikit-image's definition. 1 is best."""
+
+    total: Tensor
+    count: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]; H, W >= 7."""
+        self.total += structural_similarity(predicted, target).sum()
+        self.count += len(predicted)
+
+    def compute(self) -> Tensor:
+        """Mean SSIM."""
+        return self.total / self.count
+
+
+class RegionErrorRemoved(Metric):
+    """Share of a baseline's squared error that a method removes in the mouth and eye boxes.
+
+    1: all of it, 0: as good as the baseline, negative: worse. The baseline of reconstruction is the
+    source frame shown all the time.
+    """
+
+    method: Tensor
+    baseline: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("method", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("baseline", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, baseline: Tensor, target: Tensor, boxes: Tensor) -> None:
+        """Add images ``(N, 3, H, W)`` and boxes ``(N, 3, 4)`` (mouth, left eye, right eye) of the target."""
+        self.method += region_errors(predicted, target, boxes)
+        self.baseline += region_errors(baseline, target, boxes)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Shares under ``mouth`` and ``eyes``; NaN where no box was given."""
+        share = 1 - self.method / self.baseline
+        return {"mouth": share[0], "eyes": share[1]}

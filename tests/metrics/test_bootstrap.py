@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from metrics.bootstrap import cluster_bootstrap, median
+
+
+def test_clips_of_one_identity_are_drawn_together():
+    """Repeating each clip of an identity must not narrow the interval, as a bootstrap over clips would."""
+    generator = np.random.default_rng(0)
+    per_identity = generator.normal(size=12)
+    names = [f"id{i}" for i in range(12)]
+    once = cluster_bootstrap(per_identity, names)
+    often = cluster_bootstrap(np.repeat(per_identity, 20), np.repeat(names, 20).tolist())
+    assert once.value == pytest.approx(often.value)
+    assert (once.low, once.high) == pytest.approx((often.low, often.high))
+    assert often.n == 240
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    names = [f"id{i}" for i in range(40)]
+    intervals = [cluster_bootstrap(generator.normal(size=40), names, resamples=200) for _ in range(100)]
+    covered = sum(one.low <= 0 <= one.high for one in intervals)
+    assert 88 <= covered <= 99
+
+
+def test_same_seed_same_interval_and_other_statistics():
+    values, names = np.random.default_rng(0).normal(size=20), [f"id{i % 9}" for i in range(20)]
+    assert cluster_bootstrap(values, names) == cluster_bootstrap(values, names)
+    assert cluster_bootstrap(values, names, seed=1) != cluster_bootstrap(values, names)
+    one_by_one = cluster_bootstrap(values, names, lambda rows: float(rows[:, 0].mean()))
+    assert cluster_bootstrap(values, names).low == pytest.approx(one_by_one.low)
+    assert cluster_bootstrap([1.0, 1, 9], ["a", "b", "c"], median).value == 1
+
+
+def test_missing_values_and_few_identities():
+    one = cluster_bootstrap([1.0, None, float("nan"), 3.0], ["a", "a", "b", "a"])
+    assert (one.value, one.low, one.high, one.n) == (2.0, None, None, 2)
+    assert cluster_bootstrap([float("nan")], ["a"]).value is None
+    with pytest.raises(ValueError, match="cluster names"):
+        cluster_bootstrap([1.0], ["a", "b"])

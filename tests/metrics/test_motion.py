@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+
+from metrics.motion import (
+    BlinkRate,
+    HeadMotion,
+    MotionCurves,
+    blink_rate,
+    head_motion,
+    jitter,
+    lagged_correlation,
+    measure,
+    mouth_motion,
+)
+
+
+def _speechlike(frames: int = 200, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=frames)
+    return np.convolve(noise, np.hanning(7), "same")
+
+
+@pytest.mark.parametrize("late", [-4, -1, 0, 3, 10])
+def test_lag_is_found_with_its_sign(late):
+    """A curve that comes ``late`` frames after the truth has that positive lag."""
+    truth = _speechlike()
+    found = lagged_correlation(np.roll(truth, late) * 3 + 1, truth)
+    assert found.lag == late
+    assert found.best == pytest.approx(1)
+    assert found.at_zero == pytest.approx(found.curve[10])
+    assert (late == 0) == (found.at_zero > 0.999)
+
+
+def test_unrelated_and_constant_curves():
+    at_zero = [
+        lagged_correlation(_speechlike(seed=2 * i), _speechlike(seed=2 * i + 1)).at_zero for i in range(30)
+    ]
+    assert abs(np.mean(at_zero)) < 0.08
+    still = lagged_correlation(np.full(200, 0.2), _speechlike())
+    assert np.isnan([still.best, still.at_zero, still.lag]).all()
+    with pytest.raises(ValueError, match="cannot be correlated"):
+        lagged_correlation(np.zeros(5), np.zeros(6))
+
+
+def test_frames_without_a_face_are_left_out():
+    truth = _speechlike()
+    seen = truth.copy()
+    seen[50:60] = np.nan
+    assert lagged_correlation(seen, truth).at_zero == pytest.approx(1)
+    rotation = np.random.default_rng(0).normal(size=(200, 3))
+    kept = head_motion(np.vstack([rotation, np.full((5, 3), np.nan)]))
+    assert kept == pytest.approx(head_motion(rotation))
+
+
+def test_head_motion_is_the_rms_of_the_three_deviations():
+    rotation = np.zeros((100, 3))
+    rotation[:, 0] = np.where(np.arange(100) % 2, 3.0, -3.0) + 20
+    assert head_motion(rotation) == pytest.approx(np.sqrt(9 / 3))
+    assert head_motion(2 * rotation) == pytest.approx(2 * head_motion(rotation))
+    assert mouth_motion(np.array([0.0, 0.2] * 10)) == pytest.approx(0.1)
+
+
+def test_a_blink_lasts_two_frames():
+    blink = np.zeros(250)  # 10 s
+    blink[[10, 11, 12]] = 1
+    blink[50] = 1  # too short
+    blink[248:] = 0.6  # open end counts
+    assert blink_rate(blink) == pytest.approx(12)
+
+
+def test_jitter_hears_only_what_is_fast():
+    times = np.arange(200) / 25
+    slow = np.stack([10 * np.sin(2 * np.pi * 0.7 * times)] * 3, axis=1)
+    fast = np.stack([np.sqrt(2) * np.sin(2 * np.pi * 9 * times)] * 3, axis=1)
+    assert jitter(slow) < 0.02
+    assert jitter(slow + fast) == pytest.approx(1, rel=0.05)
+    assert jitter(slow + 100 * times[:, None]) < 0.02  # drift is not trembling
+
+
+def test_metrics_average_over_clips():
+    curves = [torch.randn(50, 3) * scale for scale in (1, 4)]
+    metric = HeadMotion()
+    for curve in curves:
+        metric.update(curve)
+    assert float(metric.compute()) == pytest.approx(np.mean([head_motion(c.numpy()) for c in curves]))
+    rate = BlinkRate()
+    rate.update(torch.zeros(100))
+    assert float(rate.compute()) == 0
+
+
+def test_measure_refuses_what_is_no_clip():
+    class Judge:
+        name = sha256 = "none"
+
+        def measure(self, frames: np.ndarray) -> MotionCurves:
+            return MotionCurves(np.zeros((len(frames), 3)), np.zeros(len(frames)), np.zeros(len(frames)))
+
+    assert len(measure(np.zeros((4, 8, 8, 3), np.uint8), Judge())) == 4
+    with pytest.raises(ValueError, match="uint8"):
+        measure(np.zeros((4, 8, 8, 3), np.float32), Judge())
