@@ -1,0 +1,116 @@
+"""The command line ``ifmdm``: finds the sub-command, loads its module and turns wrong input into one line.
+
+Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 1 a bug, with its
+traceback.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from experiments.packages import PackageError, check_packages
+from experiments.version import __version__
+
+
+class Command(NamedTuple):
+    """A sub-command: the module with ``add_arguments(parser)`` and ``run(args) -> int``, and what it does.
+
+    Attributes:
+        module: imported only when the command is chosen, so that ``--help`` stays quick.
+        help: one line.
+        overrides: takes Hydra overrides, which may stand before, between and after its flags.
+    """
+
+    module: str
+    help: str
+    overrides: bool = False
+
+
+COMMANDS = {
+    "demo": Command(
+        "experiments.demo", "the whole experiment in miniature on synthetic data, with a report and videos"
+    ),
+    "generate": Command("experiments.generate", "portrait + speech -> talking-head video"),
+    "reenact": Command(
+        "experiments.reenact", "portrait + driving video -> video of the portrait in that motion"
+    ),
+    "prepare": Command("experiments.prepare", "make clips and a manifest from raw data or synthetic heads"),
+    "train": Command(
+        "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
+    ),
+    "evaluate": Command(
+        "experiments.evaluate", "measure a trained model, or anyone's videos", overrides=True
+    ),
+    "sweep": Command(
+        "experiments.sweep", "measure quality over motion intensity: sweep=NAME [overrides]", overrides=True
+    ),
+    "report": Command("experiments.report", "one self-contained HTML page of a run or sweep"),
+    "assets": Command("experiments.assets", "list, fetch or verify the public model files"),
+    "package": Command("experiments.package", "make a model folder of three trained stages"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ifmdm`` with the given words (default: the process's) and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        check_packages()
+    except PackageError as error:
+        return _refuse(error)
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print("ifmdm: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] not in COMMANDS:
+        return _top_parser(words)
+    command = COMMANDS[words[0]]
+    _set_up_logging()
+    from datamodules.errors import UserError
+
+    parser = argparse.ArgumentParser(prog=f"ifmdm {words[0]}", description=_sentence(command.help))
+    try:
+        module = importlib.import_module(command.module)
+        module.add_arguments(parser)
+        parse = parser.parse_intermixed_args if command.overrides else parser.parse_args
+        return int(module.run(parse(words[1:])) or 0)
+    except UserError as error:
+        return _refuse(error)
+
+
+def _top_parser(words: list[str]) -> int:
+    """Answer ``ifmdm``, ``--help``, ``--version`` and unknown commands without loading any of them."""
+    parser = argparse.ArgumentParser(
+        prog="ifmdm", description="IF-MDM: talking-head videos from a portrait and speech."
+    )
+    parser.add_argument("--version", action="version", version=f"ifmdm {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help, add_help=False)
+    parser.parse_args(words)
+    return 0
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _refuse(error: Exception) -> int:
+    """Say one line on standard error: a message never runs over several."""
+    print("ifmdm: error: " + " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+def _set_up_logging() -> None:
+    """Progress and remarks go to standard error as plain lines, so that results can be piped."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("lightning.pytorch.utilities.rank_zero", "httpx", "matplotlib", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,92 @@
+"""Hydra configs: composing, resolving, and the one place that instantiates."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from datamodules.errors import UserError
+
+CONFIG_FOLDER = Path(__file__).resolve().parent / "configs"
+
+
+def config_names(group: str) -> list[str]:
+    """Names of the configs of a group, e.g. ``experiment``, in alphabetical order."""
+    return sorted(path.stem for path in (CONFIG_FOLDER / group).glob("*.yaml"))
+
+
+def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
+    """Compose the primary config ``name`` with Hydra overrides; interpolations stay unresolved.
+
+    Raises:
+        UserError: an override is malformed, or names a key or a config that does not exist.
+    """
+    outer = GlobalHydra.instance().hydra  # inside a multirun job Hydra is initialised already
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
+            return hydra.compose(config_name=name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(config_error_line(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def config_error_line(error: Exception) -> str:
+    """One line of a Hydra or OmegaConf error, which spreads its cause and hints over several."""
+    text = str(error).split("Config search path:")[0].split("See https://")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [
+        line
+        for line in lines
+        if not line.startswith(("full_key", "object_type", "reference_type", "set_struct"))
+    ]
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and str(cause).splitlines()[0].strip() not in kept:
+        kept.append(str(cause).splitlines()[0].strip())
+    return "config: " + "; ".join(kept) if kept else f"config: {type(error).__name__}"
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Resolve every interpolation and return plain dicts, lists, numbers and strings.
+
+    Raises:
+        UserError: a value is missing (``???``) or an interpolation leads nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(config_error_line(error)) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def instantiate(config: Any, **arguments: Any) -> Any:
+    """Build the object that a config's ``_target_`` names; further arguments are handed to it as they are.
+
+    Containers reach the object as plain dicts and lists, so that nothing of OmegaConf ends in a checkpoint.
+
+    Raises:
+        UserError: the object refused its arguments with that error.
+    """
+    try:
+        if not arguments:
+            return hydra.utils.instantiate(config, _convert_="all")
+        return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**arguments)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):
+                raise cause from None
+            cause = cause.__cause__
+        raise
+
+
+def instantiate_all(configs: Any) -> list[Any]:
+    """Build every entry of a mapping of configs; entries set to null are left out."""
+    return [instantiate(config) for config in (configs or {}).values() if config is not None]

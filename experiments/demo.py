@@ -1,0 +1,173 @@
+"""``ifmdm demo``: the whole experiment in miniature - data, three stages, evaluation, sweep, report, videos."""
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+
+log = logging.getLogger(__name__)
+
+CLIPS = 64
+SIZE = 64
+EVALUATED_CLIPS = 6
+MAX_FRAMES = 150
+TIMES_NAME = "times.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm demo``."""
+    parser.description = (
+        "Render synthetic talking heads, train the three stages at 64 px, evaluate on heads and voices that training never "
+        "saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps that are done "
+        "already are kept."
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render the data (default 2)")
+    parser.add_argument("--fast", action="store_true", help="a few steps of everything: does the installation work?")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo as the command line says."""
+    if args.workers < 1:
+        raise UserError(f"--workers is {args.workers}: use a whole number from 1")
+    if args.output.is_file():
+        raise UserError(f"{args.output}: is a file; name a folder for the demo")
+    args.output.mkdir(parents=True, exist_ok=True)
+    Demo(args.output, args.workers, args.fast).run()
+    return 0
+
+
+class Demo:
+    """The steps of the demo, each timed; a step whose result is there is not done again.
+
+    Args:
+        folder: holds ``data/``, ``runs/``, ``model/``, ``evaluation/``, ``sweep/`` and ``report.html``.
+        workers: rendering processes.
+        fast: few clips and steps, for a check of the installation.
+    """
+
+    def __init__(self, folder: Path, workers: int, fast: bool) -> None:
+        self.folder, self.workers, self.fast = folder, workers, fast
+        self.data = folder / "data"
+        self.clips = 10 if fast else CLIPS
+        times = folder / TIMES_NAME
+        self.times: dict[str, float] = json.loads(times.read_text()) if times.is_file() else {}
+
+    def run(self) -> Path:
+        """All steps; returns the report."""
+        steps: list[tuple[str, str, Callable[[], None], Path]] = [
+            ("data", "rendering synthetic talking heads", self.prepare, self.folder / "data_sheet.png"),
+            ("autoencoder", "stage 1: motion autoencoder", self.autoencoder, self.run_dir("autoencoder") / "run.json"),
+            ("statistics", "stage 2: motion statistics", self.statistics, self.run_dir("statistics") / "run.json"),
+            ("diffusion", "stage 3: motion diffusion", self.diffusion, self.run_dir("diffusion") / "run.json"),
+            ("package", "model folder", self.package, self.folder / "model" / "config.yaml"),
+            ("evaluation", "evaluation on unseen heads", self.evaluate, self.folder / "evaluation" / "results.json"),
+            ("sweep", "motion-intensity sweep", self.sweep, self.folder / "sweep" / "sweep.json"),
+        ]
+        for number, (name, what, step, result) in enumerate(steps, start=1):
+            if result.is_file():
+                log.info("[%d/%d] %s: there already", number, len(steps) + 1, what)
+                continue
+            log.info("[%d/%d] %s", number, len(steps) + 1, what)
+            started = time.monotonic()
+            step()
+            self.times[name] = round(time.monotonic() - started, 1)
+            with whole_output(self.folder / TIMES_NAME) as temporary:
+                temporary.write_text(json.dumps(self.times, indent=2) + "\n")
+            log.info("      done in %.0f s", self.times[name])
+        log.info("[%d/%d] report", len(steps) + 1, len(steps) + 1)
+        from experiments.report import write_report
+
+        page = write_report(self.folder, self.folder / "report.html", title="IF-MDM demo")
+        log.info("%.1f minutes in all. Open %s", sum(self.times.values()) / 60, page)
+        return page
+
+    def run_dir(self, stage: str) -> Path:
+        """Run folder of a stage."""
+        return self.folder / "runs" / stage
+
+    def prepare(self) -> None:
+        """Render the clips and a contact sheet of them."""
+        from datamodules.manifest import read_manifest
+        from datamodules.synthetic_faces.dataset import prepare_synthetic
+        from datamodules.video import VideoReader
+        from experiments.pictures import contact_sheet
+        from experiments.prepare import clip_progress
+
+        with clip_progress() as progress:
+            prepare_synthetic(self.data, self.clips, size=SIZE, workers=self.workers, progress=progress)
+        records = read_manifest(self.data)[:10]
+        rows = {}
+        for record in records:
+            reader = VideoReader(self.data / record.video)
+            rows[record.id] = reader.get(np.linspace(0, len(reader) - 1, 9).astype(int))
+        contact_sheet(rows, self.folder / "data_sheet.png")
+
+    def train(self, stage: str, *overrides: str) -> None:
+        """Train one stage with the ``tiny`` experiment of that name."""
+        import shutil
+
+        from experiments.config import compose
+        from experiments.train import run_training
+
+        run_dir = self.run_dir(stage)
+        if run_dir.exists():
+            log.info("      %s: an interrupted training, starting again", run_dir)
+            shutil.rmtree(run_dir)
+        words = [f"experiment={stage}_tiny", f"data.root={self.data}", f"data.clips={self.clips}", f"run_dir={run_dir}"]
+        words += [f"data.render_workers={self.workers}"]
+        if self.fast:
+            words += ["trainer.max_steps=10", "+trainer.limit_val_batches=1"]
+        run_training(compose([*words, *overrides]))
+
+    def autoencoder(self) -> None:
+        """Stage 1."""
+        self.train("autoencoder")
+
+    def statistics(self) -> None:
+        """Stage 2."""
+        self.train("statistics", f"autoencoder={self.run_dir('autoencoder')}")
+
+    def diffusion(self) -> None:
+        """Stage 3."""
+        self.train("diffusion", f"autoencoder={self.run_dir('autoencoder')}")
+
+    def package(self) -> None:
+        """Model folder of the three stages."""
+        from experiments.package import assemble
+
+        model = assemble(*(self.run_dir(stage) for stage in ("autoencoder", "statistics", "diffusion")))
+        (self.folder / "model").mkdir(exist_ok=True)
+        model.save_pretrained(self.folder / "model")
+
+    def evaluate(self) -> None:
+        """Figures, contact sheets and videos on held-out identities."""
+        from experiments.evaluate import evaluate_main
+
+        evaluate_main(
+            [*self.measuring("evaluation"), "method=demo", f"gallery_clips={1 if self.fast else 3}", "seeds=[0]"]
+        )
+
+    def sweep(self) -> None:
+        """Motion intensity against head motion and lips."""
+        from experiments.sweep import sweep_main
+
+        sweep_main(["sweep=motion_intensity", *self.measuring("sweep"), "seeds=[0]"])
+
+    def measuring(self, output: str) -> list[str]:
+        """Overrides that evaluation and sweep share."""
+        return [
+            f"model={self.folder / 'model'}",
+            f"data.root={self.data}",
+            f"clips={1 if self.fast else EVALUATED_CLIPS}",
+            f"max_frames={32 if self.fast else MAX_FRAMES}",
+            f"judge_seconds={5 if self.fast else 75}",
+            f"output={self.folder / output}",
+        ]

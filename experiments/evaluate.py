@@ -1,0 +1,325 @@
+"""``ifmdm evaluate``: measures a trained model on clips of identities it never saw, and writes results.json.
+
+Motion is measured on rendered frames by a judge, never read from motion vectors. Every table has the same
+rows: real video, real video through the codec, real motion through the autoencoder, the still source frame,
+generation from the clip's own speech, and generation from another voice's speech.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.errors import UserError
+from datamodules.manifest import ClipRecord, read_manifest
+from experiments.clip_measures import (
+    CODEC_CRF,
+    ClipResult,
+    load_clip,
+    measure_clip,
+    metric_name,
+    speech_of_another_voice,
+)
+from experiments.judges import Progress, load_judge, log_progress
+from experiments.pictures import contact_sheet, side_by_side, spread
+from experiments.results import plain, settings_hash, write_results
+from experiments.run_identity import git_state, machine_facts
+from experiments.version import __version__
+from metrics.bootstrap import Interval, cluster_bootstrap, mean, median
+from metrics.motion import MAX_LAG, Judge
+
+PROTOCOL = "synthetic-demo"
+ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
+CLIP_FAILURES = (UserError, OSError, ValueError, RuntimeError)
+"""What a broken clip can raise: it is listed under ``missing`` and the others are still judged."""
+
+log = logging.getLogger(__name__)
+
+
+def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -> list[ClipRecord]:
+    """Clips of a split, at most ``clips`` of them, taken from all identities in turn.
+
+    Raises:
+        UserError: The split is empty.
+    """
+    groups: dict[str, list[ClipRecord]] = {}
+    for record in records:
+        if record.split == split:
+            groups.setdefault(record.identity, []).append(record)
+    if not groups:
+        raise UserError(f"split '{split}' has no clips; choose another, or prepare more identities")
+    longest = max(len(group) for group in groups.values())
+    ordered = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
+    return ordered[:clips]
+
+
+def protocol_record(
+    records: Sequence[ClipRecord],
+    size: int,
+    judge: Judge,
+    split: str,
+    seeds: Sequence[int],
+    max_frames: int | None,
+) -> dict[str, Any]:
+    """Name, hash and settings of the protocol; results with different hashes must not be ranked together."""
+    settings = {
+        "version": 1,
+        "split": split,
+        "clips": settings_hash({record.id: record.sha256 for record in records}),
+        "size": size,
+        "max_frames": max_frames,
+        "judge": {"name": judge.name, "sha256": judge.sha256},
+        "seeds": list(seeds),
+        "max_lag": MAX_LAG,
+        "codec_crf": CODEC_CRF,
+        "interval": "95 % cluster bootstrap by identity, 1000 resamples, seed 0",
+    }
+    return {"name": PROTOCOL, "hash": settings_hash(settings), "settings": settings}
+
+
+def _psnr(rows: np.ndarray) -> float:
+    error, pixels = rows.sum(axis=0)
+    return float(10 * np.log10(255.0**2 * pixels / error)) if error else float("nan")
+
+
+def _gain(rows: np.ndarray) -> float:
+    error, baseline = rows.sum(axis=0)
+    return float(10 * np.log10(baseline / error)) if error and baseline else float("nan")
+
+
+def _removed(rows: np.ndarray) -> float:
+    error, baseline = rows.sum(axis=0)
+    return float(1 - error / baseline) if baseline else float("nan")
+
+
+def aggregate(results: Sequence[ClipResult]) -> dict[str, Interval]:
+    """Metrics over clips with their intervals: means, medians of lags, errors pooled before dB and shares."""
+    if not results:
+        return {}
+    clusters = [result.record.identity for result in results]
+    metrics = {}
+    for name in dict.fromkeys(name for result in results for name in result.values):
+        if name.split("_")[0] == "psnr":
+            continue
+        values = [result.values.get(name, float("nan")) for result in results]
+        metrics[name] = cluster_bootstrap(values, clusters, median if name.startswith("lip_lag") else mean)
+    pooled = {
+        metric_name("psnr", row): (f"error_{row}", "pixels", _psnr)
+        for row in ("autoencoder", "codec", "still")
+    }
+    pooled["psnr_gain"] = ("error_autoencoder", "error_still", _gain)
+    pooled["mouth_error_removed"] = ("mouth_autoencoder", "mouth_still", _removed)
+    pooled["eye_error_removed"] = ("eyes_autoencoder", "eyes_still", _removed)
+    for name, (first, second, statistic) in pooled.items():
+        nothing = float("nan")
+        rows = np.array([[r.sums.get(first, nothing), r.sums.get(second, nothing)] for r in results])
+        metrics[name] = cluster_bootstrap(rows, clusters, statistic)
+    return metrics
+
+
+def lag_curves(results: Sequence[ClipResult]) -> dict[str, list[float]]:
+    """Correlation with the true lip opening at lags -10 .. 10, mean over clips, for each row that has one."""
+    curves = {}
+    for row in ROWS:
+        known = [
+            r.lag_curves[row] for r in results if row in r.lag_curves and np.isfinite(r.lag_curves[row]).all()
+        ]
+        if known:
+            curves[row] = np.mean(known, axis=0).round(4).tolist()
+    return curves
+
+
+def write_gallery(
+    folder: Path, record: ClipRecord, rows: dict[str, np.ndarray], waveform: np.ndarray
+) -> None:
+    """A contact sheet and a video with sound of the rows of one clip."""
+    shown = {
+        "source": rows["real"][:1],
+        "true": spread(rows["real"], 9),
+        "autoencoder": spread(rows["autoencoder"], 9),
+        "generated": spread(rows["generated"], 9),
+    }
+    contact_sheet(shown, folder / f"sheet_{record.id}.png")
+    videos = {"true": rows["real"], "autoencoder": rows["autoencoder"], "generated": rows["generated"]}
+    side_by_side(videos, folder / f"rows_{record.id}.mp4", waveform)
+
+
+def evaluate_model(
+    model: Any,
+    root: Path,
+    split: str = "test",
+    judge: Judge | None = None,
+    clips: int | None = None,
+    seeds: Sequence[int] = (0,),
+    options: Any = None,
+    progress: Progress | None = None,
+    max_frames: int | None = None,
+    gallery: Path | None = None,
+    gallery_clips: int = 4,
+    method: str = "ifmdm",
+) -> dict[str, Any]:
+    """Measure a model on the clips of a split.
+
+    Args:
+        model: TalkingHead.
+        root: Dataset folder with manifest.
+        split: ``test``, or another split.
+        judge: Measures motion on frames; None: the regressor of the dataset, fitted if need be.
+        clips: Number of clips, or all.
+        seeds: Sampling seeds.
+        options: GenerationOptions of the model, or its defaults.
+        progress: Called with clips done, clips in all and a text.
+        max_frames: Only so many frames of each clip, or all.
+        gallery: Folder for contact sheets and videos, or None.
+        gallery_clips: How many clips the gallery shows.
+        method: Name that the result carries.
+
+    Returns:
+        The content of results.json. Metrics without a suffix belong to the row they are meant for
+        (reconstruction: autoencoder, the rest: generated), ``NAME_ROW`` to another row.
+
+    Raises:
+        UserError: No manifest, or no clip in the split.
+    """
+    if options is None:
+        from lightning_modules.talking_head import GenerationOptions
+
+        options = GenerationOptions()
+    started = time.perf_counter()
+    root, seeds = Path(root), tuple(seeds)
+    records = read_manifest(root)
+    chosen = choose_clips(records, split, clips)
+    judge = judge or load_judge("regressor", root, progress=progress)
+    candidates = [record for record in records if record.split == split]
+    results: list[ClipResult] = []
+    missing: list[dict[str, str]] = []
+    for number, record in enumerate(chosen):
+        try:
+            clip = load_clip(root, record, model.size, judge, max_frames)
+            other = speech_of_another_voice(root, record, candidates, len(clip))
+            result, rows = measure_clip(model, clip, judge, seeds, options, other)
+            if gallery is not None and number < gallery_clips:
+                write_gallery(gallery, record, rows, clip.waveform)
+        except CLIP_FAILURES as error:
+            log.warning("clip %s is left out: %s", record.id, error)
+            missing.append({"clip": record.id, "what": "all", "why": f"{type(error).__name__}: {error}"})
+        else:
+            results.append(result)
+            missing += [{"clip": record.id, "what": what, "why": why} for what, why in result.missing]
+        if progress:
+            progress(number + 1, len(chosen), f"evaluating {record.id}")
+    return {
+        "protocol": protocol_record(chosen, model.size, judge, split, seeds, max_frames),
+        "method": method,
+        "run": run_record(model, options, judge, time.perf_counter() - started),
+        "metrics": {name: interval.as_dict() for name, interval in aggregate(results).items()},
+        "clips": [{"clip": r.record.id, "identity": r.record.identity, **plain(r.values)} for r in results],
+        "missing": missing,
+        "lag_curves": lag_curves(results),
+    }
+
+
+def run_record(model: Any, options: Any, judge: Judge, seconds: float) -> dict[str, Any]:
+    """By which code, settings and machine, and how far the judge can be trusted."""
+    commit, dirty = git_state(Path(__file__).resolve().parents[1])
+    return {
+        "version": __version__,
+        "commit": commit,
+        "dirty": dirty,
+        "model": {"weights": weights_hash(model), "size": model.size},
+        "generation": plain(dataclasses.asdict(options)),
+        "judge": {"name": judge.name, **plain(getattr(judge, "facts", {}))},
+        "seconds": round(seconds, 1),
+        "machine": machine_facts(),
+    }
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """Hash over the names and values of a model's weights: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm evaluate``."""
+    parser.description = (
+        "Evaluate a trained model: experiment=NAME and Hydra overrides of configs/evaluate.yaml."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="model=DIR data.root=DIR split=test clips=8 ..."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate as the command line says."""
+    return evaluate_main(args.overrides)
+
+
+def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
+    """Compose ``configs/NAME.yaml``; ``experiment=X`` takes the dataset of that training config.
+
+    Raises:
+        UserError: The overrides do not compose, or no dataset is named.
+    """
+    from experiments.config import compose, resolve
+
+    own = [word for word in overrides if not word.startswith("experiment=")]
+    named = [word.partition("=")[2] for word in overrides if word.startswith("experiment=")]
+    config = resolve(compose([f"name={named[-1]}", *own] if named else own, name))
+    if named and config["data"]["root"] is None:
+        root = compose([f"experiment={named[-1]}"]).data.get("root")
+        config["data"]["root"] = root
+    if config["data"]["root"] is None:
+        raise UserError("no dataset: give data.root=FOLDER, or experiment=NAME whose data is meant")
+    return config
+
+
+def load_parts(config: dict[str, Any]) -> tuple[Any, Judge, Any]:
+    """Model, judge and generation options that a config names."""
+    from lightning_modules.talking_head import GenerationOptions, TalkingHead
+
+    model = TalkingHead.from_pretrained(config["model"])
+    judge = load_judge(
+        config["judge"], Path(config["data"]["root"]), seconds=config["judge_seconds"], progress=log_progress
+    )
+    return model, judge, GenerationOptions(**config["generation"])
+
+
+def evaluate_main(overrides: Sequence[str]) -> int:
+    """Compose, evaluate and write results.json beside the gallery.
+
+    Raises:
+        UserError: Wrong overrides, model or data.
+    """
+    config = compose_evaluation(overrides, "evaluate")
+    model, judge, options = load_parts(config)
+    output = Path(config["output"])
+    results = evaluate_model(
+        model,
+        Path(config["data"]["root"]),
+        config["split"],
+        judge,
+        config["clips"],
+        config["seeds"],
+        options,
+        log_progress,
+        config["max_frames"],
+        output / "gallery" if config["gallery_clips"] else None,
+        config["gallery_clips"],
+        config["method"],
+    )
+    results["run"]["model"]["name"] = Path(config["model"]).name
+    path = write_results(output / "results.json", results)
+    log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
+    if not results["clips"]:
+        raise UserError(f"{path}: not one clip could be judged; its list 'missing' says why")
+    return 0

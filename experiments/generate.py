@@ -1,0 +1,134 @@
+"""``ifmdm generate``: one portrait and speech -> talking-head mp4."""
+
+import argparse
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datamodules.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.faces import SquareCrop
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm generate``."""
+    parser.description = "Animate one portrait with speech. Writes a 25 fps H.264 mp4 with the original sound."
+    parser.add_argument("--image", type=Path, required=True, help="portrait, any picture format")
+    parser.add_argument("--audio", type=Path, required=True, help="speech, any sound or video file with sound")
+    parser.add_argument("--output", type=Path, required=True, help="mp4 to write")
+    add_model_argument(parser)
+    parser.add_argument("--intensity", type=float, default=1.0, help="how much head and body move; 0 = at rest (default 1)")
+    parser.add_argument("--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)")
+    parser.add_argument(
+        "--statistics",
+        default="estimated",
+        help="motion statistics: estimated (default), none, source, previous, or a .npz file with mean and std",
+    )
+    parser.add_argument(
+        "--std",
+        type=float,
+        metavar="QUANTILE",
+        help="replace the motion's std by this quantile (0..1) of the training data's",
+    )
+    parser.add_argument("--steps", type=int, help="sampler steps (default: the model's)")
+    parser.add_argument("--guidance", type=float, help="scale of the audio guidance, 1 = off (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random motion (default 0)")
+    parser.add_argument("--paste-back", action="store_true", help="put the face back into the whole picture")
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """``--model``, the same for all commands that use a trained model."""
+    parser.add_argument("--model", default="synthetic-128", help="model folder or name of a shipped model")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generate as the command line says."""
+    check_output(args.output)
+    if args.steps is not None and args.steps < 1:
+        raise UserError(f"--steps is {args.steps}: use a whole number from 1")
+    from datamodules.audio import load_audio, load_audio_native
+    from datamodules.video import read_image
+    from lightning_modules.talking_head import GenerationOptions, TalkingHead
+
+    image = read_image(args.image)
+    waveform = load_audio(args.audio)
+    sound, rate = load_audio_native(args.audio)
+    portrait, crop = frame_portrait(image, args.image)
+    model = TalkingHead.from_pretrained(args.model)
+    options = GenerationOptions(
+        intensity=args.intensity,
+        mouth_intensity=args.mouth_intensity,
+        statistics=args.statistics,
+        std_quantile=args.std,
+        steps=args.steps,
+        guidance=args.guidance,
+        seed=args.seed,
+    )
+    source = model.prepare_source(portrait)
+    motion = model.generate_motion(source, waveform, options)
+    frames = model.render(source, motion)
+    if args.paste_back:
+        frames = pasted(frames, image, crop)
+    write_result(args.output, frames, len(motion), sound, rate)
+    return 0
+
+
+def check_output(path: Path) -> None:
+    """Refuse an output that can't be written, before any work is done.
+
+    Raises:
+        UserError: not an .mp4 name, a folder, or its folder doesn't exist.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise UserError(f"{path}: the output must be named *.mp4")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name an .mp4 file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
+
+
+def frame_portrait(image: np.ndarray, path: Path) -> "tuple[Tensor, SquareCrop]":
+    """Find the face and crop it by the one framing rule.
+
+    Args:
+        image: uint8 ``(H, W, 3)``.
+        path: for messages.
+
+    Returns:
+        The portrait ``(3, N, N)`` float32 in [-1, 1], at the crop's own size but at most 1024, and the crop.
+
+    Raises:
+        UserError: no face.
+    """
+    import torch
+
+    from datamodules.faces import crop_square, framing, require_face
+
+    crop = framing(require_face(image, path))
+    pixels = crop_square(image, crop, min(1024, max(16, round(crop.side))))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, crop
+
+
+def pasted(frames: Iterable[np.ndarray], image: np.ndarray, crop: "SquareCrop") -> Iterator[np.ndarray]:
+    """Frames put back into the whole picture ``image`` at the place they were cut from."""
+    from datamodules.faces import paste_back
+
+    for frame in frames:
+        yield paste_back(frame, image, crop)
+
+
+def write_result(path: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray | None, rate: int) -> None:
+    """Write frames and sound to an mp4, with progress; the file appears when it is whole."""
+    from datamodules.video import write_video
+    from experiments.progress import track
+
+    write_video(path, track(frames, count, "rendering"), audio=sound, sample_rate=rate)
+    log.info("%s: %d frames, %.2f s", path, count, count / 25)

@@ -1,0 +1,120 @@
+"""Between stage 1 and stages 2, 3: the latent cache of a dataset and the motion basis fitted to it."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from datamodules.annotations import read_annotations
+from datamodules.files import whole_output
+from datamodules.latents import Encode, LatentCache, build_latents, cache_key
+from datamodules.manifest import ClipRecord
+from lightning_modules.audio_frontend import AudioFrontend
+from lightning_modules.checkpoints import weights_hash
+from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
+from lightning_modules.networks.motion_basis import MotionBasis, basis_report, fit_motion_basis
+
+log = logging.getLogger(__name__)
+
+BASIS_NAME = "basis.safetensors"
+SCHEMA = 1
+"""Raised when the meaning of cached values changes, so that old caches are left alone."""
+
+
+def ensure_latents(
+    autoencoder: MotionAutoencoder,
+    frontend: AudioFrontend,
+    records: Sequence[ClipRecord],
+    root: Path,
+    progress: bool = True,
+) -> tuple[Path, MotionBasis]:
+    """Latents of all clips and the motion basis of the training clips; what is there already is kept.
+
+    Args:
+        autoencoder: trained stage 1.
+        frontend: what turns speech into the cached audio features.
+        records: clips of the dataset, of any split; the basis sees the split ``train`` alone.
+        root: dataset folder.
+        progress: log a line now and then.
+
+    Returns:
+        Folder of the latent cache, and the basis.
+    """
+    parts = (weights_hash(autoencoder), frontend.identity(), autoencoder.size, SCHEMA)
+    folder = Path(root) / "latents" / cache_key(*parts)
+    step = max(1, len(records) // 5)
+
+    def report(done: int, total: int) -> None:
+        if progress and (done % step == 0 or done == total):
+            log.info("latents: %d of %d clips", done, total)
+
+    cache = build_latents(
+        records, root, folder, encode_clip(autoencoder, frontend), report, parts=parts, size=autoencoder.size
+    )
+    basis_file = folder / BASIS_NAME
+    basis = MotionBasis(autoencoder.motion_dim)
+    if basis_file.is_file():
+        basis.load_state_dict(load_file(basis_file))
+        return folder, basis
+    train = [r for r in records if r.split == "train"]
+    motion, targets = motion_and_targets(cache, train, root)
+    basis = fit_motion_basis(motion, targets)
+    with whole_output(basis_file) as temporary:
+        save_file(basis.state_dict(), temporary)
+    held_out = [r for r in records if r.split == "val"]
+    if held_out and targets:
+        for name, shares in basis_report(basis, *motion_and_targets(cache, held_out, root)).items():
+            told = ", ".join(f"{block} {share:.2f}" for block, share in shares.items())
+            log.info("motion basis, R2 of %s: %s", name, told)
+    return folder, basis
+
+
+def encode_clip(autoencoder: MotionAutoencoder, frontend: AudioFrontend, batch: int = 16) -> Encode:
+    """Encode function of the latent cache: frames uint8 (T, S, S, 3) and waveform (640T,) -> latents."""
+    device = next(autoencoder.parameters()).device
+
+    def encode(frames: np.ndarray, waveform: np.ndarray) -> dict[str, Tensor]:
+        latents, motion = [], []
+        for start in range(0, len(frames), batch):
+            images = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch])).to(device)
+            latent = autoencoder.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1).latent
+            latents.append(latent)
+            motion.append(autoencoder.motion_from_latent(latent))
+        audio = frontend(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0]
+        return {"motion": torch.cat(motion), "appearance": torch.cat(latents), "audio": audio}
+
+    return encode
+
+
+def motion_and_targets(
+    cache: LatentCache, records: Sequence[ClipRecord], root: Path
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Motion ``(N, M)`` of all frames and what is annotated about them, name -> ``(N,)``.
+
+    Targets are empty unless every clip is annotated. Shifts are taken in the picture: the mean of the landmarks, which also moves
+    when a real head does, whatever the camera.
+    """
+    motion = torch.cat([cache.load(r.id)["motion"] for r in records])
+    if any(r.annotations is None for r in records):
+        return motion, {}
+    columns: dict[str, list[np.ndarray]] = {}
+    for record in records:
+        arrays = read_annotations(root / str(record.annotations)).arrays
+        centre = arrays["landmarks"].mean(axis=1)
+        values = {
+            "yaw": arrays["rotation"][:, 0],
+            "pitch": arrays["rotation"][:, 1],
+            "roll": arrays["rotation"][:, 2],
+            "shift_x": centre[:, 0],
+            "shift_y": centre[:, 1],
+            "lip_opening": arrays["lip_opening"],
+            "lip_width": arrays["lip_width"],
+            "blink": arrays["blink"],
+        }
+        for name, value in values.items():
+            columns.setdefault(name, []).append(np.asarray(value, dtype=np.float32))
+    return motion, {name: torch.from_numpy(np.concatenate(parts)) for name, parts in columns.items()}

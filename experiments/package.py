@@ -1,0 +1,81 @@
+"""``ifmdm package``: makes a model folder of three trained stages, ready for ``ifmdm generate --model``."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_modules.talking_head import TalkingHead
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm package``."""
+    for stage in ("autoencoder", "statistics", "diffusion"):
+        parser.add_argument(f"--{stage}", type=Path, required=True, help=f"run folder or checkpoint of stage {stage}")
+    parser.add_argument("--output", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--full", action="store_true", help="keep float32 weights (default: float16, half the size)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Package as the command line says."""
+    if (args.output / "config.yaml").exists():
+        raise UserError(f"{args.output}: holds a model already; choose another folder or delete it")
+    model = assemble(args.autoencoder, args.statistics, args.diffusion)
+    args.output.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(args.output, half=not args.full)
+    log.info("model folder: %s", args.output)
+    return 0
+
+
+def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHead":
+    """Talking head of three training runs.
+
+    Args:
+        autoencoder: run folder or checkpoint of stage 1.
+        statistics: of stage 2.
+        diffusion: of stage 3.
+
+    Raises:
+        UserError: a run is missing or of another stage, or stages 2 and 3 were trained in different motion bases.
+    """
+    import torch
+
+    from lightning_modules.audio_frontend import AudioFrontend
+    from lightning_modules.checkpoints import find_checkpoint, load_network, load_state, run_config
+    from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+    from lightning_modules.networks.motion_basis import MotionBasis
+    from lightning_modules.talking_head import TalkingHead
+
+    runs = {"autoencoder": autoencoder, "statistics": statistics, "diffusion": diffusion}
+    built, networks, states = {}, {}, {}
+    for stage, path in runs.items():
+        config = run_config(find_checkpoint(path))
+        if config["stage"] != stage:
+            raise UserError(f"{path}: is a run of stage {config['stage']}, not {stage}")
+        built[stage], networks[stage], states[stage] = load_network(path)
+    bases = {stage: _part(states[stage], "basis.") for stage in ("statistics", "diffusion")}
+    if not all(torch.equal(bases["statistics"][k], v) for k, v in bases["diffusion"].items()):
+        raise UserError(f"{statistics} and {diffusion}: trained in different motion bases; train both on one autoencoder")
+    basis = MotionBasis(built["autoencoder"].motion_dim)
+    load_state(basis, bases["diffusion"], diffusion)
+    config = run_config(find_checkpoint(diffusion))
+    settings = {k: v for k, v in config["model"]["diffusion"].items() if k != "_target_"}
+    frontend = AudioFrontend(**{k: v for k, v in config["audio"].items() if k != "_target_"})
+    return TalkingHead(
+        built["autoencoder"],
+        basis,
+        built["diffusion"],
+        GaussianDiffusion(**settings),
+        built["statistics"],
+        frontend,
+        networks,
+    )
+
+
+def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

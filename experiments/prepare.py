@@ -1,0 +1,126 @@
+"""``ifmdm prepare``: makes clips and a manifest."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experiments.progress import SECONDS_BETWEEN_LINES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the sources of clips and their flags."""
+    sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
+    synthetic = sources.add_parser(
+        "synthetic", help="talking heads made on the spot, with exact truth per frame"
+    )
+    synthetic.add_argument(
+        "--clips", type=int, required=True, metavar="N", help="number of clips, at least 3"
+    )
+    synthetic.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
+    synthetic.add_argument("--size", type=int, default=128, metavar="S", help="edge of the frames in pixels")
+    synthetic.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="another seed gives other heads and speech"
+    )
+    synthetic.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="W",
+        help="rendering processes (default: all cores)",
+    )
+    synthetic.add_argument(
+        "--domain", default="wide", choices=("plain", "wide"), help="variety of light, background and noise"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the dataset; an interrupted one is continued.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: a setting is out of range, or the output folder holds other data.
+    """
+    from datamodules.synthetic_faces.dataset import prepare_synthetic
+
+    with clip_progress() as progress:
+        folder = prepare_synthetic(
+            args.output,
+            args.clips,
+            size=args.size,
+            seed=args.seed,
+            workers=args.workers,
+            domain=args.domain,
+            progress=progress,
+        )
+    print(folder)
+    return 0
+
+
+@contextmanager
+def clip_progress() -> Iterator[Callable[[int, int], None]]:
+    """A function of (finished, all) that shows on stderr how far the clips are: a bar or plain lines.
+
+    The first call says what an earlier run had finished; the rate counts only what came after it.
+    """
+    if not sys.stderr.isatty():
+        yield _PlainLines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("rendering clips", total=None, rate="")
+        rate = _Rate()
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, rate=f"{60 * rate(done):.1f} clips/min")
+
+        yield show
+
+
+class _Rate:
+    """Clips a second since the first call, which is handed the number that was there before."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.started = 0.0
+
+    def __call__(self, done: int) -> float:
+        if self.first is None:
+            self.first, self.started = done, time.monotonic()
+        return (done - self.first) / max(time.monotonic() - self.started, 1e-6)
+
+
+class _PlainLines:
+    """A line at the start, at the end and every ten seconds between."""
+
+    def __init__(self) -> None:
+        self.rate = _Rate()
+        self.said = -SECONDS_BETWEEN_LINES
+
+    def __call__(self, done: int, total: int) -> None:
+        rate, now = self.rate(done), time.monotonic()
+        if done < total and now - self.said < SECONDS_BETWEEN_LINES:
+            return
+        self.said = now
+        left = (
+            f", {60 * rate:.1f} a minute, {(total - done) / rate:.0f} s left" if rate and done < total else ""
+        )
+        print(f"rendering clips: {done} of {total}{left}", file=sys.stderr, flush=True)

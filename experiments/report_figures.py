@@ -1,0 +1,210 @@
+"""Pictures and texts of the report: curves as SVG, numbers with units, one sentence for every measure."""
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+INK = "#2b6cb0"
+ROW_COLORS = {
+    "real": "#718096",
+    "codec": "#a0aec0",
+    "autoencoder": "#2f855a",
+    "generated": "#2b6cb0",
+    "shuffled": "#c05621",
+}
+
+TABLE_TITLES = {
+    "psnr": ("PSNR", "dB"),
+    "ssim": ("SSIM", ""),
+    "l1": ("L1", "%"),
+    "lip_corr": ("lip corr. best lag", ""),
+    "lip_corr_zero": ("lip corr. lag 0", ""),
+    "lip_lag": ("lip lag", "frames"),
+    "head_motion": ("head motion", "°"),
+    "mouth_motion": ("mouth motion", ""),
+    "blink_rate": ("blinks", "/min"),
+    "jitter": ("jitter", "°"),
+    "sharpness": ("sharpness / real", ""),
+    "intensity": ("intensity", ""),
+}
+ROW_TITLES = {
+    "real": "real video",
+    "codec": "real video through the codec",
+    "autoencoder": "real motion, our autoencoder",
+    "still": "still source frame",
+    "generated": "generated from speech",
+    "shuffled": "generated, shuffled speech",
+}
+DECIMALS = {"dB": 1, "%": 1, "frames": 0, "°": 2, "/min": 0, "frames/s": 1}
+
+
+def explanations() -> dict[str, dict[str, str]]:
+    """Metric -> ``title``, ``unit`` and ``says`` (one sentence), in the order of the report."""
+    return yaml.safe_load((Path(__file__).parent / "templates" / "measures.yaml").read_text(encoding="utf-8"))
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A value as a reader wants it: rounded by its unit, shares as per cent, a dash where there is none."""
+    if value is None:
+        return "–"
+    scaled = 100 * value if unit == "%" else value
+    places = DECIMALS.get(unit, 3 if abs(value) < 0.1 else 2)
+    text = f"{scaled:.{places}f}"
+    text = text.lstrip("-") if not float(text) else text
+    return f"{text.replace('-', '−')}{'' if unit in ('%', '°') else ' '}{unit}".strip()
+
+
+def interval(one: Mapping[str, Any] | None, unit: str = "") -> str:
+    """An interval as ``value [low, high]``, the unit once."""
+    if one is None or one["value"] is None:
+        return "–"
+    if one["low"] is None or one["high"] is None:
+        return number(one["value"], unit)
+    low, high = (number(one[end], unit).removesuffix(unit).strip() for end in ("low", "high"))
+    return f"{number(one['value'], unit)} [{low},\u00a0{high}]"
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of a size in inches that needs no display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def figure_svg(figure: Any) -> str:
+    """A figure as an SVG element that scales with the page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    width, height = figure.get_size_inches()
+    size = f'viewBox="0 0 {72 * width:g} {72 * height:g}" style="width:100%;max-width:{width:g}in"'
+    return re.sub(
+        r"<svg[^>]*>",
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size}>',
+        text[text.index("<svg") :],
+        count=1,
+    )
+
+
+def _style(axis: Any) -> None:
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Curves of a ``metrics.csv`` that Lightning's CSVLogger wrote: log name -> (step, value) points."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    with path.open(newline="") as file:
+        for line, row in enumerate(csv.DictReader(file)):
+            step = _float(row.get("step")) if _float(row.get("step")) is not None else float(line)
+            for name, text in row.items():
+                value = _float(text)
+                if name not in ("step", "epoch", None) and value is not None and abs(value) < float("inf"):
+                    curves.setdefault(name.removesuffix("_step").removesuffix("_epoch"), []).append(
+                        (float(step or 0), value)
+                    )
+    return {name: points for name, points in curves.items() if len(points) > 1}
+
+
+def _float(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if value == value else None
+
+
+def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Training curves as SVG: one panel for each measure, training and validation in it together."""
+    panels: dict[str, list[str]] = {}
+    for name in sorted(curves):
+        if not name.startswith(("lr-", "lr/")):
+            panels.setdefault(name.split("/", 1)[-1], []).append(name)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(3.6 * columns, 2.4 * lines)
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
+        for name in names:
+            steps, values = zip(*curves[name], strict=True)
+            kind = name.split("/", 1)[0]
+            validated = kind in ("val", "test")
+            axis.plot(
+                steps, values, label=kind, color="#c05621" if validated else INK, lw=1.4 if validated else 0.9
+            )
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(labelsize=7)
+        positive = all(value > 0 for name in names for _, value in curves[name])
+        everything = [value for name in names for _, value in curves[name]]
+        if positive and max(everything) > 30 * min(everything):
+            axis.set_yscale("log")
+        if len(names) > 1:
+            axis.legend(fontsize=7, frameon=False)
+        _style(axis)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    return figure_svg(figure)
+
+
+def lag_figure(curves: Mapping[str, Sequence[float]]) -> str:
+    """Lip correlation over the lag as SVG, one line a row of the table."""
+    figure = new_figure(6.4, 2.9)
+    axis = figure.subplots()
+    for row, values in curves.items():
+        reach = len(values) // 2
+        axis.plot(range(-reach, reach + 1), values, label=ROW_TITLES[row], color=ROW_COLORS.get(row), lw=1.8)
+    axis.axvline(0, color="#999", lw=0.8)
+    axis.axhline(0, color="#999", lw=0.8)
+    axis.set_xlabel("lag in frames (positive: late)")
+    axis.set_ylabel("correlation of lip opening")
+    axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    _style(axis)
+    return figure_svg(figure)
+
+
+SWEEP_PANELS = (
+    ("head_motion", "head motion (degrees)"),
+    ("lip_corr_zero", "lip correlation at lag 0"),
+    ("sharpness", "sharpness / real"),
+)
+
+
+def _draw_sweep(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Head motion, lip correlation and sharpness over intensity, with their intervals."""
+    figure = new_figure(10, 2.8)
+    for axis, (name, label) in zip(figure.subplots(1, len(SWEEP_PANELS)), SWEEP_PANELS, strict=True):
+        known = [(row["intensity"], row[name]) for row in rows if row[name]["value"] is not None]
+        axis.plot([place for place, _ in known], [one["value"] for _, one in known], "o-", color=INK)
+        bounded = [(place, one["low"], one["high"]) for place, one in known if one["low"] is not None]
+        if bounded:
+            places, low, high = zip(*bounded, strict=True)
+            axis.fill_between(places, low, high, alpha=0.2, color=INK, lw=0)
+        axis.set_xlabel("motion intensity")
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
+        _style(axis)
+    return figure
+
+
+def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The sweep's rows as SVG."""
+    return figure_svg(_draw_sweep(rows))
+
+
+def sweep_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The sweep's rows as a PNG file."""
+    buffer = io.BytesIO()
+    _draw_sweep(rows).savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def data_uri(path: Path) -> str:
+    """A picture or video as a data URI, so that the page needs no other file."""
+    kinds = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".mp4": "video/mp4"}
+    return f"data:{kinds[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,229 @@
+"""The parts of the report: each is made of the artefacts of one kind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from experiments.clip_measures import ALIGNED, MOTION, metric_name
+from experiments.report_figures import (
+    ROW_TITLES,
+    TABLE_TITLES,
+    explanations,
+    interval,
+    lag_figure,
+    number,
+    read_curves,
+    sweep_figure,
+    training_figure,
+)
+from experiments.results import read_json
+
+MAX_VIDEO_BYTES = 1_000_000
+MAX_VIDEOS = 16
+ROW_MEASURES = (*ALIGNED, *MOTION)
+
+
+@dataclass
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: Heading.
+        lead: One or two sentences under it, plain text.
+        facts: Name -> value pairs.
+        tables: Tables of plain texts: ``{"caption", "head": [..], "rows": [[..]]}``.
+        figures: SVG elements, with captions.
+        pictures: (path, caption) of PNG or JPEG files.
+        videos: (path, caption) of mp4 files.
+        notes: Remarks, such as what is missing.
+    """
+
+    title: str
+    lead: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[tuple[Path, str]] = field(default_factory=list)
+    videos: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def captioned(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Files with the caption that their names give."""
+    return [(path, path.stem.replace("_", " ")) for path in paths]
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Which run a file belongs to: its folders below ``folder`` that say something."""
+    parts = path.relative_to(folder).parts[:-1]
+    silent = ("runs", "metrics", "samples", "version_0")
+    return " ".join(part for part in parts if part not in silent).replace("version_", "start ") or folder.name
+
+
+def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Section:
+    """What was run: machine and versions once, the trained stages, and the time of each step.
+
+    Args:
+        runs: ``run.json`` files, plain objects; those of trainings hold stage, steps, seconds and machine.
+        times: ``times.json`` files: step -> seconds.
+        folder: The folder that is reported.
+
+    Raises:
+        UserError: A file holds no object.
+    """
+    section = Section("What was run")
+    stages = []
+    for path in runs:
+        record = _record(path)
+        machine = record.pop("machine", None) or {}
+        for name, value in machine.items():
+            section.facts.update(_flat("" if name == "packages" else name, value))
+        if "stage" in record:
+            commit = (record.get("identity") or {}).get("config_hash") or "–"
+            steps, seconds = record.get("steps"), record.get("seconds")
+            stages.append(
+                [_place(path, folder), str(record.get("name")), str(steps), _seconds(seconds), commit]
+            )
+        else:
+            section.facts.update(
+                {key: text for name, value in record.items() for key, text in _flat(name, value).items()}
+            )
+    if stages:
+        head = ["run", "experiment", "steps", "time", "config hash"]
+        section.tables.append({"caption": "Trained stages", "head": head, "rows": stages})
+    for path in times:
+        rows = [[step, _seconds(seconds)] for step, seconds in _record(path).items()]
+        section.tables.append({"caption": "Time of each step", "head": ["step", "time"], "rows": rows})
+    return section
+
+
+def _record(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: holds no JSON object; write it anew or remove it")
+    return record
+
+
+def _seconds(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return "–"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def _flat(name: str, value: Any) -> dict[str, str]:
+    """Nested plain values as lines: numbers rounded, lists joined."""
+    if isinstance(value, Mapping):
+        return {
+            key: text for inner, item in value.items() for key, text in _flat(f"{name} {inner}", item).items()
+        }
+    if isinstance(value, list):
+        return {name: ", ".join(str(item) for item in value) or "none"}
+    if name.endswith("seconds") and isinstance(value, int | float):
+        return {name.removesuffix("seconds").strip() or "time": _seconds(value)}
+    if isinstance(value, float):
+        return {name: f"{value:.4g}"}
+    return {name: "unknown" if value is None else str(value)}
+
+
+def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Path) -> Section:
+    """Training curves from the metrics.csv files of Lightning's CSVLogger, and the last sample pictures."""
+    section = Section("Training curves", "Blue: training, orange: validation; over optimiser steps.")
+    for path in paths:
+        curves = read_curves(path)
+        if curves:
+            section.figures.append((training_figure(curves), _place(path, folder)))
+        else:
+            section.notes.append(f"{_place(path, folder)}: too few points for a curve")
+    for path in samples:
+        step = int(path.stem.removeprefix("step_"))
+        what = "a row: source, driving, reconstruction, warped source, mask"
+        section.pictures.append((path, f"{_place(path, folder)}, step {step}; {what}"))
+    return section
+
+
+def results_section(results: Mapping[str, Any], path: Path) -> Section:
+    """Evaluation: every measure with its interval, the table of rows, the correlation over the lag."""
+    metrics, protocol = results["metrics"], results["protocol"]
+    clips = results["clips"]
+    people = len({clip.get("identity", clip["clip"]) for clip in clips})
+    section = Section(
+        f"Evaluation of {results['method']}",
+        f"{len(clips)} clips of {people} identities that no stage was trained on. In brackets: 95 % interval "
+        "by a bootstrap over identities. Motion is measured on the frames, by a judge.",
+        {"protocol": f"{protocol['name']}, {protocol['hash']}"},
+    )
+    judge = (results["run"] or {}).get("judge") or {}
+    if scores := judge.get("held_out_r2"):
+        text = ", ".join(f"{name.replace('_', ' ')} {score:.2f}" for name, score in scores.items())
+        section.facts["judge"] = (
+            f"{judge.get('name')}; share of variance it explains on unseen identities: {text}"
+        )
+    known = [(metrics[name], text) for name, text in explanations().items() if name in metrics]
+    rows = [[text["title"], interval(one, text["unit"]), text["says"]] for one, text in known]
+    section.tables.append({"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows})
+    head = ["row", *(_head(name) for name in ROW_MEASURES)]
+    body = [
+        [title, *(_bare(metrics.get(metric_name(name, row)), name) for name in ROW_MEASURES)]
+        for row, title in ROW_TITLES.items()
+    ]
+    section.tables.append({"caption": "All rows", "head": head, "rows": body})
+    if results.get("lag_curves"):
+        section.figures.append(
+            (lag_figure(results["lag_curves"]), "Correlation with the true lip opening, mean over clips")
+        )
+    section.notes += [f"missing: {_missing_line(entry)}" for entry in results["missing"][:20]]
+    if len(results["missing"]) > 20:
+        section.notes.append(f"and {len(results['missing']) - 20} more, in {path.name}")
+    return section
+
+
+def _head(name: str) -> str:
+    title, unit = TABLE_TITLES.get(name, (name.replace("_", " "), ""))
+    return f"{title} ({unit})" if unit else title
+
+
+def _bare(one: Mapping[str, Any] | None, name: str, bounds: bool = False) -> str:
+    """A value without its unit, which the head of the column states."""
+    unit = TABLE_TITLES.get(name, ("", ""))[1]
+    text = interval(one, unit) if bounds else number(one["value"] if one else None, unit)
+    return text.replace(unit, "").replace("  ", " ").strip() if unit else text
+
+
+def _missing_line(entry: Any) -> str:
+    return f"{entry['clip']}: {entry['what']} ({entry['why']})" if isinstance(entry, dict) else str(entry)
+
+
+def sweep_section(sweep: Mapping[str, Any], path: Path, pictures: Sequence[Path]) -> Section:
+    """Motion intensity: plot, table, and the sheets that lie beside it."""
+    if not isinstance(sweep, dict) or "rows" not in sweep:
+        raise UserError(f"{path}: is no result of 'ifmdm sweep' (lacks rows)")
+    section = Section(
+        "Motion intensity",
+        "The same speech and seeds at several intensities. Head motion should grow at every step while the "
+        "lips keep following the speech; at 0 the head rests and speech and blinks go on.",
+        pictures=captioned(pictures),
+    )
+    rows = sweep["rows"]
+    names = [name for name in rows[0] if name != "intensity"] if rows else []
+    head = ["intensity", *(_head(name) for name in names)]
+    body = [
+        [f"{row['intensity']:g}", *(_bare(row[name], name, bounds=True) for name in names)] for row in rows
+    ]
+    section.tables.append({"caption": "Measured on the rendered frames", "head": head, "rows": body})
+    if rows:
+        section.figures.append((sweep_figure(rows), "Mean over clips; shaded: 95 % interval by identity"))
+    section.notes += [f"missing: {_missing_line(entry)}" for entry in sweep.get("missing", [])]
+    return section
+
+
+def video_section(videos: Sequence[Path]) -> Section:
+    """Videos under a megabyte, embedded; larger ones are named."""
+    section = Section("Videos", "With sound where the clip has any.")
+    for path, caption in captioned(videos):
+        if path.stat().st_size < MAX_VIDEO_BYTES and len(section.videos) < MAX_VIDEOS:
+            section.videos.append((path, caption))
+        else:
+            section.notes.append(f"not embedded ({path.stat().st_size / 1e6:.1f} MB): {path.name}")
+    return section

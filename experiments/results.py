@@ -1,0 +1,98 @@
+"""results.json: what an evaluation found, in a form that stays the same whatever was evaluated."""
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+
+RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
+INTERVAL_KEYS = ("value", "low", "high", "n")
+
+
+def write_whole(path: Path, content: bytes | str) -> Path:
+    """Write a file in one step: under a temporary name in the same folder (made if missing), then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_output(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """``value`` with numbers that JSON does not know (NaN, infinity) as null, paths as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item"):  # numpy and torch scalars
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write plain JSON in one step."""
+    return write_whole(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def check_results(results: Any, what: str) -> dict[str, Any]:
+    """Return ``results`` if they have the form of results.json.
+
+    Raises:
+        UserError: They have not; names ``what`` and the part that is wrong.
+    """
+    if not isinstance(results, dict) or (absent := [key for key in RESULT_KEYS if key not in results]):
+        parts = ", ".join(absent) if isinstance(results, dict) else "everything"
+        raise UserError(f"{what}: is no result of 'ifmdm evaluate' (lacks {parts})")
+    for name, interval in results["metrics"].items():
+        if not isinstance(interval, dict) or any(key not in interval for key in INTERVAL_KEYS):
+            raise UserError(f"{what}: metric '{name}' lacks one of {', '.join(INTERVAL_KEYS)}")
+    return results
+
+
+def write_results(path: Path, results: dict[str, Any]) -> Path:
+    """Check the form of the results and write them in one step."""
+    return write_json(path, check_results(results, str(path)))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: Missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read and check results.json.
+
+    Raises:
+        UserError: Missing, not JSON, or of another form.
+    """
+    return check_results(read_json(path), str(path))
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Hash of plain settings, independent of the order of their keys: 16 hexadecimal digits."""
+    text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder_hash(folder: Path) -> str:
+    """Hash over names and bytes of the weights and configs in a model folder: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix in (".safetensors", ".yaml", ".json"):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

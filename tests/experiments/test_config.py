@@ -1,0 +1,106 @@
+"""Every config composes, resolves and builds what it names."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from datamodules.errors import UserError
+from experiments.config import CONFIG_FOLDER, compose, config_names, instantiate, instantiate_all, resolve
+from experiments.run_identity import config_hash
+from lightning_modules.networks.motion_basis import MotionBasis
+
+EXPERIMENTS = config_names("experiment")
+FILLED = ["autoencoder=run", "run_dir=run"]
+
+
+def words(experiment: str, *more: str) -> list[str]:
+    """Overrides that name what a user of the experiment would have to name."""
+    audio = ["audio.source=folder"] if experiment.endswith("_paper") else []
+    return [f"experiment={experiment}", *FILLED, *audio, *more]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_composes_and_names_itself(experiment: str) -> None:
+    config = resolve(compose(words(experiment)))
+    assert config["name"] == experiment
+    assert experiment.startswith(config["stage"])
+    assert config["data"]["task"] == ("frame_pairs" if config["stage"] == "autoencoder" else "motion_windows")
+    assert (
+        config["data"]["size"]
+        == {"tiny": 64, "small": 128, "base": 256, "paper": 512}[experiment.split("_")[1]]
+    )
+    assert config["trainer"]["max_steps"] > 0
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_builds(experiment: str, tmp_path: Path) -> None:
+    # torchvision's weights need not be there to build a network
+    weights = (
+        ["model.perceptual.weights=random"] if experiment in ("autoencoder_base", "autoencoder_paper") else []
+    )
+    config = compose(words(experiment, "trainer.accelerator=cpu", f"run_dir={tmp_path}", *weights))
+    stage = {} if config.stage == "autoencoder" else {"basis": MotionBasis(20)}
+    with torch.device("meta"):  # shapes without memory: the largest have 100 M weights
+        model = instantiate(config.model, **stage)
+    assert isinstance(model, LightningModule)
+    assert all(isinstance(v, int | float | str | bool | list | dict | None) for v in model.hparams.values())
+    datamodule = instantiate(config.data, latents=str(tmp_path))
+    assert isinstance(datamodule, LightningDataModule)
+    callbacks, loggers = instantiate_all(config.callbacks), instantiate_all(config.logger)
+    assert isinstance(instantiate(config.trainer, callbacks=callbacks, logger=loggers), Trainer)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("data/*.yaml")), ids=lambda p: p.stem)
+def test_data_config_builds(path: Path) -> None:
+    config = compose(["experiment=autoencoder_tiny", f"data={path.stem}"])
+    assert isinstance(instantiate(config.data), LightningDataModule)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("model/*.yaml")), ids=lambda p: p.stem)
+def test_every_model_config_belongs_to_an_experiment(path: Path) -> None:
+    used = "".join(file.read_text() for file in CONFIG_FOLDER.glob("experiment/*.yaml"))
+    assert f"/model: {path.stem}\n" in used
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_FOLDER.glob("trainer/*.yaml")))
+def test_trainer_config_composes(name: str) -> None:
+    config = resolve(compose(["experiment=autoencoder_tiny", f"trainer={name}", "run_dir=run"]))
+    assert config["trainer"]["_target_"] == "lightning.pytorch.Trainer"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_says_what_it_is(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if line != "# @package _global_"]
+    assert lines[0].startswith("# ")
+
+
+def test_compose_inside_another_hydra_leaves_that_one_alone() -> None:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
+        outer = GlobalHydra.instance().hydra
+        assert compose(["experiment=autoencoder_tiny"]).name == "autoencoder_tiny"
+        assert GlobalHydra.instance().hydra is outer
+
+
+def test_missing_values_are_told() -> None:
+    with pytest.raises(UserError, match="size"):
+        resolve(compose(["data=synthetic"]))
+
+
+def test_hash_ignores_where_and_sees_what(tmp_path: Path) -> None:
+    def hashed(*more: str) -> str:
+        return config_hash(resolve(compose(words("diffusion_tiny", *more))))
+
+    same = hashed()
+    assert hashed("run_dir=elsewhere", "data.root=elsewhere", "data.num_workers=3", "logger=wandb") == same
+    for change in ("seed=1", "data.batch_size=3", "model.optimizer.lr=1e-5", "trainer.devices=2"):
+        assert hashed(change) != same
+    (tmp_path / "a").write_text("weights")
+    (tmp_path / "b").write_text("weights")
+    (tmp_path / "c").write_text("other weights")
+    first, second, third = (hashed(f"autoencoder={tmp_path / name}") for name in "abc")
+    assert first == second != third

@@ -1,0 +1,251 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.annotations import write_annotations
+from datamodules.audio import write_wav
+from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.errors import UserError
+from datamodules.manifest import ClipRecord, read_manifest, write_manifest
+from datamodules.video import write_video
+from experiments.clip_measures import load_clip, metric_name, reconstruct, to_tensor
+from experiments.evaluate import aggregate, choose_clips, evaluate_model
+from experiments.results import plain, read_results, settings_hash, write_results
+from experiments.sweep import sweep_intensity
+from metrics.motion import MotionCurves
+
+SIZE, FRAMES = 48, 50
+SPANS = {"yaw": (0, 12), "pitch": (12, 24), "lips": (24, 48)}
+
+
+def draw(motion: np.ndarray) -> np.ndarray:
+    """Frames ``(T, S, S, 3)`` whose grey bands say the motion ``(T, 3)`` in [-1, 1]: yaw, pitch, lips."""
+    frames = np.zeros((len(motion), SIZE, SIZE, 3), np.uint8)
+    for column, (start, end) in enumerate(SPANS.values()):
+        frames[:, start:end] = np.round(127.5 + 100 * motion[:, column])[:, None, None, None]
+    return frames
+
+
+def read(frames: np.ndarray) -> np.ndarray:
+    """The motion that `draw` put into frames."""
+    bands = [frames[:, start + 2 : end - 2].mean(axis=(1, 2, 3)) for start, end in SPANS.values()]
+    return (np.stack(bands, axis=1) - 127.5) / 100
+
+
+class BandJudge:
+    name, sha256 = "bands", "0" * 64
+
+    def measure(self, frames: np.ndarray) -> MotionCurves:
+        seen = read(frames)
+        rotation = np.concatenate([20 * seen[:, :2], np.zeros((len(seen), 1))], axis=1)
+        return MotionCurves(rotation, seen[:, 2], np.zeros(len(seen)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    intensity: float = 1.0
+    seed: int = 0
+
+
+class FakeModel(torch.nn.Module):
+    """A talking head that opens the lips by the loudness of the speech, ``late`` frames too late."""
+
+    size, device = SIZE, "cpu"
+
+    def __init__(self, late: int = 0, broken: str = "") -> None:
+        super().__init__()
+        self.late, self.broken = late, broken
+
+    def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape == (3, SIZE, SIZE)
+        assert image.min() >= -1
+        assert image.max() <= 1
+        return image
+
+    def motion_of(self, frames: torch.Tensor) -> torch.Tensor:
+        pixels = ((frames + 1) * 127.5).permute(0, 2, 3, 1).numpy()
+        return torch.from_numpy(read(pixels)) * 0.9
+
+    def generate_motion(self, source: torch.Tensor, waveform: np.ndarray, options: Options) -> torch.Tensor:
+        generator = np.random.default_rng(options.seed)
+        lips = np.roll(loudness(waveform), self.late)
+        sway = generator.normal(size=(len(lips), 2)).cumsum(axis=0) * 0.03 * options.intensity
+        return torch.from_numpy(np.concatenate([sway, lips[:, None]], axis=1).clip(-1, 1))
+
+    def render(self, source: torch.Tensor, motion: torch.Tensor, batch_size: int = 8):
+        if self.broken == "render":
+            raise RuntimeError("out of memory")
+        yield from draw(motion.numpy())
+
+
+def loudness(waveform: np.ndarray) -> np.ndarray:
+    return np.sqrt((waveform.reshape(-1, SAMPLES_PER_FRAME) ** 2).mean(axis=1)) * 2
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "clips").mkdir()
+    records = []
+    for number in range(4):
+        generator = np.random.default_rng(number)
+        level = np.convolve(generator.uniform(0, 0.5, FRAMES), np.ones(3) / 3, "same")
+        waveform = np.repeat(level, SAMPLES_PER_FRAME) * np.sign(
+            generator.normal(size=FRAMES * SAMPLES_PER_FRAME)
+        )
+        lips = loudness(waveform)
+        motion = np.concatenate(
+            [generator.normal(size=(FRAMES, 2)).cumsum(axis=0) * 0.03, lips[:, None]], axis=1
+        )
+        motion = motion.clip(-1, 1)
+        name = f"clips/c{number}"
+        write_video(folder / f"{name}.mp4", draw(motion), crf=4)
+        write_wav(folder / f"{name}.wav", waveform.astype(np.float32))
+        regions = np.tile(
+            np.array([[0, 0.5, 1, 1], [0, 0, 0.5, 0.25], [0.5, 0, 1, 0.25]], np.float32), (FRAMES, 1, 1)
+        )
+        write_annotations(
+            folder / f"{name}.safetensors", {"lip_opening": lips.astype(np.float32), "regions": regions}, {}
+        )
+        records.append(
+            ClipRecord(f"c{number}", f"{name}.mp4", f"{name}.wav", f"{number}", f"id{number % 2}",
+                       f"v{number % 2}", "test", "drawn", 0.0, FRAMES, SIZE, None, {}, f"{name}.safetensors")
+        )  # fmt: skip
+    write_manifest(folder, records)
+    return folder
+
+
+def values(results: dict) -> dict[str, float | None]:
+    return {name: one["value"] for name, one in results["metrics"].items()}
+
+
+def test_table_of_a_good_model(root, tmp_path):
+    results = evaluate_model(
+        FakeModel(),
+        root,
+        judge=BandJudge(),
+        options=Options(),
+        seeds=(0, 1),
+        gallery=tmp_path,
+        gallery_clips=1,
+    )
+    found = values(results)
+    assert found["lip_corr_zero"] > 0.95
+    assert found["lip_lag"] == 0
+    assert abs(found["lip_corr_zero_shuffled"]) < 0.4
+    assert found["lip_corr_zero_real"] > 0.95
+    assert found["lip_corr_still"] is None  # a still mouth correlates with nothing
+    assert found["head_motion_still"] < 0.01 < found["head_motion"]
+    assert found["psnr_gain"] == pytest.approx(found["psnr"] - found["psnr_still"], abs=1e-6)
+    assert found["psnr_gain"] > 3
+    assert found["mouth_error_removed"] > 0.5
+    assert found["psnr_codec"] > found["psnr"]
+    assert "psnr_generated" not in found  # frame-aligned measures never judge free generation
+    assert results["metrics"]["lip_corr"]["n"] == 4
+    assert results["missing"] == []
+    assert len(results["lag_curves"]["generated"]) == 21
+    assert (tmp_path / "sheet_c0.png").is_file()
+    assert (tmp_path / "rows_c0.mp4").is_file()
+    path = write_results(tmp_path / "out" / "results.json", results)
+    assert values(read_results(path)) == pytest.approx(found)
+
+
+def test_late_lips_have_a_positive_lag(root):
+    results = evaluate_model(FakeModel(late=3), root, judge=BandJudge(), options=Options(), clips=2)
+    found = values(results)
+    assert found["lip_lag"] == 3
+    assert found["lip_corr"] > 0.9 > found["lip_corr_zero"]
+    assert found["lip_lag_autoencoder"] == 0
+    assert len(results["clips"]) == 2
+    assert {clip["identity"] for clip in results["clips"]} == {"id0", "id1"}
+
+
+def test_psnr_pools_the_error_without_the_source_frame(root):
+    """A PSNR by hand over both clips' frames 1.. equals the reported one."""
+    model, judge = FakeModel(), BandJudge()
+    results = evaluate_model(model, root, judge=judge, options=Options(), clips=2)
+    total, count = 0.0, 0
+    for record in choose_clips(read_manifest(root), "test", 2):
+        clip = load_clip(root, record, SIZE, judge)
+        made = reconstruct(model, clip, model.prepare_source(to_tensor(clip.frames[:1])[0]))
+        total += ((made[1:].astype(float) - clip.frames[1:]) ** 2).sum()
+        count += made[1:].size
+    assert values(results)["psnr"] == pytest.approx(10 * np.log10(255**2 * count / total), abs=1e-4)
+
+
+def test_a_failing_clip_is_listed_and_the_others_are_judged(root, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(root, folder)
+    (folder / "clips" / "c0.mp4").write_bytes(b"no video")
+    results = evaluate_model(FakeModel(), folder, judge=BandJudge(), options=Options())
+    assert [entry["clip"] for entry in results["missing"] if entry["what"] == "all"] == ["c0"]
+    assert results["metrics"]["psnr"]["n"] == 3
+    nothing = evaluate_model(FakeModel(broken="render"), folder, judge=BandJudge(), options=Options())
+    assert nothing["clips"] == []
+    assert nothing["metrics"] == {}
+    assert len(nothing["missing"]) == 4
+
+
+def test_protocol_hash_answers_to_what_matters(root):
+    def protocol(**changes) -> str:
+        arguments = {"judge": BandJudge(), "options": Options(), "clips": 2, **changes}
+        return evaluate_model(FakeModel(broken="render"), root, **arguments)["protocol"]["hash"]
+
+    other_judge = BandJudge()
+    other_judge.sha256 = "1" * 64
+    assert protocol() == protocol(
+        options=Options(intensity=2)
+    )  # a setting of the method, not of the protocol
+    hashes = {
+        protocol(),
+        protocol(clips=1),
+        protocol(seeds=(0, 1)),
+        protocol(judge=other_judge),
+        protocol(max_frames=20),
+    }
+    assert len(hashes) == 5
+
+
+def test_intensity_sweep_measures_rendered_frames(root, tmp_path):
+    rows = sweep_intensity(
+        FakeModel(), root, (0.0, 0.5, 1.0), BandJudge(), clips=2, options=Options(), output=tmp_path
+    )
+    motion = [row["head_motion"]["value"] for row in rows]
+    assert motion[0] < 0.05
+    assert motion[0] < motion[1] < motion[2]
+    assert all(row["lip_corr_zero"]["value"] > 0.95 for row in rows)
+    written = json.loads((tmp_path / "sweep.json").read_text())
+    assert written["rows"] == rows
+    assert (tmp_path / "sweep.png").is_file()
+
+
+def test_empty_split_and_wrong_files_are_told(root, tmp_path):
+    with pytest.raises(UserError, match="split 'val'"):
+        evaluate_model(FakeModel(), root, split="val", judge=BandJudge(), options=Options())
+    broken = tmp_path / "results.json"
+    broken.write_text("{}")
+    with pytest.raises(UserError, match="lacks protocol"):
+        read_results(broken)
+    broken.write_text("{")
+    with pytest.raises(UserError, match="JSON"):
+        read_results(broken)
+    assert list(tmp_path.iterdir()) == [broken]
+
+
+def test_small_helpers():
+    assert metric_name("psnr", "autoencoder") == "psnr"
+    assert metric_name("lip_corr", "shuffled") == "lip_corr_shuffled"
+    assert plain({"a": float("nan"), "b": (1, np.float32(2)), "c": Path("x")}) == {
+        "a": None,
+        "b": [1, 2.0],
+        "c": "x",
+    }
+    assert (
+        settings_hash({"a": 1, "b": 2}) == settings_hash({"b": 2, "a": 1}) != settings_hash({"a": 1, "b": 3})
+    )
+    assert aggregate([]) == {}

@@ -1,0 +1,182 @@
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.errors import UserError
+from datamodules.video import read_video
+from experiments.cli import main
+from experiments.evaluate import ROWS
+from experiments.pictures import contact_sheet, side_by_side, spread
+from experiments.report import write_report
+from experiments.report_figures import interval, number, read_curves
+from experiments.results import write_json, write_results
+
+
+def _interval(value: float, spread: float = 0.1) -> dict:
+    return {"value": value, "low": value - spread, "high": value + spread, "n": 8}
+
+
+def fake_run(folder: Path) -> Path:
+    """A folder with one of every artefact."""
+    generator = np.random.default_rng(0)
+    frames = generator.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    contact_sheet(
+        {"source": frames[:1], "true": spread(frames, 5)}, folder / "gallery" / "sheet_a.png", tile=32
+    )
+    contact_sheet({"clips": frames}, folder / "data_sheet.png", tile=32)
+    side_by_side({"true": frames, "generated": frames}, folder / "gallery" / "rows_a.mp4", tile=32)
+    write_json(folder / "times.json", {"data": 61.2, "stage 1": 300})
+    run = {
+        "machine": {"cores": 2, "packages": {"torch": "2.x"}},
+        "stage": "autoencoder",
+        "name": "tiny",
+        "steps": 7,
+    }
+    write_json(folder / "runs" / "autoencoder" / "run.json", {**run, "seconds": 130.0})
+    for step in (5, 10):
+        contact_sheet({"": frames}, folder / "runs" / "autoencoder" / "samples" / f"step_{step:06d}.png")
+    logs = folder / "runs" / "autoencoder" / "metrics" / "version_0" / "metrics.csv"
+    logs.parent.mkdir(parents=True)
+    lines = [
+        "epoch,step,train/loss,val/loss",
+        *(f"0,{i},{1 / (i + 1)}," for i in range(9)),
+        "0,9,,0.5",
+        "1,19,,0.2",
+    ]
+    logs.write_text("\n".join(lines))
+    metrics = {
+        "psnr": _interval(27.123),
+        "lip_corr_zero": _interval(0.71),
+        "mouth_error_removed": _interval(0.634),
+    }
+    metrics["lip_corr_still"] = {"value": None, "low": None, "high": None, "n": 0}
+    results = {
+        "protocol": {"name": "synthetic-demo", "hash": "0123456789abcdef"},
+        "method": "<b>ifmdm</b>",
+        "run": {"judge": {"name": "frame-regressor", "held_out_r2": {"lip_opening": 0.934}}},
+        "metrics": metrics,
+        "clips": [{"clip": "a", "identity": "x", "psnr": 27.1}],
+        "missing": [{"clip": "b", "what": "all", "why": "cut off"}],
+        "lag_curves": {"generated": np.hanning(21).tolist()},
+    }
+    write_results(folder / "results.json", results)
+    names = ("head_motion", "lip_corr_zero", "sharpness")
+    rows = [{"intensity": x, **{name: _interval(x + 0.5) for name in names}} for x in (0.0, 1.0)]
+    write_json(folder / "sweep" / "sweep.json", {"rows": rows, "missing": []})
+    return folder
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
+
+
+def test_page_holds_everything_in_itself(tmp_path):
+    page = write_report(fake_run(tmp_path))
+    text = page.read_text()
+    links = _Links()
+    links.feed(text)
+    assert all(link.startswith(("data:", "#")) for link in links.found)
+    assert not re.search(r"url\((?!#)", text)
+    for expected in (
+        "27.1 dB",
+        "[27.0,\u00a027.2]",
+        "63.4%",
+        "0.71",
+        "lip opening 0.93",
+        "b: all (cut off)",
+        "61 s",
+        "5 min 00 s",
+        "2 min 10 s",
+    ):
+        assert expected in text, expected
+    assert "autoencoder, step 10" in text
+    assert "step 5;" not in text
+    assert "&lt;b&gt;ifmdm" in text
+    assert "<b>ifmdm" not in text
+    assert text.count("<svg") == 3  # training, lag, sweep
+    videos = re.findall(r'data:video/mp4;base64,([^"]+)"', text)
+    assert [base64.b64decode(video) for video in videos] == [
+        (tmp_path / "gallery" / "rows_a.mp4").read_bytes()
+    ]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_command_takes_several_folders(tmp_path, capsys):
+    fake_run(tmp_path / "one")
+    fake_run(tmp_path / "two")
+    page = tmp_path / "both.html"
+    assert main(["report", str(tmp_path / "one"), str(tmp_path / "two"), "--output", str(page)]) == 0
+    assert "Motion intensity (two)" in page.read_text()
+    (tmp_path / "empty").mkdir()
+    for wrong in ("absent", "empty"):
+        assert main(["report", str(tmp_path / wrong)]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "empty" / "report.html").exists()
+
+
+def test_damaged_artefacts_are_named(tmp_path):
+    (tmp_path / "results.json").write_text('{"protocol": {}}')
+    with pytest.raises(UserError, match=r"results\.json.*lacks"):
+        write_report(tmp_path)
+
+
+def test_large_videos_are_named_instead(tmp_path):
+    (tmp_path / "long.mp4").write_bytes(b"0" * 1_200_000)
+    text = write_report(tmp_path).read_text()
+    assert "not embedded (1.2 MB): long.mp4" in text
+    assert "<video controls" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(27.123, "dB", "27.1 dB"), (0.634, "%", "63.4%"), (-0.4, "frames", "0 frames"),
+     (-2.0, "frames", "−2 frames"), (3.14159, "°", "3.14°"), (0.0123, "", "0.012"), (0.712, "", "0.71"),
+     (None, "dB", "–")],
+)  # fmt: skip
+def test_numbers_are_rounded_by_their_unit(value, unit, text):
+    assert number(value, unit) == text
+
+
+def test_intervals_state_the_unit_once():
+    assert interval(_interval(27.1), "dB") == "27.1 dB [27.0,\u00a027.2]"
+    assert interval({"value": 1.0, "low": None, "high": None, "n": 1}, "dB") == "1.0 dB"
+    assert interval(None) == "–"
+
+
+def test_curves_skip_empty_cells(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss,val/loss,once\n0,1.0,,3\n1,nan,,\n2,0.5,0.7,\n3,,0.6,\n")
+    assert read_curves(path) == {"train/loss": [(0, 1.0), (2, 0.5)], "val/loss": [(2, 0.7), (3, 0.6)]}
+
+
+def test_pictures_have_their_frames(tmp_path):
+    frames = np.zeros((30, 20, 20, 3), np.uint8)
+    frames[:, :, :, 0] = np.arange(30)[:, None, None] * 8
+    assert spread(frames, 4)[:, 0, 0, 0].tolist() == [0, 80, 152, 232]
+    sheet = np.asarray(
+        Image.open(contact_sheet({"a": spread(frames, 4), "b": frames[:2]}, tmp_path / "s.png", tile=20))
+    )
+    assert (sheet[10] == [232, 0, 0]).all(axis=1).any()
+    path = side_by_side(
+        {"a": frames, "b": frames[:25]}, tmp_path / "v.mp4", np.zeros(16000, np.float32), tile=32
+    )
+    video = read_video(path)
+    assert video.shape == (25, 24 + 32, 64, 3)
+    with pytest.raises(ValueError, match="needs frames"):
+        contact_sheet({"a": []}, tmp_path / "none.png")
+
+
+def test_every_row_has_a_title():
+    from experiments.report_figures import ROW_TITLES
+
+    assert tuple(ROW_TITLES) == ROWS

@@ -1,0 +1,167 @@
+"""Every stage trains, resumes and runs in two processes; what it leaves behind loads without unpickling objects."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from datamodules.errors import UserError
+from experiments.config import compose
+from experiments.train import TrainingResult, refuse_script_launcher, run_training
+
+NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
+QUICK = {
+    "autoencoder": [*NETWORK, "model.network.latent_dim=32", "model.total_steps=0", "data.pairs_per_clip=4"],
+    "statistics": ["data.windows_per_clip=4", "model.network.appearance_dim=32"],
+    "diffusion": ["data.windows_per_clip=4", "model.network.depth=1"],
+}
+
+
+def words(stage: str, blobs: Path, run_dir: Path, *more: str) -> list[str]:
+    """Overrides that make the tiny experiment of a stage take a second."""
+    return [
+        f"experiment={stage}_tiny",
+        "data=folder",
+        f"data.root={blobs}",
+        "data.size=32",
+        "data.batch_size=4",
+        "data.num_workers=0",
+        "trainer.accelerator=cpu",
+        "trainer.max_steps=6",
+        f"run_dir={run_dir}",
+        *QUICK[stage],
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def autoencoder(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    return run_training(compose(words("autoencoder", blobs, tmp_path_factory.mktemp("runs") / "autoencoder")))
+
+
+def stage_words(stage: str, blobs: Path, run_dir: Path, autoencoder: TrainingResult, *more: str) -> list[str]:
+    source = [] if stage == "autoencoder" else [f"autoencoder={autoencoder.run_dir}"]
+    return words(stage, blobs, run_dir, *source, *more)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "statistics", "diffusion"])
+def test_stage_trains_leaves_a_record_and_resumes(
+    stage: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
+) -> None:
+    overrides = stage_words(stage, blobs, tmp_path / "run", autoencoder)
+    result = autoencoder if stage == "autoencoder" else run_training(compose(overrides))
+
+    checkpoint = torch.load(result.checkpoint, map_location="cpu", weights_only=True)
+    assert checkpoint["global_step"] == 6
+    assert (result.run_dir / "checkpoints" / "best.ckpt").is_file()
+    config = yaml.safe_load((result.run_dir / "config.yaml").read_text())
+    assert config["stage"] == stage
+    record = json.loads((result.run_dir / "run.json").read_text())
+    assert record["steps"] == 6
+    assert len(record["identity"]["config_hash"]) == 16
+    assert record["metrics"]["val/loss"] == pytest.approx(result.metrics["val/loss"])
+    logged = next((result.run_dir / "metrics").glob("**/metrics.csv"))
+    with logged.open() as file:
+        assert any(row.get("val/loss") for row in csv.DictReader(file))
+    assert list((result.run_dir / "tensorboard").glob("**/events.*"))
+
+    resumed = stage_words(
+        stage, blobs, tmp_path / "longer", autoencoder, f"resume={result.run_dir}", "trainer.max_steps=9"
+    )
+    longer = run_training(compose(resumed))
+    assert torch.load(longer.checkpoint, weights_only=True)["global_step"] == 9
+
+
+def test_resume_last_equals_an_uninterrupted_run(
+    blobs: Path, tmp_path: Path, autoencoder: TrainingResult
+) -> None:
+    run_training(compose(words("autoencoder", blobs, tmp_path / "parts", "trainer.max_steps=3")))
+    parts = run_training(compose(words("autoencoder", blobs, tmp_path / "parts", "resume=last")))
+    states = [torch.load(r.checkpoint, weights_only=True) for r in (autoencoder, parts)]
+    for key in ("state_dict", "current_model_state"):  # averaged and running weights
+        for name, value in states[0][key].items():
+            torch.testing.assert_close(states[1][key][name], value, msg=f"{key} {name}")
+    identities = [json.loads((r.run_dir / "run.json").read_text())["identity"] for r in (autoencoder, parts)]
+    assert identities[0] == identities[1]
+
+
+def test_autoencoder_writes_sample_pictures(autoencoder: TrainingResult) -> None:
+    from datamodules.video import read_image
+
+    pictures = sorted((autoencoder.run_dir / "samples").glob("step_*.png"))
+    assert pictures
+    assert read_image(pictures[-1]).shape == (4 * 32, 5 * 32, 3)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "statistics"])
+def test_two_processes_train_together(
+    stage: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
+) -> None:
+    more = [
+        "trainer.devices=2",
+        "+trainer.strategy=ddp_fork_find_unused_parameters_true",
+        "data.batch_size=2",
+    ]
+    overrides = stage_words(stage, blobs, tmp_path / "ddp", autoencoder, *more, "trainer.max_steps=3")
+    result = run_training(compose(overrides))
+    assert torch.load(result.checkpoint, weights_only=True)["global_step"] == 3
+    assert json.loads((result.run_dir / "run.json").read_text())["devices"] == 2
+    assert math.isfinite(result.metrics["val/loss"])
+
+
+def test_debug_trainer_runs_without_checkpoints_on_the_way(blobs: Path, tmp_path: Path) -> None:
+    result = run_training(compose(words("autoencoder", blobs, tmp_path / "debug", "trainer=debug")))
+    assert result.checkpoint.is_file()
+
+
+def test_a_trained_run_is_not_overwritten(blobs: Path, autoencoder: TrainingResult) -> None:
+    with pytest.raises(UserError, match="already holds a trained run"):
+        run_training(compose(words("autoencoder", blobs, autoencoder.run_dir)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=diffusion_tiny"], "needs autoencoder=PATH"),
+        (["experiment=diffusion_tiny", "autoencoder=nowhere"], "nowhere"),
+        (["experiment=autoencoder_tiny", "stage=motion"], "stage=motion is unknown"),
+        (["experiment=autoencoder_tiny", "resume=last", "run_dir=nowhere"], "no checkpoint to resume from"),
+        (["experiment=autoencoder_tiny", "data=folder", "data.root=nowhere", "run_dir=new"], "nowhere"),
+        ([], "needs experiment=NAME"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        run_training(compose(overrides))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        (["trainer.devices=2"], True),
+        (["trainer.devices=[0,1]", "+trainer.strategy=ddp"], True),
+        (["trainer.devices=2", "+trainer.strategy=ddp_spawn"], False),
+        (["trainer.devices=1"], False),
+        (["trainer.devices=auto"], False),
+    ],
+)
+def test_multirun_refuses_several_devices_by_the_script_launcher(
+    more: list[str], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose(["experiment=autoencoder_tiny", "trainer.accelerator=cpu", *more])
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    if refused:
+        with pytest.raises(UserError, match="multirun"):
+            refuse_script_launcher(config)
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    refuse_script_launcher(config)

@@ -1,0 +1,77 @@
+"""Imports point one way: experiments -> metrics, lightning_modules, datamodules; nothing is re-exported."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("lightning_modules", "datamodules", "metrics", "experiments")
+SHARED = tuple(f"datamodules.{name}" for name in ("batches", "video", "audio", "faces", "assets", "errors"))
+EXCEPTIONS = {"lightning_modules/sync_expert.py": ("metrics.syncnet",)}
+FILES = [path.relative_to(ROOT) for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
+
+
+def allowed(path: Path) -> tuple[str, ...]:
+    """Modules and packages of the project that a file may import from."""
+    package = path.parts[0]
+    if path.is_relative_to("lightning_modules/networks"):
+        return ("lightning_modules.networks",)
+    if package == "experiments":
+        return PACKAGES
+    if package == "datamodules":
+        return ("datamodules",)
+    return (package, *SHARED, *EXCEPTIONS.get(path.as_posix(), ()))
+
+
+def imports(source: str) -> set[str]:
+    """Dotted names of everything imported anywhere in a file, those of ``from a import b`` as ``a.b``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return found
+
+
+def forbidden(path: Path, source: str) -> list[str]:
+    """Imports of a file that the rule does not allow."""
+    bad = []
+    for name in sorted(imports(source)):
+        inside = any(name == rule or name.startswith(f"{rule}.") for rule in allowed(path))
+        ours = name.split(".")[0] in PACKAGES
+        if name.startswith(".") or (ours and not inside) or name.split(".")[0] == "pytorch_lightning":
+            bad.append(name)
+    return bad
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_point_one_way(path: Path) -> None:
+    assert forbidden(path, (ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=str)
+def test_nothing_is_reexported(path: Path) -> None:
+    assert imports((ROOT / path).read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "bad"),
+    [
+        ("metrics/a.py", "from experiments.cli import main", True),
+        ("metrics/a.py", "def f():\n    import lightning_modules.networks", True),
+        ("metrics/a.py", "from datamodules import manifest", True),
+        ("metrics/a.py", "from datamodules import video", False),
+        ("lightning_modules/networks/a.py", "from datamodules.batches import WINDOW", True),
+        ("lightning_modules/a.py", "from metrics.syncnet import SyncNet", True),
+        ("lightning_modules/sync_expert.py", "from metrics.syncnet import SyncNet", False),
+        ("datamodules/a.py", "import metrics", True),
+        ("datamodules/a.py", "from . import video", True),
+        ("experiments/a.py", "import pytorch_lightning", True),
+        ("experiments/a.py", "import metrics.motion, torch", False),
+    ],
+)
+def test_the_rule_sees_what_it_should(path: str, source: str, bad: bool) -> None:
+    assert bool(forbidden(Path(path), source)) is bad
