@@ -22,6 +22,7 @@ Further arrays are allowed. Metadata (identity parameters, text, landmark names,
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,30 +115,50 @@ def read_annotations(path: Path) -> Annotations:
     return Annotations(arrays, {name: json.loads(text) for name, text in texts.items()})
 
 
-def read_regions(path: Path, frame: int) -> np.ndarray | None:
-    """Boxes of mouth, left eye and right eye in one frame, without reading the rest of the file.
+def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
+    """Some arrays at some frames, without reading the rest of the file.
 
     Args:
         path: Annotation file.
-        frame: Frame index.
+        names: Of the arrays, e.g. ``regions``; those that the file does not hold are left out.
+        frames: Frame indices.
 
     Returns:
-        ``(3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1], or None where the file holds no regions.
+        Name -> ``(N, ...)`` float32.
 
     Raises:
-        UserError: The file is missing or damaged, or ends before this frame.
+        UserError: The file is missing or damaged, or ends before one of these frames.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no annotation file there; prepare the data again")
+    found = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            if "regions" not in file.keys():  # noqa: SIM118 (not a mapping)
-                return None
-            regions = file.get_slice("regions")
-            frames = regions.get_shape()[0]
-            if frame >= frames:
-                raise UserError(f"{path}: only {frames} frames are annotated; prepare the data again")
-            return np.asarray(regions[frame : frame + 1][0], dtype=np.float32)
+            for name in set(names) & set(file.keys()):
+                values = file.get_slice(name)
+                length = values.get_shape()[0]
+                if max(frames) >= length:
+                    raise UserError(f"{path}: only {length} frames are annotated; prepare the data again")
+                rows = [np.asarray(values[frame : frame + 1][0], dtype=np.float32) for frame in frames]
+                found[name] = np.stack(rows)
     except SafetensorError as error:
         raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
+    return found
+
+
+def pose_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """``POSE_NAMES`` of annotated frames: ``(N, 8)`` float32 in degrees, shares of the picture and annotation units.
+
+    The shift is the mean of the landmarks in the picture, which also moves where a real head does, whatever the camera.
+
+    Args:
+        arrays: Annotation arrays with N frames.
+
+    Returns:
+        The pose, or None where one of the arrays is missing.
+    """
+    if not {"rotation", "landmarks", "lip_opening", "lip_width", "blink"} <= set(arrays):
+        return None
+    single = [arrays[name][:, None] for name in ("lip_opening", "lip_width", "blink")]
+    return np.concatenate([arrays["rotation"], arrays["landmarks"].mean(axis=1), *single], axis=1).astype(np.float32)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.batches import POSE_NAMES
+
 LUMA = (0.299, 0.587, 0.114)
 BRIGHTNESS = 0.12
 """Largest shift, as a share of the value range."""
@@ -15,6 +17,8 @@ HUE_DEGREES = 12.0
 CHANNEL_GAIN = 0.08
 GAMMA_LOG = 0.3
 FLIP_PROBABILITY = 0.5
+MIRRORED = ("yaw", "roll", "shift_x")
+"""Members of ``POSE_NAMES`` that a mirror turns round."""
 
 
 def hue_matrix(degrees: float) -> Tensor:
@@ -55,33 +59,44 @@ def change_colours(frames: Tensor, generator: np.random.Generator) -> Tensor:
     return changed.pow(gamma) * 2 - 1
 
 
-def mirror(frames: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror frames and their boxes left to right; the two eyes change places.
+def mirror(
+    frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mirror frames, boxes and landmarks left to right; the boxes of the two eyes change places, landmarks keep theirs.
 
     Args:
         frames: ``(N, 3, H, W)``.
         regions: ``(3, 4)`` boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye, right eye; zeros where unknown.
+        landmarks: ``(N, L, 2)`` in [0, 1].
+        pose: ``(N, 8)`` centred ``POSE_NAMES``, or ``(N, 0)``; yaw, roll and sideways shift change their sign.
 
     Returns:
-        Mirrored frames and boxes; unknown boxes stay zeros.
+        Mirrored frames, boxes, landmarks and pose; unknown boxes stay zeros.
     """
     x0, y0, x1, y1 = regions[[0, 2, 1]].unbind(-1)
     mirrored = torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
     known = (regions[[0, 2, 1]] != 0).any(dim=-1, keepdim=True)
-    return frames.flip(-1), torch.where(known, mirrored, torch.zeros(()))
+    flipped = torch.stack([1 - landmarks[..., 0], landmarks[..., 1]], dim=-1)
+    if pose.shape[-1]:
+        pose = pose * torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in POSE_NAMES])
+    return frames.flip(-1), torch.where(known, mirrored, torch.zeros(())), flipped, pose
 
 
-def augment_pair(frames: Tensor, regions: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+def augment_pair(
+    frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor, generator: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Apply the same random change to both frames of a pair, so that only the motion differs between them.
 
     Args:
         frames: ``(2, 3, H, W)`` source and driving frame in [-1, 1].
         regions: ``(3, 4)`` boxes of the driving frame.
+        landmarks: ``(2, L, 2)`` of both frames.
+        pose: ``(2, 8)`` or ``(2, 0)`` of both frames.
         generator: Source of the random parameters.
 
     Returns:
-        Changed frames and boxes.
+        Changed frames, boxes, landmarks and pose.
     """
     if generator.random() < FLIP_PROBABILITY:
-        frames, regions = mirror(frames, regions)
-    return change_colours(frames, generator), regions
+        frames, regions, landmarks, pose = mirror(frames, regions, landmarks, pose)
+    return change_colours(frames, generator), regions, landmarks, pose

@@ -14,6 +14,10 @@ WINDOW = 64
 """Frames generated per motion window; with the hint frame before them a window holds 65 motion vectors."""
 
 
+POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
+"""What is told of a frame's pose: rotation, mean of the landmarks in the picture, lips, lids."""
+
+
 class FramePairBatch(NamedTuple):
     """Two frames of one clip, for the motion autoencoder.
 
@@ -22,11 +26,17 @@ class FramePairBatch(NamedTuple):
         driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip.
         regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye in the
             driving frame; all zeros where no landmarks are known.
+        landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame; L = 0 where none are
+            known.
+        pose: ``(B, 2, 8)`` float32 ``POSE_NAMES`` of source and driving frame, each in units of about its spread; the
+            last axis is 0 long where they are not known.
     """
 
     source: Tensor
     driving: Tensor
     regions: Tensor
+    landmarks: Tensor
+    pose: Tensor
 
 
 class MotionWindowBatch(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from datamodules.annotations import read_regions
+from datamodules.annotations import pose_of, read_frames
 from datamodules.augmentation import augment_pair
 from datamodules.batches import WINDOW, FramePairBatch, MotionWindowBatch
 from datamodules.frames import ClipFrames
@@ -21,6 +21,10 @@ from datamodules.manifest import ClipRecord
 
 VECTORS = WINDOW + 1
 """Motion vectors of a window: the hint and the generated frames."""
+FRAME_ANNOTATIONS = ("regions", "landmarks", "rotation", "lip_opening", "lip_width", "blink")
+POSE_CENTRE = np.array([0, 0, 0, 0.5, 0.57, 0.1, 0.55, 0.2], dtype=np.float32)
+POSE_SPREAD = np.array([8, 5, 5, 0.05, 0.05, 0.1, 0.08, 0.3], dtype=np.float32)
+"""Fixed centre and spread of ``POSE_NAMES``, so that all of them weigh about the same in a loss."""
 MIN_PAIR_DISTANCE = 10
 """Frames between the two frames of a pair where the clip is long enough."""
 
@@ -108,16 +112,19 @@ class FramePairDataset(Dataset[FramePairBatch]):
         source, driving = sample_pair(record.frames, generator)
         pixels = torch.from_numpy(self.frames.get(record, np.array([source, driving])))
         images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2, 3, H, W)
-        regions = self._regions(record, driving)
+        notes = self._annotations(record, [source, driving])
+        regions = torch.from_numpy(notes["regions"][1]) if "regions" in notes else torch.zeros(3, 4)
+        landmarks = torch.from_numpy(notes["landmarks"]) if "landmarks" in notes else torch.zeros(2, 0, 2)
+        known = pose_of(notes)
+        pose = torch.zeros(2, 0) if known is None else torch.from_numpy((known - POSE_CENTRE) / POSE_SPREAD)
         if self.augment:
-            images, regions = augment_pair(images, regions, generator)
-        return FramePairBatch(images[0].contiguous(), images[1].contiguous(), regions)
+            images, regions, landmarks, pose = augment_pair(images, regions, landmarks, pose, generator)
+        return FramePairBatch(images[0].contiguous(), images[1].contiguous(), regions, landmarks, pose)
 
-    def _regions(self, record: ClipRecord, frame: int) -> Tensor:
+    def _annotations(self, record: ClipRecord, frames: Sequence[int]) -> dict[str, np.ndarray]:
         if record.annotations is None:
-            return torch.zeros(3, 4)
-        boxes = read_regions(Path(self.frames.root) / record.annotations, frame)
-        return torch.zeros(3, 4) if boxes is None else torch.from_numpy(boxes.copy())
+            return {}
+        return read_frames(Path(self.frames.root) / record.annotations, FRAME_ANNOTATIONS, frames)
 
 
 def sample_source(frames: int, start: int, generator: np.random.Generator) -> int:

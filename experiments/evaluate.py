@@ -37,6 +37,8 @@ from metrics.motion import MAX_LAG, Judge
 
 PROTOCOL = "synthetic-demo"
 ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
+TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
+"""Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
 CLIP_FAILURES = (UserError, OSError, ValueError, RuntimeError)
 """What a broken clip can raise: it is listed under ``missing`` and the others are still judged."""
 
@@ -272,12 +274,11 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
     """
     from experiments.config import compose, resolve
 
-    own = [word for word in overrides if not word.startswith("experiment=")]
-    named = [word.partition("=")[2] for word in overrides if word.startswith("experiment=")]
-    config = resolve(compose([f"name={named[-1]}", *own] if named else own, name))
-    if named and config["data"]["root"] is None:
-        root = compose([f"experiment={named[-1]}"]).data.get("root")
-        config["data"]["root"] = root
+    pairs = [word.partition("=") for word in overrides]
+    words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
+    config = resolve(compose(words, name))
+    if config["name"] and config["data"]["root"] is None:
+        config["data"]["root"] = compose([f"experiment={config['name']}"]).data.get("root")
     if config["data"]["root"] is None:
         raise UserError("no dataset: give data.root=FOLDER, or experiment=NAME whose data is meant")
     return config
@@ -287,7 +288,7 @@ def load_parts(config: dict[str, Any]) -> tuple[Any, Judge, Any]:
     """Model, judge and generation options that a config names."""
     from lightning_modules.talking_head import GenerationOptions, TalkingHead
 
-    model = TalkingHead.from_pretrained(config["model"])
+    model = TalkingHead.from_pretrained(config["talking_head"])
     judge = load_judge(
         config["judge"], Path(config["data"]["root"]), seconds=config["judge_seconds"], progress=log_progress
     )
@@ -317,7 +318,7 @@ def evaluate_main(overrides: Sequence[str]) -> int:
         config["gallery_clips"],
         config["method"],
     )
-    results["run"]["model"]["name"] = Path(config["model"]).name
+    results["run"]["model"]["name"] = Path(config["talking_head"]).name
     path = write_results(output / "results.json", results)
     log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
     if not results["clips"]:

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from datamodules.annotations import read_annotations
+from datamodules.annotations import pose_of, read_annotations
+from datamodules.batches import POSE_NAMES
 from datamodules.files import whole_output
 from datamodules.latents import Encode, LatentCache, build_latents, cache_key
 from datamodules.manifest import ClipRecord
@@ -81,9 +82,9 @@ def encode_clip(autoencoder: MotionAutoencoder, frontend: AudioFrontend, batch: 
         latents, motion = [], []
         for start in range(0, len(frames), batch):
             images = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch])).to(device)
-            latent = autoencoder.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1).latent
-            latents.append(latent)
-            motion.append(autoencoder.motion_from_latent(latent))
+            code = autoencoder.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            latents.append(code.latent)
+            motion.append(code.motion)
         audio = frontend(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0]
         return {"motion": torch.cat(motion), "appearance": torch.cat(latents), "audio": audio}
 
@@ -95,26 +96,12 @@ def motion_and_targets(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Motion ``(N, M)`` of all frames and what is annotated about them, name -> ``(N,)``.
 
-    Targets are empty unless every clip is annotated. Shifts are taken in the picture: the mean of the landmarks, which also moves
-    when a real head does, whatever the camera.
+    Targets are empty unless pose, lips and lids of every clip are annotated.
     """
     motion = torch.cat([cache.load(r.id)["motion"] for r in records])
-    if any(r.annotations is None for r in records):
+    poses = [None if r.annotations is None else pose_of(read_annotations(root / r.annotations).arrays) for r in records]
+    known = [pose for pose in poses if pose is not None]
+    if len(known) < len(poses):
         return motion, {}
-    columns: dict[str, list[np.ndarray]] = {}
-    for record in records:
-        arrays = read_annotations(root / str(record.annotations)).arrays
-        centre = arrays["landmarks"].mean(axis=1)
-        values = {
-            "yaw": arrays["rotation"][:, 0],
-            "pitch": arrays["rotation"][:, 1],
-            "roll": arrays["rotation"][:, 2],
-            "shift_x": centre[:, 0],
-            "shift_y": centre[:, 1],
-            "lip_opening": arrays["lip_opening"],
-            "lip_width": arrays["lip_width"],
-            "blink": arrays["blink"],
-        }
-        for name, value in values.items():
-            columns.setdefault(name, []).append(np.asarray(value, dtype=np.float32))
-    return motion, {name: torch.from_numpy(np.concatenate(parts)) for name, parts in columns.items()}
+    columns = torch.from_numpy(np.concatenate(known)).unbind(1)
+    return motion, dict(zip(POSE_NAMES, columns, strict=True))

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     cropped = np.stack([crop_square(frame, driving_crop, model.size) for frame in driving])
     motion = model.motion_of(torch.from_numpy(cropped).permute(0, 3, 1, 2).float() / 127.5 - 1)
     if args.relative:
-        own = model.autoencoder.motion_from_latent(source.latent)
+        own = source.motion
         motion = (motion - motion[:1] + own).clamp(-1, 1)
     frames = model.render(source, motion)
     if args.paste_back:

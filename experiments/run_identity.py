@@ -43,7 +43,7 @@ INFRASTRUCTURE = (
 )
 """Dotted keys left out of the hash. Devices, nodes and precision stay in: they change the result."""
 
-FILE_KEYS = ("autoencoder",)
+FILE_KEYS = ("autoencoder", "lift")
 """Keys whose value is the path of a checkpoint: the hash covers the file's content, not where it lies."""
 
 

@@ -154,9 +154,10 @@ def run_training(config: DictConfig) -> TrainingResult:
     from experiments.run_identity import machine_facts, run_identity
     from lightning_modules.checkpoints import find_checkpoint
 
-    if config.autoencoder:
-        config = config.copy()
-        config.autoencoder = str(find_checkpoint(config.autoencoder))
+    config = config.copy()
+    for key in ("autoencoder", "lift"):
+        if config[key]:
+            config[key] = str(find_checkpoint(config[key]))
     plain = resolve(config)
     run_dir = _run_dir(plain)
     resume = _resume_path(plain["resume"], run_dir)
@@ -199,7 +200,10 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
     if config.stage == "autoencoder":
         datamodule = instantiate(config.data)
         datamodule.prepare_data()
-        return datamodule, instantiate(config.model)
+        model = instantiate(config.model)
+        if config.lift:
+            _lift(model, Path(config.lift))
+        return datamodule, model
     from experiments.latents import ensure_latents
     from lightning_modules.checkpoints import load_autoencoder
 
@@ -209,6 +213,17 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
     records = [record for split in ("train", "val") for record in frames.records(split)]
     folder, basis = ensure_latents(autoencoder, instantiate(config.audio), records, frames.root)
     return instantiate(config.data, latents=str(folder)), instantiate(config.model, basis=basis)
+
+
+def _lift(model: "LightningModule", path: Path) -> None:
+    """Start stage 1 from a trained autoencoder of half the size."""
+    from lightning_modules.checkpoints import load_autoencoder
+    from lightning_modules.networks.lifting import lift
+
+    try:
+        lift(load_autoencoder(path)[0], model.network)
+    except ValueError as error:
+        raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 
 
 def _check(config: DictConfig) -> None:

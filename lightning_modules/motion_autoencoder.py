@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from datamodules.batches import FramePairBatch
+from datamodules.batches import POSE_NAMES, FramePairBatch
 from lightning_modules.losses.adversarial import discriminator_loss, generator_loss
-from lightning_modules.losses.reconstruction import gradient_l1, pyramid_l1, region_weights
+from lightning_modules.losses.reconstruction import gradient_l1, landmark_flow_l1, pyramid_l1, region_weights
 from lightning_modules.networks.motion_autoencoder import Decoded, MotionAutoencoder
 
 GRADIENT_CLIP = 10.0
@@ -30,6 +30,9 @@ class MotionAutoencoderModule(L.LightningModule):
         l1_weight: of the weighted L1 over ``pyramid_levels`` resolutions.
         gradient_weight: of the edge loss.
         warp_weight: of the L1 between the warped source pixels and the target, which trains the flow directly.
+        landmark_weight: of the flow error at landmarks, where the batch has any.
+        pose_weight: of the squared error with which a linear layer reads pose, lips and lids off the motion coefficients, where
+            the batch knows them (ours; the paper's stage 1 is fully self-supervised). A small model finds motion sooner.
         perceptual_weight: of the perceptual loss.
         gan_weight: of the generator's adversarial loss.
         gan_start: optimisation steps before the GAN joins.
@@ -54,6 +57,8 @@ class MotionAutoencoderModule(L.LightningModule):
         l1_weight: float = 1.0,
         gradient_weight: float = 0.0,
         warp_weight: float = 0.0,
+        landmark_weight: float = 0.0,
+        pose_weight: float = 0.0,
         perceptual_weight: float = 1.0,
         gan_weight: float = 1.0,
         gan_start: int = 0,
@@ -79,6 +84,7 @@ class MotionAutoencoderModule(L.LightningModule):
         self.network = network.to(memory_format=memory)
         self.discriminator = discriminator.to(memory_format=memory) if discriminator is not None else None
         self.perceptual = perceptual
+        self.pose_readout = nn.Linear(network.motion_dim, len(POSE_NAMES)) if pose_weight else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.psnr = PeakSignalNoiseRatio(data_range=2.0)
         self.psnr_copy = PeakSignalNoiseRatio(data_range=2.0)
@@ -93,7 +99,9 @@ class MotionAutoencoderModule(L.LightningModule):
         self.network.requires_grad_(False)
         for part in trainable_parts(self.network, self.hparams["trainable"]):
             part.requires_grad_(True)
-        optimizers = [self._optimizer([p for p in self.network.parameters() if p.requires_grad])]
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parameters += self.pose_readout.parameters() if self.pose_readout is not None else []
+        optimizers = [self._optimizer(parameters)]
         if self.discriminator is not None and self._discriminator_optimizer is not None:
             optimizers.append(self._discriminator_optimizer(self.discriminator.parameters()))
         for optimizer in optimizers:
@@ -111,8 +119,7 @@ class MotionAutoencoderModule(L.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         gan = self.discriminator is not None and step >= self.hparams["gan_start"]
-        decoded = self(batch.source, batch.driving)
-        losses = self.losses(decoded, batch, gan)
+        decoded, losses = self.measure(batch, gan)
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         self._optimise(optimizers[0], losses["loss"])
@@ -131,8 +138,20 @@ class MotionAutoencoderModule(L.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_CLIP, gradient_clip_algorithm="norm")
         optimizer.step()
 
-    def losses(self, decoded: Decoded, batch: FramePairBatch, gan: bool = False) -> dict[str, Tensor]:
-        """All terms and their weighted sum ``loss``, each a scalar."""
+    def measure(self, batch: FramePairBatch, gan: bool = False) -> tuple[Decoded, dict[str, Tensor]]:
+        """Render a batch; returns the frames and all loss terms with their weighted sum ``loss``, each a scalar."""
+        code = self.network.encode(batch.source)
+        motion = self.network.motion(batch.driving)
+        decoded = self.network.decode(code, motion)
+        losses = self.picture_losses(decoded, batch, gan)
+        if self.pose_readout is not None and batch.pose.shape[-1]:
+            both = torch.stack([code.motion, motion], dim=1)  # (B, 2, M)
+            losses["pose"] = (self.pose_readout(both) - batch.pose).square().mean()
+            losses["loss"] = losses["loss"] + self.hparams["pose_weight"] * losses["pose"]
+        return decoded, losses
+
+    def picture_losses(self, decoded: Decoded, batch: FramePairBatch, gan: bool = False) -> dict[str, Tensor]:
+        """Loss terms that look at frames and flow, and their weighted sum ``loss``."""
         h = self.hparams
         weights = region_weights(batch.regions, batch.driving.shape[-1], h["region_gain"])
         terms = {"l1": pyramid_l1(decoded.frame, batch.driving, weights, h["pyramid_levels"])}
@@ -143,6 +162,9 @@ class MotionAutoencoderModule(L.LightningModule):
         if h["warp_weight"]:
             terms["warp"] = pyramid_l1(decoded.warped, batch.driving, weights, h["pyramid_levels"])
             total = total + h["warp_weight"] * terms["warp"]
+        if h["landmark_weight"] and batch.landmarks.shape[2]:
+            terms["landmark"] = landmark_flow_l1(decoded.flow, batch.landmarks)
+            total = total + h["landmark_weight"] * terms["landmark"]
         if self.perceptual is not None and h["perceptual_weight"]:
             terms["perceptual"] = self.perceptual(decoded.frame, batch.driving)
             total = total + h["perceptual_weight"] * terms["perceptual"]
@@ -153,12 +175,8 @@ class MotionAutoencoderModule(L.LightningModule):
 
     def validation_step(self, batch: FramePairBatch, batch_idx: int) -> None:
         """Log the losses, the PSNR (8-bit range) and the PSNR of copying the source."""
-        decoded = self(batch.source, batch.driving)
-        self.log_dict(
-            {f"val/{k}": v for k, v in self.losses(decoded, batch).items()},
-            batch_size=len(batch.source),
-            sync_dist=True,
-        )
+        decoded, losses = self.measure(batch)
+        self.log_dict({f"val/{k}": v for k, v in losses.items()}, batch_size=len(batch.source), sync_dist=True)
         self.psnr.update(decoded.frame.clamp(-1, 1), batch.driving)
         self.psnr_copy.update(batch.source, batch.driving)
         self.log("val/psnr", self.psnr, prog_bar=True)

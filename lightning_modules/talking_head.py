@@ -4,6 +4,7 @@ All motion is computed first (windows of 64 frames, each starting from the last 
 in small batches, so that memory does not grow with the length of the speech except by 20 numbers a frame.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from lightning_modules.networks.diffusion_transformer import DiffusionTransforme
 from lightning_modules.networks.motion_autoencoder import MotionAutoencoder, SourceCode, repeat_code, to_size
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator, target_statistics
+
+log = logging.getLogger(__name__)
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 DEFAULT_MODEL = "synthetic-128"
@@ -171,7 +174,7 @@ class TalkingHead(nn.Module):
         samples = np.asarray(waveform, dtype=np.float32)
         frames = frame_count(len(samples))
         audio = self.frontend(torch.from_numpy(fit_length(samples, frames))[None].to(self.device))
-        rest = self.basis.encode(self.autoencoder.motion_from_latent(source.latent))  # (1, M)
+        rest = self.basis.encode(source.motion)  # (1, M)
         generator = torch.Generator().manual_seed(options.seed)
         statistics = WindowStatistics(self, source, rest, audio, options, generator)
         coordinates = sample_motion(
@@ -184,14 +187,13 @@ class TalkingHead(nn.Module):
             guidance=options.guidance,
             generator=generator,
         )
-        if not statistics.steers_std:
-            coordinates = scale_motion(
-                coordinates, coordinates.mean(dim=1), self.basis.blocks, options.intensity, options.mouth_intensity
-            )
-        elif options.mouth_intensity != 1.0:
-            coordinates = scale_motion(
-                coordinates, coordinates.mean(dim=1), self.basis.blocks, 1.0, options.mouth_intensity
-            )
+        blocks = self.basis.blocks
+        # Where a std token carried the intensity, the motion itself is left alone but for the mouth.
+        intensity = 1.0 if statistics.steers_std else options.intensity
+        if intensity != 1.0:
+            log.info("no std steers this motion: intensity scales the generated motion about the portrait's own")
+        closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
+        coordinates = scale_motion(coordinates, rest, blocks, intensity, options.mouth_intensity, closed)
         return self.basis.decode(coordinates)[0].clamp(-1, 1)
 
     @torch.inference_mode()

@@ -48,12 +48,12 @@ def _views(frames: Tensor) -> list[Tensor]:
 
 
 class _Tower(nn.Module):
-    """Four strided convolutions and a linear layer over what is left of the picture."""
+    """Pixels folded 2x2 into channels, three strided convolutions, a linear layer over what is left."""
 
     def __init__(self, size: tuple[int, int], width: int, features: int) -> None:
         super().__init__()
-        channels = [3, width, 2 * width, 4 * width, 6 * width]
-        layers: list[nn.Module] = []
+        channels = [12, 2 * width, 4 * width, 6 * width]
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
         for before, after in itertools.pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.SiLU()]
         cells = -(-size[0] // 16) * -(-size[1] // 16)
@@ -181,6 +181,14 @@ class LabelledFrames:
     clips: list[str] = field(default_factory=list)
 
 
+def _choose_frames(blink: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Random frames of a clip, a quarter of them with lids at least partly closed where there are as many."""
+    shut, every = np.flatnonzero(blink > 0.15), generator.permutation(len(blink))
+    picked = generator.permutation(shut)[: count // 4]
+    others = every[~np.isin(every, picked)][: count - len(picked)]
+    return np.sort(np.concatenate([picked, others]))
+
+
 def load_labelled_frames(
     root: Path, records: Sequence[ClipRecord], frames: int, seed: int = 0, progress: Progress | None = None
 ) -> LabelledFrames:
@@ -208,7 +216,7 @@ def load_labelled_frames(
         truth = read_annotations(root / str(record.annotations)).arrays
         reader = VideoReader(root / record.video)
         count = min(len(reader), len(truth["lip_opening"]))
-        chosen = np.sort(generator.permutation(count)[:each])
+        chosen = _choose_frames(truth["blink"][:count], each, generator)
         images.append(_reduce(reader.get(chosen.tolist())))
         columns = [truth["rotation"], truth["lip_opening"], truth["lip_width"], truth["blink"]]
         targets.append(
@@ -241,6 +249,12 @@ def _augment(images: Tensor, labels: Tensor, generator: torch.Generator) -> tupl
     down, across = (int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=generator))
     padded = F.pad(images, (reach,) * 4, mode="replicate")
     images = padded[..., reach + down : reach + down + size, reach + across : reach + across + size]
+    zoom = int(size * float(uniform((1,), 0.9, 1.12)))
+    images = F.interpolate(images, (zoom, zoom), mode="bilinear", align_corners=False)
+    margin = max(0, size - zoom + 1) // 2
+    images = F.pad(images, (margin,) * 4, mode="replicate")
+    corner = (images.shape[-1] - size) // 2
+    images = images[..., corner : corner + size, corner : corner + size]
     smaller = int(size * float(uniform((1,), 0.4, 1.0)))
     if float(uniform((1,), 0, 1)) < 0.5:
         soft = F.interpolate(images, (smaller, smaller), mode="bilinear", antialias=True, align_corners=False)
@@ -288,14 +302,14 @@ def fit_frame_regressor(
     judge.std.copy_((data.targets - judge.mean).square().mean(dim=0).sqrt().clamp_min(1e-4))
     labels = (data.targets - judge.mean) / judge.std
     judge.to(device).train()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.05)
     started, step, share = time.monotonic(), 0, 0.0
     while share < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2.5e-3 * min(1.0, (step + 1) / 30) * 0.5 * (1 + float(np.cos(np.pi * share)))
         chosen = torch.randint(len(labels), (batch_size,), generator=generator)
         images, wanted = _augment(_normalise(data.images[chosen]), labels[chosen], generator)
-        loss = F.smooth_l1_loss(judge(images.to(device)), wanted.to(device), beta=0.5)
+        loss = F.smooth_l1_loss(judge(images.to(device)), wanted.to(device), beta=1.5)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -69,8 +69,8 @@ def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
     cavity.jaw = ((1 - b) / 2).reshape(-1)
     parts = [cavity]
     for name, width, high, low, back, jaw in (
-        ("upper_teeth", 0.84, 0.11, -0.030, 0.080, 0.0),
-        ("lower_teeth", 0.72, -0.042, -0.16, 0.098, 1.0),
+        ("upper_teeth", 0.84, 0.11, -0.030, 0.100, 0.0),
+        ("lower_teeth", 0.72, -0.042, -0.16, 0.116, 1.0),
     ):
         a, v = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(0, 1, 4))
         x = a * width * m.mouth_half

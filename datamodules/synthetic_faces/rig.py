@@ -211,13 +211,15 @@ class Rig:
         share = np.where(
             lower, 0.62 * np.exp(-((d[near] / 0.17) ** 2)), -0.38 * np.exp(-((d[near] / 0.13) ** 2))
         )
+        depth = np.where(
+            lower, np.exp(-((d[near] / 0.17) ** 2)), 0.0
+        )  # the upper lip stays in front of its teeth
+        share = np.stack([share, share, depth], axis=1)
         tuck = np.where(lower, np.exp(-((d[near] / 0.15) ** 2)), 0.0)
         rows = skin.mouth_rows
         index = [torch.as_tensor(skin.index[r, columns], device=self.device) for r in rows]
         near_t, column_t = (torch.as_tensor(a, device=self.device) for a in (near, column_of[near]))
-        return _Seam(
-            index[0], index[1], near_t, column_t, self._tensor(share)[:, None], self._tensor(tuck)[:, None]
-        )
+        return _Seam(index[0], index[1], near_t, column_t, self._tensor(share), self._tensor(tuck)[:, None])
 
     def _build_lids(self) -> list[tuple[Tensor, float, float, float]]:
         x, y, z = self.skin.part.vertices.T

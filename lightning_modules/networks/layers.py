@@ -109,6 +109,35 @@ class ResidualDown(nn.Module):
         return (main + self.skip(blur_pool(x))) / math.sqrt(2.0)
 
 
+class RunningNorm(nn.Module):
+    """Standardises each value by its running mean and variance, in training and evaluation alike.
+
+    A random encoder maps all pictures to nearly the same latent; without this the little that tells them apart would first
+    have to be found. Statistics carry no gradient; the first batches count fully, later ones with ``momentum``.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, dim: int, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("variance", torch.ones(dim))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise ``(B, dim)``."""
+        if self.training and len(x) > 1:
+            with torch.no_grad():
+                self.batches += 1
+                share = max(self.momentum, 1.0 / float(self.batches))
+                self.mean += share * (x.mean(0) - self.mean)
+                self.variance += share * ((x - self.mean).square().mean(0) - self.variance)
+        return (x - self.mean) * torch.rsqrt(self.variance + 1e-6)
+
+
 def blur_pool(x: Tensor) -> Tensor:
     """Halve the resolution behind the binomial filter [1, 3, 3, 1] (Zhang 2019, arXiv 1904.11486); zeros outside."""
     channels = x.shape[1]

@@ -17,11 +17,13 @@ from lightning_modules.networks.layers import (
     EqualLinear,
     ModulatedConv,
     ResidualDown,
+    RunningNorm,
     StyledBlock,
     activate,
     upsample,
     warp,
 )
+from lightning_modules.networks.motion_encoder import MotionEncoder
 
 
 class SourceCode(NamedTuple):
@@ -29,11 +31,13 @@ class SourceCode(NamedTuple):
 
     Attributes:
         image: ``(B, 3, S, S)`` float32 in [-1, 1].
+        motion: ``(B, M)`` the source's own motion coefficients in (-1, 1).
         latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
         features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``.
     """
 
     image: Tensor
+    motion: Tensor
     latent: Tensor
     features: tuple[Tensor, ...]
 
@@ -58,7 +62,7 @@ class Decoded(NamedTuple):
 class Encoder(nn.Module):
     """Residual pyramid from ``(B, 3, S, S)`` to a latent and the feature maps of all scales from 8 to S."""
 
-    def __init__(self, size: int, channels: Mapping[int, int], latent_dim: int) -> None:
+    def __init__(self, size: int, channels: Mapping[int, int], latent_dim: int, normalise: bool) -> None:
         super().__init__()
         self.stem = EqualConv(3, channels[size], 1)
         scales = scale_list(size)  # 4, 8, ..., S
@@ -66,6 +70,7 @@ class Encoder(nn.Module):
             ResidualDown(channels[s], channels[s // 2]) for s in reversed(scales) if s > 4
         )
         self.head = EqualLinear(channels[4] * 16, latent_dim)
+        self.norm = RunningNorm(latent_dim) if normalise else nn.Identity()
 
     def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the latent ``(B, L)`` and the maps of scales 8..S, coarse to fine."""
@@ -74,7 +79,7 @@ class Encoder(nn.Module):
         for block in self.blocks:
             x = block(x)
             maps.append(x)
-        return self.head(x.flatten(1)), tuple(reversed(maps[:-1]))
+        return self.norm(self.head(x.flatten(1)).float()), tuple(reversed(maps[:-1]))
 
 
 class MotionTemplates(nn.Module):
@@ -150,6 +155,12 @@ class MotionAutoencoder(nn.Module):
             source, which keeps a small model from collapsing; off in the paper.
         rgb_input: what the RGB heads read: ``warp``, the masked warped features (paper), or ``blend``, the warped and
             generated features (ours: the mouth's inside has nothing to be warped from).
+        normalise_latent: standardise the latent by running statistics (ours: motion is found much sooner).
+        face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``MotionEncoder``); the
+            source's own motion then joins its latent through a linear layer. 0 = five linear layers on the shared encoder's
+            latent (paper).
+        coarse_flow: side of a flow grid that two linear layers read off the motion of source and driving frame and add to the
+            flow logits of that side (ours); 0 = off. It finds the head's motion long before the convolutions do.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
     """
 
@@ -161,6 +172,9 @@ class MotionAutoencoder(nn.Module):
         motion_dim: int = 20,
         source_skip: bool = False,
         rgb_input: str = "warp",
+        normalise_latent: bool = False,
+        face_views: int = 0,
+        coarse_flow: int = 0,
         refine_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -171,11 +185,16 @@ class MotionAutoencoder(nn.Module):
         if rgb_input not in ("warp", "blend"):
             raise ValueError(f"rgb_input is 'warp' or 'blend', got {rgb_input!r}")
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
-        self.encoder = Encoder(size, channels, latent_dim)
-        self.motion_head = nn.Sequential(
-            *[EqualLinear(latent_dim, latent_dim) for _ in range(4)],
-            EqualLinear(latent_dim, motion_dim, bias=False),
-        )
+        self.encoder = Encoder(size, channels, latent_dim, normalise_latent)
+        self.motion_head: nn.Module
+        if face_views:
+            self.motion_head = MotionEncoder(motion_dim, face_views)
+            self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False)
+        else:
+            self.motion_head = nn.Sequential(
+                *[EqualLinear(latent_dim, latent_dim) for _ in range(4)],
+                EqualLinear(latent_dim, motion_dim, bias=False),
+            )
         self.templates = MotionTemplates(latent_dim, motion_dim)
         self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
@@ -184,6 +203,12 @@ class MotionAutoencoder(nn.Module):
             DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input) for s in scales[1:]
         )
         self.pixel_mask = ModulatedConv(channels[size], 1, 1, latent_dim, demodulate=False, zero=True) if source_skip else None
+        if coarse_flow and coarse_flow not in scales[:-1]:
+            raise ValueError(f"coarse_flow is 0 or one of the scales {scales[:-1]}, got {coarse_flow}")
+        self.coarse_flow = coarse_flow
+        self.coarse = nn.Sequential(
+            nn.Linear(2 * motion_dim, 128), nn.SiLU(), nn.Linear(128, 2 * coarse_flow**2)
+        ) if coarse_flow else None
         self.refine = Refine(refine_channels) if refine_channels else None
         self._initialise()
 
@@ -191,19 +216,26 @@ class MotionAutoencoder(nn.Module):
         """Start as a still copy: flow heads are zero; with the pixel skip 88 % of the output is the source."""
         if self.pixel_mask is not None:
             nn.init.constant_(self.pixel_mask.bias, 2.0)
+        if self.coarse is not None:
+            nn.init.zeros_(self.coarse[-1].weight)
+            nn.init.zeros_(self.coarse[-1].bias)
 
     def encode(self, image: Tensor) -> SourceCode:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
         latent, features = self.encoder(image)
-        return SourceCode(image, latent.float(), features)
+        if not isinstance(self.motion_head, MotionEncoder):
+            return SourceCode(image, self._bound(self.motion_head(latent)), latent.float(), features)
+        motion = self._bound(self.motion_head(image))
+        return SourceCode(image, motion, latent.float() + self.own_motion(motion), features)
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
-        return self.motion_from_latent(self.encoder(image)[0])
+        seen = image if isinstance(self.motion_head, MotionEncoder) else self.encoder(image)[0]
+        return self._bound(self.motion_head(seen))
 
-    def motion_from_latent(self, latent: Tensor) -> Tensor:
-        """Motion coefficients ``(B, M)`` in (-1, 1) of a latent ``(B, L)``."""
-        return torch.tanh(self.motion_head(latent).float())
+    @staticmethod
+    def _bound(coefficients: Tensor) -> Tensor:
+        return torch.tanh(coefficients.float())
 
     def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
         """Render the source in the given motion.
@@ -218,6 +250,10 @@ class MotionAutoencoder(nn.Module):
         rgb = self.first_rgb(hidden, latent).float()
         logits = rgb.new_zeros(batch, 3, 4, 4)
         for scale, features in zip(self.scales, code.features, strict=True):
+            if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
+                grid = self.coarse(torch.cat([code.motion, motion], dim=1))
+                grid = grid.view(batch, 2, self.coarse_flow, self.coarse_flow)
+                logits = logits + torch.cat([grid, torch.zeros_like(grid[:, :1])], dim=1)
             hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
         flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
         warped = warp(code.image, flow)
@@ -248,6 +284,7 @@ def repeat_code(code: SourceCode, batch: int) -> SourceCode:
     """Expand the code of one source to a batch, without copying."""
     return SourceCode(
         code.image.expand(batch, -1, -1, -1),
+        code.motion.expand(batch, -1),
         code.latent.expand(batch, -1),
         tuple(f.expand(batch, -1, -1, -1) for f in code.features),
     )

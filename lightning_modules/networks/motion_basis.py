@@ -24,18 +24,21 @@ class MotionBasis(nn.Module):
 
     Attributes:
         blocks: name -> slice of the coordinates; empty where no targets were known.
+        closed: ``(M,)`` mean coordinates of frames with closed lips; zeros where no targets were known.
     """
 
     mean: Tensor
     matrix: Tensor
     inverse: Tensor
     sizes: Tensor
+    closed: Tensor
 
     def __init__(self, motion_dim: int = 20) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(motion_dim))
         self.register_buffer("matrix", torch.eye(motion_dim))
         self.register_buffer("inverse", torch.eye(motion_dim))
+        self.register_buffer("closed", torch.zeros(motion_dim))
         self.register_buffer("sizes", torch.zeros(len(BLOCK_TARGETS), dtype=torch.long))
 
     @property
@@ -105,6 +108,10 @@ def fit_motion_basis(motion: Tensor, targets: Mapping[str, Tensor] | None = None
     basis.inverse.copy_(torch.linalg.inv(matrix))
     if sizes:
         basis.sizes.copy_(torch.tensor(sizes))
+    if targets and "lip_opening" in targets:
+        opening = targets["lip_opening"]
+        shut = opening <= torch.quantile(opening[:: max(1, count // 100_000)], 0.1)
+        basis.closed.copy_(basis.encode(motion[shut].float()).mean(0))
     return basis
 
 

@@ -200,19 +200,25 @@ def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
     regions = torch.tensor([[0.25, 0.5, 0.75, 1.0], [0.5, 0.0, 1.0, 0.25], [0.0, 0.0, 0.25, 0.25]])
     frames = torch.zeros(1, 3, 4, 4)
     frames[..., 0:1, 2:4] = 1.0  # fills the left eye's box
-    flipped, boxes = mirror(frames, regions)
+    points, pose = torch.rand(2, 5, 2), torch.rand(2, 8)
+    flipped, boxes, moved, turned = mirror(frames, regions, points, pose)
+    assert torch.equal(turned[:, :3], pose[:, :3] * torch.tensor([-1.0, 1.0, -1.0]))
     x0, y0, x1, y1 = (boxes[2] * 4).int().tolist()  # as a mirror picture it is a right eye
     assert flipped[..., y0:y1, x0:x1].mean() == 1
     assert flipped.sum() == frames.sum()
-    again, regions_again = mirror(flipped, boxes)
+    assert torch.equal(moved[..., 1], points[..., 1])
+    again, regions_again, points_again, _ = mirror(flipped, boxes, moved, turned)
+    torch.testing.assert_close(points_again, points)
     assert torch.equal(again, frames)
     assert torch.equal(regions_again, regions)
-    assert not mirror(frames, torch.zeros(3, 4))[1].any()
+    assert not mirror(frames, torch.zeros(3, 4), points, pose)[1].any()
 
 
 def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
     frame = torch.rand(1, 3, 8, 8) * 2 - 1
-    changed, _ = augment_pair(frame.repeat(2, 1, 1, 1), torch.zeros(3, 4), np.random.default_rng(1))
+    changed, *_ = augment_pair(
+        frame.repeat(2, 1, 1, 1), torch.zeros(3, 4), torch.zeros(2, 0, 2), torch.zeros(2, 0), np.random.default_rng(1)
+    )
     assert torch.equal(changed[0], changed[1])
     assert changed.abs().max() <= 1
     assert not torch.allclose(changed[0], frame[0])

@@ -14,7 +14,7 @@ from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.video import write_video
 from experiments.clip_measures import load_clip, metric_name, reconstruct, to_tensor
-from experiments.evaluate import aggregate, choose_clips, evaluate_model
+from experiments.evaluate import aggregate, choose_clips, compose_evaluation, evaluate_model
 from experiments.results import plain, read_results, settings_hash, write_results
 from experiments.sweep import sweep_intensity
 from metrics.motion import MotionCurves
@@ -249,3 +249,20 @@ def test_small_helpers():
         settings_hash({"a": 1, "b": 2}) == settings_hash({"b": 2, "a": 1}) != settings_hash({"a": 1, "b": 3})
     )
     assert aggregate([]) == {}
+
+
+def test_words_of_the_command_line_reach_the_config():
+    config = compose_evaluation(
+        ["model=/some/model", "data.root=/some/data", "clips=3", "seeds=[4]"], "evaluate"
+    )
+    assert (config["talking_head"], config["data"]["root"]) == ("/some/model", "/some/data")
+    assert (config["clips"], config["seeds"]) == (3, [4])
+    sweep = compose_evaluation(
+        ["sweep=motion_intensity", "sweep.values=[0,3]", "experiment=autoencoder_tiny"], "sweep"
+    )
+    assert sweep["sweep"]["values"] == [0, 3]
+    assert sweep["data"]["root"]
+    with pytest.raises(UserError, match="no dataset"):
+        compose_evaluation([], "evaluate")
+    with pytest.raises(UserError, match="clipps"):
+        compose_evaluation(["clipps=3"], "evaluate")

@@ -6,9 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
-from lightning_modules.losses.reconstruction import gradient_l1, pyramid_l1, region_weights
+from lightning_modules.losses.reconstruction import gradient_l1, landmark_flow_l1, pyramid_l1, region_weights
 from lightning_modules.motion_autoencoder import MotionAutoencoderModule, trainable_parts
 from lightning_modules.networks.discriminator import Discriminator
+from lightning_modules.networks.lifting import lift
 from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
 from lightning_modules.networks.motion_autoencoder import MotionAutoencoder, MotionTemplates, repeat_code, scale_list
 
@@ -148,6 +149,16 @@ def test_pyramid_of_one_level_is_plain_l1_and_losses_vanish_at_the_target():
     assert gradient_l1(a, b, ones) > 0
 
 
+def test_landmark_flow_is_zero_for_the_true_flow_and_leads_there():
+    source, driving = torch.rand(1, 1, 9, 2) * 0.5 + 0.25, torch.tensor([0.1, -0.05])
+    landmarks = torch.cat([source, source + driving], dim=1)
+    exact = (-driving * 2 * 32 / 31)[None, :, None, None].expand(1, 2, 32, 32).clone()
+    assert landmark_flow_l1(exact, landmarks) < 1e-5
+    flow = torch.zeros(1, 2, 32, 32, requires_grad=True)
+    landmark_flow_l1(flow, landmarks).backward()
+    assert (flow.grad[:, 0].sum() > 0) and (flow.grad[:, 1].sum() < 0)  # a step against it moves towards ``exact``
+
+
 class FakeTrainer:
     """Just enough of Lightning to step a module by hand."""
 
@@ -166,7 +177,7 @@ def adam(lr: float = 1e-3):
 
 def batch() -> FramePairBatch:
     frames = pictures(4)
-    return FramePairBatch(frames[:2], frames[2:], torch.tensor([[[0.2, 0.5, 0.8, 0.9]] * 3] * 2))
+    return FramePairBatch(frames[:2], frames[2:], torch.tensor([[[0.2, 0.5, 0.8, 0.9]] * 3] * 2), torch.zeros(2, 2, 0, 2), torch.zeros(2, 2, 0))
 
 
 def test_training_overfits_a_pair(monkeypatch):
@@ -174,10 +185,10 @@ def test_training_overfits_a_pair(monkeypatch):
         small(source_skip=True, rgb_input="blend"), adam(3e-3), gan_weight=0, warp_weight=0.5, gradient_weight=0.5
     )
     FakeTrainer(module, monkeypatch)
-    first = module.losses(module(*batch()[:2]), batch())["loss"].item()
+    first = module.measure(batch())[1]["loss"].item()
     for _ in range(60):
         module.training_step(batch(), 0)
-    assert module.losses(module(*batch()[:2]), batch())["loss"].item() < 0.7 * first
+    assert module.measure(batch())[1]["loss"].item() < 0.7 * first
     assert int(module.steps) == 60
 
 
@@ -190,7 +201,7 @@ def test_gan_joins_at_its_step_and_trains_the_discriminator_alone_on_its_loss(mo
     assert all(torch.equal(a, b) for a, b in zip(before, discriminator.parameters(), strict=True))
     module.training_step(batch(), 1)
     assert not all(torch.equal(a, b) for a, b in zip(before, discriminator.parameters(), strict=True))
-    assert "adversarial" in module.losses(module(*batch()[:2]), batch(), gan=True)
+    assert "adversarial" in module.measure(batch(), gan=True)[1]
 
 
 @pytest.mark.parametrize("part", ["outer", "decoder", "refine"])
@@ -213,3 +224,29 @@ def test_learning_rate_rises_then_falls():
     assert factors[1] == factors[2] == pytest.approx(1.0)
     assert factors[3] == pytest.approx(0.525, abs=0.01)
     assert factors[4] == factors[5] == pytest.approx(0.05)
+
+
+def test_a_lifted_model_renders_what_the_small_one_does():
+    torch.manual_seed(3)
+    small_model = small(source_skip=True, rgb_input="blend").eval()
+    with torch.no_grad():
+        for scale in small_model.scales:
+            scale.to_flow.weight.normal_(std=0.3)
+    large = MotionAutoencoder(64, CHANNELS | {64: 6}, 32, 6, source_skip=True, rgb_input="blend").eval()
+    lift(small_model, large)
+    with torch.no_grad():
+        frames = pictures(4, 64)
+        reduced = blur_pool(frames)
+        inside = large.encoder(frames)[1][-2], small_model.encoder(reduced)[1][-1]
+        assert torch.allclose(inside[0][..., 2:-2, 2:-2], inside[1][..., 2:-2, 2:-2], atol=1e-4)
+        assert torch.allclose(large.motion(frames), small_model.motion(reduced), atol=0.1)
+        flow = large(frames[:2], frames[2:]).flow
+        expected = small_model(reduced[:2], reduced[2:]).flow
+        assert torch.corrcoef(torch.stack([F.avg_pool2d(flow, 2).flatten(), expected.flatten()]))[0, 1] > 0.95
+
+
+def test_models_that_do_not_fit_are_not_lifted():
+    with pytest.raises(ValueError, match="64 px"):
+        lift(small(), small())
+    with pytest.raises(ValueError, match="differ inside"):
+        lift(small(), MotionAutoencoder(64, {s: 8 for s in (4, 8, 16, 32, 64)}, 32, 6))

@@ -60,3 +60,11 @@ def test_a_basis_without_targets_has_no_blocks_and_survives_saving():
 def test_too_few_frames_are_refused():
     with pytest.raises(ValueError, match="too few"):
         fit_motion_basis(torch.randn(40, 20))
+
+
+def test_closed_lips_are_remembered():
+    motion, targets = mixed()
+    basis = fit_motion_basis(motion, targets)
+    shut = targets["lip_opening"] <= torch.quantile(targets["lip_opening"], 0.1)
+    torch.testing.assert_close(basis.closed, basis.encode(motion[shut]).mean(0), atol=1e-3, rtol=1e-3)
+    assert fit_motion_basis(motion).closed.eq(0).all()

@@ -111,7 +111,8 @@ def test_every_input_matters_and_missing_history_is_ignored():
     estimator = build_estimator().eval()
     torch.nn.init.normal_(estimator.head.weight, std=0.3)
     batch = windows(4)
-    values = [batch.audio, batch.appearance, batch.source_motion, batch.previous]
+    previous = torch.rand(4, 2, M)
+    values = [batch.audio, batch.appearance, batch.source_motion, previous]
     has = torch.ones(4, dtype=torch.bool)
     base = estimator(*values, has).means
     for i in range(4):

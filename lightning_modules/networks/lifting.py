@@ -1,0 +1,64 @@
+"""Lifting a trained motion autoencoder to twice the picture size, so that most of the training runs on small pictures."""
+
+import math
+
+import torch
+
+from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
+
+
+@torch.no_grad()
+def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
+    """Start ``large`` from ``small``: it renders what ``small`` does, upsampled, until its outer layers have learned more.
+
+    All inner layers are copied. The new outermost encoder block halves the picture and applies the old stem: leaky ReLUs
+    are passed by carrying each colour as a pair of opposite signs. The new outermost decoder scale adds neither flow nor
+    colour.
+
+    Args:
+        small: trained, of side S.
+        large: untrained, of side 2 S, with the channels of ``small`` at all its scales and at least 6 at 2 S.
+
+    Raises:
+        ValueError: the two don't fit.
+    """
+    if large.size != 2 * small.size:
+        raise ValueError(f"a {small.size} px model lifts to {2 * small.size} px, not {large.size}")
+    state = {}
+    for name, value in small.state_dict().items():
+        if name.startswith("encoder.blocks."):
+            index, rest = name.removeprefix("encoder.blocks.").split(".", 1)
+            name = f"encoder.blocks.{int(index) + 1}.{rest}"
+        if not name.startswith(("encoder.stem", "pixel_mask", "refine")):
+            state[name] = value
+    own = large.state_dict()
+    if wrong := [name for name, value in state.items() if name not in own or own[name].shape != value.shape]:
+        raise ValueError(f"the models differ inside: {wrong[0]} and {len(wrong) - 1} more")
+    large.load_state_dict(own | state)
+    _pass_colours(small, large)
+    large.scales[-1].to_rgb.weight.zero_()
+    large.scales[-1].to_rgb.bias.zero_()
+
+
+def _pass_colours(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
+    """Make stem and first block of ``large`` the stem of ``small`` behind a blur-pool."""
+    stem, block, old = large.encoder.stem, large.encoder.blocks[0], small.encoder.stem
+    if stem.weight.shape[0] < 6:
+        raise ValueError("lifting needs at least 6 channels at the new size, to carry three colours in both signs")
+    for layer in (stem, block.conv1, block.conv2):
+        layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
+        layer.bias.zero_()
+    block.skip.weight.mul_(0.1)
+    gain = 1.2 * math.sqrt(2.0)  # activate(x) - activate(-x) = gain * x
+    stem.weight[:6] = 0
+    block.conv1.weight[:6] = 0
+    block.conv1.weight[:6, :6] = 0
+    block.conv2.weight[:, :6] = 0
+    for colour in range(3):
+        for sign, channel in ((1.0, colour), (-1.0, colour + 3)):
+            stem.weight[channel, colour, 0, 0] = sign / stem.scale
+            block.conv1.weight[channel, colour, 1, 1] = sign / gain / block.conv1.scale
+            block.conv1.weight[channel, colour + 3, 1, 1] = -sign / gain / block.conv1.scale
+            taps = math.sqrt(2.0) * sign / gain / block.conv2.scale * old.weight[:, colour, 0, 0] * old.scale
+            block.conv2.weight[:, channel, 1, 1] = taps
+    block.conv2.bias.copy_(math.sqrt(2.0) * old.bias)

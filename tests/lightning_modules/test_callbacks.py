@@ -1,0 +1,86 @@
+"""Progress as plain lines, and the checkpoint of a training that stops between two validations."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
+from lightning_modules.callbacks.progress import PlainProgress, progress_bar
+
+
+class Line(LightningModule):
+    """A line through the origin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.weight * batch - batch).square().mean()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("val/loss", (self.weight - 1).square(), prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(tmp_path: Path, callbacks: list, **options: object) -> Trainer:
+    """Train with four batches an epoch."""
+    loader = DataLoader(torch.ones(4), batch_size=1)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        **options,
+    )
+    trainer.fit(Line(), loader, loader)
+    return trainer
+
+
+def test_plain_progress_says_where_it_is_and_how_good(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, logger="lightning_modules"):
+        fit(tmp_path, [PlainProgress(seconds=0)], max_epochs=2, enable_checkpointing=False)
+    lines = [record.message for record in caplog.records if record.name.startswith("lightning_modules")]
+    assert len(lines) == 2 * (4 + 1)  # each batch and each validation
+    assert "epoch 1  batch 4/4  step 8" in lines[-1]
+    assert "val/loss" in lines[-1]
+    assert "\r" not in capsys.readouterr().err  # no bar beside it
+
+
+def test_quiet_between_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="lightning_modules"):
+        fit(tmp_path, [PlainProgress(seconds=600)], max_epochs=2, enable_checkpointing=False)
+    assert sum(record.name.startswith("lightning_modules") for record in caplog.records) == 2
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, TQDMProgressBar), (False, PlainProgress)])
+def test_bar_on_a_terminal_lines_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, kind: type
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert isinstance(progress_bar(), kind)
+
+
+@pytest.mark.parametrize(("options", "step"), [({"max_steps": 6}, 6), ({"max_epochs": 2}, 8)])
+@pytest.mark.parametrize("validation", [1.0, 0])
+def test_last_checkpoint_is_of_the_last_step(
+    tmp_path: Path, options: dict, step: int, validation: float
+) -> None:
+    fit(tmp_path, [LastCheckpoint(str(tmp_path))], limit_val_batches=validation, **options)
+    files = [path.name for path in tmp_path.glob("*.ckpt")]
+    assert files == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == step
