@@ -161,4 +161,6 @@ def pose_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
     if not {"rotation", "landmarks", "lip_opening", "lip_width", "blink"} <= set(arrays):
         return None
     single = [arrays[name][:, None] for name in ("lip_opening", "lip_width", "blink")]
-    return np.concatenate([arrays["rotation"], arrays["landmarks"].mean(axis=1), *single], axis=1).astype(np.float32)
+    return np.concatenate([arrays["rotation"], arrays["landmarks"].mean(axis=1), *single], axis=1).astype(
+        np.float32
+    )

@@ -153,7 +153,9 @@ def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWin
     held = wanted.clamp(max=frames - 1)
     steps = (held[1:, None] * 2 + torch.arange(2)).flatten()  # two audio features a frame
     has_previous = start >= WINDOW
-    before = motion[start - WINDOW : start + 1].clone() if has_previous else torch.zeros(VECTORS, motion.shape[1])
+    before = (
+        motion[start - WINDOW : start + 1].clone() if has_previous else torch.zeros(VECTORS, motion.shape[1])
+    )
     return MotionWindowBatch(
         motion=motion[held],
         audio=audio[steps].float(),

@@ -1,5 +1,6 @@
 """Hydra configs: composing, resolving, and the one place that instantiates."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
         raise UserError(config_error_line(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def override(key: str, value: object) -> str:
+    """``KEY='VALUE'`` as a Hydra override that keeps a text as it is, with any spaces, commas, equals signs and quotes.
+
+    Args:
+        key: dotted key, e.g. ``data.root``.
+        value: text or path.
+    """
+    text = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
+    return f"{key}='{text}'"
 
 
 def config_error_line(error: Exception) -> str:

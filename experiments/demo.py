@@ -28,9 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps that are done "
         "already are kept."
     )
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that render the data (default 2)")
-    parser.add_argument("--fast", action="store_true", help="a few steps of everything: does the installation work?")
+    parser.add_argument(
+        "--fast", action="store_true", help="a few steps of everything: does the installation work?"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,11 +68,31 @@ class Demo:
         """All steps; returns the report."""
         steps: list[tuple[str, str, Callable[[], None], Path]] = [
             ("data", "rendering synthetic talking heads", self.prepare, self.folder / "data_sheet.png"),
-            ("autoencoder", "stage 1: motion autoencoder", self.autoencoder, self.run_dir("autoencoder") / "run.json"),
-            ("statistics", "stage 2: motion statistics", self.statistics, self.run_dir("statistics") / "run.json"),
-            ("diffusion", "stage 3: motion diffusion", self.diffusion, self.run_dir("diffusion") / "run.json"),
+            (
+                "autoencoder",
+                "stage 1: motion autoencoder",
+                self.autoencoder,
+                self.run_dir("autoencoder") / "run.json",
+            ),
+            (
+                "statistics",
+                "stage 2: motion statistics",
+                self.statistics,
+                self.run_dir("statistics") / "run.json",
+            ),
+            (
+                "diffusion",
+                "stage 3: motion diffusion",
+                self.diffusion,
+                self.run_dir("diffusion") / "run.json",
+            ),
             ("package", "model folder", self.package, self.folder / "model" / "config.yaml"),
-            ("evaluation", "evaluation on unseen heads", self.evaluate, self.folder / "evaluation" / "results.json"),
+            (
+                "evaluation",
+                "evaluation on unseen heads",
+                self.evaluate,
+                self.folder / "evaluation" / "results.json",
+            ),
             ("sweep", "motion-intensity sweep", self.sweep, self.folder / "sweep" / "sweep.json"),
         ]
         for number, (name, what, step, result) in enumerate(steps, start=1):
@@ -114,15 +138,15 @@ class Demo:
         """Train one stage with the ``tiny`` experiment of that name."""
         import shutil
 
-        from experiments.config import compose
+        from experiments.config import compose, override
         from experiments.train import run_training
 
         run_dir = self.run_dir(stage)
         if run_dir.exists():
             log.info("      %s: an interrupted training, starting again", run_dir)
             shutil.rmtree(run_dir)
-        words = [f"experiment={stage}_tiny", f"data.root={self.data}", f"data.clips={self.clips}", f"run_dir={run_dir}"]
-        words += [f"data.render_workers={self.workers}"]
+        words = [f"experiment={stage}_tiny", override("data.root", self.data), override("run_dir", run_dir)]
+        words += [f"data.clips={self.clips}", f"data.render_workers={self.workers}"]
         if self.fast:
             words += ["trainer.max_steps=10", "+trainer.limit_val_batches=1"]
         run_training(compose([*words, *overrides]))
@@ -133,11 +157,17 @@ class Demo:
 
     def statistics(self) -> None:
         """Stage 2."""
-        self.train("statistics", f"autoencoder={self.run_dir('autoencoder')}")
+        self.train_in_motion_space("statistics")
 
     def diffusion(self) -> None:
         """Stage 3."""
-        self.train("diffusion", f"autoencoder={self.run_dir('autoencoder')}")
+        self.train_in_motion_space("diffusion")
+
+    def train_in_motion_space(self, stage: str) -> None:
+        """Train a stage that works on the motion of stage 1."""
+        from experiments.config import override
+
+        self.train(stage, override("autoencoder", self.run_dir("autoencoder")))
 
     def package(self) -> None:
         """Model folder of the three stages."""
@@ -152,7 +182,12 @@ class Demo:
         from experiments.evaluate import evaluate_main
 
         evaluate_main(
-            [*self.measuring("evaluation"), "method=demo", f"gallery_clips={1 if self.fast else 3}", "seeds=[0]"]
+            [
+                *self.measuring("evaluation"),
+                "method=demo",
+                f"gallery_clips={1 if self.fast else 3}",
+                "seeds=[0]",
+            ]
         )
 
     def sweep(self) -> None:
@@ -163,11 +198,13 @@ class Demo:
 
     def measuring(self, output: str) -> list[str]:
         """Overrides that evaluation and sweep share."""
+        from experiments.config import override
+
         return [
-            f"model={self.folder / 'model'}",
-            f"data.root={self.data}",
+            override("model", self.folder / "model"),
+            override("data.root", self.data),
             f"clips={1 if self.fast else EVALUATED_CLIPS}",
             f"max_frames={32 if self.fast else MAX_FRAMES}",
             f"judge_seconds={5 if self.fast else 75}",
-            f"output={self.folder / output}",
+            override("output", self.folder / output),
         ]

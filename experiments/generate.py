@@ -20,13 +20,21 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm generate``."""
-    parser.description = "Animate one portrait with speech. Writes a 25 fps H.264 mp4 with the original sound."
+    parser.description = (
+        "Animate one portrait with speech. Writes a 25 fps H.264 mp4 with the original sound."
+    )
     parser.add_argument("--image", type=Path, required=True, help="portrait, any picture format")
-    parser.add_argument("--audio", type=Path, required=True, help="speech, any sound or video file with sound")
+    parser.add_argument(
+        "--audio", type=Path, required=True, help="speech, any sound or video file with sound"
+    )
     parser.add_argument("--output", type=Path, required=True, help="mp4 to write")
     add_model_argument(parser)
-    parser.add_argument("--intensity", type=float, default=1.0, help="how much head and body move; 0 = at rest (default 1)")
-    parser.add_argument("--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)")
+    parser.add_argument(
+        "--intensity", type=float, default=1.0, help="how much head and body move; 0 = at rest (default 1)"
+    )
+    parser.add_argument(
+        "--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)"
+    )
     parser.add_argument(
         "--statistics",
         default="estimated",
@@ -39,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace the motion's std by this quantile (0..1) of the training data's",
     )
     parser.add_argument("--steps", type=int, help="sampler steps (default: the model's)")
-    parser.add_argument("--guidance", type=float, help="scale of the audio guidance, 1 = off (default: the model's)")
+    parser.add_argument(
+        "--guidance", type=float, help="scale of the audio guidance, 1 = off (default: the model's)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random motion (default 0)")
     parser.add_argument("--paste-back", action="store_true", help="put the face back into the whole picture")
 
@@ -125,7 +135,9 @@ def pasted(frames: Iterable[np.ndarray], image: np.ndarray, crop: "SquareCrop") 
         yield paste_back(frame, image, crop)
 
 
-def write_result(path: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray | None, rate: int) -> None:
+def write_result(
+    path: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray | None, rate: int
+) -> None:
     """Write frames and sound to an mp4, with progress; the file appears when it is whole."""
     from datamodules.video import write_video
     from experiments.progress import track

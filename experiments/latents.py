@@ -99,7 +99,10 @@ def motion_and_targets(
     Targets are empty unless pose, lips and lids of every clip are annotated.
     """
     motion = torch.cat([cache.load(r.id)["motion"] for r in records])
-    poses = [None if r.annotations is None else pose_of(read_annotations(root / r.annotations).arrays) for r in records]
+    poses = [
+        None if r.annotations is None else pose_of(read_annotations(root / r.annotations).arrays)
+        for r in records
+    ]
     known = [pose for pose in poses if pose is not None]
     if len(known) < len(poses):
         return motion, {}

@@ -16,9 +16,13 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm package``."""
     for stage in ("autoencoder", "statistics", "diffusion"):
-        parser.add_argument(f"--{stage}", type=Path, required=True, help=f"run folder or checkpoint of stage {stage}")
+        parser.add_argument(
+            f"--{stage}", type=Path, required=True, help=f"run folder or checkpoint of stage {stage}"
+        )
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--full", action="store_true", help="keep float32 weights (default: float16, half the size)")
+    parser.add_argument(
+        "--full", action="store_true", help="keep float32 weights (default: float16, half the size)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     model = assemble(args.autoencoder, args.statistics, args.diffusion)
     args.output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(args.output, half=not args.full)
+    runs = {"autoencoder": args.autoencoder, "statistics": args.statistics, "diffusion": args.diffusion}
+    write_card(args.output, model, runs)
     log.info("model folder: %s", args.output)
     return 0
 
@@ -52,7 +58,9 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
     from lightning_modules.talking_head import TalkingHead
 
     runs = {"autoencoder": autoencoder, "statistics": statistics, "diffusion": diffusion}
-    built, networks, states = {}, {}, {}
+    built: dict[str, Any] = {}
+    networks: dict[str, dict[str, Any]] = {}
+    states: dict[str, dict[str, Any]] = {}
     for stage, path in runs.items():
         config = run_config(find_checkpoint(path))
         if config["stage"] != stage:
@@ -60,7 +68,9 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
         built[stage], networks[stage], states[stage] = load_network(path)
     bases = {stage: _part(states[stage], "basis.") for stage in ("statistics", "diffusion")}
     if not all(torch.equal(bases["statistics"][k], v) for k, v in bases["diffusion"].items()):
-        raise UserError(f"{statistics} and {diffusion}: trained in different motion bases; train both on one autoencoder")
+        raise UserError(
+            f"{statistics} and {diffusion}: trained in different motion bases; train both on one autoencoder"
+        )
     basis = MotionBasis(built["autoencoder"].motion_dim)
     load_state(basis, bases["diffusion"], diffusion)
     config = run_config(find_checkpoint(diffusion))
@@ -75,6 +85,50 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
         frontend,
         networks,
     )
+
+
+def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> None:
+    """Write the model card ``README.md``: what was trained, by which runs, for how long, with which last measures."""
+    import json
+
+    from lightning_modules.checkpoints import find_checkpoint
+
+    weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    lines = [
+        f"# {folder.name}",
+        "",
+        f"Talking-head model of ifmdm: {model.size} px, 25 fps, {weights:.1f} M parameters.",
+        f"Use: `ifmdm generate --model {folder.name} --image portrait.jpg --audio speech.wav --output video.mp4`",
+        "",
+        "| stage | config hash | commit | steps | minutes | last validation |",
+        "|---|---|---|---|---|---|",
+    ]
+    for stage, path in runs.items():
+        record_path = find_checkpoint(path).resolve().parents[1] / "run.json"
+        record = json.loads(record_path.read_text()) if record_path.is_file() else {}
+        identity = record.get("identity", {})
+        shown = {k: v for k, v in record.get("metrics", {}).items() if k in CARD_MEASURES}
+        measures = ", ".join(f"{k.removeprefix('val/')} {v:.3g}" for k, v in sorted(shown.items()))
+        minutes = f"{record['seconds'] / 60:.0f}" if "seconds" in record else "?"
+        cells = [
+            stage,
+            identity.get("config_hash", "?"),
+            str(identity.get("commit", "?"))[:10],
+            record.get("steps", "?"),
+            minutes,
+        ]
+        lines.append("| " + " | ".join(str(cell) for cell in [*cells, measures or "?"]) + " |")
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+CARD_MEASURES = (
+    "val/psnr",
+    "val/psnr_copy",
+    "val/nll",
+    "val/nll_unconditional",
+    "val/loss",
+    "val/sample_correlation_mouth",
+)
 
 
 def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -31,4 +31,8 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         if now - said >= SECONDS_BETWEEN_LINES:
             said = now
             rate = done / (now - started)
-            print(f"{what}: {done} of {total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done} of {total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )

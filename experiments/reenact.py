@@ -8,7 +8,9 @@ from experiments.generate import add_model_argument, check_output, frame_portrai
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm reenact``."""
-    parser.description = "Transfer the motion of a video to a portrait. Writes a 25 fps H.264 mp4 with the video's sound."
+    parser.description = (
+        "Transfer the motion of a video to a portrait. Writes a 25 fps H.264 mp4 with the video's sound."
+    )
     parser.add_argument("--image", type=Path, required=True, help="portrait, any picture format")
     parser.add_argument("--video", type=Path, required=True, help="driving video with one face")
     parser.add_argument("--output", type=Path, required=True, help="mp4 to write")

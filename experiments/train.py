@@ -34,6 +34,8 @@ from experiments.config import (
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
     from lightning.pytorch import LightningDataModule, LightningModule
 
+    from lightning_modules.motion_autoencoder import MotionAutoencoderModule
+
 log = logging.getLogger(__name__)
 
 STAGES = ("autoencoder", "statistics", "diffusion")
@@ -215,7 +217,7 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
     return instantiate(config.data, latents=str(folder)), instantiate(config.model, basis=basis)
 
 
-def _lift(model: "LightningModule", path: Path) -> None:
+def _lift(model: "MotionAutoencoderModule", path: Path) -> None:
     """Start stage 1 from a trained autoencoder of half the size."""
     from lightning_modules.checkpoints import load_autoencoder
     from lightning_modules.networks.lifting import lift

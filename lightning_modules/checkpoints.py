@@ -51,7 +51,9 @@ def find_checkpoint(path: Path | str) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
-    raise UserError(f"{path}: no checkpoint (expected a .ckpt file or a run folder with checkpoints/last.ckpt)")
+    raise UserError(
+        f"{path}: no checkpoint (expected a .ckpt file or a run folder with checkpoints/last.ckpt)"
+    )
 
 
 def run_config(checkpoint: Path) -> dict[str, Any]:
@@ -82,7 +84,11 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # torch raises half a dozen kinds for damaged files
         raise UserError(f"{checkpoint}: can't be read as a checkpoint ({type(error).__name__})") from error
-    load_state(network, {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}, checkpoint)
+    load_state(
+        network,
+        {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")},
+        checkpoint,
+    )
     return network.eval(), config, state
 
 
@@ -116,7 +122,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: missing or damaged file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: missing; a model folder holds config.yaml and one model.safetensors per stage")
+        raise UserError(
+            f"{path}: missing; a model folder holds config.yaml and one model.safetensors per stage"
+        )
     try:
         state = load_file(path)
     except Exception as error:  # safetensors' own error class and OSError alike
@@ -135,7 +143,9 @@ def load_autoencoder(path: Path | str) -> tuple[MotionAutoencoder, dict[str, Any
     """
     network, config, _ = load_network(path)
     if not isinstance(network, MotionAutoencoder):
-        raise UserError(f"{path}: holds a {type(network).__name__}, expected a motion autoencoder (a stage-1 run)")
+        raise UserError(
+            f"{path}: holds a {type(network).__name__}, expected a motion autoencoder (a stage-1 run)"
+        )
     return network, config
 
 

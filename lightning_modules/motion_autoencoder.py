@@ -127,7 +127,9 @@ class MotionAutoencoderModule(L.LightningModule):
         self.log("train/learning_rate", optimizers[0].param_groups[0]["lr"])
         if gan and self.discriminator is not None:
             self.discriminator.requires_grad_(True)
-            loss = discriminator_loss(self.discriminator(batch.driving), self.discriminator(decoded.frame.detach()))
+            loss = discriminator_loss(
+                self.discriminator(batch.driving), self.discriminator(decoded.frame.detach())
+            )
             self._optimise(optimizers[1], loss)
             self.log("train/discriminator", loss.detach())
         self.steps += 1
@@ -176,7 +178,9 @@ class MotionAutoencoderModule(L.LightningModule):
     def validation_step(self, batch: FramePairBatch, batch_idx: int) -> None:
         """Log the losses, the PSNR (8-bit range) and the PSNR of copying the source."""
         decoded, losses = self.measure(batch)
-        self.log_dict({f"val/{k}": v for k, v in losses.items()}, batch_size=len(batch.source), sync_dist=True)
+        self.log_dict(
+            {f"val/{k}": v for k, v in losses.items()}, batch_size=len(batch.source), sync_dist=True
+        )
         self.psnr.update(decoded.frame.clamp(-1, 1), batch.driving)
         self.psnr_copy.update(batch.source, batch.driving)
         self.log("val/psnr", self.psnr, prog_bar=True)

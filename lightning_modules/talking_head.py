@@ -152,7 +152,8 @@ class TalkingHead(nn.Module):
     def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
         """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
         parts = [
-            self.autoencoder.motion(to_size(chunk.to(self.device), self.size)) for chunk in frames.split(batch_size)
+            self.autoencoder.motion(to_size(chunk.to(self.device), self.size))
+            for chunk in frames.split(batch_size)
         ]
         return torch.cat(parts)
 
@@ -191,7 +192,9 @@ class TalkingHead(nn.Module):
         # Where a std token carried the intensity, the motion itself is left alone but for the mouth.
         intensity = 1.0 if statistics.steers_std else options.intensity
         if intensity != 1.0:
-            log.info("no std steers this motion: intensity scales the generated motion about the portrait's own")
+            log.info(
+                "no std steers this motion: intensity scales the generated motion about the portrait's own"
+            )
         closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
         coordinates = scale_motion(coordinates, rest, blocks, intensity, options.mouth_intensity, closed)
         return self.basis.decode(coordinates)[0].clamp(-1, 1)
@@ -235,8 +238,10 @@ class WindowStatistics:
     ) -> None:
         self.model, self.source, self.rest, self.audio = model, source, rest, audio
         self.options, self.generator = options, generator
-        self.file = None if options.statistics in STATISTICS_MODES else read_statistics(
-            Path(options.statistics), model.basis.motion_dim
+        self.file = (
+            None
+            if options.statistics in STATISTICS_MODES
+            else read_statistics(Path(options.statistics), model.basis.motion_dim)
         )
         if options.std_quantile is not None and not 0 <= options.std_quantile <= 1:
             raise UserError(f"std quantile is {options.std_quantile}: use a number from 0 to 1")
@@ -247,7 +252,11 @@ class WindowStatistics:
     @property
     def steers_std(self) -> bool:
         """Whether windows get a std token; without one, intensity scales the generated motion instead."""
-        return self.options.std_quantile is not None or self.file is not None or self.options.statistics == "estimated"
+        return (
+            self.options.std_quantile is not None
+            or self.file is not None
+            or self.options.statistics == "estimated"
+        )
 
     def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Statistics of one window.
@@ -287,7 +296,11 @@ class WindowStatistics:
         missing = 2 * WINDOW - audio.shape[1]
         audio = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1)
         known = self.previous is not None
-        previous = torch.stack(self.previous, dim=1) if self.previous else torch.zeros_like(self.rest).expand(2, -1)[None]
+        previous = (
+            torch.stack(self.previous, dim=1)
+            if self.previous
+            else torch.zeros_like(self.rest).expand(2, -1)[None]
+        )
         has_previous = torch.tensor([known], device=self.rest.device)
         mixture = self.model.estimator(audio, self.source.latent, self.rest, previous, has_previous)
         mean, std = target_statistics(mixture.sample(self.generator), self.rest)
@@ -308,7 +321,9 @@ def resolve_model(name: Path | str) -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     shipped = sorted(p.parent.name for p in PRETRAINED.glob("*/config.yaml"))
-    raise UserError(f"{name}: no model folder (with config.yaml) and no shipped model; shipped: {', '.join(shipped) or 'none'}")
+    raise UserError(
+        f"{name}: no model folder (with config.yaml) and no shipped model; shipped: {', '.join(shipped) or 'none'}"
+    )
 
 
 def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
@@ -326,7 +341,9 @@ def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: needs a .npz file with the arrays mean and std ({error})") from error
     if mean.shape != (motion_dim,) or std.shape != (motion_dim,):
-        raise UserError(f"{path}: mean and std must have shape ({motion_dim},), got {mean.shape} and {std.shape}")
+        raise UserError(
+            f"{path}: mean and std must have shape ({motion_dim},), got {mean.shape} and {std.shape}"
+        )
     if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
         raise UserError(f"{path}: mean and std must be finite and std not negative")
     return torch.from_numpy(mean)[None], torch.from_numpy(std)[None]

@@ -79,7 +79,7 @@ def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build_model() -> Callable[..., Any]:
-    """Builds an untrained TalkingHead of 32 px; every weight is random, zero-initialised ones too, so that every option shows."""
+    """Builds an untrained TalkingHead of 32 px; zero-initialised weights are random too, so that every option shows."""
     import torch
 
     from lightning_modules.audio_frontend import AudioFrontend

@@ -80,12 +80,12 @@ def grid_faces(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return faces[proper], uv[proper]
 
 
-def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
+def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float | np.ndarray, sx: float, sy: float) -> np.ndarray:
     """Gaussian bell of height 1 at ``(cx, cy)``."""
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
 
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+def smoothstep(low: float | np.ndarray, high: float | np.ndarray, x: np.ndarray) -> np.ndarray:
     """0 below ``low``, 1 above ``high``, smooth between; ``low > high`` turns it round."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -72,8 +72,8 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
         sign = -1 if eye == "right" else 1
         shares = np.linspace(1, 0, 5) if eye == "right" else np.linspace(0, 1, 5)
         for i, share in enumerate(shares):
-            x = sign * (m.brow_inner + share * (m.brow_outer - m.brow_inner))
-            found[f"{eye}_brow_{i}"] = _nearest(rig, x, float(m.brow_line(np.array(x))[0]))
+            brow = sign * (m.brow_inner + share * (m.brow_outer - m.brow_inner))
+            found[f"{eye}_brow_{i}"] = _nearest(rig, brow, float(m.brow_line(np.array(brow))[0]))
     for i, y in enumerate(np.linspace(m.eye_y + 0.05, m.nose_y + 0.16, 4)):
         found[f"nose_bridge_{i}"] = _nearest(rig, 0.0, float(y))
     found["nose_tip"] = _nearest(rig, 0.0, m.nose_y + 0.09)
@@ -85,8 +85,8 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
     azimuth = np.arctan2(skin.points[chin, :, 0], skin.points[chin, :, 2])
     for i, a in enumerate(np.deg2rad(np.linspace(-86, 86, 17))):
         found[f"jaw_{i}"] = int(skin.index[chin, np.argmin(np.abs(azimuth - a))])
-    for i, x in enumerate((-0.55, -0.3, 0.0, 0.3, 0.55)):
-        found[f"forehead_{i}"] = _nearest(rig, x, 0.615 - 0.5 * x * x)
+    for i, side in enumerate((-0.55, -0.3, 0.0, 0.3, 0.55)):
+        found[f"forehead_{i}"] = _nearest(rig, side, 0.615 - 0.5 * side * side)
     return np.array([found[name] for name in LANDMARK_NAMES])
 
 

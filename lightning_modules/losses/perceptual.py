@@ -37,8 +37,12 @@ class PerceptualLoss(nn.Module):
             net.load_state_dict(_read_weights(weights))
         self.features = net.features[: LAYERS[-1] + 1].eval().requires_grad_(False)
         self.levels = levels
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[None, :, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[None, :, None, None], persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor([0.485, 0.456, 0.406])[None, :, None, None], persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor([0.229, 0.224, 0.225])[None, :, None, None], persistent=False
+        )
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Distance of two batches ``(B, 3, S, S)`` in [-1, 1]; a scalar."""

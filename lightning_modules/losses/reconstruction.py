@@ -69,7 +69,11 @@ def landmark_flow_l1(flow: Tensor, landmarks: Tensor) -> Tensor:
         Mean absolute error in half picture widths, a scalar.
     """
     size = flow.shape[-1]
-    grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(flow)  # pixel edges -> corner-aligned pixel centres
+    grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(
+        flow
+    )  # pixel edges -> corner-aligned pixel centres
     source, driving = grid.unbind(1)  # each (B, L, 2)
-    found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")[:, :, 0]  # (B, 2, L)
+    found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")[
+        :, :, 0
+    ]  # (B, 2, L)
     return (found.transpose(1, 2) - (source - driving)).abs().mean()

@@ -53,7 +53,13 @@ class ModulatedConv(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, style_dim: int, demodulate: bool = True, zero: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        style_dim: int,
+        demodulate: bool = True,
+        zero: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
@@ -154,7 +160,9 @@ def upsample(x: Tensor) -> Tensor:
 def identity_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Sampling grid ``(1, H, W, 2)`` (x, y in [-1, 1], corner pixels at the ends) that ``warp`` maps to a copy."""
     y, x = torch.meshgrid(
-        torch.linspace(-1, 1, height, device=device), torch.linspace(-1, 1, width, device=device), indexing="ij"
+        torch.linspace(-1, 1, height, device=device),
+        torch.linspace(-1, 1, width, device=device),
+        indexing="ij",
     )
     return torch.stack([x, y], dim=-1)[None]
 

@@ -44,7 +44,9 @@ def _pass_colours(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
     """Make stem and first block of ``large`` the stem of ``small`` behind a blur-pool."""
     stem, block, old = large.encoder.stem, large.encoder.blocks[0], small.encoder.stem
     if stem.weight.shape[0] < 6:
-        raise ValueError("lifting needs at least 6 channels at the new size, to carry three colours in both signs")
+        raise ValueError(
+            "lifting needs at least 6 channels at the new size, to carry three colours in both signs"
+        )
     for layer in (stem, block.conv1, block.conv2):
         layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
         layer.bias.zero_()

@@ -202,13 +202,19 @@ class MotionAutoencoder(nn.Module):
         self.scales = nn.ModuleList(
             DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input) for s in scales[1:]
         )
-        self.pixel_mask = ModulatedConv(channels[size], 1, 1, latent_dim, demodulate=False, zero=True) if source_skip else None
+        self.pixel_mask = (
+            ModulatedConv(channels[size], 1, 1, latent_dim, demodulate=False, zero=True)
+            if source_skip
+            else None
+        )
         if coarse_flow and coarse_flow not in scales[:-1]:
             raise ValueError(f"coarse_flow is 0 or one of the scales {scales[:-1]}, got {coarse_flow}")
         self.coarse_flow = coarse_flow
-        self.coarse = nn.Sequential(
-            nn.Linear(2 * motion_dim, 128), nn.SiLU(), nn.Linear(128, 2 * coarse_flow**2)
-        ) if coarse_flow else None
+        self.coarse = (
+            nn.Sequential(nn.Linear(2 * motion_dim, 128), nn.SiLU(), nn.Linear(128, 2 * coarse_flow**2))
+            if coarse_flow
+            else None
+        )
         self.refine = Refine(refine_channels) if refine_channels else None
         self._initialise()
 

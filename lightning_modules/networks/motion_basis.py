@@ -66,7 +66,9 @@ class MotionBasis(nn.Module):
         return coordinates @ self.inverse.t() + self.mean
 
 
-def fit_motion_basis(motion: Tensor, targets: Mapping[str, Tensor] | None = None, ridge: float = 1e-2) -> MotionBasis:
+def fit_motion_basis(
+    motion: Tensor, targets: Mapping[str, Tensor] | None = None, ridge: float = 1e-2
+) -> MotionBasis:
     """Fit the basis to motion vectors and, where known, to pose, lips and lids.
 
     The motion is whitened; each target is regressed on it; the readout directions of a block span its coordinates
@@ -115,7 +117,9 @@ def fit_motion_basis(motion: Tensor, targets: Mapping[str, Tensor] | None = None
     return basis
 
 
-def basis_report(basis: MotionBasis, motion: Tensor, targets: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+def basis_report(
+    basis: MotionBasis, motion: Tensor, targets: Mapping[str, Tensor]
+) -> dict[str, dict[str, float]]:
     """R2 of a linear readout of every target from every block (1 = fully told, 0 = no leakage).
 
     Args:
@@ -124,7 +128,7 @@ def basis_report(basis: MotionBasis, motion: Tensor, targets: Mapping[str, Tenso
         targets: name -> ``(N,)``.
     """
     coordinates = basis.encode(motion).double()
-    report = {}
+    report: dict[str, dict[str, float]] = {}
     for name, target in targets.items():
         centred = target.double() - target.double().mean()
         report[name] = {}

@@ -32,7 +32,9 @@ class MotionEncoder(nn.Module):
         super().__init__()
         self.towers = nn.ModuleList(self._tower(size, width, hidden) for _, size in VIEWS)
         self.head = nn.Sequential(
-            nn.Linear(len(VIEWS) * hidden, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, motion_dim, bias=False)
+            nn.Linear(len(VIEWS) * hidden, 2 * hidden),
+            nn.SiLU(),
+            nn.Linear(2 * hidden, motion_dim, bias=False),
         )
 
     @staticmethod

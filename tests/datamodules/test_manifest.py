@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.annotations import read_annotations, read_regions, write_annotations
+from datamodules.annotations import pose_of, read_annotations, read_frames, write_annotations
+from datamodules.batches import POSE_NAMES
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord, read_manifest, split_by_identity, write_manifest
 
@@ -128,13 +129,65 @@ def test_annotations_come_back_as_written(tmp_path: Path) -> None:
     for name, array in arrays.items():
         np.testing.assert_array_equal(found.arrays[name], array)
         assert found.arrays[name].dtype == array.dtype
-    np.testing.assert_array_equal(read_regions(path, 4), arrays["regions"][4])
-    with pytest.raises(UserError, match="7 frames"):
-        read_regions(path, 7)
+
+
+def read_one(path: Path) -> dict[str, np.ndarray]:
+    return read_frames(path, ["regions"], [0])
+
+
+@pytest.mark.parametrize("read", [read_annotations, read_one])
+def test_missing_and_damaged_annotations_are_user_errors(tmp_path: Path, read) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(UserError, match=r"a\.safetensors: no annotation file"):
+        read(path)
+    write_annotations(path, {"regions": np.zeros((3, 3, 4))}, {})
     path.write_bytes(path.read_bytes()[:-1])
-    for read in (read_annotations, lambda path: read_regions(path, 0)):
-        with pytest.raises(UserError, match="damaged"):
-            read(path)
+    with pytest.raises(UserError, match=r"a\.safetensors: damaged"):
+        read(path)
+
+
+def test_some_frames_are_those_of_the_whole_file_in_the_order_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    generator = np.random.default_rng(0)
+    arrays = {
+        "regions": generator.uniform(size=(7, 3, 4)),  # float64
+        "blink": generator.uniform(size=7).astype(np.float32),
+        "phoneme": np.arange(7, dtype=np.int16),
+    }
+    write_annotations(path, arrays, {})
+    frames = [6, 0, 6]
+    found = read_frames(path, ["regions", "blink", "phoneme", "landmarks"], frames)
+    assert set(found) == set(arrays)  # no landmarks in the file
+    for name, values in found.items():
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, arrays[name][frames].astype(np.float32))
+    with pytest.raises(UserError, match="7 frames"):
+        read_frames(path, ["blink"], [0, 7])
+
+
+def test_pose_holds_what_its_names_say() -> None:
+    generator = np.random.default_rng(0)
+    shapes = {
+        "rotation": (5, 3),
+        "landmarks": (5, 4, 2),
+        "lip_opening": (5,),
+        "lip_width": (5,),
+        "blink": (5,),
+    }
+    arrays = {name: generator.uniform(size=shape) for name, shape in shapes.items()}
+    pose = pose_of(arrays)
+    assert pose is not None
+    assert pose.shape == (5, len(POSE_NAMES))
+    assert pose.dtype == np.float32
+    named = dict(zip(POSE_NAMES, pose.T, strict=True))
+    expected = dict(zip(("yaw", "pitch", "roll"), arrays["rotation"].T, strict=True))
+    expected |= dict(zip(("shift_x", "shift_y"), arrays["landmarks"].mean(axis=1).T, strict=True))
+    expected |= {name: arrays[name] for name in ("lip_opening", "lip_width", "blink")}
+    assert set(expected) == set(POSE_NAMES)
+    for name, values in expected.items():
+        np.testing.assert_allclose(named[name], values, rtol=1e-6, err_msg=name)
+    for name in arrays:
+        assert pose_of({other: values for other, values in arrays.items() if other != name}) is None
 
 
 def test_annotations_that_disagree_are_refused(tmp_path: Path) -> None:

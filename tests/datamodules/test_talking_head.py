@@ -217,7 +217,11 @@ def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
 def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
     frame = torch.rand(1, 3, 8, 8) * 2 - 1
     changed, *_ = augment_pair(
-        frame.repeat(2, 1, 1, 1), torch.zeros(3, 4), torch.zeros(2, 0, 2), torch.zeros(2, 0), np.random.default_rng(1)
+        frame.repeat(2, 1, 1, 1),
+        torch.zeros(3, 4),
+        torch.zeros(2, 0, 2),
+        torch.zeros(2, 0),
+        np.random.default_rng(1),
     )
     assert torch.equal(changed[0], changed[1])
     assert changed.abs().max() <= 1

@@ -7,7 +7,15 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from datamodules.errors import UserError
-from experiments.config import CONFIG_FOLDER, compose, config_names, instantiate, instantiate_all, resolve
+from experiments.config import (
+    CONFIG_FOLDER,
+    compose,
+    config_names,
+    instantiate,
+    instantiate_all,
+    override,
+    resolve,
+)
 from experiments.run_identity import config_hash
 from lightning_modules.networks.motion_basis import MotionBasis
 
@@ -104,3 +112,26 @@ def test_hash_ignores_where_and_sees_what(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("other weights")
     first, second, third = (hashed(f"autoencoder={tmp_path / name}") for name in "abc")
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "a b/c",
+        "a,b=c",
+        "it's",
+        'a"b',
+        "(x)[y]{z}",
+        "a#b: c",
+        "null",
+        "7",
+        "$HOME",
+        "end\\",
+        "a\\'b",
+        "~h/%d",
+        "Größe",
+    ],
+)
+def test_override_keeps_a_path_as_it_is(folder: str) -> None:
+    config = compose(["experiment=autoencoder_tiny", override("data.root", Path(folder))])
+    assert config.data.root == folder

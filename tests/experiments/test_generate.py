@@ -26,7 +26,11 @@ def inputs(tmp_path_factory) -> Path:
     from datamodules.synthetic_faces.renderer import HeadRenderer
 
     folder = tmp_path_factory.mktemp("inputs")
-    head = HeadRenderer(Identity.sample(np.random.default_rng(0), "plain"), 256).render(Controls.neutral(1)).frames
+    head = (
+        HeadRenderer(Identity.sample(np.random.default_rng(0), "plain"), 256)
+        .render(Controls.neutral(1))
+        .frames
+    )
     Image.fromarray(head[0]).save(folder / "portrait.png")
     write_wav(folder / "speech.wav", 0.1 * np.sin(np.arange(16_000) / 20).astype(np.float32))
     Image.fromarray(np.full((200, 200, 3), 128, np.uint8)).save(folder / "no_face.png")
@@ -49,7 +53,15 @@ def inputs(tmp_path_factory) -> Path:
 
 
 def generate(folder: Path, output: Path, model: Path, image: str, audio: str, *more: str) -> int:
-    words = ["generate", "--image", str(folder / image), "--audio", str(folder / audio), "--output", str(output)]
+    words = [
+        "generate",
+        "--image",
+        str(folder / image),
+        "--audio",
+        str(folder / audio),
+        "--output",
+        str(output),
+    ]
     return main([*words, "--model", str(model), *more])
 
 
@@ -71,7 +83,9 @@ def generate(folder: Path, output: Path, model: Path, image: str, audio: str, *m
         ("portrait.png", "portrait.png", "portrait.png"),
     ],
 )
-def test_wrong_files_give_one_line_status_2_and_no_output(inputs, model_folder, tmp_path, capfd, image, audio, named):
+def test_wrong_files_give_one_line_status_2_and_no_output(
+    inputs, model_folder, tmp_path, capfd, image, audio, named
+):
     assert generate(inputs, tmp_path / "out.mp4", model_folder, image, audio) == 2
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ifmdm: error:")]
     assert len(errors) == 1

@@ -8,6 +8,7 @@ from datamodules.errors import UserError
 from lightning_modules.checkpoints import build_network
 from lightning_modules.talking_head import GenerationOptions, TalkingHead, read_statistics, resolve_model
 
+
 @pytest.fixture(scope="module")
 def model(build_model) -> TalkingHead:
     return build_model()
@@ -52,7 +53,9 @@ def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, 
         {"guidance": 2.0},
         {"seed": 1},
     ):
-        assert not torch.allclose(base, model.generate_motion(source, speech(100), GenerationOptions(**change))), change
+        assert not torch.allclose(
+            base, model.generate_motion(source, speech(100), GenerationOptions(**change))
+        ), change
 
 
 def test_modes_differ_among_each_other(model, source):
@@ -67,7 +70,9 @@ def test_modes_differ_among_each_other(model, source):
 
 def test_without_a_std_intensity_scales_the_motion_itself(model, source):
     still, moving = (
-        model.basis.encode(model.generate_motion(source, speech(64), GenerationOptions(statistics="none", intensity=i)))
+        model.basis.encode(
+            model.generate_motion(source, speech(64), GenerationOptions(statistics="none", intensity=i))
+        )
         for i in (0.0, 1.0)
     )
     blocks = model.basis.blocks
@@ -83,12 +88,19 @@ def test_a_saved_folder_loads_to_the_same_model(model, source, tmp_path):
     assert torch.equal(loaded.generate_motion(loaded.prepare_source(source.image), speech(20)), motion)
     assert loaded.basis.blocks == model.basis.blocks
     model.save_pretrained(tmp_path / "half")
-    size = {d: sum(p.stat().st_size for p in (tmp_path / d).rglob("*.safetensors")) for d in ("model", "half")}
+    size = {
+        d: sum(p.stat().st_size for p in (tmp_path / d).rglob("*.safetensors")) for d in ("model", "half")
+    }
     assert size["half"] < 0.6 * size["model"]
 
 
 def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_path):
-    for options in ({"intensity": -1.0}, {"intensity": float("nan")}, {"std_quantile": 2.0}, {"statistics": "nonsense"}):
+    for options in (
+        {"intensity": -1.0},
+        {"intensity": float("nan")},
+        {"std_quantile": 2.0},
+        {"statistics": "nonsense"},
+    ):
         with pytest.raises(UserError):
             model.generate_motion(source, speech(2), GenerationOptions(**options))
     with pytest.raises(UserError, match="mouth"):
@@ -116,4 +128,9 @@ def test_damaged_folders_are_user_errors(model, tmp_path):
 
 def test_a_config_may_build_nothing_but_our_networks():
     with pytest.raises(UserError, match=r"os\.system"):
-        build_network({"_target_": "lightning_modules.networks.motion_basis.MotionBasis", "x": {"_target_": "os.system"}})
+        build_network(
+            {
+                "_target_": "lightning_modules.networks.motion_basis.MotionBasis",
+                "x": {"_target_": "os.system"},
+            }
+        )
