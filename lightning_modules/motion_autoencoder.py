@@ -31,8 +31,8 @@ class MotionAutoencoderModule(L.LightningModule):
         gradient_weight: of the edge loss.
         warp_weight: of the L1 between the warped source pixels and the target, which trains the flow directly.
         landmark_weight: of the flow error at landmarks, where the batch has any.
-        pose_weight: of the squared error with which a linear layer reads pose, lips and lids off the motion coefficients, where
-            the batch knows them (ours; the paper's stage 1 is fully self-supervised). A small model finds motion sooner.
+        pose_weight: of the squared error with which a linear layer reads pose, lips and lids off the motion coefficients,
+            where the batch knows them (ours; the paper's stage 1 is self-supervised). A small model finds motion sooner.
         perceptual_weight: of the perceptual loss.
         gan_weight: of the generator's adversarial loss.
         gan_start: optimisation steps before the GAN joins.
