@@ -135,8 +135,8 @@ class Refine(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(hidden, 3, 3, padding=1),
         )
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, rgb: Tensor) -> Tensor:
         """Add a learned correction to ``(B, 3, S, S)``."""
@@ -223,8 +223,8 @@ class MotionAutoencoder(nn.Module):
         if self.pixel_mask is not None:
             nn.init.constant_(self.pixel_mask.bias, 2.0)
         if self.coarse is not None:
-            nn.init.zeros_(self.coarse[-1].weight)
-            nn.init.zeros_(self.coarse[-1].bias)
+            for parameter in self.coarse[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def encode(self, image: Tensor) -> SourceCode:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
