@@ -1,6 +1,7 @@
 """Stage 1: trains the motion autoencoder on frame pairs of one clip, with an optional GAN (manual optimisation)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import lightning as L
 import torch
@@ -134,7 +135,7 @@ class MotionAutoencoderModule(L.LightningModule):
             self.log("train/discriminator", loss.detach())
         self.steps += 1
 
-    def _optimise(self, optimizer: Optimizer, loss: Tensor) -> None:
+    def _optimise(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_CLIP, gradient_clip_algorithm="norm")
@@ -197,13 +198,13 @@ class MotionAutoencoderModule(L.LightningModule):
         return 0.05 + 0.95 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * progress))))
 
 
-def trainable_parts(network: MotionAutoencoder, part: str) -> list[nn.Module | nn.Parameter]:
+def trainable_parts(network: MotionAutoencoder, part: str) -> Sequence[nn.Module | nn.Parameter]:
     """Modules that a partial training mode optimises (see ``MotionAutoencoderModule``)."""
     if part == "outer":
         finest = [network.encoder.stem, network.encoder.blocks[0], network.scales[-1]]
         return finest + ([network.pixel_mask] if network.pixel_mask is not None else [])
     if part == "decoder":
-        decoder = [network.constant, network.first, network.first_rgb, network.scales]
+        decoder: list[Any] = [network.constant, network.first, network.first_rgb, network.scales]
         return decoder + [m for m in (network.pixel_mask, network.refine) if m is not None]
     if part == "refine":
         return [network.refine] if network.refine is not None else []

@@ -108,7 +108,7 @@ class TalkingHead(nn.Module):
         """
         folder = resolve_model(folder)
         config = _read_config(folder / "config.yaml")
-        built = {stage: build_network(config["networks"][stage]).eval() for stage in STAGES}
+        built: dict[str, Any] = {stage: build_network(config["networks"][stage]).eval() for stage in STAGES}
         for stage in STAGES:
             path = folder / stage / "model.safetensors"
             load_state(built[stage], read_weights(path), path)

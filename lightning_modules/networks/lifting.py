@@ -1,6 +1,7 @@
 """Lifting a trained motion autoencoder to twice the picture size, so that most of the training runs on small pictures."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -36,18 +37,23 @@ def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
         raise ValueError(f"the models differ inside: {wrong[0]} and {len(wrong) - 1} more")
     large.load_state_dict(own | state)
     _pass_colours(small, large)
-    large.scales[-1].to_rgb.weight.zero_()
-    large.scales[-1].to_rgb.bias.zero_()
+    finest: Any = large.scales[-1]
+    finest.to_rgb.weight.zero_()
+    finest.to_rgb.bias.zero_()
 
 
 def _pass_colours(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
     """Make stem and first block of ``large`` the stem of ``small`` behind a blur-pool."""
-    stem, block, old = large.encoder.stem, large.encoder.blocks[0], small.encoder.stem
+    stem, old = large.encoder.stem, small.encoder.stem
+    block: Any = large.encoder.blocks[0]
+    assert stem.bias is not None
+    assert old.bias is not None
     if stem.weight.shape[0] < 6:
         raise ValueError(
             "lifting needs at least 6 channels at the new size, to carry three colours in both signs"
         )
-    for layer in (stem, block.conv1, block.conv2):
+    layers: tuple[Any, ...] = (stem, block.conv1, block.conv2)
+    for layer in layers:
         layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
         layer.bias.zero_()
     block.skip.weight.mul_(0.1)
