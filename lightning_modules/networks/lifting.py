@@ -56,7 +56,7 @@ def _pass_colours(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
     for layer in layers:
         layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
         layer.bias.zero_()
-    block.skip.weight.mul_(0.1)
+    block.skip.weight.zero_()
     gain = 1.2 * math.sqrt(2.0)  # activate(x) - activate(-x) = gain * x
     stem.weight[:6] = 0
     block.conv1.weight[:6] = 0
