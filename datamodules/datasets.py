@@ -27,6 +27,8 @@ POSE_SPREAD = np.array([8, 5, 5, 0.05, 0.05, 0.1, 0.08, 0.3], dtype=np.float32)
 """Fixed centre and spread of ``POSE_NAMES``, so that all of them weigh about the same in a loss."""
 MIN_PAIR_DISTANCE = 10
 """Frames between the two frames of a pair where the clip is long enough."""
+SHUT = 0.5
+"""Value of ``blink`` from which lids count as shut."""
 
 EpochIndex = tuple[int, int]
 
@@ -85,6 +87,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         pairs_per_clip: Items of each clip in an epoch.
         seed: >= 0.
         augment: Whether to change colour and side of each pair.
+        blink_share: Share of the driving frames that are drawn from those with shut lids, in clips whose annotations know
+            them: lids are shut in few frames, and a short training hardly sees one.
     """
 
     def __init__(
@@ -94,12 +98,14 @@ class FramePairDataset(Dataset[FramePairBatch]):
         pairs_per_clip: int,
         seed: int = 0,
         augment: bool = False,
+        blink_share: float = 0.0,
     ) -> None:
         self.frames = frames
         self.records = list(records)
         self.pairs_per_clip = pairs_per_clip
         self.seed = seed
         self.augment = augment
+        self.blink_share = blink_share
 
     def __len__(self) -> int:
         return len(self.records) * self.pairs_per_clip
@@ -110,6 +116,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         generator = item_generator(self.seed, epoch, index)
         record = self.records[index // self.pairs_per_clip]
         source, driving = sample_pair(record.frames, generator)
+        if self.blink_share and generator.random() < self.blink_share:
+            driving = self._shut_frame(record, driving, generator)
         pixels = torch.from_numpy(self.frames.get(record, np.array([source, driving])))
         images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
@@ -121,10 +129,17 @@ class FramePairDataset(Dataset[FramePairBatch]):
             images, regions, landmarks, pose = augment_pair(images, regions, landmarks, pose, generator)
         return FramePairBatch(images[0].contiguous(), images[1].contiguous(), regions, landmarks, pose)
 
-    def _annotations(self, record: ClipRecord, frames: Sequence[int]) -> dict[str, np.ndarray]:
+    def _shut_frame(self, record: ClipRecord, otherwise: int, generator: np.random.Generator) -> int:
+        notes = self._annotations(record, range(record.frames), ("blink",))
+        shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else []
+        return int(generator.choice(shut)) if len(shut) else otherwise
+
+    def _annotations(
+        self, record: ClipRecord, frames: Sequence[int], names: Sequence[str] = FRAME_ANNOTATIONS
+    ) -> dict[str, np.ndarray]:
         if record.annotations is None:
             return {}
-        return read_frames(Path(self.frames.root) / record.annotations, FRAME_ANNOTATIONS, frames)
+        return read_frames(Path(self.frames.root) / record.annotations, names, frames)
 
 
 def sample_source(frames: int, start: int, generator: np.random.Generator) -> int:

@@ -35,6 +35,7 @@ class TalkingHeadDataModule(LightningDataModule):
         latents: Folder of the latent cache; needed by ``motion_windows``.
         augment: Whether to change colours and side of training pairs.
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
+        blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
 
     Raises:
         UserError: Unknown task, or motion windows without a latent cache.
@@ -53,6 +54,7 @@ class TalkingHeadDataModule(LightningDataModule):
         latents: str | Path | None = None,
         augment: bool = False,
         cache_frames: bool = False,
+        blink_share: float = 0.0,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -70,6 +72,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.latents = None if latents is None else Path(latents)
         self.augment = augment
         self.cache_frames = cache_frames
+        self.blink_share = blink_share
         self._datasets: dict[str, Dataset] = {}
 
     def records(self, split: str) -> list[ClipRecord]:
@@ -109,7 +112,11 @@ class TalkingHeadDataModule(LightningDataModule):
             cache.check(records)
             return MotionWindowDataset(cache, records, self.windows_per_clip if training else None, self.seed)
         frames = ClipFrames(self.root, self.size, self.cache_frames)
-        return FramePairDataset(frames, records, self.pairs_per_clip, self.seed, self.augment and training)
+        if not training:
+            return FramePairDataset(frames, records, self.pairs_per_clip, self.seed)
+        return FramePairDataset(
+            frames, records, self.pairs_per_clip, self.seed, self.augment, self.blink_share
+        )
 
     def _loader(self, split: str) -> DataLoader:
         dataset, training = self._datasets[split], split == "train"

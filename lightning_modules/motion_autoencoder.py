@@ -201,11 +201,10 @@ class MotionAutoencoderModule(L.LightningModule):
 def trainable_parts(network: MotionAutoencoder, part: str) -> Sequence[nn.Module | nn.Parameter]:
     """Modules that a partial training mode optimises (see ``MotionAutoencoderModule``)."""
     if part == "outer":
-        finest = [network.encoder.stem, network.encoder.blocks[0], network.scales[-1]]
-        return finest + ([network.pixel_mask] if network.pixel_mask is not None else [])
+        return [network.encoder.stem, network.encoder.blocks[0], network.scales[-1]]
     if part == "decoder":
         decoder: list[Any] = [network.constant, network.first, network.first_rgb, network.scales]
-        return decoder + [m for m in (network.pixel_mask, network.refine) if m is not None]
+        return decoder + [m for m in (network.coarse, network.refine) if m is not None]
     if part == "refine":
         return [network.refine] if network.refine is not None else []
     return [network]

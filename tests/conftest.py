@@ -55,6 +55,7 @@ def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "regions": regions.astype(np.float32),
             "rotation": np.stack([x - 16, y - 16, 0 * x], axis=1).astype(np.float32),
             "lip_opening": np.abs(np.sin(10 * times)).astype(np.float32),
+            "blink": ((np.arange(frames) >= 40) & (np.arange(frames) < 45)).astype(np.float32),
         }
         write_annotations(root / f"clips/{name}.safetensors", arrays, {"intensity": 1.0})
         records.append(

@@ -14,7 +14,7 @@ from datamodules.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write
 from datamodules.synthetic_faces.clips import ClipPlan, make_clip
 from datamodules.synthetic_faces.identity import DOMAINS
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same settings give other clips."""
 SETTINGS_NAME = "dataset.json"
 CLIPS_PER_IDENTITY = 5

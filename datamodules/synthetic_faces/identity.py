@@ -73,7 +73,7 @@ class Identity:
 
     Attributes:
         seed: seeds every texture and noise pattern of this person, ``0 <= seed < 2**31``.
-        domain: ``"plain"`` (calm light fixed to the head, smooth background, no sensor noise) or ``"wide"``.
+        domain: ``"plain"`` (calm light, smooth background, no sensor noise) or ``"wide"``.
         shape: shape parameters in standard deviations, one per name of ``SHAPE_NAMES``; missing ones are 0.
         skin_tone: 0 (fair) .. 1 (deep). skin_warmth: -1 (rosy) .. 1 (olive).
         blush, freckles, age: 0 .. 1.

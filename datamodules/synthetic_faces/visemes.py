@@ -77,7 +77,7 @@ VISEMES: dict[str, Viseme] = {
     **dict.fromkeys("ɹr", _RHOTIC),
     "β": Viseme(0.12, 0.1, press=0.6, weight=0.6, reach=0.04),
     "ʋ": Viseme(0.15, 0.15, tuck=0.6, weight=0.6, reach=0.04),
-    **dict.fromkeys("wʍ", Viseme(0.16, 0.15, wide=-0.3, round=1.0, weight=1.0, reach=0.07)),
+    **dict.fromkeys("wʍ", Viseme(0.16, 0.15, wide=-0.3, round=1.0, weight=1.4, reach=0.07)),
     "j": Viseme(0.16, 0.35, wide=0.7, weight=0.6, reach=0.05),
     "i": Viseme(0.2, 0.42, wide=0.85, weight=1.0, reach=0.06),
     **dict.fromkeys("ɪᵻ", Viseme(0.3, 0.4, wide=0.55, weight=0.9, reach=0.05)),

@@ -11,7 +11,7 @@ def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
     Args:
         regions: ``(B, R, 4)`` boxes x0, y0, x1, y1 in [0, 1]; boxes of zero area count nothing.
         size: side of the map in pixels.
-        gain: what is added to the weight 1 inside a box, spread so that every box of a picture gets the same sum.
+        gain: what is added to the weight 1 inside a box.
 
     Returns:
         ``(B, 1, size, size)`` weights of mean 1 per picture.

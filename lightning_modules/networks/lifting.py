@@ -30,7 +30,7 @@ def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
         if name.startswith("encoder.blocks."):
             index, rest = name.removeprefix("encoder.blocks.").split(".", 1)
             name = f"encoder.blocks.{int(index) + 1}.{rest}"
-        if not name.startswith(("encoder.stem", "pixel_mask", "refine")):
+        if not name.startswith(("encoder.stem", "refine")):
             state[name] = value
     own = large.state_dict()
     if wrong := [name for name, value in state.items() if name not in own or own[name].shape != value.shape]:

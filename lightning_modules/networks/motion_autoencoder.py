@@ -49,8 +49,7 @@ class Decoded(NamedTuple):
         frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
         warped: ``(B, 3, S, S)`` source pixels moved by the finest flow.
         flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths.
-        mask: ``(B, 1, S, S)`` share of the frame taken from the warped source pixels (of the finest feature map, where
-            the pixel skip is off), 0..1.
+        mask: ``(B, 1, S, S)`` share of the finest feature map taken from the warped source features, 0..1.
     """
 
     frame: Tensor
@@ -102,12 +101,14 @@ class MotionTemplates(nn.Module):
 class DecoderScale(nn.Module):
     """One scale: styled convolutions, flow and mask logits, warped source features, generated features, RGB."""
 
-    def __init__(self, inputs: int, outputs: int, style_dim: int, rgb_input: str) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, style_dim: int, rgb_input: str, blank: bool = False
+    ) -> None:
         super().__init__()
         self.styled = StyledBlock(inputs, outputs, style_dim)
         self.to_flow = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=True)
         self.generate = ModulatedConv(outputs, outputs, 1, style_dim)
-        self.to_rgb = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False)
+        self.to_rgb = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=blank)
         self.rgb_input = rgb_input
 
     def forward(
@@ -121,6 +122,34 @@ class DecoderScale(nn.Module):
         hidden = masked + activate(self.generate(hidden, latent)) * (1 - mask)
         seen = masked if self.rgb_input == "warp" else hidden
         return hidden, logits, upsample(rgb) + self.to_rgb(seen, latent).float()
+
+
+COARSE_FEATURES = 12
+"""Channels of the coarse grid beside its flow."""
+
+
+class CoarseGrid(nn.Module):
+    """Flow and features on a grid, read off the motion of source and driving frame by two linear layers; starts as zero."""
+
+    def __init__(self, motion_dim: int, side: int, channels: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.side = side
+        self.layers = nn.Sequential(
+            nn.Linear(2 * motion_dim, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, (2 + COARSE_FEATURES) * side**2),
+        )
+        self.spread = EqualConv(COARSE_FEATURES, channels, 1, bias=False)
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, source: Tensor, driving: Tensor, hidden: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add to decoder features ``(B, C, side, side)`` and flow and mask logits ``(B, 3, side, side)``."""
+        grid = self.layers(torch.cat([source, driving], dim=1)).view(len(source), -1, self.side, self.side)
+        flow, features = grid.split((2, COARSE_FEATURES), dim=1)
+        return hidden + self.spread(features).to(hidden.dtype), logits + F.pad(flow, (0, 0, 0, 0, 0, 1))
 
 
 class Refine(nn.Module):
@@ -151,7 +180,7 @@ class MotionAutoencoder(nn.Module):
         channels: feature channels per scale, e.g. ``{4: 512, 8: 512, ..., S: 32}``; every scale from 4 to S.
         latent_dim: L, 512 in the paper.
         motion_dim: M, the number of motion coefficients, 20 in the paper.
-        source_skip: blend warped source *pixels* into the output by one more mask (ours). Starts as a copy of the
+        source_skip: the RGB heads paint what is added to the warped source *pixels* (ours). Starts as a copy of the
             source, which keeps a small model from collapsing; off in the paper.
         rgb_input: what the RGB heads read: ``warp``, the masked warped features (paper), or ``blend``, the warped and
             generated features (ours: the mouth's inside has nothing to be warped from).
@@ -159,8 +188,10 @@ class MotionAutoencoder(nn.Module):
         face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``MotionEncoder``); the
             source's own motion then joins its latent through a linear layer. 0 = five linear layers on the shared encoder's
             latent (paper).
-        coarse_flow: side of a flow grid that two linear layers read off the motion of source and driving frame and add to the
-            flow logits of that side (ours); 0 = off. It finds the head's motion long before the convolutions do.
+        coarse_flow: side of a grid that two linear layers read off the motion of source and driving frame (ours); 0 = off. Two
+            of its channels are added to the flow logits of that side: they find the head's motion long before the
+            convolutions do. The others, ``COARSE_FEATURES``, join the decoder's features: they say where the mouth opens
+            and the lids close, which there is nothing to warp from.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
     """
 
@@ -198,33 +229,17 @@ class MotionAutoencoder(nn.Module):
         self.templates = MotionTemplates(latent_dim, motion_dim)
         self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
-        self.first_rgb = ModulatedConv(channels[4], 3, 1, latent_dim, demodulate=False)
+        self.first_rgb = ModulatedConv(channels[4], 3, 1, latent_dim, demodulate=False, zero=source_skip)
         self.scales = nn.ModuleList(
-            DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input) for s in scales[1:]
+            DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input, source_skip)
+            for s in scales[1:]
         )
-        self.pixel_mask = (
-            ModulatedConv(channels[size], 1, 1, latent_dim, demodulate=False, zero=True)
-            if source_skip
-            else None
-        )
+        self.source_skip = source_skip
         if coarse_flow and coarse_flow not in scales[:-1]:
             raise ValueError(f"coarse_flow is 0 or one of the scales {scales[:-1]}, got {coarse_flow}")
         self.coarse_flow = coarse_flow
-        self.coarse = (
-            nn.Sequential(nn.Linear(2 * motion_dim, 128), nn.SiLU(), nn.Linear(128, 2 * coarse_flow**2))
-            if coarse_flow
-            else None
-        )
+        self.coarse = CoarseGrid(motion_dim, coarse_flow, channels[coarse_flow]) if coarse_flow else None
         self.refine = Refine(refine_channels) if refine_channels else None
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Start as a still copy: flow heads are zero; with the pixel skip 88 % of the output is the source."""
-        if self.pixel_mask is not None:
-            nn.init.constant_(self.pixel_mask.bias, 2.0)
-        if self.coarse is not None:
-            for parameter in self.coarse[-1].parameters():
-                nn.init.zeros_(parameter)
 
     def encode(self, image: Tensor) -> SourceCode:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
@@ -257,15 +272,12 @@ class MotionAutoencoder(nn.Module):
         logits = rgb.new_zeros(batch, 3, 4, 4)
         for scale, features in zip(self.scales, code.features, strict=True):
             if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
-                grid = self.coarse(torch.cat([code.motion, motion], dim=1))
-                grid = grid.view(batch, 2, self.coarse_flow, self.coarse_flow)
-                logits = logits + torch.cat([grid, torch.zeros_like(grid[:, :1])], dim=1)
+                hidden, logits = self.coarse(code.motion, motion, hidden, logits)
             hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
         flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
         warped = warp(code.image, flow)
-        if self.pixel_mask is not None:
-            mask = torch.sigmoid(self.pixel_mask(hidden, latent).float())
-            rgb = mask * warped + (1 - mask) * rgb
+        if self.source_skip:
+            rgb = warped + rgb
         if self.refine is not None:
             rgb = self.refine(rgb)
         return Decoded(rgb, warped, flow, mask)

@@ -117,6 +117,24 @@ def test_video_shorter_than_the_manifest_says(fake_clips: Path) -> None:
         ClipFrames(fake_clips, 32).get(record, np.array([0]))
 
 
+def test_blink_share_draws_shut_lids_for_training_only(fake_clips: Path) -> None:
+    def driving_is_shut(share: float, split: str) -> list[bool]:
+        module = pair_module(fake_clips, blink_share=share)
+        dataset = module._datasets[split]
+        shut = [ClipFrames(fake_clips, 16).get(record, np.arange(40, 45)) for record in dataset.records]
+        found = []
+        for index in range(len(dataset)):
+            dataset.augment = False
+            frame = ((dataset[(0, index)].driving.permute(1, 2, 0) + 1) * 127.5).round().numpy()
+            clip = shut[index // dataset.pairs_per_clip]
+            found.append(bool((np.abs(clip - frame[None]).max(axis=(1, 2, 3)) < 1).any()))
+        return found
+
+    assert all(driving_is_shut(1.0, "train"))
+    assert not all(driving_is_shut(0.0, "train"))
+    assert not all(driving_is_shut(1.0, "val"))
+
+
 @pytest.mark.parametrize(("frames", "distance"), [(90, 10), (12, 6), (2, 1), (1, 0)])
 def test_pairs_are_apart(frames: int, distance: int) -> None:
     pairs = [sample_pair(frames, np.random.default_rng(seed)) for seed in range(300)]
