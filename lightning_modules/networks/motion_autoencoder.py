@@ -188,8 +188,8 @@ class MotionAutoencoder(nn.Module):
         face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``MotionEncoder``); the
             source's own motion then joins its latent through a linear layer. 0 = five linear layers on the shared encoder's
             latent (paper).
-        coarse_flow: side of a grid that two linear layers read off the motion of source and driving frame (ours); 0 = off. Two
-            of its channels are added to the flow logits of that side: they find the head's motion long before the
+        coarse_flow: side of a grid that two linear layers read off the motion of source and driving frame (ours); 0 = off.
+            Two of its channels are added to the flow logits of that side: they find the head's motion long before the
             convolutions do. The others, ``COARSE_FEATURES``, join the decoder's features: they say where the mouth opens
             and the lids close, which there is nothing to warp from.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
