@@ -6,7 +6,7 @@ in small batches, so that memory does not grow with the length of the speech exc
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,28 @@ class TalkingHead(nn.Module):
         frames = frame_count(len(samples))
         audio = self.frontend(torch.from_numpy(fit_length(samples, frames))[None].to(self.device))
         rest = self.basis.encode(source.motion)  # (1, M)
+        coordinates, steered = self._sample(source, rest, audio, options)
+        blocks = self.basis.blocks
+        if steered and options.intensity != 1.0:
+            # Scaled statistics are unlike any in training and disturb the lips: speech and blinks come from unscaled ones.
+            plain, _ = self._sample(source, rest, audio, replace(options, intensity=1.0))
+            for name in ("mouth", "eyes"):
+                if name in blocks:
+                    coordinates[..., blocks[name]] = plain[..., blocks[name]]
+        # Where a std token carried the intensity, the motion itself is left alone but for the mouth.
+        intensity = 1.0 if steered else options.intensity
+        if intensity != 1.0:
+            log.info(
+                "no std steers this motion: intensity scales the generated motion about the portrait's own"
+            )
+        closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
+        coordinates = scale_motion(coordinates, rest, blocks, intensity, options.mouth_intensity, closed)
+        return self.basis.decode(coordinates)[0].clamp(-1, 1)
+
+    def _sample(
+        self, source: SourceCode, rest: Tensor, audio: Tensor, options: GenerationOptions
+    ) -> tuple[Tensor, bool]:
+        """Motion ``(1, T, M)`` in basis coordinates, and whether a std token carried the intensity."""
         generator = torch.Generator().manual_seed(options.seed)
         statistics = WindowStatistics(self, source, rest, audio, options, generator)
         coordinates = sample_motion(
@@ -188,16 +210,7 @@ class TalkingHead(nn.Module):
             guidance=options.guidance,
             generator=generator,
         )
-        blocks = self.basis.blocks
-        # Where a std token carried the intensity, the motion itself is left alone but for the mouth.
-        intensity = 1.0 if statistics.steers_std else options.intensity
-        if intensity != 1.0:
-            log.info(
-                "no std steers this motion: intensity scales the generated motion about the portrait's own"
-            )
-        closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
-        coordinates = scale_motion(coordinates, rest, blocks, intensity, options.mouth_intensity, closed)
-        return self.basis.decode(coordinates)[0].clamp(-1, 1)
+        return coordinates, statistics.steers_std
 
     @torch.inference_mode()
     def render(self, source: SourceCode, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
