@@ -8,6 +8,7 @@ import argparse
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -114,3 +115,5 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx", "matplotlib", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning asks torch by a name that newer torch calls deprecated: nothing a user could mend.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

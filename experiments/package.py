@@ -47,12 +47,19 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
         diffusion: of stage 3.
 
     Raises:
-        UserError: a run is missing or of another stage, or stages 2 and 3 were trained in different motion bases.
+        UserError: a run is missing or of another stage, or the runs don't belong together: stages 2 and 3 were trained on
+            the motion of another autoencoder, in different motion bases or on different audio features.
     """
     import torch
 
     from lightning_modules.audio_frontend import AudioFrontend
-    from lightning_modules.checkpoints import find_checkpoint, load_network, load_state, run_config
+    from lightning_modules.checkpoints import (
+        find_checkpoint,
+        load_network,
+        load_state,
+        run_config,
+        weights_hash,
+    )
     from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
     from lightning_modules.networks.motion_basis import MotionBasis
     from lightning_modules.talking_head import TalkingHead
@@ -61,11 +68,19 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
     built: dict[str, Any] = {}
     networks: dict[str, dict[str, Any]] = {}
     states: dict[str, dict[str, Any]] = {}
+    configs = {stage: run_config(find_checkpoint(path)) for stage, path in runs.items()}
     for stage, path in runs.items():
-        config = run_config(find_checkpoint(path))
-        if config["stage"] != stage:
-            raise UserError(f"{path}: is a run of stage {config['stage']}, not {stage}")
+        if configs[stage].get("stage") != stage:
+            raise UserError(f"{path}: is a run of stage {configs[stage].get('stage')}, not {stage}")
         built[stage], networks[stage], states[stage] = load_network(path)
+    motion_space = weights_hash(built["autoencoder"])
+    for stage in ("statistics", "diffusion"):
+        if configs[stage].get("motion_space") != motion_space:
+            raise UserError(
+                f"{runs[stage]}: trained on the motion of another autoencoder than {autoencoder} as it is now"
+            )
+    if configs["statistics"]["audio"] != configs["diffusion"]["audio"]:
+        raise UserError(f"{statistics} and {diffusion}: trained on different audio features")
     bases = {stage: _part(states[stage], "basis.") for stage in ("statistics", "diffusion")}
     if not all(torch.equal(bases["statistics"][k], v) for k, v in bases["diffusion"].items()):
         raise UserError(
@@ -73,7 +88,7 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
         )
     basis = MotionBasis(built["autoencoder"].motion_dim)
     load_state(basis, bases["diffusion"], diffusion)
-    config = run_config(find_checkpoint(diffusion))
+    config = configs["diffusion"]
     settings = {k: v for k, v in config["model"]["diffusion"].items() if k != "_target_"}
     frontend = AudioFrontend(**{k: v for k, v in config["audio"].items() if k != "_target_"})
     return TalkingHead(

@@ -154,7 +154,7 @@ def run_training(config: DictConfig) -> TrainingResult:
     from lightning.pytorch import Trainer, seed_everything
 
     from experiments.run_identity import machine_facts, run_identity
-    from lightning_modules.checkpoints import find_checkpoint
+    from lightning_modules.checkpoints import find_checkpoint, load_autoencoder, weights_hash
 
     config = config.copy()
     for key in ("autoencoder", "lift"):
@@ -170,6 +170,8 @@ def run_training(config: DictConfig) -> TrainingResult:
     )
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
+        if plain["autoencoder"]:
+            plain["motion_space"] = weights_hash(load_autoencoder(plain["autoencoder"])[0])
         _write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     trainer.fit(
         model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True
@@ -182,7 +184,7 @@ def run_training(config: DictConfig) -> TrainingResult:
         trainer.save_checkpoint(checkpoint)
     if trainer.is_global_zero:
         record = {
-            "identity": run_identity(plain).as_dict(),
+            "identity": run_identity(resolve(config)).as_dict(),
             "stage": plain["stage"],
             "name": plain["name"],
             "seed": plain["seed"],

@@ -14,8 +14,6 @@ from lightning_modules.losses.adversarial import discriminator_loss, generator_l
 from lightning_modules.losses.reconstruction import gradient_l1, landmark_flow_l1, pyramid_l1, region_weights
 from lightning_modules.networks.motion_autoencoder import Decoded, MotionAutoencoder
 
-GRADIENT_CLIP = 10.0
-"""Gradient norm above which a step is scaled down; ordinary steps stay below it."""
 TRAINABLE_PARTS = ("all", "outer", "decoder", "refine")
 
 
@@ -44,6 +42,7 @@ class MotionAutoencoderModule(L.LightningModule):
         warmup: steps over which the learning rate rises linearly.
         total_steps: steps over which it then falls to 5 % by a cosine; 0 keeps it constant.
         channels_last: memory format of the convolutions; faster on CPUs.
+        gradient_clip: gradient norm above which a step is scaled down (ordinary steps stay below 10); None = never (paper).
     """
 
     steps: Tensor
@@ -69,6 +68,7 @@ class MotionAutoencoderModule(L.LightningModule):
         warmup: int = 0,
         total_steps: int = 0,
         channels_last: bool = False,
+        gradient_clip: float | None = 10.0,
     ) -> None:
         super().__init__()
         if discriminator is not None and discriminator_optimizer is None:
@@ -120,9 +120,9 @@ class MotionAutoencoderModule(L.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         gan = self.discriminator is not None and step >= self.hparams["gan_start"]
-        decoded, losses = self.measure(batch, gan)
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
+        decoded, losses = self.measure(batch, gan)
         self._optimise(optimizers[0], losses["loss"])
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()})
         self.log("train/learning_rate", optimizers[0].param_groups[0]["lr"])
@@ -138,7 +138,9 @@ class MotionAutoencoderModule(L.LightningModule):
     def _optimise(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_CLIP, gradient_clip_algorithm="norm")
+        if self.hparams["gradient_clip"]:
+            limit = self.hparams["gradient_clip"]
+            self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
         optimizer.step()
 
     def measure(self, batch: FramePairBatch, gan: bool = False) -> tuple[Decoded, dict[str, Tensor]]:
@@ -149,7 +151,9 @@ class MotionAutoencoderModule(L.LightningModule):
         losses = self.picture_losses(decoded, batch, gan)
         if self.pose_readout is not None and batch.pose.shape[-1]:
             both = torch.stack([code.motion, motion], dim=1)  # (B, 2, M)
-            losses["pose"] = (self.pose_readout(both) - batch.pose).square().mean()
+            known = batch.pose.isfinite()
+            error = torch.where(known, self.pose_readout(both) - batch.pose.nan_to_num(), 0.0).square()
+            losses["pose"] = error.sum() / known.sum().clamp(min=1)
             losses["loss"] = losses["loss"] + self.hparams["pose_weight"] * losses["pose"]
         return decoded, losses
 
