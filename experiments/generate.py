@@ -62,8 +62,6 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Generate as the command line says."""
     check_output(args.output)
-    if args.steps is not None and args.steps < 1:
-        raise UserError(f"--steps is {args.steps}: use a whole number from 1")
     from datamodules.audio import load_audio, load_audio_native
     from datamodules.video import read_image
     from lightning_modules.talking_head import GenerationOptions, TalkingHead

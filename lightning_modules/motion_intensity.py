@@ -10,6 +10,9 @@ from torch import Tensor
 
 from datamodules.errors import UserError
 
+MAX_FACTOR = 100
+"""Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
+
 
 def intensity_factors(
     blocks: dict[str, slice], motion_dim: int, intensity: float, mouth_intensity: float = 1.0
@@ -26,12 +29,12 @@ def intensity_factors(
         ``(M,)`` float32.
 
     Raises:
-        UserError: If a factor is negative or not finite, or the mouth should be scaled in a basis without a
+        UserError: If a factor is out of range, or the mouth should be scaled in a basis without a
             mouth.
     """
     for name, value in (("intensity", intensity), ("mouth intensity", mouth_intensity)):
-        if not 0 <= value < float("inf"):
-            raise UserError(f"{name} is {value}: use a number of 0 or more")
+        if not 0 <= value <= MAX_FACTOR:
+            raise UserError(f"{name} is {value}: use a number from 0 to {MAX_FACTOR}")
     if mouth_intensity != 1 and "mouth" not in blocks:
         raise UserError(
             "mouth intensity needs a model whose motion basis has a mouth block: this model has none"

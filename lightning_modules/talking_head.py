@@ -12,27 +12,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from datamodules.audio import fit_length, frame_count
-from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from lightning_modules.audio_frontend import AudioFrontend
 from lightning_modules.checkpoints import build_network, load_state, read_weights, write_weights
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.motion_intensity import scale_motion, scale_statistics
+from lightning_modules.generation_statistics import STATISTICS_MODES, WindowStatistics, read_statistics
+from lightning_modules.motion_intensity import MAX_FACTOR, intensity_factors, scale_motion
 from lightning_modules.motion_sampling import sample_motion
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_autoencoder import MotionAutoencoder, SourceCode, repeat_code, to_size
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.networks.statistics_estimator import StatisticsEstimator, target_statistics
+from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 DEFAULT_MODEL = "synthetic-128"
-STATISTICS_MODES = ("estimated", "none", "source", "previous")
+FORMAT = 2
+"""Version of the model folder; raised when folders of before can't be loaded any more."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,24 @@ class GenerationOptions:
     steps: int | None = None
     guidance: float | None = None
     seed: int = 0
+
+    def check(self, model: "TalkingHead") -> None:
+        """Refuse what can't be generated, before any work is done.
+
+        Raises:
+            UserError: a number out of range, a mouth intensity for a model whose basis has no mouth, no such statistics.
+        """
+        intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
+        if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
+            raise UserError(f"std quantile is {self.std_quantile}: use a number from 0 to 1")
+        if self.statistics not in STATISTICS_MODES:
+            read_statistics(Path(self.statistics), model.basis.motion_dim)
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps is {self.steps}: use a whole number from 1")
+        if self.guidance is not None and not abs(self.guidance) <= MAX_FACTOR:
+            raise UserError(f"guidance is {self.guidance}: use a number of at most {MAX_FACTOR}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
 
 
 class TalkingHead(nn.Module):
@@ -107,20 +127,28 @@ class TalkingHead(nn.Module):
             UserError: missing or damaged files, or weights that don't fit the config.
         """
         folder = resolve_model(folder)
-        config = _read_config(folder / "config.yaml")
-        built: dict[str, Any] = {stage: build_network(config["networks"][stage]).eval() for stage in STAGES}
+        path = folder / "config.yaml"
+        config = _read_config(path)
+        try:
+            built: dict[str, Any] = {
+                stage: build_network(config["networks"][stage]).eval() for stage in STAGES
+            }
+            basis = MotionBasis(built["autoencoder"].motion_dim)
+            diffusion = GaussianDiffusion(**config["diffusion"])
+            frontend = AudioFrontend(**config["audio"])
+        except (KeyError, TypeError, AttributeError, ValueError, InstantiationException) as error:
+            raise UserError(f"{path}: is no config of a model that can be built ({error})") from error
         for stage in STAGES:
-            path = folder / stage / "model.safetensors"
-            load_state(built[stage], read_weights(path), path)
-        basis = MotionBasis(built["autoencoder"].motion_dim)
+            weights = folder / stage / "model.safetensors"
+            load_state(built[stage], read_weights(weights), weights)
         load_state(basis, read_weights(folder / "basis.safetensors"), folder / "basis.safetensors")
         return cls(
             built["autoencoder"],
             basis,
             built["diffusion"],
-            GaussianDiffusion(**config["diffusion"]),
+            diffusion,
             built["statistics"],
-            AudioFrontend(**config["audio"]),
+            frontend,
             config["networks"],
         )
 
@@ -131,7 +159,7 @@ class TalkingHead(nn.Module):
             write_weights(folder / stage / "model.safetensors", module, half)
         write_weights(folder / "basis.safetensors", self.basis, half=False)
         config = {
-            "format": 1,
+            "format": FORMAT,
             "networks": self.networks,
             "diffusion": self.diffusion.settings(),
             "audio": {"name": self.frontend.name, "source": self.frontend.source},
@@ -172,13 +200,14 @@ class TalkingHead(nn.Module):
             UserError: an option out of range, or one that this model can't follow.
         """
         options = options or GenerationOptions()
+        options.check(self)
         samples = np.asarray(waveform, dtype=np.float32)
         frames = frame_count(len(samples))
         audio = self.frontend(torch.from_numpy(fit_length(samples, frames))[None].to(self.device))
         rest = self.basis.encode(source.motion)  # (1, M)
         coordinates, steered = self._sample(source, rest, audio, options)
         blocks = self.basis.blocks
-        if steered and options.intensity != 1.0:
+        if steered and blocks and options.intensity != 1.0:
             # Scaled statistics are unlike any in training and disturb the lips: speech and blinks come from unscaled ones.
             plain, _ = self._sample(source, rest, audio, replace(options, intensity=1.0))
             for name in ("mouth", "eyes"):
@@ -228,99 +257,6 @@ class TalkingHead(nn.Module):
         return self.render(source, self.generate_motion(source, waveform, options))
 
 
-class WindowStatistics:
-    """Mean and std handed to the diffusion model for each window, in basis coordinates.
-
-    Args:
-        model: the talking head.
-        source: code of the portrait.
-        rest: ``(1, M)`` its motion.
-        audio: ``(1, 2T, D)`` features of the whole speech.
-        options: generation options.
-        generator: of the estimator's samples.
-    """
-
-    def __init__(
-        self,
-        model: TalkingHead,
-        source: SourceCode,
-        rest: Tensor,
-        audio: Tensor,
-        options: GenerationOptions,
-        generator: torch.Generator,
-    ) -> None:
-        self.model, self.source, self.rest, self.audio = model, source, rest, audio
-        self.options, self.generator = options, generator
-        self.file = (
-            None
-            if options.statistics in STATISTICS_MODES
-            else read_statistics(Path(options.statistics), model.basis.motion_dim)
-        )
-        if options.std_quantile is not None and not 0 <= options.std_quantile <= 1:
-            raise UserError(f"std quantile is {options.std_quantile}: use a number from 0 to 1")
-        # Refuses intensities that this model can't follow, before any work is done.
-        scale_statistics(rest, rest, rest, model.basis.blocks, options.intensity, options.mouth_intensity)
-        self.previous: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def steers_std(self) -> bool:
-        """Whether windows get a std token; without one, intensity scales the generated motion instead."""
-        return (
-            self.options.std_quantile is not None
-            or self.file is not None
-            or self.options.statistics == "estimated"
-        )
-
-    def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Statistics of one window.
-
-        Args:
-            window: its index from 0.
-            generated: ``(1, 65, M)`` hint and frames of the window before, None for the first.
-
-        Returns:
-            Mean and std ``(1, M)`` each; None = dropped.
-        """
-        mean, std = self._of_mode(window, generated)
-        if self.options.std_quantile is not None:
-            std = self.model.estimator.std_quantile(self.options.std_quantile)[None].to(self.rest)
-        if std is None:
-            return mean, None
-        blocks, intensity = self.model.basis.blocks, self.options.intensity
-        scaled, std = scale_statistics(self.rest if mean is None else mean, std, self.rest, blocks, intensity)
-        return (None if mean is None else scaled), std
-
-    def _of_mode(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        mode = self.options.statistics
-        if self.file is not None:
-            return self.file[0].to(self.rest), self.file[1].to(self.rest)
-        if mode == "estimated":
-            return self._estimate(window)
-        if mode == "source" or (mode == "previous" and generated is None):
-            return self.rest, None
-        if mode == "previous" and generated is not None:
-            return generated[:, -1], None
-        return None, None
-
-    def _estimate(self, window: int) -> tuple[Tensor, Tensor]:
-        """Sample from the estimator; the next window sees what was sampled here, before any scaling."""
-        start = 2 * WINDOW * window
-        audio = self.audio[:, start : start + 2 * WINDOW]
-        missing = 2 * WINDOW - audio.shape[1]
-        audio = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1)
-        known = self.previous is not None
-        previous = (
-            torch.stack(self.previous, dim=1)
-            if self.previous
-            else torch.zeros_like(self.rest).expand(2, -1)[None]
-        )
-        has_previous = torch.tensor([known], device=self.rest.device)
-        mixture = self.model.estimator(audio, self.source.latent, self.rest, previous, has_previous)
-        mean, std = target_statistics(mixture.sample(self.generator), self.rest)
-        self.previous = (mean, std)
-        return mean, std
-
-
 STAGES = ("autoencoder", "statistics", "diffusion")
 
 
@@ -339,29 +275,6 @@ def resolve_model(name: Path | str) -> Path:
     )
 
 
-def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
-    """Window mean and std ``(1, M)`` each from a ``.npz`` file with the arrays ``mean`` and ``std``.
-
-    Raises:
-        UserError: missing or unreadable file, or arrays of another shape, or a std that is not positive and finite.
-    """
-    if not path.is_file():
-        modes = ", ".join(STATISTICS_MODES)
-        raise UserError(f"{path}: no such statistics file; give a .npz file or one of {modes}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, std = (np.asarray(file[name], dtype=np.float32) for name in ("mean", "std"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: needs a .npz file with the arrays mean and std ({error})") from error
-    if mean.shape != (motion_dim,) or std.shape != (motion_dim,):
-        raise UserError(
-            f"{path}: mean and std must have shape ({motion_dim},), got {mean.shape} and {std.shape}"
-        )
-    if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
-        raise UserError(f"{path}: mean and std must be finite and std not negative")
-    return torch.from_numpy(mean)[None], torch.from_numpy(std)[None]
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
@@ -371,4 +284,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: can't be read as a model config ({type(error).__name__})") from error
     if missing:
         raise UserError(f"{path}: lacks {', '.join(missing)}; is it the config of a model folder?")
+    if config.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: model folder of format {config.get('format')}, this version reads {FORMAT}; package the runs again"
+        )
     return config  # type: ignore[return-value]

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from datamodules.errors import UserError
 from lightning_modules.checkpoints import build_network
-from lightning_modules.talking_head import GenerationOptions, TalkingHead, read_statistics, resolve_model
+from lightning_modules.generation_statistics import read_statistics
+from lightning_modules.talking_head import GenerationOptions, TalkingHead, resolve_model
+
+TARGET = "lightning_modules.networks.motion_autoencoder.MotionAutoencoder"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,12 @@ def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_pa
         {"intensity": float("nan")},
         {"std_quantile": 2.0},
         {"statistics": "nonsense"},
+        {"intensity": 1e38},
+        {"guidance": float("nan")},
+        {"guidance": float("inf")},
+        {"steps": 0},
+        {"seed": -1},
+        {"seed": 10**20},
     ):
         with pytest.raises(UserError):
             model.generate_motion(source, speech(2), GenerationOptions(**options))
@@ -108,6 +118,11 @@ def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_pa
     (tmp_path / "bad.npz").write_text("text")
     with pytest.raises(UserError, match=r"bad\.npz"):
         read_statistics(tmp_path / "bad.npz", 20)
+    np.savez(tmp_path / "cut.npz", mean=np.zeros(20), std=np.ones(20))
+    for kept in (0, 100, 400):
+        (tmp_path / "less.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:kept])
+        with pytest.raises(UserError, match=r"less\.npz"):
+            read_statistics(tmp_path / "less.npz", 20)
     np.savez(tmp_path / "short.npz", mean=np.zeros(3), std=np.ones(3))
     with pytest.raises(UserError, match="shape"):
         read_statistics(tmp_path / "short.npz", 20)
@@ -124,6 +139,22 @@ def test_damaged_folders_are_user_errors(model, tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match="missing"):
         TalkingHead.from_pretrained(tmp_path / "model")
+
+
+def test_damaged_configs_are_user_errors(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.yaml"
+    whole = OmegaConf.to_container(OmegaConf.load(path))
+    for key, value, told in (
+        ("networks", {}, "can be built"),
+        ("diffusion", {"unknown": 1}, "can be built"),
+        ("audio", {"unknown": 1}, "can be built"),
+        ("networks", whole["networks"] | {"autoencoder": {"_target_": TARGET, "size": 100}}, "can be built"),
+        ("format", 1, "format 1"),
+    ):
+        OmegaConf.save(OmegaConf.create(whole | {key: value}), path)
+        with pytest.raises(UserError, match=told):
+            TalkingHead.from_pretrained(tmp_path)
 
 
 def test_a_config_may_build_nothing_but_our_networks():
