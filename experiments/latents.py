@@ -11,17 +11,24 @@ from torch import Tensor
 
 from datamodules.annotations import pose_of, read_annotations
 from datamodules.batches import POSE_NAMES
+from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.latents import Encode, LatentCache, build_latents, cache_key
 from datamodules.manifest import ClipRecord
 from lightning_modules.audio_frontend import AudioFrontend
 from lightning_modules.checkpoints import weights_hash
 from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
-from lightning_modules.networks.motion_basis import MotionBasis, basis_report, fit_motion_basis
+from lightning_modules.networks.motion_basis import (
+    FRAMES_PER_DIMENSION,
+    MotionBasis,
+    basis_report,
+    fit_motion_basis,
+)
 
 log = logging.getLogger(__name__)
 
-BASIS_NAME = "basis.safetensors"
+BASIS_NAME = "basis-{key}.safetensors"
+"""The basis in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
 SCHEMA = 1
 """Raised when the meaning of cached values changes, so that old caches are left alone."""
 
@@ -44,6 +51,9 @@ def ensure_latents(
 
     Returns:
         Folder of the latent cache, and the basis.
+
+    Raises:
+        UserError: the training clips have too few frames for a basis.
     """
     parts = (weights_hash(autoencoder), frontend.identity(), autoencoder.size, SCHEMA)
     folder = Path(root) / "latents" / cache_key(*parts)
@@ -56,12 +66,18 @@ def ensure_latents(
     cache = build_latents(
         records, root, folder, encode_clip(autoencoder, frontend), report, parts=parts, size=autoencoder.size
     )
-    basis_file = folder / BASIS_NAME
+    train = [r for r in records if r.split == "train"]
+    key = cache_key(*sorted(f"{r.id} {r.sha256}" for r in train))
+    basis_file = folder / BASIS_NAME.format(key=key)
     basis = MotionBasis(autoencoder.motion_dim)
     if basis_file.is_file():
         basis.load_state_dict(load_file(basis_file))
         return folder, basis
-    train = [r for r in records if r.split == "train"]
+    frames, fewest = sum(r.frames for r in train), FRAMES_PER_DIMENSION * autoencoder.motion_dim
+    if frames < fewest:
+        raise UserError(
+            f"{root}: {frames} frames in the split train, the motion basis needs {fewest} or more; add training clips"
+        )
     motion, targets = motion_and_targets(cache, train, root)
     basis = fit_motion_basis(motion, targets)
     with whole_output(basis_file) as temporary:

@@ -17,13 +17,17 @@ BLOCK_TARGETS = {
     "eyes": ("blink",),
 }
 """Measured quantities that span each block; what none of them explains is the block ``rest``."""
+FRAMES_PER_DIMENSION = 4
+"""Frames that a fit needs for each motion coefficient."""
+INDEPENDENT = 0.1
+"""A direction of length 1 counts if more than this of it lies outside the span of the others."""
 
 
 class MotionBasis(nn.Module):
     """Affine change of coordinates of motion vectors.
 
     Attributes:
-        blocks: name -> slice of the coordinates; empty where no targets were known.
+        blocks: name -> slice of the coordinates, never an empty one; no names where no targets were known.
         closed: ``(M,)`` mean coordinates of frames with closed lips; zeros where no targets were known.
     """
 
@@ -48,14 +52,16 @@ class MotionBasis(nn.Module):
 
     @property
     def blocks(self) -> dict[str, slice]:
-        """Slices of head, mouth, eyes and rest; empty for a basis without blocks."""
+        """Slices of head, mouth, eyes and rest, those without coordinates left out; none for a basis without blocks."""
         if not int(self.sizes.sum()):
             return {}
         slices, start = {}, 0
-        for name, size in zip(BLOCK_TARGETS, self.sizes.tolist(), strict=True):
-            slices[name] = slice(start, start + size)
+        sizes = self.sizes.tolist()
+        for name, size in zip((*BLOCK_TARGETS, "rest"), (*sizes, self.motion_dim - sum(sizes)), strict=True):
+            if size:
+                slices[name] = slice(start, start + size)
             start += size
-        return slices | {"rest": slice(start, self.motion_dim)}
+        return slices
 
     def encode(self, motion: Tensor) -> Tensor:
         """Raw coefficients ``(..., M)`` to whitened coordinates ``(..., M)``."""
@@ -73,7 +79,8 @@ def fit_motion_basis(
 
     The motion is whitened; each target is regressed on it; the readout directions of a block span its coordinates
     (so that the block's coordinates alone tell its targets); ``rest`` is orthogonal to all of them. Changing one
-    block while the others are held therefore leaves the linear readouts of the others where they were.
+    block while the others are held therefore leaves the linear readouts of the others where they were. A direction that
+    earlier blocks nearly span already (there are M at most) is left out; so is a block of which nothing remains.
 
     Args:
         motion: ``(N, M)`` raw coefficients of many frames of many clips.
@@ -85,7 +92,7 @@ def fit_motion_basis(
         ValueError: fewer than 4 M frames.
     """
     count, dim = motion.shape
-    if count < 4 * dim:
+    if count < FRAMES_PER_DIMENSION * dim:
         raise ValueError(f"{count} frames are too few for a basis of {dim} dimensions")
     motion = motion.double()
     mean = motion.mean(0)
@@ -94,15 +101,16 @@ def fit_motion_basis(
     floor = values.max() * 1e-6
     whiten = vectors.t() * torch.rsqrt(values.clamp_min(floor))[:, None]
     basis = MotionBasis(dim)
-    rows, sizes = [], []
+    taken, sizes = torch.zeros(0, dim, dtype=torch.double), []
     if targets:
         white = (motion - mean) @ whiten.t()
         for names in BLOCK_TARGETS.values():
             readouts = [_readout(white, targets[n].double(), ridge) for n in names if n in targets]
-            block = _orthonormal(readouts, dim)
-            rows.append(block)
-            sizes.append(len(block))
-    taken = torch.cat(rows) if rows else torch.zeros(0, dim, dtype=torch.double)
+            before = len(taken)
+            for direction in _orthonormal(readouts, dim):
+                if _unspanned(direction, taken) > INDEPENDENT:
+                    taken = torch.cat([taken, direction[None]])
+            sizes.append(len(taken) - before)
     rotation = torch.cat([taken, _complement(taken, dim)])
     matrix = rotation @ whiten
     basis.mean.copy_(mean)
@@ -155,7 +163,13 @@ def _orthonormal(directions: list[Tensor], dim: int) -> Tensor:
     stacked = torch.stack(directions)
     stacked = stacked / stacked.norm(dim=1, keepdim=True).clamp_min(1e-12)
     _, values, right = torch.linalg.svd(stacked, full_matrices=False)
-    return right[values > 0.1]
+    return right[values > INDEPENDENT]
+
+
+def _unspanned(direction: Tensor, rows: Tensor) -> float:
+    """Length of what remains of a unit vector ``(M,)`` outside the span of independent ``rows (k, M)``."""
+    span = torch.linalg.qr(rows.t()).Q  # (M, k)
+    return float((direction - span @ (span.t() @ direction)).norm())
 
 
 def _complement(rows: Tensor, dim: int) -> Tensor:

@@ -1,5 +1,7 @@
 """The motion basis: invertible, whitened, and blocks that can be scaled without moving each other's readouts."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -73,3 +75,25 @@ def test_closed_lips_are_remembered():
     shut = targets["lip_opening"] <= torch.quantile(targets["lip_opening"], 0.1)
     torch.testing.assert_close(basis.closed, basis.encode(motion[shut]).mean(0), atol=1e-3, rtol=1e-3)
     assert fit_motion_basis(motion).closed.eq(0).all()
+
+
+@pytest.mark.parametrize("dim", [1, 4, 6, 8])
+def test_a_basis_of_few_dimensions_takes_what_fits_and_stays_invertible(dim):
+    motion, targets = mixed()
+    basis = fit_motion_basis(motion[:, :dim], targets)
+    coordinates = basis.encode(motion[:, :dim])
+    assert torch.allclose(basis.decode(coordinates), motion[:, :dim], atol=1e-4)
+    slices = list(basis.blocks.values())
+    assert slices[0].start == 0
+    assert slices[-1].stop == dim
+    assert all(a.stop == b.start for a, b in itertools.pairwise(slices))
+    assert all(s.stop > s.start for s in slices)
+    assert ("mouth" in basis.blocks) is (dim > 5)
+    basis_report(basis, motion[:, :dim], targets)
+
+
+def test_a_direction_that_another_block_spans_is_left_out():
+    motion, targets = mixed()
+    basis = fit_motion_basis(motion, targets | {"blink": targets["yaw"]})
+    assert set(basis.blocks) == {"head", "mouth", "rest"}
+    assert torch.allclose(basis.decode(basis.encode(motion)), motion, atol=1e-4)
