@@ -33,6 +33,31 @@ def require_file(path: str | Path, what: str) -> Path:
     return path
 
 
+def require_output_folder(path: str | Path) -> Path:
+    """Return ``path`` if a folder is there, or can be made there; nothing is made yet.
+
+    Args:
+        path: The folder that results shall go to; call this before any work is done.
+
+    Raises:
+        UserError: It, or a part of the way to it, is a file, or nothing may be written there.
+    """
+    path = Path(path)
+    for place in (path, *path.absolute().parents):
+        if place.is_dir():
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise UserError(
+                    f"{path}: the folder {place} may not be written to; choose another output folder"
+                )
+            break
+        if place.exists() or place.is_symlink():
+            raise UserError(
+                f"{path}: {'is' if place == path else f'{place} is'} a file, expected a folder for the output; "
+                "choose another"
+            )
+    return path
+
+
 @contextmanager
 def whole_output(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` at the end, remove it on any failure.

@@ -1,0 +1,30 @@
+"""Outputs: refused before any work where they can't be written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from datamodules.errors import UserError
+from datamodules.files import require_output_folder
+
+
+@pytest.mark.parametrize("name", [".", "new", "new/inside"])
+def test_folders_that_are_there_or_can_be_made_are_accepted(tmp_path: Path, name: str) -> None:
+    assert require_output_folder(tmp_path / name) == tmp_path / name
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/inside", "dangling"])
+def test_a_file_in_the_way_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="a file, expected a folder") as caught:
+        require_output_folder(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(UserError, match="may not be written to"):
+        require_output_folder(tmp_path / "new")
