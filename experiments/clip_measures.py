@@ -91,7 +91,8 @@ def load_clip(root: Path, record: ClipRecord, size: int, judge: Judge, max_frame
         max_frames: Only so many frames from the start, or all.
 
     Raises:
-        ValueError: Picture and sound differ by more than two frames, or the clip is too short to judge.
+        ValueError: Picture and sound differ by more than two frames, the annotations end earlier, or the clip is too
+            short to judge.
     """
     stored = read_video(root / record.video)
     speech = load_speech(root, record)
@@ -104,6 +105,8 @@ def load_clip(root: Path, record: ClipRecord, size: int, judge: Judge, max_frame
     truth = read_annotations(root / record.annotations).arrays if record.annotations else {}
     lips = truth["lip_opening"][:length] if "lip_opening" in truth else measure(frames, judge).lip_opening
     regions = truth["regions"][:length].astype(np.float32) if "regions" in truth else None
+    if len(lips) < length or (regions is not None and len(regions) < length):
+        raise ValueError(f"{length} frames, but fewer are annotated")
     return Clip(record, frames, fit_length(speech, length), lips, regions)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from datamodules.errors import UserError
+from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest
 from experiments.clip_measures import (
     CODEC_CRF,
@@ -39,8 +40,8 @@ PROTOCOL = "synthetic-demo"
 ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
 TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
 """Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
-CLIP_FAILURES = (UserError, OSError, ValueError, RuntimeError)
-"""What a broken clip can raise: it is listed under ``missing`` and the others are still judged."""
+CLIP_FAILURES = (UserError, OSError, ValueError)
+"""What reading a broken clip can raise: it is listed under ``missing`` and the others are still judged."""
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,10 @@ def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -
     """Clips of a split, at most ``clips`` of them, taken from all identities in turn.
 
     Raises:
-        UserError: The split is empty.
+        UserError: The split is empty, or the number of clips is not at least 1.
     """
+    if clips is not None and not (isinstance(clips, int) and clips >= 1):
+        raise UserError(f"clips={clips}: use a whole number from 1, or null for all")
     groups: dict[str, list[ClipRecord]] = {}
     for record in records:
         if record.split == split:
@@ -60,6 +63,28 @@ def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -
     longest = max(len(group) for group in groups.values())
     ordered = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
     return ordered[:clips]
+
+
+def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: Sequence[float] = ()) -> None:
+    """Refuse options that this model can't follow, before any work is done.
+
+    Args:
+        model: TalkingHead.
+        options: GenerationOptions.
+        seeds: Sampling seeds that the options are used with.
+        intensities: Intensities that they are used with; none: their own.
+
+    Raises:
+        UserError: A value of the wrong type or out of range, or no seed.
+    """
+    if not seeds:
+        raise UserError("seeds=[]: give at least one sampling seed")
+    for seed in seeds:
+        for value in intensities or [options.intensity]:
+            try:
+                dataclasses.replace(options, intensity=value, seed=seed).check(model)
+            except TypeError as error:
+                raise UserError(f"generation options: a value is of the wrong type ({error})") from error
 
 
 def protocol_record(
@@ -188,7 +213,7 @@ def evaluate_model(
         (reconstruction: autoencoder, the rest: generated), ``NAME_ROW`` to another row.
 
     Raises:
-        UserError: No manifest, or no clip in the split.
+        UserError: No manifest, no clip in the split, or options that the model can't follow.
     """
     if options is None:
         from lightning_modules.talking_head import GenerationOptions
@@ -196,9 +221,10 @@ def evaluate_model(
         options = GenerationOptions()
     started = time.perf_counter()
     root, seeds = Path(root), tuple(seeds)
+    check_options(model, options, seeds)
     records = read_manifest(root)
     chosen = choose_clips(records, split, clips)
-    judge = judge or load_judge("regressor", root, progress=progress)
+    judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
     candidates = [record for record in records if record.split == split]
     results: list[ClipResult] = []
     missing: list[dict[str, str]] = []
@@ -206,13 +232,13 @@ def evaluate_model(
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
             other = speech_of_another_voice(root, record, candidates, len(clip))
-            result, rows = measure_clip(model, clip, judge, seeds, options, other)
-            if gallery is not None and number < gallery_clips:
-                write_gallery(gallery, record, rows, clip.waveform)
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append({"clip": record.id, "what": "all", "why": f"{type(error).__name__}: {error}"})
         else:
+            result, rows = measure_clip(model, clip, judge, seeds, options, other)
+            if gallery is not None and number < gallery_clips:
+                write_gallery(gallery, record, rows, clip.waveform)
             results.append(result)
             missing += [{"clip": record.id, "what": what, "why": why} for what, why in result.missing]
         if progress:
@@ -284,26 +310,48 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
     return config
 
 
-def load_parts(config: dict[str, Any]) -> tuple[Any, Judge, Any]:
-    """Model, judge and generation options that a config names."""
+def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tuple[Any, Judge, Any]:
+    """Model, judge and generation options that a config names; the options are checked before the judge is fitted.
+
+    Raises:
+        UserError: No such model or judge, or options that the model can't follow, at one of the intensities or seeds.
+    """
     from lightning_modules.talking_head import GenerationOptions, TalkingHead
 
+    root = Path(config["data"]["root"])
+    choose_clips(read_manifest(root), config["split"], config["clips"])
     model = TalkingHead.from_pretrained(config["talking_head"])
+    try:
+        options = GenerationOptions(**config["generation"])
+    except TypeError as error:
+        raise UserError(f"generation options: {error}") from error
+    check_options(model, options, config["seeds"], intensities)
     judge = load_judge(
-        config["judge"], Path(config["data"]["root"]), seconds=config["judge_seconds"], progress=log_progress
+        config["judge"], root, seconds=config["judge_seconds"], progress=log_progress, size=model.size
     )
-    return model, judge, GenerationOptions(**config["generation"])
+    return model, judge, options
+
+
+def refuse_nothing(judged: int, missing: Sequence[dict[str, str]]) -> None:
+    """Refuse to call it a result if not one clip could be judged.
+
+    Raises:
+        UserError: Nothing was judged; says why the first clip was not.
+    """
+    if not judged:
+        why = f" ({missing[0]['clip']}: {missing[0]['why']})" if missing else ""
+        raise UserError(f"not one clip could be judged{why}; prepare the data again")
 
 
 def evaluate_main(overrides: Sequence[str]) -> int:
     """Compose, evaluate and write results.json beside the gallery.
 
     Raises:
-        UserError: Wrong overrides, model or data.
+        UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
     config = compose_evaluation(overrides, "evaluate")
+    output = require_output_folder(config["output"])
     model, judge, options = load_parts(config)
-    output = Path(config["output"])
     results = evaluate_model(
         model,
         Path(config["data"]["root"]),
@@ -318,9 +366,8 @@ def evaluate_main(overrides: Sequence[str]) -> int:
         config["gallery_clips"],
         config["method"],
     )
+    refuse_nothing(len(results["clips"]), results["missing"])
     results["run"]["model"]["name"] = Path(config["talking_head"]).name
     path = write_results(output / "results.json", results)
     log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
-    if not results["clips"]:
-        raise UserError(f"{path}: not one clip could be judged; its list 'missing' says why")
     return 0

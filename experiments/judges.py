@@ -30,8 +30,9 @@ def load_judge(
     steps: int = 1500,
     split: str = "test",
     progress: Progress | None = None,
+    size: int | None = None,
 ) -> Judge:
-    """Load a judge; the regressor is fitted once for each dataset and kept in its folder ``judge``.
+    """Load a judge; the regressor is fitted once for each dataset and limits, and kept in its folder ``judge``.
 
     Args:
         name: ``regressor``, ``landmarks``, or a folder that holds a fitted regressor.
@@ -41,6 +42,7 @@ def load_judge(
         steps: Steps of the fit at most.
         split: Split with other identities that the judge's own error is measured on.
         progress: Called with work done, work in all and a text.
+        size: Edge of the frames that will be judged: its own error is measured on frames of this size; None: as stored.
 
     Raises:
         UserError: No such judge, or nothing to fit it on.
@@ -53,19 +55,19 @@ def load_judge(
         return FrameRegressor.load(Path(name))
     folder = root / JUDGE_FOLDER
     records = read_manifest(root)
-    data = file_sha256(root / MANIFEST_NAME)
-    if (folder / "judge.json").is_file():
-        judge = FrameRegressor.load(folder)
-        if judge.facts.get("manifest") == data:
-            return judge
-    training = [record for record in records if record.split == "train"]
-    if not training:
-        raise UserError(f"{root}: no clips of split 'train' to fit the judge on; give judge=landmarks")
-    judge = fit_frame_regressor(
-        root, training, device, seconds, steps, frames=min(FIT_FRAMES, 60 * len(training)), progress=progress
-    )
-    others = [record for record in records if record.split == split != "train"]
-    judge.facts["held_out_r2"] = held_out_r2(judge, root, others) if others else {}
-    judge.facts["manifest"] = data
-    judge.save(folder)
+    fitted = {"manifest": file_sha256(root / MANIFEST_NAME), "limits": {"seconds": seconds, "steps": steps}}
+    judge = FrameRegressor.load(folder) if (folder / "judge.json").is_file() else None
+    if judge is None or any(judge.facts.get(key) != value for key, value in fitted.items()):
+        training = [record for record in records if record.split == "train"]
+        if not training:
+            raise UserError(f"{root}: no clips of split 'train' to fit the judge on; give judge=landmarks")
+        frames = min(FIT_FRAMES, 60 * len(training))
+        judge = fit_frame_regressor(root, training, device, seconds, steps, frames=frames, progress=progress)
+        judge.facts.update(fitted)
+    checked = {"split": split, "size": size}
+    if judge.facts.get("held_out") != checked:
+        others = [record for record in records if record.split == split != "train"]
+        judge.facts["held_out_r2"] = held_out_r2(judge, root, others, size=size) if others else {}
+        judge.facts["held_out"] = checked
+        judge.save(folder)
     return judge.to("cpu")

@@ -12,14 +12,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from datamodules.errors import UserError
+from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest
 from experiments.clip_measures import Clip, generate, load_clip, motion_values, to_tensor
 from experiments.evaluate import (
     CLIP_FAILURES,
+    check_options,
     choose_clips,
     compose_evaluation,
     load_parts,
     protocol_record,
+    refuse_nothing,
     run_record,
 )
 from experiments.judges import Progress, load_judge, log_progress
@@ -104,7 +108,8 @@ def sweep_intensity(
         degrees, sharpness as a share of the real clip's.
 
     Raises:
-        UserError: No manifest, or no clip in the split.
+        UserError: No manifest, no clip in the split, an intensity that the model can't follow, or not one clip
+            could be judged; nothing is written then.
     """
     if options is None:
         from lightning_modules.talking_head import GenerationOptions
@@ -112,31 +117,31 @@ def sweep_intensity(
         options = GenerationOptions()
     started = time.perf_counter()
     root, seeds = Path(root), tuple(seeds)
+    check_options(model, options, seeds, intensities)
     chosen = choose_clips(read_manifest(root), split, clips)
-    judge = judge or load_judge("regressor", root, progress=progress)
+    judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
+    variants = [
+        [dataclasses.replace(options, intensity=value, seed=seed) for seed in seeds] for value in intensities
+    ]
     judged: list[ClipRecord] = []
     found: list[list[dict[str, float]]] = []
     missing = []
     for number, record in enumerate(chosen):
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
-            source = model.prepare_source(to_tensor(clip.frames[:1])[0])
-            variants = [
-                [dataclasses.replace(options, intensity=value, seed=seed) for seed in seeds]
-                for value in intensities
-            ]
-            pairs = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append({"clip": record.id, "what": "all", "why": f"{type(error).__name__}: {error}"})
-            continue
-        finally:
-            if progress:
-                progress(number + 1, len(chosen), f"sweeping {record.id}")
-        if output is not None and not judged:
-            _write_pictures(output, record.id, intensities, [frames for _, frames in pairs], clip)
-        judged.append(record)
-        found.append([values for values, _ in pairs])
+        else:
+            source = model.prepare_source(to_tensor(clip.frames[:1])[0])
+            pairs = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
+            if output is not None and not judged:
+                _write_pictures(output, record.id, intensities, [frames for _, frames in pairs], clip)
+            judged.append(record)
+            found.append([values for values, _ in pairs])
+        if progress:
+            progress(number + 1, len(chosen), f"sweeping {record.id}")
+    refuse_nothing(len(judged), missing)
     rows = _aggregate(intensities, judged, found)
     if output is not None:
         sweep = {
@@ -196,15 +201,18 @@ def sweep_main(overrides: Sequence[str]) -> int:
     """Compose, sweep and write sweep.json, its plot, a contact sheet and a video.
 
     Raises:
-        UserError: Wrong overrides, model or data.
+        UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
     config = compose_evaluation(overrides, "sweep")
-    model, judge, options = load_parts(config)
-    output = Path(config["output"])
+    output = require_output_folder(config["output"])
+    values = config["sweep"]["values"]
+    if not isinstance(values, list) or not values:
+        raise UserError(f"sweep.values={values}: give a list of intensities, e.g. [0,0.5,1,2]")
+    model, judge, options = load_parts(config, values)
     rows = sweep_intensity(
         model,
         Path(config["data"]["root"]),
-        config["sweep"]["values"],
+        values,
         judge,
         config["clips"],
         config["seeds"],

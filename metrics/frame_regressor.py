@@ -323,7 +323,11 @@ def fit_frame_regressor(
 
 
 def held_out_r2(
-    judge: FrameRegressor, root: Path, records: Sequence[ClipRecord], frames: int = 2000
+    judge: FrameRegressor,
+    root: Path,
+    records: Sequence[ClipRecord],
+    frames: int = 2000,
+    size: int | None = None,
 ) -> dict[str, float]:
     """Share of variance that the judge explains on frames of other identities, per target.
 
@@ -332,12 +336,16 @@ def held_out_r2(
         root: Dataset folder.
         records: Clips of identities that the judge never saw.
         frames: Number of frames to check.
+        size: Edge that the frames are resized to first, as those that will be judged are; None: as stored.
 
     Raises:
         UserError: No annotated clip.
     """
     data = load_labelled_frames(root, records, frames)
-    predicted = torch.from_numpy(judge.predict(data.images.permute(0, 2, 3, 1).numpy()))
+    images, edge = data.images, min(size or WORKING_SIZE, WORKING_SIZE)
+    if size is not None and images.shape[-1] != edge:
+        images = F.interpolate(images, (edge, edge), mode="bilinear", antialias=True, align_corners=False)
+    predicted = torch.from_numpy(judge.predict(images.permute(0, 2, 3, 1).numpy()))
     error = (predicted - data.targets).square().sum(dim=0)
     spread = (data.targets - data.targets.mean(dim=0)).square().sum(dim=0)
     scores = 1 - error / spread

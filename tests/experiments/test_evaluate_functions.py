@@ -13,10 +13,14 @@ from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.video import write_video
+from experiments import judges
+from experiments.cli import main
 from experiments.clip_measures import load_clip, metric_name, reconstruct, to_tensor
 from experiments.evaluate import aggregate, choose_clips, compose_evaluation, evaluate_model
+from experiments.judges import load_judge
 from experiments.results import plain, read_results, settings_hash, write_results
 from experiments.sweep import sweep_intensity
+from metrics.frame_regressor import FrameRegressor
 from metrics.motion import MotionCurves
 
 SIZE, FRAMES = 48, 50
@@ -50,6 +54,10 @@ class BandJudge:
 class Options:
     intensity: float = 1.0
     seed: int = 0
+
+    def check(self, model: torch.nn.Module) -> None:
+        if self.intensity < 0:
+            raise UserError(f"intensity is {self.intensity}")
 
 
 class FakeModel(torch.nn.Module):
@@ -185,16 +193,109 @@ def test_a_failing_clip_is_listed_and_the_others_are_judged(root, tmp_path):
     results = evaluate_model(FakeModel(), folder, judge=BandJudge(), options=Options())
     assert [entry["clip"] for entry in results["missing"] if entry["what"] == "all"] == ["c0"]
     assert results["metrics"]["psnr"]["n"] == 3
-    nothing = evaluate_model(FakeModel(broken="render"), folder, judge=BandJudge(), options=Options())
+
+
+@pytest.fixture(scope="module")
+def damaged(root, tmp_path_factory) -> Path:
+    """The dataset with every video damaged."""
+    folder = tmp_path_factory.mktemp("damaged") / "data"
+    shutil.copytree(root, folder)
+    for path in folder.glob("clips/*.mp4"):
+        path.write_bytes(b"no video")
+    return folder
+
+
+def test_a_damaged_dataset_is_no_result(damaged, tmp_path):
+    nothing = evaluate_model(FakeModel(), damaged, judge=BandJudge(), options=Options())
     assert nothing["clips"] == []
     assert nothing["metrics"] == {}
     assert len(nothing["missing"]) == 4
+    with pytest.raises(UserError, match=r"c0\.mp4"):
+        sweep_intensity(FakeModel(), damaged, (0.0, 1.0), BandJudge(), options=Options(), output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_protocol_hash_answers_to_what_matters(root):
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data.root={damaged}"], "not one clip could be judged"),
+        (["data.root={root}", "+generation.intensity=-1", "+sweep.values=[-1]"], "intensity"),
+        (["data.root={root}", "+generation.intensity=high", "+sweep.values=[high]"], "type"),
+        (["data.root={root}", "+generation.nonsense=1"], "nonsense"),
+        (["data.root={root}", "generation.mouth_intensity=-1"], "mouth intensity"),
+        (["data.root={root}", "seeds=[-1]"], "seed"),
+        (["data.root={root}", "seeds=[]"], "seed"),
+        (["data.root={root}", "clips=0"], "clips=0"),
+        (["data.root={root}", "output={file}"], "is a file"),
+    ],
+)
+def test_wrong_settings_write_nothing(
+    command, words, told, root, damaged, build_model, tmp_path, monkeypatch, capsys
+):
+    judged = []
+    monkeypatch.setattr(
+        "experiments.evaluate.load_judge", lambda *args, **more: judged.append(args) or BandJudge()
+    )
+    monkeypatch.setattr(
+        "lightning_modules.talking_head.TalkingHead.from_pretrained", lambda folder: build_model()
+    )
+    (tmp_path / "file").write_text("something")
+    places = {"root": root, "damaged": damaged, "file": tmp_path / "file"}
+    words = [word.format(**places) for word in words]
+    words = [word for word in words if command == "sweep" or not word.startswith("+sweep")]
+    if command == "evaluate":
+        words = [word.replace("+generation.intensity", "generation.intensity") for word in words]
+    else:
+        words = [word.replace("+sweep", "sweep") for word in words if "generation.intensity" not in word]
+    if not any(word.startswith("output=") for word in words):
+        words.append(f"output={tmp_path / 'new'}")
+    assert main([command, *words]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert told in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert len(judged) == (
+        "damaged" in words[0]
+    )  # no judge is fitted before the options are known to be good
+
+
+def test_a_bug_in_the_model_keeps_its_traceback(root):
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate_model(FakeModel(broken="render"), root, judge=BandJudge(), options=Options())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        sweep_intensity(FakeModel(broken="render"), root, (0.0,), BandJudge(), options=Options())
+
+
+def test_a_judge_is_kept_for_its_data_and_limits_alone(root, tmp_path, monkeypatch):
+    fits, sizes = [], []
+
+    def fit(root, training, device, seconds, steps, **more):
+        fits.append((seconds, steps))
+        return FrameRegressor()
+
+    monkeypatch.setattr(judges, "fit_frame_regressor", fit)
+    monkeypatch.setattr(judges, "held_out_r2", lambda *args, size: sizes.append(size) or {"lip_opening": 0.5})
+    folder = tmp_path / "data"
+    shutil.copytree(root, folder)
+    records = read_manifest(folder)
+    write_manifest(folder, [dataclasses.replace(records[0], split="train"), *records[1:]])
+    first = load_judge("regressor", folder, seconds=5, size=48)
+    assert first.facts["held_out"] == {"split": "test", "size": 48}
+    assert load_judge("regressor", folder, seconds=5, size=48).sha256 == first.sha256
+    assert (fits, sizes) == ([(5, 1500)], [48])
+    again = load_judge("regressor", folder, seconds=5, size=32)  # only its own error is measured again
+    assert again.facts["held_out"]["size"] == 32
+    assert (len(fits), sizes) == (1, [48, 32])
+    load_judge("regressor", folder, seconds=90, size=32)
+    load_judge("regressor", folder, seconds=90, steps=10, size=32)
+    assert fits[1:] == [(90, 1500), (90, 10)]
+
+
+def test_protocol_hash_answers_to_what_matters(damaged):
     def protocol(**changes) -> str:
         arguments = {"judge": BandJudge(), "options": Options(), "clips": 2, **changes}
-        return evaluate_model(FakeModel(broken="render"), root, **arguments)["protocol"]["hash"]
+        return evaluate_model(FakeModel(), damaged, **arguments)["protocol"]["hash"]
 
     other_judge = BandJudge()
     other_judge.sha256 = "1" * 64
