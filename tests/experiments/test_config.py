@@ -78,6 +78,18 @@ def test_trainer_config_composes(name: str) -> None:
     assert config["trainer"]["_target_"] == "lightning.pytorch.Trainer"
 
 
+@pytest.mark.parametrize(
+    ("more", "strategy", "nodes"),
+    [
+        (["trainer.strategy=ddp_spawn"], "ddp_spawn", 1),
+        (["trainer=ddp", "trainer.num_nodes=2"], "ddp_find_unused_parameters_true", 2),
+    ],
+)
+def test_strategy_and_nodes_are_set_without_a_plus(more: list[str], strategy: str, nodes: int) -> None:
+    trainer = compose(["experiment=autoencoder_tiny", *more]).trainer
+    assert (trainer.strategy, trainer.num_nodes) == (strategy, nodes)
+
+
 @pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_config_says_what_it_is(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if line != "# @package _global_"]
