@@ -84,19 +84,29 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     Containers reach the object as plain dicts and lists, so that nothing of OmegaConf ends in a checkpoint.
 
     Raises:
-        UserError: the object refused its arguments with that error.
+        UserError: the object refused its arguments: with that error, or as being of a wrong type or value.
     """
     try:
         if not arguments:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**arguments)
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise cause from None
-            cause = cause.__cause__
-        raise
+    except (InstantiationException, TypeError, ValueError) as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> Exception:
+    """What a failed instantiation is told as: one line if the arguments were at fault, else the error itself."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    if isinstance(cause, UserError):
+        return cause
+    if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
+        return error
+    key = re.search(r"full_key: (\S+)", str(error))
+    return UserError(f"config: {key[1] + ': ' if key else ''}{' '.join(str(cause).split())}")
 
 
 def instantiate_all(configs: Any) -> list[Any]:

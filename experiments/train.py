@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import require_output_folder, whole_output
 from experiments.config import (
     CONFIG_FOLDER,
     compose,
@@ -161,13 +161,14 @@ def run_training(config: DictConfig) -> TrainingResult:
         if config[key]:
             config[key] = str(find_checkpoint(config[key]))
     plain = resolve(config)
-    run_dir = _run_dir(plain)
+    _check_sizes(plain)
+    run_dir = require_output_folder(_run_dir(plain))
     resume = _resume_path(plain["resume"], run_dir)
-    seed_everything(plain["seed"], workers=True, verbose=False)
-    datamodule, model = build_stage(config)
-    trainer: Trainer = instantiate(
+    trainer: Trainer = instantiate(  # first of all: its settings are refused before any data is made
         config.trainer, callbacks=instantiate_all(config.callbacks), logger=instantiate_all(config.logger)
     )
+    seed_everything(plain["seed"], workers=True, verbose=False)
+    datamodule, model = build_stage(config)
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
         if plain["autoencoder"]:
@@ -202,9 +203,9 @@ def run_training(config: DictConfig) -> TrainingResult:
 def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModule]":
     """Data and model of a stage; prepares synthetic data and latents where they are not there yet."""
     if config.stage == "autoencoder":
-        datamodule = instantiate(config.data)
-        datamodule.prepare_data()
-        model = instantiate(config.model)
+        datamodule, model = instantiate(config.data), instantiate(config.model)
+        with one_process_at_a_time(datamodule.root):
+            datamodule.prepare_data()
         if config.lift:
             _lift(model, Path(config.lift))
         return datamodule, model
@@ -213,9 +214,11 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
 
     autoencoder, _ = load_autoencoder(config.autoencoder)
     frames = instantiate(config.data, task="frame_pairs", latents=None)
-    frames.prepare_data()
-    records = [record for split in ("train", "val") for record in frames.records(split)]
-    folder, basis = ensure_latents(autoencoder, instantiate(config.audio), records, frames.root)
+    frontend = instantiate(config.audio)
+    with one_process_at_a_time(frames.root):
+        frames.prepare_data()
+        records = [record for split in ("train", "val") for record in frames.records(split)]
+        folder, basis = ensure_latents(autoencoder, frontend, records, frames.root)
     return instantiate(config.data, latents=str(folder)), instantiate(config.model, basis=basis)
 
 
@@ -239,6 +242,43 @@ def _check(config: DictConfig) -> None:
         raise UserError(
             f"stage '{config.stage}' needs autoencoder=PATH, the run folder or checkpoint of a trained stage 1"
         )
+
+
+def _check_sizes(plain: dict[str, Any]) -> None:
+    """Refuse a model of stage 1 for another size than the frames it would get, before any are rendered."""
+    network, size = (plain["model"].get("network") or {}).get("size"), plain["data"].get("size")
+    if plain["stage"] == "autoencoder" and network is not None and network != size:
+        raise UserError(f"data.size is {size} but model.network.size is {network}: set data.size alone")
+
+
+@contextlib.contextmanager
+def one_process_at_a_time(root: Path) -> Iterator[None]:
+    """Hold the lock of a dataset folder: of several processes one makes the data, the others wait and find it made.
+
+    The lock is the file ``.NAME.lock`` beside the folder, or in it where only that may be written; a folder that may not
+    be written at all needs none. It is freed when its holder ends, however that happens.
+    """
+    from filelock import FileLock, Timeout
+
+    root = Path(root).absolute()
+    with contextlib.suppress(OSError):  # what can't be made is refused where it is used
+        root.parent.mkdir(parents=True, exist_ok=True)
+    folder = next(
+        (place for place in (root.parent, root) if place.is_dir() and os.access(place, os.W_OK)), None
+    )
+    if folder is None:
+        yield
+        return
+    lock = FileLock(folder / f".{root.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process prepares this data, waiting for it", root)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run_dir(plain: dict[str, Any]) -> Path:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 
 from datamodules.errors import UserError
 from experiments.config import compose
-from experiments.train import TrainingResult, refuse_script_launcher, run_training
+from experiments.train import TrainingResult, one_process_at_a_time, refuse_script_launcher, run_training
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
@@ -103,7 +104,7 @@ def test_two_processes_train_together(
 ) -> None:
     more = [
         "trainer.devices=2",
-        "+trainer.strategy=ddp_fork_find_unused_parameters_true",
+        "trainer.strategy=ddp_fork_find_unused_parameters_true",
         "data.batch_size=2",
     ]
     overrides = stage_words(stage, blobs, tmp_path / "ddp", autoencoder, *more, "trainer.max_steps=3")
@@ -144,12 +145,39 @@ def test_wrong_settings_are_one_line(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+def test_one_process_prepares_while_the_others_wait(tmp_path: Path) -> None:
+    root, order = tmp_path / "new" / "data", []
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with one_process_at_a_time(root):
+            inside.set()
+            leave.wait(60)
+            order.append("first made it")
+
+    def second() -> None:
+        with one_process_at_a_time(root):
+            order.append("second found it")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(60)
+    threads[1].start()
+    threads[1].join(0.5)
+    assert order == []  # the second waits
+    leave.set()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["first made it", "second found it"]
+    assert not root.exists()
+
+
 @pytest.mark.parametrize(
     ("more", "refused"),
     [
         (["trainer.devices=2"], True),
-        (["trainer.devices=[0,1]", "+trainer.strategy=ddp"], True),
-        (["trainer.devices=2", "+trainer.strategy=ddp_spawn"], False),
+        (["trainer.devices=[0,1]", "trainer.strategy=ddp"], True),
+        (["trainer.devices=2", "trainer.strategy=ddp_spawn"], False),
         (["trainer.devices=1"], False),
         (["trainer.devices=auto"], False),
     ],
