@@ -57,7 +57,7 @@ def prepare_synthetic(
         UserError: a setting is out of range, or the folder holds other data.
     """
     output = Path(output)
-    _check(clips, size, workers, domain, seconds, identities)
+    _check(clips, size, seed, workers, domain, seconds, identities)
     plans = plan_clips(clips, size, seed, domain, seconds, identities)
     settings = {
         "version": VERSION, "clips": clips, "size": size, "seed": seed, "domain": domain,
@@ -102,7 +102,13 @@ def plan_clips(
 
 
 def _check(
-    clips: int, size: int, workers: int, domain: str, seconds: tuple[float, float], identities: int | None
+    clips: int,
+    size: int,
+    seed: int,
+    workers: int,
+    domain: str,
+    seconds: tuple[float, float],
+    identities: int | None,
 ) -> None:
     checks = [
         (
@@ -113,6 +119,7 @@ def _check(
             SIZES[0] <= size <= SIZES[1] and size % 2 == 0,
             f"--size {size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
         ),
+        (seed >= 0, f"--seed {seed}: use a whole number from 0"),
         (workers >= 0, f"--workers {workers}: the number of processes cannot be negative"),
         (domain in DOMAINS, f"--domain {domain}: choose one of {', '.join(DOMAINS)}"),
         (

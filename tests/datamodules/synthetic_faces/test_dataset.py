@@ -146,6 +146,7 @@ def test_splits_share_no_identity_and_none_is_empty(clips: int) -> None:
         {"size": 65},
         {"domain": "moon"},
         {"workers": -1},
+        {"seed": -1},
         {"seconds": (5.0, 4.0)},
         {"identities": 9},
     ],
