@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import require_output_folder, whole_output
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,10 @@ SIZE = 64
 EVALUATED_CLIPS = 6
 MAX_FRAMES = 150
 TIMES_NAME = "times.json"
+MARKER_NAME = "demo.json"
+"""Says with which settings a folder was made; without it nothing in a folder is continued or removed."""
+PARTS = ("data", "runs", "model", "evaluation", "sweep", TIMES_NAME)
+"""What the demo leaves in its folder beside the marker and the report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Render synthetic talking heads, train the three stages at 64 px, evaluate on heads and voices that training never "
         "saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps that are done "
-        "already are kept."
+        "already in a folder made with the same settings are kept."
     )
     parser.add_argument(
         "--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)"
@@ -41,9 +45,6 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo as the command line says."""
     if args.workers < 1:
         raise UserError(f"--workers is {args.workers}: use a whole number from 1")
-    if args.output.is_file():
-        raise UserError(f"{args.output}: is a file; name a folder for the demo")
-    args.output.mkdir(parents=True, exist_ok=True)
     Demo(args.output, args.workers, args.fast).run()
     return 0
 
@@ -52,7 +53,8 @@ class Demo:
     """The steps of the demo, each timed; a step whose result is there is not done again.
 
     Args:
-        folder: holds ``data/``, ``runs/``, ``model/``, ``evaluation/``, ``sweep/`` and ``report.html``.
+        folder: made if missing; holds ``demo.json`` (the settings), ``data/``, ``runs/``, ``model/``, ``evaluation/``,
+            ``sweep/`` and ``report.html``.
         workers: rendering processes.
         fast: few clips and steps, for a check of the installation.
     """
@@ -64,8 +66,49 @@ class Demo:
         times = folder / TIMES_NAME
         self.times: dict[str, float] = json.loads(times.read_text()) if times.is_file() else {}
 
+    def settings(self) -> dict[str, object]:
+        """What the results in the folder depend on."""
+        from datamodules.synthetic_faces.dataset import VERSION
+        from experiments.version import __version__
+
+        return {"fast": self.fast, "dataset_version": VERSION, "version": __version__}
+
+    def claim(self) -> None:
+        """Write the settings into a new folder; a folder that they are in already is continued.
+
+        Raises:
+            UserError: It can't be written, or holds a demo made with other settings, or something else.
+        """
+        from experiments.results import read_json, write_json
+
+        marker = require_output_folder(self.folder) / MARKER_NAME
+        if marker.is_file():
+            found, settings = read_json(marker), self.settings()
+            if found != settings:
+                known = found if isinstance(found, dict) else {}
+                told = ", ".join(
+                    f"{k} {known.get(k)} instead of {v}" for k, v in settings.items() if known.get(k) != v
+                )
+                raise UserError(
+                    f"{self.folder}: holds a demo made with other settings ({told}); "
+                    "remove the folder or choose another --output"
+                )
+            return
+        for name in PARTS:
+            if (self.folder / name).exists():
+                raise UserError(
+                    f"{self.folder}: has {name} but no {MARKER_NAME}, so it is no demo of this version; "
+                    "choose another --output"
+                )
+        write_json(marker, self.settings())
+
     def run(self) -> Path:
-        """All steps; returns the report."""
+        """All steps; returns the report.
+
+        Raises:
+            UserError: The folder holds something else than this demo.
+        """
+        self.claim()
         steps: list[tuple[str, str, Callable[[], None], Path]] = [
             ("data", "rendering synthetic talking heads", self.prepare, self.folder / "data_sheet.png"),
             (
@@ -143,6 +186,8 @@ class Demo:
 
         run_dir = self.run_dir(stage)
         if run_dir.exists():
+            if not (self.folder / MARKER_NAME).is_file():
+                raise UserError(f"{run_dir}: is there already, in a folder without {MARKER_NAME}; remove it")
             log.info("      %s: an interrupted training, starting again", run_dir)
             shutil.rmtree(run_dir)
         words = [f"experiment={stage}_tiny", override("data.root", self.data), override("run_dir", run_dir)]
