@@ -1,6 +1,7 @@
 """Between stage 1 and stages 2, 3: the latent cache of a dataset and the motion basis fitted to it."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,9 +64,18 @@ def ensure_latents(
         if progress and (done % step == 0 or done == total):
             log.info("latents: %d of %d clips", done, total)
 
+    device = encoding_device()
+    complete = folder.is_dir() and not any(LatentCache(folder).problem(record) for record in records)
+    move = device.type != "cpu" and not complete
+    if move:
+        autoencoder.to(device)
+        frontend.to(device)
     cache = build_latents(
         records, root, folder, encode_clip(autoencoder, frontend), report, parts=parts, size=autoencoder.size
     )
+    if move:
+        autoencoder.cpu()
+        frontend.cpu()
     train = [r for r in records if r.split == "train"]
     key = cache_key(*sorted(f"{r.id} {r.sha256}" for r in train))
     basis_file = folder / BASIS_NAME.format(key=key)
@@ -90,18 +100,28 @@ def ensure_latents(
     return folder, basis
 
 
+def encoding_device() -> torch.device:
+    """A GPU where there is one, this process's own where several train together; else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
 def encode_clip(autoencoder: MotionAutoencoder, frontend: AudioFrontend, batch: int = 16) -> Encode:
-    """Encode function of the latent cache: frames uint8 (T, S, S, 3) and waveform (640T,) -> latents."""
-    device = next(autoencoder.parameters()).device
+    """Encode function of the latent cache: frames uint8 (T, S, S, 3) and waveform (640T,) -> latents on the CPU.
+
+    It computes where the autoencoder is; the frontend has to be there too.
+    """
 
     def encode(frames: np.ndarray, waveform: np.ndarray) -> dict[str, Tensor]:
+        device = next(autoencoder.parameters()).device
         latents, motion = [], []
         for start in range(0, len(frames), batch):
             images = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch])).to(device)
             code = autoencoder.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
-            latents.append(code.latent)
-            motion.append(code.motion)
-        audio = frontend(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0]
+            latents.append(code.latent.cpu())
+            motion.append(code.motion.cpu())
+        audio = frontend(torch.from_numpy(np.ascontiguousarray(waveform))[None].to(device))[0].cpu()
         return {"motion": torch.cat(motion), "appearance": torch.cat(latents), "audio": audio}
 
     return encode
