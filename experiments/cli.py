@@ -38,12 +38,12 @@ COMMANDS = {
     "reenact": Command(
         "experiments.reenact", "portrait + driving video -> video of the portrait in that motion"
     ),
-    "prepare": Command("experiments.prepare", "make clips and a manifest from raw data or synthetic heads"),
+    "prepare": Command("experiments.prepare", "make clips and a manifest of synthetic heads"),
     "train": Command(
         "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
     ),
     "evaluate": Command(
-        "experiments.evaluate", "measure a trained model, or anyone's videos", overrides=True
+        "experiments.evaluate", "measure a trained model on held-out identities", overrides=True
     ),
     "sweep": Command(
         "experiments.sweep", "measure quality over motion intensity: sweep=NAME [overrides]", overrides=True
