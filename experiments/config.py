@@ -91,11 +91,14 @@ def instantiate(config: Any, **arguments: Any) -> Any:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**arguments)
     except (InstantiationException, TypeError, ValueError) as error:
-        raise _refusal(error) from error
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
-def _refusal(error: Exception) -> Exception:
-    """What a failed instantiation is told as: one line if the arguments were at fault, else the error itself."""
+def _refusal(error: Exception) -> UserError | None:
+    """One line about a failed instantiation, or None if the arguments were not at fault."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     cause: BaseException = error
@@ -104,7 +107,7 @@ def _refusal(error: Exception) -> Exception:
     if isinstance(cause, UserError):
         return cause
     if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
-        return error
+        return None
     key = re.search(r"full_key: (\S+)", str(error))
     return UserError(f"config: {key[1] + ': ' if key else ''}{' '.join(str(cause).split())}")
 
