@@ -153,6 +153,11 @@ class VideoReader:
         """Mean frame rate."""
         return self.info.fps
 
+    def at_rate(self, fps: float = FPS) -> np.ndarray:
+        """Indices ``(T,)`` of the stored pictures that show the video at a constant rate, as `read_video` takes them."""
+        times, duration = _frame_times(self.path)
+        return nearest_frames(times, float(duration), fps)
+
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames by index, in the given order; repeats are allowed.
 
@@ -242,8 +247,7 @@ def read_video(path: str | Path, fps: float = FPS) -> np.ndarray:
         UserError: Missing, empty or damaged file, or no pictures in it.
     """
     reader = VideoReader(path)
-    times, duration = _frame_times(reader.path)
-    return reader.get(nearest_frames(times, float(duration), fps))
+    return reader.get(reader.at_rate(fps))
 
 
 def nearest_frames(times: np.ndarray, duration: float, fps: float) -> np.ndarray:

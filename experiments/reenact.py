@@ -2,8 +2,22 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from datamodules.batches import FPS
 from experiments.generate import add_model_argument, check_output, frame_portrait, pasted, write_result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.faces import SquareCrop
+    from datamodules.video import VideoReader
+    from lightning_modules.talking_head import TalkingHead
+
+CHUNK_BYTES = 256 * 2**20
+"""Decoded pictures of the driving video that are in memory at a time: 43 frames of 1080p."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,29 +44,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reenact as the command line says."""
     check_output(args.output)
-    import numpy as np
-    import torch
-
     from datamodules.audio import load_audio_native
-    from datamodules.faces import crop_square, framing, require_face
-    from datamodules.video import probe, read_image, read_video
+    from datamodules.faces import framing, require_face
+    from datamodules.video import VideoReader, read_image
     from lightning_modules.talking_head import TalkingHead
 
     image = read_image(args.image)
-    has_sound = probe(args.video).has_audio
-    driving = read_video(args.video)
+    driving = VideoReader(args.video)
     portrait, crop = frame_portrait(image, args.image)
-    driving_crop = framing(require_face(driving[0], args.video))
-    sound, rate = load_audio_native(args.video) if has_sound else (None, 16_000)
+    driving_crop = framing(require_face(driving.get([0])[0], args.video))
+    sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(args.model)
     source = model.prepare_source(portrait)
-    cropped = np.stack([crop_square(frame, driving_crop, model.size) for frame in driving])
-    motion = model.motion_of(torch.from_numpy(cropped).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    motion = driving_motion(model, driving, driving_crop)
     if args.relative:
         own = source.motion
         motion = (motion - motion[:1] + own).clamp(-1, 1)
     frames = model.render(source, motion)
     if args.paste_back:
         frames = pasted(frames, image, crop)
+    if sound is not None:
+        sound = fit_sound(sound, rate, len(motion))
     write_result(args.output, frames, len(motion), sound, rate)
     return 0
+
+
+def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop") -> "Tensor":
+    """Raw motion ``(T, M)`` of a video at 25 fps; only a few of its pictures are in memory at a time.
+
+    Args:
+        model: the talking head.
+        video: the driving video.
+        crop: where its face is, in all frames.
+    """
+    import torch
+
+    from datamodules.faces import crop_square
+
+    indices = video.at_rate()
+    chunk = max(1, CHUNK_BYTES // (3 * video.info.height * video.info.width))
+    parts = []
+    for start in range(0, len(indices), chunk):
+        pictures = video.get(indices[start : start + chunk])
+        cropped = np.stack([crop_square(picture, crop, model.size) for picture in pictures])
+        parts.append(model.motion_of(torch.from_numpy(cropped).permute(0, 3, 1, 2).float() / 127.5 - 1))
+    return torch.cat(parts)
+
+
+def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:
+    """Cut sound ``(S, C)``, or pad it with silence, to the length of so many frames at 25 fps."""
+    length = round(frames * rate / FPS)
+    return np.pad(sound[:length], ((0, max(0, length - len(sound))), (0, 0)))
