@@ -1,10 +1,12 @@
 """Finding faces, the crop rule, cutting out and putting back, measured landmarks."""
 
 import logging
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from datamodules import faces, landmarker
 from datamodules.errors import UserError
@@ -168,6 +170,29 @@ def test_a_square_beyond_the_picture_continues_its_edge():
     assert roughness[1] < 0.6 * roughness[0]  # and no streaks far from it
     far = faces.crop_square(np.full((20, 20, 3), 77, np.uint8), SquareCrop(100, 100, 30), 16)
     assert (far == 77).all()
+
+
+def test_a_photo_with_a_face_at_its_edge_is_framed_quickly_and_as_when_shrunk_before():
+    photo = np.array(Image.fromarray(texture(375, 500)).resize((4000, 3000), Image.Resampling.BICUBIC))
+    crop = faces.framing(box(100, 300, 1500, 1900))
+    assert crop.x < -300
+    start = time.process_time()
+    cut = faces.crop_square(photo, crop, 1024)
+    assert time.process_time() - start < 4  # a minute where the blur runs over all pixels
+    shrunk = np.array(Image.fromarray(photo).reduce(8))
+    small = faces.crop_square(shrunk, SquareCrop(*(value / 8 for value in crop)), 1024)
+    assert np.abs(cut.astype(int) - small).mean() < 2
+
+
+@pytest.mark.parametrize("length", [512, 701])
+def test_blurring_a_reduced_copy_changes_nothing_to_be_seen(length):
+    region = texture(length, length)
+    exact = gaussian_filter(region.astype(np.float32), (0.05 * length, 0.05 * length, 0), mode="nearest")
+    assert np.abs(faces._blurred(region, 0.05 * length) - exact).max() < 1.5
+    assert np.array_equal(
+        faces._blurred(region[:500, :500], 25.0),
+        gaussian_filter(region[:500, :500].astype(np.float32), (25, 25, 0), mode="nearest"),
+    )
 
 
 @pytest.mark.parametrize(
