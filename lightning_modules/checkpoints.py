@@ -1,6 +1,7 @@
 """Networks out of checkpoints and published folders, by their YAML config; nothing is unpickled."""
 
 import hashlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from torch import Tensor, nn
 from datamodules.errors import UserError
 from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
 
-TRUSTED_TARGETS = ("lightning_modules.networks.",)
-"""A config from outside may build networks of this package, and nothing else."""
+TRUSTED_PACKAGE = "lightning_modules.networks."
+"""A config from outside may build the networks that modules of this package define, and nothing else."""
 
 
 def build_network(config: dict[str, Any]) -> nn.Module:
     """Build a network from a plain config with ``_target_`` entries.
 
     Raises:
-        UserError: a target lies outside ``lightning_modules.networks``.
+        UserError: a target is no ``nn.Module`` that a module of ``lightning_modules.networks`` defines.
     """
     _check_targets(config)
     return instantiate(config)
@@ -29,14 +30,27 @@ def build_network(config: dict[str, Any]) -> nn.Module:
 
 def _check_targets(config: Any) -> None:
     if isinstance(config, dict):
-        target = config.get("_target_")
-        if target is not None and not str(target).startswith(TRUSTED_TARGETS):
-            raise UserError(f"model config asks for {target}: only lightning_modules.networks may be built")
+        if "_target_" in config and not _is_network(config["_target_"]):
+            raise UserError(
+                f"model config asks for {config['_target_']}: only lightning_modules.networks may be built"
+            )
         for value in config.values():
             _check_targets(value)
     elif isinstance(config, list):
         for value in config:
             _check_targets(value)
+
+
+def _is_network(target: Any) -> bool:
+    """Whether a target names a class where it is defined: what a module merely imported can't be reached."""
+    module, _, name = str(target).rpartition(".")
+    if not module.startswith(TRUSTED_PACKAGE):
+        return False
+    try:
+        found = vars(import_module(module)).get(name)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
 
 
 def find_checkpoint(path: Path | str) -> Path:
@@ -106,13 +120,18 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
 
 
 def write_weights(path: Path, module: nn.Module, half: bool) -> None:
-    """Write a module's state as safetensors, floats as float16 if asked (halves the size)."""
+    """Write a module's state as safetensors, whole or not at all; floats as float16 if asked (halves the size)."""
     state = {
         k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
         for k, v in module.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        save_file(state, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
