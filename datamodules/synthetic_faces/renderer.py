@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.faces import FACE_CENTRE, FACE_SHARE
 from datamodules.synthetic_faces.backgrounds import paint_background
 from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.identity import Identity
@@ -23,8 +24,6 @@ from datamodules.synthetic_faces.rig import Rig
 from datamodules.synthetic_faces.shading import Lights, shade
 
 CAMERA_DISTANCE = 7.0  # head radii from the head's centre
-FACE_SHARE = 0.62  # of the square's side, taken by the larger side of the face's box in the neutral pose
-FACE_CENTRE = (0.5, 0.57)  # of the box, from the left and from the top
 SUPERSAMPLING = 2
 _OVAL = [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehead"))]
 
@@ -101,7 +100,7 @@ class HeadRenderer:
         return torch.as_tensor(around, device=self.device)
 
     def _frame_camera(self) -> None:
-        """Places the neutral face's box where real clips have it."""
+        """Places the neutral face's box where the crop rule of real clips puts it."""
         neutral = Controls.neutral(1)
         p = self.rig.shape(neutral, 0, 1)
         nearness = 1 / (CAMERA_DISTANCE - p[..., 2:])

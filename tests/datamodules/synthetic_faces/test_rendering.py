@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.faces import FACE_CENTRE, FACE_SHARE, FaceBox, framing
 from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.identity import SHAPE_NAMES, Identity
 from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES
 from datamodules.synthetic_faces.rasteriser import rasterise
-from datamodules.synthetic_faces.renderer import FACE_CENTRE, FACE_SHARE, HeadRenderer
+from datamodules.synthetic_faces.renderer import HeadRenderer
 
 PERSON = Identity(seed=5, iris_colour="#4a78a8", lip_colour="#b3263a", noise=1.0)
 
@@ -73,6 +74,11 @@ def test_neutral_face_is_framed_as_real_clips_are(renderer):
     low, high = oval.min(0), oval.max(0)
     assert (high - low).max() == pytest.approx(FACE_SHARE, abs=1e-4)
     np.testing.assert_allclose((low + high) / 2, FACE_CENTRE, atol=1e-4)
+    (x0, y0), (x1, y1) = 96 * low, 96 * high
+    crop = framing(
+        FaceBox(x0, y0, x1, y1, 1.0, "mediapipe")
+    )  # the crop rule leaves a synthetic picture as it is
+    np.testing.assert_allclose(crop, (0, 0, 96), atol=0.05)
     assert truth.frames.shape == (1, 96, 96, 3)
     assert truth.frames.dtype == np.uint8
     assert 0.3 < (truth.mask > 127).mean() < 0.9
