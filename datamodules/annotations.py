@@ -7,14 +7,16 @@ name               shape        meaning
 =================  ===========  ==============================================================================
 ``rotation``       (T, 3)       yaw, pitch, roll in degrees, signs as seen in the image: yaw > 0 the face
                                 turns towards image right, pitch > 0 it looks up, roll > 0 it tilts clockwise
-``translation``    (T, 3)       head position
+``translation``    (T, 3)       shift of the point that the head turns about from its neutral place, in head
+                                radii along the camera's axes: x image right, y up, z towards the camera
 ``lip_opening``    (T,)         inner-lip gap divided by the distance of the outer eye corners
 ``lip_width``      (T,)         distance of the mouth corners, same unit
 ``blink``          (T,)         0 open .. 1 closed
 ``gaze``           (T, 2)       degrees
 ``phoneme``        (T,)         int16 index into the phoneme table of the metadata
 ``landmarks``      (T, L, 2)    [0, 1] image coordinates, x right, y down
-``landmarks_3d``   (T, L, 3)    head coordinates
+``landmarks_3d``   (T, L, 3)    posed points (rotation and translation included) in head radii along the same
+                                axes, origin at the head's centre in the neutral pose
 ``regions``        (T, 3, 4)    boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye
 =================  ===========  ==============================================================================
 
@@ -47,6 +49,8 @@ PER_FRAME_SHAPES: dict[str, tuple[int | None, ...]] = {
     "regions": (3, 4),
 }
 """Shape of each known array after its time axis; None stands for any length."""
+POSE_ARRAYS = ("rotation", "landmarks", "lip_opening", "lip_width", "blink")
+"""Arrays that the pose is put together from."""
 
 
 @dataclass
@@ -115,6 +119,22 @@ def read_annotations(path: Path) -> Annotations:
     return Annotations(arrays, {name: json.loads(text) for name, text in texts.items()})
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of one clip by name, from the head of the file alone.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no annotation file there; prepare the data again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
+
+
 def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
     """Some arrays at some frames, without reading the rest of the file.
 
@@ -133,6 +153,10 @@ def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict
     if not path.is_file():
         raise UserError(f"{path}: no annotation file there; prepare the data again")
     found = {}
+    wanted = np.asarray(frames)
+    runs = [
+        (int(run[0]), int(run[-1]) + 1) for run in np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+    ]
     try:
         with safe_open(path, framework="numpy") as file:
             for name in set(names) & set(file.keys()):
@@ -140,8 +164,7 @@ def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict
                 length = values.get_shape()[0]
                 if max(frames) >= length:
                     raise UserError(f"{path}: only {length} frames are annotated; prepare the data again")
-                rows = [np.asarray(values[frame : frame + 1][0], dtype=np.float32) for frame in frames]
-                found[name] = np.stack(rows)
+                found[name] = np.concatenate([values[a:b] for a, b in runs]).astype(np.float32)
     except SafetensorError as error:
         raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
     return found
@@ -158,7 +181,7 @@ def pose_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
     Returns:
         The pose, or None where one of the arrays is missing.
     """
-    if not {"rotation", "landmarks", "lip_opening", "lip_width", "blink"} <= set(arrays):
+    if not set(POSE_ARRAYS) <= set(arrays):
         return None
     single = [arrays[name][:, None] for name in ("lip_opening", "lip_width", "blink")]
     return np.concatenate([arrays["rotation"], arrays["landmarks"].mean(axis=1), *single], axis=1).astype(

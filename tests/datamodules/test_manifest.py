@@ -1,11 +1,12 @@
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.annotations import pose_of, read_annotations, read_frames, write_annotations
+from datamodules.annotations import pose_of, read_annotations, read_frames, read_shapes, write_annotations
 from datamodules.batches import POSE_NAMES
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord, read_manifest, split_by_identity, write_manifest
@@ -135,7 +136,7 @@ def read_one(path: Path) -> dict[str, np.ndarray]:
     return read_frames(path, ["regions"], [0])
 
 
-@pytest.mark.parametrize("read", [read_annotations, read_one])
+@pytest.mark.parametrize("read", [read_annotations, read_one, read_shapes])
 def test_missing_and_damaged_annotations_are_user_errors(tmp_path: Path, read) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(UserError, match=r"a\.safetensors: no annotation file"):
@@ -146,7 +147,10 @@ def test_missing_and_damaged_annotations_are_user_errors(tmp_path: Path, read) -
         read(path)
 
 
-def test_some_frames_are_those_of_the_whole_file_in_the_order_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames", [[6, 0, 6], range(7), [4], [2, 3, 4, 1, 2, 0], [3, 3, 2]])
+def test_some_frames_are_those_of_the_whole_file_in_the_order_asked_for(
+    tmp_path: Path, frames: Sequence[int]
+) -> None:
     path = tmp_path / "a.safetensors"
     generator = np.random.default_rng(0)
     arrays = {
@@ -155,12 +159,11 @@ def test_some_frames_are_those_of_the_whole_file_in_the_order_asked_for(tmp_path
         "phoneme": np.arange(7, dtype=np.int16),
     }
     write_annotations(path, arrays, {})
-    frames = [6, 0, 6]
     found = read_frames(path, ["regions", "blink", "phoneme", "landmarks"], frames)
     assert set(found) == set(arrays)  # no landmarks in the file
     for name, values in found.items():
         assert values.dtype == np.float32
-        np.testing.assert_array_equal(values, arrays[name][frames].astype(np.float32))
+        np.testing.assert_array_equal(values, arrays[name][list(frames)].astype(np.float32))
     with pytest.raises(UserError, match="7 frames"):
         read_frames(path, ["blink"], [0, 7])
 
