@@ -26,10 +26,10 @@ class FramePairBatch(NamedTuple):
         driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip.
         regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye in the
             driving frame; all zeros where no landmarks are known.
-        landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame; L = 0 where none are
-            known.
-        pose: ``(B, 2, 8)`` float32 ``POSE_NAMES`` of source and driving frame, each in units of about its spread; the
-            last axis is 0 long where they are not known.
+        landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame, NaN where not known;
+            L = 0 where no clip of the dataset has any.
+        pose: ``(B, 2, 8)`` float32 ``POSE_NAMES`` of source and driving frame, each in units of about its spread, NaN
+            where not known; the last axis is 0 long where no clip of the dataset knows them.
     """
 
     source: Tensor

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from datamodules.annotations import pose_of, read_frames
+from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames, read_shapes
 from datamodules.augmentation import augment_pair
-from datamodules.batches import WINDOW, FramePairBatch, MotionWindowBatch
+from datamodules.batches import POSE_NAMES, WINDOW, FramePairBatch, MotionWindowBatch
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
 from datamodules.manifest import ClipRecord
@@ -81,6 +81,9 @@ def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
 class FramePairDataset(Dataset[FramePairBatch]):
     """Two frames of one clip per item, as the motion autoencoder trains on.
 
+    Landmarks and pose have one shape in all items, so that any clips share a batch: as many landmarks as the clip with
+    the most of them, NaN where a clip has fewer or its annotations don't know them.
+
     Args:
         frames: Access to the frames.
         records: Clips to draw from.
@@ -106,6 +109,11 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self.seed = seed
         self.augment = augment
         self.blink_share = blink_share
+        shapes = [
+            read_shapes(Path(frames.root) / r.annotations) for r in self.records if r.annotations is not None
+        ]
+        self._landmarks = max((s["landmarks"][1] for s in shapes if "landmarks" in s), default=0)
+        self._pose = len(POSE_NAMES) if any(set(POSE_ARRAYS) <= set(s) for s in shapes) else 0
 
     def __len__(self) -> int:
         return len(self.records) * self.pairs_per_clip
@@ -117,21 +125,28 @@ class FramePairDataset(Dataset[FramePairBatch]):
         record = self.records[index // self.pairs_per_clip]
         source, driving = sample_pair(record.frames, generator)
         if self.blink_share and generator.random() < self.blink_share:
-            driving = self._shut_frame(record, driving, generator)
+            driving = self._shut_frame(record, source, driving, generator)
         pixels = torch.from_numpy(self.frames.get(record, np.array([source, driving])))
         images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
         regions = torch.from_numpy(notes["regions"][1]) if "regions" in notes else torch.zeros(3, 4)
-        landmarks = torch.from_numpy(notes["landmarks"]) if "landmarks" in notes else torch.zeros(2, 0, 2)
-        known = pose_of(notes)
-        pose = torch.zeros(2, 0) if known is None else torch.from_numpy((known - POSE_CENTRE) / POSE_SPREAD)
+        landmarks = torch.full((2, self._landmarks, 2), torch.nan)
+        if "landmarks" in notes:
+            landmarks[:, : notes["landmarks"].shape[1]] = torch.from_numpy(notes["landmarks"])
+        pose = torch.full((2, self._pose), torch.nan)
+        if (known := pose_of(notes)) is not None:
+            pose[:] = torch.from_numpy((known - POSE_CENTRE) / POSE_SPREAD)
         if self.augment:
             images, regions, landmarks, pose = augment_pair(images, regions, landmarks, pose, generator)
         return FramePairBatch(images[0].contiguous(), images[1].contiguous(), regions, landmarks, pose)
 
-    def _shut_frame(self, record: ClipRecord, otherwise: int, generator: np.random.Generator) -> int:
+    def _shut_frame(
+        self, record: ClipRecord, source: int, otherwise: int, generator: np.random.Generator
+    ) -> int:
+        """Draw a frame with shut lids that is not the source; ``otherwise`` where there is none."""
         notes = self._annotations(record, range(record.frames), ("blink",))
-        shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else []
+        shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else np.zeros(0, dtype=int)
+        shut = shut[shut != source]
         return int(generator.choice(shut)) if len(shut) else otherwise
 
     def _annotations(

@@ -63,11 +63,14 @@ def landmark_flow_l1(flow: Tensor, landmarks: Tensor) -> Tensor:
 
     Args:
         flow: ``(B, 2, S, S)`` backward flow in half picture widths, corner-aligned.
-        landmarks: ``(B, 2, L, 2)`` of source and driving frame in [0, 1] of the picture's edges; L >= 1.
+        landmarks: ``(B, 2, L, 2)`` of source and driving frame in [0, 1] of the picture's edges; L >= 1. Points that are
+            not finite in one of the two count nothing.
 
     Returns:
-        Mean absolute error in half picture widths, a scalar.
+        Mean absolute error over the known points in half picture widths, a scalar; 0 where none is known.
     """
+    known = landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
+    landmarks = torch.where(known[:, None, :, None], landmarks, 0.5)
     size = flow.shape[-1]
     grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(
         flow
@@ -76,4 +79,5 @@ def landmark_flow_l1(flow: Tensor, landmarks: Tensor) -> Tensor:
     found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")[
         :, :, 0
     ]  # (B, 2, L)
-    return (found.transpose(1, 2) - (source - driving)).abs().mean()
+    error = (found.transpose(1, 2) - (source - driving)).abs().mean(dim=-1)
+    return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
