@@ -1,7 +1,9 @@
 """Perceptual loss on VGG19 features (Johnson et al. 2016, arXiv 1603.08155)."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +14,29 @@ from datamodules.errors import UserError
 LAYERS = (3, 8, 13, 22, 31)
 """Indices in torchvision's VGG19 behind relu1_2, relu2_2, relu3_2, relu4_2 and relu5_2."""
 
+_log = logging.getLogger(__name__)
+
+
+class _Shared:
+    """Holds a module that never changes where neither state dicts nor copies (the EMA's) reach it."""
+
+    def __init__(self, module: nn.Sequential) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
+
 
 class PerceptualLoss(nn.Module):
     """Mean L1 distance of VGG19 features at five depths, over the picture and its halves.
 
+    The VGG is a fixed judge: it has no part in checkpoints or averaged weights, copies of the loss share it, and it
+    follows the device and type of the loss when that is called.
+
     Args:
-        weights: ``torchvision`` (its ImageNet weights, 575 MB: from torch hub's cache, else downloaded and checked by
-            torchvision), a path to such a state dict, or ``random`` for an untrained network (tests).
+        weights: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where they are
+            not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or ``random``
+            for an untrained network (tests).
         levels: number of resolutions, each half the last.
 
     Raises:
@@ -28,14 +46,15 @@ class PerceptualLoss(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: str = "torchvision", levels: int = 1) -> None:
+    def __init__(self, weights: str = "cache", levels: int = 1) -> None:
         super().__init__()
         from torchvision.models import vgg19
 
+        state = None if weights == "random" else _read_weights(weights)
         net = vgg19(weights=None)
-        if weights != "random":
-            net.load_state_dict(_read_weights(weights))
-        self.features = net.features[: LAYERS[-1] + 1].eval().requires_grad_(False)
+        if state is not None:
+            net.load_state_dict(state)
+        self._shared = _Shared(net.features[: LAYERS[-1] + 1].eval().requires_grad_(False))
         self.levels = levels
         self.register_buffer(
             "mean", torch.tensor([0.485, 0.456, 0.406])[None, :, None, None], persistent=False
@@ -46,12 +65,13 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Distance of two batches ``(B, 3, S, S)`` in [-1, 1]; a scalar."""
+        features = self._shared.module.to(self.mean.device, self.mean.dtype)
         total = prediction.new_zeros(())
         for level in range(self.levels):
             if level:
                 prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
             x, y = (((image + 1) / 2 - self.mean) / self.std for image in (prediction, target))
-            for index, layer in enumerate(self.features):
+            for index, layer in enumerate(features):
                 x = layer(x)
                 with torch.no_grad():
                     y = layer(y)
@@ -59,20 +79,23 @@ class PerceptualLoss(nn.Module):
                     total = total + F.l1_loss(x, y)
         return total / (self.levels * len(LAYERS))
 
-    def train(self, mode: bool = True) -> "PerceptualLoss":
-        """Stay in evaluation mode: the network is a fixed judge."""
-        return super().train(False)
-
 
 def _read_weights(weights: str) -> Mapping[str, Tensor]:
     from torchvision.models import VGG19_Weights
 
+    published = VGG19_Weights.IMAGENET1K_V1
     try:
-        if weights == "torchvision":
-            return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        if weights in ("cache", "torchvision"):
+            file = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
+            if not file.is_file():
+                if weights == "cache":
+                    raise FileNotFoundError(f"{file} is not there")
+                _log.warning("VGG19 weights: downloading 575 MB from %s to %s", published.url, file)
+            return published.get_state_dict(progress=False, check_hash=True)
         return torch.load(Path(weights), weights_only=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"VGG19 weights ({weights}): {error}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints folder, "
-            "give its path as model.perceptual.weights, or set model.perceptual=null"
+            "give its path as model.perceptual.weights, let model.perceptual.weights=torchvision download it (575 MB), "
+            "or set model.perceptual=null"
         ) from error
