@@ -96,7 +96,7 @@ def fit_motion_basis(
         raise ValueError(f"{count} frames are too few for a basis of {dim} dimensions")
     motion = motion.double()
     mean = motion.mean(0)
-    covariance = torch.cov((motion - mean).t())
+    covariance = torch.cov((motion - mean).t()).reshape(dim, dim)
     values, vectors = torch.linalg.eigh(covariance)
     floor = values.max() * 1e-6
     whiten = vectors.t() * torch.rsqrt(values.clamp_min(floor))[:, None]
