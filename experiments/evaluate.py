@@ -7,7 +7,6 @@ generation from the clip's own speech, and generation from another voice's speec
 
 import argparse
 import dataclasses
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
@@ -33,6 +31,7 @@ from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.results import plain, settings_hash, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
+from lightning_modules.checkpoints import weights_hash
 from metrics.bootstrap import Interval, cluster_bootstrap, mean, median
 from metrics.motion import MAX_LAG, Judge
 
@@ -267,14 +266,6 @@ def run_record(model: Any, options: Any, judge: Judge, seconds: float) -> dict[s
         "seconds": round(seconds, 1),
         "machine": machine_facts(),
     }
-
-
-def weights_hash(model: torch.nn.Module) -> str:
-    """Hash over the names and values of a model's weights: 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datamodules.errors import UserError
-from datamodules.manifest import MANIFEST_NAME, read_manifest
-from experiments.run_identity import file_sha256
+from datamodules.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from metrics.frame_regressor import FrameRegressor, fit_frame_regressor, held_out_r2
 from metrics.motion import Judge
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from datamodules.manifest import file_sha256
 from experiments.packages import ROOT
 from experiments.version import __version__
 
@@ -95,12 +96,6 @@ def _drop(config: Any, keys: list[str]) -> None:
         config = config.get(key) if isinstance(config, dict) else None
     if isinstance(config, dict):
         config.pop(keys[-1], None)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
