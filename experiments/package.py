@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import UserError
+from datamodules.files import require_output_folder
 
 if TYPE_CHECKING:
     from lightning_modules.talking_head import TalkingHead
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Package as the command line says."""
+    require_output_folder(args.output)
     if (args.output / "config.yaml").exists():
         raise UserError(f"{args.output}: holds a model already; choose another folder or delete it")
     model = assemble(args.autoencoder, args.statistics, args.diffusion)
@@ -106,6 +108,8 @@ def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> Non
     """Write the model card ``README.md``: what was trained, by which runs, for how long, with which last measures."""
     import json
 
+    import torch
+
     from lightning_modules.checkpoints import find_checkpoint
 
     weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -115,11 +119,13 @@ def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> Non
         f"Talking-head model of ifmdm: {model.size} px, 25 fps, {weights:.1f} M parameters.",
         f"Use: `ifmdm generate --model {folder.name} --image portrait.jpg --audio speech.wav --output video.mp4`",
         "",
-        "| stage | config hash | commit | steps | minutes | last validation |",
+        "| stage | config hash | commit | steps | minutes of the run | its last validation |",
         "|---|---|---|---|---|---|",
     ]
     for stage, path in runs.items():
-        record_path = find_checkpoint(path).resolve().parents[1] / "run.json"
+        checkpoint = find_checkpoint(path)
+        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        record_path = checkpoint.resolve().parents[1] / "run.json"
         record = json.loads(record_path.read_text()) if record_path.is_file() else {}
         identity = record.get("identity", {})
         shown = {k: v for k, v in record.get("metrics", {}).items() if k in CARD_MEASURES}
@@ -129,7 +135,7 @@ def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> Non
             stage,
             identity.get("config_hash", "?"),
             str(identity.get("commit", "?"))[:10],
-            record.get("steps", "?"),
+            steps,
             minutes,
         ]
         lines.append("| " + " | ".join(str(cell) for cell in [*cells, measures or "?"]) + " |")
