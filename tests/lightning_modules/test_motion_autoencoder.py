@@ -1,4 +1,4 @@
-"""Stage 1: structure of the network, its losses and one training step of every preset."""
+"""Stage 1: structure of the network, its losses, and how it trains."""
 
 import pytest
 import torch
