@@ -108,8 +108,10 @@ def _refusal(error: Exception) -> UserError | None:
         return cause
     if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
         return None
-    key = re.search(r"full_key: (\S+)", str(error))
-    return UserError(f"config: {key[1] + ': ' if key else ''}{' '.join(str(cause).split())}")
+    place = re.search(r"full_key: (\S+)", str(error)) or re.search(
+        r"call to target '(?:\w+\.)*(\w+)'", str(error)
+    )
+    return UserError(f"config: {place[1] + ': ' if place else ''}{' '.join(str(cause).split())}")
 
 
 def instantiate_all(configs: Any) -> list[Any]:

@@ -119,7 +119,7 @@ def test_overrides_may_stand_around_flags(monkeypatch: pytest.MonkeyPatch) -> No
         (["train", "experiment=autoencoder_tiny", "data.size=128"], "channels lack the scales [128]"),
         (["train", "experiment=autoencoder_tiny", "+model.network.no_such_key=1"], "no_such_key"),
         (["train", "experiment=autoencoder_tiny", "+model.no_such_key=1"], "no_such_key"),
-        (["train", "experiment=autoencoder_tiny", "trainer.max_steps=abc"], "trainer"),
+        (["train", "experiment=autoencoder_tiny", "trainer.max_steps=abc"], "Trainer: "),
         (["train", "experiment=autoencoder_tiny", "trainer.accelerator=abc"], "accelerator"),
         (["train", "-m", "experiment=nothing", "seed=0,1"], "experiment/nothing"),
     ],
