@@ -91,13 +91,13 @@ def instantiate(config: Any, **arguments: Any) -> Any:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**arguments)
     except (InstantiationException, TypeError, ValueError) as error:
-        refusal = _refusal(error)
+        refusal = _refusal(config, error)
         if refusal is None:
             raise
         raise refusal from error
 
 
-def _refusal(error: Exception) -> UserError | None:
+def _refusal(config: Any, error: Exception) -> UserError | None:
     """One line about a failed instantiation, or None if the arguments were not at fault."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -108,10 +108,9 @@ def _refusal(error: Exception) -> UserError | None:
         return cause
     if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
         return None
-    place = re.search(r"full_key: (\S+)", str(error)) or re.search(
-        r"call to target '(?:\w+\.)*(\w+)'", str(error)
-    )
-    return UserError(f"config: {place[1] + ': ' if place else ''}{' '.join(str(cause).split())}")
+    key = re.search(r"full_key: (\S+)", str(error))
+    place = key[1] if key else str(config.get("_target_")).rpartition(".")[2]
+    return UserError(f"config: {place}: {' '.join(str(cause).split())}")
 
 
 def instantiate_all(configs: Any) -> list[Any]:
