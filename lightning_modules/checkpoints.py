@@ -120,11 +120,22 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
 
 
 def write_weights(path: Path, module: nn.Module, half: bool) -> None:
-    """Write a module's state as safetensors, whole or not at all; floats as float16 if asked (halves the size)."""
-    state = {
-        k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
-        for k, v in module.state_dict().items()
-    }
+    """Write a module's state as safetensors, whole or not at all.
+
+    Args:
+        path: file to write.
+        module: its state is written.
+        half: write matrices and kernels as float16 (halves the size), except those with values too large for it. Vectors,
+            such as biases and running statistics, are small and keep their precision.
+    """
+
+    def stored(value: Tensor) -> Tensor:
+        value = value.detach().cpu().contiguous()
+        if not half or not value.is_floating_point() or value.ndim < 2:
+            return value
+        return value.half() if value.half().isfinite().all() else value
+
+    state = {k: stored(v) for k, v in module.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     try:

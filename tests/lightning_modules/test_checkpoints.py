@@ -64,3 +64,15 @@ def test_weights_appear_whole_or_not_at_all(tmp_path, monkeypatch):
         write_weights(path, nn.Linear(3, 2), half=False)
     assert torch.equal(read_weights(path)["weight"], module.weight)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_half_precision_loses_no_large_value(tmp_path):
+    module = nn.Linear(3, 2)
+    module.register_buffer("variance", torch.tensor([1e9, 1e-9]))
+    module.register_buffer("table", torch.tensor([[1e6, 1.0]]))
+    write_weights(tmp_path / "model.safetensors", module, half=True)
+    read = read_weights(tmp_path / "model.safetensors")
+    assert torch.equal(read["variance"], module.variance)
+    assert torch.equal(read["table"], module.table)
+    assert torch.equal(read["weight"], module.weight.detach().half().float())
+    assert torch.equal(read["bias"], module.bias.detach())
