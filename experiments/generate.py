@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--intensity", type=float, default=1.0, help="how much head and body move; 0 = at rest (default 1)"
     )
     parser.add_argument(
+        "--scaling",
+        default="motion",
+        choices=("motion", "statistics"),
+        help="what --intensity scales: the generated motion (default), or the statistics that it is generated from",
+    )
+    parser.add_argument(
         "--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)"
     )
     parser.add_argument(
@@ -73,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     model = TalkingHead.from_pretrained(args.model)
     options = GenerationOptions(
         intensity=args.intensity,
+        scaling=args.scaling,
         mouth_intensity=args.mouth_intensity,
         statistics=args.statistics,
         std_quantile=args.std,

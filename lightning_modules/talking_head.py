@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 DEFAULT_MODEL = "synthetic-128"
+SCALINGS = ("motion", "statistics")
 FORMAT = 2
 """Version of the model folder; raised when folders of before can't be loaded any more."""
 
@@ -43,6 +44,8 @@ class GenerationOptions:
 
     Attributes:
         intensity: factor on how much head and the remaining motion move, >= 0; 1 = as estimated, 0 = the head rests.
+        scaling: what the intensity scales: the generated ``motion`` about the portrait's own (exact: at 0 the head rests), or
+            the ``statistics`` that the diffusion model is given (the paper's way: as exact as the model follows them).
         mouth_intensity: factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
         statistics: where each window's motion statistics come from: ``estimated`` (sampled from the estimator), ``none``
             (both dropped), ``source`` (mean = motion of the portrait, std dropped), ``previous`` (mean = last frame of the
@@ -54,6 +57,7 @@ class GenerationOptions:
     """
 
     intensity: float = 1.0
+    scaling: str = "motion"
     mouth_intensity: float = 1.0
     statistics: str = "estimated"
     std_quantile: float | None = None
@@ -68,6 +72,8 @@ class GenerationOptions:
             UserError: a number out of range, a mouth intensity for a model whose basis has no mouth, no such statistics.
         """
         intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
+        if self.scaling not in SCALINGS:
+            raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
         if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
             raise UserError(f"std quantile is {self.std_quantile}: use a number from 0 to 1")
         if self.statistics not in STATISTICS_MODES:
@@ -205,22 +211,25 @@ class TalkingHead(nn.Module):
         frames = frame_count(len(samples))
         audio = self.frontend(torch.from_numpy(fit_length(samples, frames))[None].to(self.device))
         rest = self.basis.encode(source.motion)  # (1, M)
-        coordinates, steered = self._sample(source, rest, audio, options)
         blocks = self.basis.blocks
-        if steered and blocks and options.intensity != 1.0:
-            # Scaled statistics are unlike any in training and disturb the lips: speech and blinks come from unscaled ones.
-            plain, _ = self._sample(source, rest, audio, replace(options, intensity=1.0))
-            for name in ("mouth", "eyes"):
-                if name in blocks:
-                    coordinates[..., blocks[name]] = plain[..., blocks[name]]
-        # Where a std token carried the intensity, the motion itself is left alone but for the mouth.
-        intensity = 1.0 if steered else options.intensity
-        if intensity != 1.0:
-            log.info(
-                "no std steers this motion: intensity scales the generated motion about the portrait's own"
-            )
+        plain, _ = self._sample(source, rest, audio, replace(options, intensity=1.0))
+        coordinates, intensity = plain, options.intensity
+        if options.scaling == "statistics" and intensity != 1.0:
+            scaled, steered = self._sample(source, rest, audio, options)
+            if steered:
+                coordinates, intensity = scaled, 1.0
+                if "mouth" in blocks:  # scaled statistics are unlike any in training and disturb the lips
+                    coordinates[..., blocks["mouth"]] = plain[..., blocks["mouth"]]
+            else:
+                log.info("no std steers this motion: intensity scales the generated motion itself")
+        if "eyes" in blocks and options.statistics != "none":
+            # A blink is in some windows and not in others: given estimated statistics the lids hardly move.
+            free = replace(options, intensity=1.0, statistics="none", std_quantile=None)
+            coordinates[..., blocks["eyes"]] = self._sample(source, rest, audio, free)[0][..., blocks["eyes"]]
         closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
-        coordinates = scale_motion(coordinates, rest, blocks, intensity, options.mouth_intensity, closed)
+        # Less motion rests at the portrait; more swings wider about its own mean, and doesn't leave the portrait further.
+        centre = rest if intensity <= 1 else coordinates.mean(dim=1)
+        coordinates = scale_motion(coordinates, centre, blocks, intensity, options.mouth_intensity, closed)
         return self.basis.decode(coordinates)[0].clamp(-1, 1)
 
     def _sample(

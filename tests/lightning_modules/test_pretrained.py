@@ -1,12 +1,16 @@
 """The shipped model: small enough for the repository, whole, and steerable."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.renderer import HeadRenderer
+from experiments.config import compose
 from lightning_modules.talking_head import GenerationOptions, TalkingHead, resolve_model
 
 
@@ -40,7 +44,8 @@ def test_its_basis_has_blocks_and_its_frames_show_the_portrait(model, portrait):
     assert -10 * torch.log10(error) > 25  # its own motion gives the portrait back, in dB
 
 
-def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(model, portrait):
+@pytest.mark.parametrize("scaling", ["motion", "statistics"])
+def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(model, portrait, scaling):
     source = model.prepare_source(portrait)
     speech = 0.1 * np.random.default_rng(0).standard_normal(640 * 96).astype(np.float32)
     blocks = model.basis.blocks
@@ -51,8 +56,18 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
     spread = [float(motion[:, blocks["head"]].std(0).mean()) for motion in takes.values()]
     assert spread == sorted(spread)
     assert spread[-1] > 1.5 * spread[0]
+    if scaling == "motion":
+        assert spread[0] < 0.05 * spread[2]  # the head rests
     for name in ("mouth", "eyes"):
         plain = takes[1.0][:, blocks[name]]
         for value, motion in takes.items():
             difference = (motion[:, blocks[name]] - plain).square().mean().sqrt()
             assert difference < 0.05 * plain.std(), (name, value)
+
+
+def test_its_preset_is_that_of_the_configs(model):
+    for stage in ("autoencoder", "statistics", "diffusion"):
+        config = compose([f"experiment={stage}_small"])
+        expected = OmegaConf.to_container(config.model.network, resolve=True)
+        shipped = OmegaConf.to_container(OmegaConf.create(model.networks[stage]), resolve=True)
+        assert json.loads(json.dumps(shipped)) == json.loads(json.dumps(expected)), stage

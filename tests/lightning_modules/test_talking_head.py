@@ -47,6 +47,7 @@ def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, 
     np.savez(tmp_path / "statistics.npz", mean=np.zeros(20, np.float32), std=np.ones(20, np.float32))
     for change in (
         {"intensity": 2.0},
+        {"intensity": 2.0, "scaling": "statistics"},
         {"mouth_intensity": 0.5},
         {"statistics": "none"},
         {"statistics": "source"},
@@ -105,6 +106,7 @@ def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_pa
         {"std_quantile": 2.0},
         {"statistics": "nonsense"},
         {"intensity": 1e38},
+        {"scaling": "nonsense"},
         {"guidance": float("nan")},
         {"guidance": float("inf")},
         {"steps": 0},
