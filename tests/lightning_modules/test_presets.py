@@ -87,5 +87,5 @@ def test_statistics_and_diffusion_take_a_step(stage: str, preset: str) -> None:
     model = instantiate(compose([f"model=motion_{stage}_{preset}"]).model, basis=MotionBasis(MOTION))
     before = snapshot(model.network)
     step(model, window(preset), 2)
-    assert changed(model.network, before) > 0.1
+    assert changed(model.network, before) > 0  # the output layer: all before it starts behind zeros
     assert all(parameter.isfinite().all() for parameter in model.network.parameters())
