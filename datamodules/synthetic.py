@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.synthetic_faces.settings import Settings
 from datamodules.talking_head import TalkingHeadDataModule
 
 
@@ -18,6 +19,12 @@ class SyntheticDataModule(TalkingHeadDataModule):
         domain: ``plain`` or ``wide`` variety of looks.
         seconds: Shortest and longest clip.
         identities: Number of different heads; left to the renderer if None.
+        draws: Clips with the same head and speech, whose motion is drawn anew.
+        long_clips: Speeches of 60 to 75 s among them.
+        twins: Render each clip of val and test on a second head, too.
+        intensity: ``free``, or ``speech``: what is heard tells how much somebody moves.
+        style: ``free``, or ``identity``: who is seen tells how somebody moves.
+        camera: ``still`` or ``moving``.
         render_seed: >= 0; another seed gives other heads, speech and motion.
         render_workers: Processes that render.
         options: Arguments of ``TalkingHeadDataModule`` (task, batch_size, ...).
@@ -32,17 +39,31 @@ class SyntheticDataModule(TalkingHeadDataModule):
         domain: str = "wide",
         seconds: Sequence[float] = (4.0, 8.0),
         identities: int | None = None,
+        draws: int = 1,
+        long_clips: int = 0,
+        twins: bool = False,
+        intensity: str = "free",
+        style: str = "free",
+        camera: str = "still",
         render_seed: int = 0,
         render_workers: int = 2,
         **options: Any,
     ) -> None:
         super().__init__(root, size, **options)
-        self.clips = clips
-        self.render_size = render_size or size
-        self.domain = domain
-        self.seconds = (float(seconds[0]), float(seconds[1]))
-        self.identities = identities
-        self.render_seed = render_seed
+        self.settings = Settings(
+            clips=clips,
+            size=render_size or size,
+            seed=render_seed,
+            domain=domain,
+            seconds=(float(seconds[0]), float(seconds[1])),
+            identities=identities,
+            draws=draws,
+            long_clips=long_clips,
+            twins=twins,
+            intensity=intensity,
+            style=style,
+            camera=camera,
+        )
         self.render_workers = render_workers
 
     def prepare_data(self) -> None:
@@ -53,13 +74,4 @@ class SyntheticDataModule(TalkingHeadDataModule):
         """
         from datamodules.synthetic_faces.dataset import prepare_synthetic
 
-        prepare_synthetic(
-            self.root,
-            self.clips,
-            size=self.render_size,
-            seed=self.render_seed,
-            workers=self.render_workers,
-            domain=self.domain,
-            seconds=self.seconds,
-            identities=self.identities,
-        )
+        prepare_synthetic(self.root, self.settings, workers=self.render_workers)

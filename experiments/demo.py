@@ -68,7 +68,7 @@ class Demo:
 
     def settings(self) -> dict[str, object]:
         """What the results in the folder depend on."""
-        from datamodules.synthetic_faces.dataset import VERSION
+        from datamodules.synthetic_faces.settings import VERSION
         from experiments.version import __version__
 
         return {"fast": self.fast, "dataset_version": VERSION, "version": __version__}
@@ -164,12 +164,13 @@ class Demo:
         """Render the clips and a contact sheet of them."""
         from datamodules.manifest import read_manifest
         from datamodules.synthetic_faces.dataset import prepare_synthetic
+        from datamodules.synthetic_faces.settings import Settings
         from datamodules.video import VideoReader
         from experiments.pictures import contact_sheet
         from experiments.prepare import clip_progress
 
         with clip_progress() as progress:
-            prepare_synthetic(self.data, self.clips, size=SIZE, workers=self.workers, progress=progress)
+            prepare_synthetic(self.data, Settings(self.clips, SIZE), workers=self.workers, progress=progress)
         records = read_manifest(self.data)[:10]
         rows = {}
         for record in records:

@@ -1,6 +1,7 @@
 """``ifmdm prepare``: makes clips and a manifest."""
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -17,23 +18,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     synthetic = sources.add_parser(
         "synthetic", help="talking heads made on the spot, with exact truth per frame"
     )
-    synthetic.add_argument(
-        "--clips", type=int, required=True, metavar="N", help="number of clips, at least 3"
+    flag = synthetic.add_argument
+    flag("--clips", type=int, required=True, metavar="N", help="number of clips, at least 3")
+    flag("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
+    flag("--size", type=int, default=128, metavar="S", help="edge of the frames in pixels (default: 128)")
+    flag("--seed", type=int, default=0, metavar="K", help="another seed gives other heads and speech")
+    cores = os.cpu_count() or 1
+    flag("--workers", type=int, default=cores, metavar="W", help="rendering processes (default: all cores)")
+    flag("--device", default="cpu", metavar="NAME", help="where to render, such as cuda (default: cpu)")
+    flag(
+        "--domain",
+        default="wide",
+        choices=("plain", "wide"),
+        help="variety of light, background, sound and noise",
     )
-    synthetic.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
-    synthetic.add_argument("--size", type=int, default=128, metavar="S", help="edge of the frames in pixels")
-    synthetic.add_argument(
-        "--seed", type=int, default=0, metavar="K", help="another seed gives other heads and speech"
+    flag("--identities", type=int, metavar="N", help="number of heads (default: one for every five speeches)")
+    flag(
+        "--seconds",
+        type=float,
+        nargs=2,
+        default=(4.0, 8.0),
+        metavar=("A", "B"),
+        help="shortest and longest clip",
     )
-    synthetic.add_argument(
-        "--workers",
+    flag(
+        "--draws",
         type=int,
-        default=os.cpu_count() or 1,
-        metavar="W",
-        help="rendering processes (default: all cores)",
+        default=1,
+        metavar="N",
+        help="clips of the same head and speech that differ in motion",
     )
-    synthetic.add_argument(
-        "--domain", default="wide", choices=("plain", "wide"), help="variety of light, background and noise"
+    flag("--long-clips", type=int, default=0, metavar="N", help="speeches of 60 to 75 s among them")
+    flag(
+        "--twins",
+        action="store_true",
+        help="clips of val and test on a second head, too, with the same motion",
+    )
+    flag(
+        "--intensity",
+        default="free",
+        choices=("free", "speech"),
+        help="whether what is heard tells how much somebody moves",
+    )
+    flag(
+        "--style",
+        default="free",
+        choices=("free", "identity"),
+        help="whether who is seen tells how somebody moves",
+    )
+    flag("--camera", default="still", choices=("still", "moving"), help="a fixed camera, or one held by hand")
+    flag(
+        "--dense", action="store_true", help="also mask, depth and optical flow: 0.1 MB a frame at 128 pixels"
     )
 
 
@@ -47,16 +82,13 @@ def run(args: argparse.Namespace) -> int:
         UserError: a setting is out of range, or the output folder holds other data.
     """
     from datamodules.synthetic_faces.dataset import prepare_synthetic
+    from datamodules.synthetic_faces.settings import Settings
 
+    names = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings(**{name: getattr(args, name) for name in names} | {"seconds": tuple(args.seconds)})
     with clip_progress() as progress:
         folder = prepare_synthetic(
-            args.output,
-            args.clips,
-            size=args.size,
-            seed=args.seed,
-            workers=args.workers,
-            domain=args.domain,
-            progress=progress,
+            args.output, settings, workers=args.workers, device=args.device, progress=progress
         )
     print(folder)
     return 0

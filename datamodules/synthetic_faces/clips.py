@@ -8,44 +8,19 @@ import numpy as np
 from datamodules.annotations import write_annotations
 from datamodules.audio import write_wav
 from datamodules.manifest import ClipRecord, file_sha256
-from datamodules.synthetic_faces.animation import Style, animate
-from datamodules.synthetic_faces.controls import Controls
+from datamodules.synthetic_faces.animation import Animation, animate
+from datamodules.synthetic_faces.controls import CONTROL_NAMES
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.narration import Narration, narrate
+from datamodules.synthetic_faces.plans import ClipPlan
 from datamodules.synthetic_faces.renderer import LANDMARK_NAMES, HeadRenderer, Rendering
+from datamodules.synthetic_faces.settings import Settings
+from datamodules.synthetic_faces.style import Style, draw_style
 from datamodules.synthetic_faces.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
 from datamodules.synthetic_faces.voices import voices_of
 from datamodules.video import write_video
 
 SOURCE = "synthetic_faces"
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """All that a clip depends on.
-
-    Attributes:
-        index: number of the clip in its dataset.
-        identity: number of the identity in its dataset.
-        split: ``train``, ``val`` or ``test``.
-        size: edge of the frames in pixels.
-        seed: seed of the dataset.
-        domain: ``plain`` or ``wide``.
-        seconds: shortest and longest duration.
-    """
-
-    index: int
-    identity: int
-    split: str
-    size: int
-    seed: int
-    domain: str
-    seconds: tuple[float, float]
-
-    @property
-    def clip_id(self) -> str:
-        """File stem of the clip."""
-        return f"synthetic_{self.index:06d}"
 
 
 @dataclass(frozen=True)
@@ -56,69 +31,84 @@ class Performance:
         identity: who is seen.
         narration: what is said, and by whom.
         style: how the head moves.
-        controls: control curves of the head.
+        animation: the motion.
     """
 
     identity: Identity
     narration: Narration
     style: Style
-    controls: Controls
+    animation: Animation
 
 
-def perform(plan: ClipPlan) -> Performance:
-    """Identity, sound and motion of a planned clip; a function of the plan alone."""
-    identity_rng = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(plan.identity,)))
-    rng = np.random.default_rng(np.random.SeedSequence([plan.seed, plan.index]))
+def perform(plan: ClipPlan, settings: Settings) -> Performance:
+    """Identity, sound and motion of a planned clip; a function of the arguments alone."""
+    speech_rng, motion_rng = plan.speech_rng(settings.seed), plan.motion_rng(settings.seed)
     voices = voices_of(plan.split)
-    voice = voices[int(rng.integers(len(voices)))]
-    narration = narrate(rng, voice, plan.split, plan.seconds, noisy=plan.domain == "wide")
-    style = Style.sample(rng)
+    voice = voices[int(speech_rng.integers(len(voices)))]
+    narration = narrate(speech_rng, voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
+    performer = Identity.sample(plan.performer_rng(settings.seed), settings.domain)
+    style = draw_style(motion_rng, performer, narration, settings.intensity, settings.style)
     return Performance(
-        identity=Identity.sample(identity_rng, plan.domain),
+        identity=Identity.sample(plan.identity_rng(settings.seed), settings.domain),
         narration=narration,
         style=style,
-        controls=animate(narration, style, rng),
+        animation=animate(narration, style, motion_rng, settings.camera),
     )
 
 
-def make_clip(plan: ClipPlan, root: Path) -> ClipRecord:
+def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu") -> ClipRecord:
     """Renders and writes one clip below ``root/clips``.
 
     Args:
         plan: the clip.
+        settings: of its dataset.
         root: dataset folder with an existing folder ``clips``.
+        device: where to render; bytes are the same on every CPU run, not between devices.
 
     Returns:
         Its row of the manifest.
     """
-    performance = perform(plan)
-    rendering = HeadRenderer(performance.identity, plan.size).render(performance.controls)
+    performance = perform(plan, settings)
+    renderer = HeadRenderer(performance.identity, settings.size, device)
+    controls = performance.animation.controls
+    rendering = renderer.render(controls)
     stem = f"clips/{plan.clip_id}"
     video, audio, annotations = (root / f"{stem}{suffix}" for suffix in (".mp4", ".wav", ".safetensors"))
     write_video(video, rendering.frames, keyframe_interval=25)
     write_wav(audio, performance.narration.waveform)
-    write_annotations(annotations, _truth(performance, rendering), _metadata(performance, plan))
+    write_annotations(annotations, _truth(performance, rendering), _metadata(performance, plan, settings))
+    if settings.dense:
+        write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(renderer.dense_truth(controls)), {})
     narration = performance.narration
     return ClipRecord(
         id=plan.clip_id,
         video=f"{stem}.mp4",
         audio=f"{stem}.wav",
         sha256=file_sha256(video),
-        identity=f"synthetic_{plan.seed}_{plan.identity:05d}",
+        identity=f"synthetic_{settings.seed}_{plan.seen:05d}",
         voice=narration.voice.name,
         split=plan.split,
         source=SOURCE,
         start=0.0,
         frames=narration.frames,
-        size=plan.size,
+        size=settings.size,
         quality={"head_intensity": round(performance.style.head_intensity, 4)},
         annotations=f"{stem}.safetensors",
     )
 
 
+DENSE_SUFFIX = ".dense.safetensors"
+
+
 def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarray]:
-    """Per-frame annotations, see ``datamodules/annotations.py``; ``controls`` holds all control curves."""
-    controls = performance.controls
+    """Per-frame annotations, see ``datamodules/annotations.py``.
+
+    Beside the arrays that every dataset may have: ``controls`` (T, C), all control curves; ``visible`` (T, L), the
+    landmarks that nothing hides; ``head_speech``, ``head_style``, ``head_free`` (T, 3), what the rotation is made of in
+    degrees; ``intensity`` (T, 3), the intensities of head, mouth and blinks of the moment.
+    """
+    animation = performance.animation
+    controls = animation.controls
     units = split_phonemes(performance.narration.phonemes)
 
     def columns(*names: str) -> np.ndarray:
@@ -135,21 +125,32 @@ def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarr
         "landmarks_3d": rendering.landmarks_3d,
         "regions": rendering.regions,
         "controls": controls.values,
+        "head_speech": animation.head.speech,
+        "head_style": animation.head.style,
+        "head_free": animation.head.free,
+        "intensity": np.stack(
+            [animation.head.intensity, animation.mouth_intensity, animation.blink_intensity], axis=1
+        ),
     }
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    arrays["visible"] = rendering.visible
     arrays["phoneme"] = phoneme_numbers(units, len(controls))
     return arrays
 
 
-def _metadata(performance: Performance, plan: ClipPlan) -> dict:
+def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> dict:
     narration = performance.narration
     return {
         "plan": asdict(plan),
+        "settings": settings.to_dict(),
+        "performer": f"synthetic_{settings.seed}_{plan.performer:05d}",
+        "twin_of": plan.original_id if plan.is_twin else None,
         "identity": performance.identity.to_dict(),
         "voice": asdict(narration.voice),
         "text": narration.text,
         "speech_level": round(narration.level, 3),
         "intensity": performance.style.to_dict(),
+        "control_names": list(CONTROL_NAMES),
         "landmark_names": list(LANDMARK_NAMES),
         "phoneme_table": list(PHONEME_TABLE),
     }

@@ -1,7 +1,6 @@
 """Colours (sRGB as floats in [0, 1]) and noise for the painters."""
 
 import numpy as np
-from scipy.ndimage import zoom
 
 from datamodules.synthetic_faces.identity import SKIN_ANCHORS, Identity
 
@@ -36,5 +35,17 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> np.nd
     """Smooth noise of about unit range with ``cells`` cells along the first axis."""
     ratio = shape[1] / shape[0]
     small = rng.normal(size=(cells + 2, max(int(cells * ratio), 1) + 2))
-    factor = (shape[0] / (small.shape[0] - 1) + 1, shape[1] / (small.shape[1] - 1) + 1)
-    return zoom(small, factor, order=1)[: shape[0], : shape[1]]
+    along_rows = _spline(small, shape[0])
+    return 1.4 * _spline(along_rows.T, shape[1]).T
+
+
+def _spline(values: np.ndarray, count: int) -> np.ndarray:
+    """Cubic B-spline ``(count, C)`` through the control values ``(N, C)``: no seams at the cells' borders."""
+    place = (np.arange(count) + 0.5) / count * (len(values) - 1)
+    first = place.astype(int)
+    t = (place - first)[:, None]
+    weights = ((1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3)
+    result = np.zeros((count, values.shape[1]))
+    for shift, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        result = result + weight / 6 * values[np.clip(first + shift, 0, len(values) - 1)]
+    return result

@@ -10,26 +10,76 @@ CONTROL_NAMES = (
     "shift_x",  # > 0: image right
     "shift_y",  # > 0: image up
     "shift_z",  # > 0: towards the camera
-    # Shoulders follow the head with their own lag: offset in head radii and degrees.
+    # Shoulders follow the head with their own lag: offsets in head radii and degrees.
     "shoulder_x",
     "shoulder_y",
     "shoulder_roll",
+    "shoulder_yaw",  # degrees, > 0: the chest turns towards image right
+    "shoulder_left",  # 0..1: raised; left = the person's left (image right)
+    "shoulder_right",
+    "breath",  # -1..1: chest out and up
     # Mouth, 0 = rest (lips just closed), 1 = full articulation.
     "jaw_open",  # 0..1: chin drops, lower lip and lower teeth with it
+    "jaw_forward",  # -1..1
+    "jaw_side",  # -1..1: > 0 towards image right
     "lips_part",  # 0..1: lips open further than the jaw carries them (upper up, lower down), teeth show
     "lips_press",  # 0..1: lips held together whatever the jaw does (p, b, m)
     "lips_wide",  # -1..1: corners apart (i, smile of speech) or together
     "lips_round",  # 0..1: protruded and narrowed (u, o, w)
     "lip_tuck",  # 0..1: lower lip to the upper teeth (f, v)
+    "lips_tight",  # 0..1: both lips thinned and flattened (AU 23)
+    "lip_roll_upper",  # -1..1: rolled in..turned out
+    "lip_roll_lower",
+    "upper_lip_left",  # 0..1: that side of the upper lip raised (AU 10)
+    "upper_lip_right",
+    "lower_lip_left",  # 0..1: that side of the lower lip drawn down (AU 16)
+    "lower_lip_right",
+    "smile",  # -0.5..1: corners up (down) (AU 12)
+    "smile_skew",  # -1..1: > 0 the person's left corner (image right) takes more of the smile
+    "dimple_left",  # 0..1: corner drawn in and back (AU 14)
+    "dimple_right",
+    "corner_down_left",  # 0..1 (AU 15)
+    "corner_down_right",
+    "chin_raise",  # 0..1: chin boss pushed up (AU 17)
+    "cheek_puff_left",  # 0..1 (AU 34)
+    "cheek_puff_right",
     "tongue_up",  # 0..1: tongue tip to the teeth (l, t, d, n, th)
-    "smile",  # -0.5..1: corners up (down)
-    # Eyes and brows.
+    "tongue_out",  # 0..1: tongue forward between the teeth (th)
+    "tongue_side",  # -1..1: > 0 image right
+    # Eyes, brows and nose.
     "blink_left",  # 0..1: lids closed; left = the person's left eye (image right)
     "blink_right",
+    "lid_wide_left",  # 0..1: upper lid raised beyond rest (AU 5)
+    "lid_wide_right",
+    "squint_left",  # 0..1: lower lid drawn up (AU 7)
+    "squint_right",
     "gaze_x",  # degrees, > 0: image right
     "gaze_y",  # degrees, > 0: up
-    "brow_left",  # -1..1: lowered..raised
+    "vergence",  # degrees by which each eye turns towards the nose
+    "brow_left",  # -1..1: lowered..raised as a whole (AU 1 + 2)
     "brow_right",
+    "brow_inner_left",  # 0..1: inner end raised (AU 1)
+    "brow_inner_right",
+    "brow_knit",  # 0..1: brows drawn together (AU 4)
+    "cheek_raise_left",  # 0..1 (AU 6)
+    "cheek_raise_right",
+    "nose_wrinkle",  # 0..1 (AU 9)
+    "nostril_flare",  # -1..1 (AU 38, 39)
+    # Neck, and what swings after the head: soft tissue and hair, in head radii at the loosest point.
+    "swallow",  # 0..1: the throat moves up
+    "neck_tense",  # 0..1: the bands of the neck stand out (AU 21)
+    "jowl_x",  # > 0: image right
+    "jowl_y",  # > 0: up
+    "scalp",  # -1..1: forehead and hairline down..up
+    "hair_x",
+    "hair_y",
+    "hair_z",
+    "hair_twist",  # radians about the vertical
+    # The camera: the same move seen from the picture, so that background and person move together.
+    "camera_x",  # share of the picture's side by which the content moves, > 0: image right
+    "camera_y",  # > 0: image down
+    "camera_zoom",  # log of the magnification about the picture's middle
+    "camera_roll",  # degrees, > 0: the content turns clockwise
 )
 
 

@@ -6,31 +6,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
-from datamodules.synthetic_faces.clips import ClipPlan, make_clip
-from datamodules.synthetic_faces.identity import DOMAINS
+from datamodules.synthetic_faces.clips import make_clip
+from datamodules.synthetic_faces.data_card import CARD_NAME, data_card
+from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
+from datamodules.synthetic_faces.settings import Settings
 
-VERSION = 2
-"""Raised whenever the same settings give other clips."""
 SETTINGS_NAME = "dataset.json"
-CLIPS_PER_IDENTITY = 5
-MIN_CLIPS = 3
-SIZES = (32, 1024)
 
 
 def prepare_synthetic(
     output: Path,
-    clips: int,
-    size: int = 128,
-    seed: int = 0,
+    settings: Settings,
     workers: int = 2,
-    domain: str = "wide",
-    seconds: tuple[float, float] = (4.0, 8.0),
-    identities: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Renders a dataset of synthetic talking heads.
@@ -41,13 +35,9 @@ def prepare_synthetic(
 
     Args:
         output: folder to write, see ``datamodules/manifest.py``.
-        clips: number of clips, at least 3.
-        size: edge of the frames in pixels.
-        seed: another seed gives other identities, sentences and motion.
+        settings: what the dataset holds.
         workers: rendering processes; 0 renders in this process.
-        domain: ``plain`` (calm light, plain background, no noise) or ``wide``.
-        seconds: shortest and longest clip.
-        identities: number of identities, at least 3; by default one for every five clips.
+        device: where to render.
         progress: called with (finished, all) clips, first with what was kept.
 
     Returns:
@@ -57,92 +47,51 @@ def prepare_synthetic(
         UserError: a setting is out of range, or the folder holds other data.
     """
     output = Path(output)
-    _check(clips, size, seed, workers, domain, seconds, identities)
-    plans = plan_clips(clips, size, seed, domain, seconds, identities)
-    settings = {
-        "version": VERSION, "clips": clips, "size": size, "seed": seed, "domain": domain,
-        "seconds": list(seconds), "identities": 1 + max(plan.identity for plan in plans),
-    }  # fmt: skip
-    if _is_complete(output, settings):
+    settings.check()
+    _check_machine(workers, device)
+    plans = plan_clips(settings)
+    described = settings.to_dict()
+    if _is_complete(output, described, len(plans)):
         if progress:
-            progress(clips, clips)
+            progress(len(plans), len(plans))
         return output
-    _claim(output, settings)
+    _claim(output, described)
     records = [record for plan in plans if (record := _finished(plan, output)) is not None]
     kept = {record.id for record in records}
     if progress:
-        progress(len(records), clips)
-    for record in _render([plan for plan in plans if plan.clip_id not in kept], output, workers):
+        progress(len(records), len(plans))
+    job = partial(_render_one, settings=settings, output=output, device=device)
+    for record in _render(job, [plan for plan in plans if plan.clip_id not in kept], output, workers):
         records.append(record)
         if progress:
-            progress(len(records), clips)
+            progress(len(records), len(plans))
+    with whole_output(output / CARD_NAME) as temporary:
+        temporary.write_text(data_card(settings, records), encoding="utf-8")
     write_manifest(output, records)
     for record in records:
         _row_path(output, record.id).unlink(missing_ok=True)
     return output
 
 
-def plan_clips(
-    clips: int, size: int, seed: int, domain: str, seconds: tuple[float, float], identities: int | None = None
-) -> list[ClipPlan]:
-    """Who is seen in which clip and split.
+def _check_machine(workers: int, device: str) -> None:
+    if workers < 0:
+        raise UserError(f"--workers {workers}: the number of processes cannot be negative")
+    import torch
 
-    Identities take turns in runs of consecutive clips; of every ten identities the second goes to val, the
-    third to test.
-    """
-    number = identities or max(3, round(clips / CLIPS_PER_IDENTITY))
-    splits = ["val" if place % 10 == 1 else "test" if place % 10 == 2 else "train" for place in range(number)]
-    plans = []
-    for index in range(clips):
-        identity = index * number // clips
-        plans.append(
-            ClipPlan(index, identity, splits[identity], size, seed, domain, (seconds[0], seconds[1]))
-        )
-    return plans
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {device}: cannot be used here ({reason}); use cpu") from error
 
 
-def _check(
-    clips: int,
-    size: int,
-    seed: int,
-    workers: int,
-    domain: str,
-    seconds: tuple[float, float],
-    identities: int | None,
-) -> None:
-    checks = [
-        (
-            clips >= MIN_CLIPS,
-            f"--clips {clips}: a dataset needs at least {MIN_CLIPS} clips, one for each split",
-        ),
-        (
-            SIZES[0] <= size <= SIZES[1] and size % 2 == 0,
-            f"--size {size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
-        ),
-        (seed >= 0, f"--seed {seed}: use a whole number from 0"),
-        (workers >= 0, f"--workers {workers}: the number of processes cannot be negative"),
-        (domain in DOMAINS, f"--domain {domain}: choose one of {', '.join(DOMAINS)}"),
-        (
-            0.2 <= seconds[0] <= seconds[1],
-            f"clips of {seconds[0]} to {seconds[1]} s: at least 0.2 s, shortest first",
-        ),
-        (
-            identities is None or MIN_CLIPS <= identities <= clips,
-            f"{identities} identities for {clips} clips: at least 3, at most one for each clip",
-        ),
-    ]
-    for good, problem in checks:
-        if not good:
-            raise UserError(problem)
-
-
-def _is_complete(output: Path, settings: dict) -> bool:
+def _is_complete(output: Path, settings: dict, clips: int) -> bool:
     """Whether the folder holds the whole dataset of these settings."""
     if _read_settings(output) != settings or not (output / MANIFEST_NAME).is_file():
         return False
     records = read_manifest(output)
     files = [name for record in records for name in (record.video, record.audio, record.annotations) if name]
-    return len(records) == settings["clips"] and all((output / name).is_file() for name in files)
+    return len(records) == clips and all((output / name).is_file() for name in files)
 
 
 def _claim(output: Path, settings: dict) -> None:
@@ -195,8 +144,8 @@ def _finished(plan: ClipPlan, output: Path) -> ClipRecord | None:
     return record if all(name and (output / name).is_file() for name in names) else None
 
 
-def _render_one(plan: ClipPlan, output: Path) -> ClipRecord:
-    record = make_clip(plan, output)
+def _render_one(plan: ClipPlan, settings: Settings, output: Path, device: str) -> ClipRecord:
+    record = make_clip(plan, settings, output, device)
     with whole_output(_row_path(output, plan.clip_id)) as temporary:
         temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
     return record
@@ -208,20 +157,22 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _render(plans: list[ClipPlan], output: Path, workers: int) -> Iterator[ClipRecord]:
+def _render(
+    job: Callable[[ClipPlan], ClipRecord], plans: list[ClipPlan], output: Path, workers: int
+) -> Iterator[ClipRecord]:
     """Records as clips finish, in any order."""
     if workers == 0:
         for plan in plans:
-            yield _render_one(plan, output)
+            yield job(plan)
         return
     if not plans:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(plans)), mp_context=context, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_render_one, plan, output) for plan in plans]
+        jobs = [pool.submit(job, plan) for plan in plans]
         try:
-            for job in as_completed(jobs):
-                yield job.result()
+            for done in as_completed(jobs):
+                yield done.result()
         except BrokenProcessPool as error:
             raise UserError(
                 f"{output}: a rendering process died, perhaps for lack of memory; run again with fewer workers "

@@ -91,6 +91,9 @@ def smoothstep(low: float | np.ndarray, high: float | np.ndarray, x: np.ndarray)
     return t * t * (3 - 2 * t)
 
 
+FRONT_DEPTH = 1.44  # the front's depth over what its width would give: a face is far from a half circle
+
+
 class Skull:
     """Cross-sections of the head against height: super-ellipses with their own width, front and back."""
 
@@ -109,11 +112,13 @@ class Skull:
         )
         jaw_share = smoothstep(-0.1, -0.75, y)
         self.width = PchipInterpolator(y, width * wide * (1 + (jaw - 1) * jaw_share))
-        front = [0.60 + chin, 0.665 + chin, 0.705, 0.725, 0.735, 0.74, 0.765, 0.715, 0.56, 0.39, 0.22, 0.0]
-        self.front = PchipInterpolator(y, np.array(front))
+        front = np.array(
+            [0.74 + chin, 0.795 + chin, 0.815, 0.80, 0.770, 0.740, 0.735, 0.670, 0.555, 0.39, 0.22, 0.0]
+        )
+        self.front = PchipInterpolator(y, FRONT_DEPTH * (1 + 0.02 * person["skull_depth"]) * front)
         back = np.array([0.42, 0.44, 0.50, 0.62, 0.80, 0.94, 0.99, 0.93, 0.74, 0.54, 0.32, 0.0])
         self.back = PchipInterpolator(y, back * deep)
-        self.power = PchipInterpolator(y, [1.72, 1.78, 1.92, 2.1, 2.2, 2.25, 2.3, 2.25, 2.1, 2.0, 2.0, 2.0])
+        self.power = PchipInterpolator(y, [1.72, 1.76, 1.86, 2.0, 2.05, 2.05, 2.15, 2.2, 2.1, 2.0, 2.0, 2.0])
 
     def point(self, azimuth: np.ndarray, height: np.ndarray, grow: np.ndarray | float = 0.0) -> np.ndarray:
         """Surface points ``(..., 3)`` at azimuth (radians, 0 = front, > 0 = image right) and height, grown outwards."""
@@ -140,8 +145,8 @@ def section(azimuth, y, width, front, back, power) -> np.ndarray:
 def relief(person: Identity, m: Proportions, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Height of the face's features above the skull's section at ``(x, y)``, for the front of the face."""
     ax = np.abs(x)
-    z = 0.022 * bump(x, y, 0, m.brow_y - 0.05, 0.42, 0.09)
-    z -= 0.055 * bump(ax, y, m.eye_x - 0.03, m.eye_y + 0.03, 0.15, 0.12)
+    z = 0.035 * bump(x, y, 0, m.brow_y - 0.03, 0.42, 0.09)
+    z -= 0.085 * bump(ax, y, m.eye_x - 0.03, m.eye_y + 0.01, 0.17, 0.13)
     z += (0.03 + 0.008 * person["cheekbones"]) * bump(ax, y, 0.43, -0.16, 0.17, 0.15)
     z += 0.045 * bump(x, y, 0, m.mouth_y + 0.02, 0.30, 0.21)
     z += (0.05 + 0.012 * person["chin_forward"]) * bump(x, y, 0, m.chin_y + 0.12, 0.16, 0.11)
@@ -150,7 +155,7 @@ def relief(person: Identity, m: Proportions, x: np.ndarray, y: np.ndarray) -> np
     z -= 0.008 * bump(x, y, 0, m.mouth_y + m.lip_upper + 0.06, 0.028, 0.07)
     # Nose: a bridge that widens and rises downwards, tip, wings; cut off below by its underside.
     t = np.clip((0.20 - y) / (0.20 - m.nose_y), 0, 1)
-    ridge = (0.045 + 0.015 * person["nose_bridge"]) * (1 - t) + 0.72 * m.nose_height * t
+    ridge = (0.065 + 0.015 * person["nose_bridge"]) * (1 - t) + 0.72 * m.nose_height * t
     sigma = 0.055 + 0.036 * t
     nose = ridge * np.exp(-((x / sigma) ** 2)) * smoothstep(0.34, 0.10, y)
     tip_y = m.nose_y + 0.095 + 0.012 * person["nose_tip"]
@@ -215,7 +220,7 @@ def _columns(skull: Skull, m: Proportions) -> tuple[np.ndarray, tuple[int, int, 
     inner = azimuth(m.eye_x - m.eye_half, m.eye_y)
     outer = azimuth(m.eye_x + m.eye_half, m.eye_y)
     mouth = azimuth(m.mouth_half, m.mouth_y)
-    right = _spaced((0, 0), (inner, 6), (mouth, 4), (outer, 7), (np.pi / 2, 7), (np.pi, 7))
+    right = _spaced((0, 0), (inner, 6), (mouth, 4), (outer, 7), (np.pi / 2, 10), (np.pi, 7))
     return np.concatenate([-right[:0:-1], right]), (6, 10, 17)
 
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-HAIR_STYLES = ("bald", "buzz", "short", "side_part", "fringe", "curly", "bob", "long", "bun")
+HAIR_STYLES = ("bald", "buzz", "short", "side_part", "fringe", "curly", "afro", "bob", "long", "wavy", "bun")
 BEARD_STYLES = ("none", "stubble", "moustache", "goatee", "full")
 CLOTHES_STYLES = ("crew", "collar", "turtleneck", "vneck")
 GLASSES_STYLES = ("none", "round", "square")
+HEADWEAR_STYLES = ("none", "cap", "beanie")
+HEADWEAR_SHARES = (0.90, 0.05, 0.05)
 BACKGROUNDS = ("gradient", "bokeh", "wall", "window")
 DOMAINS = ("plain", "wide")
 
@@ -101,6 +103,8 @@ class Identity:
     beard_density: float = 0.6
     glasses_style: str = "none"
     glasses_colour: str = "#1c1a19"
+    headwear: str = "none"
+    headwear_colour: str = "#2b2d42"
     clothes_style: str = "crew"
     clothes_colour: str = "#33658a"
     clothes_colour_2: str = "#f1faee"
@@ -122,6 +126,7 @@ class Identity:
         choices = (
             ("domain", DOMAINS), ("hair_style", HAIR_STYLES), ("beard_style", BEARD_STYLES),
             ("glasses_style", GLASSES_STYLES), ("clothes_style", CLOTHES_STYLES), ("background", BACKGROUNDS),
+            ("headwear", HEADWEAR_STYLES),
         )  # fmt: skip
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
@@ -158,24 +163,26 @@ class Identity:
         feminine = bool(rng.random() < 0.5)
         looks = _sample_looks(rng, shape, tone, feminine)
         setting = _sample_setting(rng, domain)
-        return cls(
-            seed=int(rng.integers(2**31)), domain=domain, shape=shape, skin_tone=tone, **looks, **setting
-        )
+        seed = int(rng.integers(2**31))
+        looks |= _sample_headwear(np.random.default_rng((seed, 47)))
+        return cls(seed=seed, domain=domain, shape=shape, skin_tone=tone, **looks, **setting)
 
 
 def _sample_looks(
     rng: np.random.Generator, shape: dict[str, float], tone: float, feminine: bool
 ) -> dict[str, Any]:
     """Hair, beard, colours and clothes; nudges the shape towards what goes with them."""
+    styles: tuple[str, ...]
+    weights: tuple[float, ...]
     if feminine:
         styles, weights = (
-            ("long", "bob", "bun", "curly", "fringe", "side_part", "short"),
-            (0.28, 0.2, 0.17, 0.14, 0.13, 0.05, 0.03),
+            ("long", "wavy", "bob", "bun", "curly", "afro", "fringe", "side_part", "short"),
+            (0.18, 0.12, 0.18, 0.17, 0.10, 0.05, 0.12, 0.05, 0.03),
         )
     else:
         styles, weights = (
-            ("short", "side_part", "buzz", "curly", "bald", "fringe", "long"),
-            (0.32, 0.22, 0.15, 0.1, 0.1, 0.07, 0.04),
+            ("short", "side_part", "buzz", "curly", "afro", "bald", "fringe", "long"),
+            (0.31, 0.21, 0.15, 0.08, 0.04, 0.1, 0.07, 0.04),
         )
     sign = -1.0 if feminine else 1.0
     for name, push in (
@@ -211,6 +218,13 @@ def _sample_looks(
         "clothes_style": str(rng.choice(CLOTHES_STYLES, p=(0.4, 0.25, 0.15, 0.2))),
         "clothes_colour": str(rng.choice(CLOTHES_COLOURS)),
         "clothes_colour_2": str(rng.choice(CLOTHES_COLOURS)),
+    }
+
+
+def _sample_headwear(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "headwear": str(rng.choice(HEADWEAR_STYLES, p=HEADWEAR_SHARES)),
+        "headwear_colour": str(rng.choice(CLOTHES_COLOURS)),
     }
 
 

@@ -12,7 +12,7 @@ from datamodules.synthetic_faces.colours import from_hex, mix, natural_lip, nois
 from datamodules.synthetic_faces.geometry import smoothstep
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.parts import EYE_IRIS_ROW
-from datamodules.synthetic_faces.rig import Rig
+from datamodules.synthetic_faces.rig import WRINKLES, Rig
 
 PAD = 2  # texels repeated round each tile against bleeding
 
@@ -22,6 +22,8 @@ class Atlas:
 
     Attributes:
         texture: ``(1, 4, H, W)`` float32, linear RGB and gloss.
+        wrinkles: ``(1, K, H, W)`` float32, how much each fold of ``WRINKLES`` darkens where it is deepest, 0 .. 0.45; aligned
+            with ``texture`` and 0 outside the skin.
         uv: ``(F, 3, 2)`` texture coordinates of the rig's faces in [-1, 1], as ``grid_sample`` wants them.
     """
 
@@ -37,6 +39,10 @@ class Atlas:
             canvas[top : top + padded.shape[0], : padded.shape[1]] = padded
             corner[name] = (top + PAD, PAD, *tile.shape[:2])
             top += padded.shape[0]
+        wrinkles = np.zeros((len(WRINKLES), height, width), dtype=np.float32)
+        y, x, h, w = corner["skin"]
+        wrinkles[:, y : y + h, x : x + w] = skin_paint.paint_wrinkles(person, rig, h)
+        self.wrinkles = torch.as_tensor(wrinkles, device=device)[None]
         self.texture = torch.as_tensor(canvas, device=device).permute(2, 0, 1)[None].contiguous()
         placed = []
         for part in rig.parts:
@@ -67,6 +73,9 @@ def paint_tiles(person: Identity, rig: Rig, size: int) -> dict[str, np.ndarray]:
         "upper_teeth": _teeth(scale // 4, upper=True),
         "lower_teeth": _teeth(scale // 4, upper=False),
         "tongue": _inner(np.array([0.72, 0.32, 0.34]), (0.55, 0.22, 0.24), 0.3, turn=True),
+        "headwear": _headwear(person, scale // 2, rng),
+        "visor": _flat(from_hex(person.headwear_colour) * 0.9, 0.08),
+        "visor_under": _flat(from_hex(person.headwear_colour) * 0.45, 0.05),
         "glasses": _flat(from_hex(person.glasses_colour), 0.7),
     }
     for tile in tiles.values():
@@ -123,7 +132,7 @@ def _hair(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     base = from_hex(person.hair_colour)
     wide = size * 2
     v = ((np.arange(size) + 0.5) / size)[:, None]
-    curly = person.hair_style == "curly"
+    curly = person.hair_style in ("curly", "afro")
     spread = (1.5, 1.5) if curly else (size / 5, 0.7)
     strands = gaussian_filter(rng.normal(size=(size, wide)), spread, mode="wrap")
     locks = gaussian_filter(
@@ -164,6 +173,22 @@ def _clothes(person: Identity, size: int, rng: np.random.Generator) -> np.ndarra
     return np.concatenate([colour, np.full((*v.shape, 1), 0.05)], axis=-1).astype(np.float32)
 
 
+def _headwear(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Six panels with seams and a button, or ribs with a fold; v runs from the crown to the edge."""
+    v, u = np.meshgrid(
+        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
+    )
+    cloth = 1 + 0.04 * noise(rng, v.shape, 6) + 0.025 * noise(rng, v.shape, 50)
+    if person.headwear == "beanie":
+        shade = (1 + 0.10 * np.sin(u * 2 * np.pi * 72)) * (1 - 0.30 * np.exp(-(((v - 0.62) / 0.015) ** 2)))
+    else:
+        panel = np.abs((u * 6) % 1.0 - 0.5)
+        shade = 1 - 0.25 * np.exp(-((panel * v / 0.012) ** 2)) * smoothstep(0.03, 0.08, v)
+    shade = shade * (1 - 0.35 * smoothstep(0.90, 0.95, v))
+    colour = from_hex(person.headwear_colour) * (cloth * shade)[..., None]
+    return np.concatenate([colour, np.full((*v.shape, 1), 0.05)], axis=-1).astype(np.float32)
+
+
 def _ear(person: Identity, skin: np.ndarray, size: int) -> np.ndarray:
     """Redder and darker towards the concha; v runs from the middle outwards."""
     size = max(size, 24)
@@ -191,9 +216,9 @@ def _teeth(size: int, upper: bool) -> np.ndarray:
     phase = (along * count + (0 if count % 2 == 0 else 0.5)) % 1.0
     gap = np.exp(-((np.minimum(phase, 1 - phase) / 0.07) ** 2))
     colour = np.array([0.955, 0.935, 0.885]) * (1 - 0.10 * gap)[..., None]
-    shade = 1 - 0.75 * smoothstep(0.16, 0.52, np.abs(along))
+    shade = 1 - 0.60 * smoothstep(0.20, 0.52, np.abs(along))
     if not upper:
-        v, shade = 1 - v, shade * 0.86
+        v, shade = 1 - v, shade * 0.92
     gum = smoothstep(0.30, 0.22, v + 0.05 * np.cos(2 * np.pi * phase))[..., None]
     colour = colour * (1 - gum) + np.array([0.72, 0.38, 0.38]) * gum
     return np.concatenate([colour * shade[..., None], np.full((*v.shape, 1), 0.45)], axis=-1).astype(

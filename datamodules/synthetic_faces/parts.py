@@ -18,7 +18,7 @@ def eye_centres(person: Identity, m: Proportions, skull: Skull) -> np.ndarray:
     """Centres ``(2, 3)`` of the eyeballs, the person's right eye (image left) first."""
     x = np.array([m.eye_x - m.eye_half, m.eye_x + m.eye_half])
     depth = front_depth(person, m, skull, x, m.eye_line(x))
-    z = depth.mean() + 0.012 - np.sqrt(m.eyeball**2 - m.eye_half**2)
+    z = 0.35 * depth[0] + 0.65 * depth[1] + 0.022 - np.sqrt(m.eyeball**2 - m.eye_half**2)
     return np.array([[-m.eye_x - 0.008, m.eye_y, z], [m.eye_x + 0.008, m.eye_y, z]])
 
 
@@ -64,19 +64,19 @@ def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
     lip = float(front_depth(person, m, skull, np.array(0.0), np.array(m.mouth_y + 0.03)))
     a, b = np.meshgrid(np.linspace(-1, 1, 11), np.linspace(1, -1, 9))
     x, y = a * 1.15 * m.mouth_half, m.mouth_y + 0.19 * b
-    z = front_depth(person, m, skull, x, y) - 0.075 - 0.4 * np.sqrt((1 - a**2) * (1 - b**2))
+    z = front_depth(person, m, skull, x, y) - 0.10 - 0.4 * np.sqrt((1 - a**2) * (1 - b**2))
     cavity = grid_part("cavity", np.stack([x, y, z], axis=-1), "cavity")
     cavity.jaw = ((1 - b) / 2).reshape(-1)
     parts = [cavity]
     for name, width, high, low, back, jaw in (
-        ("upper_teeth", 0.84, 0.11, -0.030, 0.100, 0.0),
-        ("lower_teeth", 0.72, -0.042, -0.16, 0.116, 1.0),
+        ("upper_teeth", 0.80, 0.11, -0.060, 0.092, 0.0),
+        ("lower_teeth", 0.76, 0.012, -0.14, 0.122, 1.0),
     ):
         a, v = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(0, 1, 4))
         x = a * width * m.mouth_half
         edge = (0.012 * a**2) * (1 if jaw == 0 else 0) * v
         y = m.mouth_y + high + (low - high) * v + edge
-        z = lip - back - 1.9 * x**2 - 0.02 * (2 * v - 1) ** 2
+        z = lip - back - 2.3 * x**2 - 0.02 * (2 * v - 1) ** 2
         parts.append(grid_part(name, np.stack([x, y, z], axis=-1), name, jaw=jaw))
     a, v = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(0, 1, 8))
     x = a * 0.62 * m.mouth_half * (1 - 0.35 * v**3)
@@ -147,7 +147,7 @@ def clothes(person: Identity) -> Part:
     return part
 
 
-def glasses(person: Identity, m: Proportions, centres: np.ndarray) -> list[Part]:
+def glasses(person: Identity, m: Proportions, skull: Skull, centres: np.ndarray) -> list[Part]:
     """Rims, bridge and temples; empty without glasses."""
     if person.glasses_style == "none":
         return []
@@ -156,14 +156,15 @@ def glasses(person: Identity, m: Proportions, centres: np.ndarray) -> list[Part]
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     c, s = np.cos(turn), np.sin(turn)
     reach = (np.abs(c) ** power + np.abs(s) ** power) ** (-1 / power)
-    front = centres[0, 2] + m.eyeball + 0.075
+    x, y = m.eye_x + 0.012 + wide * c * reach, m.eye_y - 0.012 + high * s * reach
+    bend = 0.55 * np.maximum(x - 0.12, 0) ** 1.6
+    clear = front_depth(person, m, skull, x, y) + bend + 0.02  # neither nose nor cheeks touch the rims
+    front = max(centres[0, 2] + m.eyeball + 0.06, clear.max())
     parts = []
     for sign, name in ((-1, "right_rim"), (1, "left_rim")):
-        cx = sign * (m.eye_x + 0.012)
-        path = np.stack([cx + wide * c * reach, m.eye_y - 0.012 + high * s * reach, 0 * c], axis=-1)
-        path[:, 2] = front - 0.42 * np.maximum(np.abs(path[:, 0]) - 0.12, 0) ** 1.6
+        path = np.stack([sign * x, y, front - bend], axis=-1)[::sign]
         parts.append(_tube(name, path, 0.017, closed=True))
-        hinge = path[0 if sign > 0 else 14].copy()
+        hinge = path[0 if sign > 0 else -1].copy()
         hinge[1] += 0.05
         ear = np.array([sign * 0.81, 0.12, -0.08])
         t = np.linspace(0, 1, 5)[:, None]

@@ -67,7 +67,7 @@ class Proportions:
             brow_outer=0.55,
             nose_y=-0.365 + 0.018 * person["nose_length"],
             nose_width=0.135 + 0.014 * person["nose_width"],
-            nose_height=0.20 + 0.028 * person["nose_height"],
+            nose_height=0.295 + 0.03 * person["nose_height"],
             chin_y=-1.0 - 0.03 * person["chin_length"],
             smile_rest=0.018 + 0.010 * person["smile_rest"],
         )

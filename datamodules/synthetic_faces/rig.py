@@ -7,110 +7,50 @@ import torch
 from torch import Tensor
 
 from datamodules.synthetic_faces import parts as pieces
-from datamodules.synthetic_faces.controls import Controls
-from datamodules.synthetic_faces.geometry import Part, SkinGrid, Skull, build_skin, bump, smoothstep
-from datamodules.synthetic_faces.hair import build_hair
+from datamodules.synthetic_faces.controls import CONTROL_NAMES, Controls
+from datamodules.synthetic_faces.fields import FEATURES, SIDES, displacement_fields
+from datamodules.synthetic_faces.geometry import Part, Skull, build_skin, smoothstep
+from datamodules.synthetic_faces.hair import HANGING, build_hair
+from datamodules.synthetic_faces.headwear import build_headwear
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.proportions import Proportions
 
-JAW_HINGE = np.array([0.0, -0.12, -0.05])
-JAW_RANGE = 0.30  # radians at jaw_open = 1
+JAW_RANGE = 0.172  # radians at jaw_open = 1
 HEAD_PIVOT = (0.0, -0.72, -0.14)  # head radii; the pose turns about it
 SHOULDER_PIVOT = (0.0, -1.9, -0.14)
+LID_REACH = 0.31  # how far from an eyeball's axis the skin lies on it, head radii
 LID_GAP = 0.012  # skin above the eyeball, head radii
 EYE_NAMES = ("right_eye", "left_eye")  # the person's; the right eye is at image left
 
 
-def lid_closure(m: Proportions, x: np.ndarray) -> np.ndarray:
-    """Height of the closed lids' line above the eye line at ``x``."""
-    return -0.55 * m.lower_lid(x)
-
-
-def displacement_fields(
-    m: Proportions, skin: SkinGrid, jaw: np.ndarray, vertices: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Displacements ``(V, 3)`` per unit of each feature; ``vertices`` starts with the skin's, ``jaw`` is their weight."""
-    count = len(skin.part.vertices)
-    relative = vertices - JAW_HINGE
-    fields = {name: np.zeros_like(vertices) for name in FEATURES}
-    fields["jaw_sine"][:, 1:] = jaw[:, None] * np.stack([-relative[:, 2], relative[:, 1]], axis=1)
-    fields["jaw_cosine"][:, 1:] = jaw[:, None] * relative[:, 1:]
-    x, y, z = skin.part.vertices.T
-    front = smoothstep(0.0, 0.25, z)
-    d = np.abs(y - m.mouth_line(x))
-    ax, sign = np.abs(x), np.sign(x)
-    opening = np.sqrt(np.clip(1 - (x / m.mouth_half) ** 2, 0, 1))
-    beyond = np.maximum(ax - m.mouth_half, 0)
-    part = fields["part"][:count]
-    part[:, 1] = (
-        opening
-        * np.where(skin.side > 0, 0.055, -0.075)
-        * np.exp(-((d / np.where(skin.side > 0, 0.14, 0.16)) ** 2))
-    )
-    around = np.exp(-((beyond / 0.16) ** 2) - (d / 0.20) ** 2) * front
-    stretch = np.clip(x / m.mouth_half, -1, 1)
-    fields["wide"][:count, 0] = 0.062 * stretch * around
-    fields["wide"][:count, 2] = -0.035 * stretch**2 * around
-    fields["round"][:count, 0] = -0.42 * m.mouth_half * stretch * around
-    fields["round"][:count, 2] = 0.085 * np.exp(-((x / 0.24) ** 2) - (d / 0.15) ** 2) * front
-    lower = np.exp(-((d / 0.10) ** 2)) * opening * (skin.side < 0)
-    fields["tuck"][:count, 2] = -0.045 * lower
-    fields["tuck"][:count, 1] = 0.010 * lower
-    corner = bump(ax, y, m.mouth_half + 0.01, m.mouth_line(np.array(m.mouth_half)), 0.15, 0.14) * front
-    cheek = bump(ax, y, 0.42, -0.24, 0.17, 0.15) * front
-    fields["smile"][:count, 0] = sign * (0.045 * corner + 0.012 * cheek)
-    fields["smile"][:count, 1] = 0.065 * corner + 0.032 * cheek
-    fields["smile"][:count, 2] = -0.030 * corner + 0.026 * cheek
-    _lid_fields(m, skin, fields, count)
-    for name, side in (("brow_right", -1), ("brow_left", 1)):
-        lift = bump(x, y, side * 0.33, m.brow_y + 0.01, 0.24, 0.13) * front
-        fields[name][:count, 1] = 0.062 * lift
-        fields[name][:count, 2] = 0.012 * lift
-    return fields
-
-
-def _lid_fields(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray], count: int) -> None:
-    x, y, z = skin.part.vertices.T
-    d = y - m.eye_line(x)
-    above = skin.lid_side > 0
-    reach = np.where(above, 0.25, 0.17)
-    fall = np.clip(1 - np.abs(d) / reach, 0, 1) ** 2 * (z > 0.2)
-    shape = np.clip(1 - m.eye_local(x) ** 2, 0, 1)
-    for side, eye in ((-1, "right"), (1, "left")):
-        here = fall * (x * side > 0)
-        fields[f"open_{eye}"][:count, 1] = here * np.where(above, m.upper_lid(x), -m.lower_lid(x))
-        fields[f"close_{eye}"][:count, 1] = here * lid_closure(m, x)
-        fields[f"look_{eye}"][:count, 1] = here * shape * np.where(above, 0.075, 0.03)
-        fields[f"squint_{eye}"][:count, 1] = here * shape * np.where(above, -0.012, 0.030)
-
-
-FEATURES = (
-    "jaw_sine", "jaw_cosine", "part", "wide", "round", "tuck", "smile", "open_right", "open_left", "close_right",
-    "close_left", "look_right", "look_left", "squint_right", "squint_left", "brow_right", "brow_left", "tongue",
-)  # fmt: skip
-
-
 def features(controls: Controls, start: int, stop: int) -> np.ndarray:
     """Strengths ``(T, F)`` of the displacement fields, in the order of ``FEATURES``."""
-    c = {name: controls[name][start:stop].astype(np.float64) for name in (
-        "jaw_open", "lips_part", "lips_wide", "lips_round", "lip_tuck", "tongue_up", "smile", "blink_left", "blink_right",
-        "gaze_y", "brow_left", "brow_right",
-    )}  # fmt: skip
+    c = {name: controls[name][start:stop].astype(np.float64) for name in CONTROL_NAMES}
+    value = {name: c[name] for name in FEATURES if name in c}
     angle = JAW_RANGE * c["jaw_open"]
+    value |= {"jaw_sine": np.sin(angle), "jaw_cosine": np.cos(angle) - 1, "tuck": c["lip_tuck"]}
+    value |= {"wide": c["lips_wide"], "round": c["lips_round"]}
+    # An open mouth that spreads or smiles bares its teeth; a closed one stays closed. The tongue needs an open mouth.
+    open_mouth = np.tanh(3 * np.clip(c["jaw_open"] + c["lips_part"], 0, None))
+    spread = 0.40 * np.maximum(c["lips_wide"], 0) + 0.30 * np.maximum(c["smile"], 0)
+    value["part"] = c["lips_part"] + open_mouth * spread
+    value["tongue_out"] = c["tongue_out"] * (0.3 + 0.7 * open_mouth * (1 - np.clip(c["lips_press"], 0, 1)))
     look = np.sin(np.deg2rad(np.clip(c["gaze_y"], -35, 35)))
-    squint = np.maximum(c["smile"], 0)
-    shut = {eye: np.clip(c[f"blink_{eye}"], 0, 1) for eye in ("left", "right")}
-    value = {
-        "jaw_sine": np.sin(angle), "jaw_cosine": np.cos(angle) - 1, "part": c["lips_part"], "wide": c["lips_wide"],
-        "round": c["lips_round"], "tuck": c["lip_tuck"], "smile": c["smile"], "tongue": c["tongue_up"],
-        "brow_right": c["brow_right"], "brow_left": c["brow_left"],
-    }  # fmt: skip
-    for eye in ("right", "left"):
-        value[f"open_{eye}"] = 1 - shut[eye]
-        value[f"close_{eye}"] = shut[eye]
-        value[f"look_{eye}"] = look * (1 - shut[eye])
-        value[f"squint_{eye}"] = squint * (1 - shut[eye])
+    happy = np.clip(c["smile"], 0, 1)
+    for eye, side in SIDES:
+        seen = 1 - np.clip(c[f"blink_{eye}"], 0, 1)
+        value[f"smile_{eye}"] = c["smile"] * (1 + 0.6 * side * np.clip(c["smile_skew"], -1, 1))
+        value[f"open_{eye}"] = seen
+        value[f"close_{eye}"] = 1 - seen
+        value[f"look_{eye}"] = look * seen
+        value[f"lid_wide_{eye}"] = c[f"lid_wide_{eye}"] * seen
+        drawn = (1 - happy / 1.5) * (1 - np.clip(c[f"squint_{eye}"], 0, 1))
+        drawn = drawn * (1 - 0.4 * np.clip(c[f"cheek_raise_{eye}"], 0, 1))
+        value[f"squint_{eye}"] = 1.5 * (1 - drawn) * seen  # several causes never add up to crossing lids
     return np.stack([value[name] for name in FEATURES], axis=1)
+
+
+WRINKLES = ("forehead", "frown", "nasolabial", "crow")  # order of the maps in ``Atlas.wrinkles``
 
 
 @dataclasses.dataclass
@@ -141,7 +81,7 @@ class Rig:
         skin = self.skin = build_skin(person, m, self.skull)
         skin.part.jaw = pieces.jaw_weights(m, skin)
         self.eye_centres = pieces.eye_centres(person, m, self.skull)
-        self._deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
+        deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
         strips = [
             pieces.inner_strip(
                 "upper_lip_inside", skin, skin.mouth_rows, skin.mouth_columns, True, 0.075, "lip"
@@ -157,44 +97,42 @@ class Rig:
             strips.append(
                 pieces.inner_strip(f"{name}_lower_rim", skin, skin.eye_rows, columns, False, 0.03, "rim")
             )
-        covered = person.hair_style in ("long", "bob")  # the ears
+        covered = person.hair_style in HANGING  # the ears
         rigid = [
             *([] if covered else pieces.ears(person, self.skull)),
             *build_hair(person, self.skull),
+            *build_headwear(person, self.skull),
             pieces.clothes(person),
         ]
-        rigid += pieces.glasses(person, m, self.eye_centres)
+        rigid += pieces.glasses(person, m, self.skull, self.eye_centres)
         balls = pieces.eyeballs(m, self.eye_centres)
-        self.parts: list[Part] = [*self._deforming, *(s[0] for s in strips), *balls, *rigid]
+        self.parts: list[Part] = [*deforming, *(s[0] for s in strips), *balls, *rigid]
         sizes = np.cumsum([0, *(len(p.vertices) for p in self.parts)])
         self.first = {p.name: int(n) for p, n in zip(self.parts, sizes, strict=False)}
         self.faces = torch.as_tensor(
             np.concatenate([p.faces + n for p, n in zip(self.parts, sizes, strict=False)]), device=device
         )
-        rest = np.concatenate([p.vertices for p in self.parts])
-        self.rest = self._tensor(rest)
+        self._balls = {b.name: slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls}
+        self.rest = self._tensor(np.concatenate([p.vertices for p in self.parts]))
         self.head = self._tensor(np.concatenate([p.head for p in self.parts]))[:, None]
         self._follow = torch.as_tensor(np.concatenate([s[1] for s in strips]), device=device)
         self._offset = self._tensor(np.concatenate([s[2] for s in strips]))
-        self._count = int(sum(len(p.vertices) for p in self._deforming))
-        self._fields = self._build_fields(rest[: self._count])
+        first = self.first[strips[0][0].name]
+        self._strips = slice(first, first + len(self._offset))
+        self._fields = self._build_fields()
         self._seam = self._build_seam()
         self._lids = self._build_lids()
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=self.device)
 
-    def _build_fields(self, rest: np.ndarray) -> list[tuple[Tensor, Tensor]]:
-        jaw = np.concatenate([p.jaw for p in self._deforming])
-        fields = displacement_fields(self.proportions, self.skin, jaw, rest)
-        first = self.first["tongue"]
-        tongue = self._deforming[-1].vertices
-        tip = smoothstep(tongue[:, 2].min(), tongue[:, 2].max(), tongue[:, 2])
-        fields["tongue"][first : first + len(tongue), 1] = 0.085 * tip
-        fields["tongue"][first : first + len(tongue), 2] = 0.035 * tip
+    def _build_fields(self) -> list[tuple[Tensor, Tensor]]:
+        """For each feature the vertices it moves and by how much at strength 1."""
+        fields = displacement_fields(self.proportions, self.skin, self.parts)
         result = []
         for name in FEATURES:
-            moved = np.flatnonzero(np.abs(fields[name]).max(axis=1) > 1e-6)
+            size = np.abs(fields[name]).max(axis=1)
+            moved = np.flatnonzero(size > 1e-3 * size.max())
             result.append((torch.as_tensor(moved, device=self.device), self._tensor(fields[name][moved])))
         return result
 
@@ -221,23 +159,26 @@ class Rig:
         near_t, column_t = (torch.as_tensor(a, device=self.device) for a in (near, column_of[near]))
         return _Seam(index[0], index[1], near_t, column_t, self._tensor(share), self._tensor(tuck)[:, None])
 
-    def _build_lids(self) -> list[tuple[Tensor, float, float, float]]:
+    def _build_lids(self) -> list[tuple[Tensor, Tensor, float, float, float]]:
         x, y, z = self.skin.part.vertices.T
         result = []
         for cx, cy, cz in self.eye_centres:
-            near = np.flatnonzero((np.hypot(x - cx, y - cy) < 0.34) & (z > 0.2))
-            result.append((torch.as_tensor(near, device=self.device), float(cx), float(cy), float(cz)))
+            distance = np.hypot(x - cx, y - cy)
+            near = np.flatnonzero((distance < LID_REACH) & (z > 0.2))
+            share = self._tensor(smoothstep(LID_REACH, 0.6 * LID_REACH, distance[near]))
+            result.append((torch.as_tensor(near, device=self.device), share, float(cx), float(cy), float(cz)))
         return result
 
     def shape(self, controls: Controls, start: int, stop: int) -> Tensor:
         """Positions ``(T, V, 3)`` in head space, before the pose, of the frames ``start <= t < stop``."""
-        strength = self._tensor(features(controls, start, stop))
-        frames = len(strength)
-        p = self.rest[: self._count].expand(frames, -1, -1).clone()
+        values = features(controls, start, stop)
+        strength = self._tensor(values)
+        p = self.rest.expand(len(values), -1, -1).clone()
         for number, (moved, field) in enumerate(self._fields):
-            p[:, moved] += strength[:, number, None, None] * field
+            if values[:, number].any():  # what does not move adds nothing, to the bit
+                p[:, moved] += strength[:, number, None, None] * field
         self._close_seam(p, controls, start, stop)
-        for near, cx, cy, cz in self._lids:
+        for near, share, cx, cy, cz in self._lids:
             q = p[:, near]
             dx, dy = q[..., 0] - cx, q[..., 1] - cy
             # The ball's front as a series in the distance from its axis, so that it goes on falling beyond the ball.
@@ -245,11 +186,10 @@ class Rig:
             square = (dx * dx + dy * dy) / (radius * radius)
             ball = cz + radius * (1 - 0.5 * square - 0.125 * square * square)
             difference = q[..., 2] - ball
-            q[..., 2] = 0.5 * (q[..., 2] + ball + torch.sqrt(difference * difference + 1.5e-4))
+            # The soft maximum of skin and ball, at the rim the skin alone.
+            q[..., 2] += share * 0.5 * (torch.sqrt(difference * difference + 1.5e-4) - difference)
             p[:, near] = q
-        follow = p[:, self._follow] + self._offset
-        rest = self.rest[self._count + len(self._offset) :].expand(frames, -1, -1)
-        p = torch.cat([p, follow, rest], dim=1)
+        p[:, self._strips] = p[:, self._follow] + self._offset
         self._turn_eyes(p, controls, start, stop)
         return p
 
@@ -259,33 +199,57 @@ class Rig:
         gap = p[:, seam.upper] - p[:, seam.lower]
         press = self._tensor(np.clip(controls["lips_press"][start:stop], 0, 1))[:, None, None]
         tuck = 0.75 * self._tensor(np.clip(controls["lip_tuck"][start:stop], 0, 1))[:, None, None]
-        press = torch.where(gap[..., 1:2] < 0, torch.ones_like(press), press)
         closed = press * gap
+        closed[..., 1] = torch.where(gap[..., 1] < 0, gap[..., 1], closed[..., 1])
         p[:, seam.near] += closed[:, seam.column] * seam.press
         tucked = tuck * (gap - closed)
         p[:, seam.near] += tucked[:, seam.column] * seam.tuck
 
     def _turn_eyes(self, p: Tensor, controls: Controls, start: int, stop: int) -> None:
-        yaw = np.deg2rad(np.clip(controls["gaze_x"][start:stop].astype(np.float64), -40, 40))
-        pitch = np.deg2rad(np.clip(controls["gaze_y"][start:stop].astype(np.float64), -35, 35))
-        turn = self._tensor(rotation(yaw, pitch, 0 * yaw))
-        for name, centre in zip(EYE_NAMES, self.eye_centres, strict=True):
-            first = self.first[name]
-            ball = slice(first, first + len(self.parts[[q.name for q in self.parts].index(name)].vertices))
+        c = {name: controls[name][start:stop].astype(np.float64) for name in ("gaze_x", "gaze_y", "vergence")}
+        pitch = np.deg2rad(np.clip(c["gaze_y"], -35, 35))
+        for name, (_, side), centre in zip(EYE_NAMES, SIDES, self.eye_centres, strict=True):
+            yaw = np.deg2rad(np.clip(c["gaze_x"] - side * c["vergence"], -40, 40))
+            turn = self._tensor(rotation(yaw, pitch, 0 * yaw))
             middle = self._tensor(centre)
+            ball = self._balls[name]
             p[:, ball] = rotate(turn, p[:, ball] - middle) + middle
+
+    def wrinkle_strengths(self, controls: Controls, start: int, stop: int) -> Tensor:
+        """How deep each fold of ``WRINKLES`` is in the frames ``start <= t < stop``: ``(T, K)`` in [0, 1]."""
+        c = {name: controls[name][start:stop].astype(np.float64) for name in CONTROL_NAMES}
+
+        def up(name: str) -> np.ndarray:
+            return np.maximum(c[name], 0)
+
+        def pair(name: str) -> np.ndarray:
+            return 0.5 * (up(f"{name}_left") + up(f"{name}_right"))
+
+        lowered = 0.5 * (np.maximum(-c["brow_left"], 0) + np.maximum(-c["brow_right"], 0))
+        hard = 0.5 * (up("blink_left") * up("squint_left") + up("blink_right") * up("squint_right"))
+        depth = (
+            0.9 * pair("brow") + 0.6 * pair("brow_inner") + 0.3 * up("scalp"),
+            0.9 * up("brow_knit") + 0.5 * lowered + 0.3 * up("nose_wrinkle"),
+            0.8 * up("smile")
+            + 0.4 * pair("cheek_raise")
+            + 0.5 * up("nose_wrinkle")
+            + 0.4 * pair("upper_lip"),
+            0.6 * pair("squint") + 0.6 * pair("cheek_raise") + 0.35 * up("smile") + 0.5 * hard,
+        )
+        return self._tensor(1 - np.exp(-1.6 * np.stack(depth, axis=1)))
 
     def pose(self, p: Tensor, controls: Controls, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes and the head's rotation ``(T, 3, 3)``."""
         c = {name: controls[name][start:stop].astype(np.float64) for name in (
-            "yaw", "pitch", "roll", "shift_x", "shift_y", "shift_z", "shoulder_x", "shoulder_y", "shoulder_roll",
+            "yaw", "pitch", "roll", "shift_x", "shift_y", "shift_z", "shoulder_x", "shoulder_y", "shoulder_yaw",
+            "shoulder_roll",
         )}  # fmt: skip
         turn = self._tensor(rotation(*(np.deg2rad(c[n]) for n in ("yaw", "pitch", "roll"))))
         shift = self._tensor(np.stack([c["shift_x"], c["shift_y"], c["shift_z"]], axis=1))[:, None]
         pivot = self._tensor(np.array(HEAD_PIVOT))
         head = rotate(turn, p - pivot) + pivot + shift
         zero = 0 * c["yaw"]
-        lean = self._tensor(rotation(zero, zero, np.deg2rad(c["shoulder_roll"])))
+        lean = self._tensor(rotation(np.deg2rad(c["shoulder_yaw"]), zero, np.deg2rad(c["shoulder_roll"])))
         shift = self._tensor(np.stack([c["shoulder_x"], c["shoulder_y"], zero], axis=1))[:, None]
         pivot = self._tensor(np.array(SHOULDER_PIVOT))
         shoulders = rotate(lean, p - pivot) + pivot + shift

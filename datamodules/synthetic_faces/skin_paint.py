@@ -43,6 +43,33 @@ def paint_skin(person: Identity, rig: Rig, size: int, rng: np.random.Generator) 
     return tile.reshape(size, 2, size, 2, 4).mean(axis=(1, 3)).astype(np.float32)
 
 
+def paint_wrinkles(person: Identity, rig: Rig, size: int) -> np.ndarray:
+    """Darkness ``(K, size, size)`` of each fold of ``WRINKLES`` at its deepest, 0 .. 0.45, on the skin tile."""
+    points = upsample(rig.skin.points, size, size)
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    m, ax = rig.proportions, np.abs(x)
+
+    def line(distance: np.ndarray, width: float) -> np.ndarray:
+        return np.exp(-((distance / width) ** 2))
+
+    wave = 0.03 * ax**2 + 0.006 * np.sin(13 * x + person.seed % 7)
+    forehead = sum(line(y - m.brow_y - h + wave, 0.014) for h in (0.12, 0.18, 0.24))
+    forehead = forehead * smoothstep(0.46, 0.26, ax)
+    frown = line(ax - 0.050 - 0.20 * (y - m.brow_y), 0.014) * bump(x, y, 0, m.brow_y + 0.01, 0.3, 0.075)
+    frown = frown + 0.7 * line(y - m.eye_y - 0.09, 0.014) * smoothstep(0.09, 0.05, ax)
+    top, bottom = m.nose_y + 0.06, m.mouth_y - 0.01
+    t = (top - y) / (top - bottom)
+    path = m.nose_width * 1.28 + (m.mouth_half + 0.075 - m.nose_width * 1.28) * np.clip(
+        t, -0.2, 1.2
+    ) ** 2 * np.sign(t)
+    nasolabial = line(ax - path, 0.024) * smoothstep(-0.1, 0.12, t) * smoothstep(1.12, 0.8, t)
+    dx, dy = ax - (m.eye_x + m.eye_half + 0.015), y - m.eye_y
+    crow = sum(line(dy - slope * dx, 0.011) for slope in (-0.55, 0.0, 0.55))
+    crow = crow * smoothstep(0.0, 0.03, dx) * smoothstep(0.15, 0.07, dx)
+    maps = np.stack([forehead, frown, nasolabial, crow]) * smoothstep(0.0, 0.3, z)
+    return (np.clip(maps, 0, 1) * (0.20 + 0.25 * person.age)).astype(np.float32)
+
+
 def _tint(colour: np.ndarray, target: np.ndarray | tuple[float, float, float], share: np.ndarray) -> None:
     """Moves ``colour`` towards ``target`` in place."""
     colour += (np.asarray(target) - colour) * share[..., None]
@@ -109,7 +136,7 @@ def _occlusion(
         0.22 * bump(ax, y, m.mouth_half + 0.018, m.mouth_line(np.array(m.mouth_half)), 0.03, 0.035) * front,
     )
     under = smoothstep(m.chin_y, m.chin_y - 0.07, y) * smoothstep(-1.65, -1.05, y)
-    jaw_side = smoothstep(0.50, 0.30, z) * smoothstep(-0.70, -0.95, y)
+    jaw_side = smoothstep(0.62, 0.38, z) * smoothstep(-0.70, -0.95, y)
     _shade(colour, 0.34 * np.maximum(under, 0.6 * jaw_side))
 
 

@@ -2,8 +2,10 @@
 
 Each sound pulls every control of the mouth towards its own target, with a weight that falls off
 exponentially before and after it; the curve is the weighted mean of all targets. So a vowel after p is
-smaller than a long one, and lips round before the u is heard. Closures (p b m) and lip to teeth (f v) are
-not averaged: they are reached whatever the neighbours want.
+smaller than a long one, and lips round before the u is heard: through consonants that leave the lips free, up
+to 0.3 s before it. Closures (p b m) and lip to teeth (f v) are not averaged: they are reached whatever the
+neighbours want. What goes along with single sounds (tongue between the teeth, rolled lips, a raised chin) has
+its own pace.
 """
 
 from dataclasses import dataclass
@@ -18,12 +20,17 @@ RATE = 200
 """Samples a second of the curves before they are read at the frame centres."""
 
 BLENDED = ("jaw_open", "lips_part", "lips_wide", "lips_round", "tongue_up")
-LEAD = {"jaw_open": 0.04, "lips_part": 0.04, "lips_wide": 0.07, "lips_round": 0.08, "tongue_up": 0.03}
-"""Seconds by which the lips come before the sound."""
-CLOSURE_LEAD = 0.02
+LEAD = {"jaw_open": 0.045, "lips_part": 0.045, "lips_wide": 0.055, "lips_round": 0.055, "tongue_up": 0.04}
+"""Seconds by which the curves are read ahead; with the flanks, half of a vowel's shape is there 0.04 to 0.1 s before."""
+ANTICIPATION = {"lips_wide": 1.45, "lips_round": 1.45}
+"""How much further the dominance of a sound reaches ahead than behind."""
+INSET = 0.05
+"""Most seconds that a neighbour may take from a sound before its dominance falls."""
+CLOSURE_LEAD = 0.025
+"""Seconds by which the closure is complete before the sound; half of it is there some 0.055 s before."""
 CLOSURE_HOLD = 0.05
 """Shortest full closure in seconds; longer than a frame, so that a frame shows it."""
-CLOSURE_RAMP = 0.055
+CLOSURE_RAMP = 0.06
 SMOOTHING = 0.012
 
 
@@ -37,6 +44,8 @@ class Viseme:
         tuck: 1 where the lower lip touches the upper teeth.
         weight: dominance at the centre.
         reach: seconds over which the dominance falls to 1/e.
+        care: share of the weight with which it insists on wide or round lips; small where the lips are free to
+            take the shape of the next vowel.
     """
 
     jaw: float
@@ -48,6 +57,7 @@ class Viseme:
     tuck: float = 0.0
     weight: float = 1.0
     reach: float = 0.05
+    care: float = 1.0
 
     @property
     def blended(self) -> tuple[float, ...]:
@@ -55,14 +65,28 @@ class Viseme:
         return self.jaw, self.part, self.wide, self.round, self.tongue
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Timing in seconds of a gesture that goes with single sounds.
+
+    Attributes:
+        lead: from the full gesture to the start of the sound.
+        attack, release: length of the flanks.
+    """
+
+    lead: float
+    attack: float
+    release: float
+
+
 _SILENCE = Viseme(0.0, 0.0, weight=1.3, reach=0.05)
-_BILABIAL = Viseme(0.12, 0.05, press=1.0, weight=0.7, reach=0.04)
-_LABIODENTAL = Viseme(0.12, 0.15, tuck=1.0, weight=0.7, reach=0.04)
-_ALVEOLAR = Viseme(0.2, 0.3, tongue=0.7, weight=0.45, reach=0.035)
-_SIBILANT = Viseme(0.1, 0.42, wide=0.25, tongue=0.4, weight=0.7, reach=0.04)
+_BILABIAL = Viseme(0.12, 0.05, press=1.0, weight=0.7, reach=0.04, care=0.3)
+_LABIODENTAL = Viseme(0.12, 0.15, tuck=1.0, weight=0.7, reach=0.04, care=0.3)
+_ALVEOLAR = Viseme(0.2, 0.3, tongue=0.7, weight=0.45, reach=0.035, care=0.2)
+_SIBILANT = Viseme(0.1, 0.42, wide=0.25, tongue=0.4, weight=0.7, reach=0.04, care=0.5)
 _POSTALVEOLAR = Viseme(0.16, 0.5, round=0.55, tongue=0.3, weight=0.75, reach=0.045)
-_DENTAL = Viseme(0.22, 0.35, tongue=1.0, weight=0.55, reach=0.04)
-_VELAR = Viseme(0.3, 0.25, weight=0.35, reach=0.035)
+_DENTAL = Viseme(0.22, 0.35, tongue=1.0, weight=0.55, reach=0.04, care=0.25)
+_VELAR = Viseme(0.3, 0.25, weight=0.35, reach=0.035, care=0.15)
 _RHOTIC = Viseme(0.26, 0.3, round=0.45, tongue=0.3, weight=0.5, reach=0.05)
 
 VISEMES: dict[str, Viseme] = {
@@ -97,6 +121,22 @@ VISEMES: dict[str, Viseme] = {
     **dict.fromkeys("yʏ", Viseme(0.2, 0.28, wide=-0.1, round=0.9, weight=1.1, reach=0.065)),
     **dict.fromkeys("øœ", Viseme(0.42, 0.35, wide=-0.1, round=0.75, weight=1.1, reach=0.065)),
 }
+
+_CLOSURE = Pace(CLOSURE_LEAD, CLOSURE_RAMP, CLOSURE_RAMP)
+
+GESTURES: dict[str, tuple[dict[str, float], Pace]] = {
+    "tongue_out": ({"θ": 0.9, "ð": 0.75}, Pace(0.04, 0.07, 0.06)),
+    "lip_roll_upper": (dict.fromkeys("pbm", -0.3) | dict.fromkeys("ʃʒʝ", 0.25), Pace(0.02, 0.08, 0.07)),
+    "lip_roll_lower": (
+        dict.fromkeys("pbm", -0.35) | dict.fromkeys("fv", -0.25) | dict.fromkeys("ʃʒʝ", 0.3),
+        Pace(0.02, 0.08, 0.07),
+    ),
+    "chin_raise": (dict.fromkeys("pbm", 0.25) | {"β": 0.1}, Pace(0.01, 0.10, 0.12)),
+    "cheek_puff_left": ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05)),
+    "cheek_puff_right": ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05)),
+    "nostril_flare": (dict.fromkeys("mnŋɲ", 0.2), Pace(0.01, 0.11, 0.15)),
+}
+"""Further controls by name: targets by sound, and their timing."""
 
 PHONEME_TABLE: tuple[str, ...] = tuple(VISEMES)
 """Speech sounds by the number that annotations store; 0 is silence."""
@@ -136,21 +176,24 @@ def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) ->
         frames: T, at 25 fps; frame t shows the moment (t + 0.5) / 25 s.
 
     Returns:
-        Control name to ``(T,)`` curve, for ``BLENDED``, ``lips_press`` and ``lip_tuck``.
+        Control name to ``(T,)`` curve, for ``BLENDED``, ``lips_press``, ``lip_tuck`` and ``GESTURES``.
     """
     moments = (np.arange(frames) + 0.5) / FPS
     time = np.arange(int(np.ceil(frames / FPS * RATE)) + RATE // 2) / RATE  # half a second more, for the lead
     gain = np.interp(time, np.arange(len(articulation)) / RATE, articulation)
     curves = {}
-    for column, name in enumerate(BLENDED):
-        curve = _dominance_blend(units, column, time)
+    for name in BLENDED:
+        curve = _dominance_blend(units, name, time)
         if name != "tongue_up":
             curve = curve * gain
         curve = gaussian_filter1d(curve, SMOOTHING * RATE)
         low = -1.0 if name == "lips_wide" else 0.0
         curves[name] = np.clip(np.interp(moments + LEAD[name], time, curve), low, 1.0)
-    curves["lips_press"] = _contact(units, "press", moments)
-    curves["lip_tuck"] = _contact(units, "tuck", moments)
+    curves["lips_press"] = _contact(units, {s: v.press for s, v in VISEMES.items()}, _CLOSURE, moments)
+    curves["lip_tuck"] = _contact(units, {s: v.tuck for s, v in VISEMES.items()}, _CLOSURE, moments)
+    strength = np.clip(np.interp(moments, time, gain), 0.0, 1.0)
+    for name, (targets, pace) in GESTURES.items():
+        curves[name] = strength * _contact(units, targets, pace, moments)
     return curves
 
 
@@ -183,31 +226,43 @@ def phoneme_numbers(units: list[Phoneme], frames: int) -> np.ndarray:
     return numbers
 
 
-def _dominance_blend(units: list[Phoneme], column: int, time: np.ndarray) -> np.ndarray:
+def _dominance_blend(units: list[Phoneme], name: str, time: np.ndarray) -> np.ndarray:
     """Sum of dominance times target over sum of dominance, ``(N,)``."""
+    column, ahead = BLENDED.index(name), ANTICIPATION.get(name, 1.0)
     weighted = np.full(len(time), 0.0)
     total = np.full(len(time), 1e-4)  # rest, where no sound is near
     for unit in units:
         viseme = VISEMES[unit.ipa]
         duration = unit.end - unit.start
         weight = viseme.weight * min(1.0, 0.35 + duration / 0.12) * (1.0 + 0.15 * unit.stress)
-        inset = 0.25 * duration
-        distance = np.maximum(np.maximum(unit.start + inset - time, time - unit.end + inset), 0.0)
-        dominance = weight * np.exp(-distance / viseme.reach)
-        weighted += dominance * viseme.blended[column]
-        total += dominance
+        if name in ANTICIPATION:
+            weight *= viseme.care
+        inset = min(0.25 * duration, INSET)
+        before, after = ahead * viseme.reach, viseme.reach
+        # Beyond nine times the reach the dominance is below the one of rest.
+        near = slice(*np.searchsorted(time, (unit.start - 9.0 * before, unit.end + 9.0 * after)))
+        early = np.maximum(unit.start + inset - time[near], 0.0) / before
+        late = np.maximum(time[near] - unit.end + inset, 0.0) / after
+        dominance = weight * np.exp(-np.maximum(early, late))
+        weighted[near] += dominance * viseme.blended[column]
+        total[near] += dominance
     return weighted / total
 
 
-def _contact(units: list[Phoneme], attribute: str, moments: np.ndarray) -> np.ndarray:
-    """Curve that is held at the full target during each contact sound, with smooth flanks, ``(T,)``."""
+def _contact(units: list[Phoneme], targets: dict[str, float], pace: Pace, moments: np.ndarray) -> np.ndarray:
+    """Curve that is held at the full target during each sound that has one, with smooth flanks, ``(T,)``.
+
+    Where sounds overlap, the target further from 0 holds.
+    """
     curve = np.zeros(len(moments))
     for unit in units:
-        target = getattr(VISEMES[unit.ipa], attribute)
+        target = targets.get(unit.ipa, 0.0)
         if target == 0.0:
             continue
-        start = unit.start - CLOSURE_LEAD
+        start = unit.start - pace.lead
         end = max(unit.start + 0.75 * (unit.end - unit.start), start + CLOSURE_HOLD)
-        distance = np.maximum(np.maximum(start - moments, moments - end), 0.0) / CLOSURE_RAMP
-        curve = np.maximum(curve, target * (0.5 + 0.5 * np.cos(np.pi * np.minimum(distance, 1.0))))
+        near = slice(*np.searchsorted(moments, (start - pace.attack, end + pace.release)))
+        distance = np.maximum((start - moments[near]) / pace.attack, (moments[near] - end) / pace.release)
+        value = target * (0.5 + 0.5 * np.cos(np.pi * np.clip(distance, 0.0, 1.0)))
+        curve[near] = np.where(np.abs(value) > np.abs(curve[near]), value, curve[near])
     return curve

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,19 +11,22 @@ from datamodules.audio import load_audio
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord, read_manifest
 from datamodules.synthetic_faces import dataset
-from datamodules.synthetic_faces.dataset import plan_clips, prepare_synthetic
+from datamodules.synthetic_faces.dataset import prepare_synthetic
+from datamodules.synthetic_faces.head_motion import LIMITS
+from datamodules.synthetic_faces.plans import ClipPlan
 from datamodules.synthetic_faces.sentences import sentences
+from datamodules.synthetic_faces.settings import Settings
 from datamodules.video import probe
 
 pytest.importorskip("espeakng_loader")
 
-SMALL = {"size": 64, "seconds": (0.6, 0.9), "domain": "wide"}
+SMALL = Settings(3, size=64, seconds=(0.6, 0.9))
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three short clips, rendered by two processes."""
-    return prepare_synthetic(tmp_path_factory.mktemp("synthetic") / "data", 3, workers=2, **SMALL)
+    return prepare_synthetic(tmp_path_factory.mktemp("synthetic") / "data", SMALL, workers=2)
 
 
 def test_clips_have_the_format_of_prepared_data(small: Path) -> None:
@@ -48,6 +53,13 @@ def test_clips_have_the_format_of_prepared_data(small: Path) -> None:
         assert len(truth.metadata["landmark_names"]) == truth.arrays["landmarks"].shape[1]
         assert truth.arrays["phoneme"].max() < len(truth.metadata["phoneme_table"])
         assert truth.metadata["intensity"]["head_intensity"] > 0
+        parts = sum(truth.arrays[f"head_{name}"] for name in ("speech", "style", "free"))
+        rest = [truth.metadata["intensity"][f"rest_{axis}"] for axis in ("yaw", "pitch", "roll")]
+        limits = np.array([LIMITS[axis] for axis in ("yaw", "pitch", "roll")])
+        np.testing.assert_allclose(
+            truth.arrays["rotation"], limits * np.tanh((rest + parts) / limits), atol=1e-3
+        )
+        assert truth.arrays["visible"].shape == truth.arrays["landmarks"].shape[:2]
         assert truth.metadata["voice"]["name"] == record.voice
         said = truth.metadata["text"]
         assert any(
@@ -57,8 +69,37 @@ def test_clips_have_the_format_of_prepared_data(small: Path) -> None:
     assert not leftovers
 
 
+def test_twins_draws_and_dense_truth_are_written(tmp_path: Path) -> None:
+    settings = Settings(
+        6, size=32, seconds=(0.4, 0.5), draws=2, twins=True, dense=True, domain="plain", camera="moving"
+    )
+    root = prepare_synthetic(tmp_path / "data", settings, workers=2)
+    records = {record.id: record for record in read_manifest(root)}
+    assert len(records) == 6 + 4
+    truth = {name: read_annotations(root / record.annotations) for name, record in records.items()}
+    twins = [name for name in records if name.endswith("_twin")]
+    for name in twins:
+        original = truth[name].metadata["twin_of"]
+        np.testing.assert_array_equal(truth[name].arrays["controls"], truth[original].arrays["controls"])
+        assert (root / records[name].audio).read_bytes() == (root / records[original].audio).read_bytes()
+        assert truth[name].metadata["identity"] != truth[original].metadata["identity"]
+        assert records[name].split == records[original].split
+        assert truth[name].metadata["performer"] == records[original].identity
+    first, second = records["synthetic_000000"], records["synthetic_000001"]
+    assert (root / first.audio).read_bytes() == (root / second.audio).read_bytes()
+    assert first.identity == second.identity
+    assert np.abs(truth[first.id].arrays["rotation"] - truth[second.id].arrays["rotation"]).max() > 0.1
+    dense = read_annotations(root / f"clips/{first.id}.dense.safetensors").arrays
+    assert dense["flow"].shape == (first.frames, 32, 32, 2)
+    assert dense["depth"].shape == dense["mask"].shape == dense["seen"].shape == (first.frames, 32, 32)
+    assert not np.abs(dense["flow"][0][dense["mask"][0] > 0]).max() > 0.01
+    card = (root / "README.md").read_text()
+    assert "| test | 4 |" in card
+    assert "- `draws`: 2" in card
+
+
 def test_number_of_workers_does_not_matter(small: Path, tmp_path: Path) -> None:
-    alone = prepare_synthetic(tmp_path / "alone", 3, workers=0, **SMALL)
+    alone = prepare_synthetic(tmp_path / "alone", SMALL, workers=0)
     for one, other in zip(read_manifest(small), read_manifest(alone), strict=True):
         assert one == other  # with the hash of the video
         assert (small / one.audio).read_bytes() == (alone / other.audio).read_bytes()
@@ -75,24 +116,24 @@ def test_complete_dataset_is_returned_at_once(small: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(dataset, "make_clip", fail)
     seen: list[tuple[int, int]] = []
-    prepare_synthetic(small, 3, workers=0, progress=lambda *counts: seen.append(counts), **SMALL)
+    prepare_synthetic(small, SMALL, workers=0, progress=lambda *counts: seen.append(counts))
     assert seen == [(3, 3)]
 
 
 def test_other_settings_are_refused_and_leave_the_data(small: Path) -> None:
     before = (small / "manifest.jsonl").read_bytes()
     with pytest.raises(UserError, match="other settings \\(seed\\)"):
-        prepare_synthetic(small, 3, workers=0, seed=1, **SMALL)
+        prepare_synthetic(small, dataclasses.replace(SMALL, seed=1), workers=0)
     assert (small / "manifest.jsonl").read_bytes() == before
 
 
-def fake_clip(plan: dataset.ClipPlan, root: Path) -> ClipRecord:
+def fake_clip(plan: ClipPlan, settings: Settings, root: Path, device: str) -> ClipRecord:
     """Writes empty files in place of a rendered clip."""
     names = [f"clips/{plan.clip_id}{suffix}" for suffix in (".mp4", ".wav", ".safetensors")]
     for name in names:
         (root / name).write_bytes(b"x")
     return ClipRecord(
-        plan.clip_id, names[0], names[1], "", str(plan.identity), "v", plan.split, "test", 0.0, 10, plan.size,
+        plan.clip_id, names[0], names[1], "", str(plan.seen), "v", plan.split, "test", 0.0, 10, settings.size,
         annotations=names[2],
     )  # fmt: skip
 
@@ -100,60 +141,39 @@ def fake_clip(plan: dataset.ClipPlan, root: Path) -> ClipRecord:
 def test_interrupted_run_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered: list[int] = []
 
-    def render(plan: dataset.ClipPlan, root: Path) -> ClipRecord:
+    def render(plan: ClipPlan, *where: Any) -> ClipRecord:
         if len(rendered) == 4:
             raise KeyboardInterrupt
         rendered.append(plan.index)
-        return fake_clip(plan, root)
+        return fake_clip(plan, *where)
 
     monkeypatch.setattr(dataset, "make_clip", render)
     with pytest.raises(KeyboardInterrupt):
-        prepare_synthetic(tmp_path / "data", 10, workers=0)
+        prepare_synthetic(tmp_path / "data", Settings(10), workers=0)
     assert not (tmp_path / "data" / "manifest.jsonl").exists()
     (tmp_path / "data" / "clips" / "synthetic_000001.mp4").unlink()  # half a clip does not count
     rendered.clear()
     monkeypatch.setattr(
-        dataset, "make_clip", lambda plan, root: rendered.append(plan.index) or fake_clip(plan, root)
+        dataset, "make_clip", lambda plan, *where: rendered.append(plan.index) or fake_clip(plan, *where)
     )
     seen: list[tuple[int, int]] = []
-    prepare_synthetic(tmp_path / "data", 10, workers=0, progress=lambda *counts: seen.append(counts))
+    prepare_synthetic(
+        tmp_path / "data", Settings(10), workers=0, progress=lambda *counts: seen.append(counts)
+    )
     assert rendered == [1, 4, 5, 6, 7, 8, 9]
     assert seen[0] == (3, 10)
     assert seen[-1] == (10, 10)
     assert len(read_manifest(tmp_path / "data")) == 10
 
 
-@pytest.mark.parametrize("clips", [3, 5, 16, 40, 200])
-def test_splits_share_no_identity_and_none_is_empty(clips: int) -> None:
-    plans = plan_clips(clips, 64, 0, "wide", (4.0, 8.0))
-    members = {
-        split: {plan.identity for plan in plans if plan.split == split} for split in ("train", "val", "test")
-    }
-    assert all(members.values())
-    assert sum(len(group) for group in members.values()) == len(set.union(*members.values()))
-    assert len(plans) == clips
-    if clips >= 40:
-        shares = [sum(plan.split == split for plan in plans) / clips for split in ("train", "val", "test")]
-        assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.06)
-        assert clips / len(set.union(*members.values())) > 3
-
-
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"clips": 2},
-        {"size": 9},
-        {"size": 65},
-        {"domain": "moon"},
-        {"workers": -1},
-        {"seed": -1},
-        {"seconds": (5.0, 4.0)},
-        {"identities": 9},
-    ],
+    [{"settings": Settings(2)}, {"workers": -1}, {"device": "abacus"}],
+    ids=["clips", "workers", "device"],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(UserError) as caught:
-        prepare_synthetic(tmp_path / "data", **({"clips": 4, "workers": 0} | wrong))
+        prepare_synthetic(tmp_path / "data", **({"settings": Settings(4), "workers": 0} | wrong))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "data").exists()
 
@@ -161,12 +181,12 @@ def test_wrong_settings_are_one_line_and_leave_nothing(tmp_path: Path, wrong: di
 def test_foreign_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is a file"):
-        prepare_synthetic(tmp_path / "file", 3, workers=0)
+        prepare_synthetic(tmp_path / "file", Settings(3), workers=0)
     (tmp_path / "manifest.jsonl").write_text("{}")
     with pytest.raises(UserError, match="not synthetic"):
-        prepare_synthetic(tmp_path, 3, workers=0)
+        prepare_synthetic(tmp_path, Settings(3), workers=0)
     other = tmp_path / "other"
     other.mkdir()
     (other / "dataset.json").write_text(json.dumps({"version": 0}))
     with pytest.raises(UserError, match="other settings"):
-        prepare_synthetic(other, 3, workers=0)
+        prepare_synthetic(other, Settings(3), workers=0)

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from datamodules.faces import FACE_CENTRE, FACE_SHARE, FaceBox, framing
+from datamodules.synthetic_faces.backgrounds import BEYOND, FINE
 from datamodules.synthetic_faces.controls import Controls
-from datamodules.synthetic_faces.identity import SHAPE_NAMES, Identity
+from datamodules.synthetic_faces.identity import BACKGROUNDS, SHAPE_NAMES, Identity
 from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES
 from datamodules.synthetic_faces.rasteriser import rasterise
-from datamodules.synthetic_faces.renderer import HeadRenderer
+from datamodules.synthetic_faces.renderer import HeadRenderer, Measures, camera_moves
 
 PERSON = Identity(seed=5, iris_colour="#4a78a8", lip_colour="#b3263a", noise=1.0)
 
@@ -60,6 +61,8 @@ def test_same_bytes_in_any_chunks(renderer):
     clip = controls(
         *({"yaw": rng.normal() * 12, "jaw_open": rng.random(), "gaze_x": rng.normal() * 9} for _ in range(5))
     )
+    clip["camera_x"][2:4] = (0.02, -0.01)
+    clip["brow_knit"][3:] = 1
     whole = renderer.render(clip)
     again = HeadRenderer(PERSON, 96)
     pieces = [again.render_chunk(clip, a, b) for a, b in ((0, 1), (1, 4), (4, 5))]
@@ -184,6 +187,90 @@ def test_landmarks_lie_on_what_they_name(renderer):
     turned = renderer.render(controls({"yaw": 35})).visible[0]
     assert not turned[column("jaw_16")]
     assert turned[column("nose_tip")]
+
+
+def test_camera_signs(renderer):
+    moves = ({}, {"camera_x": 0.05}, {"camera_y": 0.05}, {"camera_zoom": 0.1}, {"camera_roll": 3})
+    truth = renderer.render(controls(*moves))
+    rest, right, down, near, turned = truth.landmarks.astype(float)
+    np.testing.assert_allclose(right - rest, np.broadcast_to([0.05, 0], rest.shape), atol=1e-6)
+    np.testing.assert_allclose(down - rest, np.broadcast_to([0, 0.05], rest.shape), atol=1e-6)
+    np.testing.assert_allclose(near - 0.5, np.exp(0.1) * (rest - 0.5), atol=1e-6)
+    top, chin = column("forehead_2"), column("jaw_8")
+    assert turned[top, 0] > rest[top, 0]
+    assert turned[chin, 0] < rest[chin, 0]
+    for t in range(1, len(moves)):
+        np.testing.assert_array_equal(truth.landmarks_3d[t], truth.landmarks_3d[0])
+    assert truth.mask[3].mean() > truth.mask[0].mean()
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_person_and_background_move_together(background):
+    renderer = HeadRenderer(Identity(seed=2, background=background), 64)
+    still, right, up = renderer.render(
+        controls({}, {"camera_x": 3 / 64}, {"camera_y": -2 / 64})
+    ).frames.astype(int)
+    difference = np.abs(
+        np.concatenate([(right[:, 3:] - still[:, :-3]).ravel(), (up[:-2] - still[2:]).ravel()])
+    )
+    assert difference.mean() < 0.1
+    assert (difference <= 2).mean() > 0.99
+
+
+def test_background_reaches_as_far_as_the_camera_moves():
+    rng = np.random.default_rng(0)
+    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    for x, y, zoom, roll in rng.choice([-1, 1], (32, 4)) * (0.06, 0.06, 0.1, 3):
+        move = camera_moves(
+            controls({"camera_x": x, "camera_y": y, "camera_zoom": zoom, "camera_roll": roll}), 0, 1
+        )
+        seen = (corners - move[0, :, 2]) @ np.linalg.inv(move[0, :, :2]).T
+        assert np.abs(seen - 0.5).max() < 0.5 + (BEYOND - 1) / FINE
+
+
+def test_measures_are_those_of_the_rendering(renderer):
+    clip = controls({}, {"yaw": 20, "jaw_open": 0.7}, {"camera_roll": 2, "smile": 1})
+    drawn, measured = renderer.render(clip), renderer.measure(clip)
+    for field in dataclasses.fields(Measures):
+        np.testing.assert_array_equal(
+            getattr(drawn, field.name), getattr(measured, field.name), err_msg=field.name
+        )
+    assert len(renderer.measure(Controls.neutral(150)).landmarks) == 150
+
+
+def test_wrinkles_darken_the_skin_alone(monkeypatch):
+    renderer = HeadRenderer(dataclasses.replace(PERSON, noise=0.0), 64)
+    strengths = torch.tensor([[0.0, 0.0], [0.4, 0.1], [1.0, 1.0]])
+    monkeypatch.setattr(renderer.rig, "wrinkle_strengths", lambda _, start, stop: strengths[start:stop])
+    monkeypatch.setattr(renderer, "_wrinkles", torch.ones(1, 2, *renderer._texture.shape[2:]))
+    truth = renderer.render(Controls.neutral(3))
+    cheek = 0.5 * (truth.landmarks[0, column("nose_base_0")] + truth.landmarks[0, column("jaw_4")])
+    plain, half, most = (colour_at(frame, cheek)[1] / 255 for frame in truth.frames)
+    assert (half / plain) ** 2 == pytest.approx(0.5, abs=0.06)  # frames show the root of the light
+    assert (most / plain) ** 2 == pytest.approx(0.4, abs=0.06)
+    np.testing.assert_array_equal(truth.frames[0, -3:], truth.frames[2, -3:])  # clothes
+
+
+def test_plain_light_turns_with_the_head():
+    person = Identity(seed=4, domain="plain", key_azimuth=60.0)
+
+    def brightness(domain: str) -> np.ndarray:
+        drawn = HeadRenderer(dataclasses.replace(person, domain=domain), 96).render(
+            controls({}, {"yaw": -20})
+        )
+        brows = drawn.landmarks[:, [column("left_brow_2"), column("right_brow_2")]].mean(1)
+        places = (96 * (0.7 * brows + 0.3 * drawn.landmarks[:, column("forehead_2")])).astype(int)
+        return np.array(
+            [
+                frame[y - 1 : y + 2, x - 1 : x + 2].mean()
+                for frame, (x, y) in zip(drawn.frames, places, strict=True)
+            ]
+        )
+
+    plain, wide = brightness("plain"), brightness("wide")
+    assert plain[0] == wide[0]
+    assert abs(plain[1] - plain[0]) < 0.03 * plain[0]
+    assert abs(wide[1] - wide[0]) > 0.05 * wide[0]
 
 
 def test_mouth_shows_no_background(renderer):

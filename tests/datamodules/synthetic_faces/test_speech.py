@@ -1,4 +1,5 @@
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -83,6 +84,54 @@ def test_english_sentences_hold_every_lip_sound() -> None:
         heard |= {unit.ipa for unit in split_phonemes(spoken.phonemes)}
     assert set("pbmfvwθðszʃʒtdnlkɡŋhjɹiɪɛæɑɔʊuəʌ") <= heard
     assert heard <= set(PHONEME_TABLE)
+
+
+@pytest.mark.parametrize(
+    ("language", "lips"),
+    [
+        ("en", "pbmfvwuʊɔʃɹ"), ("de", "pbmfvuʊoɔyʏøœʃ"), ("fr", "pbmfvwuoɔyøœʃʒ"), ("es", "pbmfβwuoʃ"),
+        ("it", "pbmfvwuoɔʃ"), ("nl", "pbmfvwuoɔyøœ"),
+    ],
+)  # fmt: skip
+def test_training_sentences_hold_the_lip_sounds_of_their_language(language: str, lips: str) -> None:
+    voice = next(voice for voice in voices_of("train") if voice.language == language)
+    heard: set[str] = set()
+    for spoken in speech.speak(list(sentences(language, "train")), voice):
+        heard |= {unit.ipa for unit in split_phonemes(spoken.phonemes)}
+    assert set(lips) <= heard
+
+
+def test_rate_and_pitch_vary_from_clip_to_clip() -> None:
+    voices = [
+        narrate(np.random.default_rng(seed), VOICES[0], "train", (1.0, 1.2), noisy=False).voice
+        for seed in range(6)
+    ]
+    assert len({voice.rate for voice in voices}) > 3
+    assert len({voice.pitch for voice in voices}) > 2
+    assert {(voice.name, voice.espeak, voice.split) for voice in voices} == {
+        (VOICES[0].name, VOICES[0].espeak, VOICES[0].split)
+    }
+    assert all(0.87 * VOICES[0].rate < voice.rate < 1.16 * VOICES[0].rate for voice in voices)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_long_clips_are_quick_and_repeat_no_sentence_at_once(language: str) -> None:
+    voice = next(voice for voice in voices_of("val") if voice.language == language)
+    before = time.perf_counter()
+    one = narrate(np.random.default_rng(2), voice, "val", (60.0, 75.0), noisy=True)
+    assert time.perf_counter() - before < 10.0
+    assert 1499 <= one.frames <= 1875
+    assert len(one.waveform) == len(one.speech) == 640 * one.frames
+    assert one.phonemes[-1].end == pytest.approx(one.frames / 25, abs=0.041)
+    stock = sorted(sentences(language, "val"), key=len, reverse=True)
+    said, rest = [], one.text
+    while rest:
+        text = next(text for text in stock if rest.startswith(text))
+        said.append(text)
+        rest = rest[len(text) :].lstrip()
+    assert len(said) > 12
+    assert len(set(said[: len(stock)])) == min(len(said), len(stock))
+    assert all(first != second for first, second in pairwise(said))
 
 
 def test_narration_is_a_function_of_the_generator() -> None:

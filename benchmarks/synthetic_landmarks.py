@@ -1,0 +1,145 @@
+"""Does a judge that never saw the synthetic heads agree with their truth? MediaPipe's face landmarks against annotations.
+
+    python benchmarks/synthetic_landmarks.py --data PREPARED [--clips N] [--frames M] [--workers W] [--out FILE.json]
+
+Each frame is measured by itself. A judge has its own idea of a straight head, so rotation is compared after each clip's
+constant offset is taken out.
+"""
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from judged_clips import markdown_table
+
+from datamodules.annotations import read_annotations
+from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.video import VideoReader
+from experiments.results import write_json
+from metrics.landmark_judge import LandmarkJudge
+from metrics.motion import MotionCurves, correlation, measure
+
+AXES = ("yaw", "pitch", "roll")
+MOVING = 1.0
+"""Degrees of true standard deviation above which a clip says something about an axis by itself."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the result: its value, and what it should be at least (or at most)."""
+
+    value: float
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def target(self) -> str:
+        """The target in words, empty without one."""
+        if self.least is None and self.most is None:
+            return ""
+        return f">= {self.least:g}" if self.least is not None else f"<= {self.most:g}"
+
+    @property
+    def met(self) -> str:
+        """``yes``, ``no`` or empty without a target."""
+        if not self.target:
+            return ""
+        good = self.value >= self.least if self.least is not None else self.value <= (self.most or 0.0)
+        return "yes" if good else "no"
+
+
+def judge_record(record: ClipRecord, root: Path, frames: int) -> tuple[MotionCurves, MotionCurves]:
+    """What the judge sees in the first frames of a clip, and the truth."""
+    reader = VideoReader(root / record.video)
+    count = min(len(reader), frames)
+    arrays = read_annotations(root / str(record.annotations)).arrays
+    truth = MotionCurves(*(arrays[name][:count] for name in ("rotation", "lip_opening", "blink")))
+    return measure(reader.get(range(count)), LandmarkJudge()), truth
+
+
+def compare(clips: list[tuple[MotionCurves, MotionCurves]]) -> dict[str, Figure]:
+    """Agreement of (seen, true) curves of clips, by name."""
+    lips = np.array([correlation(seen.lip_opening, true.lip_opening) for seen, true in clips])
+    blinks = np.array([correlation(seen.blink, true.blink) for seen, true in clips])
+    found = np.concatenate([np.isfinite(seen.lip_opening) for seen, _ in clips]).mean()
+    result = {
+        "share of frames with a face": Figure(float(found), least=0.99),
+        "lip opening: correlation, median over clips": Figure(_percentile(lips, 50), least=0.9),
+        "lip opening: correlation, 5th percentile": Figure(_percentile(lips, 5)),
+        "blink: correlation, median over clips": Figure(_percentile(blinks, 50)),
+        "blink: correlation, 5th percentile": Figure(_percentile(blinks, 5)),
+    }
+    for axis, name in enumerate(AXES):
+        result |= {f"{name}: {key}": figure for key, figure in _compare_axis(clips, axis).items()}
+    return result
+
+
+def _compare_axis(clips: list[tuple[MotionCurves, MotionCurves]], axis: int) -> dict[str, Figure]:
+    """Agreement of one axis of the rotation over the frames with a face."""
+    pairs = []
+    for seen, true in clips:
+        known = np.isfinite(seen.rotation[:, axis])
+        if known.any():
+            pairs.append(np.stack([seen.rotation[known, axis], true.rotation[known, axis]]))
+    centred = [pair - pair.mean(axis=1, keepdims=True) for pair in pairs]
+    seen, true = np.concatenate(centred, axis=1, dtype=np.float64)
+    moving = np.array([correlation(*pair) for pair in pairs if pair[1].std() > MOVING])
+    return {
+        "correlation, clip offsets taken out": Figure(correlation(seen, true), least=0.95),
+        f"correlation, median over {len(moving)} clips of std > {MOVING:g} deg": Figure(
+            _percentile(moving, 50)
+        ),
+        "RMS error in degrees, clip offsets taken out": Figure(
+            float(np.sqrt(np.mean((seen - true) ** 2))), most=1.5
+        ),
+        "slope of seen on true": Figure(float((seen * true).sum() / (true**2).sum())),
+        "mean offset in degrees, seen - true": Figure(
+            float(np.mean([pair[0].mean() - pair[1].mean() for pair in pairs]))
+        ),
+        "std of the clips' offsets in degrees": Figure(
+            float(np.std([pair[0].mean() - pair[1].mean() for pair in pairs]))
+        ),
+    }
+
+
+def _percentile(values: np.ndarray, percent: float) -> float:
+    """Percentile of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(np.percentile(known, percent)) if len(known) else float("nan")
+
+
+def main() -> None:
+    """Measure the clips and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="prepared synthetic dataset")
+    parser.add_argument("--clips", type=int, help="most clips to measure, evenly over the dataset")
+    parser.add_argument("--frames", type=int, default=100, help="frames of each clip, from its start")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+
+    records = [record for record in read_manifest(args.data) if record.annotations]
+    if args.clips and args.clips < len(records):
+        records = [records[i] for i in np.linspace(0, len(records) - 1, args.clips).round().astype(int)]
+    job = partial(judge_record, root=args.data, frames=args.frames)
+    clips = []
+    with ProcessPoolExecutor(max(1, args.workers)) as pool:
+        for record, pair in zip(records, pool.map(job, records), strict=True):
+            clips.append(pair)
+            print(f"{record.id}: measured", file=sys.stderr, flush=True)
+    figures = compare(clips)
+    print(f"{len(clips)} clips, {sum(len(true) for _, true in clips)} frames\n")
+    rows = [[name, f"{figure.value:.3f}", figure.target, figure.met] for name, figure in figures.items()]
+    print(markdown_table(["measure", "value", "target", "met"], rows))
+    if args.out:
+        write_json(args.out, {name: figure.value for name, figure in figures.items()})
+
+
+if __name__ == "__main__":
+    main()

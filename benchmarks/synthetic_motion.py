@@ -1,0 +1,118 @@
+"""Has the motion of the synthetic heads real scale? Real and synthetic clips, measured by the same judge.
+
+    python benchmarks/synthetic_motion.py --data PREPARED --real FOLDER [FOLDER ...] [--cache real.json] [--out FILE.json]
+
+Every video is framed alike (one square a clip, 256 px), brought to 25 fps and measured frame by frame by MediaPipe's face
+landmarks. Jitter holds the noise of the landmarks themselves: compare it between the columns, not with zero.
+"""
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from judged_clips import JudgedClip, UnfitClipError, judge_clip, markdown_table, measures_of
+
+from datamodules.errors import UserError
+from datamodules.manifest import file_sha256, read_manifest
+from experiments.results import write_json, write_whole
+
+SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+SPREAD = (5, 50, 95)
+
+Judged = JudgedClip | str
+"""The curves of a clip, or why it has none."""
+
+
+def judge_file(path: Path, seconds: float) -> Judged:
+    """Curves of the start of a video, or why it is left out."""
+    try:
+        return judge_clip(path, seconds)
+    except (UnfitClipError, UserError) as reason:
+        return str(reason)
+
+
+def judge_files(paths: list[Path], seconds: float, workers: int, cache: Path | None) -> dict[str, Judged]:
+    """File name -> curves, in the order given; a cache is read by content and written after every clip."""
+    known = json.loads(cache.read_text()) if cache and cache.is_file() else {}
+    keys = {path: f"{path.name}, {seconds:g} s, sha256 {file_sha256(path)[:16]}" for path in paths}
+    missing = [path for path in paths if keys[path] not in known]
+    with ProcessPoolExecutor(max(1, workers)) as pool:
+        for path, clip in zip(missing, pool.map(partial(judge_file, seconds=seconds), missing), strict=True):
+            known[keys[path]] = clip if isinstance(clip, str) else clip.to_lists()
+            print(
+                f"{path.name}: {clip if isinstance(clip, str) else 'measured'}", file=sys.stderr, flush=True
+            )
+            if cache:
+                write_whole(cache, json.dumps(known))
+    found = {path.name: known[keys[path]] for path in paths}
+    return {name: c if isinstance(c, str) else JudgedClip.from_lists(c) for name, c in found.items()}
+
+
+def measures_of_all(judged: dict[str, Judged]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Measures of the clips that have curves, and the reasons of those that have none."""
+    measures = {name: measures_of(clip) for name, clip in judged.items() if isinstance(clip, JudgedClip)}
+    return measures, {name: reason for name, reason in judged.items() if isinstance(reason, str)}
+
+
+def compare(real: list[dict[str, float]], synthetic: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Measure -> percentiles of both sides and the share of synthetic clips in the real 5-95 % range."""
+    result = {}
+    for name in real[0]:
+        true, made = (np.array([clip[name] for clip in clips], dtype=float) for clips in (real, synthetic))
+        low, _, high = bounds = np.nanpercentile(true, SPREAD)
+        row = {f"real {p} %": float(value) for p, value in zip(SPREAD, bounds, strict=True)}
+        row |= {f"synthetic {p} %": float(np.nanpercentile(made, p)) for p in SPREAD}
+        row["share inside"] = float(((made >= low) & (made <= high)).mean())
+        row["real std"], row["synthetic std"] = float(np.nanstd(true)), float(np.nanstd(made))
+        result[name] = row
+    return result
+
+
+def table(comparison: dict[str, dict[str, float]]) -> str:
+    """The comparison as markdown."""
+    columns = [f"{side} {p} %" for side in ("real", "synthetic") for p in SPREAD]
+    rows = [
+        [name, *(f"{row[column]:.3g}" for column in columns), f"{row['share inside']:.0%}"]
+        for name, row in comparison.items()
+    ]
+    return markdown_table(["measure", *columns, "inside real 5-95 %"], rows)
+
+
+def main() -> None:
+    """Measure both sides and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="prepared synthetic dataset")
+    parser.add_argument("--real", type=Path, nargs="+", required=True, help="folders of real videos")
+    parser.add_argument("--cache", type=Path, help="JSON file that keeps the curves of the real clips")
+    parser.add_argument("--clips", type=int, help="most synthetic clips to measure, evenly over the data")
+    parser.add_argument("--seconds", type=float, default=8.0, help="longest part of a clip to measure")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+
+    videos = sorted(p for folder in args.real for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    real, unfit = measures_of_all(judge_files(videos, args.seconds, args.workers, args.cache))
+    print(f"{len(real)} real clips; left out: " + "; ".join(f"{name} ({why})" for name, why in unfit.items()))
+    records = read_manifest(args.data)
+    if args.clips and args.clips < len(records):
+        records = [records[i] for i in np.linspace(0, len(records) - 1, args.clips).round().astype(int)]
+    made = [args.data / record.video for record in records]
+    synthetic, lost = measures_of_all(judge_files(made, args.seconds, args.workers, None))
+    print(
+        f"{len(synthetic)} synthetic clips; left out: " + "; ".join(f"{n} ({why})" for n, why in lost.items())
+    )
+    comparison = compare(list(real.values()), list(synthetic.values()))
+    print("\n" + table(comparison))
+    if args.out:
+        record = {"comparison": comparison, "real": real, "synthetic": synthetic, "left out": unfit | lost}
+        write_json(args.out, record)
+
+
+if __name__ == "__main__":
+    main()

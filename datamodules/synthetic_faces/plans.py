@@ -1,0 +1,105 @@
+"""Which clip shows whom, saying what, in which draw of the motion: a dataset before anything is made."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.synthetic_faces.settings import LONG_SECONDS, Settings
+
+_IDENTITY, _SPEECH, _MOTION = range(3)
+"""Streams of random numbers below a dataset's seed."""
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """All that one clip depends on besides the settings.
+
+    Attributes:
+        index: number of the clip in its dataset, twins not counted.
+        seen: number of the identity that is seen.
+        performer: number of the identity that speaks and moves; differs from ``seen`` in twins only.
+        split: ``train``, ``val`` or ``test``.
+        speech: number of the speech, shared by all draws of its motion.
+        draw: number of the draw.
+        seconds: shortest and longest duration.
+    """
+
+    index: int
+    seen: int
+    performer: int
+    split: str
+    speech: int
+    draw: int
+    seconds: tuple[float, float]
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether the motion is another identity's."""
+        return self.seen != self.performer
+
+    @property
+    def original_id(self) -> str:
+        """File stem of the clip with this motion on its own performer."""
+        return f"synthetic_{self.index:06d}"
+
+    @property
+    def clip_id(self) -> str:
+        """File stem of the clip."""
+        return f"{self.original_id}_twin" if self.is_twin else self.original_id
+
+    def identity_rng(self, seed: int) -> np.random.Generator:
+        """Source of the looks of who is seen."""
+        return _stream(seed, _IDENTITY, self.seen)
+
+    def performer_rng(self, seed: int) -> np.random.Generator:
+        """Source of the looks of who speaks and moves."""
+        return _stream(seed, _IDENTITY, self.performer)
+
+    def speech_rng(self, seed: int) -> np.random.Generator:
+        """Source of voice, sentences and noise; the same for all draws."""
+        return _stream(seed, _SPEECH, self.speech)
+
+    def motion_rng(self, seed: int) -> np.random.Generator:
+        """Source of style and free motion; the same for twins."""
+        return _stream(seed, _MOTION, self.speech, self.draw)
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def plan_clips(settings: Settings) -> list[ClipPlan]:
+    """All clips of a dataset, twins after the clips they belong to.
+
+    Identities take turns in runs of consecutive speeches; of every ten identities the second goes to val, the
+    third to test. The twins of a performer show one more identity, which is seen nowhere else.
+    """
+    heads, speeches = settings.heads, settings.clips // settings.draws
+    splits = ["val" if place % 10 == 1 else "test" if place % 10 == 2 else "train" for place in range(heads)]
+    performer_of = [speech * heads // speeches for speech in range(speeches)]
+    long = _long_speeches([splits[performer] for performer in performer_of], settings.long_clips)
+    plans = []
+    for index in range(settings.clips):
+        speech, draw = divmod(index, settings.draws)
+        performer = performer_of[speech]
+        split = splits[performer]
+        seconds = LONG_SECONDS if speech in long else settings.seconds
+        seen = [performer]
+        if settings.twins and split != "train":
+            seen.append(heads + performer)
+        plans += [ClipPlan(index, head, performer, split, speech, draw, seconds) for head in seen]
+    return plans
+
+
+def _long_speeches(split_of: list[str], count: int) -> set[int]:
+    """Speeches that are long: the splits take turns, within a split they lie apart."""
+    queues: dict[str, list[int]] = defaultdict(list)
+    for speech, split in enumerate(split_of):
+        queues[split].append(speech)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        for split in ("test", "val", "train"):
+            if queues[split] and len(chosen) < count:
+                chosen.append(queues[split].pop(len(queues[split]) // 2))
+    return set(chosen)

@@ -1,0 +1,108 @@
+"""What a synthetic dataset depends on: the settings that its folder keeps, checked."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.synthetic_faces.identity import DOMAINS
+
+VERSION = 3
+"""Raised whenever the same settings give other clips."""
+SIZES = (32, 1024)
+MIN_IDENTITIES = 3
+"""One for each split."""
+LONG_SECONDS = (60.0, 75.0)
+INTENSITY_SOURCES = ("free", "speech")
+STYLE_SOURCES = ("free", "identity")
+CAMERAS = ("still", "moving")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the clips of a dataset depend on; two datasets of the same settings hold the same bytes.
+
+    Attributes:
+        clips: number of clips without twins, at least 3.
+        size: edge of the frames in pixels, an even number.
+        seed: another seed gives other identities, sentences and motion.
+        domain: ``plain`` (head-fixed light, smooth background, clean sound and picture) or ``wide``.
+        seconds: shortest and longest clip.
+        identities: number of identities, at least 3; by default one for every five clips.
+        draws: clips with the same identity and the same speech, whose motion is drawn anew.
+        long_clips: speeches that last 60 to 75 s instead, spread over the splits.
+        twins: render every clip of val and test a second time, the same motion on another head.
+        intensity: how much somebody moves is ``free`` of what is heard, or follows from the ``speech``.
+        style: how somebody moves is ``free`` of who is seen, or a function of the ``identity``'s looks.
+        camera: ``still``, or ``moving`` slightly as if held by hand.
+        dense: write mask, depth and optical flow of every frame, too.
+    """
+
+    clips: int
+    size: int = 128
+    seed: int = 0
+    domain: str = "wide"
+    seconds: tuple[float, float] = (4.0, 8.0)
+    identities: int | None = None
+    draws: int = 1
+    long_clips: int = 0
+    twins: bool = False
+    intensity: str = "free"
+    style: str = "free"
+    camera: str = "still"
+    dense: bool = False
+
+    @property
+    def heads(self) -> int:
+        """Number of identities."""
+        return self.identities or max(MIN_IDENTITIES, round(self.clips / (5 * max(self.draws, 1))))
+
+    def check(self) -> None:
+        """Refuses settings out of range.
+
+        Raises:
+            UserError: names the setting and its range.
+        """
+        for good, problem in self._range_checks():
+            if not good:
+                raise UserError(problem)
+        choices = (
+            ("domain", DOMAINS), ("intensity", INTENSITY_SOURCES), ("style", STYLE_SOURCES), ("camera", CAMERAS),
+        )  # fmt: skip
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise UserError(f"--{name} {getattr(self, name)}: choose one of {', '.join(allowed)}")
+
+    def _range_checks(self) -> list[tuple[bool, str]]:
+        speeches = self.clips // max(self.draws, 1)
+        return [
+            (
+                self.clips >= MIN_IDENTITIES,
+                f"--clips {self.clips}: a dataset needs at least {MIN_IDENTITIES} clips, one for each split",
+            ),
+            (
+                SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0,
+                f"--size {self.size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
+            ),
+            (self.seed >= 0, f"--seed {self.seed}: use a whole number from 0"),
+            (
+                0.2 <= self.seconds[0] <= self.seconds[1] <= 600,
+                f"--seconds {self.seconds[0]:g} {self.seconds[1]:g}: 0.2 to 600 s, the shortest first",
+            ),
+            (
+                self.draws >= 1 and self.clips % self.draws == 0,
+                f"--draws {self.draws}: must be at least 1 and divide the {self.clips} clips",
+            ),
+            (
+                MIN_IDENTITIES <= self.heads <= speeches,
+                f"--identities {self.heads}: at least {MIN_IDENTITIES} and at most one for each of the "
+                f"{speeches} speeches (clips / draws)",
+            ),
+            (
+                0 <= self.long_clips <= speeches,
+                f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}",
+            ),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the dataset's settings file."""
+        return {"version": VERSION} | asdict(self) | {"seconds": list(self.seconds), "identities": self.heads}

@@ -1,0 +1,173 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_erosion, map_coordinates
+from scipy.spatial import Delaunay
+
+from datamodules.synthetic_faces.controls import Controls
+from datamodules.synthetic_faces.dense_truth import DenseTruth, dense_truth
+from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES
+from datamodules.synthetic_faces.renderer import CAMERA_DISTANCE, HeadRenderer, camera_moves
+
+SIZE = 96
+TURNING = (
+    {"jaw_open": 0.1},
+    {"yaw": -12, "pitch": 3, "roll": 3, "jaw_open": 0.5, "lips_wide": 0.4},
+    {"yaw": 12, "pitch": -5, "jaw_open": 0.2, "lips_round": 0.6},
+)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> HeadRenderer:
+    return HeadRenderer(Identity(seed=5), SIZE)
+
+
+def controls(*frames: dict[str, float]) -> Controls:
+    result = Controls.neutral(len(frames))
+    for t, values in enumerate(frames):
+        for name, value in values.items():
+            result[name][t] = value
+    return result
+
+
+def centres(size: int) -> np.ndarray:
+    """``(S, S, 2)`` x and y of the pixels' centres."""
+    y, x = np.mgrid[:size, :size] + 0.5
+    return np.stack([x, y], axis=-1)
+
+
+def warped(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """``frame (S, S, 3)`` taken with bilinear weights at ``p + flow``."""
+    x, y = np.moveaxis(centres(len(frame)) + flow - 0.5, -1, 0)
+    planes = [map_coordinates(frame[..., i].astype(float), [y, x], order=1, mode="nearest") for i in range(3)]
+    return np.stack(planes, axis=-1)
+
+
+def warp_psnr(person: Identity, size: int) -> float:
+    """Worst PSNR in dB over turned frames of the face's seen pixels, away from the edges of what is seen."""
+    renderer = HeadRenderer(person, size)
+    clip = controls(*TURNING)
+    drawn, truth = renderer.render(clip), renderer.dense_truth(clip)
+    oval = [i for i, name in enumerate(LANDMARK_NAMES) if name.startswith(("jaw", "forehead"))]
+    result = []
+    for t in range(1, len(clip)):
+        face = Delaunay(size * drawn.landmarks[t, oval]).find_simplex(centres(size)) >= 0
+        inner = binary_erosion(truth.seen[t] & truth.mask[t] & face, iterations=2)
+        assert inner.mean() > 0.1
+        error = warped(drawn.frames[0], truth.flow[t])[inner] - drawn.frames[t][inner]
+        result.append(10 * np.log10(255**2 / np.mean(error**2)))
+    return min(result)
+
+
+def test_first_frame_leads_to_itself(renderer):
+    clip = controls({"yaw": 8, "jaw_open": 0.5, "camera_roll": 2})
+    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    assert np.abs(truth.flow).max() < 1e-3
+    assert truth.seen.mean() > 0.999
+    assert (truth.mask == (rendering.mask > 127)).mean() > 0.99
+    assert (truth.depth[~truth.mask] == 0).all()
+    nose = LANDMARK_NAMES.index("nose_tip")
+    x, y = (rendering.landmarks[0, nose] * SIZE).astype(int)
+    assert truth.depth[0, y, x] == pytest.approx(
+        CAMERA_DISTANCE - rendering.landmarks_3d[0, nose, 2], abs=0.02
+    )
+    assert truth.depth[truth.mask].min() > CAMERA_DISTANCE - 2
+
+
+@pytest.mark.parametrize(
+    "move", [{"camera_x": 0.05}, {"camera_y": -0.04}, {"camera_zoom": 0.1}, {"camera_roll": 3}]
+)
+def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
+    clip = controls({"camera_x": 0.01, "camera_roll": -1}, move)
+    truth = renderer.dense_truth(clip)
+    first, moved = camera_moves(clip, 0, 2)
+    still = (centres(SIZE) / SIZE - moved[:, 2]) @ np.linalg.inv(moved[:, :2]).T
+    flow = SIZE * (still @ first[:, :2].T + first[:, 2]) - centres(SIZE)
+    assert np.abs(flow).max() > 2
+    np.testing.assert_allclose(truth.flow[1], flow, atol=2e-3)
+    target = centres(SIZE) + flow
+    inside = ((target > 0) & (target < SIZE)).all(-1)
+    assert not truth.seen[1][~inside].any()
+    assert truth.seen[1][inside].mean() > 0.99
+
+
+def test_flow_of_a_head_that_shifts(renderer):
+    truth = renderer.dense_truth(controls({}, {"shift_x": 0.2, "shift_y": -0.1}))
+    face = truth.mask[1].copy()
+    face[SIZE * 6 // 10 :] = False  # the neck bends
+    depth = truth.depth[1].astype(float)[face]
+    scale = SIZE * renderer._scale
+    np.testing.assert_allclose(truth.flow[1][face, 0], -0.2 * scale / depth, atol=0.01)
+    np.testing.assert_allclose(truth.flow[1][face, 1], -0.1 * scale / depth, atol=0.01)
+    assert (truth.flow[1][~truth.mask[1]] == 0).all()
+
+
+def test_flow_leads_landmarks_home():
+    size = 256
+    renderer = HeadRenderer(Identity(seed=5), size)
+    clip = controls(
+        {}, {"yaw": 12, "jaw_open": 0.6, "smile": 0.7, "camera_zoom": 0.05}, {"yaw": -9, "roll": 9}
+    )
+    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    points = rendering.landmarks * size
+    for t in (1, 2):
+        distances = []
+        for mark in np.flatnonzero(rendering.visible[t]):
+            x, y = points[t, mark] - 0.5
+            cell = truth.flow[t, int(y) : int(y) + 2, int(x) : int(x) + 2]
+            if np.ptp(cell, axis=(0, 1)).max() > 0.4:  # an edge of a surface runs between the pixels
+                continue
+            flow = [map_coordinates(truth.flow[t, ..., i], [[y], [x]], order=1)[0] for i in range(2)]
+            distances.append(np.hypot(*(points[t, mark] + flow - points[0, mark])))
+        assert len(distances) > 20
+        assert np.median(distances) < 0.04
+        assert max(distances) < 0.25  # where the flow bends between the pixels
+
+
+def test_what_the_first_frame_hides_is_not_seen(renderer):
+    clip = controls({}, {"yaw": 25}, {"jaw_open": 1})
+    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    background = ~truth.mask[1:]
+    assert (
+        truth.seen[1:][background] == np.broadcast_to(~truth.mask[0], background.shape)[background]
+    ).mean() > 0.99
+    side = truth.mask[1] & ~truth.seen[1]
+    assert 0.005 < side.mean() < 0.2
+    assert np.argwhere(side)[:, 1].mean() < SIZE / 2 - 5  # the side of the head that turned into view
+    x, y = (
+        rendering.landmarks[2, [LANDMARK_NAMES.index(f"lips_inner_{i}") for i in (2, 6)]].mean(0) * SIZE
+    ).astype(int)
+    assert not truth.seen[2, y - 1 : y + 2, x - 1 : x + 2].any()
+
+
+def test_same_bytes_in_any_stretches(renderer):
+    clip = controls({}, {"yaw": 9, "camera_x": 0.02}, {"jaw_open": 1}, {"blink_left": 1})
+    whole = renderer.dense_truth(clip)
+    pieces = [dense_truth(renderer, clip, a, b) for a, b in ((0, 1), (1, 4))]
+    for field in dataclasses.fields(DenseTruth):
+        joined = np.concatenate([getattr(p, field.name) for p in pieces])
+        np.testing.assert_array_equal(getattr(whole, field.name), joined, err_msg=field.name)
+    with pytest.raises(ValueError, match="frames"):
+        dense_truth(renderer, clip, 2, 2)
+
+
+@pytest.mark.parametrize(("size", "seed"), [(128, 0), (128, 1), (128, 2), (256, 3)])
+def test_plain_people_are_their_first_frame_warped(size, seed):
+    """The shading of the plain domain is fixed to the surface."""
+    person = Identity.sample(np.random.default_rng(seed), "plain")
+    assert warp_psnr(person, size) >= 30
+
+
+def test_wide_light_stays_in_the_room():
+    person = Identity.sample(np.random.default_rng(1), "plain")
+    room = dataclasses.replace(person, domain="wide")
+    assert warp_psnr(room, 96) < warp_psnr(person, 96) - 3
+
+
+def test_truth_leaves_the_random_state_alone(renderer):
+    state = torch.get_rng_state()
+    renderer.dense_truth(controls({}))
+    assert torch.equal(state, torch.get_rng_state())

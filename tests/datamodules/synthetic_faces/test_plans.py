@@ -1,0 +1,83 @@
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from datamodules.errors import UserError
+from datamodules.synthetic_faces.plans import plan_clips
+from datamodules.synthetic_faces.settings import Settings
+
+
+@pytest.mark.parametrize("clips", [3, 5, 16, 40, 200])
+def test_splits_share_no_identity_and_none_is_empty(clips: int) -> None:
+    plans = plan_clips(Settings(clips))
+    members = {split: {p.seen for p in plans if p.split == split} for split in ("train", "val", "test")}
+    assert all(members.values())
+    assert sum(len(group) for group in members.values()) == len(set.union(*members.values()))
+    assert len(plans) == len({p.clip_id for p in plans}) == clips
+    if clips >= 40:
+        shares = [sum(p.split == split for p in plans) / clips for split in ("train", "val", "test")]
+        assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.06)
+        assert clips / len(set.union(*members.values())) > 3
+
+
+def test_draws_share_identity_and_speech_but_not_motion() -> None:
+    plans = plan_clips(Settings(240, draws=8, identities=15))
+    groups = defaultdict(list)
+    for plan in plans:
+        groups[plan.speech].append(plan)
+    assert len(groups) == 30
+    for group in groups.values():
+        assert len(group) == 8
+        assert len({(p.performer, p.split, p.seconds) for p in group}) == 1
+        assert len({p.speech_rng(7).random() for p in group}) == 1
+        assert len({p.motion_rng(7).random() for p in group}) == 8
+
+
+def test_twins_have_the_motion_on_a_head_of_their_own() -> None:
+    plans = plan_clips(Settings(60, identities=12, twins=True))
+    originals = {p.clip_id: p for p in plans if not p.is_twin}
+    twins = [p for p in plans if p.is_twin]
+    assert Counter(p.split for p in twins) == Counter(
+        p.split for p in originals.values() if p.split != "train"
+    )
+    for twin in twins:
+        original = originals[twin.original_id]
+        assert twin.motion_rng(3).random() == original.motion_rng(3).random()
+        assert twin.speech_rng(3).random() == original.speech_rng(3).random()
+        assert twin.identity_rng(3).random() != original.identity_rng(3).random()
+        assert twin.performer_rng(3).random() == original.identity_rng(3).random()
+    assert not {t.seen for t in twins} & {p.seen for p in originals.values()}
+
+
+def test_long_clips_are_spread_over_the_splits() -> None:
+    plans = plan_clips(Settings(120, identities=20, long_clips=5))
+    long = [p for p in plans if p.seconds[0] >= 60]
+    assert Counter(p.split for p in long) == {"test": 2, "val": 2, "train": 1}
+    assert np.diff(sorted(p.index for p in long if p.split == "test")).min() > 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"clips": 2}, "--clips"),
+        ({"size": 9}, "--size"),
+        ({"size": 65}, "--size"),
+        ({"domain": "moon"}, "--domain"),
+        ({"seed": -1}, "--seed"),
+        ({"seconds": (5.0, 4.0)}, "--seconds"),
+        ({"identities": 13}, "--identities"),
+        ({"identities": 2}, "--identities"),
+        ({"draws": 5}, "--draws"),
+        ({"draws": 0}, "--draws"),
+        ({"draws": 6}, "--identities"),
+        ({"long_clips": 13}, "--long-clips"),
+        ({"intensity": "loud"}, "--intensity"),
+        ({"style": "none"}, "--style"),
+        ({"camera": "drunk"}, "--camera"),
+    ],
+)
+def test_settings_out_of_range_are_named_in_one_line(wrong: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        Settings(**({"clips": 12} | wrong)).check()
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,64 @@
+import numpy as np
+
+from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.narration import LEVELS, Narration
+from datamodules.synthetic_faces.style import HEAD_INTENSITY, Style, draw_style, quantiles_of_looks
+from datamodules.synthetic_faces.voices import VOICES
+
+
+def heard(level: float, voice: int = 0) -> Narration:
+    silence = np.zeros(640 * 25, dtype=np.float32)
+    return Narration(VOICES[voice], "", silence, silence, [], level)
+
+
+def people(count: int) -> list[Identity]:
+    return [Identity.sample(np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_intensities_are_independent_and_spread_widely() -> None:
+    styles = [Style.sample(np.random.default_rng(seed)) for seed in range(300)]
+    table = np.log([[s.head_intensity, s.mouth_intensity, s.blink_intensity] for s in styles])
+    assert np.abs(np.corrcoef(table.T) - np.eye(3)).max() < 0.2
+    head = np.exp(table[:, 0])
+    assert head.min() < 1.2 * HEAD_INTENSITY[0]
+    assert head.max() > 0.85 * HEAD_INTENSITY[1]
+
+
+def test_free_style_tells_nothing_of_the_looks_and_a_tied_one_all() -> None:
+    crowd = people(300)
+    narration = heard(-24.0)
+    looks = np.array([list(person.shape.values()) for person in crowd])
+    for source, explained in (("free", False), ("identity", True)):
+        rest = np.array(
+            [
+                draw_style(np.random.default_rng(i), p, narration, "free", source).rest_yaw
+                for i, p in enumerate(crowd)
+            ]
+        )
+        design = np.c_[looks, np.ones(len(looks))]
+        coefficients = np.linalg.lstsq(design[:200], rest[:200], rcond=None)[0]
+        error = rest[200:] - design[200:] @ coefficients
+        r2 = 1 - error.var() / rest[200:].var()
+        assert (r2 > 0.9) if explained else (r2 < 0.2)
+    again = draw_style(np.random.default_rng(99), crowd[0], narration, "free", "identity")
+    assert again == draw_style(np.random.default_rng(1), crowd[0], narration, "free", "identity")
+
+
+def test_tied_styles_spread_as_free_ones_do() -> None:
+    tied = np.array([quantiles_of_looks(person) for person in people(200)])
+    assert (np.abs(tied.mean(axis=0) - 0.5) < 0.12).all()
+    assert (tied.std(axis=0) > 0.2).all()
+
+
+def test_intensity_is_heard_only_where_it_is_tied_to_speech() -> None:
+    person = people(1)[0]
+    levels = np.linspace(*LEVELS, 9)
+    tied = [
+        draw_style(np.random.default_rng(i), person, heard(x), "speech", "free") for i, x in enumerate(levels)
+    ]
+    assert (np.diff([style.head_intensity for style in tied]) > 0).all()
+    free = [
+        draw_style(np.random.default_rng(i), person, heard(x), "free", "free") for i, x in enumerate(levels)
+    ]
+    assert not (np.diff([style.head_intensity for style in free]) > 0).all()
+    assert len({style.rest_yaw for style in tied}) == len(tied)
