@@ -69,8 +69,8 @@ def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
     cavity.jaw = ((1 - b) / 2).reshape(-1)
     parts = [cavity]
     for name, width, high, low, back, jaw in (
-        ("upper_teeth", 0.80, 0.11, -0.060, 0.092, 0.0),
-        ("lower_teeth", 0.76, 0.012, -0.14, 0.122, 1.0),
+        ("upper_teeth", 0.80, 0.11, -0.040, 0.092, 0.0),
+        ("lower_teeth", 0.76, -0.030, -0.15, 0.122, 1.0),
     ):
         a, v = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(0, 1, 4))
         x = a * width * m.mouth_half
