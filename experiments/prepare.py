@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flag("--camera", default="still", choices=("still", "moving"), help="a fixed camera, or one held by hand")
     flag(
-        "--dense", action="store_true", help="also mask, depth and optical flow: 0.1 MB a frame at 128 pixels"
+        "--dense", action="store_true", help="also mask, depth and optical flow: 0.2 MB a frame at 128 pixels"
     )
 
 

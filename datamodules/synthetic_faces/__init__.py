@@ -1,4 +1,6 @@
-"""Procedural talking heads with exact truth. The rooms, in the order of the work:
+"""Procedural talking heads with exact truth.
+
+The rooms, in the order of the work:
 
 what is asked for   settings, plans (which clip shows whom, saying what)
 what is said        sentences(.txt), voices, speech (espeak_process), room, narration
