@@ -43,10 +43,10 @@ class Performance:
 def perform(plan: ClipPlan, settings: Settings) -> Performance:
     """Identity, sound and motion of a planned clip; a function of the arguments alone."""
     speech_rng, motion_rng = plan.speech_rng(settings.seed), plan.motion_rng(settings.seed)
-    voices = voices_of(plan.split)
-    voice = voices[int(speech_rng.integers(len(voices)))]
-    narration = narrate(speech_rng, voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
     performer = Identity.sample(plan.performer_rng(settings.seed), settings.domain)
+    voices = voices_of(plan.split, performer.feminine)
+    voice = voices[int(plan.voice_rng(settings.seed).integers(len(voices)))]
+    narration = narrate(speech_rng, voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
     style = draw_style(motion_rng, performer, narration, settings.intensity, settings.style)
     return Performance(
         identity=Identity.sample(plan.identity_rng(settings.seed), settings.domain),
@@ -75,6 +75,7 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
     stem = f"clips/{plan.clip_id}"
     video, audio, annotations = (root / f"{stem}{suffix}" for suffix in (".mp4", ".wav", ".safetensors"))
     write_video(video, rendering.frames, keyframe_interval=25)
+    rendering.frames = rendering.mask = np.empty(0)  # a long clip's pictures are large
     write_wav(audio, performance.narration.waveform)
     write_annotations(annotations, _truth(performance, rendering), _metadata(performance, plan, settings))
     if settings.dense:

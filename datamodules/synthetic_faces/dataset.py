@@ -12,10 +12,11 @@ from pathlib import Path
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
-from datamodules.synthetic_faces.clips import make_clip
+from datamodules.synthetic_faces.clips import DENSE_SUFFIX, make_clip
 from datamodules.synthetic_faces.data_card import CARD_NAME, data_card
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
+from datamodules.synthetic_faces.speech import require_espeak
 
 SETTINGS_NAME = "dataset.json"
 
@@ -49,14 +50,15 @@ def prepare_synthetic(
     output = Path(output)
     settings.check()
     _check_machine(workers, device)
+    require_espeak()
     plans = plan_clips(settings)
     described = settings.to_dict()
-    if _is_complete(output, described, len(plans)):
+    if _is_complete(output, settings, len(plans)):
         if progress:
             progress(len(plans), len(plans))
         return output
     _claim(output, described)
-    records = [record for plan in plans if (record := _finished(plan, output)) is not None]
+    records = [record for plan in plans if (record := _finished(plan, settings, output)) is not None]
     kept = {record.id for record in records}
     if progress:
         progress(len(records), len(plans))
@@ -85,13 +87,20 @@ def _check_machine(workers: int, device: str) -> None:
         raise UserError(f"--device {device}: cannot be used here ({reason}); use cpu") from error
 
 
-def _is_complete(output: Path, settings: dict, clips: int) -> bool:
+def _is_complete(output: Path, settings: Settings, clips: int) -> bool:
     """Whether the folder holds the whole dataset of these settings."""
-    if _read_settings(output) != settings or not (output / MANIFEST_NAME).is_file():
+    if _read_settings(output) != settings.to_dict() or not (output / MANIFEST_NAME).is_file():
         return False
     records = read_manifest(output)
-    files = [name for record in records for name in (record.video, record.audio, record.annotations) if name]
-    return len(records) == clips and all((output / name).is_file() for name in files)
+    return len(records) == clips and all(_has_files(record, settings, output) for record in records)
+
+
+def _has_files(record: ClipRecord, settings: Settings, output: Path) -> bool:
+    """Whether all files of a clip are there."""
+    names = [record.video, record.audio, record.annotations]
+    if settings.dense:
+        names.append(f"clips/{record.id}{DENSE_SUFFIX}")
+    return all(name and (output / name).is_file() for name in names)
 
 
 def _claim(output: Path, settings: dict) -> None:
@@ -134,14 +143,13 @@ def _row_path(output: Path, clip_id: str) -> Path:
     return output / "clips" / f"{clip_id}.json"
 
 
-def _finished(plan: ClipPlan, output: Path) -> ClipRecord | None:
+def _finished(plan: ClipPlan, settings: Settings, output: Path) -> ClipRecord | None:
     """The record of a clip that an earlier run finished; its row file was written after all others."""
     path = _row_path(output, plan.clip_id)
     if not path.is_file():
         return None
     record = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
-    names = (record.video, record.audio, record.annotations)
-    return record if all(name and (output / name).is_file() for name in names) else None
+    return record if _has_files(record, settings, output) else None
 
 
 def _render_one(plan: ClipPlan, settings: Settings, output: Path, device: str) -> ClipRecord:

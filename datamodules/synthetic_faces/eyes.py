@@ -8,31 +8,42 @@ from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.curves import changing_level
 from datamodules.synthetic_faces.style import Style
 
+SPREAD = 0.45
+"""Standard deviation of the log of the intervals between blinks."""
+SHORTEST = 0.45
+"""Seconds from the start of one blink to that of the next, at least."""
+
 
 def blink_curves(
     frames: int, intensity: float | np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lid curves of the left and right eye, ``(T,)`` each in [0, 1].
 
-    Intervals are log-normal around 3 s / intensity (of the moment, where it is ``(T,)``), within 1.2 to 8 s; a blink
-    takes 0.15 to 0.25 s, closes faster than it opens, and is fully closed in at least one frame.
+    Intervals are log-normal with a mean of 3 s / intensity (of the moment, where it is ``(T,)``), and never shorter than
+    ``SHORTEST``. A blink takes 0.15 to 0.25 s, closes faster than it opens, and is fully closed in at least one frame;
+    the right eye may be up to half a frame behind.
     """
     rate = np.broadcast_to(np.asarray(intensity, dtype=float), (frames,))
     moments = (np.arange(frames) + 0.5) / FPS
-    curve = np.zeros(frames)
+    left, right = np.zeros(frames), np.zeros(frames)
     time = rng.uniform(0.2, 3.0 / rate[0])
     while time < frames / FPS:
         length = rng.uniform(0.15, 0.25)
-        hold = 1.0 / FPS
-        since = moments - time
-        closing = since / (0.3 * length)
-        opening = (length + hold - since) / (0.7 * length)
-        lid = np.clip(np.minimum(closing, opening) + hold / (0.6 * length), 0.0, 1.0)
-        curve = np.maximum(curve, np.where((since > -hold) & (since < length + 2 * hold), lid, 0.0))
-        here = rate[min(int(time * FPS), frames - 1)]
-        time += float(np.clip(rng.lognormal(np.log(3.0 / here), 0.45), 1.2, 8.0))
-    curve = curve * curve * (3.0 - 2.0 * curve)
-    return curve, curve * rng.uniform(0.96, 1.0)
+        left = np.maximum(left, _lid(moments - time, length))
+        right = np.maximum(right, _lid(moments - time - rng.uniform(0.0, 0.5 / FPS), length))
+        mean = 3.0 / rate[min(int(time * FPS), frames - 1)]
+        time += max(SHORTEST, rng.lognormal(np.log(mean) - 0.5 * SPREAD**2, SPREAD))
+    return left, right * rng.uniform(0.96, 1.0)
+
+
+def _lid(since: np.ndarray, length: float) -> np.ndarray:
+    """Closure of a lid ``since`` seconds after its blink began, ``(T,)``."""
+    hold = 1.0 / FPS
+    closing = since / (0.3 * length)
+    opening = (length + hold - since) / (0.7 * length)
+    lid = np.clip(np.minimum(closing, opening) + hold / (0.6 * length), 0.0, 1.0)
+    lid = np.where((since > -hold) & (since < length + 2 * hold), lid, 0.0)
+    return lid * lid * (3.0 - 2.0 * lid)
 
 
 def blink_intensity(frames: int, style: Style, rng: np.random.Generator) -> np.ndarray:

@@ -76,6 +76,7 @@ class Identity:
     Attributes:
         seed: seeds every texture and noise pattern of this person, ``0 <= seed < 2**31``.
         domain: ``"plain"`` (calm light, smooth background, no sensor noise) or ``"wide"``.
+        feminine: which way hair, beard, colours and some shapes lean; the voice goes with it.
         shape: shape parameters in standard deviations, one per name of ``SHAPE_NAMES``; missing ones are 0.
         skin_tone: 0 (fair) .. 1 (deep). skin_warmth: -1 (rosy) .. 1 (olive).
         blush, freckles, age: 0 .. 1.
@@ -88,6 +89,7 @@ class Identity:
 
     seed: int = 0
     domain: str = "wide"
+    feminine: bool = False
     shape: dict[str, float] = dataclasses.field(default_factory=dict)
     skin_tone: float = 0.25
     skin_warmth: float = 0.0
@@ -165,7 +167,9 @@ class Identity:
         setting = _sample_setting(rng, domain)
         seed = int(rng.integers(2**31))
         looks |= _sample_headwear(np.random.default_rng((seed, 47)))
-        return cls(seed=seed, domain=domain, shape=shape, skin_tone=tone, **looks, **setting)
+        return cls(
+            seed=seed, domain=domain, feminine=feminine, shape=shape, skin_tone=tone, **looks, **setting
+        )
 
 
 def _sample_looks(

@@ -167,10 +167,12 @@ def _cut_phonemes(phonemes: list[Phoneme], end: float) -> list[Phoneme]:
 def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Slow change of the loudness in dB, ``(S,)`` float32."""
     knots = np.arange(0, samples + SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)
-    drift = gaussian_filter1d(rng.standard_normal(len(knots)), _DRIFT_SECONDS * FPS, mode="wrap")
+    spread = _DRIFT_SECONDS * FPS
+    edge = int(4 * spread)
+    drift = gaussian_filter1d(rng.standard_normal(len(knots) + 2 * edge), spread)[edge:-edge]
     # The sum of squares of the smoothing's weights gives the spread that is to be expected.
-    drift *= DRIFT * np.sqrt(2.0 * np.sqrt(np.pi) * _DRIFT_SECONDS * FPS)
-    drift = np.clip(drift, -2.5 * DRIFT, 2.5 * DRIFT)
+    drift *= DRIFT * np.sqrt(2.0 * np.sqrt(np.pi) * spread)
+    drift = np.clip(drift - drift.mean(), -2.5 * DRIFT, 2.5 * DRIFT)
     return np.interp(np.arange(samples), knots, drift).astype(np.float32)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.synthetic_faces.settings import LONG_SECONDS, Settings
 
-_IDENTITY, _SPEECH, _MOTION = range(3)
+_IDENTITY, _SPEECH, _MOTION, _VOICE = range(4)
 """Streams of random numbers below a dataset's seed."""
 
 
@@ -56,8 +56,12 @@ class ClipPlan:
         """Source of the looks of who speaks and moves."""
         return _stream(seed, _IDENTITY, self.performer)
 
+    def voice_rng(self, seed: int) -> np.random.Generator:
+        """Source of the voice of who speaks; the same in all clips of that identity."""
+        return _stream(seed, _VOICE, self.performer)
+
     def speech_rng(self, seed: int) -> np.random.Generator:
-        """Source of voice, sentences and noise; the same for all draws."""
+        """Source of sentences, delivery and noise; the same for all draws."""
         return _stream(seed, _SPEECH, self.speech)
 
     def motion_rng(self, seed: int) -> np.random.Generator:

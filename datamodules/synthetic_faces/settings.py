@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.identity import DOMAINS
 
@@ -12,6 +13,10 @@ SIZES = (32, 1024)
 MIN_IDENTITIES = 3
 """One for each split."""
 LONG_SECONDS = (60.0, 75.0)
+DENSE_BYTES_PER_PIXEL = 12
+"""Mask, depth, flow and visibility of one frame."""
+DENSE_BYTES = 4 * 2**30
+"""Most of it that one clip may hold, since it is written in one piece."""
 INTENSITY_SOURCES = ("free", "speech")
 STYLE_SOURCES = ("free", "identity")
 CAMERAS = ("still", "moving")
@@ -27,7 +32,7 @@ class Settings:
         seed: another seed gives other identities, sentences and motion.
         domain: ``plain`` (head-fixed light, smooth background, clean sound and picture) or ``wide``.
         seconds: shortest and longest clip.
-        identities: number of identities, at least 3; by default one for every five clips.
+        identities: number of identities, at least 3; by default one for every five speeches (clips / draws).
         draws: clips with the same identity and the same speech, whose motion is drawn anew.
         long_clips: speeches that last 60 to 75 s instead, spread over the splits.
         twins: render every clip of val and test a second time, the same motion on another head.
@@ -54,7 +59,9 @@ class Settings:
     @property
     def heads(self) -> int:
         """Number of identities."""
-        return self.identities or max(MIN_IDENTITIES, round(self.clips / (5 * max(self.draws, 1))))
+        if self.identities is not None:
+            return self.identities
+        return max(MIN_IDENTITIES, round(self.clips / (5 * max(self.draws, 1))))
 
     def check(self) -> None:
         """Refuses settings out of range.
@@ -74,6 +81,7 @@ class Settings:
 
     def _range_checks(self) -> list[tuple[bool, str]]:
         speeches = self.clips // max(self.draws, 1)
+        longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
         return [
             (
                 self.clips >= MIN_IDENTITIES,
@@ -93,15 +101,30 @@ class Settings:
                 f"--draws {self.draws}: must be at least 1 and divide the {self.clips} clips",
             ),
             (
+                speeches >= MIN_IDENTITIES,
+                f"--clips {self.clips} --draws {self.draws}: that is {speeches} speeches; at least {MIN_IDENTITIES} "
+                "are needed, one for each split",
+            ),
+            (
                 MIN_IDENTITIES <= self.heads <= speeches,
                 f"--identities {self.heads}: at least {MIN_IDENTITIES} and at most one for each of the "
                 f"{speeches} speeches (clips / draws)",
+            ),
+            (
+                not self.dense or self._dense_bytes <= DENSE_BYTES,
+                f"--dense: clips of {longest:g} s at {self.size} pixels hold {self._dense_bytes / 2**30:.1f} GB of "
+                f"dense truth each, more than {DENSE_BYTES / 2**30:g} GB; make them smaller or shorter",
             ),
             (
                 0 <= self.long_clips <= speeches,
                 f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}",
             ),
         ]
+
+    @property
+    def _dense_bytes(self) -> float:
+        longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
+        return longest * FPS * self.size**2 * DENSE_BYTES_PER_PIXEL
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""

@@ -96,6 +96,15 @@ def speak(texts: list[str], voice: Voice) -> list[Utterance]:
     return utterances
 
 
+def require_espeak() -> None:
+    """Refuses to start without a speech synthesiser.
+
+    Raises:
+        UserError: the extra ``synthetic`` is not installed.
+    """
+    _espeak_paths()
+
+
 def _espeak_paths() -> tuple[str, str]:
     try:
         import espeakng_loader

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import norm
 
-from datamodules.synthetic_faces.identity import SHAPE_NAMES, Identity
+from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.narration import LEVELS, Narration
 from datamodules.synthetic_faces.speech_drives import DRIVE_NAMES
 
@@ -14,6 +14,13 @@ HEAD_INTENSITY = (0.8, 7.0)
 """Smallest and largest head intensity in degrees: what real speakers do, see docs/synthetic_benchmark.md."""
 MOUTH_INTENSITY = (0.58, 0.95)
 BLINK_INTENSITY = (0.35, 2.5)
+TRAITS = (
+    ("face_width", "jaw_width"), ("chin_length", "nose_length"), ("eye_size", "eye_open"), ("mouth_width", "lip_lower"),
+)  # fmt: skip
+"""Shape parameters, in pairs, that a style may hang on: what is seen best."""
+LIVELINESS = (52.5, 7.3)
+RATE = (159.7, 14.8)
+"""Mean and standard deviation of the delivered pitch range and of the words per minute over the voices."""
 _TIE_SEED = 20_250
 
 
@@ -109,20 +116,27 @@ def _inside(q: np.ndarray) -> np.ndarray:
 
 
 def quantiles_of_looks(person: Identity) -> np.ndarray:
-    """Style quantiles ``(QUANTILES,)`` that are a fixed function of a person's shape: who is seen tells how they move."""
-    shape = np.array([person[name] for name in SHAPE_NAMES])
-    table = np.random.default_rng(_TIE_SEED).normal(size=(QUANTILES, len(SHAPE_NAMES)))
+    """Style quantiles ``(QUANTILES,)`` that are a fixed function of a person's shape: who is seen tells how they move.
+
+    All of them hang on ``TRAITS`` alone, so that some fifty people are enough to learn the function from.
+    """
+    traits = np.array([sum(person[name] for name in names) / np.sqrt(len(names)) for names in TRAITS])
+    table = np.random.default_rng(_TIE_SEED).normal(size=(QUANTILES, len(TRAITS)))
     table /= np.linalg.norm(table, axis=1, keepdims=True)
-    return _inside(norm.cdf(table @ shape))
+    return _inside(norm.cdf(table @ traits))
 
 
 def quantiles_of_speech(narration: Narration) -> np.ndarray:
-    """Intensity quantiles ``(3,)`` of head, mouth and blinks that are heard: level, liveliness of the voice, its rate."""
+    """Intensity quantiles ``(3,)`` of head, mouth and blinks that are heard: level, liveliness of the voice, its rate.
+
+    Rate and liveliness of what the voices say are about normal, the level is uniform, so that the quantiles are spread
+    as free ones are.
+    """
     voice = narration.voice
     heard = (
         (narration.level - LEVELS[0]) / (LEVELS[1] - LEVELS[0]),
-        (voice.pitch_range - 40) / 25,
-        (voice.rate - 140) / 40,
+        norm.cdf((voice.pitch_range - LIVELINESS[0]) / LIVELINESS[1]),
+        norm.cdf((voice.rate - RATE[0]) / RATE[1]),
     )
     return _inside(np.array(heard))
 

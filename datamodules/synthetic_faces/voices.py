@@ -27,6 +27,16 @@ class Voice:
     pitch_range: int
     split: str
 
+    @property
+    def variant(self) -> str:
+        """The espeak-ng variant: whose throat it is, in whatever language."""
+        return self.espeak.partition("+")[2]
+
+    @property
+    def feminine(self) -> bool:
+        """Whether it sounds like a woman's voice."""
+        return self.variant in _FEMININE or self.variant[:1] == "f"
+
 
 # espeak-ng voice, rate, pitch, pitch range. The variants differ in formants and breathiness; rate and pitch
 # are spread so that neither tells the split.
@@ -35,9 +45,9 @@ _TRAIN = (
     ("en-us+m1", 160, 45, 50),
     ("en-us+m3", 145, 38, 40), ("en-us+m7", 170, 50, 65), ("en-us+Annie", 155, 55, 50),
     ("en-us+john", 180, 42, 45),
-    ("en-us+linda", 140, 50, 60), ("en+f2", 170, 46, 50), ("en+f5", 158, 58, 60), ("en+m2", 150, 40, 55),
-    ("en+m4", 168, 52, 40), ("en+m8", 142, 36, 60), ("en+Andy", 162, 48, 50), ("en-gb-x-rp+f4", 152, 54, 45),
-    ("en-gb-x-rp+m5", 172, 44, 60), ("en-gb-scotland+f3", 160, 50, 65), ("en-gb-scotland+m6", 148, 42, 50),
+    ("en-us+linda", 140, 50, 60), ("en+f2", 170, 46, 50), ("en+m2", 150, 40, 55),
+    ("en+m4", 168, 52, 40), ("en+Andy", 162, 48, 50), ("en-gb-x-rp+f4", 152, 54, 45),
+    ("en-gb-x-rp+m5", 172, 44, 60), ("en-gb-scotland+f3", 160, 50, 65), ("en-gb-scotland+m5", 148, 42, 50),
     ("en-gb-x-gbclan+m1", 166, 47, 55), ("en-gb-x-gbclan+f1", 156, 57, 50),
     ("en-gb-x-gbcwmd+m7", 154, 39, 45),
     ("en-029+m3", 150, 46, 60), ("en-029+f2", 164, 53, 55), ("en-us+Gene", 158, 43, 50),
@@ -57,15 +67,14 @@ _TRAIN = (
     ("nl+f4", 160, 55, 55), ("nl+m5", 166, 43, 50), ("nl+linda", 144, 50, 60),
 )  # fmt: skip
 _VAL = (
-    ("en-us+f4", 160, 50, 55), ("en+m3", 152, 44, 50), ("en-us+Alicia", 168, 54, 50),
-    ("en-us+paul", 156, 42, 55),
-    ("de+f1", 155, 52, 50), ("es+m2", 158, 45, 55),
+    ("en-us+Alicia", 168, 54, 50), ("en-us+paul", 156, 42, 55), ("en+m6", 152, 44, 50), ("en+anika", 160, 50, 55),
+    ("de+david", 155, 45, 50), ("es+edward", 158, 45, 55), ("es+anika", 150, 55, 60),
 )  # fmt: skip
 _TEST = (
-    ("en-us+m2", 158, 43, 50), ("en+f3", 164, 52, 55), ("en-us+belinda", 150, 56, 50),
-    ("en-us+Hugo", 162, 45, 50),
-    ("fr+f2", 156, 52, 55), ("de+m1", 150, 45, 50),
+    ("en-us+belinda", 150, 56, 50), ("en-us+Hugo", 162, 45, 50), ("en+f5", 164, 52, 55), ("en+m8", 152, 40, 60),
+    ("en-us+ian", 158, 43, 50), ("fr+f5", 156, 54, 55), ("de+m8", 150, 45, 50),
 )  # fmt: skip
+_FEMININE = {"Alicia", "Andrea", "Annie", "anika", "aunty", "belinda", "linda", "shelby", "steph"}
 
 
 def _voice(split: str, espeak: str, rate: int, pitch: int, pitch_range: int) -> Voice:
@@ -78,6 +87,6 @@ VOICES: tuple[Voice, ...] = tuple(
 )
 
 
-def voices_of(split: str) -> list[Voice]:
-    """The voices that speak in one split; no voice speaks in two."""
-    return [voice for voice in VOICES if voice.split == split]
+def voices_of(split: str, feminine: bool | None = None) -> list[Voice]:
+    """The voices that speak in one split, all or those that fit; no espeak-ng variant speaks in two splits."""
+    return [voice for voice in VOICES if voice.split == split and feminine in (None, voice.feminine)]
