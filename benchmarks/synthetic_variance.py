@@ -12,15 +12,16 @@ divided by the intensity of the moment in the rows "of given intensity".
 """
 
 import argparse
-import dataclasses
 
 import numpy as np
 import torch
+from judged_clips import markdown_table
 
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from datamodules.synthetic_faces.settings import Settings
+from datamodules.synthetic_faces.style import AXES
 
 
 def curves_of(settings: Settings) -> dict[int, dict[str, list[np.ndarray]]]:
@@ -36,7 +37,7 @@ def curves_of(settings: Settings) -> dict[int, dict[str, list[np.ndarray]]]:
         shares = animation.head.intensity[:, None] * performance.style.axis_shares
         blink = animation.controls["blink_left"][:, None]
         here = {
-            "head rotation": animation.head.total,
+            "head rotation": np.stack([animation.controls[axis] for axis in AXES], axis=1),
             "head rotation of given intensity": animation.head.total / shares,
             "lip opening": truth.lip_opening[:, None],
             "lip width": truth.lip_width[:, None],
@@ -81,12 +82,13 @@ def main() -> None:
         intensity=args.intensity,
     )
     settings.check()
-    groups = curves_of(dataclasses.replace(settings))
+    groups = curves_of(settings)
     print(f"style {args.style}, intensity {args.intensity}: {args.speeches} speeches x {args.draws} draws\n")
-    print("| curve | explained by what is known | standard error |\n|---|---|---|")
+    rows = []
     for name in next(iter(groups.values())):
         share, error = explained([group[name] for group in groups.values()])
-        print(f"| {name} | {share:.2f} | {error:.2f} |")
+        rows.append([name, f"{share:.2f}", f"{error:.2f}"])
+    print(markdown_table(["curve", "explained by what is known", "standard error"], rows))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ name               shape        meaning
 ``regions``        (T, 3, 4)    boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye
 =================  ===========  ==============================================================================
 
-Further arrays are allowed. Metadata (identity parameters, text, landmark names, ...) are JSON values.
+Where the camera moves, ``rotation``, ``translation`` and ``landmarks_3d`` are those before its move; ``landmarks`` and
+``regions`` are as seen. Further arrays are allowed. Metadata (identity parameters, text, landmark names, ...) are JSON values.
 """
 
 import json

@@ -25,6 +25,7 @@ class SyntheticDataModule(TalkingHeadDataModule):
         intensity: ``free``, or ``speech``: what is heard tells how much somebody moves.
         style: ``free``, or ``identity``: who is seen tells how somebody moves.
         camera: ``still`` or ``moving``.
+        dense: Write mask, depth and optical flow of every frame, too.
         render_seed: >= 0; another seed gives other heads, speech and motion.
         render_workers: Processes that render.
         options: Arguments of ``TalkingHeadDataModule`` (task, batch_size, ...).
@@ -45,6 +46,7 @@ class SyntheticDataModule(TalkingHeadDataModule):
         intensity: str = "free",
         style: str = "free",
         camera: str = "still",
+        dense: bool = False,
         render_seed: int = 0,
         render_workers: int = 2,
         **options: Any,
@@ -63,6 +65,7 @@ class SyntheticDataModule(TalkingHeadDataModule):
             intensity=intensity,
             style=style,
             camera=camera,
+            dense=dense,
         )
         self.render_workers = render_workers
 

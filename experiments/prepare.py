@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "synthetic", help="talking heads made on the spot, with exact truth per frame"
     )
     flag = synthetic.add_argument
-    flag("--clips", type=int, required=True, metavar="N", help="number of clips, at least 3")
+    flag("--clips", type=int, required=True, metavar="N", help="number of clips without twins, at least 3")
     flag("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     flag("--size", type=int, default=128, metavar="S", help="edge of the frames in pixels (default: 128)")
     flag("--seed", type=int, default=0, metavar="K", help="another seed gives other heads and speech")

@@ -1,7 +1,8 @@
 """Head motion with a declared budget: so much of it follows the speech, so much the speaker's style, the rest is free.
 
 Each axis is a sum of three curves, orthogonal over the clip and each with zero mean, whose variances have the shares of
-``BUDGET``:
+``BUDGET``, times the intensity of the moment, which changes within some clips (the shares then hold of what it
+multiplies):
 
 - ``speech``: the same function of the speech for everybody;
 - ``style``: the speaker's own answer to the speech; without knowledge of the speaker its expectation is zero;

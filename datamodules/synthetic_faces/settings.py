@@ -82,6 +82,7 @@ class Settings:
     def _range_checks(self) -> list[tuple[bool, str]]:
         speeches = self.clips // max(self.draws, 1)
         longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
+        dense = longest * FPS * self.size**2 * DENSE_BYTES_PER_PIXEL
         return [
             (
                 self.clips >= MIN_IDENTITIES,
@@ -111,8 +112,8 @@ class Settings:
                 f"{speeches} speeches (clips / draws)",
             ),
             (
-                not self.dense or self._dense_bytes <= DENSE_BYTES,
-                f"--dense: clips of {longest:g} s at {self.size} pixels hold {self._dense_bytes / 2**30:.1f} GB of "
+                not self.dense or dense <= DENSE_BYTES,
+                f"--dense: clips of {longest:g} s at {self.size} pixels hold {dense / 2**30:.1f} GB of "
                 f"dense truth each, more than {DENSE_BYTES / 2**30:g} GB; make them smaller or shorter",
             ),
             (
@@ -120,11 +121,6 @@ class Settings:
                 f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}",
             ),
         ]
-
-    @property
-    def _dense_bytes(self) -> float:
-        longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
-        return longest * FPS * self.size**2 * DENSE_BYTES_PER_PIXEL
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""

@@ -101,8 +101,8 @@ def test_animation_is_a_function_of_its_generator_and_within_range() -> None:
             assert one[name].max() <= 1.0, name
 
 
-def test_more_than_sixty_controls_move_each_on_its_own() -> None:
-    """Draws of one speech differ in more than sixty directions (numerical rank of standardised curves)."""
+def test_more_than_sixty_controls_move_and_few_are_copies() -> None:
+    """More than sixty directions hold a thousandth of a curve's variance or more; forty hold no more than 97 % of all."""
     narration = spoken(*SYLLABLES * 12)
     curves = []
     for seed in range(12):
@@ -116,6 +116,7 @@ def test_more_than_sixty_controls_move_each_on_its_own() -> None:
     standard = (moving - moving.mean(axis=0)) / moving.std(axis=0)
     spectrum = np.linalg.eigvalsh(np.cov(standard.T))
     assert (spectrum > 1e-3).sum() > 60
+    assert np.sort(spectrum)[::-1][:40].sum() < 0.97 * spectrum.sum()
 
 
 def test_camera_stands_still_unless_it_moves() -> None:
@@ -136,12 +137,19 @@ def test_blinks_close_fully_and_look_real() -> None:
     starts = np.flatnonzero(shut[1:] & ~shut[:-1]) + 1
     ends = np.flatnonzero(~shut[1:] & shut[:-1]) + 1
     intervals = np.diff(starts) / 25
-    assert 2.5 < np.median(intervals) < 4.0
-    assert intervals.min() > 1.0
+    assert 2.2 < np.median(intervals) < 3.2
+    assert intervals.min() > 0.4
     assert ((ends - starts) <= 6).all()
     assert all(left[start:end].max() > 0.95 for start, end in zip(starts, ends, strict=True))
-    assert (right <= left).all()
+    assert np.abs(right - left).max() < 0.6  # at most half a frame behind
     assert (left == 0).mean() > 0.85
+
+
+@pytest.mark.parametrize("intensity", [0.35, 1.0, 2.5])
+def test_blinks_come_as_often_as_their_intensity_says(intensity: float) -> None:
+    shut = blink_curves(25 * 3000, intensity, np.random.default_rng(0))[0] > 0.5
+    number = (shut[1:] & ~shut[:-1]).sum()
+    assert number == pytest.approx(3000 * intensity / 3, rel=0.1)
 
 
 def test_blink_rate_follows_the_intensity_of_the_moment() -> None:

@@ -34,6 +34,15 @@ def test_draws_share_identity_and_speech_but_not_motion() -> None:
         assert len({p.motion_rng(7).random() for p in group}) == 8
 
 
+def test_an_identity_keeps_its_voice() -> None:
+    plans = plan_clips(Settings(60, identities=12))
+    drawn = defaultdict(set)
+    for plan in plans:
+        drawn[plan.performer].add(plan.voice_rng(3).random())
+    assert {len(values) for values in drawn.values()} == {1}
+    assert len(set.union(*drawn.values())) == len(drawn)
+
+
 def test_twins_have_the_motion_on_a_head_of_their_own() -> None:
     plans = plan_clips(Settings(60, identities=12, twins=True))
     originals = {p.clip_id: p for p in plans if not p.is_twin}
@@ -70,7 +79,9 @@ def test_long_clips_are_spread_over_the_splits() -> None:
         ({"identities": 2}, "--identities"),
         ({"draws": 5}, "--draws"),
         ({"draws": 0}, "--draws"),
-        ({"draws": 6}, "--identities"),
+        ({"draws": 6}, "--draws 6"),
+        ({"identities": 0}, "--identities"),
+        ({"dense": True, "size": 512, "long_clips": 1}, "--dense"),
         ({"long_clips": 13}, "--long-clips"),
         ({"intensity": "loud"}, "--intensity"),
         ({"style": "none"}, "--style"),

@@ -70,6 +70,13 @@ def test_unknown_voice_is_a_user_error() -> None:
 def test_splits_share_neither_voices_nor_sentences() -> None:
     assert len(VOICES) >= 40
     assert len({voice.name for voice in VOICES}) == len({voice.espeak for voice in VOICES}) == len(VOICES)
+    # The variant is the throat; the same one in another language is the same speaker.
+    throats = [{voice.variant for voice in voices_of(split)} for split in SPLITS]
+    assert "" not in set.union(*throats)
+    assert len(set.union(*throats)) == sum(len(group) for group in throats)
+    for split in SPLITS:
+        assert len(voices_of(split, feminine=True)) >= 3
+        assert len(voices_of(split, feminine=False)) >= 3
     for language in {voice.language for voice in VOICES}:
         parts = [set(sentences(language, split)) for split in SPLITS]
         assert all(parts)
@@ -115,11 +122,9 @@ def test_rate_and_pitch_vary_from_clip_to_clip() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_long_clips_are_quick_and_repeat_no_sentence_at_once(language: str) -> None:
+def test_long_clips_repeat_no_sentence_at_once(language: str) -> None:
     voice = next(voice for voice in voices_of("val") if voice.language == language)
-    before = time.perf_counter()
     one = narrate(np.random.default_rng(2), voice, "val", (60.0, 75.0), noisy=True)
-    assert time.perf_counter() - before < 10.0
     assert 1499 <= one.frames <= 1875
     assert len(one.waveform) == len(one.speech) == 640 * one.frames
     assert one.phonemes[-1].end == pytest.approx(one.frames / 25, abs=0.041)
