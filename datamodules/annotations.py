@@ -21,7 +21,8 @@ name               shape        meaning
 =================  ===========  ==============================================================================
 
 Where the camera moves, ``rotation``, ``translation`` and ``landmarks_3d`` are those before its move; ``landmarks`` and
-``regions`` are as seen. Further arrays are allowed. Metadata (identity parameters, text, landmark names, ...) are JSON values.
+``regions`` are as seen. Further arrays are allowed. Metadata (identity parameters, text, landmark names, ...) are JSON
+values.
 """
 
 import json
