@@ -6,55 +6,50 @@ Run from the repository's root: ``python benchmarks/rendering.py [--sizes 64 128
 import argparse
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from datamodules.batches import FPS
+from datamodules.synthetic_faces.clips import Performance, perform
 from datamodules.synthetic_faces.controls import Controls
-from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
+from datamodules.synthetic_faces.settings import Settings
 from datamodules.video import write_video
 
 KINDS = ("rendering", "with encoding", "with dense truth", "measuring")
 
 
-def moving_controls(frames: int) -> Controls:
-    """A head that turns, speaks and blinks before a camera that moves."""
-    result = Controls.neutral(frames)
-    phase = np.linspace(0, 4 * np.pi, frames)
-    result["yaw"][:], result["pitch"][:] = 12 * np.sin(phase), 6 * np.cos(phase)
-    result["jaw_open"][:], result["lips_wide"][:] = 0.4 - 0.4 * np.cos(3 * phase), 0.5 * np.sin(2 * phase)
-    result["blink_left"][:] = result["blink_right"][:] = np.clip(np.sin(phase), 0, 1) ** 8
-    result["camera_x"][:], result["camera_roll"][:] = 0.01 * np.sin(phase), np.cos(phase)
-    return result
+def a_performance(frames: int) -> Performance:
+    """Somebody who speaks, before a camera that moves, with everything that a clip of a dataset has."""
+    settings = Settings(3, seconds=(frames / FPS + 1, frames / FPS + 2), camera="moving")
+    return perform(plan_clips(settings)[0], settings)
 
 
 def frames_per_second(task: Callable[[], object], frames: int, repeats: int, device: torch.device) -> float:
-    """Median over ``repeats`` after one run that does not count."""
+    """Median over ``repeats`` after one run that does not count; on a CPU by the time that all its threads were busy."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     taken = []
     for _ in range(repeats + 1):
-        begin = time.perf_counter()
+        begin = clock()
         task()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begin)
+        taken.append(clock() - begin)
     return frames / statistics.median(taken[1:])
 
 
 def measure(size: int, frames: int, repeats: int, device: torch.device) -> dict[str, float]:
     """Frames per second of each kind of work, and seconds to set up one person."""
-    controls = moving_controls(frames)
-    person = Identity.sample(np.random.default_rng(0), "wide")
-    begin = time.perf_counter()
-    renderer = HeadRenderer(person, size, device)
-    seconds = time.perf_counter() - begin
+    performance = a_performance(frames)
+    controls = Controls(performance.animation.controls.values[:frames])
+    begin = time.process_time()
+    renderer = HeadRenderer(performance.identity, size, device)
+    seconds = time.process_time() - begin
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         tasks: tuple[Callable[[], object], ...] = (
@@ -90,9 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(options.device)
-    print(
-        f"{processor()}, one thread, Python {platform.python_version()}, torch {torch.__version__}, {device}"
-    )
+    print(f"{processor()}, one core, Python {platform.python_version()}, torch {torch.__version__}, {device}")
     if device.type == "cuda":
         print(torch.cuda.get_device_name(device))
     print(f"frames per second, median of {options.repeats} runs of {options.frames} frames")
