@@ -17,7 +17,7 @@ from datamodules.synthetic_faces.renderer import LANDMARK_NAMES, HeadRenderer, R
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.style import Style, draw_style
 from datamodules.synthetic_faces.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
-from datamodules.synthetic_faces.voices import voices_of
+from datamodules.synthetic_faces.voices import own_voice
 from datamodules.video import write_video
 
 SOURCE = "synthetic_faces"
@@ -44,8 +44,7 @@ def perform(plan: ClipPlan, settings: Settings) -> Performance:
     """Identity, sound and motion of a planned clip; a function of the arguments alone."""
     speech_rng, motion_rng = plan.speech_rng(settings.seed), plan.motion_rng(settings.seed)
     performer = Identity.sample(plan.performer_rng(settings.seed), settings.domain)
-    voices = voices_of(plan.split, performer.feminine)
-    voice = voices[int(plan.voice_rng(settings.seed).integers(len(voices)))]
+    voice = own_voice(plan.voice_rng(settings.seed), plan.split, performer.feminine)
     narration = narrate(speech_rng, voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
     style = draw_style(motion_rng, performer, narration, settings.intensity, settings.style)
     return Performance(

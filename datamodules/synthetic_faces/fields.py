@@ -174,7 +174,7 @@ def _lips(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray]) -> None
     stretch = np.clip(x / m.mouth_half, -1, 1)
     around = np.exp(-((beyond / 0.16) ** 2) - (d / 0.20) ** 2) * front
     reach = np.where(upper, 0.14, 0.16)
-    fields["part"][:, 1] = opening * np.where(upper, 0.055, -0.075) * np.exp(-((d / reach) ** 2))
+    fields["part"][:, 1] = opening * np.where(upper, 0.022, -0.108) * np.exp(-((d / reach) ** 2))
     fields["wide"][:, 0] = 0.062 * stretch * around
     fields["wide"][:, 2] = -0.035 * stretch**2 * around
     fields["round"][:, 0] = -0.42 * m.mouth_half * stretch * around

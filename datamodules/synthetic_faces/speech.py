@@ -65,7 +65,7 @@ def speak(texts: list[str], voice: Voice) -> list[Utterance]:
         "library": library,
         "data": data,
         "voice": voice.espeak,
-        "rate": voice.rate,
+        "rate": round(voice.rate / voice.tract),
         "pitch": voice.pitch,
         "range": voice.pitch_range,
         "texts": texts,
@@ -89,9 +89,11 @@ def speak(texts: list[str], voice: Voice) -> list[Utterance]:
     for text, spoken in zip(texts, header["spoken"], strict=True):
         wave = pcm[start : start + spoken["samples"]]
         start += spoken["samples"]
-        duration = len(wave) / header["sample_rate"]
+        # Played faster by the tract's scale, so that the formants shift: espeak spoke slower by as much.
+        sample_rate = header["sample_rate"] * voice.tract
+        events = [[seconds / voice.tract, name] for seconds, name in spoken["events"]]
         utterances.append(
-            Utterance(text, _resample(wave, header["sample_rate"]), _phonemes(spoken["events"], duration))
+            Utterance(text, _resample(wave, sample_rate), _phonemes(events, len(wave) / sample_rate))
         )
     return utterances
 
@@ -115,7 +117,7 @@ def _espeak_paths() -> tuple[str, str]:
     return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
 
 
-def _resample(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+def _resample(waveform: np.ndarray, sample_rate: float) -> np.ndarray:
     import soxr
 
     return np.asarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
