@@ -56,7 +56,7 @@ def test_a_folder_made_with_other_settings_is_not_continued(tmp_path, steps, mon
     Demo(tmp_path / "demo", 2, fast=True).run()
     assert steps == [*STEPS, *STEPS]  # nothing was made, so nothing is kept
     if change == "dataset":
-        monkeypatch.setattr("datamodules.synthetic_faces.dataset.VERSION", 0)
+        monkeypatch.setattr("datamodules.synthetic_faces.settings.VERSION", 0)
     if change == "version":
         monkeypatch.setattr("experiments.version.__version__", "0.0.0")
     with pytest.raises(UserError, match="other settings") as caught:
