@@ -100,6 +100,15 @@ class Controls:
         """Controls of a head at rest that looks into the camera."""
         return cls(np.zeros((frames, len(CONTROL_NAMES)), dtype=np.float32))
 
+    @classmethod
+    def of_poses(cls, *poses: dict[str, float]) -> "Controls":
+        """One frame for each pose: the controls that it names, all others at rest."""
+        controls = cls.neutral(len(poses))
+        for t, pose in enumerate(poses):
+            for name, value in pose.items():
+                controls[name][t] = value
+        return controls
+
     def __len__(self) -> int:
         return len(self.values)
 

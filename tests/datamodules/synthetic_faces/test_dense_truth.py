@@ -25,14 +25,6 @@ def renderer() -> HeadRenderer:
     return HeadRenderer(Identity(seed=5), SIZE)
 
 
-def controls(*frames: dict[str, float]) -> Controls:
-    result = Controls.neutral(len(frames))
-    for t, values in enumerate(frames):
-        for name, value in values.items():
-            result[name][t] = value
-    return result
-
-
 def centres(size: int) -> np.ndarray:
     """``(S, S, 2)`` x and y of the pixels' centres."""
     y, x = np.mgrid[:size, :size] + 0.5
@@ -49,7 +41,7 @@ def warped(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
 def warp_psnr(person: Identity, size: int) -> float:
     """Worst PSNR in dB over turned frames of the face's seen pixels, away from the edges of what is seen."""
     renderer = HeadRenderer(person, size)
-    clip = controls(*TURNING)
+    clip = Controls.of_poses(*TURNING)
     drawn, truth = renderer.render(clip), renderer.dense_truth(clip)
     oval = [i for i, name in enumerate(LANDMARK_NAMES) if name.startswith(("jaw", "forehead"))]
     result = []
@@ -63,7 +55,7 @@ def warp_psnr(person: Identity, size: int) -> float:
 
 
 def test_first_frame_leads_to_itself(renderer):
-    clip = controls({"yaw": 8, "jaw_open": 0.5, "camera_roll": 2})
+    clip = Controls.of_poses({"yaw": 8, "jaw_open": 0.5, "camera_roll": 2})
     truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
     assert np.abs(truth.flow).max() < 1e-3
     assert truth.seen.mean() > 0.999
@@ -81,7 +73,7 @@ def test_first_frame_leads_to_itself(renderer):
     "move", [{"camera_x": 0.05}, {"camera_y": -0.04}, {"camera_zoom": 0.1}, {"camera_roll": 3}]
 )
 def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
-    clip = controls({"camera_x": 0.01, "camera_roll": -1}, move)
+    clip = Controls.of_poses({"camera_x": 0.01, "camera_roll": -1}, move)
     truth = renderer.dense_truth(clip)
     first, moved = camera_moves(clip, 0, 2)
     still = (centres(SIZE) / SIZE - moved[:, 2]) @ np.linalg.inv(moved[:, :2]).T
@@ -95,7 +87,7 @@ def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
 
 
 def test_flow_of_a_head_that_shifts(renderer):
-    truth = renderer.dense_truth(controls({}, {"shift_x": 0.2, "shift_y": -0.1}))
+    truth = renderer.dense_truth(Controls.of_poses({}, {"shift_x": 0.2, "shift_y": -0.1}))
     face = truth.mask[1].copy()
     face[SIZE * 6 // 10 :] = False  # the neck bends
     depth = truth.depth[1].astype(float)[face]
@@ -108,7 +100,7 @@ def test_flow_of_a_head_that_shifts(renderer):
 def test_flow_leads_landmarks_home():
     size = 256
     renderer = HeadRenderer(Identity(seed=5), size)
-    clip = controls(
+    clip = Controls.of_poses(
         {}, {"yaw": 12, "jaw_open": 0.6, "smile": 0.7, "camera_zoom": 0.05}, {"yaw": -9, "roll": 9}
     )
     truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
@@ -128,7 +120,7 @@ def test_flow_leads_landmarks_home():
 
 
 def test_what_the_first_frame_hides_is_not_seen(renderer):
-    clip = controls({}, {"yaw": 25}, {"jaw_open": 1})
+    clip = Controls.of_poses({}, {"yaw": 25}, {"jaw_open": 1})
     truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
     background = ~truth.mask[1:]
     assert (
@@ -144,7 +136,7 @@ def test_what_the_first_frame_hides_is_not_seen(renderer):
 
 
 def test_same_bytes_in_any_stretches(renderer):
-    clip = controls({}, {"yaw": 9, "camera_x": 0.02}, {"jaw_open": 1}, {"blink_left": 1})
+    clip = Controls.of_poses({}, {"yaw": 9, "camera_x": 0.02}, {"jaw_open": 1}, {"blink_left": 1})
     whole = renderer.dense_truth(clip)
     pieces = [dense_truth(renderer, clip, a, b) for a, b in ((0, 1), (1, 4))]
     for field in dataclasses.fields(DenseTruth):
@@ -169,5 +161,5 @@ def test_wide_light_stays_in_the_room():
 
 def test_truth_leaves_the_random_state_alone(renderer):
     state = torch.get_rng_state()
-    renderer.dense_truth(controls({}))
+    renderer.dense_truth(Controls.of_poses({}))
     assert torch.equal(state, torch.get_rng_state())

@@ -21,14 +21,6 @@ def renderer() -> HeadRenderer:
     return HeadRenderer(PERSON, 96)
 
 
-def controls(*frames: dict[str, float]) -> Controls:
-    result = Controls.neutral(len(frames))
-    for t, values in enumerate(frames):
-        for name, value in values.items():
-            result[name][t] = value
-    return result
-
-
 def column(name: str) -> int:
     return LANDMARK_NAMES.index(name)
 
@@ -58,7 +50,7 @@ def test_identity_refuses_nonsense():
 
 def test_same_bytes_in_any_chunks(renderer):
     rng = np.random.default_rng(0)
-    clip = controls(
+    clip = Controls.of_poses(
         *({"yaw": rng.normal() * 12, "jaw_open": rng.random(), "gaze_x": rng.normal() * 9} for _ in range(5))
     )
     clip["camera_x"][2:4] = (0.02, -0.01)
@@ -72,7 +64,7 @@ def test_same_bytes_in_any_chunks(renderer):
 
 
 def test_neutral_face_is_framed_as_real_clips_are(renderer):
-    truth = renderer.render(controls({}))
+    truth = renderer.render(Controls.of_poses({}))
     oval = truth.landmarks[0, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehead"))]]
     low, high = oval.min(0), oval.max(0)
     assert (high - low).max() == pytest.approx(FACE_SHARE, abs=1e-4)
@@ -89,7 +81,7 @@ def test_neutral_face_is_framed_as_real_clips_are(renderer):
 
 def test_lips_open_with_the_jaw_and_close_when_pressed(renderer):
     truth = renderer.render(
-        controls(*({"jaw_open": j} for j in np.linspace(0, 1, 6)), {"jaw_open": 1, "lips_press": 1})
+        Controls.of_poses(*({"jaw_open": j} for j in np.linspace(0, 1, 6)), {"jaw_open": 1, "lips_press": 1})
     )
     assert truth.lip_opening[0] < 1e-3
     assert (np.diff(truth.lip_opening[:6]) > 0.01).all()
@@ -108,7 +100,7 @@ def test_every_mouth_control_does_what_its_name_says(renderer):
         {"smile": -0.5},
     )
     rest, wide, narrow, rounded, parted, smile, frown = range(7)
-    truth = renderer.render(controls(*names))
+    truth = renderer.render(Controls.of_poses(*names))
     width = truth.lip_width
     assert width[wide] > width[rest] > width[narrow] > width[rounded]
     assert truth.lip_opening[parted] > 0.05
@@ -116,7 +108,7 @@ def test_every_mouth_control_does_what_its_name_says(renderer):
     assert corner[smile] < corner[rest] < corner[frown]
     lip = truth.landmarks_3d[:, column("lips_inner_2"), 2]
     assert lip[rounded] > lip[rest] + 0.04
-    tucked = renderer.render(controls({"jaw_open": 0.3}, {"jaw_open": 0.3, "lip_tuck": 1}))
+    tucked = renderer.render(Controls.of_poses({"jaw_open": 0.3}, {"jaw_open": 0.3, "lip_tuck": 1}))
     assert tucked.lip_opening[1] < 0.4 * tucked.lip_opening[0]
 
 
@@ -130,7 +122,7 @@ def test_pose_signs(renderer):
         {"shift_y": 0.2},
         {"shift_z": 0.5},
     )
-    rest, yaw, pitch, roll, right, up, near = renderer.render(controls(*poses)).landmarks
+    rest, yaw, pitch, roll, right, up, near = renderer.render(Controls.of_poses(*poses)).landmarks
     nose, top, chin = column("nose_tip"), column("forehead_2"), column("jaw_8")
     middle = 0.5 * (rest[column("jaw_0")] + rest[column("jaw_16")])
     assert yaw[nose, 0] > rest[nose, 0] + 0.03
@@ -146,7 +138,7 @@ def test_pose_signs(renderer):
 
 
 def test_left_is_the_persons_left_and_blinks_hide_the_iris(renderer):
-    truth = renderer.render(controls({}, {"blink_left": 1, "blink_right": 1}, {"blink_left": 1}))
+    truth = renderer.render(Controls.of_poses({}, {"blink_left": 1, "blink_right": 1}, {"blink_left": 1}))
     left, right = column("left_pupil"), column("right_pupil")
     assert truth.landmarks[0, left, 0] > 0.5 > truth.landmarks[0, right, 0]
     assert truth.visible[0, [left, right]].all()
@@ -167,7 +159,7 @@ def test_left_is_the_persons_left_and_blinks_hide_the_iris(renderer):
 
 
 def test_gaze_moves_the_pupils_and_brows_move(renderer):
-    truth = renderer.render(controls({}, {"gaze_x": 20}, {"gaze_y": 15}, {"brow_left": 1}))
+    truth = renderer.render(Controls.of_poses({}, {"gaze_x": 20}, {"gaze_y": 15}, {"brow_left": 1}))
     pupil = truth.landmarks[:, column("left_pupil")]
     assert pupil[1, 0] > pupil[0, 0]
     assert pupil[2, 1] < pupil[0, 1]
@@ -177,21 +169,21 @@ def test_gaze_moves_the_pupils_and_brows_move(renderer):
 
 
 def test_landmarks_lie_on_what_they_name(renderer):
-    truth = renderer.render(controls({}, {"yaw": 20, "roll": -10}))
+    truth = renderer.render(Controls.of_poses({}, {"yaw": 20, "roll": -10}))
     for frame, points, visible in zip(truth.frames, truth.landmarks, truth.visible, strict=True):
         lip = (points[column("lips_outer_9")] * 0.6) + points[column("lips_inner_6")] * 0.4
         assert visible[column("lips_inner_6")]
         skin = colour_at(frame, 0.5 * (points[column("nose_tip")] + points[column("nose_bridge_3")]))
         lips = colour_at(frame, lip)
         assert lips[0] / lips[1] > 1.4 * skin[0] / skin[1]
-    turned = renderer.render(controls({"yaw": 35})).visible[0]
+    turned = renderer.render(Controls.of_poses({"yaw": 35})).visible[0]
     assert not turned[column("jaw_16")]
     assert turned[column("nose_tip")]
 
 
 def test_camera_signs(renderer):
     moves = ({}, {"camera_x": 0.05}, {"camera_y": 0.05}, {"camera_zoom": 0.1}, {"camera_roll": 3})
-    truth = renderer.render(controls(*moves))
+    truth = renderer.render(Controls.of_poses(*moves))
     rest, right, down, near, turned = truth.landmarks.astype(float)
     np.testing.assert_allclose(right - rest, np.broadcast_to([0.05, 0], rest.shape), atol=1e-6)
     np.testing.assert_allclose(down - rest, np.broadcast_to([0, 0.05], rest.shape), atol=1e-6)
@@ -208,7 +200,7 @@ def test_camera_signs(renderer):
 def test_person_and_background_move_together(background):
     renderer = HeadRenderer(Identity(seed=2, background=background), 64)
     still, right, up = renderer.render(
-        controls({}, {"camera_x": 3 / 64}, {"camera_y": -2 / 64})
+        Controls.of_poses({}, {"camera_x": 3 / 64}, {"camera_y": -2 / 64})
     ).frames.astype(int)
     difference = np.abs(
         np.concatenate([(right[:, 3:] - still[:, :-3]).ravel(), (up[:-2] - still[2:]).ravel()])
@@ -222,14 +214,14 @@ def test_background_reaches_as_far_as_the_camera_moves():
     corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     for x, y, zoom, roll in rng.choice([-1, 1], (32, 4)) * (0.06, 0.06, 0.1, 3):
         move = camera_moves(
-            controls({"camera_x": x, "camera_y": y, "camera_zoom": zoom, "camera_roll": roll}), 0, 1
+            Controls.of_poses({"camera_x": x, "camera_y": y, "camera_zoom": zoom, "camera_roll": roll}), 0, 1
         )
         seen = (corners - move[0, :, 2]) @ np.linalg.inv(move[0, :, :2]).T
         assert np.abs(seen - 0.5).max() < 0.5 + (BEYOND - 1) / FINE
 
 
 def test_measures_are_those_of_the_rendering(renderer):
-    clip = controls({}, {"yaw": 20, "jaw_open": 0.7}, {"camera_roll": 2, "smile": 1})
+    clip = Controls.of_poses({}, {"yaw": 20, "jaw_open": 0.7}, {"camera_roll": 2, "smile": 1})
     drawn, measured = renderer.render(clip), renderer.measure(clip)
     for field in dataclasses.fields(Measures):
         np.testing.assert_array_equal(
@@ -256,7 +248,7 @@ def test_plain_light_turns_with_the_head():
 
     def brightness(domain: str) -> np.ndarray:
         drawn = HeadRenderer(dataclasses.replace(person, domain=domain), 96).render(
-            controls({}, {"yaw": -20})
+            Controls.of_poses({}, {"yaw": -20})
         )
         brows = drawn.landmarks[:, [column("left_brow_2"), column("right_brow_2")]].mean(1)
         places = (96 * (0.7 * brows + 0.3 * drawn.landmarks[:, column("forehead_2")])).astype(int)
@@ -276,7 +268,7 @@ def test_plain_light_turns_with_the_head():
 def test_mouth_shows_no_background(renderer):
     """Nothing behind the head shines through an opened mouth or the skin beside it."""
     poses = [{"yaw": y, "pitch": p, "jaw_open": j} for y in (-18, 18) for p in (-15, 15) for j in (0.3, 1)]
-    truth = renderer.render(controls(*poses))
+    truth = renderer.render(Controls.of_poses(*poses))
     for mask, boxes in zip(truth.mask, truth.regions, strict=True):
         for x0, y0, x1, y1 in (boxes[:1] * 96).astype(int):
             centre = mask[(y0 * 3 + y1) // 4 : (y0 + 3 * y1) // 4, (x0 * 2 + x1) // 3 : (x0 + 2 * x1) // 3]
@@ -295,7 +287,7 @@ def test_extreme_people_render(style):
         clothes_style="vneck",
     )
     truth = HeadRenderer(person, 48).render(
-        controls({"yaw": 35, "pitch": -20, "roll": 20, "jaw_open": 1, "smile": 1})
+        Controls.of_poses({"yaw": 35, "pitch": -20, "roll": 20, "jaw_open": 1, "smile": 1})
     )
     assert np.isfinite(truth.landmarks_3d).all()
     assert truth.frames.std() > 10

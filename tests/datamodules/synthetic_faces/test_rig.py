@@ -27,16 +27,8 @@ def rig() -> Rig:
     return Rig(PERSON, CPU)
 
 
-def controls(*frames: dict[str, float]) -> Controls:
-    result = Controls.neutral(len(frames))
-    for t, values in enumerate(frames):
-        for name, value in values.items():
-            result[name][t] = value
-    return result
-
-
 def posed(rig: Rig, *frames: dict[str, float]) -> np.ndarray:
-    clip = controls(*frames)
+    clip = Controls.of_poses(*frames)
     return rig.pose(rig.shape(clip, 0, len(clip)), clip, 0, len(clip))[0].numpy()
 
 
@@ -103,7 +95,7 @@ def test_displacement_is_zero_at_zero_and_continuous(rig):
     for _ in range(6):
         ends = [{n: rng.uniform(-1 if n in SIGNED else 0, 1) * strength(n) for n in MOVING} for _ in range(2)]
         frames = [{n: (1 - t) * ends[0][n] + t * ends[1][n] for n in MOVING} for t in np.linspace(0, 1, 201)]
-        clip = controls(*frames)
+        clip = Controls.of_poses(*frames)
         steps = np.abs(np.diff(rig.shape(clip, 0, len(clip)).numpy(), axis=0)).max(axis=(1, 2))
         assert steps.max() < 0.006
 
@@ -117,7 +109,9 @@ def test_frames_do_not_depend_on_their_chunk(rig):
 
 
 def mouth_draws(rng: np.random.Generator, count: int) -> Controls:
-    return controls(*({n: rng.uniform(-1 if n in SIGNED else 0, 1) for n in MOUTH} for _ in range(count)))
+    return Controls.of_poses(
+        *({n: rng.uniform(-1 if n in SIGNED else 0, 1) for n in MOUTH} for _ in range(count))
+    )
 
 
 def test_pressed_lips_are_closed_whatever_the_mouth_does(rig):
@@ -137,7 +131,7 @@ def test_lips_never_cross(rig):
 
 @pytest.mark.parametrize("name", [n for n in MOUTH if n not in ("jaw_open", "lips_part", "lip_tuck")])
 def test_closed_lips_stay_closed_until_something_opens_them(rig, name):
-    opened = lip_opening(rig, controls({}, {name: 1}))
+    opened = lip_opening(rig, Controls.of_poses({}, {name: 1}))
     assert opened[0] < 1e-3
     parts = name.startswith(("upper_lip", "lower_lip"))
     assert (opened[1] > 0.02) if parts else (opened[1] < 2e-3)
@@ -146,7 +140,9 @@ def test_closed_lips_stay_closed_until_something_opens_them(rig, name):
 def test_lids_never_cross(rig):
     rng = np.random.default_rng(4)
     lids = ("blink_left", "squint_left", "lid_wide_left", "cheek_raise_left", "smile")
-    clip = controls(*({"gaze_y": rng.uniform(-25, 25)} | {n: rng.random() for n in lids} for _ in range(100)))
+    clip = Controls.of_poses(
+        *({"gaze_y": rng.uniform(-25, 25)} | {n: rng.random() for n in lids} for _ in range(100))
+    )
     p = rig.shape(clip, 0, len(clip)).numpy()
     columns, (upper, lower) = rig.skin.eye_columns[1], rig.skin.eye_rows
     gap = p[:, rig.skin.index[upper, columns], 1] - p[:, rig.skin.index[lower, columns], 1]
@@ -181,7 +177,7 @@ def test_wrinkles_follow_their_muscles_and_lie_on_the_skin(rig):
         {"smile": 1},
         {"squint_left": 1, "squint_right": 1},
     )
-    clip = controls(*frames)
+    clip = Controls.of_poses(*frames)
     depth = rig.wrinkle_strengths(clip, 0, len(clip))
     assert depth.shape == (5, len(WRINKLES))
     assert depth.dtype == torch.float32
