@@ -21,7 +21,7 @@ ROOM_SHARE = 1 / 3
 """Share of the noisy clips that are heard with the echo of a room."""
 NOISE_SHARE = 1 / 2
 """Share of the noisy clips with background noise."""
-NOISE_BELOW = (25.0, 45.0)
+NOISE_BELOW = (30.0, 50.0)
 """Range of its distance to the level of speech in dB."""
 RATE_SPREAD = (0.88, 1.15)
 """Range of a clip's speaking rate over that of its voice."""

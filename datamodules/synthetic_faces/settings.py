@@ -7,7 +7,7 @@ from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.identity import DOMAINS
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same settings give other clips."""
 SIZES = (32, 1024)
 MIN_IDENTITIES = 3

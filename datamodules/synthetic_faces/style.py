@@ -12,7 +12,7 @@ from datamodules.synthetic_faces.speech_drives import DRIVE_NAMES
 AXES = ("yaw", "pitch", "roll")
 HEAD_INTENSITY = (0.8, 7.0)
 """Smallest and largest head intensity in degrees: what real speakers do, see docs/synthetic_benchmark.md."""
-MOUTH_INTENSITY = (0.58, 0.95)
+MOUTH_INTENSITY = (0.66, 0.95)
 BLINK_INTENSITY = (0.35, 2.5)
 TRAITS = (
     ("face_width", "jaw_width"), ("chin_length", "nose_length"), ("eye_size", "eye_open"), ("mouth_width", "lip_lower"),

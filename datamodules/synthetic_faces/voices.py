@@ -74,6 +74,16 @@ _TRAIN = (
     ("es+m7", 158, 45, 60),
     ("it+sandro", 150, 41, 60), ("it+f1", 162, 53, 50), ("it+m3", 146, 44, 55),
     ("nl+f4", 160, 55, 55), ("nl+m5", 166, 43, 50), ("nl+f1", 144, 50, 60),
+    ("en-us+Alex", 156, 50, 50), ("en-us+robert", 150, 44, 50), ("en-us+pablo", 168, 47, 55), ("en-us+klatt", 160, 45, 50),
+    ("en-us+benjamin", 152, 43, 55), ("en-us+mike2", 164, 41, 50), ("en-us+grandma", 146, 50, 50),
+    ("en-us+Mario", 158, 48, 60),
+    ("en-us+Denis", 154, 42, 55), ("en-us+ed", 166, 46, 45), ("en-us+steph2", 156, 55, 60), ("en+Gene2", 150, 49, 50),
+    ("en+Reed", 160, 44, 55), ("en+grandpa", 148, 40, 50), ("en+iven", 162, 45, 60), ("en+klatt3", 154, 47, 50),
+    ("en+Lee", 158, 50, 55), ("en+grandma", 158, 52, 60), ("en-029+Nguyen", 156, 52, 50), ("de+klatt2", 150, 44, 55),
+    ("de+boris", 158, 46, 50), ("de+mike2", 154, 42, 55), ("de+grandma", 162, 52, 50), ("fr+gustave", 156, 43, 55),
+    ("fr+Jacky", 162, 48, 50), ("fr+Alicia", 154, 54, 55), ("es+miguel", 154, 42, 50), ("es+antonio", 162, 44, 55),
+    ("es+aunty", 156, 50, 60), ("it+Marco", 158, 47, 55), ("it+marcelo", 152, 42, 50), ("it+Andrea", 160, 54, 55),
+    ("nl+Diogo", 156, 43, 50), ("nl+edward2", 150, 45, 60), ("nl+f3", 158, 53, 55),
 )  # fmt: skip
 _VAL = (
     ("en-us+Annie", 160, 54, 50), ("en-us+paul", 156, 42, 55), ("en+m6", 152, 44, 50), ("en+shelby", 154, 52, 55),
@@ -83,7 +93,9 @@ _TEST = (
     ("en-us+belinda", 150, 56, 50), ("en-us+Hugo", 162, 45, 50), ("en+f5", 164, 52, 55), ("en+m8", 152, 40, 60),
     ("en-us+linda", 148, 50, 55), ("fr+f5", 156, 54, 55), ("de+m8", 150, 45, 50),
 )  # fmt: skip
-_FEMININE = {"Alicia", "Andrea", "Annie", "anika", "aunty", "belinda", "linda", "shelby", "steph"}
+_FEMININE = {
+    "Alicia", "Andrea", "Annie", "anika", "aunty", "belinda", "grandma", "linda", "shelby", "steph", "steph2",
+}  # fmt: skip
 
 
 def _voice(split: str, espeak: str, rate: int, pitch: int, pitch_range: int) -> Voice:
