@@ -45,9 +45,9 @@ class Voice:
 
 
 # espeak-ng voice, rate, pitch, pitch range. The variants differ in formants and breathiness; rate and pitch
-# are spread so that neither tells the split. No variant is in two splits. Those of val and test sound like others of train:
-# by the mean and spread of their log-mel spectrum each lies no further from the nearest one of train than four fifths of
-# these do from each other. The far ones (Alicia, anika, ian, edward, zac, adam, michel, steph) are in train.
+# are spread so that neither tells the split. No variant is in two splits. Those of val and test lie within the range of
+# train: by mean and spread of the log-mel spectrum each is nearer to one of train than the outermost 5 % of train are to
+# any other. The far ones (Alicia, anika, ian, edward, zac, adam, michel, steph) are in train.
 _TRAIN = (
     ("en-us+f1", 165, 52, 55), ("en-us+f2", 150, 60, 45), ("en-us+f3", 175, 48, 60),
     ("en-us+m1", 160, 45, 50),
