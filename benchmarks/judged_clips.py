@@ -143,12 +143,6 @@ def head_speed(rotation: np.ndarray) -> np.ndarray:
     return np.linalg.norm(rotation[STEP:] - rotation[:-STEP], axis=1) * FPS / STEP
 
 
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table with its first column to the left and all others to the right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _usual_box(frames: np.ndarray) -> FaceBox:
     """Median box of the one face in some frames ``(N, H, W, 3)`` uint8 RGB of a clip."""
     found = [sorted(find_faces(frame), key=lambda box: -box.side) for frame in frames]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from printing import one_line_errors
 
 from datamodules.batches import FPS
 from datamodules.synthetic_faces.clips import Performance, perform
@@ -101,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line_errors(main)

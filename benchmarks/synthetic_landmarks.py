@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from judged_clips import markdown_table
+from printing import markdown_table, one_line_errors
 
 from datamodules.annotations import read_annotations
 from datamodules.manifest import ClipRecord, read_manifest
@@ -142,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line_errors(main)

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from judged_clips import JudgedClip, UnfitClipError, judge_clip, markdown_table, measures_of
+from judged_clips import JudgedClip, UnfitClipError, judge_clip, measures_of
+from printing import markdown_table, one_line_errors
 
 from datamodules.errors import UserError
 from datamodules.manifest import file_sha256, read_manifest
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line_errors(main)

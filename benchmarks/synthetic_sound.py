@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judged_clips import markdown_table
+from printing import markdown_table, one_line_errors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,9 +37,10 @@ from datamodules.synthetic_faces.settings import Settings
 from experiments.results import write_json
 from metrics.motion import correlation
 
-CONTEXT = 5
-"""Frames before and after that the ridge regression sees."""
-RIDGE = 1e3
+CONTEXT = 16
+"""Frames before and after each frame that both maps see."""
+RIDGES = (1e2, 1e3, 1e4)
+"""Strengths of the regression's penalty; the best on a tenth of the training clips is taken."""
 SHIFTS = (-6, -3, 0, 3, 6)
 """Frames by which the sound is moved against the lips, to be found again."""
 SEARCH = 10
@@ -155,22 +156,40 @@ class Standard:
 
 
 def with_context(sound: np.ndarray) -> np.ndarray:
-    """``(T, C)`` -> ``(T, 11 C + 1)``: the frames round each frame, and a constant."""
-    padded = np.pad(sound, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
+    """``(T, C)`` -> ``(T, 33 * 80 + 1)``: the spectra of the frames round each frame, and a constant."""
+    spectra = sound.reshape(len(sound), -1, MEL_BANDS).mean(axis=1)
+    padded = np.pad(spectra, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
     parts = [padded[i : i + len(sound)] for i in range(2 * CONTEXT + 1)]
     return np.concatenate([*parts, np.ones((len(sound), 1), np.float32)], axis=1)
 
 
 def fit_ridge(clips: list[Clip]) -> np.ndarray:
-    """Weights ``(11 C + 1, 2)`` of the regression, from sums over the clips."""
-    size = (2 * CONTEXT + 1) * clips[0].sound.shape[1] + 1
+    """Weights ``(33 * 80 + 1, 2)`` of the regression, from sums over the clips."""
+    tuned_on = clips[::10]
+    tuning, fitted = (_sums(group) for group in (tuned_on, [clip for i, clip in enumerate(clips) if i % 10]))
+    tries = {strength: _solve(*fitted, strength) for strength in RIDGES}
+    true = [clip.lips[:, 0] for clip in tuned_on]
+    scores = {
+        strength: explained([with_context(clip.sound) @ weights[:, 0] for clip in tuned_on], true)
+        for strength, weights in tries.items()
+    }
+    best = max(scores, key=scores.__getitem__)
+    return _solve(fitted[0] + tuning[0], fitted[1] + tuning[1], best)
+
+
+def _sums(clips: list[Clip]) -> tuple[np.ndarray, np.ndarray]:
+    """Products of the features with themselves, and with the lips, summed over the clips."""
+    size = (2 * CONTEXT + 1) * MEL_BANDS + 1
     gram, target = np.zeros((size, size), np.float32), np.zeros((size, len(MEASURES)), np.float32)
     for clip in clips:
         features = with_context(clip.sound)
         gram += features.T @ features
         target += features.T @ clip.lips
-    gram[np.diag_indices(size)] += RIDGE
-    return np.linalg.solve(gram.astype(np.float64), target).astype(np.float32)
+    return gram, target
+
+
+def _solve(gram: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray:
+    return np.linalg.solve(gram.astype(np.float64) + strength * np.eye(len(gram)), target).astype(np.float32)
 
 
 class _Block(nn.Module):
@@ -359,4 +378,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line_errors(main)

@@ -15,7 +15,7 @@ import argparse
 
 import numpy as np
 import torch
-from judged_clips import markdown_table
+from printing import markdown_table, one_line_errors
 
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import plan_clips
@@ -92,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line_errors(main)

@@ -63,6 +63,15 @@ class ClipRecord:
     schema: int = SCHEMA
 
 
+def without_twins(records: Iterable[ClipRecord]) -> list[ClipRecord]:
+    """The clips whose motion is their own.
+
+    A twin (``quality["twin_of"]`` names its original) shows another clip's motion and sound on another head: an answer to
+    compare with, not one more sample.
+    """
+    return [record for record in records if "twin_of" not in record.quality]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

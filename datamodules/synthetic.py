@@ -1,6 +1,6 @@
 """Synthetic talking heads: the default data, made on the spot."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class SyntheticDataModule(TalkingHeadDataModule):
             dense=dense,
         )
         self.render_workers = render_workers
+        self.progress: Callable[[int, int], None] | None = None  # called with (finished, all) clips
 
     def prepare_data(self) -> None:
         """Render what is missing.
@@ -77,4 +78,4 @@ class SyntheticDataModule(TalkingHeadDataModule):
         """
         from datamodules.synthetic_faces.dataset import prepare_synthetic
 
-        prepare_synthetic(self.root, self.settings, workers=self.render_workers)
+        prepare_synthetic(self.root, self.settings, workers=self.render_workers, progress=self.progress)

@@ -11,7 +11,7 @@ from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDat
 from datamodules.errors import UserError
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
-from datamodules.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest
+from datamodules.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
 
 Task = Literal["frame_pairs", "motion_windows"]
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows")
@@ -76,7 +76,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self._datasets: dict[str, Dataset] = {}
 
     def records(self, split: str) -> list[ClipRecord]:
-        """Clips of one split.
+        """Clips of one split, without twins.
 
         Args:
             split: ``train``, ``val`` or ``test``.
@@ -86,7 +86,7 @@ class TalkingHeadDataModule(LightningDataModule):
         """
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-        chosen = [record for record in read_manifest(self.root) if record.split == split]
+        chosen = [record for record in without_twins(read_manifest(self.root)) if record.split == split]
         if not chosen:
             raise UserError(
                 f"{self.root / MANIFEST_NAME}: no clips in the split '{split}'; prepare more identities"

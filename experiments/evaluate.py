@@ -17,7 +17,7 @@ import numpy as np
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
-from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.manifest import ClipRecord, read_manifest, without_twins
 from experiments.clip_measures import (
     CODEC_CRF,
     ClipResult,
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -> list[ClipRecord]:
-    """Clips of a split, at most ``clips`` of them, taken from all identities in turn.
+    """Clips of a split without twins, at most ``clips`` of them, taken from all identities in turn.
 
     Raises:
         UserError: The split is empty, or the number of clips is not at least 1.
@@ -54,7 +54,7 @@ def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -
     if clips is not None and not (isinstance(clips, int) and clips >= 1):
         raise UserError(f"clips={clips}: use a whole number from 1, or null for all")
     groups: dict[str, list[ClipRecord]] = {}
-    for record in records:
+    for record in without_twins(records):
         if record.split == split:
             groups.setdefault(record.identity, []).append(record)
     if not groups:

@@ -205,7 +205,7 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
     if config.stage == "autoencoder":
         datamodule, model = instantiate(config.data), instantiate(config.model)
         with one_process_at_a_time(datamodule.root):
-            datamodule.prepare_data()
+            _prepare(datamodule)
         if config.lift:
             _lift(model, Path(config.lift))
         return datamodule, model
@@ -216,10 +216,24 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
     frames = instantiate(config.data, task="frame_pairs", latents=None)
     frontend = instantiate(config.audio)
     with one_process_at_a_time(frames.root):
-        frames.prepare_data()
+        _prepare(frames)
         records = [record for split in ("train", "val") for record in frames.records(split)]
         folder, basis = ensure_latents(autoencoder, frontend, records, frames.root)
     return instantiate(config.data, latents=str(folder)), instantiate(config.model, basis=basis)
+
+
+def _prepare(datamodule: "LightningDataModule") -> None:
+    """Make the data where it is not there yet, and tell how far it is."""
+    from datamodules.synthetic import SyntheticDataModule
+    from experiments.prepare import clip_progress
+
+    if not isinstance(datamodule, SyntheticDataModule):
+        datamodule.prepare_data()
+        return
+    with clip_progress() as progress:
+        datamodule.progress = progress
+        datamodule.prepare_data()
+    datamodule.progress = None
 
 
 def _lift(model: "MotionAutoencoderModule", path: Path) -> None:

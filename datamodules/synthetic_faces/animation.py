@@ -75,7 +75,7 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
 
 def _speak(controls: Controls, narration: Narration, units: list[Phoneme], intensity: np.ndarray) -> None:
     """Writes the mouth of speech; ``intensity (T,)`` beyond what the loudness says."""
-    loud = visemes.articulation_from_loudness(narration.speech, 1.0)
+    loud = visemes.articulation_from_loudness(narration.speech)
     at = np.linspace(0, len(intensity) - 1, len(loud))
     articulation = loud * np.interp(at, np.arange(len(intensity)), intensity)
     for name, curve in visemes.mouth_curves(units, articulation, len(controls)).items():

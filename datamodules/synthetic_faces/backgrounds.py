@@ -62,7 +62,7 @@ class Backdrop:
         return result
 
 
-def paint_background(person: Identity, size: int, margin: int = 0) -> np.ndarray:
+def paint_background(person: Identity, size: int, margin: int) -> np.ndarray:
     """The scene behind the head in linear light, the same at every size.
 
     Args:

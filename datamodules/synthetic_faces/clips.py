@@ -80,6 +80,9 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
     if settings.dense:
         write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(renderer.dense_truth(controls)), {})
     narration = performance.narration
+    quality: dict = {"head_intensity": round(performance.style.head_intensity, 4)}
+    if plan.is_twin:
+        quality["twin_of"] = plan.original_id
     return ClipRecord(
         id=plan.clip_id,
         video=f"{stem}.mp4",
@@ -92,7 +95,7 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
         start=0.0,
         frames=narration.frames,
         size=settings.size,
-        quality={"head_intensity": round(performance.style.head_intensity, 4)},
+        quality=quality,
         annotations=f"{stem}.safetensors",
     )
 
@@ -148,8 +151,8 @@ def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> d
         "identity": performance.identity.to_dict(),
         "voice": asdict(narration.voice),
         "text": narration.text,
-        "speech_level": round(narration.level, 3),
-        "intensity": performance.style.to_dict(),
+        "speech_level": round(narration.heard_level, 3),
+        "style": performance.style.to_dict(),
         "control_names": list(CONTROL_NAMES),
         "landmark_names": list(LANDMARK_NAMES),
         "phoneme_table": list(PHONEME_TABLE),

@@ -49,16 +49,17 @@ def prepare_synthetic(
     """
     output = Path(output)
     settings.check()
-    _check_machine(workers, device)
-    require_espeak()
     plans = plan_clips(settings)
     described = settings.to_dict()
     if _is_complete(output, settings, len(plans)):
         if progress:
             progress(len(plans), len(plans))
         return output
+    _check_machine(workers, device)
+    require_espeak()
     _claim(output, described)
-    records = [record for plan in plans if (record := _finished(plan, settings, output)) is not None]
+    listed = {record.id: record for record in read_manifest(output)} if _manifest(output).is_file() else {}
+    records = [record for plan in plans if (record := _finished(plan, listed, settings, output)) is not None]
     kept = {record.id for record in records}
     if progress:
         progress(len(records), len(plans))
@@ -89,7 +90,7 @@ def _check_machine(workers: int, device: str) -> None:
 
 def _is_complete(output: Path, settings: Settings, clips: int) -> bool:
     """Whether the folder holds the whole dataset of these settings."""
-    if _read_settings(output) != settings.to_dict() or not (output / MANIFEST_NAME).is_file():
+    if _read_settings(output) != settings.to_dict() or not _manifest(output).is_file():
         return False
     records = read_manifest(output)
     return len(records) == clips and all(_has_files(record, settings, output) for record in records)
@@ -108,8 +109,11 @@ def _claim(output: Path, settings: dict) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file, expected a folder for the dataset; choose another --output")
     found = _read_settings(output)
-    if found is None and (output / MANIFEST_NAME).exists():
-        raise UserError(f"{output}: holds a dataset that is not synthetic; choose another --output")
+    strange = {path.name for path in output.glob("[!.]*")} - {
+        "clips"
+    }  # a lock file, or an empty folder, is nobody's
+    if found is None and (strange or any((output / "clips").glob("*"))):
+        raise UserError(f"{output}: holds something else than a synthetic dataset; choose another --output")
     if found is not None and found != settings:
         differing = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
         raise UserError(
@@ -132,24 +136,32 @@ def _read_settings(output: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
         raise UserError(
-            f"{path}: not valid JSON ({error.msg}); remove the folder or choose another --output"
+            f"{path}: not valid JSON ({error}); remove the folder or choose another --output"
         ) from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: not the settings of a synthetic dataset; choose another --output")
+    return settings
+
+
+def _manifest(output: Path) -> Path:
+    return output / MANIFEST_NAME
 
 
 def _row_path(output: Path, clip_id: str) -> Path:
     return output / "clips" / f"{clip_id}.json"
 
 
-def _finished(plan: ClipPlan, settings: Settings, output: Path) -> ClipRecord | None:
-    """The record of a clip that an earlier run finished; its row file was written after all others."""
-    path = _row_path(output, plan.clip_id)
-    if not path.is_file():
-        return None
-    record = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
-    return record if _has_files(record, settings, output) else None
+def _finished(
+    plan: ClipPlan, listed: dict[str, ClipRecord], settings: Settings, output: Path
+) -> ClipRecord | None:
+    """The record of a clip that an earlier run finished: in the manifest, or in a row file, written after all others."""
+    record, path = listed.get(plan.clip_id), _row_path(output, plan.clip_id)
+    if path.is_file():
+        record = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
+    return record if record is not None and _has_files(record, settings, output) else None
 
 
 def _render_one(plan: ClipPlan, settings: Settings, output: Path, device: str) -> ClipRecord:

@@ -21,6 +21,7 @@ class Habit:
         width: shortest and longest time constant of a bump in seconds.
         drift: standard deviation of a slow drift.
         signed: the bumps go either way.
+        top: furthest that the control goes.
     """
 
     names: tuple[str, ...]
@@ -29,6 +30,7 @@ class Habit:
     width: tuple[float, float] = (0.15, 0.6)
     drift: float = 0.0
     signed: bool = False
+    top: float = 1.0
 
 
 def _pair(name: str) -> tuple[str, str]:
@@ -57,12 +59,10 @@ HABITS = (
     Habit(("neck_tense",), 4, (0.1, 0.5), drift=0.04),
     Habit(("swallow",), 3, (0.5, 1.0), (0.12, 0.2)),
     Habit(("scalp",), 4, (0.1, 0.5), drift=0.1, signed=True),
-    Habit(("vergence",), 4, (0.3, 1.2), drift=0.3, signed=True),
+    Habit(("vergence",), 4, (0.3, 1.2), drift=0.3, signed=True, top=3.0),
 )
 _ASYMMETRY = 0.35
 """How much of a pair's motion is each side's own."""
-_RANGES = {"smile_skew": 1.0, "nostril_flare": 1.0, "jaw_side": 1.0, "jaw_forward": 1.0, "tongue_side": 1.0,
-           "scalp": 1.0, "vergence": 3.0}  # fmt: skip
 
 
 def add_habits(controls: Controls, style: Style, rng: np.random.Generator) -> None:
@@ -74,9 +74,8 @@ def add_habits(controls: Controls, style: Style, rng: np.random.Generator) -> No
             curve = together
             if len(habit.names) > 1:
                 curve = (1 - _ASYMMETRY) * together + _ASYMMETRY * _course(habit, frames, rng)
-            top = _RANGES.get(name, 1.0)
-            low = -top if name in _RANGES else 0.0
-            controls[name][:] = np.clip(controls[name] + style.expression * curve, low, top)
+            low = -habit.top if habit.signed else 0.0
+            controls[name][:] = np.clip(controls[name] + style.expression * curve, low, habit.top)
 
 
 def _course(habit: Habit, frames: int, rng: np.random.Generator) -> np.ndarray:

@@ -20,8 +20,8 @@ def blink_curves(
     """Lid curves of the left and right eye, ``(T,)`` each in [0, 1].
 
     Intervals are log-normal with a mean of 3 s / intensity (of the moment, where it is ``(T,)``), and never shorter than
-    ``SHORTEST``. A blink takes 0.15 to 0.25 s, closes faster than it opens, and is fully closed in at least one frame;
-    the right eye may be up to half a frame behind.
+    ``SHORTEST``. A blink takes 0.25 to 0.35 s, closes faster than it opens, and keeps the left lids shut for 0.1 s, two
+    frames or three; the right eye may be up to half a frame behind and short of shut by at most a twenty-fifth.
     """
     rate = np.broadcast_to(np.asarray(intensity, dtype=float), (frames,))
     moments = (np.arange(frames) + 0.5) / FPS

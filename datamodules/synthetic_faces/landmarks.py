@@ -32,13 +32,12 @@ LANDMARK_NAMES: list[str] = [
     *(f"forehead_{i}" for i in range(5)),
 ]  # fmt: skip
 
-MOUTH = [n for n in LANDMARK_NAMES if n.startswith("lips")]
 REGIONS = {
     "mouth": ("lips",),
     "left_eye": ("left_eye", "left_pupil"),
     "right_eye": ("right_eye", "right_pupil"),
 }
-REGION_MARGIN = {"mouth": 0.45, "left_eye": 0.45, "right_eye": 0.45}  # of the region's width, on each side
+REGION_MARGIN = 0.45  # of the region's width, on each side
 
 
 def landmark_vertices(rig: Rig) -> np.ndarray:
@@ -126,9 +125,9 @@ def region_boxes(points: np.ndarray) -> np.ndarray:
         points: ``(T, L, 2)`` landmarks in the image.
     """
     boxes = []
-    for region, prefixes in REGIONS.items():
+    for prefixes in REGIONS.values():
         chosen = points[:, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(prefixes)]]
         low, high = chosen.min(axis=1), chosen.max(axis=1)
-        margin = REGION_MARGIN[region] * (high - low)[:, :1] * np.array([[0.5, 1.0]])
+        margin = REGION_MARGIN * (high - low)[:, :1] * np.array([[0.5, 1.0]])
         boxes.append(np.concatenate([low - margin * 0.8, high + margin * 0.8], axis=1))
     return np.clip(np.stack(boxes, axis=1), 0, 1).astype(np.float32)

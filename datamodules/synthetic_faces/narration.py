@@ -44,7 +44,7 @@ class Narration:
         speech: ``(640 T,)`` float32 without noise and echo; what moves the lips.
         waveform: ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard.
         phonemes: gapless over the clip.
-        level: speech level in dB of full scale.
+        level: usual speech level of the speaker in dB of full scale; the lips open wider in what is louder than that.
     """
 
     voice: Voice
@@ -53,6 +53,17 @@ class Narration:
     waveform: np.ndarray
     phonemes: list[Phoneme]
     level: float
+
+    @property
+    def heard_level(self) -> float:
+        """Level of ``speech`` where somebody speaks, in dB of full scale (RMS)."""
+        moments = np.arange(len(self.speech)) / SAMPLE_RATE
+        edges = np.array([[unit.start, unit.end] for unit in self.phonemes if unit.ipa]).reshape(-1, 2)
+        inside = np.searchsorted(edges[:, 0], moments, "right") > np.searchsorted(
+            edges[:, 1], moments, "right"
+        )
+        power = np.mean(np.square(self.speech[inside], dtype=np.float64)) if inside.any() else 0.0
+        return float(10.0 * np.log10(power + 1e-12))
 
     @property
     def frames(self) -> int:

@@ -217,7 +217,7 @@ class HeadRenderer:
         if not 0 <= start < stop <= len(controls):
             raise ValueError(f"frames {start}..{stop} of a clip of {len(controls)}")
         shape = self.rig.shape(controls, start, stop)
-        posed, _ = self.rig.pose(shape, controls, start, stop)
+        posed = self.rig.pose(shape, controls, start, stop)
         moves = camera_moves(controls, start, stop)
         image, inverse = self.project(posed, moves)
         return Stage(shape, posed, image, inverse, moves)

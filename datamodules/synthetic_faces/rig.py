@@ -238,8 +238,8 @@ class Rig:
         )
         return self._tensor(1 - np.exp(-1.6 * np.stack(depth, axis=1)))
 
-    def pose(self, p: Tensor, controls: Controls, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes and the head's rotation ``(T, 3, 3)``."""
+    def pose(self, p: Tensor, controls: Controls, start: int, stop: int) -> Tensor:
+        """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes."""
         c = {name: controls[name][start:stop].astype(np.float64) for name in (
             "yaw", "pitch", "roll", "shift_x", "shift_y", "shift_z", "shoulder_x", "shoulder_y", "shoulder_yaw",
             "shoulder_roll",
@@ -253,7 +253,7 @@ class Rig:
         shift = self._tensor(np.stack([c["shoulder_x"], c["shoulder_y"], zero], axis=1))[:, None]
         pivot = self._tensor(np.array(SHOULDER_PIVOT))
         shoulders = rotate(lean, p - pivot) + pivot + shift
-        return shoulders + self.head * (head - shoulders), turn
+        return shoulders + self.head * (head - shoulders)
 
 
 def rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:

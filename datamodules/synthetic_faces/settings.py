@@ -17,6 +17,8 @@ DENSE_BYTES_PER_PIXEL = 12
 """Mask, depth, flow and visibility of one frame."""
 DENSE_BYTES = 4 * 2**30
 """Most of it that one clip may hold, since it is written in one piece."""
+FRAME_BYTES = 4 * 2**30
+"""Most bytes of pictures that one clip may have: a rendering process holds them twice."""
 INTENSITY_SOURCES = ("free", "speech")
 STYLE_SOURCES = ("free", "identity")
 CAMERAS = ("still", "moving")
@@ -82,7 +84,8 @@ class Settings:
     def _range_checks(self) -> list[tuple[bool, str]]:
         speeches = self.clips // max(self.draws, 1)
         longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
-        dense = longest * FPS * self.size**2 * DENSE_BYTES_PER_PIXEL
+        pixels = longest * FPS * self.size**2
+        dense, frames = pixels * DENSE_BYTES_PER_PIXEL, 3 * pixels
         return [
             (
                 self.clips >= MIN_IDENTITIES,
@@ -115,6 +118,11 @@ class Settings:
                 not self.dense or dense <= DENSE_BYTES,
                 f"--dense: clips of {longest:g} s at {self.size} pixels hold {dense / 2**30:.1f} GB of "
                 f"dense truth each, more than {DENSE_BYTES / 2**30:g} GB; make them smaller or shorter",
+            ),
+            (
+                frames <= FRAME_BYTES,
+                f"--size {self.size}: the frames of clips of {longest:g} s take {frames / 2**30:.1f} GB each, more than "
+                f"{FRAME_BYTES / 2**30:g} GB; make them smaller or shorter",
             ),
             (
                 0 <= self.long_clips <= speeches,

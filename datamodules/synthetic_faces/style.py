@@ -1,6 +1,8 @@
 """How somebody moves: numbers drawn freely for a clip, or read off somebody's looks."""
 
 from dataclasses import asdict, dataclass
+from math import hypot
+from statistics import mean, pstdev
 
 import numpy as np
 from scipy.stats import norm
@@ -8,6 +10,7 @@ from scipy.stats import norm
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.narration import LEVELS, Narration
 from datamodules.synthetic_faces.speech_drives import DRIVE_NAMES
+from datamodules.synthetic_faces.voices import VOICES
 
 AXES = ("yaw", "pitch", "roll")
 HEAD_INTENSITY = (0.8, 7.0)
@@ -18,9 +21,15 @@ TRAITS = (
     ("face_width", "jaw_width"), ("chin_length", "nose_length"), ("eye_size", "eye_open"), ("mouth_width", "lip_lower"),
 )  # fmt: skip
 """Shape parameters, in pairs, that a style may hang on: what is seen best."""
-LIVELINESS = (52.5, 7.3)
-RATE = (159.7, 14.8)
-"""Mean and standard deviation of the delivered pitch range and of the words per minute over the voices."""
+_PITCH_RANGES, _RATES = ([getattr(voice, name) for voice in VOICES] for name in ("pitch_range", "rate"))
+LIVELINESS = (mean(_PITCH_RANGES), hypot(pstdev(_PITCH_RANGES), 4.9))
+RATE = (1.015 * mean(_RATES), hypot(pstdev(_RATES), 0.078 * mean(_RATES)))
+"""Mean and standard deviation of the delivered pitch range and of the words per minute, over voices and clips.
+
+The second part of each deviation is what ``narration`` adds from clip to clip.
+"""
+LEVEL_SPREAD = 2.2
+"""Standard deviation in dB of the level that a clip is heard at about the one that was drawn, as measured."""
 _TIE_SEED = 20_250
 
 
@@ -129,16 +138,26 @@ def quantiles_of_looks(person: Identity) -> np.ndarray:
 def quantiles_of_speech(narration: Narration) -> np.ndarray:
     """Intensity quantiles ``(3,)`` of head, mouth and blinks that are heard: level, liveliness of the voice, its rate.
 
-    Rate and liveliness of what the voices say are about normal, the level is uniform, so that the quantiles are spread
-    as free ones are.
+    Rate and liveliness of what the voices say are about normal, and the level's distribution is known, so that the
+    quantiles are spread as free ones are.
     """
     voice = narration.voice
     heard = (
-        (narration.level - LEVELS[0]) / (LEVELS[1] - LEVELS[0]),
+        _level_quantile(narration.heard_level),
         norm.cdf((voice.pitch_range - LIVELINESS[0]) / LIVELINESS[1]),
         norm.cdf((voice.rate - RATE[0]) / RATE[1]),
     )
     return _inside(np.array(heard))
+
+
+def _level_quantile(level: float) -> float:
+    """Share of clips that are quieter than a level in dB: clips' levels are uniform, their sentences normal about them."""
+
+    def ramp(z: float) -> float:  # integral of the normal distribution function
+        return float(z * norm.cdf(z) + norm.pdf(z))
+
+    low, high = ((level - edge) / LEVEL_SPREAD for edge in LEVELS)
+    return LEVEL_SPREAD / (LEVELS[1] - LEVELS[0]) * (ramp(low) - ramp(high))
 
 
 def draw_style(

@@ -197,17 +197,16 @@ def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) ->
     return curves
 
 
-def articulation_from_loudness(waveform: np.ndarray, strength: float) -> np.ndarray:
+def articulation_from_loudness(waveform: np.ndarray) -> np.ndarray:
     """How wide the mouth opens, from what is heard: quiet speech is mumbled, loud speech is wide.
 
     Args:
         waveform: ``(S,)`` 16 kHz speech in [-1, 1].
-        strength: articulation strength of the clip, about 1.
 
     Returns:
-        ``(N,)`` at ``RATE``.
+        ``(N,)`` at ``RATE``, about 1.
     """
-    return strength * np.interp(loudness(waveform), (-52.0, -36.0, -20.0), (0.35, 0.7, 1.15))
+    return np.interp(loudness(waveform), (-52.0, -36.0, -20.0), (0.35, 0.7, 1.15))
 
 
 def loudness(waveform: np.ndarray, spread: float = 0.08) -> np.ndarray:

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import pytest
 from datamodules.annotations import read_annotations
 from datamodules.audio import load_audio
 from datamodules.errors import UserError
-from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.manifest import SPLITS, ClipRecord, read_manifest
+from datamodules.synthetic import SyntheticDataModule
 from datamodules.synthetic_faces import dataset
 from datamodules.synthetic_faces.dataset import prepare_synthetic
 from datamodules.synthetic_faces.head_motion import LIMITS
@@ -17,6 +17,7 @@ from datamodules.synthetic_faces.plans import ClipPlan
 from datamodules.synthetic_faces.sentences import sentences
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.video import probe
+from experiments.evaluate import choose_clips
 
 pytest.importorskip("espeakng_loader")
 
@@ -52,9 +53,9 @@ def test_clips_have_the_format_of_prepared_data(small: Path) -> None:
         assert truth.arrays["phoneme"].dtype == np.int16
         assert len(truth.metadata["landmark_names"]) == truth.arrays["landmarks"].shape[1]
         assert truth.arrays["phoneme"].max() < len(truth.metadata["phoneme_table"])
-        assert truth.metadata["intensity"]["head_intensity"] > 0
+        assert truth.metadata["style"]["head_intensity"] > 0
         parts = sum(truth.arrays[f"head_{name}"] for name in ("speech", "style", "free"))
-        rest = [truth.metadata["intensity"][f"rest_{axis}"] for axis in ("yaw", "pitch", "roll")]
+        rest = [truth.metadata["style"][f"rest_{axis}"] for axis in ("yaw", "pitch", "roll")]
         limits = np.array([LIMITS[axis] for axis in ("yaw", "pitch", "roll")])
         np.testing.assert_allclose(
             truth.arrays["rotation"], limits * np.tanh((rest + parts) / limits), atol=1e-3
@@ -85,6 +86,10 @@ def test_twins_draws_and_dense_truth_are_written(tmp_path: Path) -> None:
         assert truth[name].metadata["identity"] != truth[original].metadata["identity"]
         assert records[name].split == records[original].split
         assert truth[name].metadata["performer"] == records[original].identity
+        assert records[name].quality["twin_of"] == original
+    shown = [record for split in SPLITS for record in SyntheticDataModule(root, 32).records(split)]
+    assert {record.id for record in shown} == {*records} - {*twins}
+    assert not {record.id for record in choose_clips(list(records.values()), "test", None)} & {*twins}
     first, second = records["synthetic_000000"], records["synthetic_000001"]
     assert (root / first.audio).read_bytes() == (root / second.audio).read_bytes()
     assert first.identity == second.identity
@@ -115,6 +120,7 @@ def test_complete_dataset_is_returned_at_once(small: Path, monkeypatch: pytest.M
         raise AssertionError("rendered again")
 
     monkeypatch.setattr(dataset, "make_clip", fail)
+    monkeypatch.setattr(dataset, "require_espeak", fail)  # nothing is spoken
     seen: list[tuple[int, int]] = []
     prepare_synthetic(small, SMALL, workers=0, progress=lambda *counts: seen.append(counts))
     assert seen == [(3, 3)]
@@ -166,6 +172,18 @@ def test_interrupted_run_is_continued(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(read_manifest(tmp_path / "data")) == 10
 
 
+def test_lost_clip_alone_is_rendered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[int] = []
+    monkeypatch.setattr(
+        dataset, "make_clip", lambda plan, *where: rendered.append(plan.index) or fake_clip(plan, *where)
+    )
+    root = prepare_synthetic(tmp_path / "data", Settings(10), workers=0)
+    (root / "clips" / "synthetic_000004.wav").unlink()
+    prepare_synthetic(root, Settings(10), workers=0)
+    assert rendered == [*range(10), 4]
+    assert len(read_manifest(root)) == 10
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"settings": Settings(2)}, {"workers": -1}, {"device": "abacus"}],
@@ -183,10 +201,21 @@ def test_foreign_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file"):
         prepare_synthetic(tmp_path / "file", Settings(3), workers=0)
     (tmp_path / "manifest.jsonl").write_text("{}")
-    with pytest.raises(UserError, match="not synthetic"):
+    with pytest.raises(UserError, match="something else"):
         prepare_synthetic(tmp_path, Settings(3), workers=0)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "dataset.json").write_text(json.dumps({"version": 0}))
-    with pytest.raises(UserError, match="other settings"):
-        prepare_synthetic(other, Settings(3), workers=0)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="something else"):
+        prepare_synthetic(project, Settings(3), workers=0)
+    assert [path.name for path in project.iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [(b'{"version": 0}', "other settings"), (b"[1]", "not the settings"), (b"\xff\xfe", "not valid JSON")],
+)
+def test_strange_settings_are_refused(tmp_path: Path, found: bytes, message: str) -> None:
+    (tmp_path / "dataset.json").write_bytes(found)
+    with pytest.raises(UserError, match=message):
+        prepare_synthetic(tmp_path, Settings(3), workers=0)

@@ -29,7 +29,7 @@ def rig() -> Rig:
 
 def posed(rig: Rig, *frames: dict[str, float]) -> np.ndarray:
     clip = Controls.of_poses(*frames)
-    return rig.pose(rig.shape(clip, 0, len(clip)), clip, 0, len(clip))[0].numpy()
+    return rig.pose(rig.shape(clip, 0, len(clip)), clip, 0, len(clip)).numpy()
 
 
 def strength(name: str) -> float:

@@ -1,5 +1,6 @@
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,15 @@ def test_phoneme_times_agree_with_the_sound() -> None:
     assert vowels > 20 * pauses
 
 
-def test_every_voice_speaks() -> None:
+def test_every_variant_exists() -> None:
+    import espeakng_loader
+
+    # espeak-ng would speak with the language's own voice instead, and say nothing.
+    known = {path.name for path in (Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir()}
+    assert {voice.variant for voice in VOICES} <= known
+
+
+def test_every_tenth_voice_speaks() -> None:
     for voice in VOICES[::9]:
         [spoken] = speech.speak([sentences(voice.language, voice.split)[0]], voice)
         assert float(np.abs(spoken.waveform).max()) > 0.05

@@ -2,6 +2,7 @@ import numpy as np
 
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.narration import LEVELS, Narration, _delivery
+from datamodules.synthetic_faces.speech import Phoneme
 from datamodules.synthetic_faces.style import (
     HEAD_INTENSITY,
     Style,
@@ -9,12 +10,12 @@ from datamodules.synthetic_faces.style import (
     quantiles_of_looks,
     quantiles_of_speech,
 )
-from datamodules.synthetic_faces.voices import VOICES
+from datamodules.synthetic_faces.voices import VOICES, Voice
 
 
-def heard(level: float, voice: int = 0) -> Narration:
-    silence = np.zeros(640 * 25, dtype=np.float32)
-    return Narration(VOICES[voice], "", silence, silence, [], level)
+def heard(level: float, voice: Voice = VOICES[0]) -> Narration:
+    tone = np.full(640 * 25, 10 ** (level / 20), dtype=np.float32)
+    return Narration(voice, "", tone, tone, [Phoneme("a", 0.0, 1.0)], level)
 
 
 def people(count: int) -> list[Identity]:
@@ -58,12 +59,9 @@ def test_tied_styles_spread_as_free_ones_do() -> None:
 
 def test_intensities_that_are_heard_spread_as_free_ones_do() -> None:
     rng = np.random.default_rng(0)
-    silence = np.zeros(640 * 25, dtype=np.float32)
     q = np.array(
         [
-            quantiles_of_speech(
-                Narration(_delivery(rng, voice), "", silence, silence, [], rng.uniform(*LEVELS))
-            )
+            quantiles_of_speech(heard(rng.uniform(*LEVELS) + rng.normal(0, 2.2), _delivery(rng, voice)))
             for voice in VOICES
             for _ in range(5)
         ]
