@@ -1,0 +1,240 @@
+"""The published annotation files of HDTF (Zhang et al., CVPR 2021): sources, times and crops of its clips.
+
+Three subsets (RD radio, WDA and WRA weekly addresses), five text files each, one source or clip a line:
+
+- ``*_video_url.txt``: source, URL
+- ``*_resolution.txt``: source, height in pixels of the version that the authors cropped
+- ``*_annotion_time.txt``: source, then ``mm:ss-mm:ss`` for each clip; clip k is called ``source_k``
+- ``*_crop_wh.txt``: clip, left edge, width, upper edge, height of its crop in that version
+- ``*_crop_ratio.txt``: clip, zoom of a square face box, for those who find the face themselves
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from datamodules.errors import UserError
+from datamodules.files import require_file
+
+SUBSETS = ("RD", "WDA", "WRA")
+FILES = ("video_url", "resolution", "annotion_time", "crop_wh", "crop_ratio")
+"""What follows the subset in the names of its files; the spelling is theirs."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class PixelBox:
+    """A box in whole pixels.
+
+    Attributes:
+        x: left edge.
+        y: upper edge.
+        width: > 0.
+        height: > 0.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def scaled(self, factor: float) -> "PixelBox":
+        """The same part of a picture whose sides are ``factor`` times as long, each edge to the nearest pixel."""
+        left, top = round(self.x * factor), round(self.y * factor)
+        right, bottom = round((self.x + self.width) * factor), round((self.y + self.height) * factor)
+        return PixelBox(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True)
+class HDTFClip:
+    """One clip as it was published.
+
+    Attributes:
+        id: ``source_k``.
+        subset: ``RD``, ``WDA`` or ``WRA``.
+        source: name of the video that it is cut from.
+        url: where that is, if it is listed.
+        start: seconds.
+        end: seconds, after ``start``.
+        height: of the picture that ``crop`` lies in, in pixels, if it is known.
+        crop: where the face is, if it is listed.
+        zoom: of a square face box, if it is listed.
+    """
+
+    id: str
+    subset: str
+    source: str
+    url: str | None
+    start: float
+    end: float
+    height: int | None
+    crop: PixelBox | None
+    zoom: float | None
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks: sources of one person differ by a number at their end; every radio source is taken for a person."""
+        return self.source if self.subset == "RD" else self.source.rstrip("0123456789")
+
+    def crop_at(self, height: int) -> PixelBox | None:
+        """The crop in a version of another height, such as the one that can be downloaded today."""
+        if self.crop is None or self.height is None:
+            return None
+        return self.crop.scaled(height / self.height)
+
+
+@dataclass(frozen=True)
+class Inconsistency:
+    """Something in the files that doesn't fit.
+
+    Attributes:
+        file: its name.
+        name: source or clip.
+        problem: in a few words.
+    """
+
+    file: str
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class HDTFAnnotations:
+    """What the files say.
+
+    Attributes:
+        clips: all clips with times, in the order of the files.
+        inconsistencies: what could not be used, or lacks its counterpart.
+    """
+
+    clips: list[HDTFClip]
+    inconsistencies: list[Inconsistency]
+
+
+def read_hdtf_annotations(folder: str | Path) -> HDTFAnnotations:
+    """Reads the fifteen files; of a subset all five have to be there, and one subset at least.
+
+    Lines that cannot be read are listed as inconsistencies and left out; blanks at the ends of lines, empty lines and a
+    byte-order mark are nothing unusual.
+
+    Raises:
+        UserError: no subset is complete.
+    """
+    folder = Path(folder)
+    subsets = [
+        subset for subset in SUBSETS if any((folder / f"{subset}_{name}.txt").is_file() for name in FILES)
+    ]
+    if not subsets:
+        raise UserError(
+            f"{folder}: holds none of HDTF's annotation files (such as RD_{FILES[0]}.txt); give the folder HDTF_dataset "
+            "of its repository"
+        )
+    clips: list[HDTFClip] = []
+    found: list[Inconsistency] = []
+    for subset in subsets:
+        clips += _read_subset(folder, subset, found)
+    return HDTFAnnotations(clips, found)
+
+
+class _Table(dict[str, Value], Generic[Value]):
+    """One file: name -> value; remembers how the file is called."""
+
+    def __init__(
+        self,
+        folder: Path,
+        subset: str,
+        kind: str,
+        parse: Callable[[list[str]], Value],
+        found: list[Inconsistency],
+    ) -> None:
+        super().__init__()
+        self.file = f"{subset}_{kind}.txt"
+        for name, words in _lines(require_file(folder / self.file, "annotations")):
+            try:
+                value = parse(words)
+            except ValueError as error:
+                found.append(Inconsistency(self.file, name, str(error)))
+                continue
+            if name not in self:
+                self[name] = value
+            else:
+                again = "listed twice" if self[name] == value else "listed twice, with different values"
+                found.append(Inconsistency(self.file, name, again))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        words = line.split()
+        if words:
+            yield words[0].removesuffix(".mp4"), words[1:]
+
+
+def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Iterator[HDTFClip]:
+    urls = _Table(folder, subset, "video_url", _url, found)
+    heights = _Table(folder, subset, "resolution", _height, found)
+    times = _Table(folder, subset, "annotion_time", _times, found)
+    crops = _Table(folder, subset, "crop_wh", _box, found)
+    zooms = _Table(folder, subset, "crop_ratio", _zoom, found)
+    for table, name in ((urls, "address"), (heights, "resolution")):
+        found += [Inconsistency(times.file, source, f"has no {name}") for source in times if source not in table]
+        found += [Inconsistency(table.file, source, "has no times") for source in table if source not in times]
+    timed = {f"{source}_{number}" for source, spans in times.items() for number in range(len(spans))}
+    for table, name in ((crops, "crop"), (zooms, "crop ratio")):
+        found += [Inconsistency(times.file, clip, f"has no {name}") for clip in sorted(timed - table.keys())]
+        found += [Inconsistency(table.file, clip, "has no times") for clip in table if clip not in timed]
+    for source, spans in times.items():
+        for number, (start, end) in enumerate(spans):
+            clip = f"{source}_{number}"
+            height = heights.get(source)
+            crop = crops.get(clip)
+            if crop and height and crop.y + crop.height > height:
+                found.append(Inconsistency(crops.file, clip, f"crop reaches below the {height} lines"))
+            yield HDTFClip(
+                clip, subset, source, urls.get(source), start, end, height, crop, zooms.get(clip)
+            )
+
+
+def _url(words: list[str]) -> str:
+    if len(words) != 1 or not re.match(r"https?://", words[0]):
+        raise ValueError(f"not an address: {' '.join(words) or 'nothing'}")
+    return words[0]
+
+
+def _height(words: list[str]) -> int:
+    if len(words) != 1 or not words[0].isdecimal() or int(words[0]) < 1:
+        raise ValueError(f"not a height in pixels: {' '.join(words) or 'nothing'}")
+    return int(words[0])
+
+
+def _times(words: list[str]) -> list[tuple[float, float]]:
+    spans = []
+    for word in words:
+        match = re.fullmatch(r"(\d+):(\d\d)-(\d+):(\d\d)", word)
+        if match is None:
+            raise ValueError(f"not a span of time: {word}")
+        minutes, seconds, to_minutes, to_seconds = map(int, match.groups())
+        start, end = 60.0 * minutes + seconds, 60.0 * to_minutes + to_seconds
+        if end <= start:
+            raise ValueError(f"ends before it starts: {word}")
+        spans.append((start, end))
+    if not spans:
+        raise ValueError("no times")
+    return spans
+
+
+def _box(words: list[str]) -> PixelBox:
+    if len(words) != 4 or not all(word.isdecimal() for word in words):
+        raise ValueError(f"not a crop: {' '.join(words) or 'nothing'}")
+    x, width, y, height = map(int, words)
+    if width < 1 or height < 1:
+        raise ValueError(f"an empty crop: {' '.join(words)}")
+    return PixelBox(x, y, width, height)
+
+
+def _zoom(words: list[str]) -> float:
+    if len(words) != 1 or not re.fullmatch(r"\d+(\.\d+)?", words[0]) or float(words[0]) <= 0:
+        raise ValueError(f"not a ratio: {' '.join(words) or 'nothing'}")
+    return float(words[0])
