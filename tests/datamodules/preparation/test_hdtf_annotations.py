@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import UserError
+from datamodules.preparation.boxes import PixelBox
 from datamodules.preparation.hdtf_annotations import (
     HDTFClip,
     Inconsistency,
-    PixelBox,
     read_hdtf_annotations,
 )
 

@@ -1,0 +1,103 @@
+"""Faces of a video over time: the one that a clip is about, and who else is there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.faces import FaceBox
+
+OVERLAP = 0.3
+"""Least intersection over union of a face's boxes in neighbouring frames."""
+LONGEST_GAP = 5
+"""Frames that a face may be lost for without being another one."""
+LARGE_SHARE = 0.5
+"""A second face of at least this share of the main one's side counts."""
+
+
+@dataclass(frozen=True)
+class SeenFace:
+    """A face in a frame.
+
+    Attributes:
+        box: of its landmarks, in pixels.
+        landmarks: ``(478, 2)`` float32 x and y in pixels.
+        rotation: ``(3,)`` float32 yaw, pitch, roll in degrees.
+        blink: 0 open .. 1 closed.
+    """
+
+    box: FaceBox
+    landmarks: np.ndarray
+    rotation: np.ndarray
+    blink: float
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One person's face over a run of frames.
+
+    Attributes:
+        frames: numbers of the frames that it was seen in, rising, with gaps of ``LONGEST_GAP`` at most.
+        faces: as many.
+    """
+
+    frames: list[int]
+    faces: list[SeenFace]
+
+    @property
+    def weight(self) -> float:
+        """How much of the shot it is: sides of its boxes, summed up."""
+        return sum(face.box.side for face in self.faces)
+
+    def boxes(self) -> np.ndarray:
+        """``(T, 4)`` x0, y0, x1, y1 from its first to its last frame, gaps filled along straight lines."""
+        known = np.array([face.box[:4] for face in self.faces], dtype=float)
+        every = np.arange(self.frames[0], self.frames[-1] + 1)
+        return np.stack([np.interp(every, self.frames, column) for column in known.T], axis=1)
+
+
+def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTrack]:
+    """Links the faces of the frames ``first`` to ``last`` (exclusive) to tracks, the weightiest first."""
+    tracks: list[FaceTrack] = []
+    for number in range(first, last):
+        free = [track for track in tracks if 0 < number - track.frames[-1] <= LONGEST_GAP + 1]
+        pairs = sorted(
+            (
+                (_overlap(track.faces[-1].box, face.box), i, j)
+                for i, track in enumerate(free)
+                for j, face in enumerate(seen[number])
+            ),
+            reverse=True,
+        )
+        taken_tracks: set[int] = set()
+        taken_faces: set[int] = set()
+        for overlap, i, j in pairs:
+            if overlap < OVERLAP or i in taken_tracks or j in taken_faces:
+                continue
+            free[i].frames.append(number)
+            free[i].faces.append(seen[number][j])
+            taken_tracks.add(i)
+            taken_faces.add(j)
+        tracks += [
+            FaceTrack([number], [face]) for j, face in enumerate(seen[number]) if j not in taken_faces
+        ]
+    return sorted(tracks, key=lambda track: -track.weight)
+
+
+def company_share(track: FaceTrack, seen: list[list[SeenFace]]) -> float:
+    """Share of a track's frames in which another large face is there."""
+    crowded = 0
+    for number, face in zip(track.frames, track.faces, strict=True):
+        others = [other for other in seen[number] if other is not face]
+        crowded += any(other.box.side >= LARGE_SHARE * face.box.side for other in others)
+    return crowded / len(track.frames)
+
+
+def _overlap(one: FaceBox, other: FaceBox) -> float:
+    """Intersection over union."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    areas = [(box.x1 - box.x0) * (box.y1 - box.y0) for box in (one, other)]
+    return common / (sum(areas) - common)

@@ -1,0 +1,72 @@
+"""Any folder of videos as sources."""
+
+import csv
+import logging
+from pathlib import Path
+
+from datamodules.errors import UserError
+from datamodules.files import require_file
+from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem
+
+_log = logging.getLogger(__name__)
+
+
+def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
+    """All videos below a folder, in the order of their paths.
+
+    Who is seen: what ``identities`` says, else the first folder below ``raw`` that a video lies in, else (with a warning) every
+    video is taken for another person.
+
+    Args:
+        raw: the folder.
+        identities: CSV file with the columns ``video`` (path below ``raw``) and ``identity``.
+
+    Raises:
+        UserError: no such folder, no videos in it, or a wrong CSV file.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(f"{raw}: no such folder; give the folder of the raw videos")
+    videos = sorted(
+        (path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()),
+        key=lambda path: path.relative_to(raw).as_posix(),
+    )
+    if not videos:
+        raise UserError(f"{raw}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}); give the folder of the raw videos")
+    known = {} if identities is None else _read_identities(identities)
+    sources, alone = [], 0
+    for path in videos:
+        inner = path.relative_to(raw)
+        name = inner.as_posix()
+        identity = known.get(name)
+        if identity is None:
+            identity = inner.parts[0] if len(inner.parts) > 1 else inner.stem
+            alone += len(inner.parts) == 1
+        sources.append(Source(_stem(inner, videos, raw), name, path, None, identity))
+    if unknown := sorted(known.keys() - {source.name for source in sources}):
+        raise UserError(f"{identities}: names {unknown[0]}, which is no video below {raw}; mend the list")
+    if alone:
+        _log.warning(
+            "%s: %d videos lie in no folder of a person and are in no list: each is taken for another person", raw, alone
+        )
+    return sources
+
+
+def _stem(inner: Path, videos: list[Path], raw: Path) -> str:
+    """The path without its suffix; with it where two videos differ in that alone."""
+    twins = [path for path in videos if path.relative_to(raw).with_suffix("") == inner.with_suffix("")]
+    return file_stem((inner if len(twins) > 1 else inner.with_suffix("")).as_posix())
+
+
+def _read_identities(path: Path) -> dict[str, str]:
+    try:
+        with require_file(path, "identities").open(newline="", encoding="utf-8-sig") as handle:
+            rows = csv.DictReader(handle)
+            if not {"video", "identity"} <= set(rows.fieldnames or ()):
+                raise UserError(f"{path}: needs the columns video and identity")
+            found = {row["video"].strip(): row["identity"].strip() for row in rows}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
+    if empty := [video for video, identity in found.items() if not identity]:
+        raise UserError(f"{path}: says no identity for {empty[0]}")
+    return found

@@ -1,0 +1,46 @@
+"""HDTF's originals as sources, cut and cropped as its annotation files say."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.errors import UserError
+from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
+from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, Span, file_stem
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Which of the listed originals are there.
+
+    Attributes:
+        sources: those that are, with their clips.
+        missing: names of the others.
+    """
+
+    sources: list[Source]
+    missing: list[str]
+
+
+def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
+    """The originals below ``raw`` that the annotations list, as ``NAME.mp4`` or with another video suffix.
+
+    Raises:
+        UserError: no such folder.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(f"{raw}: no such folder; give the folder of HDTF's downloaded originals")
+    files = {path.stem: path for path in sorted(raw.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    clips: dict[str, list[HDTFClip]] = {}
+    for clip in annotations.clips:
+        clips.setdefault(clip.source, []).append(clip)
+    sources, missing = [], []
+    for name, listed in clips.items():
+        path = files.get(name)
+        if path is None:
+            missing.append(name)
+            continue
+        spans = tuple(Span(file_stem(clip.id), clip.start, clip.end, clip.crop, clip.height) for clip in listed)
+        relative = path.relative_to(raw).as_posix()
+        sources.append(Source(file_stem(f"{name}_original"), relative, path, None, listed[0].speaker, None, spans))
+    return Availability(sources, missing)

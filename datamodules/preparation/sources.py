@@ -1,0 +1,78 @@
+"""What is prepared: recorded videos, and which parts of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.manifest import ID_ALPHABET
+from datamodules.preparation.boxes import PixelBox
+
+VIDEO_SUFFIXES = frozenset((".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a video that a dataset lists as a clip.
+
+    Attributes:
+        id: file stem of the clip.
+        start: seconds from the first frame.
+        end: seconds; None: the end of the video.
+        crop: where the clip's picture was cut out, if it is listed.
+        crop_height: height in pixels of the picture that ``crop`` lies in; None: that of the video.
+    """
+
+    id: str
+    start: float
+    end: float | None
+    crop: PixelBox | None = None
+    crop_height: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video to prepare.
+
+    Attributes:
+        id: file stem, of the clips' too; unique among the sources.
+        name: what it is called in reports: its path below the raw folder.
+        video: the file.
+        sound: file with its sound where that lies apart.
+        identity: who is seen.
+        split: ``train``, ``val`` or ``test`` where the dataset says so; None: by a hash of the identity.
+        spans: the listed clips; empty: whatever is fit in the whole video.
+    """
+
+    id: str
+    name: str
+    video: Path
+    sound: Path | None
+    identity: str
+    split: str | None = None
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Something that was not kept.
+
+    Attributes:
+        source: name of the source.
+        clip: file stem of the clip; None: the source as a whole.
+        start: seconds where the rejected part starts.
+        end: seconds where it ends; None: the end of the video, or not known.
+        reason: a few words that are the same for all that were rejected for it.
+        detail: what was found.
+    """
+
+    source: str
+    clip: str | None
+    start: float
+    end: float | None
+    reason: str
+    detail: str
+
+
+def file_stem(name: str) -> str:
+    """A name as a file stem: what isn't a letter, digit, ``.``, ``_`` or ``-`` becomes ``_``; a slash ``__``."""
+    text = name.replace("\\", "/").replace("/", "__")
+    return "".join(letter if letter in ID_ALPHABET else "_" for letter in text).strip(".") or "_"

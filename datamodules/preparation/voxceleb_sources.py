@@ -1,0 +1,140 @@
+"""VoxCeleb1 and VoxCeleb2 in their official layouts as sources.
+
+- Videos of utterances: ``ID/VIDEO/UTTERANCE.mp4``, below any folders (``dev/mp4``, ``test/mp4``). VoxCeleb2's sound lies apart, in
+  the same place below ``aac`` in place of ``mp4``: ``ID/VIDEO/UTTERANCE.m4a``.
+- Annotations (VoxCeleb1 publishes no videos): ``txt/ID/VIDEO/UTTERANCE.txt``, and downloaded originals as ``VIDEO.mp4`` anywhere.
+  After a header, a line for each frame at 25 fps: number, then x, y, width and height of the face's box, in pixels of a picture of
+  360 lines (VoxCeleb1) or as shares of the picture (VoxCeleb2).
+
+The split for testing is official: speakers id10270 to id10309 of VoxCeleb1 (Nagrani et al., Interspeech 2017), and the 118 of
+VoxCeleb2 (Chung et al., Interspeech 2018; the folder ``test``, ``vox2_meta.csv``).
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.batches import FPS
+from datamodules.errors import UserError
+from datamodules.preparation.boxes import PixelBox
+from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, Span, file_stem
+
+REFERENCE_HEIGHT = 360
+"""Lines of the picture that VoxCeleb1's boxes lie in."""
+_SPEAKER = re.compile(r"id\d{5}")
+_VOX1 = range(10001, 11252)
+_VOX1_TEST = range(10270, 10310)
+
+
+@dataclass(frozen=True)
+class UtteranceBoxes:
+    """One annotation file.
+
+    Attributes:
+        start: first frame at 25 fps.
+        boxes: ``(T, 4)`` x, y, width, height of the face in each frame.
+        shares: whether they are shares of the picture's sides; else pixels of a picture of ``REFERENCE_HEIGHT`` lines.
+    """
+
+    start: int
+    boxes: np.ndarray
+    shares: bool
+
+
+def read_utterance_boxes(path: Path) -> UtteranceBoxes:
+    """Reads one of VoxCeleb's text files.
+
+    Raises:
+        UserError: it has no frames, or a line that is not of this form.
+    """
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split()
+        if not words or not words[0].isdecimal():
+            continue  # the header
+        try:
+            numbers = [float(word) for word in words]
+        except ValueError:
+            numbers = []
+        if len(numbers) != 5 or not np.isfinite(numbers).all():
+            raise UserError(f"{path}: not a line of frame, x, y, width, height: {line.strip()}; get the file again")
+        rows.append(numbers)
+    if not rows:
+        raise UserError(f"{path}: no frames in it; get the file again")
+    table = np.array(rows)
+    boxes = table[:, 1:]
+    return UtteranceBoxes(int(table[0, 0]), boxes, bool(boxes.max() <= 2.0))
+
+
+def official_split(speaker: str, path: Path) -> str | None:
+    """``test`` for the official test speakers, None (a hash decides over train and val) for the others."""
+    if int(speaker[2:]) in _VOX1_TEST or "test" in path.parts:
+        return "test"
+    return "development"
+
+
+def voxceleb_sources(raw: Path) -> list[Source]:
+    """All utterances below a folder, in the order of their paths.
+
+    Raises:
+        UserError: no such folder, or nothing in the official layouts in it.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(f"{raw}: no such folder; give the folder of VoxCeleb")
+    utterances = [path for path in sorted(raw.rglob("id*/*/*")) if _speaker_of(path)]
+    sources = [_utterance(path, raw) for path in utterances if path.suffix.lower() in VIDEO_SUFFIXES]
+    if not sources:
+        sources = _cut_by_annotations([path for path in utterances if path.suffix == ".txt"], raw)
+    if not sources:
+        raise UserError(
+            f"{raw}: nothing like idNNNNN/VIDEO/UTTERANCE.mp4 in it, nor txt files with their originals; give the folder of VoxCeleb"
+        )
+    return sources
+
+
+def _speaker_of(path: Path) -> str | None:
+    """``idNNNNN`` of ``.../idNNNNN/VIDEO/UTTERANCE.*``."""
+    speaker = path.parts[-3] if len(path.parts) >= 3 else ""
+    return speaker if _SPEAKER.fullmatch(speaker) and path.is_file() else None
+
+
+def _utterance(path: Path, raw: Path) -> Source:
+    speaker, inner = path.parts[-3], path.relative_to(raw)
+    sound = None
+    if "mp4" in inner.parts[:-3]:
+        place = len(inner.parts) - 4 - inner.parts[:-3][::-1].index("mp4")
+        beside = raw.joinpath(*inner.parts[:place], "aac", *inner.parts[place + 1 :]).with_suffix(".m4a")
+        sound = beside if beside.is_file() else None
+    stem = file_stem("/".join(path.with_suffix("").parts[-3:]))
+    return Source(stem, inner.as_posix(), path, sound, speaker, official_split(speaker, inner))
+
+
+def _cut_by_annotations(texts: list[Path], raw: Path) -> list[Source]:
+    originals = {path.stem: path for path in sorted(raw.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    listed: dict[tuple[str, str], list[Path]] = {}
+    for text in texts:
+        listed.setdefault((text.parts[-3], text.parts[-2]), []).append(text)
+    sources = []
+    for (speaker, video), files in listed.items():
+        path = originals.get(video)
+        if path is None:
+            continue
+        spans = []
+        for text in files:
+            seen = read_utterance_boxes(text)
+            start = seen.start / FPS
+            name = file_stem("/".join(text.with_suffix("").parts[-3:]))
+            spans.append(Span(name, start, start + len(seen.boxes) / FPS, face=_median_box(seen)))
+        stem = file_stem(f"{speaker}/{video}")
+        relative = path.relative_to(raw).as_posix()
+        split = official_split(speaker, files[0].relative_to(raw))
+        sources.append(Source(stem, relative, path, None, speaker, split, tuple(spans)))
+    return sources
+
+
+def _median_box(seen: UtteranceBoxes) -> tuple[float, float, float, float]:
+    """x, y, width and height in units of the picture's height (VoxCeleb1), or negative shares"""
+    return tuple(np.median(seen.boxes, axis=0))  # type: ignore[return-value]
