@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames, read_shapes
-from datamodules.augmentation import augment_pair
+from datamodules.audio import MEL_DIM
+from datamodules.augmentation import augment_pair, change_voice
 from datamodules.batches import POSE_NAMES, WINDOW, FramePairBatch, MotionWindowBatch
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
@@ -206,6 +207,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         windows_per_clip: Windows drawn from each clip in an epoch, their starts uniform over the clip; None
             takes fixed windows one after the other, as many as are whole (one of a clip that is too short).
         seed: >= 0.
+        augment: Whether to change the voice of log-mel sound; other audio features stay as they are.
     """
 
     def __init__(
@@ -214,11 +216,13 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         records: Sequence[ClipRecord],
         windows_per_clip: int | None,
         seed: int = 0,
+        augment: bool = False,
     ) -> None:
         self.latents = latents
         self.records = list(records)
         self.windows_per_clip = windows_per_clip
         self.seed = seed
+        self.augment = augment
         self._fixed = [
             (clip, start)
             for clip, record in enumerate(self.records)
@@ -241,4 +245,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
             start = int(generator.integers(max(self.records[clip].frames - WINDOW, 1)))
         record = self.records[clip]
         source = sample_source(record.frames, start, generator)
-        return cut_window(self.latents.load(record.id), start, source)
+        window = cut_window(self.latents.load(record.id), start, source)
+        if self.augment and window.audio.shape[1] == MEL_DIM:
+            return window._replace(audio=change_voice(window.audio, generator))
+        return window
