@@ -26,6 +26,8 @@ FRAME_ANNOTATIONS = ("regions", "landmarks", "rotation", "lip_opening", "lip_wid
 POSE_CENTRE = np.array([0, 0, 0, 0.5, 0.57, 0.1, 0.55, 0.2], dtype=np.float32)
 POSE_SPREAD = np.array([8, 5, 5, 0.05, 0.05, 0.1, 0.08, 0.3], dtype=np.float32)
 """Fixed centre and spread of ``POSE_NAMES``, so that all of them weigh about the same in a loss."""
+LIP_SHARE = 0.2
+"""Share of a clip's frames that count as those with the least, or the most, open lips."""
 MIN_PAIR_DISTANCE = 10
 """Frames between the two frames of a pair where the clip is long enough."""
 SHUT = 0.5
@@ -93,6 +95,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         augment: Whether to change colour and side of each pair.
         blink_share: Share of the driving frames that are drawn from those with shut lids, in clips whose annotations know
             them: lids are shut in few frames, and a short training hardly sees one.
+        mouth_share: Share of the pairs that lead from a frame among the clip's ``LIP_SHARE`` with the least open lips to one
+            among those with the most open, where annotations know them: portraits have shut mouths.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         seed: int = 0,
         augment: bool = False,
         blink_share: float = 0.0,
+        mouth_share: float = 0.0,
     ) -> None:
         self.frames = frames
         self.records = list(records)
@@ -110,6 +115,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self.seed = seed
         self.augment = augment
         self.blink_share = blink_share
+        self.mouth_share = mouth_share
         shapes = [
             read_shapes(Path(frames.root) / r.annotations) for r in self.records if r.annotations is not None
         ]
@@ -125,8 +131,11 @@ class FramePairDataset(Dataset[FramePairBatch]):
         generator = item_generator(self.seed, epoch, index)
         record = self.records[index // self.pairs_per_clip]
         source, driving = sample_pair(record.frames, generator)
-        if self.blink_share and generator.random() < self.blink_share:
+        kind = generator.random() if self.blink_share or self.mouth_share else 1.0
+        if kind < self.blink_share:
             driving = self._shut_frame(record, source, driving, generator)
+        elif kind < self.blink_share + self.mouth_share:
+            source, driving = self._opening_pair(record, source, driving, generator)
         pixels = torch.from_numpy(self.frames.get(record, np.array([source, driving])))
         images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
@@ -149,6 +158,17 @@ class FramePairDataset(Dataset[FramePairBatch]):
         shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else np.zeros(0, dtype=int)
         shut = shut[shut != source]
         return int(generator.choice(shut)) if len(shut) else otherwise
+
+    def _opening_pair(
+        self, record: ClipRecord, source: int, driving: int, generator: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draw a frame with shut and one with open lips; ``source`` and ``driving`` where lips aren't known."""
+        lips = self._annotations(record, range(record.frames), ("lip_opening",)).get("lip_opening")
+        if lips is None:
+            return source, driving
+        shut, wide = np.quantile(lips, [LIP_SHARE, 1 - LIP_SHARE])
+        source, driving = (generator.choice(np.flatnonzero(c)) for c in (lips <= shut, lips >= wide))
+        return int(source), int(driving)
 
     def _annotations(
         self, record: ClipRecord, frames: Sequence[int], names: Sequence[str] = FRAME_ANNOTATIONS

@@ -36,6 +36,7 @@ class TalkingHeadDataModule(LightningDataModule):
         augment: Whether to change training items: colours and side of pairs, the voice of log-mel sound of windows.
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
         blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
+        mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
 
     Raises:
         UserError: Unknown task, or motion windows without a latent cache.
@@ -55,6 +56,7 @@ class TalkingHeadDataModule(LightningDataModule):
         augment: bool = False,
         cache_frames: bool = False,
         blink_share: float = 0.0,
+        mouth_share: float = 0.0,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -73,6 +75,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.augment = augment
         self.cache_frames = cache_frames
         self.blink_share = blink_share
+        self.mouth_share = mouth_share
         self._datasets: dict[str, Dataset] = {}
 
     def records(self, split: str) -> list[ClipRecord]:
@@ -116,7 +119,13 @@ class TalkingHeadDataModule(LightningDataModule):
         if not training:
             return FramePairDataset(frames, records, self.pairs_per_clip, self.seed)
         return FramePairDataset(
-            frames, records, self.pairs_per_clip, self.seed, self.augment, self.blink_share
+            frames,
+            records,
+            self.pairs_per_clip,
+            self.seed,
+            self.augment,
+            self.blink_share,
+            self.mouth_share,
         )
 
     def _loader(self, split: str) -> DataLoader:
