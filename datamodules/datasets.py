@@ -164,9 +164,9 @@ class FramePairDataset(Dataset[FramePairBatch]):
     ) -> tuple[int, int]:
         """Draw a frame with shut and one with open lips; ``source`` and ``driving`` where lips aren't known."""
         lips = self._annotations(record, range(record.frames), ("lip_opening",)).get("lip_opening")
-        if lips is None:
+        if lips is None or not np.isfinite(lips).any():
             return source, driving
-        shut, wide = np.quantile(lips, [LIP_SHARE, 1 - LIP_SHARE])
+        shut, wide = np.nanquantile(lips, [LIP_SHARE, 1 - LIP_SHARE])
         source, driving = (generator.choice(np.flatnonzero(c)) for c in (lips <= shut, lips >= wide))
         return int(source), int(driving)
 
