@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from printing import one_line_errors
 
-from datamodules.manifest import read_manifest
+from datamodules.manifest import ClipRecord, read_manifest
 from datamodules.video import VideoReader
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--edge", type=int, default=160, help="of a head in pixels")
     args = parser.parse_args()
-    first = {}
+    first: dict[str, ClipRecord] = {}
     for record in sorted(read_manifest(args.data), key=lambda record: record.id):
         first.setdefault(record.identity, record)
     tiles = []

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from datamodules.annotations import read_annotations
 from datamodules.audio import MEL_BANDS, load_audio, log_mel
+from datamodules.augmentation import change_voice
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.manifest import read_manifest
@@ -37,7 +38,7 @@ from datamodules.synthetic_faces.settings import Settings
 from experiments.results import write_json
 from metrics.motion import correlation
 
-CONTEXT = 16
+CONTEXT = 8
 """Frames before and after each frame that both maps see."""
 RIDGES = (1e2, 1e3, 1e4)
 """Strengths of the regression's penalty; the best on a tenth of the training clips is taken."""
@@ -149,14 +150,17 @@ class Standard:
         """Features ``(T, C)`` in these units."""
         return (sound - self.sound[0]) / self.sound[1]
 
+    def of_lips(self, lips: np.ndarray) -> np.ndarray:
+        """Lips ``(T, 2)`` in these units."""
+        return (lips - self.lips[0]) / self.lips[1]
+
     def apply(self, clip: Clip) -> Clip:
         """The clip with features and lips in these units."""
-        lips = (clip.lips - self.lips[0]) / self.lips[1]
-        return replace(clip, sound=self.of_sound(clip.sound), lips=lips)
+        return replace(clip, sound=self.of_sound(clip.sound), lips=self.of_lips(clip.lips))
 
 
 def with_context(sound: np.ndarray) -> np.ndarray:
-    """``(T, C)`` -> ``(T, 33 * 80 + 1)``: the spectra of the frames round each frame, and a constant."""
+    """``(T, C)`` -> ``(T, 17 * 80 + 1)``: the spectra of the frames round each frame, and a constant."""
     spectra = sound.reshape(len(sound), -1, MEL_BANDS).mean(axis=1)
     padded = np.pad(spectra, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
     parts = [padded[i : i + len(sound)] for i in range(2 * CONTEXT + 1)]
@@ -164,7 +168,7 @@ def with_context(sound: np.ndarray) -> np.ndarray:
 
 
 def fit_ridge(clips: list[Clip]) -> np.ndarray:
-    """Weights ``(33 * 80 + 1, 2)`` of the regression, from sums over the clips."""
+    """Weights ``(17 * 80 + 1, 2)`` of the regression, from sums over the clips."""
     tuned_on = clips[::10]
     tuning, fitted = (_sums(group) for group in (tuned_on, [clip for i, clip in enumerate(clips) if i % 10]))
     tries = {strength: _solve(*fitted, strength) for strength in RIDGES}
@@ -206,8 +210,15 @@ class _Block(nn.Module):
         return x + self.layers(x)
 
 
-def fit_network(clips: list[Clip], steps: int, seed: int = 0) -> nn.Module:
-    """A network ``(B, C, T)`` -> ``(B, 2, T)`` that sees 16 frames to either side."""
+def fit_network(clips: list[Clip], standard: Standard, steps: int, seed: int = 0) -> nn.Module:
+    """A network ``(B, C, T)`` -> ``(B, 2, T)`` that sees ``CONTEXT`` frames to either side, in standard units.
+
+    Args:
+        clips: to learn from, as they are: every example is heard in another voice, so that voices are not learnt by heart.
+        standard: units.
+        steps: of training.
+        seed: of the weights and the examples.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = nn.Sequential(
@@ -218,9 +229,11 @@ def fit_network(clips: list[Clip], steps: int, seed: int = 0) -> nn.Module:
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=5e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(steps):
-        examples = [_stretch(clips[int(rng.integers(len(clips)))], rng) for _ in range(BATCH)]
-        sound, lips = (torch.as_tensor(np.stack(a)).mT for a in zip(*examples, strict=True))
-        loss = F.mse_loss(network(_disturbed(sound)), lips)
+        examples = [_stretch(clips[int(rng.integers(len(clips)))], standard, rng) for _ in range(BATCH)]
+        sound, lips = (
+            torch.as_tensor(np.stack(a), dtype=torch.float32).mT for a in zip(*examples, strict=True)
+        )
+        loss = F.mse_loss(network(sound), lips)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -228,33 +241,12 @@ def fit_network(clips: list[Clip], steps: int, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def _stretch(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """``(64, C)`` and ``(64, 2)`` from anywhere in a clip; a shorter clip is held at its end."""
+def _stretch(clip: Clip, standard: Standard, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``(64, C)`` in another voice and ``(64, 2)`` from anywhere in a clip; a shorter clip is held at its end."""
     start = int(rng.integers(max(1, len(clip.lips) - STRETCH + 1)))
     frames = np.minimum(np.arange(start, start + STRETCH), len(clip.lips) - 1)
-    return clip.sound[frames], clip.lips[frames]
-
-
-def _disturbed(sound: Tensor) -> Tensor:
-    """Sound ``(B, C, T)`` from another throat, in another tone and with noise: voices are not learnt by heart."""
-    sound = _other_throat(sound)
-    tone = F.interpolate(0.35 * torch.randn(len(sound), 1, 5), MEL_BANDS, mode="linear", align_corners=True)
-    tone = tone.mT.repeat(1, sound.shape[1] // MEL_BANDS, 1)  # (B, C, 1), alike for all columns of a frame
-    return sound + tone + 0.1 * torch.randn_like(sound)
-
-
-def _other_throat(sound: Tensor) -> Tensor:
-    """Sound ``(B, C, T)`` with the bands of each example moved and stretched a little."""
-    examples, columns, frames = len(sound), sound.shape[1] // MEL_BANDS, sound.shape[2]
-    stretch, shift = 1 + 0.06 * torch.randn(examples, 1), 1.5 * torch.randn(examples, 1)
-    place = (torch.arange(MEL_BANDS) * stretch + shift).clamp(0, MEL_BANDS - 1.001)
-    low, between = place.floor().long(), place.frac()[:, None, :, None]
-    bands = sound.reshape(examples, columns, MEL_BANDS, frames)
-
-    def take(band: Tensor) -> Tensor:
-        return bands.gather(2, band[:, None, :, None].expand_as(bands))
-
-    return ((1 - between) * take(low) + between * take(low + 1)).reshape(sound.shape)
+    sound = change_voice(torch.from_numpy(clip.sound[frames]), rng).numpy()
+    return standard.of_sound(sound), standard.of_lips(clip.lips[frames])
 
 
 def explained(predicted: list[np.ndarray], true: list[np.ndarray]) -> float:
@@ -299,6 +291,7 @@ def judge(predict: Map, standard: Standard, held_out: list[Clip]) -> dict[str, d
         shuffled = [correlation(p[: len(t)], t[: len(p)]) for p, t in zip(others, true, strict=True)]
         result[name] = {
             "R2": explained(predicted, true),
+            "R2, clip means off": explained(*([x - x.mean() for x in xs] for xs in (predicted, true))),
             "correlation": float(
                 np.nanmedian([correlation(p, t) for p, t in zip(predicted, true, strict=True)])
             ),
@@ -310,12 +303,12 @@ def judge(predict: Map, standard: Standard, held_out: list[Clip]) -> dict[str, d
 
 def measure(clips: list[Clip], steps: int) -> dict[str, dict[str, float]]:
     """Measures by ``map, lips``."""
-    standard = Standard([clip for clip in clips if not clip.held_out])
-    clips = [standard.apply(clip) for clip in clips]
-    known = [clip for clip in clips if not clip.held_out]
-    held_out = one_of_each_speech([clip for clip in clips if clip.held_out])
+    fitted = [clip for clip in clips if not clip.held_out]
+    standard = Standard(fitted)
+    held_out = [standard.apply(clip) for clip in one_of_each_speech([c for c in clips if c.held_out])]
+    known = [standard.apply(clip) for clip in fitted]
     weights = fit_ridge(known)
-    network = fit_network(known, steps)
+    network = fit_network(fitted, standard, steps)
 
     def by_network(sound: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

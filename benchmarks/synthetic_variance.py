@@ -31,7 +31,7 @@ def curves_of(settings: Settings) -> dict[int, dict[str, list[np.ndarray]]]:
     for plan in plan_clips(settings):
         performance = perform(plan, settings)
         animation = performance.animation
-        if plan.draw == 0:
+        if renderer is None or plan.draw == 0:
             renderer = HeadRenderer(performance.identity, 64)
         truth = renderer.measure(animation.controls)
         shares = animation.head.intensity[:, None] * performance.style.axis_shares

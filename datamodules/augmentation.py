@@ -1,4 +1,4 @@
-"""Augmentation of frame pairs: one random change of colour and side for both frames of a pair."""
+"""Augmentation: colour and side of frame pairs, alike for both frames; the voice of log-mel sound."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.audio import MEL_BANDS
 from datamodules.batches import POSE_NAMES
 
 LUMA = (0.299, 0.587, 0.114)
@@ -19,6 +20,13 @@ GAMMA_LOG = 0.3
 FLIP_PROBABILITY = 0.5
 MIRRORED = ("yaw", "roll", "shift_x")
 """Members of ``POSE_NAMES`` that a mirror turns round."""
+THROAT_STRETCH = 0.06
+"""Standard deviation of the change of scale of the mel axis: the length of the vocal tract (Jaitly and Hinton, ICML 2013)."""
+THROAT_SHIFT = 1.5
+"""Standard deviation in mel bands."""
+TONE = 0.25
+"""Standard deviation of the change of tone at five places of the mel axis, in units of ``log_mel``."""
+HISS = 0.07
 
 
 def hue_matrix(degrees: float) -> Tensor:
@@ -100,3 +108,25 @@ def augment_pair(
     if generator.random() < FLIP_PROBABILITY:
         frames, regions, landmarks, pose = mirror(frames, regions, landmarks, pose)
     return change_colours(frames, generator), regions, landmarks, pose
+
+
+def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
+    """Log-mel sound as if by another throat, through another microphone: alike at all moments, but for a little hiss.
+
+    Args:
+        mel: ``(N, D)`` of `log_mel`, or more of its columns in a row; D is a multiple of 80.
+        generator: Source of the random parameters.
+
+    Returns:
+        ``(N, D)``.
+    """
+    bands = mel.unflatten(1, (-1, MEL_BANDS))
+    axis = np.arange(MEL_BANDS)
+    place = axis * (1 + generator.normal(0, THROAT_STRETCH)) + generator.normal(0, THROAT_SHIFT)
+    place = place.clip(0, MEL_BANDS - 1)
+    low = place.astype(int).clip(max=MEL_BANDS - 2)
+    share = torch.from_numpy(place - low).float()
+    moved = (1 - share) * bands[..., low] + share * bands[..., low + 1]
+    tone = np.interp(axis, np.linspace(0, MEL_BANDS - 1, 5), generator.normal(0, TONE, 5))
+    hiss = torch.from_numpy(generator.normal(0, HISS, bands.shape)).float()
+    return (moved + torch.from_numpy(tone).float() + hiss).flatten(1)

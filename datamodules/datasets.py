@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames, read_shapes
-from datamodules.augmentation import augment_pair
+from datamodules.audio import MEL_DIM
+from datamodules.augmentation import augment_pair, change_voice
 from datamodules.batches import POSE_NAMES, WINDOW, FramePairBatch, MotionWindowBatch
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
@@ -25,6 +26,8 @@ FRAME_ANNOTATIONS = ("regions", "landmarks", "rotation", "lip_opening", "lip_wid
 POSE_CENTRE = np.array([0, 0, 0, 0.5, 0.57, 0.1, 0.55, 0.2], dtype=np.float32)
 POSE_SPREAD = np.array([8, 5, 5, 0.05, 0.05, 0.1, 0.08, 0.3], dtype=np.float32)
 """Fixed centre and spread of ``POSE_NAMES``, so that all of them weigh about the same in a loss."""
+LIP_SHARE = 0.2
+"""Share of a clip's frames that count as those with the least, or the most, open lips."""
 MIN_PAIR_DISTANCE = 10
 """Frames between the two frames of a pair where the clip is long enough."""
 SHUT = 0.5
@@ -92,6 +95,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         augment: Whether to change colour and side of each pair.
         blink_share: Share of the driving frames that are drawn from those with shut lids, in clips whose annotations know
             them: lids are shut in few frames, and a short training hardly sees one.
+        mouth_share: Share of the pairs that lead from a frame among the clip's ``LIP_SHARE`` with the least open lips to one
+            among those with the most open, where annotations know them: portraits have shut mouths.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         seed: int = 0,
         augment: bool = False,
         blink_share: float = 0.0,
+        mouth_share: float = 0.0,
     ) -> None:
         self.frames = frames
         self.records = list(records)
@@ -109,6 +115,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self.seed = seed
         self.augment = augment
         self.blink_share = blink_share
+        self.mouth_share = mouth_share
         shapes = [
             read_shapes(Path(frames.root) / r.annotations) for r in self.records if r.annotations is not None
         ]
@@ -124,8 +131,11 @@ class FramePairDataset(Dataset[FramePairBatch]):
         generator = item_generator(self.seed, epoch, index)
         record = self.records[index // self.pairs_per_clip]
         source, driving = sample_pair(record.frames, generator)
-        if self.blink_share and generator.random() < self.blink_share:
+        kind = generator.random() if self.blink_share or self.mouth_share else 1.0
+        if kind < self.blink_share:
             driving = self._shut_frame(record, source, driving, generator)
+        elif kind < self.blink_share + self.mouth_share:
+            source, driving = self._opening_pair(record, source, driving, generator)
         pixels = torch.from_numpy(self.frames.get(record, np.array([source, driving])))
         images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
@@ -148,6 +158,17 @@ class FramePairDataset(Dataset[FramePairBatch]):
         shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else np.zeros(0, dtype=int)
         shut = shut[shut != source]
         return int(generator.choice(shut)) if len(shut) else otherwise
+
+    def _opening_pair(
+        self, record: ClipRecord, source: int, driving: int, generator: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draw a frame with shut and one with open lips; ``source`` and ``driving`` where lips aren't known."""
+        lips = self._annotations(record, range(record.frames), ("lip_opening",)).get("lip_opening")
+        if lips is None or not np.isfinite(lips).any():
+            return source, driving
+        shut, wide = np.nanquantile(lips, [LIP_SHARE, 1 - LIP_SHARE])
+        source, driving = (generator.choice(np.flatnonzero(c)) for c in (lips <= shut, lips >= wide))
+        return int(source), int(driving)
 
     def _annotations(
         self, record: ClipRecord, frames: Sequence[int], names: Sequence[str] = FRAME_ANNOTATIONS
@@ -206,6 +227,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         windows_per_clip: Windows drawn from each clip in an epoch, their starts uniform over the clip; None
             takes fixed windows one after the other, as many as are whole (one of a clip that is too short).
         seed: >= 0.
+        augment: Whether to change the voice of log-mel sound; other audio features stay as they are.
     """
 
     def __init__(
@@ -214,11 +236,13 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         records: Sequence[ClipRecord],
         windows_per_clip: int | None,
         seed: int = 0,
+        augment: bool = False,
     ) -> None:
         self.latents = latents
         self.records = list(records)
         self.windows_per_clip = windows_per_clip
         self.seed = seed
+        self.augment = augment
         self._fixed = [
             (clip, start)
             for clip, record in enumerate(self.records)
@@ -241,4 +265,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
             start = int(generator.integers(max(self.records[clip].frames - WINDOW, 1)))
         record = self.records[clip]
         source = sample_source(record.frames, start, generator)
-        return cut_window(self.latents.load(record.id), start, source)
+        window = cut_window(self.latents.load(record.id), start, source)
+        if self.augment and window.audio.shape[1] == MEL_DIM:
+            return window._replace(audio=change_voice(window.audio, generator))
+        return window

@@ -33,9 +33,10 @@ class TalkingHeadDataModule(LightningDataModule):
         pairs_per_clip: Frame pairs of each clip in an epoch.
         windows_per_clip: Motion windows of each training clip in an epoch; validation takes all windows.
         latents: Folder of the latent cache; needed by ``motion_windows``.
-        augment: Whether to change colours and side of training pairs.
+        augment: Whether to change training items: colours and side of pairs, the voice of log-mel sound of windows.
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
         blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
+        mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
 
     Raises:
         UserError: Unknown task, or motion windows without a latent cache.
@@ -55,6 +56,7 @@ class TalkingHeadDataModule(LightningDataModule):
         augment: bool = False,
         cache_frames: bool = False,
         blink_share: float = 0.0,
+        mouth_share: float = 0.0,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -73,6 +75,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.augment = augment
         self.cache_frames = cache_frames
         self.blink_share = blink_share
+        self.mouth_share = mouth_share
         self._datasets: dict[str, Dataset] = {}
 
     def records(self, split: str) -> list[ClipRecord]:
@@ -110,12 +113,19 @@ class TalkingHeadDataModule(LightningDataModule):
             assert self.latents is not None  # checked by the constructor
             cache = LatentCache(self.latents)
             cache.check(records)
-            return MotionWindowDataset(cache, records, self.windows_per_clip if training else None, self.seed)
+            windows = self.windows_per_clip if training else None
+            return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
         frames = ClipFrames(self.root, self.size, self.cache_frames)
         if not training:
             return FramePairDataset(frames, records, self.pairs_per_clip, self.seed)
         return FramePairDataset(
-            frames, records, self.pairs_per_clip, self.seed, self.augment, self.blink_share
+            frames,
+            records,
+            self.pairs_per_clip,
+            self.seed,
+            self.augment,
+            self.blink_share,
+            self.mouth_share,
         )
 
     def _loader(self, split: str) -> DataLoader:

@@ -11,9 +11,18 @@ from torchmetrics.image import PeakSignalNoiseRatio
 
 from datamodules.batches import POSE_NAMES, FramePairBatch
 from lightning_modules.losses.adversarial import discriminator_loss, generator_loss
-from lightning_modules.losses.reconstruction import gradient_l1, landmark_flow_l1, pyramid_l1, region_weights
+from lightning_modules.losses.reconstruction import (
+    centre_l1,
+    gradient_l1,
+    inside_weights,
+    landmark_flow_l1,
+    pyramid_l1,
+    region_weights,
+)
 from lightning_modules.networks.motion_autoencoder import Decoded, MotionAutoencoder
 
+MOUTH = 0
+"""Place of the mouth among the regions of a batch."""
 TRAINABLE_PARTS = ("all", "outer", "decoder", "refine")
 
 
@@ -32,6 +41,8 @@ class MotionAutoencoderModule(L.LightningModule):
         landmark_weight: of the flow error at landmarks, where the batch has any.
         pose_weight: of the squared error with which a linear layer reads pose, lips and lids off the motion coefficients,
             where the batch knows them (ours; the paper's stage 1 is self-supervised). A small model finds motion sooner.
+        mouth_weight: of the L1 and edge loss inside the mouth's box alone, and of the error with which a mouth painter places
+            itself there (ours); counts where the batch knows the box.
         perceptual_weight: of the perceptual loss.
         gan_weight: of the generator's adversarial loss.
         gan_start: optimisation steps before the GAN joins.
@@ -59,6 +70,7 @@ class MotionAutoencoderModule(L.LightningModule):
         warp_weight: float = 0.0,
         landmark_weight: float = 0.0,
         pose_weight: float = 0.0,
+        mouth_weight: float = 0.0,
         perceptual_weight: float = 1.0,
         gan_weight: float = 1.0,
         gan_start: int = 0,
@@ -149,6 +161,9 @@ class MotionAutoencoderModule(L.LightningModule):
         motion = self.network.motion(batch.driving)
         decoded = self.network.decode(code, motion)
         losses = self.picture_losses(decoded, batch, gan)
+        if self.network.mouth_painter is not None and self.hparams["mouth_weight"]:
+            losses["place"] = centre_l1(self.network.mouth_painter.centre(motion), batch.regions[:, MOUTH])
+            losses["loss"] = losses["loss"] + self.hparams["mouth_weight"] * losses["place"]
         if self.pose_readout is not None and batch.pose.shape[-1]:
             both = torch.stack([code.motion, motion], dim=1)  # (B, 2, M)
             known = batch.pose.isfinite()
@@ -172,6 +187,11 @@ class MotionAutoencoderModule(L.LightningModule):
         if h["landmark_weight"] and batch.landmarks.shape[2]:
             terms["landmark"] = landmark_flow_l1(decoded.flow, batch.landmarks)
             total = total + h["landmark_weight"] * terms["landmark"]
+        if h["mouth_weight"]:
+            mouth = inside_weights(batch.regions[:, MOUTH], batch.driving.shape[-1])
+            terms["mouth"] = pyramid_l1(decoded.frame, batch.driving, mouth, 2)
+            terms["mouth"] = terms["mouth"] + 0.5 * gradient_l1(decoded.frame, batch.driving, mouth)
+            total = total + h["mouth_weight"] * terms["mouth"]
         if self.perceptual is not None and h["perceptual_weight"]:
             terms["perceptual"] = self.perceptual(decoded.frame, batch.driving)
             total = total + h["perceptual_weight"] * terms["perceptual"]
@@ -208,7 +228,7 @@ def trainable_parts(network: MotionAutoencoder, part: str) -> Sequence[nn.Module
         return [network.encoder.stem, network.encoder.blocks[0], network.scales[-1]]
     if part == "decoder":
         decoder: list[Any] = [network.constant, network.first, network.first_rgb, network.scales]
-        return decoder + [m for m in (network.coarse, network.refine) if m is not None]
+        return decoder + [m for m in (network.coarse, network.mouth_painter, network.refine) if m is not None]
     if part == "refine":
         return [network.refine] if network.refine is not None else []
     return [network]

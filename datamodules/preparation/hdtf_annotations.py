@@ -156,13 +156,25 @@ def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Itera
     times = _Table(folder, subset, "annotion_time", _times, found)
     crops = _Table(folder, subset, "crop_wh", _box, found)
     zooms = _Table(folder, subset, "crop_ratio", _zoom, found)
-    for table, name in ((urls, "address"), (heights, "resolution")):
-        found += [Inconsistency(times.file, source, f"has no {name}") for source in times if source not in table]
-        found += [Inconsistency(table.file, source, "has no times") for source in table if source not in times]
+    for source_table, name in ((urls, "address"), (heights, "resolution")):
+        found += [
+            Inconsistency(times.file, source, f"has no {name}")
+            for source in times
+            if source not in source_table
+        ]
+        found += [
+            Inconsistency(source_table.file, source, "has no times")
+            for source in source_table
+            if source not in times
+        ]
     timed = {f"{source}_{number}" for source, spans in times.items() for number in range(len(spans))}
-    for table, name in ((crops, "crop"), (zooms, "crop ratio")):
-        found += [Inconsistency(times.file, clip, f"has no {name}") for clip in sorted(timed - table.keys())]
-        found += [Inconsistency(table.file, clip, "has no times") for clip in table if clip not in timed]
+    for clip_table, name in ((crops, "crop"), (zooms, "crop ratio")):
+        found += [
+            Inconsistency(times.file, clip, f"has no {name}") for clip in sorted(timed - clip_table.keys())
+        ]
+        found += [
+            Inconsistency(clip_table.file, clip, "has no times") for clip in clip_table if clip not in timed
+        ]
     for source, spans in times.items():
         for number, (start, end) in enumerate(spans):
             clip = f"{source}_{number}"
@@ -170,9 +182,7 @@ def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Itera
             crop = crops.get(clip)
             if crop and height and crop.y + crop.height > height:
                 found.append(Inconsistency(crops.file, clip, f"crop reaches below the {height} lines"))
-            yield HDTFClip(
-                clip, subset, source, urls.get(source), start, end, height, crop, zooms.get(clip)
-            )
+            yield HDTFClip(clip, subset, source, urls.get(source), start, end, height, crop, zooms.get(clip))
 
 
 def _url(words: list[str]) -> str:

@@ -109,9 +109,8 @@ def _claim(output: Path, settings: dict) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file, expected a folder for the dataset; choose another --output")
     found = _read_settings(output)
-    strange = {path.name for path in output.glob("[!.]*")} - {
-        "clips"
-    }  # a lock file, or an empty folder, is nobody's
+    # A hidden lock file, and an empty folder for clips, are what an interrupted start leaves.
+    strange = {path.name for path in output.glob("[!.]*")} - {"clips"}
     if found is None and (strange or any((output / "clips").glob("*"))):
         raise UserError(f"{output}: holds something else than a synthetic dataset; choose another --output")
     if found is not None and found != settings:

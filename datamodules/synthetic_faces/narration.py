@@ -44,7 +44,7 @@ class Narration:
         speech: ``(640 T,)`` float32 without noise and echo; what moves the lips.
         waveform: ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard.
         phonemes: gapless over the clip.
-        level: usual speech level of the speaker in dB of full scale; the lips open wider in what is louder than that.
+        level: speech level drawn for the clip, in dB of full scale; its sentences lie about it.
     """
 
     voice: Voice

@@ -1,14 +1,14 @@
 """How somebody moves: numbers drawn freely for a clip, or read off somebody's looks."""
 
 from dataclasses import asdict, dataclass
-from math import hypot
+from math import hypot, sqrt
 from statistics import mean, pstdev
 
 import numpy as np
 from scipy.stats import norm
 
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.narration import LEVELS, Narration
+from datamodules.synthetic_faces.narration import LEVELS, RATE_SPREAD, Narration
 from datamodules.synthetic_faces.speech_drives import DRIVE_NAMES
 from datamodules.synthetic_faces.voices import VOICES
 
@@ -23,7 +23,8 @@ TRAITS = (
 """Shape parameters, in pairs, that a style may hang on: what is seen best."""
 _PITCH_RANGES, _RATES = ([getattr(voice, name) for voice in VOICES] for name in ("pitch_range", "rate"))
 LIVELINESS = (mean(_PITCH_RANGES), hypot(pstdev(_PITCH_RANGES), 4.9))
-RATE = (1.015 * mean(_RATES), hypot(pstdev(_RATES), 0.078 * mean(_RATES)))
+_RATE_DEVIATION = (RATE_SPREAD[1] - RATE_SPREAD[0]) / sqrt(12)  # of a uniform distribution
+RATE = (mean(RATE_SPREAD) * mean(_RATES), hypot(pstdev(_RATES), _RATE_DEVIATION * mean(_RATES)))
 """Mean and standard deviation of the delivered pitch range and of the words per minute, over voices and clips.
 
 The second part of each deviation is what ``narration`` adds from clip to clip.

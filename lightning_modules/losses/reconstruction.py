@@ -16,13 +16,43 @@ def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
     Returns:
         ``(B, 1, size, size)`` weights of mean 1 per picture.
     """
+    boxes = inside(regions, size)
+    weights = 1 + gain * boxes.amax(dim=1, keepdim=True)
+    return weights / weights.mean(dim=(2, 3), keepdim=True)
+
+
+def inside_weights(boxes: Tensor, size: int) -> Tensor:
+    """Weight map of boxes alone: 0 outside, 1 on average over the picture; all 0 where the box has no area.
+
+    Args:
+        boxes: ``(B, 4)`` boxes x0, y0, x1, y1 in [0, 1].
+        size: side of the map in pixels.
+
+    Returns:
+        ``(B, 1, size, size)``.
+    """
+    weights = inside(boxes[:, None], size)
+    return weights / weights.mean(dim=(2, 3), keepdim=True).clamp(min=1 / size**2)
+
+
+def inside(regions: Tensor, size: int) -> Tensor:
+    """Maps ``(B, R, size, size)`` that are 1 at pixels whose centre lies in a box of ``(B, R, 4)``, else 0."""
     centres = (torch.arange(size, device=regions.device) + 0.5) / size
     x0, y0, x1, y1 = regions[..., None].unbind(dim=2)  # each (B, R, 1)
     inside_x = ((centres >= x0) & (centres <= x1)).float()
     inside_y = ((centres >= y0) & (centres <= y1)).float()
-    boxes = inside_y[..., :, None] * inside_x[..., None, :]  # (B, R, size, size)
-    weights = 1 + gain * boxes.amax(dim=1, keepdim=True)
-    return weights / weights.mean(dim=(2, 3), keepdim=True)
+    return inside_y[..., :, None] * inside_x[..., None, :]
+
+
+def centre_l1(found: Tensor, boxes: Tensor) -> Tensor:
+    """Mean absolute distance of points ``(B, 2)`` from the centres of boxes ``(B, 4)``, both in [0, 1]; 0 without boxes.
+
+    Boxes of zero area count nothing.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    known = (high > low).all(dim=1)
+    error = (found - (low + high) / 2).abs().mean(dim=1)
+    return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def weighted_l1(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from lightning_modules.networks.layers import (
     warp,
 )
 from lightning_modules.networks.motion_encoder import MotionEncoder
+from lightning_modules.networks.mouth_painter import MouthPainter
 
 
 class SourceCode(NamedTuple):
@@ -192,6 +193,7 @@ class MotionAutoencoder(nn.Module):
             Two of its channels are added to the flow logits of that side: they find the head's motion long before the
             convolutions do. The others, ``COARSE_FEATURES``, join the decoder's features: they say where the mouth opens
             and the lids close, which there is nothing to warp from.
+        mouth_painter: width of a small network that paints the mouth's inside (ours, see ``MouthPainter``); 0 = none.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
     """
 
@@ -206,6 +208,7 @@ class MotionAutoencoder(nn.Module):
         normalise_latent: bool = False,
         face_views: int = 0,
         coarse_flow: int = 0,
+        mouth_painter: int = 0,
         refine_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -239,6 +242,7 @@ class MotionAutoencoder(nn.Module):
             raise ValueError(f"coarse_flow is 0 or one of the scales {scales[:-1]}, got {coarse_flow}")
         self.coarse_flow = coarse_flow
         self.coarse = CoarseGrid(motion_dim, coarse_flow, channels[coarse_flow]) if coarse_flow else None
+        self.mouth_painter = MouthPainter(motion_dim, mouth_painter) if mouth_painter else None
         self.refine = Refine(refine_channels) if refine_channels else None
 
     def encode(self, image: Tensor) -> SourceCode:
@@ -278,6 +282,8 @@ class MotionAutoencoder(nn.Module):
         warped = warp(code.image, flow)
         if self.source_skip:
             rgb = warped + rgb
+        if self.mouth_painter is not None:
+            rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
         if self.refine is not None:
             rgb = self.refine(rgb)
         return Decoded(rgb, warped, flow, mask)

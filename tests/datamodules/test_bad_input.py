@@ -72,14 +72,14 @@ def sound_only(path):
     wav_of(np.zeros(1600))(path)
 
 
-def refused(read, path, reason):
-    """The error is one line with the file's whole name and the reason."""
+def refusal(read, path):
+    """The error's message, which is one line with the file's whole name."""
     with pytest.raises(UserError) as caught:
         read(path)
     message = str(caught.value)
     assert str(path) in message
-    assert reason in message
     assert "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def refused(read, path, reason):
 )
 def test_images(tmp_path, name, make, reason):
     make(tmp_path / name)
-    refused(video.read_image, tmp_path / name, reason)
+    assert reason in refusal(video.read_image, tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_images(tmp_path, name, make, reason):
 @pytest.mark.parametrize("read", [video.probe, video.VideoReader, video.read_video])
 def test_videos(tmp_path, read, name, make, reason):
     make(tmp_path / name)
-    refused(read, tmp_path / name, reason)
+    assert reason in refusal(read, tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_videos(tmp_path, read, name, make, reason):
 @pytest.mark.parametrize("read", [audio.load_audio, audio.load_audio_native])
 def test_sounds(tmp_path, read, name, make, reason):
     make(tmp_path / name)
-    refused(read, tmp_path / name, reason)
+    assert reason in refusal(read, tmp_path / name)
 
 
 def test_video_without_sound_has_no_sound(tmp_path):
     video_without_sound(tmp_path / "a.mp4")
-    refused(audio.load_audio, tmp_path / "a.mp4", "no sound track")
+    assert "no sound track" in refusal(audio.load_audio, tmp_path / "a.mp4")
 
 
 def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
@@ -160,4 +160,4 @@ def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
     os.truncate(path, path.stat().st_size - 8000)  # less than a quarter of a second
     reader = video.VideoReader(path)
     assert reader.get([0]).shape == (1, 64, 64, 3)
-    refused(lambda _: reader.get(range(len(reader))), path, "damaged video")
+    assert "damaged video" in refusal(lambda _: reader.get(range(len(reader))), path)

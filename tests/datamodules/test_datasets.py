@@ -1,4 +1,4 @@
-"""Frame pairs of clips that are annotated differently, and the choice of frames with shut lids."""
+"""Frame pairs of clips that are annotated differently, and the choice of frames with shut lids or open lips."""
 
 import dataclasses
 import shutil
@@ -80,3 +80,32 @@ def test_a_frame_with_shut_lids_is_never_the_source(mixed) -> None:
     assert dataset._shut_frame(records[0], 42, 7, generator) == 7
     assert dataset._shut_frame(records[0], 41, 7, generator) == 42
     assert dataset._shut_frame(records[2], 41, 7, generator) == 7
+
+
+def test_opening_pairs_lead_from_shut_to_open_lips(mixed) -> None:
+    root, records = mixed
+    path = root / str(records[0].annotations)
+    lips = np.random.default_rng(3).permutation(90) / 90
+    lips[5] = np.nan
+    arrays = read_annotations(path).arrays | {"lip_opening": lips.astype(np.float32)}
+    write_annotations(path, arrays, {})
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 1, mouth_share=1.0)
+    generator = np.random.default_rng(0)
+    pairs = [dataset._opening_pair(records[0], 1, 2, generator) for _ in range(200)]
+    sources, driving = (lips[list(frames)] for frames in zip(*pairs, strict=True))
+    assert sources.max() < 0.21
+    assert driving.min() > 0.78
+    assert len(set(pairs)) > 100
+    assert dataset._opening_pair(records[2], 1, 2, generator) == (1, 2)
+
+
+def test_shares_of_chosen_pairs_are_what_they_say(mixed, monkeypatch) -> None:
+    root, records = mixed
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 400, blink_share=0.15, mouth_share=0.25)
+    seen = []
+    monkeypatch.setattr(dataset, "_shut_frame", lambda r, s, d, g: seen.append("lids") or d)
+    monkeypatch.setattr(dataset, "_opening_pair", lambda r, s, d, g: seen.append("lips") or (s, d))
+    for index in range(1200):
+        dataset[0, index]
+    assert seen.count("lids") / 1200 == pytest.approx(0.15, abs=0.03)
+    assert seen.count("lips") / 1200 == pytest.approx(0.25, abs=0.03)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from datamodules.audio import log_mel
 from datamodules.augmentation import augment_pair, hue_matrix, mirror, saturation_matrix
 from datamodules.batches import FramePairBatch, MotionWindowBatch
 from datamodules.datasets import EpochSampler, cut_window, sample_pair, sample_source
@@ -317,3 +318,16 @@ def test_wrong_settings_are_user_errors(fake_clips: Path, tmp_path: Path) -> Non
         TalkingHeadDataModule(fake_clips, 16, "motion_windows", latents=tmp_path / "none").setup("fit")
     with pytest.raises(UserError, match="missing"):
         TalkingHeadDataModule(fake_clips, 16, "motion_windows", latents=tmp_path).setup("fit")
+
+
+def test_training_windows_may_be_heard_in_other_voices(fake_clips: Path, tmp_path: Path) -> None:
+    def encode_sound(frames: np.ndarray, waveform: np.ndarray) -> dict[str, torch.Tensor]:
+        return encode(frames, waveform) | {"audio": log_mel(torch.from_numpy(waveform)[None])[0]}
+
+    latents = build_latents(read_manifest(fake_clips), fake_clips, tmp_path, encode_sound)
+    plain, other = (epochs(window_module(fake_clips, latents, augment=a), 1)[0] for a in (False, True))
+    for one, two in zip(plain, other, strict=True):
+        assert torch.equal(one.motion, two.motion)
+        assert not torch.allclose(one.audio, two.audio, atol=0.1)
+    judged = (epochs(window_module(fake_clips, latents, augment=a), 1, "val") for a in (False, True))
+    assert same(*(batches[0] for batches in judged))

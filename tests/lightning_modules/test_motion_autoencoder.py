@@ -105,7 +105,8 @@ def test_the_coarse_grid_moves_pixels_and_paints_by_motion():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"rgb_input": "blend"}, {"source_skip": True}, {"refine_channels": 8}]
+    "options",
+    [{}, {"rgb_input": "blend"}, {"source_skip": True}, {"mouth_painter": 8}, {"refine_channels": 8}],
 )
 def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options):
     model = small(**options)
@@ -115,6 +116,8 @@ def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options):
     assert decoded.frame.shape == (2, 3, 32, 32)
     decoded.frame.square().mean().backward()
     assert model.templates.weight.grad.abs().sum() > 0
+    if "mouth_painter" in options:
+        assert model.mouth_painter.paint.weight.grad.abs().sum() > 0
     if "refine_channels" in options:
         assert model.refine.net[-1].weight.grad.abs().sum() > 0
 
@@ -228,6 +231,22 @@ def test_training_overfits_a_pair(monkeypatch):
     assert int(module.steps) == 60
 
 
+def test_the_mouth_weighs_by_its_own_box_and_places_the_painter():
+    torch.manual_seed(0)
+    module = MotionAutoencoderModule(small(mouth_painter=8), adam(), gan_weight=0, mouth_weight=2.0)
+    pair = batch()
+    decoded, losses = module.measure(pair)
+    assert {"mouth", "place"} <= set(losses)
+    boxless = module.measure(pair._replace(regions=torch.zeros(2, 3, 4)))[1]
+    assert boxless["mouth"] == boxless["place"] == 0
+    boxes = pair.regions.clone()
+    boxes[:, 1:] = torch.tensor([0.0, 0.0, 0.1, 0.1])  # the eyes don't matter to the mouth
+    eyes = module.measure(pair._replace(regions=boxes))[1]
+    assert torch.equal(eyes["mouth"], losses["mouth"])
+    painted = decoded.frame[:, :, 16:28, 7:25].sub(pair.driving[:, :, 16:28, 7:25]).abs()
+    assert losses["mouth"] > 0.5 * painted.mean()
+
+
 def test_gan_joins_at_its_step_and_trains_the_discriminator_alone_on_its_loss(monkeypatch):
     discriminator = Discriminator(32, CHANNELS)
     module = MotionAutoencoderModule(small(), adam(), discriminator, adam(), gan_start=1)
@@ -243,7 +262,7 @@ def test_gan_joins_at_its_step_and_trains_the_discriminator_alone_on_its_loss(mo
 @pytest.mark.parametrize("part", ["outer", "decoder", "refine"])
 def test_partial_training_moves_only_that_part(part, monkeypatch):
     module = MotionAutoencoderModule(
-        small(source_skip=True, refine_channels=4), adam(), gan_weight=0, trainable=part
+        small(source_skip=True, mouth_painter=8, refine_channels=4), adam(), gan_weight=0, trainable=part
     )
     FakeTrainer(module, monkeypatch)
     wanted = {

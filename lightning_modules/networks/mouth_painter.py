@@ -1,0 +1,123 @@
+"""Paints the inside of the mouth onto a decoded frame: what a shut mouth doesn't show, no flow can bring.
+
+Ours. The paper's decoder learns this by itself, from hundreds of hours of video; on some minutes of it a flow decoder shuts
+open mouths but never opens shut ones. Here the mouth is looked at in a window that moves along with it, so that teeth and
+dark are at about the same place in every frame.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WINDOW = 0.375
+"""Side of the window in picture widths."""
+FADE = 0.125
+"""Share of the window at each edge over which the paint fades to nothing."""
+PLATE = 24
+"""Side of the grid of features that motion alone says."""
+PLATE_FEATURES = 8
+GROUPS = 8
+
+
+class MouthPainter(nn.Module):
+    """Adds paint to a frame inside a window around the mouth; starts as nothing.
+
+    Args:
+        motion_dim: number of motion coefficients M.
+        width: channels of the convolutions, a multiple of ``GROUPS``.
+        style_dim: size of the vector that motion modulates them with.
+    """
+
+    def __init__(self, motion_dim: int, width: int = 64, style_dim: int = 64) -> None:
+        super().__init__()
+        if width <= 0 or width % GROUPS:
+            raise ValueError(f"the width of a mouth painter is a multiple of {GROUPS}, got {width}")
+        self.place = nn.Linear(motion_dim, 2)
+        self.style = nn.Sequential(
+            nn.Linear(2 * motion_dim, 2 * style_dim),
+            nn.SiLU(),
+            nn.Linear(2 * style_dim, style_dim),
+            nn.SiLU(),
+        )
+        self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
+        self.fine = ModulatedNormConv(8 * 4 + PLATE_FEATURES, width, style_dim)
+        self.down = ModulatedNormConv(width, width, style_dim, stride=2)
+        self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
+        self.up = ModulatedNormConv(2 * width, width, style_dim)
+        self.paint = nn.Conv2d(width, 12, 1)
+        nn.init.zeros_(self.place.weight)
+        with torch.no_grad():
+            self.place.bias.copy_(torch.tensor([0.5, 0.7]))
+        for parameter in self.paint.parameters():
+            nn.init.zeros_(parameter)
+
+    def centre(self, motion: Tensor) -> Tensor:
+        """Where the mouth is in the picture: x, y in [0, 1], ``(B, 2)``, of motion coefficients ``(B, M)``."""
+        return self.place(motion.float())
+
+    def forward(self, rgb: Tensor, warped: Tensor, flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+        """Return the painted frame.
+
+        Args:
+            rgb: ``(B, 3, S, S)`` decoded frame.
+            warped: ``(B, 3, S, S)`` source pixels moved by the flow.
+            flow: ``(B, 2, S, S)`` backward flow in half picture widths.
+            source: ``(B, M)`` motion coefficients of the source.
+            driving: ``(B, M)`` motion coefficients of the frame.
+        """
+        size = rgb.shape[-1]
+        side = max(round(WINDOW * size / 4), 2) * 4
+        centre = self.centre(driving).detach()  # found by its own loss, not by what can be painted there
+        seen = torch.cat([rgb, warped, 4 * flow], dim=1).float()
+        style = self.style(torch.cat([source, driving], dim=1).float())
+        plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
+        plate = F.interpolate(plate, (side // 2, side // 2), mode="bilinear", align_corners=False)
+        window = F.pixel_unshuffle(cut_window(seen, centre, side), 2)
+        fine = self.fine(torch.cat([window, plate], dim=1), style)
+        hidden = self.down(fine, style)
+        for layer in self.coarse:
+            hidden = hidden + layer(hidden, style)
+        hidden = F.interpolate(hidden, fine.shape[-2:], mode="bilinear", align_corners=False)
+        paint = F.pixel_shuffle(self.paint(self.up(torch.cat([fine, hidden], dim=1), style)), 2)
+        return rgb + paste_window(paint * fading(side, paint.device), centre, size)
+
+
+class ModulatedNormConv(nn.Module):
+    """3x3 convolution and group norm, then scale and shift by a style, then SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.norm = nn.GroupNorm(GROUPS, outputs, affine=False)
+        self.modulation = nn.Linear(style_dim, 2 * outputs)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Map ``x (B, inputs, H, W)`` with ``style (B, style_dim)``."""
+        scale, shift = self.modulation(style)[:, :, None, None].chunk(2, dim=1)
+        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
+def cut_window(picture: Tensor, centre: Tensor, side: int) -> Tensor:
+    """Cut ``(B, C, side, side)`` around ``centre (B, 2)`` in [0, 1] out of ``(B, C, S, S)``; border pixels repeat outside."""
+    share = side / picture.shape[-1]
+    return _sample(picture, 2 * centre - 1, share, side, "border")
+
+
+def paste_window(window: Tensor, centre: Tensor, size: int) -> Tensor:
+    """Put ``(B, C, s, s)`` around ``centre (B, 2)`` in [0, 1] into an empty picture ``(B, C, size, size)``."""
+    share = window.shape[-1] / size
+    return _sample(window, (1 - 2 * centre) / share, 1 / share, size, "zeros")
+
+
+def _sample(picture: Tensor, shift: Tensor, scale: float, side: int, outside: str) -> Tensor:
+    transform = torch.eye(2, 3, device=picture.device).mul(scale).repeat(len(picture), 1, 1)
+    transform[:, :, 2] = shift
+    grid = F.affine_grid(transform, [*picture.shape[:2], side, side], align_corners=False)
+    return F.grid_sample(picture, grid, padding_mode=outside, align_corners=False)
+
+
+def fading(side: int, device: torch.device | str = "cpu") -> Tensor:
+    """Weight ``(side, side)`` of the window's pixels: 1 inside, falling to 0 at its edges."""
+    from_edge = (torch.arange(side, device=device) + 0.5) / side
+    ramp = (torch.minimum(from_edge, 1 - from_edge) / FADE).clamp(max=1)
+    return ramp[:, None] * ramp
