@@ -18,6 +18,10 @@ POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_
 """What is told of a frame's pose: rotation, mean of the landmarks in the picture, lips, lids."""
 
 
+SYNC_FRAMES = 5
+"""Frames that a judge of lip sync sees at a time (Chung and Zisserman, ACCV-W 2016)."""
+
+
 class FramePairBatch(NamedTuple):
     """Two frames of one clip, for the motion autoencoder.
 
@@ -37,6 +41,22 @@ class FramePairBatch(NamedTuple):
     regions: Tensor
     landmarks: Tensor
     pose: Tensor
+
+
+class SyncWindowBatch(NamedTuple):
+    """Some frames with their sound and with sound from elsewhere in the clip, for judges of lip sync.
+
+    Attributes:
+        frames: ``(B, 5, 3, H, W)`` float32 in [-1, 1].
+        waveform: ``(B, 3200)`` float32 in [-1, 1] at 16 kHz: the sound of these frames.
+        other: ``(B, 3200)`` sound of five frames of the same clip that overlap with these in none.
+        distance: ``(B,)`` int64 frames from ``waveform`` to ``other``, positive where ``other`` is later.
+    """
+
+    frames: Tensor
+    waveform: Tensor
+    other: Tensor
+    distance: Tensor
 
 
 class MotionWindowBatch(NamedTuple):

@@ -15,10 +15,12 @@ from torch.utils.data import Dataset, DistributedSampler
 from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames, read_shapes
 from datamodules.audio import MEL_DIM
 from datamodules.augmentation import augment_pair, change_voice
-from datamodules.batches import POSE_NAMES, WINDOW, FramePairBatch, MotionWindowBatch
+from datamodules.batches import POSE_NAMES, SYNC_FRAMES, WINDOW, FramePairBatch, MotionWindowBatch, SyncWindowBatch
+from datamodules.errors import UserError
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
 from datamodules.manifest import ClipRecord
+from datamodules.sounds import ClipSounds
 
 VECTORS = WINDOW + 1
 """Motion vectors of a window: the hint and the generated frames."""
@@ -269,3 +271,61 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         if self.augment and window.audio.shape[1] == MEL_DIM:
             return window._replace(audio=change_voice(window.audio, generator))
         return window
+
+
+def sample_sync_starts(frames: int, generator: np.random.Generator) -> tuple[int, int]:
+    """Draw two runs of ``SYNC_FRAMES`` frames of a clip that have none in common.
+
+    Args:
+        frames: Length of the clip, at least twice as many.
+        generator: Random source.
+
+    Returns:
+        First frame of each.
+    """
+    starts = np.arange(frames - SYNC_FRAMES + 1)
+    possible = starts[(starts >= SYNC_FRAMES) | (starts <= starts[-1] - SYNC_FRAMES)]
+    start = int(generator.choice(possible))
+    return start, int(generator.choice(starts[np.abs(starts - start) >= SYNC_FRAMES]))
+
+
+class SyncWindowDataset(Dataset[SyncWindowBatch]):
+    """Frames with their own and with other sound of one clip per item.
+
+    Args:
+        frames: Access to the frames.
+        records: Clips to draw from; those without sound or too short for two windows are left out.
+        windows_per_clip: Items of each clip in an epoch.
+        seed: >= 0.
+
+    Raises:
+        UserError: No clip is left.
+    """
+
+    def __init__(
+        self, frames: ClipFrames, records: Sequence[ClipRecord], windows_per_clip: int, seed: int = 0
+    ) -> None:
+        self.frames = frames
+        self.records = [r for r in records if r.audio is not None and r.frames >= 2 * SYNC_FRAMES]
+        if not self.records:
+            raise UserError(
+                f"{frames.root}: no clip has sound and {2 * SYNC_FRAMES} frames, which lip sync is judged on"
+            )
+        self.windows_per_clip = windows_per_clip
+        self.seed = seed
+        self.sounds = ClipSounds(Path(frames.root))
+
+    def __len__(self) -> int:
+        return len(self.records) * self.windows_per_clip
+
+    def __getitem__(self, item: EpochIndex) -> SyncWindowBatch:
+        """One window without a batch axis."""
+        epoch, index = item
+        record = self.records[index // self.windows_per_clip]
+        start, other = sample_sync_starts(record.frames, item_generator(self.seed, epoch, index))
+        pixels = self.frames.get(record, np.arange(start, start + SYNC_FRAMES))
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+        own, shifted = (self.sounds.get(record, first, SYNC_FRAMES) for first in (start, other))
+        return SyncWindowBatch(
+            images.contiguous(), torch.from_numpy(own), torch.from_numpy(shifted), torch.tensor(other - start)
+        )

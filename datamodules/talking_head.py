@@ -7,18 +7,18 @@ from typing import Literal
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDataset
+from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
 from datamodules.errors import UserError
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
 from datamodules.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
 
-Task = Literal["frame_pairs", "motion_windows"]
-TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows")
+Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
+TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")
 
 
 class TalkingHeadDataModule(LightningDataModule):
-    """Serves ``FramePairBatch`` or ``MotionWindowBatch`` from a prepared folder.
+    """Serves ``FramePairBatch``, ``MotionWindowBatch`` or ``SyncWindowBatch`` from a prepared folder.
 
     Training items are a pure function of (seed, epoch, index) and shuffled anew every epoch; validation and
     test items are the same every time, in order, never augmented. Each DDP rank gets its own share.
@@ -26,12 +26,13 @@ class TalkingHeadDataModule(LightningDataModule):
     Args:
         root: Folder with ``manifest.jsonl`` and ``clips/``.
         size: Edge of the frames in pixels; stored frames of another size are resized with antialiasing.
-        task: ``frame_pairs`` (motion autoencoder) or ``motion_windows`` (statistics estimator, diffusion).
+        task: ``frame_pairs`` (motion autoencoder), ``motion_windows`` (statistics estimator, diffusion) or ``sync_windows``
+            (judges of lip sync).
         batch_size: Items in a batch, per rank.
         num_workers: Loader processes; 0 loads in the training process.
         seed: >= 0; of sampling and order.
         pairs_per_clip: Frame pairs of each clip in an epoch.
-        windows_per_clip: Motion windows of each training clip in an epoch; validation takes all windows.
+        windows_per_clip: Motion or sync windows of each training clip in an epoch; validation takes all motion windows.
         latents: Folder of the latent cache; needed by ``motion_windows``.
         augment: Whether to change training items: colours and side of pairs, the voice of log-mel sound of windows.
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
@@ -116,6 +117,8 @@ class TalkingHeadDataModule(LightningDataModule):
             windows = self.windows_per_clip if training else None
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
         frames = ClipFrames(self.root, self.size, self.cache_frames)
+        if self.task == "sync_windows":
+            return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
         if not training:
             return FramePairDataset(frames, records, self.pairs_per_clip, self.seed)
         return FramePairDataset(

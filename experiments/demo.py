@@ -169,7 +169,7 @@ class Demo:
         from experiments.pictures import contact_sheet
         from experiments.prepare import clip_progress
 
-        with clip_progress() as progress:
+        with clip_progress("rendering clips") as progress:
             prepare_synthetic(self.data, Settings(self.clips, SIZE), workers=self.workers, progress=progress)
         records = read_manifest(self.data)[:10]
         rows = {}

@@ -1,4 +1,4 @@
-"""``ifmdm prepare``: makes clips and a manifest."""
+"""``ifmdm prepare``: makes clips and a manifest, of synthetic heads or of recorded videos."""
 
 import argparse
 import dataclasses
@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from experiments import prepare_recordings
 from experiments.progress import SECONDS_BETWEEN_LINES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the sources of clips and their flags."""
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
+    for kind, text in prepare_recordings.HELP.items():
+        prepare_recordings.add_arguments(sources.add_parser(kind, help=text, description=text), kind)
     synthetic = sources.add_parser(
         "synthetic", help="talking heads made on the spot, with exact truth per frame"
     )
@@ -81,12 +84,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a setting is out of range, or the output folder holds other data.
     """
+    if args.source in prepare_recordings.HELP:
+        return prepare_recordings.run(args)
     from datamodules.synthetic_faces.dataset import prepare_synthetic
     from datamodules.synthetic_faces.settings import Settings
 
     names = [field.name for field in dataclasses.fields(Settings)]
     settings = Settings(**{name: getattr(args, name) for name in names} | {"seconds": tuple(args.seconds)})
-    with clip_progress() as progress:
+    with clip_progress("rendering clips") as progress:
         folder = prepare_synthetic(
             args.output, settings, workers=args.workers, device=args.device, progress=progress
         )
@@ -95,13 +100,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def clip_progress() -> Iterator[Callable[[int, int], None]]:
-    """A function of (finished, all) that shows on stderr how far the clips are: a bar or plain lines.
+def clip_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (finished, all) that shows on stderr how far the work is: a bar or plain lines.
 
     The first call says what an earlier run had finished; the rate counts only what came after it.
+
+    Args:
+        what: name of the work, such as ``rendering clips``.
     """
     if not sys.stderr.isatty():
-        yield _PlainLines()
+        yield _PlainLines(what)
         return
     from rich.console import Console
     from rich.progress import (
@@ -118,17 +126,17 @@ def clip_progress() -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("rendering clips", total=None, rate="")
+        task = bar.add_task(what, total=None, rate="")
         rate = _Rate()
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, rate=f"{60 * rate(done):.1f} clips/min")
+            bar.update(task, completed=done, total=total, rate=f"{60 * rate(done):.1f} a minute")
 
         yield show
 
 
 class _Rate:
-    """Clips a second since the first call, which is handed the number that was there before."""
+    """How many a second since the first call, which is handed the number that was there before."""
 
     def __init__(self) -> None:
         self.first: int | None = None
@@ -143,7 +151,8 @@ class _Rate:
 class _PlainLines:
     """A line at the start, at the end and every ten seconds between."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.rate = _Rate()
         self.said = -SECONDS_BETWEEN_LINES
 
@@ -155,4 +164,4 @@ class _PlainLines:
         left = (
             f", {60 * rate:.1f} a minute, {(total - done) / rate:.0f} s left" if rate and done < total else ""
         )
-        print(f"rendering clips: {done} of {total}{left}", file=sys.stderr, flush=True)
+        print(f"{self.what}: {done} of {total}{left}", file=sys.stderr, flush=True)

@@ -114,8 +114,6 @@ def write_report(
     Raises:
         UserError: A folder is missing or holds nothing to report, or a file in it is damaged.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     folders = [Path(folder)] if isinstance(folder, str | Path) else [Path(item) for item in folder]
     sections = list(extra)
     for one in folders:
@@ -124,6 +122,13 @@ def write_report(
             for section in part:
                 section.title = f"{section.title} ({one.name})"
         sections += part
+    return write_page(sections, output or folders[0] / "report.html", title, lead)
+
+
+def write_page(sections: Sequence[Section], output: Path, title: str, lead: str = "") -> Path:
+    """Write sections as one self-contained HTML page; pictures that are too large are named, not embedded."""
+    from jinja2 import Environment, FileSystemLoader
+
     for section in sections:
         large = [path for path, _ in section.pictures if path.stat().st_size > MAX_PICTURE_BYTES]
         section.notes += [f"not embedded ({path.stat().st_size / 1e6:.1f} MB): {path.name}" for path in large]
@@ -139,7 +144,7 @@ def write_report(
         made=f"{datetime.date.today():%d %B %Y}",
         version=__version__,
     )
-    return write_whole(output or folders[0] / "report.html", text)
+    return write_whole(output, text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -230,7 +230,7 @@ def _prepare(datamodule: "LightningDataModule") -> None:
     if not isinstance(datamodule, SyntheticDataModule):
         datamodule.prepare_data()
         return
-    with clip_progress() as progress:
+    with clip_progress("rendering clips") as progress:
         datamodule.progress = progress
         datamodule.prepare_data()
     datamodule.progress = None

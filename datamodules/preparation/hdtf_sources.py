@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import UserError
+from datamodules.preparation.download import sound_beside, videos_by_name
 from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
-from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, Span, file_stem
+from datamodules.preparation.sources import Source, Span, file_stem
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
     raw = Path(raw)
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; give the folder of HDTF's downloaded originals")
-    files = {path.stem: path for path in sorted(raw.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    files = videos_by_name(raw)
     clips: dict[str, list[HDTFClip]] = {}
     for clip in annotations.clips:
         clips.setdefault(clip.source, []).append(clip)
     sources, missing = [], []
     for name, listed in clips.items():
-        path = files.get(name)
+        path = files.get(file_stem(name))
         if path is None:
             missing.append(name)
             continue
         spans = tuple(Span(file_stem(clip.id), clip.start, clip.end, clip.crop, clip.height) for clip in listed)
         relative = path.relative_to(raw).as_posix()
-        sources.append(Source(file_stem(f"{name}_original"), relative, path, None, listed[0].speaker, None, spans))
+        sources.append(Source(file_stem(f"{name}_original"), relative, path, sound_beside(path), listed[0].speaker, None, spans))
     return Availability(sources, missing)

@@ -230,6 +230,11 @@ def _pieces_of_shot(
     if not tracks:
         yield start, end, _Refused("no face", "no face in the whole shot")
         return
+    if span.face is not None:
+        tracks = [track for track in tracks if _is_at(track, span.face.at(reader.info.height, reader.info.width))]
+        if not tracks:
+            yield start, end, _Refused("another face", "no face where the dataset's speaker is")
+            return
     kept = [track for track in tracks if track.frames[-1] + 1 - track.frames[0] >= shortest]
     if not kept:
         longest = max(track.frames[-1] + 1 - track.frames[0] for track in tracks)
@@ -242,6 +247,12 @@ def _pieces_of_shot(
             continue
         covered.append((low, high))
         yield from _cut_track(span, seen, track, reader, settings)
+
+
+def _is_at(track: FaceTrack, place: tuple[float, float, float, float]) -> bool:
+    """Whether the middle of a face lies, most of the time, in a box."""
+    middle = np.median([[(f.box.x0 + f.box.x1) / 2, (f.box.y0 + f.box.y1) / 2] for f in track.faces], axis=0)
+    return bool(place[0] <= middle[0] <= place[2] and place[1] <= middle[1] <= place[3])
 
 
 def _cut_track(

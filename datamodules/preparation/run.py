@@ -7,6 +7,7 @@ rejections are put together from these files at the end.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as Expired
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from datamodules.files import whole_output
 from datamodules.manifest import ClipRecord, split_by_identity, write_manifest
 from datamodules.preparation.one_source import Outcome, SyncJudge, prepare_source
 from datamodules.preparation.settings import PreparationSettings
-from datamodules.preparation.sources import Rejection, Source
+from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
 from datamodules.video import probe
 
 SETTINGS_NAME = "dataset.json"
@@ -63,6 +64,10 @@ class Prepared:
     outcomes: dict[str, Outcome]
     missing: list[str]
 
+    def reasons(self) -> dict[str, int]:
+        """How often what was the reason of a rejection, the most frequent first."""
+        return dict(Counter(rejection.reason for rejection in self.rejections).most_common())
+
 
 def prepare(
     sources: Sequence[Source],
@@ -103,16 +108,36 @@ def prepare(
 
 
 def finish(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
-    """Writes manifest and rejections of all sources that are finished so far."""
+    """Writes manifest and rejections of all sources that are finished so far.
+
+    Shards that end together may each lack the other's last source: who sees new ones after writing writes again.
+    """
+    while True:
+        before = _finished_files(output)
+        prepared = _write_lists(sources, output, settings)
+        if _finished_files(output) == before:
+            return prepared
+
+
+def _finished_files(output: Path) -> set[str]:
+    return {path.name for path in (output / OUTCOMES).glob("[!.]*.json")}
+
+
+def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
     outcomes = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
-    known = {source.id: source for source in sources}
-    splits = split_by_identity(
-        (source.identity for source in sources),
-        (1 - settings.val - settings.test, settings.val, settings.test),
-        settings.seed,
+    identities = {source.identity for source in sources}
+    free = split_by_identity(
+        identities, (1 - settings.val - settings.test, settings.val, settings.test), settings.seed
     )
+    development = split_by_identity(identities, (1 - settings.val, settings.val, 0.0), settings.seed)
+    splits = {
+        source.id: development[source.identity]
+        if source.split == DEVELOPMENT
+        else source.split or free[source.identity]
+        for source in sources
+    }
     records = [
-        replace(record, split=known[name].split or splits[record.identity])
+        replace(record, split=splits[name])
         for name, outcome in outcomes.items()
         for record in outcome.records
     ]

@@ -1,50 +1,41 @@
 """What prepared clips depend on besides the videos, checked."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from datamodules.errors import UserError
+from datamodules.files import require_file
 
 VERSION = 1
 """Raised whenever the same settings give other clips."""
 SIZES = (64, 1024)
 
 
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass(frozen=True)
 class PreparationSettings:
-    """How videos are cut, and which clips are kept.
+    """How videos are cut, and which clips are kept; what each setting means stands beside it."""
 
-    Attributes:
-        size: edge of the square frames in pixels, an even number.
-        min_seconds: shorter clips are rejected.
-        max_seconds: longer shots are cut into clips of equal length.
-        min_face: least median side of the landmark box in pixels of the source.
-        min_tracked: least share of a clip's frames in which the face was seen.
-        max_company: most of a clip's frames in which another large face is in the picture.
-        min_sharpness: least sharpness of the face, see ``quality.sharpness``.
-        max_outside: most of a crop's area that may lie outside the picture.
-        require_sound: whether clips without a sound track, and silent ones, are rejected.
-        min_loudness: a clip that is quieter is silent; dB of full scale.
-        published_crops: cut the crops that a dataset lists, where it lists one, in place of the tracked face's.
-        val: share of the identities that are for validation, where the dataset says nothing.
-        test: the same for the test.
-        seed: another seed assigns identities to other splits.
-    """
-
-    size: int = 512
-    min_seconds: float = 3.0
-    max_seconds: float = 20.0
-    min_face: float = 80.0
-    min_tracked: float = 0.95
-    max_company: float = 0.2
-    min_sharpness: float = 4.0
-    max_outside: float = 0.15
-    require_sound: bool = True
-    min_loudness: float = -55.0
-    published_crops: bool = True
-    val: float = 0.1
-    test: float = 0.1
-    seed: int = 0
+    size: int = _setting(512, "edge of the square frames in pixels, an even number")
+    min_seconds: float = _setting(3.0, "shorter clips are rejected")
+    max_seconds: float = _setting(20.0, "longer shots are cut into clips of equal length")
+    min_face: float = _setting(80.0, "least median side of the face's landmark box, in pixels of the source")
+    min_tracked: float = _setting(0.95, "least share of a clip's frames in which the face is seen")
+    max_company: float = _setting(0.2, "most of a clip's frames in which another large face is in the picture")
+    min_sharpness: float = _setting(4.0, "least sharpness of the face (see quality.sharpness)")
+    max_outside: float = _setting(0.15, "most of a crop's area that may lie outside the picture")
+    require_sound: bool = _setting(True, "reject clips without a sound track, and silent ones")
+    min_loudness: float = _setting(-55.0, "a clip that is quieter is silent, in dB of full scale")
+    published_crops: bool = _setting(True, "cut the crops that a dataset lists, where it lists one")
+    val: float = _setting(0.1, "share of the identities for validation, where the dataset says nothing")
+    test: float = _setting(0.1, "share of the identities for the test, where the dataset says nothing")
+    seed: int = _setting(0, "another seed assigns identities to other splits")
 
     def check(self) -> None:
         """Refuses settings out of range.
@@ -79,3 +70,25 @@ class PreparationSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""
         return {"version": VERSION} | asdict(self)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings named in a YAML file, as plain values.
+
+    Raises:
+        UserError: no such file, not YAML, or a name or type of value that no setting has.
+    """
+    try:
+        found = yaml.safe_load(require_file(path, "settings").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is no YAML file ({str(error).splitlines()[0]})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected lines of NAME: VALUE")
+    types = {one.name: type(one.default) for one in fields(PreparationSettings)}
+    for name, value in found.items():
+        if name not in types:
+            raise UserError(f"{path}: no setting is called {name}; there are: {', '.join(types)}")
+        given = float if types[name] is float and type(value) is int else type(value)
+        if given is not types[name]:
+            raise UserError(f"{path}: {name} is {value!r}, expected a {types[name].__name__}")
+    return {name: types[name](value) for name, value in found.items()}

@@ -9,6 +9,34 @@ from datamodules.preparation.boxes import PixelBox
 VIDEO_SUFFIXES = frozenset((".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
 
 
+DEVELOPMENT = "development"
+"""Split of what a dataset keeps out of its test: training or validation, by a hash of the identity."""
+
+
+@dataclass(frozen=True)
+class FaceHint:
+    """Where a dataset says that its speaker's face is, for clips with several.
+
+    Attributes:
+        x: left edge.
+        y: upper edge.
+        width: > 0.
+        height: > 0.
+        lines: height of the picture that these are pixels of; None: they are shares of the picture's sides.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    lines: int | None
+
+    def at(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Edges x0, y0, x1, y1 in pixels of a picture."""
+        across, down = (width, height) if self.lines is None else (height / self.lines,) * 2
+        return self.x * across, self.y * down, (self.x + self.width) * across, (self.y + self.height) * down
+
+
 @dataclass(frozen=True)
 class Span:
     """A part of a video that a dataset lists as a clip.
@@ -19,6 +47,7 @@ class Span:
         end: seconds; None: the end of the video.
         crop: where the clip's picture was cut out, if it is listed.
         crop_height: height in pixels of the picture that ``crop`` lies in; None: that of the video.
+        face: whose clip it is.
     """
 
     id: str
@@ -26,6 +55,7 @@ class Span:
     end: float | None
     crop: PixelBox | None = None
     crop_height: int | None = None
+    face: FaceHint | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +68,7 @@ class Source:
         video: the file.
         sound: file with its sound where that lies apart.
         identity: who is seen.
-        split: ``train``, ``val`` or ``test`` where the dataset says so; None: by a hash of the identity.
+        split: ``train``, ``val``, ``test`` or ``DEVELOPMENT`` where the dataset says so; None: by a hash of the identity.
         spans: the listed clips; empty: whatever is fit in the whole video.
     """
 

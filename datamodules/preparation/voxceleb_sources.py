@@ -18,13 +18,11 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
-from datamodules.preparation.boxes import PixelBox
-from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, Span, file_stem
+from datamodules.preparation.sources import DEVELOPMENT, VIDEO_SUFFIXES, FaceHint, Source, Span, file_stem
 
 REFERENCE_HEIGHT = 360
 """Lines of the picture that VoxCeleb1's boxes lie in."""
 _SPEAKER = re.compile(r"id\d{5}")
-_VOX1 = range(10001, 11252)
 _VOX1_TEST = range(10270, 10310)
 
 
@@ -68,11 +66,15 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
     return UtteranceBoxes(int(table[0, 0]), boxes, bool(boxes.max() <= 2.0))
 
 
-def official_split(speaker: str, path: Path) -> str | None:
-    """``test`` for the official test speakers, None (a hash decides over train and val) for the others."""
-    if int(speaker[2:]) in _VOX1_TEST or "test" in path.parts:
-        return "test"
-    return "development"
+def official_split(speaker: str, path: Path) -> str:
+    """``test`` for the official test speakers, else ``DEVELOPMENT``.
+
+    Args:
+        speaker: ``idNNNNN``.
+        path: of the utterance, below the raw folder.
+    """
+    official = int(speaker[2:]) in _VOX1_TEST or "test" in path.parts
+    return "test" if official else DEVELOPMENT
 
 
 def voxceleb_sources(raw: Path) -> list[Source]:
@@ -127,7 +129,7 @@ def _cut_by_annotations(texts: list[Path], raw: Path) -> list[Source]:
             seen = read_utterance_boxes(text)
             start = seen.start / FPS
             name = file_stem("/".join(text.with_suffix("").parts[-3:]))
-            spans.append(Span(name, start, start + len(seen.boxes) / FPS, face=_median_box(seen)))
+            spans.append(Span(name, start, start + len(seen.boxes) / FPS, face=_hint(seen)))
         stem = file_stem(f"{speaker}/{video}")
         relative = path.relative_to(raw).as_posix()
         split = official_split(speaker, files[0].relative_to(raw))
@@ -135,6 +137,7 @@ def _cut_by_annotations(texts: list[Path], raw: Path) -> list[Source]:
     return sources
 
 
-def _median_box(seen: UtteranceBoxes) -> tuple[float, float, float, float]:
-    """x, y, width and height in units of the picture's height (VoxCeleb1), or negative shares"""
-    return tuple(np.median(seen.boxes, axis=0))  # type: ignore[return-value]
+def _hint(seen: UtteranceBoxes) -> FaceHint:
+    """The median box of an utterance."""
+    x, y, width, height = (float(value) for value in np.median(seen.boxes, axis=0))
+    return FaceHint(x, y, width, height, None if seen.shares else REFERENCE_HEIGHT)

@@ -1,0 +1,111 @@
+"""Getting originals from the web with yt-dlp; nothing here runs unless it is asked for."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.files import require_output_folder
+from datamodules.preparation.sources import VIDEO_SUFFIXES, file_stem
+from datamodules.video import probe
+
+MOST_LINES = 1080
+"""Height in pixels of the largest version that is asked for."""
+SOUND = ".sound"
+"""What follows a video's name in that of the file with its sound, where the two lie apart."""
+SOUND_SUFFIXES = frozenset((".aac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".webm"))
+ATTEMPTS = 3
+SECONDS_OF_SILENCE = 30
+
+_log = logging.getLogger(__name__)
+
+
+def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
+    """Download what isn't there yet, as ``raw/NAME.*``; pictures and sound may lie apart (``NAME.sound.*``).
+
+    Web sites serve sharp pictures without sound; they are not put together, so that no ffmpeg program is needed. A download
+    that broke off goes on where it was.
+
+    Args:
+        urls: name of a video -> its address.
+        raw: folder of the originals, made if missing.
+
+    Returns:
+        What could not be had: name -> reason, in one line.
+
+    Raises:
+        UserError: yt-dlp is not installed, or the folder can't be written to.
+    """
+    try:
+        import yt_dlp
+    except ImportError:
+        raise UserError("downloading needs yt-dlp; install it with: pip install 'ifmdm[download]'") from None
+    raw = require_output_folder(raw)
+    raw.mkdir(parents=True, exist_ok=True)
+    problems: dict[str, str] = {}
+    there = videos_by_name(raw)
+    wanted = {name: url for name, url in urls.items() if file_stem(name) not in there}
+    for number, (name, url) in enumerate(wanted.items(), start=1):
+        _log.info("downloading %d of %d: %s", number, len(wanted), name)
+        try:
+            video = _fetch(yt_dlp, url, raw, file_stem(name), f"bv*[height<={MOST_LINES}]/b[height<={MOST_LINES}]/b")
+            if not probe(video).has_audio:
+                _fetch(yt_dlp, url, raw, file_stem(name) + SOUND, "ba")
+        except (yt_dlp.utils.YoutubeDLError, UserError, OSError) as error:
+            problems[name] = _one_line(error)
+            _log.warning("%s: not downloaded: %s", name, problems[name])
+    return problems
+
+
+def videos_by_name(raw: Path) -> dict[str, Path]:
+    """The videos below a folder by their names without suffix; files with sound alone are left out."""
+    files = sorted(path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    return {path.stem: path for path in files if not path.stem.endswith(SOUND)}
+
+
+def sound_beside(video: Path) -> Path | None:
+    """The file with a video's sound that ``download_originals`` put beside it, if there is one."""
+    found = sorted(video.parent.glob(f"{video.stem}{SOUND}.*"))
+    return next((path for path in found if path.suffix.lower() in SOUND_SUFFIXES), None)
+
+
+def _fetch(yt_dlp: Any, url: str, raw: Path, stem: str, quality: str) -> Path:
+    """Download one file and return where it is."""
+    options = {
+        "format": quality,
+        "outtmpl": {"default": str(raw / (stem.replace("%", "%%") + ".%(ext)s"))},
+        "noplaylist": True,
+        "quiet": True,
+        "noprogress": True,
+        "no_warnings": True,
+        "logger": _Quiet(),
+        "retries": ATTEMPTS,
+        "fragment_retries": ATTEMPTS,
+        "socket_timeout": SECONDS_OF_SILENCE,
+        "overwrites": False,
+        "fixup": "never",
+    }
+    with yt_dlp.YoutubeDL(options) as downloader:
+        facts = downloader.extract_info(url, download=True)
+    parts = facts.get("requested_downloads") or []
+    if not parts:
+        raise UserError(f"{url}: nothing was downloaded")
+    return Path(parts[0]["filepath"])
+
+
+class _Quiet:
+    """Takes yt-dlp's remarks; its errors come as exceptions."""
+
+    def debug(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+    def error(self, text: str) -> None: ...
+
+
+def _one_line(error: Exception) -> str:
+    """An error's text without yt-dlp's colours and advice."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    return (text.splitlines() or [type(error).__name__])[0].removeprefix("ERROR: ")

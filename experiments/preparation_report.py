@@ -1,0 +1,231 @@
+"""The report of a preparation: what became of every video, as ``preparation.json`` and ``preparation.html``."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.batches import FPS
+from datamodules.manifest import SPLITS, ClipRecord
+from datamodules.preparation.run import Prepared
+from datamodules.preparation.sources import Rejection, Source
+from datamodules.video import VideoReader
+from experiments.pictures import contact_sheet, spread
+from experiments.report import write_page
+from experiments.report_figures import figure_svg, new_figure
+from experiments.report_sections import Section
+from experiments.results import write_json
+
+MOST_ROWS = 300
+"""Videos and missing originals that the page lists by name; the JSON lists all."""
+SHEET_CLIPS, SHEET_FRAMES = 16, 6
+BINS = 12
+HISTOGRAMS = {
+    "length in seconds": lambda r: r.frames / FPS,
+    "side of the face in pixels of the source": lambda r: r.quality.get("face"),
+    "loudness in dB of full scale": lambda r: r.quality.get("loudness"),
+    "sharpness": lambda r: r.quality.get("sharpness"),
+    "yaw, middle of its range in degrees": lambda r: _middle(r.quality.get("yaw")),
+    "yaw, width of its range in degrees": lambda r: _width(r.quality.get("yaw")),
+    "pitch, middle of its range in degrees": lambda r: _middle(r.quality.get("pitch")),
+    "roll, middle of its range in degrees": lambda r: _middle(r.quality.get("roll")),
+}
+
+
+def _middle(limits: Sequence[float] | None) -> float | None:
+    return None if limits is None else (limits[0] + limits[1]) / 2
+
+
+def _width(limits: Sequence[float] | None) -> float | None:
+    return None if limits is None else limits[1] - limits[0]
+
+
+def write_preparation_report(
+    prepared: Prepared,
+    sources: Sequence[Source],
+    output: Path,
+    what: str,
+    missing: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write both files, and a contact sheet of the crops, into the dataset's folder.
+
+    Args:
+        prepared: what was made.
+        sources: of which videos.
+        output: folder of the dataset.
+        what: what was prepared, in words.
+        missing: names of videos that are listed but not there.
+        notes: remarks, such as what is inconsistent in annotation files.
+
+    Returns:
+        Path of the page.
+    """
+    facts = summary(prepared, sources, missing, notes)
+    write_json(output / "preparation.json", facts)
+    sheet = _sheet(prepared.records, output)
+    sections = _sections(facts, prepared, sheet)
+    return write_page(sections, output / "preparation.html", "Prepared videos", f"{what}.")
+
+
+def summary(
+    prepared: Prepared, sources: Sequence[Source], missing: Sequence[str], notes: Sequence[str]
+) -> dict[str, Any]:
+    """All figures of the report, as plain values."""
+    records = prepared.records
+    hours = sum(record.frames for record in records) / FPS / 3600
+    times: Counter[str] = Counter()
+    for outcome in prepared.outcomes.values():
+        times.update(outcome.times)
+    return {
+        "videos": {
+            "listed": len(sources) + len(missing),
+            "there": len(sources),
+            "finished": len(prepared.outcomes),
+            "with clips": len({record.source for record in records}),
+            "missing": list(missing),
+            "left": list(prepared.missing),
+        },
+        "clips": len(records),
+        "hours": hours,
+        "hours_seen": sum(outcome.seconds for outcome in prepared.outcomes.values()) / 3600,
+        "identities": len({record.identity for record in records}),
+        "splits": {
+            split: {
+                "clips": sum(record.split == split for record in records),
+                "identities": len({record.identity for record in records if record.split == split}),
+            }
+            for split in SPLITS
+        },
+        "rejected": prepared.reasons(),
+        "seconds_of_work": dict(times),
+        "histograms": {name: _histogram(records, read) for name, read in HISTOGRAMS.items()},
+        "notes": list(notes),
+        "by_video": _by_video(prepared, sources),
+    }
+
+
+def _histogram(records: Sequence[ClipRecord], read: Any) -> dict[str, Any]:
+    values = [float(value) for record in records if (value := read(record)) is not None]
+    if not values:
+        return {"clips": 0}
+    counts, edges = np.histogram(values, bins=BINS)
+    return {
+        "clips": len(values),
+        "median": float(np.median(values)),
+        "counts": counts.tolist(),
+        "edges": [round(float(edge), 4) for edge in edges],
+    }
+
+
+def _by_video(prepared: Prepared, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    clips: dict[str, int] = Counter(record.source for record in prepared.records)
+    seconds: dict[str, float] = defaultdict(float)
+    for record in prepared.records:
+        seconds[record.source] += record.frames / FPS
+    rejections: dict[str, list[Rejection]] = defaultdict(list)
+    for rejection in prepared.rejections:
+        rejections[rejection.source].append(rejection)
+    return [
+        {
+            "video": source.name,
+            "clips": clips[source.name],
+            "seconds": round(seconds[source.name], 2),
+            "rejected": [f"{one.reason}: {one.detail}" for one in rejections[source.name]],
+        }
+        for source in sources
+        if source.id in prepared.outcomes
+    ]
+
+
+def _sheet(records: Sequence[ClipRecord], output: Path) -> Path | None:
+    """Frames of some clips, evenly spread over the manifest."""
+    if not records:
+        return None
+    chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, SHEET_CLIPS).astype(int))]
+    rows = {}
+    for record in chosen:
+        numbers = spread(np.arange(record.frames), SHEET_FRAMES)
+        rows[record.id] = VideoReader(output / record.video).get(numbers)
+    return contact_sheet(rows, output / "preparation.png", tile=112)
+
+
+def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> list[Section]:
+    videos = facts["videos"]
+    overview = Section(
+        "What was kept",
+        facts={
+            "videos listed": str(videos["listed"]),
+            "there": str(videos["there"]),
+            "finished": str(videos["finished"]),
+            "with clips": str(videos["with clips"]),
+            "clips": str(facts["clips"]),
+            "hours of clips": f"{facts['hours']:.2f}",
+            "hours looked at": f"{facts['hours_seen']:.2f}",
+            "identities": str(facts["identities"]),
+        },
+        tables=[
+            {
+                "caption": "Splits",
+                "head": ["split", "clips", "identities"],
+                "rows": [[name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()],
+            }
+        ],
+        pictures=[] if sheet is None else [(sheet, "frames of some clips")],
+    )
+    rejected = Section("What was not kept, and why", tables=[_reasons(prepared.rejections)])
+    if not prepared.rejections:
+        rejected = Section("What was not kept, and why", lead="Nothing was rejected.")
+    shapes = Section(
+        "What the clips are like",
+        figures=[
+            (_bars(one), f"{name}: {one['clips']} clips, median {one['median']:.4g}")
+            for name, one in facts["histograms"].items()
+            if one["clips"]
+        ],
+    )
+    every = [
+        [one["video"], str(one["clips"]), "; ".join(one["rejected"]) or "–"] for one in facts["by_video"]
+    ]
+    listing = Section(
+        "Every video",
+        tables=[{"caption": "", "head": ["video", "clips kept", "rejected parts"], "rows": every[:MOST_ROWS]}],
+        notes=[f"{len(every) - MOST_ROWS} more stand in preparation.json"] if len(every) > MOST_ROWS else [],
+    )
+    remarks = [*(f"listed, but not there: {name}" for name in videos["missing"]), *facts["notes"]]
+    times = facts["seconds_of_work"]
+    total = sum(times.values()) or 1.0
+    work = Section(
+        "Where the time went",
+        facts={name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()},
+    )
+    sections = [overview, rejected, *([shapes] if shapes.figures else []), listing, *([work] if times else [])]
+    if remarks:
+        more = [f"and {len(remarks) - MOST_ROWS} more in preparation.json"] if len(remarks) > MOST_ROWS else []
+        sections.append(Section("Remarks", notes=remarks[:MOST_ROWS] + more))
+    return sections
+
+
+def _reasons(rejections: Sequence[Rejection]) -> dict[str, Any]:
+    """How often each reason, how long in all, and one example."""
+    groups: dict[str, list[Rejection]] = defaultdict(list)
+    for one in rejections:
+        groups[one.reason].append(one)
+    rows = []
+    for reason, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        known = [one.end - one.start for one in group if one.end is not None]
+        length = f"{sum(known) / 60:.1f} min" if known else "–"
+        rows.append([reason, str(len(group)), length, f"{group[0].source}: {group[0].detail}"])
+    return {"caption": "Parts of videos", "head": ["reason", "parts", "length", "such as"], "rows": rows}
+
+
+def _bars(histogram: dict[str, Any]) -> str:
+    figure = new_figure(5.0, 1.8)
+    axis = figure.add_subplot()
+    edges = histogram["edges"]
+    axis.bar(edges[:-1], histogram["counts"], width=np.diff(edges), align="edge", color="#2b6cb0", alpha=0.8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_ylabel("clips")
+    return figure_svg(figure)

@@ -1,0 +1,138 @@
+"""``ifmdm prepare hdtf|voxceleb|folder``: recorded videos to clips and a manifest, with a report of what became of each."""
+
+import argparse
+import dataclasses
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.preparation.run import Prepared, Shard, prepare
+from datamodules.preparation.settings import PreparationSettings, read_settings
+from datamodules.preparation.sources import Source
+from experiments.preparation_report import write_preparation_report
+
+log = logging.getLogger(__name__)
+
+HELP = {
+    "hdtf": "HDTF: its published annotation files and the originals they name",
+    "voxceleb": "VoxCeleb1 and VoxCeleb2 in their official layouts",
+    "folder": "any folder of videos",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
+    """Declare the flags of one kind of recordings; every setting of ``PreparationSettings`` is one."""
+    flag = parser.add_argument
+    flag("--raw", type=Path, required=True, metavar="DIR", help="folder of the raw videos; nothing in it is changed")
+    flag("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset; an interrupted run goes on")
+    if kind == "hdtf":
+        flag(
+            "--annotations",
+            type=Path,
+            required=True,
+            metavar="DIR",
+            help="folder of HDTF's annotation files (HDTF_dataset of its repository)",
+        )
+        flag("--download", action="store_true", help="first get the missing originals with yt-dlp into --raw")
+    if kind == "folder":
+        flag(
+            "--identities",
+            type=Path,
+            metavar="CSV",
+            help="who is seen: columns video (below --raw) and identity (default: the first folder below --raw)",
+        )
+    flag("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)")
+    flag("--shard", type=_shard, default=Shard(), metavar="I/N", help="do the I-th of N parts, such as 1/8")
+    flag("--settings", type=Path, metavar="FILE", help="YAML file with settings by name; flags count more")
+    for one in dataclasses.fields(PreparationSettings):
+        name = "--" + one.name.replace("_", "-")
+        text = f"{one.metadata['help']} (default: {one.default})"
+        if isinstance(one.default, bool):
+            flag(name, action=argparse.BooleanOptionalAction, help=one.metadata["help"])
+        else:
+            flag(name, type=type(one.default), metavar="X", help=text.replace("%", "%%"))
+
+
+def _shard(text: str) -> Shard:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/8")
+    return Shard(int(match[1]) - 1, int(match[2]))
+
+
+def settings_of(args: argparse.Namespace) -> PreparationSettings:
+    """Defaults, then the settings file, then flags.
+
+    Raises:
+        UserError: the file names what is no setting.
+    """
+    values: dict[str, Any] = read_settings(args.settings) if args.settings else {}
+    for one in dataclasses.fields(PreparationSettings):
+        if (given := getattr(args, one.name)) is not None:
+            values[one.name] = given
+    return PreparationSettings(**values)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the clips, then the report.
+
+    Raises:
+        UserError: a setting is out of range, a folder is not what it should be, or nothing was kept.
+    """
+    from experiments.prepare import clip_progress
+
+    settings = settings_of(args)
+    settings.check()
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers}: at least one process")
+    sources, missing, notes = find_sources(args)
+    with clip_progress("preparing videos") as progress:
+        prepared = prepare(sources, args.output, settings, args.workers, args.shard, progress=progress)
+    page = write_preparation_report(prepared, sources, args.output, HELP[args.source], missing, notes)
+    tell(prepared, page)
+    return 0
+
+
+def find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str], list[str]]:
+    """What there is to prepare, names of what is listed but not there, and remarks for the report."""
+    if args.source == "folder":
+        from datamodules.preparation.folder_sources import folder_sources
+
+        return folder_sources(args.raw, args.identities), [], []
+    if args.source == "voxceleb":
+        from datamodules.preparation.voxceleb_sources import voxceleb_sources
+
+        return voxceleb_sources(args.raw), [], []
+    from datamodules.preparation.hdtf_annotations import read_hdtf_annotations
+    from datamodules.preparation.hdtf_sources import hdtf_sources
+
+    annotations = read_hdtf_annotations(args.annotations)
+    notes = [f"{one.file}: {one.name} {one.problem}" for one in annotations.inconsistencies]
+    if args.download:
+        from datamodules.preparation.download import download_originals
+
+        urls = {clip.source: clip.url for clip in annotations.clips if clip.url}
+        notes += [f"{name}: {reason}" for name, reason in download_originals(urls, args.raw).items()]
+    there = hdtf_sources(annotations, args.raw)
+    if not there.sources:
+        raise UserError(
+            f"{args.raw}: holds none of the {len(there.missing)} originals that the annotations list "
+            f"(such as {there.missing[0]}.mp4); add --download, or put them there"
+        )
+    return there.sources, there.missing, notes
+
+
+def tell(prepared: Prepared, page: Path) -> None:
+    """Say in some lines what came of it."""
+    hours = sum(record.frames for record in prepared.records) / 25 / 3600
+    log.info("kept: %d clips, %.2f hours", len(prepared.records), hours)
+    for reason, count in prepared.reasons().items():
+        log.info("rejected: %d %s", count, reason)
+    if prepared.missing:
+        log.info("left for other shards: %d videos", len(prepared.missing))
+    log.info("report: %s", page)
+    if not prepared.records and not prepared.missing:
+        raise UserError(f"{page}: nothing was kept; see there why")
