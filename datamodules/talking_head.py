@@ -12,6 +12,7 @@ from datamodules.errors import UserError
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
 from datamodules.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
+from datamodules.splits import read_splits, with_splits
 
 Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")
@@ -38,6 +39,7 @@ class TalkingHeadDataModule(LightningDataModule):
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
         blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
         mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
+        splits: CSV file that says which identity is in which split, in place of the manifest; others are left out.
 
     Raises:
         UserError: Unknown task, or motion windows without a latent cache.
@@ -58,6 +60,7 @@ class TalkingHeadDataModule(LightningDataModule):
         cache_frames: bool = False,
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
+        splits: str | Path | None = None,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -77,6 +80,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.cache_frames = cache_frames
         self.blink_share = blink_share
         self.mouth_share = mouth_share
+        self.splits = None if splits is None else Path(splits)
         self._datasets: dict[str, Dataset] = {}
 
     def records(self, split: str) -> list[ClipRecord]:
@@ -90,11 +94,13 @@ class TalkingHeadDataModule(LightningDataModule):
         """
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-        chosen = [record for record in without_twins(read_manifest(self.root)) if record.split == split]
+        records = without_twins(read_manifest(self.root))
+        if self.splits is not None:
+            records = with_splits(records, read_splits(self.splits))
+        chosen = [record for record in records if record.split == split]
         if not chosen:
-            raise UserError(
-                f"{self.root / MANIFEST_NAME}: no clips in the split '{split}'; prepare more identities"
-            )
+            place = self.splits or self.root / MANIFEST_NAME
+            raise UserError(f"{place}: no clips in the split '{split}'; prepare more identities")
         return chosen
 
     def setup(self, stage: str) -> None:

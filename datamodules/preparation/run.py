@@ -20,6 +20,7 @@ from datamodules.manifest import ClipRecord, split_by_identity, write_manifest
 from datamodules.preparation.one_source import Outcome, SyncJudge, prepare_source
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
+from datamodules.splits import SPLITS_NAME, write_splits
 from datamodules.video import probe
 
 SETTINGS_NAME = "dataset.json"
@@ -144,6 +145,7 @@ def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationS
     rejections = [rejection for outcome in outcomes.values() for rejection in outcome.rejections]
     rejections.sort(key=lambda item: (item.source, item.start, item.clip or "", item.reason))
     write_manifest(output, records)
+    write_splits(output / SPLITS_NAME, records)
     with whole_output(output / REJECTED_NAME) as temporary:
         temporary.write_text(
             "".join(json.dumps(asdict(item), allow_nan=False) + "\n" for item in rejections), encoding="utf-8"
