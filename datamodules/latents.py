@@ -1,14 +1,16 @@
 """Latent cache: motion, appearance and audio features of every clip, computed once by a trained autoencoder.
 
-A cache is one folder, ``ROOT/latents/KEY``: ``cache.json`` (what the key was made of) and for each clip
-``ID.safetensors`` with ``motion`` (T, M) float32 raw coefficients, ``appearance`` (T, A) float16 and
-``audio`` (2T, D) float16. The encode function is passed in: this package knows no models.
+A cache is one folder, ``ROOT/latents/KEY``: ``cache.json`` (what the key was made of) and shards, safetensors files of many
+clips each, all float16: ``ID/motion`` (T, M) raw coefficients, ``ID/appearance`` (T, A) and ``ID/audio`` (2T, D); the file's
+metadata says which video each clip's latents were made from. The encode function is passed in: this package knows no models.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +28,26 @@ Encode = Callable[[np.ndarray, np.ndarray], dict[str, Tensor]]
 """Frames uint8 (T, H, W, 3), waveform float32 (640T,) -> motion (T, M), appearance (T, A), audio (2T, D)."""
 
 INFO_NAME = "cache.json"
-STORED_TYPES = {"motion": torch.float32, "appearance": torch.float16, "audio": torch.float16}
+STORED_TYPE = torch.float16
 STEPS_PER_FRAME = {"motion": 1, "appearance": 1, "audio": 2}
+SHARD_FRAMES = 16384
+"""Frames of a shard, about: 28 MB with log-mel sound. What an interrupted run loses at most."""
+MAX_OPEN = 32
+"""Shards that one worker process keeps mapped."""
+
+
+class _Place(NamedTuple):
+    """Where a clip's latents are.
+
+    Attributes:
+        shard: the file.
+        sha256: of the video that they were made from.
+        frames: T.
+    """
+
+    shard: Path
+    sha256: str
+    frames: int
 
 
 def cache_key(*parts: str | int | float) -> str:
@@ -43,7 +63,7 @@ def cache_key(*parts: str | int | float) -> str:
 
 
 class LatentCache:
-    """Read access to a latent cache.
+    """Read access to a latent cache; picklable, every worker maps the shards itself.
 
     Args:
         folder: Cache folder.
@@ -58,10 +78,20 @@ class LatentCache:
             raise UserError(
                 f"{self.folder}: no latent cache there; build it from a trained autoencoder first"
             )
+        self._places = {clip: place for path in self.shards() for clip, place in _contents(path)}
+        self._open: OrderedDict[Path, Any] = OrderedDict()
 
-    def path(self, clip: str) -> Path:
-        """File of a clip's latents."""
-        return self.folder / f"{clip}.safetensors"
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_places": self._places}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open = OrderedDict()
+
+    def shards(self) -> list[Path]:
+        """Files of the cache, whole or damaged, the newest last: what is in two counts as in the newer one."""
+        files = self.folder.glob("shard-*.safetensors")
+        return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
     def load(self, clip: str) -> dict[str, Tensor]:
         """Latents of one clip, memory-mapped: only what is then used is read.
@@ -70,37 +100,39 @@ class LatentCache:
             clip: Clip id.
 
         Returns:
-            ``motion`` (T, M) float32, ``appearance`` (T, A) float16, ``audio`` (2T, D) float16. Not to be
-            written to.
+            ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D), float16. Not to be written to.
 
         Raises:
-            UserError: The clip's file is missing or damaged.
+            UserError: The clip is missing or its file damaged.
         """
-        path = self.path(clip)
-        if not path.is_file():
-            raise UserError(f"{path}: no latents of this clip; build the latent cache again")
+        if clip not in self._places:
+            raise UserError(f"{self.folder}: no latents of {clip}; build the latent cache again")
+        path = self._places[clip].shard
         try:
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in STORED_TYPES}
-        except SafetensorError as error:
+            shard = self._mapped(path)
+            return {name: shard.get_tensor(f"{clip}/{name}") for name in STEPS_PER_FRAME}
+        except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: damaged latent file ({error}); build the latent cache again") from error
 
+    def _mapped(self, path: Path) -> Any:
+        """An open shard, from the few that are kept."""
+        if path in self._open:
+            self._open.move_to_end(path)
+        else:
+            self._open[path] = safe_open(path, framework="pt").__enter__()
+            if len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)[1].__exit__(None, None, None)
+        return self._open[path]
+
     def problem(self, record: ClipRecord) -> str | None:
-        """Why the clip's latents cannot be used as they are, or None; reads the file's header only."""
-        path = self.path(record.id)
-        if not path.is_file():
+        """Why the clip's latents cannot be used as they are, or None."""
+        place = self._places.get(record.id)
+        if place is None:
             return "missing"
-        try:
-            with safe_open(path, framework="pt") as file:
-                shapes = {name: file.get_slice(name).get_shape() for name in STORED_TYPES}
-                made_from = (file.metadata() or {}).get("sha256", "")
-        except SafetensorError:
-            return "damaged"
-        if made_from != record.sha256:
+        if place.sha256 != record.sha256:
             return "made from another video"
-        for name, shape in shapes.items():
-            if len(shape) != 2 or shape[0] != STEPS_PER_FRAME[name] * record.frames:
-                return f"{name} of shape {tuple(shape)} does not fit {record.frames} frames"
+        if place.frames != record.frames:
+            return f"of {place.frames} frames do not fit {record.frames}"
         return None
 
     def check(self, records: Sequence[ClipRecord]) -> None:
@@ -111,7 +143,22 @@ class LatentCache:
         """
         for record in records:
             if problem := self.problem(record):
-                raise UserError(f"{self.path(record.id)}: latents {problem}; build the latent cache again")
+                raise UserError(
+                    f"{self.folder}: latents of {record.id} {problem}; build the latent cache again"
+                )
+
+
+def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
+    """What a shard holds, by its header; nothing if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as shard:
+            clips = json.loads((shard.metadata() or {}).get("clips", "{}"))
+            names = set(shard.keys())
+    except (SafetensorError, OSError, ValueError):
+        return
+    for clip, (sha256, frames) in clips.items():
+        if all(f"{clip}/{name}" in names for name in STEPS_PER_FRAME):
+            yield clip, _Place(path, sha256, frames)
 
 
 def _write_info(folder: Path, parts: Sequence[str | int | float]) -> None:
@@ -134,13 +181,13 @@ def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip:
     with torch.inference_mode():
         outputs = encode(frames, waveform)
     latents = {}
-    for name, dtype in STORED_TYPES.items():
+    for name, steps in STEPS_PER_FRAME.items():
         value = outputs[name].detach().cpu()
-        if value.ndim != 2 or len(value) != STEPS_PER_FRAME[name] * len(frames):
+        if value.ndim != 2 or len(value) != steps * len(frames):
             raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {len(frames)} frames")
-        latents[name] = value.to(dtype).contiguous()
+        latents[name] = value.to(STORED_TYPE).contiguous()
         if not torch.isfinite(latents[name]).all():
-            raise ValueError(f"clip {clip}: {name} is not finite as {dtype}; is the autoencoder trained?")
+            raise ValueError(f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?")
     return latents
 
 
@@ -153,24 +200,29 @@ def build_latents(
     *,
     parts: Sequence[str | int | float] = (),
     size: int | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> LatentCache:
     """Compute the latents of all clips that have none yet.
 
-    Each clip's file appears whole or not at all, so an interrupted run continues where it was; files that
-    are damaged or belong to another version of the video are made again.
+    Each shard appears whole or not at all, so an interrupted run continues where it was; clips that are damaged or belong to
+    another version of the video are made again. Several processes share the work: each takes every ``ranks``-th clip, and
+    whoever opens the cache after all have returned sees all of it.
 
     Args:
-        records: Clips of one dataset folder.
+        records: Clips of one dataset folder, the same in all processes.
         root: The dataset folder.
         folder: Cache folder, by convention ``root / "latents" / cache_key(*parts)``.
         encode: Frames uint8 (T, size, size, 3) and waveform float32 (640T,) in [-1, 1] -> ``motion`` (T, M),
             ``appearance`` (T, A), ``audio`` (2T, D). Runs without gradients. Clips without sound get silence.
-        progress: Called with (clips done, clips in all) after each clip.
+        progress: Called with (clips done, clips in all) of this process after each clip.
         parts: What the cache key was made of, noted in ``cache.json``.
         size: Edge of the frames passed to ``encode``; the stored size of each clip if None.
+        rank: Of this process.
+        ranks: Number of processes.
 
     Returns:
-        The complete cache.
+        The cache, complete if there is no other process.
 
     Raises:
         UserError: A clip cannot be read, or the folder belongs to other ``parts``.
@@ -180,14 +232,34 @@ def build_latents(
     folder.mkdir(parents=True, exist_ok=True)
     _write_info(folder, parts)
     cache = LatentCache(folder)
-    for done, record in enumerate(records, start=1):
-        if cache.problem(record) is not None:
+    mine = records[rank::ranks]
+    todo = [record for record in mine if cache.problem(record) is not None]
+    done = len(mine) - len(todo)
+    for group in _groups(todo):
+        tensors: dict[str, Tensor] = {}
+        for record in group:
             clip = ClipFrames(root, size or record.size).get(record, np.arange(record.frames))
             silent = np.zeros(0, dtype=np.float32)
             waveform = silent if record.audio is None else load_audio(root / record.audio)
             latents = _encode_clip(clip, fit_length(waveform, record.frames), encode, record.id)
-            with whole_output(cache.path(record.id)) as temporary:
-                save_file(latents, temporary, {"sha256": record.sha256})
-        if progress is not None:
-            progress(done, len(records))
-    return cache
+            tensors |= {f"{record.id}/{name}": value for name, value in latents.items()}
+            done += 1
+            if progress is not None:
+                progress(done, len(mine))
+        clips = {record.id: [record.sha256, record.frames] for record in group}
+        name = cache_key(*(f"{clip} {sha256}" for clip, (sha256, _) in clips.items()))
+        with whole_output(folder / f"shard-{name}.safetensors") as temporary:
+            save_file(tensors, temporary, {"clips": json.dumps(clips)})
+    return LatentCache(folder)
+
+
+def _groups(records: Sequence[ClipRecord]) -> Iterator[list[ClipRecord]]:
+    """Runs of clips with about ``SHARD_FRAMES`` frames."""
+    group: list[ClipRecord] = []
+    for record in records:
+        group.append(record)
+        if sum(one.frames for one in group) >= SHARD_FRAMES:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 BASIS_NAME = "basis-{key}.safetensors"
 """The basis in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
-SCHEMA = 1
+SCHEMA = 2
 """Raised when the meaning of cached values changes, so that old caches are left alone."""
 
 
@@ -134,7 +134,7 @@ def motion_and_targets(
 
     Targets are empty unless pose, lips and lids of every clip are annotated.
     """
-    motion = torch.cat([cache.load(r.id)["motion"] for r in records])
+    motion = torch.cat([cache.load(r.id)["motion"].float() for r in records])
     poses = [
         None if r.annotations is None else pose_of(read_annotations(root / r.annotations).arrays)
         for r in records
