@@ -1,0 +1,161 @@
+"""What lies in folders as sources: any videos, VoxCeleb's layouts, HDTF's originals."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from datamodules.errors import UserError
+from datamodules.preparation.folder_sources import folder_sources
+from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
+from datamodules.preparation.boxes import PixelBox
+from datamodules.preparation.hdtf_sources import hdtf_sources
+from datamodules.preparation.sources import DEVELOPMENT, FaceHint, Span, file_stem
+from datamodules.preparation.voxceleb_sources import read_utterance_boxes, voxceleb_sources
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def test_a_folder_of_videos(tmp_path: Path, caplog) -> None:
+    raw = touch(tmp_path, "ann/one.mp4", "ann/more/two.MOV", "bob/one.webm", "bob/one.mp4", "alone.mkv", "notes.txt")
+    with caplog.at_level(logging.WARNING):
+        sources = folder_sources(raw)
+    assert [(one.id, one.name, one.identity) for one in sources] == [
+        ("alone", "alone.mkv", "alone"),
+        ("ann__more__two", "ann/more/two.MOV", "ann"),
+        ("ann__one", "ann/one.mp4", "ann"),
+        ("bob__one.mp4", "bob/one.mp4", "bob"),
+        ("bob__one.webm", "bob/one.webm", "bob"),
+    ]
+    assert "1 videos" in caplog.text
+
+
+def test_a_list_says_who_is_seen(tmp_path: Path) -> None:
+    raw = touch(tmp_path / "raw", "a.mp4", "b.mp4", "c.mp4")
+    listed = tmp_path / "who.csv"
+    listed.write_text("video,identity\na.mp4,Ann\nb.mp4,Ann\nc.mp4,Bob\n", encoding="utf-8-sig")
+    assert [one.identity for one in folder_sources(raw, listed)] == ["Ann", "Ann", "Bob"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("video,name\na.mp4,Ann\n", "columns"),
+        ("video,identity\nz.mp4,Ann\n", "z.mp4"),
+        ("video,identity\na.mp4,\n", "no identity"),
+        ("video,identity\na.mp4\n", "no identity"),
+    ],
+)
+def test_a_wrong_list_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    raw = touch(tmp_path / "raw", "a.mp4")
+    listed = tmp_path / "who.csv"
+    listed.write_text(text)
+    with pytest.raises(UserError, match=reason):
+        folder_sources(raw, listed)
+
+
+@pytest.mark.parametrize("find", [folder_sources, voxceleb_sources])
+def test_folders_without_videos_are_refused(tmp_path: Path, find) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        find(tmp_path / "absent")
+    with pytest.raises(UserError, match="give the folder"):
+        find(touch(tmp_path, "id10001/readme.txt"))
+
+
+def test_names_become_file_stems() -> None:
+    assert file_stem("a b/ç.d") == "a_b___.d"
+    assert file_stem("..") == "_"
+
+
+def test_voxceleb2_has_sound_beside_its_videos(tmp_path: Path) -> None:
+    raw = touch(
+        tmp_path,
+        "dev/mp4/id00012/abc/00001.mp4",
+        "dev/aac/id00012/abc/00001.m4a",
+        "dev/mp4/id00012/abc/00002.mp4",
+        "test/mp4/id00017/def/00001.mp4",
+        "test/aac/id00017/def/00001.m4a",
+    )
+    sources = voxceleb_sources(raw)
+    assert [(one.id, one.identity, one.split) for one in sources] == [
+        ("id00012__abc__00001", "id00012", DEVELOPMENT),
+        ("id00012__abc__00002", "id00012", DEVELOPMENT),
+        ("id00017__def__00001", "id00017", "test"),
+    ]
+    assert [one.sound and one.sound.relative_to(raw).as_posix() for one in sources] == [
+        "dev/aac/id00012/abc/00001.m4a",
+        None,
+        "test/aac/id00017/def/00001.m4a",
+    ]
+
+
+BOXES_1 = """Identity  : \tid10270
+Reference : \tabc
+Offset    : \t-3
+FV Conf   : \t16.647\t(1)
+ASD Conf  : \t4.465
+
+FRAME \tX \tY \tW \tH
+000050 \t100 \t40 \t60 \t60
+000051 \t102 \t40 \t60 \t60
+000052 \t104 \t40 \t60 \t60
+"""
+BOXES_2 = "FRAME \tX \tY \tW \tH \n000000 \t0.25 \t0.2 \t0.2 \t0.4\n000001 \t0.25 \t0.2 \t0.2 \t0.4\n"
+
+
+def test_voxceleb1_is_cut_by_its_annotations(tmp_path: Path) -> None:
+    raw = touch(tmp_path, "originals/abc.mp4")
+    for name, text in (("id10270/abc/00001.txt", BOXES_1), ("id10270/gone/00001.txt", BOXES_1)):
+        path = raw / "txt" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    [source] = voxceleb_sources(raw)
+    assert (source.id, source.identity, source.split) == ("id10270__abc", "id10270", "test")
+    assert source.spans == (
+        Span("id10270__abc__00001", 2.0, 2.12, face=FaceHint(102, 40, 60, 60, 360)),
+    )
+    assert source.spans[0].face.at(720, 1280) == (204, 80, 324, 200)
+
+
+def test_boxes_may_be_shares(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(BOXES_2)
+    seen = read_utterance_boxes(path)
+    assert (seen.start, seen.shares, seen.boxes.shape) == (0, True, (2, 4))
+    assert FaceHint(0.25, 0.2, 0.2, 0.4, None).at(100, 200) == pytest.approx((50, 20, 90, 60))
+
+
+@pytest.mark.parametrize("text", ["", "FRAME X Y W H\n", "000001 1 2 3\n", "000001 1 2 3 nan\n", "000001 a b c d\n"])
+def test_damaged_boxes_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="get the file again"):
+        read_utterance_boxes(path)
+
+
+def test_hdtf_originals_that_are_there(tmp_path: Path) -> None:
+    raw = touch(tmp_path, "WDA_Ann1.mp4", "more/RD_Radio1.webm", "more/RD_Radio1.sound.webm")
+    crop = PixelBox(600, 0, 700, 700)
+    clips = [
+        HDTFClip("WDA_Ann1_0", "WDA", "WDA_Ann1", "https://a", 5.0, 95.0, 1080, crop, 1.2),
+        HDTFClip("WDA_Ann1_1", "WDA", "WDA_Ann1", "https://a", 120.0, 130.0, 1080, None, 1.2),
+        HDTFClip("RD_Radio1_0", "RD", "RD_Radio1", "https://b", 0.0, 9.0, 720, None, None),
+        HDTFClip("WRA_Gone_0", "WRA", "WRA_Gone", "https://c", 0.0, 9.0, 720, None, None),
+    ]
+    found = hdtf_sources(HDTFAnnotations(clips, []), raw)
+    assert found.missing == ["WRA_Gone"]
+    ann, radio = found.sources
+    assert (ann.identity, radio.identity) == ("WDA_Ann", "RD_Radio1")
+    assert ann.spans == (
+        Span("WDA_Ann1_0", 5.0, 95.0, crop, 1080),
+        Span("WDA_Ann1_1", 120.0, 130.0, None, 1080),
+    )
+    assert ann.sound is None
+    assert radio.sound == raw / "more/RD_Radio1.sound.webm"
+    assert radio.video == raw / "more/RD_Radio1.webm"
