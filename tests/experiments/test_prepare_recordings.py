@@ -1,0 +1,252 @@
+"""``ifmdm prepare folder|hdtf`` on real recordings: what is kept, what is not and why, interrupted runs, damaged files."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.audio import load_audio
+from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.preparation.hdtf_annotations import SUBSETS
+from datamodules.video import VideoReader, probe, read_video
+from experiments.cli import main
+
+EXPECTED = {
+    "french_30fps.mp4": "kept",
+    "hdtf_wda_edmarkey.mp4": "kept",
+    "hdtf_wda_katiehill.mp4": "kept",
+    "interview_two_faces.mp4": "several faces",
+    "mead_1080p_w040.mp4": "kept",
+    "no_audio_portrait.mp4": "no sound",
+    "portrait_hevc_beard.mp4": "kept",
+    "stage_cuts_no_face.mp4": "rejected",
+    "syncnet_example.avi": "kept",
+    "vfr_700.mp4": "kept",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def assets(shared: Path) -> None:
+    os.environ.setdefault("IFMDM_ASSETS", str(shared / "models"))
+
+
+@pytest.fixture(scope="module")
+def prepared(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("prepared") / "out"
+    words = ["prepare", "folder", "--raw", str(shared / "data/clips"), "--output", str(output), "--size", "256"]
+    assert main([*words, "--workers", "2"]) == 0
+    return output
+
+
+def rejections(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "rejected.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_every_real_clip_has_the_right_outcome(prepared: Path) -> None:
+    kept = {record.source for record in read_manifest(prepared)}
+    reasons: dict[str, set[str]] = {}
+    for one in rejections(prepared):
+        reasons.setdefault(one["source"], set()).add(one["reason"])
+    for name, outcome in EXPECTED.items():
+        if outcome == "kept":
+            assert name in kept, reasons.get(name)
+        else:
+            assert name not in kept
+            assert outcome == "rejected" or outcome in reasons[name]
+
+
+@pytest.mark.slow
+def test_clips_are_what_the_manifest_says(prepared: Path) -> None:
+    for record in read_manifest(prepared):
+        info = probe(prepared / record.video)
+        assert (info.frames, info.fps, info.height, info.width) == (record.frames, 25.0, 256, 256)
+        assert len(load_audio(prepared / str(record.audio))) == 640 * record.frames
+        assert record.quality["tracked"] > 0.95
+        assert record.quality["av_offset"] is None
+
+
+@pytest.mark.slow
+def test_the_report_tells_all(prepared: Path) -> None:
+    facts = json.loads((prepared / "preparation.json").read_text())
+    assert facts["videos"]["finished"] == facts["videos"]["there"] == len(EXPECTED)
+    assert facts["clips"] == len(read_manifest(prepared))
+    assert {one["video"] for one in facts["by_video"]} == set(EXPECTED)
+    page = (prepared / "preparation.html").read_text()
+    assert all(name in page for name in EXPECTED)
+
+
+def fingerprint(output: Path) -> dict[str, tuple]:
+    """Manifest rows, and the decoded frames and sound of each clip."""
+    found = {}
+    for record in read_manifest(output):
+        frames = read_video(output / record.video)
+        found[record.id] = (record, hash(frames.tobytes()), hash((output / str(record.audio)).read_bytes()))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(
+    shared: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("hdtf_wda_edmarkey.mp4", "syncnet_example.avi", "vfr_700.mp4", "no_audio_portrait.mp4"):
+        shutil.copy2(shared / "data/clips" / name, raw)
+    words = [sys.executable, "-m", "experiments", "prepare", "folder", "--raw", str(raw), "--size", "128"]
+    words += ["--workers", "2", "--output"]
+    started = time.monotonic()
+    subprocess.run([*words, str(tmp_path / "calm")], check=True, capture_output=True)
+    usual = time.monotonic() - started
+    generator = random.Random(0)
+    for _ in range(20):
+        process = subprocess.Popen(
+            [*words, str(tmp_path / "rough")], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(generator.uniform(1.0, usual))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if (tmp_path / "rough/manifest.jsonl").is_file():
+            for record in read_manifest(tmp_path / "rough"):
+                assert probe(tmp_path / "rough" / record.video).frames == record.frames
+    subprocess.run([*words, str(tmp_path / "rough")], check=True, capture_output=True)
+    assert fingerprint(tmp_path / "rough") == fingerprint(tmp_path / "calm")
+    names = [sorted(p.name for p in (tmp_path / kind / "clips").iterdir()) for kind in ("calm", "rough")]
+    assert names[0] == names[1]
+
+
+def mutated(data: bytes, generator: random.Random) -> bytes:
+    """A damaged copy: cut off, bits flipped, a block zeroed, or huge values in its header."""
+    kind = generator.randrange(5)
+    body = bytearray(data)
+    if kind == 0:
+        return data[: generator.randrange(len(data))]
+    if kind == 1:
+        for _ in range(generator.choice((1, 20, 2000))):
+            body[generator.randrange(len(body))] ^= 1 << generator.randrange(8)
+    elif kind == 2:
+        start = generator.randrange(len(body))
+        body[start : start + 4096] = bytes(len(body[start : start + 4096]))
+    elif kind == 3:
+        for _ in range(4):
+            start = generator.randrange(min(4096, len(body) - 8))
+            body[start : start + 4] = b"\xff\xff\xff\x7f"
+    else:
+        start = generator.randrange(len(body))
+        del body[start : start + generator.randrange(1, 5000)]
+    return bytes(body)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_damaged_files_neither_stop_nor_hang_nor_enter_the_manifest_unread(shared: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    generator = random.Random(1)
+    originals = [shared / "data/clips" / name for name in ("syncnet_example.avi", "vfr_700.mp4", "stage_cuts_no_face.mp4")]
+    for number in range(200):
+        original = originals[number % 3]
+        data = mutated(original.read_bytes(), generator)
+        suffix = generator.choice((original.suffix, original.suffix, ".mkv"))
+        (raw / f"bad_{number:03d}{suffix}").write_bytes(data)
+    (raw / "empty.mp4").write_bytes(b"")
+    (raw / "text.mp4").write_text("I am no video. " * 100)
+    shutil.copy2(shared / "data/clips/hdtf_wda_edmarkey.mp4", raw / "good.mp4")
+    output = tmp_path / "out"
+    words = ["prepare", "folder", "--raw", str(raw), "--output", str(output), "--size", "64", "--workers", "2"]
+    assert main(words) == 0
+    facts = json.loads((output / "preparation.json").read_text())
+    assert facts["videos"]["finished"] == 203
+    records = read_manifest(output)
+    assert "good" in {record.id for record in records}
+    for record in records:  # a flipped bit in a picture is no reason to lose a clip, if all of it can be read
+        assert len(VideoReader(output / record.video)) == record.frames
+        frames = read_video(output / record.video)
+        assert len(frames) == record.frames
+        assert frames.std() > 5
+
+
+def hdtf_files(folder: Path, crop: tuple[int, int, int, int]) -> Path:
+    """Annotation files with one source, cut from 0:01 to 0:05, in a version of 1080 lines."""
+    folder.mkdir()
+    x, y, width, height = crop
+    for subset in SUBSETS[:1]:
+        lines = {
+            "video_url": "Mead https://host/watch?v=1",
+            "resolution": "Mead.mp4 1080",
+            "annotion_time": "Mead.mp4 00:01-00:05",
+            "crop_wh": f"Mead_0.mp4 {x} {width} {y} {height}",
+            "crop_ratio": "Mead_0.mp4 1.2",
+        }
+        for name, text in lines.items():
+            (folder / f"{subset}_{name}.txt").write_text(text + "\n")
+    return folder
+
+
+def half_size(source: Path, target: Path) -> None:
+    from datamodules.video import write_video
+
+    frames = read_video(source)
+    small = frames.reshape(len(frames), frames.shape[1] // 2, 2, frames.shape[2] // 2, 2, 3).mean((2, 4))
+    write_video(target, small.astype(np.uint8), audio=load_audio(source))
+
+
+@pytest.mark.slow
+def test_hdtf_crops_fit_the_version_that_was_downloaded(shared: Path, tmp_path: Path) -> None:
+    original = shared / "data/clips/mead_1080p_w040.mp4"
+    crop = (541, 101, 851, 851)
+    annotations = hdtf_files(tmp_path / "lists", crop)
+    found: dict[str, ClipRecord] = {}
+    for kind in ("full", "half"):
+        raw = tmp_path / kind
+        raw.mkdir()
+        if kind == "full":
+            shutil.copy2(original, raw / "Mead.mp4")
+        else:
+            half_size(original, raw / "Mead.mp4")
+        output = tmp_path / f"{kind}_out"
+        words = ["prepare", "hdtf", "--raw", str(raw), "--annotations", str(annotations), "--output", str(output)]
+        assert main([*words, "--size", "256", "--workers", "1"]) == 0
+        [found[kind]] = read_manifest(output)
+    x, y, width, height = crop
+    np.testing.assert_allclose(found["full"].crop, [x, y, x + width, y + height], atol=1)
+    np.testing.assert_allclose(2 * np.array(found["half"].crop), found["full"].crop, atol=2)  # 1 px of the half
+    assert found["full"].id == found["half"].id == "Mead_0"
+    assert (found["full"].start, found["full"].frames) == (1.0, 100)
+    full, half = (read_video(tmp_path / f"{kind}_out" / found[kind].video) for kind in ("full", "half"))
+    assert np.abs(full.astype(int) - half).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["folder", "--raw", "absent"], "no such folder"),
+        (["hdtf", "--raw", "raw", "--annotations", "raw"], "none of HDTF's annotation files"),
+        (["voxceleb", "--raw", "raw"], "give the folder of VoxCeleb"),
+        (["folder", "--raw", "raw", "--size", "33"], "even number"),
+        (["folder", "--raw", "raw", "--shard", "3/2"], "I/N"),
+        (["folder", "--raw", "raw", "--workers", "0"], "at least one process"),
+        (["folder", "--raw", "raw"], "no videos in it"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch, capsys, words: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    assert main(["prepare", *words, "--output", "out"]) == 2
+    told = capsys.readouterr().err
+    assert reason in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "out").exists()
