@@ -62,7 +62,7 @@ def test_paint_fades_towards_the_edges():
     weight = fading(SIDE)
     assert weight[SIDE // 2, SIDE // 2] == 1
     assert weight[0].max() < 0.25
-    assert torch.equal(weight, weight.flip(0))
+    assert torch.allclose(weight, weight.flip(0))
 
 
 def test_the_place_is_learned_from_boxes_and_not_from_pixels():
