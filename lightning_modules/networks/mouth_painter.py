@@ -41,7 +41,9 @@ class MouthPainter(nn.Module):
     def __init__(self, motion_dim: int, width: int = 64, style_dim: int = 64) -> None:
         super().__init__()
         if width <= 0 or width % GROUPS:
-            raise ValueError(f"the width of a mouth painter is a multiple of {GROUPS}, got {width}")
+            raise ValueError(
+                f"the width of a mouth painter is a positive multiple of {GROUPS}, got {width}; 0 for none"
+            )
         self.place = nn.Linear(motion_dim, 2)
         self.style = nn.Sequential(
             nn.Linear(2 * motion_dim, 2 * style_dim),

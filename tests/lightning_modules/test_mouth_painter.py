@@ -117,7 +117,7 @@ def test_weights_inside_a_box_weigh_pictures_alike_and_nothing_else():
 
 @pytest.mark.parametrize("width", [-8, 12])
 def test_a_width_that_has_no_groups_is_refused(width: int):
-    with pytest.raises(ValueError, match="multiple of 8"):
+    with pytest.raises(ValueError, match="positive multiple of 8"):
         MouthPainter(4, width)
 
 
