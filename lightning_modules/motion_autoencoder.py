@@ -198,12 +198,10 @@ class MotionAutoencoderModule(L.LightningModule):
             total = total + h["landmark_weight"] * terms["landmark"]
         if h["mouth_weight"]:
             mouth = inside_weights(batch.regions[:, MOUTH], batch.driving.shape[-1])
-            known = (
-                mouth.amax(dim=(1, 2, 3)).sign().mean().clamp(min=1 / len(mouth))
-            )  # share of pictures with a box
+            share_with_box = mouth.amax(dim=(1, 2, 3)).sign().mean().clamp(min=1 / len(mouth))
             error = pyramid_l1(decoded.frame, batch.driving, mouth, MOUTH_LEVELS)
             error = error + MOUTH_EDGES * gradient_l1(decoded.frame, batch.driving, mouth)
-            terms["mouth"] = error / known
+            terms["mouth"] = error / share_with_box
             total = total + h["mouth_weight"] * terms["mouth"]
         if self.perceptual is not None and h["perceptual_weight"]:
             terms["perceptual"] = self.perceptual(decoded.frame, batch.driving)

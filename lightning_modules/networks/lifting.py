@@ -30,8 +30,8 @@ def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
         if name.startswith("encoder.blocks."):
             index, rest = name.removeprefix("encoder.blocks.").split(".", 1)
             name = f"encoder.blocks.{int(index) + 1}.{rest}"
-        painter = name.startswith("mouth_painter.") and not name.startswith("mouth_painter.place.")
-        if not painter and not name.startswith(("encoder.stem", "refine")):
+        learned_anew = name.startswith(("encoder.stem", "mouth_painter", "refine"))
+        if not learned_anew or name.startswith("mouth_painter.place"):
             state[name] = value
     own = large.state_dict()
     if wrong := [name for name, value in state.items() if name not in own or own[name].shape != value.shape]:

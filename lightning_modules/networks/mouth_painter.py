@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.layers import upsample
+
 WINDOW = 0.375
 """Side of the window in picture widths."""
 FADE = 0.125
@@ -96,8 +98,8 @@ class MouthPainter(nn.Module):
         hidden = self.down(fine, style)  # (B, W, side / 4, side / 4)
         for layer in self.coarse:
             hidden = hidden + layer(hidden, style)
-        hidden = F.interpolate(hidden, fine.shape[-2:], mode="bilinear", align_corners=False)
-        paint = F.pixel_shuffle(self.paint(self.up(torch.cat([fine, hidden], dim=1), style)), FOLD)
+        hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)  # (B, W, side / 2, side / 2)
+        paint = F.pixel_shuffle(self.paint(hidden), FOLD)
         paint = paint.float() * fading(side, paint.device)  # (B, 3, side, side)
         return rgb + paste_window(paint, centre, size)
 
@@ -135,7 +137,10 @@ def paste_window(window: Tensor, centre: Tensor, size: int) -> Tensor:
 
 
 def _sample(picture: Tensor, shift: Tensor, scale: float, side: int, outside: str) -> Tensor:
-    """Sample a square of ``scale`` picture widths about ``shift (B, 2)``, half widths from the picture's middle."""
+    """Sample a square of ``scale`` picture widths about ``shift (B, 2)``, half widths from the picture's middle.
+
+    The grid is spelt out: ``affine_grid`` multiplies matrices, which autocast does in bfloat16, a pixel too coarse.
+    """
     centres = (2 * torch.arange(side, device=picture.device) + 1) / side - 1
     x, y = (scale * centres + shift[:, axis : axis + 1] for axis in (0, 1))  # each (B, side)
     grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
