@@ -20,6 +20,8 @@ POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_
 
 SYNC_FRAMES = 5
 """Frames that a judge of lip sync sees at a time (Chung and Zisserman, ACCV-W 2016)."""
+REGION_NAMES = ("mouth", "left_eye", "right_eye")
+"""Parts of the face that a batch has boxes of, in this order; left is the person's."""
 
 
 class FramePairBatch(NamedTuple):
@@ -28,8 +30,8 @@ class FramePairBatch(NamedTuple):
     Attributes:
         source: ``(B, 3, H, W)`` float32 in [-1, 1].
         driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip.
-        regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye in the
-            driving frame; all zeros where no landmarks are known.
+        regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of ``REGION_NAMES`` in the driving frame; all
+            zeros where no landmarks are known.
         landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame, NaN where not known;
             L = 0 where no clip of the dataset has any.
         pose: ``(B, 2, 8)`` float32 ``POSE_NAMES`` of source and driving frame, each in units of about its spread, NaN

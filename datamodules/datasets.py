@@ -98,7 +98,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         blink_share: Share of the driving frames that are drawn from those with shut lids, in clips whose annotations know
             them: lids are shut in few frames, and a short training hardly sees one.
         mouth_share: Share of the pairs that lead from a frame among the clip's ``LIP_SHARE`` with the least open lips to one
-            among those with the most open, where annotations know them: portraits have shut mouths.
+            among those with the most open, in clips whose annotations know them. Portraits have shut mouths, and uniform
+            pairs seldom ask to open one.
     """
 
     def __init__(
@@ -169,6 +170,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         if lips is None or not np.isfinite(lips).any():
             return source, driving
         shut, wide = np.nanquantile(lips, [LIP_SHARE, 1 - LIP_SHARE])
+        if not shut < wide:
+            return source, driving
         source, driving = (generator.choice(np.flatnonzero(c)) for c in (lips <= shut, lips >= wide))
         return int(source), int(driving)
 

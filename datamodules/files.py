@@ -58,6 +58,16 @@ def require_output_folder(path: str | Path) -> Path:
     return path
 
 
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
+"""What the user takes away from new files' permissions; asked once, as asking sets it."""
+
+
 @contextmanager
 def whole_output(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` at the end, remove it on any failure.
@@ -77,6 +87,10 @@ def whole_output(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
     try:
         yield temporary
+        if (
+            temporary.is_file()
+        ):  # some writers, such as that of safetensors, let nobody else read what they make
+            temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
     finally:
         temporary.unlink(missing_ok=True)

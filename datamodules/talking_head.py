@@ -42,7 +42,7 @@ class TalkingHeadDataModule(LightningDataModule):
         splits: CSV file that says which identity is in which split, in place of the manifest; others are left out.
 
     Raises:
-        UserError: Unknown task, or motion windows without a latent cache.
+        UserError: Unknown task, shares that are none, or motion windows without a latent cache.
     """
 
     def __init__(
@@ -65,6 +65,10 @@ class TalkingHeadDataModule(LightningDataModule):
         super().__init__()
         if task not in TASKS:
             raise UserError(f"data task {task!r} is unknown; choose one of {', '.join(TASKS)}")
+        if min(blink_share, mouth_share) < 0 or blink_share + mouth_share > 1:
+            raise UserError(
+                f"blink_share {blink_share:g} and mouth_share {mouth_share:g} are shares of the same pairs: 0 to 1 together"
+            )
         if task == "motion_windows" and latents is None:
             raise UserError("motion windows need a latent cache: give its folder as 'latents'")
         self.root = Path(root)
@@ -132,9 +136,9 @@ class TalkingHeadDataModule(LightningDataModule):
             records,
             self.pairs_per_clip,
             self.seed,
-            self.augment,
-            self.blink_share,
-            self.mouth_share,
+            augment=self.augment,
+            blink_share=self.blink_share,
+            mouth_share=self.mouth_share,
         )
 
     def _loader(self, split: str) -> DataLoader:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from datamodules.batches import POSE_NAMES, FramePairBatch
+from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
 from lightning_modules.losses.adversarial import discriminator_loss, generator_loss
 from lightning_modules.losses.reconstruction import (
     centre_l1,
@@ -21,8 +21,11 @@ from lightning_modules.losses.reconstruction import (
 )
 from lightning_modules.networks.motion_autoencoder import Decoded, MotionAutoencoder
 
-MOUTH = 0
-"""Place of the mouth among the regions of a batch."""
+MOUTH = REGION_NAMES.index("mouth")
+MOUTH_LEVELS = 2
+"""Resolutions of the mouth's own loss: at lower ones a mouth is a few pixels."""
+MOUTH_EDGES = 0.5
+"""Share of the edge loss in it."""
 TRAINABLE_PARTS = ("all", "outer", "decoder", "refine")
 
 
@@ -41,14 +44,16 @@ class MotionAutoencoderModule(L.LightningModule):
         landmark_weight: of the flow error at landmarks, where the batch has any.
         pose_weight: of the squared error with which a linear layer reads pose, lips and lids off the motion coefficients,
             where the batch knows them (ours; the paper's stage 1 is self-supervised). A small model finds motion sooner.
-        mouth_weight: of the L1 and edge loss inside the mouth's box alone, and of the error with which a mouth painter places
-            itself there (ours); counts where the batch knows the box.
+        mouth_weight: of the L1 and edge loss inside the mouth's box alone, and of the error with which a mouth painter reads
+            the place of the mouth off the motion coefficients (ours; it teaches the motion encoder, too); counts where the
+            batch knows the box. A network with a mouth painter needs it.
         perceptual_weight: of the perceptual loss.
         gan_weight: of the generator's adversarial loss.
         gan_start: optimisation steps before the GAN joins.
         region_gain: extra weight inside mouth and eyes.
         pyramid_levels: resolutions of the L1 loss; 1 = plain L1 (paper).
-        trainable: ``all``; ``outer`` (the finest scale of encoder and decoder: lifts a model to twice the size);
+        trainable: ``all``; ``outer`` (the finest scale of encoder and decoder, and the mouth painter: lifts a model to twice
+            the size);
             ``decoder``; ``refine`` (the refine block alone).
         warmup: steps over which the learning rate rises linearly.
         total_steps: steps over which it then falls to 5 % by a cosine; 0 keeps it constant.
@@ -89,6 +94,10 @@ class MotionAutoencoderModule(L.LightningModule):
             raise ValueError(f"trainable is one of {TRAINABLE_PARTS}, got {trainable!r}")
         if trainable == "refine" and network.refine is None:
             raise ValueError("trainable=refine needs a network with refine_channels > 0")
+        if network.mouth_painter is not None and not mouth_weight:
+            raise ValueError(
+                "a network with a mouth painter needs mouth_weight > 0: else it never finds the mouth"
+            )
         self.save_hyperparameters(
             ignore=["network", "optimizer", "discriminator", "discriminator_optimizer", "perceptual"]
         )
@@ -161,7 +170,7 @@ class MotionAutoencoderModule(L.LightningModule):
         motion = self.network.motion(batch.driving)
         decoded = self.network.decode(code, motion)
         losses = self.picture_losses(decoded, batch, gan)
-        if self.network.mouth_painter is not None and self.hparams["mouth_weight"]:
+        if self.network.mouth_painter is not None:
             losses["place"] = centre_l1(self.network.mouth_painter.centre(motion), batch.regions[:, MOUTH])
             losses["loss"] = losses["loss"] + self.hparams["mouth_weight"] * losses["place"]
         if self.pose_readout is not None and batch.pose.shape[-1]:
@@ -189,8 +198,10 @@ class MotionAutoencoderModule(L.LightningModule):
             total = total + h["landmark_weight"] * terms["landmark"]
         if h["mouth_weight"]:
             mouth = inside_weights(batch.regions[:, MOUTH], batch.driving.shape[-1])
-            terms["mouth"] = pyramid_l1(decoded.frame, batch.driving, mouth, 2)
-            terms["mouth"] = terms["mouth"] + 0.5 * gradient_l1(decoded.frame, batch.driving, mouth)
+            share_with_box = mouth.amax(dim=(1, 2, 3)).sign().mean().clamp(min=1 / len(mouth))
+            error = pyramid_l1(decoded.frame, batch.driving, mouth, MOUTH_LEVELS)
+            error = error + MOUTH_EDGES * gradient_l1(decoded.frame, batch.driving, mouth)
+            terms["mouth"] = error / share_with_box
             total = total + h["mouth_weight"] * terms["mouth"]
         if self.perceptual is not None and h["perceptual_weight"]:
             terms["perceptual"] = self.perceptual(decoded.frame, batch.driving)
@@ -225,7 +236,12 @@ class MotionAutoencoderModule(L.LightningModule):
 def trainable_parts(network: MotionAutoencoder, part: str) -> Sequence[nn.Module | nn.Parameter]:
     """Modules that a partial training mode optimises (see ``MotionAutoencoderModule``)."""
     if part == "outer":
-        return [network.encoder.stem, network.encoder.blocks[0], network.scales[-1]]
+        outer: list[nn.Module | nn.Parameter] = [
+            network.encoder.stem,
+            network.encoder.blocks[0],
+            network.scales[-1],
+        ]
+        return outer + ([network.mouth_painter] if network.mouth_painter is not None else [])
     if part == "decoder":
         decoder: list[Any] = [network.constant, network.first, network.first_rgb, network.scales]
         return decoder + [m for m in (network.coarse, network.mouth_painter, network.refine) if m is not None]

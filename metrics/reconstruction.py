@@ -5,8 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-REGIONS = ("mouth", "left_eye", "right_eye")
-
 
 def as_uint8(images: Tensor) -> Tensor:
     """Images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded.

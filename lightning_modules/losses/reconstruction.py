@@ -16,13 +16,13 @@ def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
     Returns:
         ``(B, 1, size, size)`` weights of mean 1 per picture.
     """
-    boxes = inside(regions, size)
+    boxes = box_masks(regions, size)
     weights = 1 + gain * boxes.amax(dim=1, keepdim=True)
     return weights / weights.mean(dim=(2, 3), keepdim=True)
 
 
 def inside_weights(boxes: Tensor, size: int) -> Tensor:
-    """Weight map of boxes alone: 0 outside, 1 on average over the picture; all 0 where the box has no area.
+    """Weight map of boxes alone: 0 outside, 1 on average over the picture; all 0 where no pixel's centre is in it.
 
     Args:
         boxes: ``(B, 4)`` boxes x0, y0, x1, y1 in [0, 1].
@@ -31,11 +31,11 @@ def inside_weights(boxes: Tensor, size: int) -> Tensor:
     Returns:
         ``(B, 1, size, size)``.
     """
-    weights = inside(boxes[:, None], size)
+    weights = box_masks(boxes[:, None], size)
     return weights / weights.mean(dim=(2, 3), keepdim=True).clamp(min=1 / size**2)
 
 
-def inside(regions: Tensor, size: int) -> Tensor:
+def box_masks(regions: Tensor, size: int) -> Tensor:
     """Maps ``(B, R, size, size)`` that are 1 at pixels whose centre lies in a box of ``(B, R, 4)``, else 0."""
     centres = (torch.arange(size, device=regions.device) + 0.5) / size
     x0, y0, x1, y1 = regions[..., None].unbind(dim=2)  # each (B, R, 1)
@@ -49,8 +49,8 @@ def centre_l1(found: Tensor, boxes: Tensor) -> Tensor:
 
     Boxes of zero area count nothing.
     """
-    low, high = boxes[:, :2], boxes[:, 2:]
-    known = (high > low).all(dim=1)
+    known = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    low, high = torch.where(known[:, None], boxes, 0.0).split(2, dim=1)
     error = (found - (low + high) / 2).abs().mean(dim=1)
     return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
 

@@ -14,7 +14,7 @@ def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
 
     All inner layers are copied. The new outermost encoder block halves the picture and applies the old stem: leaky ReLUs
     are passed by carrying each colour as a pair of opposite signs. The new outermost decoder scale adds neither flow nor
-    colour.
+    colour. A mouth painter keeps its place but learns to paint anew: its convolutions count in pixels.
 
     Args:
         small: trained, of side S.
@@ -30,7 +30,8 @@ def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
         if name.startswith("encoder.blocks."):
             index, rest = name.removeprefix("encoder.blocks.").split(".", 1)
             name = f"encoder.blocks.{int(index) + 1}.{rest}"
-        if not name.startswith(("encoder.stem", "refine")):
+        learned_anew = name.startswith(("encoder.stem", "mouth_painter", "refine"))
+        if not learned_anew or name.startswith("mouth_painter.place"):
             state[name] = value
     own = large.state_dict()
     if wrong := [name for name, value in state.items() if name not in own or own[name].shape != value.shape]:

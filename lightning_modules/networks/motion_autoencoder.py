@@ -193,7 +193,8 @@ class MotionAutoencoder(nn.Module):
             Two of its channels are added to the flow logits of that side: they find the head's motion long before the
             convolutions do. The others, ``COARSE_FEATURES``, join the decoder's features: they say where the mouth opens
             and the lids close, which there is nothing to warp from.
-        mouth_painter: width of a small network that paints the mouth's inside (ours, see ``MouthPainter``); 0 = none.
+        mouth_painter: width of a small network that paints the mouth's inside (ours, see ``MouthPainter``; trained where the
+            batches know the mouth's box); 0 = none.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
     """
 

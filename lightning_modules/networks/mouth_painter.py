@@ -1,13 +1,14 @@
 """Paints the inside of the mouth onto a decoded frame: what a shut mouth doesn't show, no flow can bring.
 
-Ours. The paper's decoder learns this by itself, from hundreds of hours of video; on some minutes of it a flow decoder shuts
-open mouths but never opens shut ones. Here the mouth is looked at in a window that moves along with it, so that teeth and
-dark are at about the same place in every frame.
+Ours. Learning from some minutes of video, a flow decoder shuts open mouths but never opens shut ones. Here the mouth is
+looked at in a window that moves along with it, so that teeth and dark are at about the same place in every frame.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lightning_modules.networks.layers import upsample
 
 WINDOW = 0.375
 """Side of the window in picture widths."""
@@ -17,10 +18,21 @@ PLATE = 24
 """Side of the grid of features that motion alone says."""
 PLATE_FEATURES = 8
 GROUPS = 8
+"""Of the group norms."""
+FOLD = 2
+"""Side of the squares of pixels that are folded into channels: the convolutions work at half the resolution."""
+FLOW_GAIN = 4.0
+"""Brings flow to about the range of colours."""
+COLOURS = 3
+SEEN = 2 * COLOURS + 2
+"""Channels that are looked at: the decoded frame, the warped source, the flow."""
 
 
 class MouthPainter(nn.Module):
     """Adds paint to a frame inside a window around the mouth; starts as nothing.
+
+    Where the window goes is read off the motion by a linear layer that only boxes of mouths teach (``centre_l1``): without
+    such a loss it stays where a framed face usually has its mouth.
 
     Args:
         motion_dim: number of motion coefficients M.
@@ -31,7 +43,9 @@ class MouthPainter(nn.Module):
     def __init__(self, motion_dim: int, width: int = 64, style_dim: int = 64) -> None:
         super().__init__()
         if width <= 0 or width % GROUPS:
-            raise ValueError(f"the width of a mouth painter is a multiple of {GROUPS}, got {width}")
+            raise ValueError(
+                f"the width of a mouth painter is a positive multiple of {GROUPS}, got {width}; 0 for none"
+            )
         self.place = nn.Linear(motion_dim, 2)
         self.style = nn.Sequential(
             nn.Linear(2 * motion_dim, 2 * style_dim),
@@ -40,11 +54,11 @@ class MouthPainter(nn.Module):
             nn.SiLU(),
         )
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
-        self.fine = ModulatedNormConv(8 * 4 + PLATE_FEATURES, width, style_dim)
+        self.fine = ModulatedNormConv(SEEN * FOLD**2 + PLATE_FEATURES, width, style_dim)
         self.down = ModulatedNormConv(width, width, style_dim, stride=2)
         self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
         self.up = ModulatedNormConv(2 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 12, 1)
+        self.paint = nn.Conv2d(width, COLOURS * FOLD**2, 1)
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
             self.place.bias.copy_(torch.tensor([0.5, 0.7]))
@@ -52,34 +66,42 @@ class MouthPainter(nn.Module):
             nn.init.zeros_(parameter)
 
     def centre(self, motion: Tensor) -> Tensor:
-        """Where the mouth is in the picture: x, y in [0, 1], ``(B, 2)``, of motion coefficients ``(B, M)``."""
-        return self.place(motion.float())
+        """Where the mouth is in the picture: x, y in [0, 1], ``(B, 2)`` float32, of motion coefficients ``(B, M)``.
+
+        In full precision whatever the rest computes in: a step of bfloat16 is a pixel or two here.
+        """
+        with torch.autocast(motion.device.type, enabled=False):
+            return self.place(motion.float())
 
     def forward(self, rgb: Tensor, warped: Tensor, flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-        """Return the painted frame.
+        """Paint a frame.
 
         Args:
-            rgb: ``(B, 3, S, S)`` decoded frame.
-            warped: ``(B, 3, S, S)`` source pixels moved by the flow.
+            rgb: ``(B, 3, S, S)`` decoded frame, about [-1, 1].
+            warped: ``(B, 3, S, S)`` source pixels in [-1, 1] moved by the flow.
             flow: ``(B, 2, S, S)`` backward flow in half picture widths.
-            source: ``(B, M)`` motion coefficients of the source.
-            driving: ``(B, M)`` motion coefficients of the frame.
+            source: ``(B, M)`` motion coefficients of the source in [-1, 1].
+            driving: ``(B, M)`` motion coefficients of the frame in [-1, 1].
+
+        Returns:
+            ``(B, 3, S, S)`` float32; outside the window it is ``rgb``.
         """
         size = rgb.shape[-1]
-        side = max(round(WINDOW * size / 4), 2) * 4
+        side = window_side(size)
         centre = self.centre(driving).detach()  # found by its own loss, not by what can be painted there
-        seen = torch.cat([rgb, warped, 4 * flow], dim=1).float()
+        seen = torch.cat([rgb, warped, FLOW_GAIN * flow], dim=1).float()
         style = self.style(torch.cat([source, driving], dim=1).float())
         plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
-        plate = F.interpolate(plate, (side // 2, side // 2), mode="bilinear", align_corners=False)
-        window = F.pixel_unshuffle(cut_window(seen, centre, side), 2)
-        fine = self.fine(torch.cat([window, plate], dim=1), style)
-        hidden = self.down(fine, style)
+        plate = F.interpolate(plate, (side // FOLD, side // FOLD), mode="bilinear", align_corners=False)
+        window = F.pixel_unshuffle(cut_window(seen, centre, side), FOLD)  # (B, 32, side / 2, side / 2)
+        fine = self.fine(torch.cat([window, plate], dim=1), style)  # (B, W, side / 2, side / 2)
+        hidden = self.down(fine, style)  # (B, W, side / 4, side / 4)
         for layer in self.coarse:
             hidden = hidden + layer(hidden, style)
-        hidden = F.interpolate(hidden, fine.shape[-2:], mode="bilinear", align_corners=False)
-        paint = F.pixel_shuffle(self.paint(self.up(torch.cat([fine, hidden], dim=1), style)), 2)
-        return rgb + paste_window(paint * fading(side, paint.device), centre, size)
+        hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)  # (B, W, side / 2, side / 2)
+        paint = F.pixel_shuffle(self.paint(hidden), FOLD)
+        paint = paint.float() * fading(side, paint.device)  # (B, 3, side, side)
+        return rgb + paste_window(paint, centre, size)
 
 
 class ModulatedNormConv(nn.Module):
@@ -97,6 +119,11 @@ class ModulatedNormConv(nn.Module):
         return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
 
 
+def window_side(size: int) -> int:
+    """Pixels of the window's side in a picture of ``size``: ``WINDOW`` of it, a multiple of four from 8."""
+    return max(round(WINDOW * size / 4), 2) * 4
+
+
 def cut_window(picture: Tensor, centre: Tensor, side: int) -> Tensor:
     """Cut ``(B, C, side, side)`` around ``centre (B, 2)`` in [0, 1] out of ``(B, C, S, S)``; border pixels repeat outside."""
     share = side / picture.shape[-1]
@@ -110,9 +137,13 @@ def paste_window(window: Tensor, centre: Tensor, size: int) -> Tensor:
 
 
 def _sample(picture: Tensor, shift: Tensor, scale: float, side: int, outside: str) -> Tensor:
-    transform = torch.eye(2, 3, device=picture.device).mul(scale).repeat(len(picture), 1, 1)
-    transform[:, :, 2] = shift
-    grid = F.affine_grid(transform, [*picture.shape[:2], side, side], align_corners=False)
+    """Sample a square of ``scale`` picture widths about ``shift (B, 2)``, half widths from the picture's middle.
+
+    The grid is spelt out: ``affine_grid`` multiplies matrices, which autocast does in bfloat16, a pixel too coarse.
+    """
+    centres = (2 * torch.arange(side, device=picture.device) + 1) / side - 1
+    x, y = (scale * centres + shift[:, axis : axis + 1] for axis in (0, 1))  # each (B, side)
+    grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
     return F.grid_sample(picture, grid, padding_mode=outside, align_corners=False)
 
 

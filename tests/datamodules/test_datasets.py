@@ -97,6 +97,9 @@ def test_opening_pairs_lead_from_shut_to_open_lips(mixed) -> None:
     assert driving.min() > 0.78
     assert len(set(pairs)) > 100
     assert dataset._opening_pair(records[2], 1, 2, generator) == (1, 2)
+    for still in (np.full(90, 0.2), np.full(90, np.nan)):
+        write_annotations(path, arrays | {"lip_opening": still.astype(np.float32)}, {})
+        assert dataset._opening_pair(records[0], 1, 2, generator) == (1, 2)
 
 
 def test_shares_of_chosen_pairs_are_what_they_say(mixed, monkeypatch) -> None:
@@ -105,6 +108,7 @@ def test_shares_of_chosen_pairs_are_what_they_say(mixed, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(dataset, "_shut_frame", lambda r, s, d, g: seen.append("lids") or d)
     monkeypatch.setattr(dataset, "_opening_pair", lambda r, s, d, g: seen.append("lips") or (s, d))
+    monkeypatch.setattr(dataset.frames, "get", lambda record, frames: np.zeros((2, 16, 16, 3), np.uint8))
     for index in range(1200):
         dataset[0, index]
     assert seen.count("lids") / 1200 == pytest.approx(0.15, abs=0.03)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder
+from datamodules.files import require_output_folder, whole_output
 
 
 @pytest.mark.parametrize("name", [".", "new", "new/inside"])
@@ -28,3 +28,14 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="may not be written to"):
         require_output_folder(tmp_path / "new")
+
+
+def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    with whole_output(tmp_path / "plain.txt") as temporary:
+        temporary.write_text("text")
+    with whole_output(tmp_path / "private.txt") as temporary:
+        temporary.write_text("text")
+        temporary.chmod(0o600)
+    (tmp_path / "usual.txt").write_text("text")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1

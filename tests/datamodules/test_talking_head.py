@@ -136,6 +136,25 @@ def test_blink_share_draws_shut_lids_for_training_only(fake_clips: Path) -> None
     assert not all(driving_is_shut(1.0, "val"))
 
 
+def test_mouth_share_opens_lips_for_training_only(fake_clips: Path) -> None:
+    def drawn(split: str, **options) -> list[bool]:
+        dataset, seen = pair_module(fake_clips, **options)._datasets[split], []
+        dataset._opening_pair = lambda record, source, driving, generator: seen.append(1) or (source, driving)
+        for index in range(len(dataset)):
+            dataset[(0, index)]
+        return [bool(seen), len(seen) == len(dataset)]
+
+    assert drawn("train", mouth_share=1.0) == [True, True]
+    assert drawn("train") == [False, False]
+    assert drawn("val", mouth_share=1.0) == [False, False]
+
+
+@pytest.mark.parametrize(("blink", "mouth"), [(0.6, 0.5), (-0.1, 0.5), (0.0, 1.1)])
+def test_shares_that_are_none_are_refused(fake_clips: Path, blink: float, mouth: float) -> None:
+    with pytest.raises(UserError, match="shares of the same pairs"):
+        pair_module(fake_clips, blink_share=blink, mouth_share=mouth)
+
+
 @pytest.mark.parametrize(("frames", "distance"), [(90, 10), (12, 6), (2, 1), (1, 0)])
 def test_pairs_are_apart(frames: int, distance: int) -> None:
     pairs = [sample_pair(frames, np.random.default_rng(seed)) for seed in range(300)]

@@ -231,20 +231,49 @@ def test_training_overfits_a_pair(monkeypatch):
     assert int(module.steps) == 60
 
 
-def test_the_mouth_weighs_by_its_own_box_and_places_the_painter():
+def with_painter(mouth_weight: float = 2.0) -> MotionAutoencoderModule:
     torch.manual_seed(0)
-    module = MotionAutoencoderModule(small(mouth_painter=8), adam(), gan_weight=0, mouth_weight=2.0)
-    pair = batch()
-    decoded, losses = module.measure(pair)
-    assert {"mouth", "place"} <= set(losses)
+    return MotionAutoencoderModule(small(mouth_painter=8), adam(), gan_weight=0, mouth_weight=mouth_weight)
+
+
+def test_the_mouth_weighs_by_its_own_box_and_places_the_painter():
+    module, pair = with_painter(), batch()
+    nn.init.constant_(module.network.mouth_painter.place.bias, 0.3)  # away from where the boxes are
+    losses = module.measure(pair)[1]
+    module.hparams["mouth_weight"] = 1.0
+    lighter = module.measure(pair)[1]
+    assert (losses["loss"] - lighter["loss"]).item() == pytest.approx(
+        (losses["mouth"] + losses["place"]).item(), rel=1e-4
+    )
+    losses["loss"].backward()
+    assert module.network.mouth_painter.place.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        module.network.mouth_painter.place.weight[:, 0] = 1.0
+    found = module.network.mouth_painter.centre(module.network.motion(pair.driving))
+    assert module.measure(pair)[1]["place"].item() == pytest.approx(
+        (found - torch.tensor([0.5, 0.7])).abs().mean().item(), rel=1e-4
+    )
+
+
+def test_pictures_without_a_box_and_boxes_of_eyes_do_not_matter_to_the_mouth():
+    module, pair = with_painter(), batch()
+    losses = module.measure(pair)[1]
     boxless = module.measure(pair._replace(regions=torch.zeros(2, 3, 4)))[1]
     assert boxless["mouth"] == boxless["place"] == 0
     boxes = pair.regions.clone()
-    boxes[:, 1:] = torch.tensor([0.0, 0.0, 0.1, 0.1])  # the eyes don't matter to the mouth
-    eyes = module.measure(pair._replace(regions=boxes))[1]
-    assert torch.equal(eyes["mouth"], losses["mouth"])
-    painted = decoded.frame[:, :, 16:28, 7:25].sub(pair.driving[:, :, 16:28, 7:25]).abs()
-    assert losses["mouth"] > 0.5 * painted.mean()
+    boxes[:, 1:] = torch.tensor([0.0, 0.0, 0.1, 0.1])
+    assert torch.equal(module.measure(pair._replace(regions=boxes))[1]["mouth"], losses["mouth"])
+    one = pair.regions * torch.tensor([1.0, 0.0])[:, None, None]
+    alone = type(pair)(*(field[:1] for field in pair))
+    module.eval()  # without batch statistics a picture is rendered alike alone and among others
+    assert module.measure(pair._replace(regions=one))[1]["mouth"].item() == pytest.approx(
+        module.measure(alone)[1]["mouth"].item(), rel=1e-3
+    )
+
+
+def test_a_painter_that_would_never_find_the_mouth_is_refused():
+    with pytest.raises(ValueError, match="mouth_weight"):
+        with_painter(mouth_weight=0.0)
 
 
 def test_gan_joins_at_its_step_and_trains_the_discriminator_alone_on_its_loss(monkeypatch):
@@ -262,7 +291,11 @@ def test_gan_joins_at_its_step_and_trains_the_discriminator_alone_on_its_loss(mo
 @pytest.mark.parametrize("part", ["outer", "decoder", "refine"])
 def test_partial_training_moves_only_that_part(part, monkeypatch):
     module = MotionAutoencoderModule(
-        small(source_skip=True, mouth_painter=8, refine_channels=4), adam(), gan_weight=0, trainable=part
+        small(source_skip=True, mouth_painter=8, refine_channels=4),
+        adam(),
+        gan_weight=0,
+        mouth_weight=1.0,
+        trainable=part,
     )
     FakeTrainer(module, monkeypatch)
     wanted = {
@@ -271,6 +304,7 @@ def test_partial_training_moves_only_that_part(part, monkeypatch):
         for p in (m.parameters() if isinstance(m, nn.Module) else [m])
     }
     before = {n: p.clone() for n, p in module.network.named_parameters()}
+    assert (id(module.network.mouth_painter.paint.weight) in wanted) == (part != "refine")
     module.training_step(batch(), 0)
     for name, parameter in module.network.named_parameters():
         if id(parameter) not in wanted:
@@ -304,6 +338,17 @@ def test_a_lifted_model_renders_what_the_small_one_does():
         flow = large(frames[:2], frames[2:]).flow
         expected = small_model(reduced[:2], reduced[2:]).flow
         assert torch.corrcoef(torch.stack([F.avg_pool2d(flow, 2).flatten(), expected.flatten()]))[0, 1] > 0.95
+
+
+def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
+    small_model = small(mouth_painter=8)
+    nn.init.normal_(small_model.mouth_painter.paint.weight)
+    nn.init.normal_(small_model.mouth_painter.place.weight)
+    large = MotionAutoencoder(64, CHANNELS | {64: 6}, 32, 6, mouth_painter=8)
+    lift(small_model, large)
+    motion = torch.rand(3, 6)
+    assert torch.equal(large.mouth_painter.centre(motion), small_model.mouth_painter.centre(motion))
+    assert (large.mouth_painter.paint.weight == 0).all()
 
 
 def test_models_that_do_not_fit_are_not_lifted():

@@ -44,6 +44,26 @@ def test_its_basis_has_blocks_and_its_frames_show_the_portrait(model, portrait):
     assert -10 * torch.log10(error) > 25  # its own motion gives the portrait back, in dB
 
 
+@pytest.mark.parametrize("seed", [123, 4, 7])
+def test_it_opens_a_shut_mouth(model, seed):
+    renderer = HeadRenderer(Identity.sample(np.random.default_rng(seed), "wide"), 128)
+    poses = Controls.of_poses({}, {"jaw_open": 0.4, "lips_part": 0.3}, {"jaw_open": 0.8, "lips_part": 0.3})
+    rendering = renderer.render(poses)
+    frames = torch.from_numpy(rendering.frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x0, y0, x1, y1 = (round(float(edge) * 128) for edge in rendering.regions[2, 0])
+    mouth = (slice(None), slice(y0, y1), slice(x0, x1))
+    source = model.prepare_source(frames[0])
+    rendered = [
+        torch.from_numpy(frame).permute(2, 0, 1).float() / 127.5 - 1
+        for frame in model.render(source, model.motion_of(frames))
+    ]
+    for opened in (1, 2):
+        copied, made = (
+            (one - frames[opened])[mouth].square().mean().item() for one in (frames[0], rendered[opened])
+        )
+        assert made < 0.7 * copied, opened
+
+
 @pytest.mark.parametrize("scaling", ["motion", "statistics"])
 def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(model, portrait, scaling):
     source = model.prepare_source(portrait)

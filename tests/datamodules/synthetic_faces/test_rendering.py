@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.batches import REGION_NAMES
 from datamodules.faces import FACE_CENTRE, FACE_SHARE, FaceBox, framing
 from datamodules.synthetic_faces.backgrounds import BEYOND, FINE
 from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.identity import BACKGROUNDS, SHAPE_NAMES, Identity
-from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES
+from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES, REGIONS
 from datamodules.synthetic_faces.rasteriser import rasterise
 from datamodules.synthetic_faces.renderer import HeadRenderer, Measures, camera_moves
 
@@ -349,3 +350,7 @@ def test_rasteriser_leaves_no_crack_and_no_overlap_choice_to_chance():
     y, x = np.mgrid[:32, :32] + 0.5
     assert covered.reshape(32, 32)[np.hypot(x - 16, y - 16) < 11.8].all()
     assert not covered.reshape(32, 32)[np.hypot(x - 16, y - 16) > 12].any()
+
+
+def test_regions_stand_in_the_order_that_batches_promise():
+    assert tuple(REGIONS) == REGION_NAMES
