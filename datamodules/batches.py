@@ -17,9 +17,9 @@ WINDOW = 64
 POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
 """What is told of a frame's pose: rotation, mean of the landmarks in the picture, lips, lids."""
 
-
 SYNC_FRAMES = 5
 """Frames that a judge of lip sync sees at a time (Chung and Zisserman, ACCV-W 2016)."""
+
 REGION_NAMES = ("mouth", "left_eye", "right_eye")
 """Parts of the face that a batch has boxes of, in this order; left is the person's."""
 
