@@ -15,7 +15,14 @@ from torch.utils.data import Dataset, DistributedSampler
 from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames, read_shapes
 from datamodules.audio import MEL_DIM
 from datamodules.augmentation import augment_pair, change_voice
-from datamodules.batches import POSE_NAMES, SYNC_FRAMES, WINDOW, FramePairBatch, MotionWindowBatch, SyncWindowBatch
+from datamodules.batches import (
+    POSE_NAMES,
+    SYNC_FRAMES,
+    WINDOW,
+    FramePairBatch,
+    MotionWindowBatch,
+    SyncWindowBatch,
+)
 from datamodules.errors import UserError
 from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache

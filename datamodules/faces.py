@@ -35,7 +35,7 @@ _CASCADE_SMALLEST = 0.14
 # Landmark box in the cascade's square (width, height, centre from the left and the top): medians over faces both find.
 _CASCADE_WIDTH, _CASCADE_HEIGHT, _CASCADE_CENTRE_X, _CASCADE_CENTRE_Y = 0.82, 0.98, 0.5, 0.595
 
-_BLUR_SIDE = 256  # pixels, at least, of the copy that a large square is blurred in
+_BLUR_SIDE = 128  # pixels, at least, of the copy that a large square is blurred in
 _FEATHER = 0.08  # share of the square's side over which a pasted face fades in
 _log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def crop_square(image: np.ndarray, crop: SquareCrop, size: int) -> np.ndarray:
     margin = max(2, math.ceil(3 * crop.side / size))  # what the resampling filter reaches
     left, top = math.floor(crop.x) - margin, math.floor(crop.y) - margin
     length = math.ceil(crop.side) + 2 * margin + 1
-    region = _region(image, left, top, length)
+    region = _region(image, left, top, length, blurred=outside_share(crop, *image.shape[:2]) > 0)
     x, y = crop.x - left, crop.y - top
     resized = Image.fromarray(region).resize(
         (size, size), Image.Resampling.LANCZOS, box=(x, y, x + crop.side, y + crop.side)
@@ -179,28 +179,37 @@ def crop_square(image: np.ndarray, crop: SquareCrop, size: int) -> np.ndarray:
     return np.array(resized)
 
 
-def _region(image: np.ndarray, left: int, top: int, length: int) -> np.ndarray:
+def outside_share(crop: SquareCrop, height: int, width: int) -> float:
+    """Share of a square's area that lies outside a picture of ``height`` x ``width``."""
+    inside_x = max(0.0, min(crop.x + crop.side, width) - max(crop.x, 0.0))
+    inside_y = max(0.0, min(crop.y + crop.side, height) - max(crop.y, 0.0))
+    return max(0.0, 1.0 - inside_x * inside_y / crop.side**2)
+
+
+def _region(image: np.ndarray, left: int, top: int, length: int, blurred: bool) -> np.ndarray:
     """The square of whole pixels at (left, top); outside the picture its edge continued, blurred with the distance."""
     height, width = image.shape[:2]
+    if left >= 0 and top >= 0 and left + length <= width and top + length <= height:
+        return image[top : top + length, left : left + length]
     rows, columns = np.arange(top, top + length), np.arange(left, left + length)
     region = image[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
     beyond_y = np.maximum(-rows, rows - height + 1).clip(0)
     beyond_x = np.maximum(-columns, columns - width + 1).clip(0)
     distance = np.maximum(beyond_y[:, None], beyond_x)
-    outside = distance > 0
-    if not outside.any():
+    if not blurred:  # what the resampling filter reaches, no more
         return region
+    outside = distance > 0
     reach = max(1.0, 0.05 * length)
-    blurred = _blurred(region, reach)[outside]
+    soft = _blurred(region, reach)[outside]
     weight = (distance[outside] / (2 * reach)).clip(0, 1)[:, None]
-    region[outside] = np.rint(region[outside] * (1 - weight) + blurred * weight).astype(np.uint8)
+    region[outside] = np.rint(region[outside] * (1 - weight) + soft * weight).astype(np.uint8)
     return region
 
 
 def _blurred(region: np.ndarray, reach: float) -> np.ndarray:
     """A square ``(N, N, 3)`` uint8 after a Gaussian of ``reach`` pixels, float32 or uint8.
 
-    From 512 pixels on the Gaussian runs over a reduced copy: nothing that it leaves is lost, and its cost no longer grows
+    From 256 pixels on the Gaussian runs over a reduced copy: nothing that it leaves is lost, and its cost no longer grows
     with the cube of the side (a photo of 12 megapixels took a minute).
     """
     from scipy.ndimage import gaussian_filter
@@ -208,13 +217,13 @@ def _blurred(region: np.ndarray, reach: float) -> np.ndarray:
     length, factor = len(region), len(region) // _BLUR_SIDE
     if factor < 2:
         return gaussian_filter(region.astype(np.float32), (reach, reach, 0), mode="nearest")
-    small = np.asarray(Image.fromarray(region).reduce(factor), dtype=np.float32)
+    margin = factor * math.ceil(reach / factor)  # else blocks instead of pixels are continued outwards
+    padded = np.pad(region, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    small = np.asarray(Image.fromarray(padded).reduce(factor), dtype=np.float32)
     small = np.rint(gaussian_filter(small, (reach / factor, reach / factor, 0), mode="nearest"))
-    side = length / factor  # the last blocks are partial
+    box = (margin / factor, margin / factor, (margin + length) / factor, (margin + length) / factor)
     return np.asarray(
-        Image.fromarray(small.astype(np.uint8)).resize(
-            (length, length), Image.Resampling.BILINEAR, box=(0, 0, side, side)
-        )
+        Image.fromarray(small.astype(np.uint8)).resize((length, length), Image.Resampling.BILINEAR, box=box)
     )
 
 

@@ -128,11 +128,11 @@ class LatentCache:
         """Why the clip's latents cannot be used as they are, or None."""
         place = self._places.get(record.id)
         if place is None:
-            return "missing"
+            return "are missing"
         if place.sha256 != record.sha256:
-            return "made from another video"
+            return "were made from another video"
         if place.frames != record.frames:
-            return f"of {place.frames} frames do not fit {record.frames}"
+            return f"have {place.frames} frames, the clip {record.frames}"
         return None
 
     def check(self, records: Sequence[ClipRecord]) -> None:
@@ -187,7 +187,9 @@ def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip:
             raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {len(frames)} frames")
         latents[name] = value.to(STORED_TYPE).contiguous()
         if not torch.isfinite(latents[name]).all():
-            raise ValueError(f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?")
+            raise ValueError(
+                f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?"
+            )
     return latents
 
 

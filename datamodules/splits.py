@@ -41,9 +41,13 @@ def read_splits(path: Path) -> dict[str, str]:
             for row in rows:
                 identity, split = (row["identity"] or "").strip(), (row["split"] or "").strip()
                 if split not in SPLITS:
-                    raise UserError(f"{path}: {identity} is in split {split!r}; splits are {', '.join(SPLITS)}")
+                    raise UserError(
+                        f"{path}: {identity} is in split {split!r}; splits are {', '.join(SPLITS)}"
+                    )
                 if found.setdefault(identity, split) != split:
-                    raise UserError(f"{path}: {identity} is in two splits; the same person must not be in both")
+                    raise UserError(
+                        f"{path}: {identity} is in two splits; the same person must not be in both"
+                    )
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
     return found

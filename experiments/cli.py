@@ -38,7 +38,9 @@ COMMANDS = {
     "reenact": Command(
         "experiments.reenact", "portrait + driving video -> video of the portrait in that motion"
     ),
-    "prepare": Command("experiments.prepare", "make clips and a manifest of synthetic heads or recorded videos"),
+    "prepare": Command(
+        "experiments.prepare", "make clips and a manifest of synthetic heads or recorded videos"
+    ),
     "train": Command(
         "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
     ),

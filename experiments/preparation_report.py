@@ -170,7 +170,9 @@ def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> 
             {
                 "caption": "Splits",
                 "head": ["split", "clips", "identities"],
-                "rows": [[name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()],
+                "rows": [
+                    [name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()
+                ],
             }
         ],
         pictures=[] if sheet is None else [(sheet, "frames of some clips")],
@@ -191,7 +193,9 @@ def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> 
     ]
     listing = Section(
         "Every video",
-        tables=[{"caption": "", "head": ["video", "clips kept", "rejected parts"], "rows": every[:MOST_ROWS]}],
+        tables=[
+            {"caption": "", "head": ["video", "clips kept", "rejected parts"], "rows": every[:MOST_ROWS]}
+        ],
         notes=[f"{len(every) - MOST_ROWS} more stand in preparation.json"] if len(every) > MOST_ROWS else [],
     )
     remarks = [*(f"listed, but not there: {name}" for name in videos["missing"]), *facts["notes"]]
@@ -201,9 +205,17 @@ def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> 
         "Where the time went",
         facts={name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()},
     )
-    sections = [overview, rejected, *([shapes] if shapes.figures else []), listing, *([work] if times else [])]
+    sections = [
+        overview,
+        rejected,
+        *([shapes] if shapes.figures else []),
+        listing,
+        *([work] if times else []),
+    ]
     if remarks:
-        more = [f"and {len(remarks) - MOST_ROWS} more in preparation.json"] if len(remarks) > MOST_ROWS else []
+        more = (
+            [f"and {len(remarks) - MOST_ROWS} more in preparation.json"] if len(remarks) > MOST_ROWS else []
+        )
         sections.append(Section("Remarks", notes=remarks[:MOST_ROWS] + more))
     return sections
 

@@ -26,8 +26,20 @@ HELP = {
 def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     """Declare the flags of one kind of recordings; every setting of ``PreparationSettings`` is one."""
     flag = parser.add_argument
-    flag("--raw", type=Path, required=True, metavar="DIR", help="folder of the raw videos; nothing in it is changed")
-    flag("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset; an interrupted run goes on")
+    flag(
+        "--raw",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the raw videos; nothing in it is changed",
+    )
+    flag(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the dataset; an interrupted run goes on",
+    )
     if kind == "hdtf":
         flag(
             "--annotations",
@@ -44,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
             metavar="CSV",
             help="who is seen: columns video (below --raw) and identity (default: the first folder below --raw)",
         )
-    flag("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)")
+    flag(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)"
+    )
     flag("--shard", type=_shard, default=Shard(), metavar="I/N", help="do the I-th of N parts, such as 1/8")
     flag("--settings", type=Path, metavar="FILE", help="YAML file with settings by name; flags count more")
     for one in dataclasses.fields(PreparationSettings):

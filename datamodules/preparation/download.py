@@ -50,7 +50,9 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
     for number, (name, url) in enumerate(wanted.items(), start=1):
         _log.info("downloading %d of %d: %s", number, len(wanted), name)
         try:
-            video = _fetch(yt_dlp, url, raw, file_stem(name), f"bv*[height<={MOST_LINES}]/b[height<={MOST_LINES}]/b")
+            video = _fetch(
+                yt_dlp, url, raw, file_stem(name), f"bv*[height<={MOST_LINES}]/b[height<={MOST_LINES}]/b"
+            )
             if not probe(video).has_audio:
                 _fetch(yt_dlp, url, raw, file_stem(name) + SOUND, "ba")
         except (yt_dlp.utils.YoutubeDLError, UserError, OSError) as error:
@@ -61,7 +63,9 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
 
 def videos_by_name(raw: Path) -> dict[str, Path]:
     """The videos below a folder by their names without suffix; files with sound alone are left out."""
-    files = sorted(path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    files = sorted(
+        path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    )
     return {path.stem: path for path in files if not path.stem.endswith(SOUND)}
 
 

@@ -23,12 +23,14 @@ class SeenFace:
         landmarks: ``(478, 2)`` float32 x and y in pixels.
         rotation: ``(3,)`` float32 yaw, pitch, roll in degrees.
         blink: 0 open .. 1 closed.
+        sharpness: of its picture (see ``quality.sharpness``), in the frames that it is measured in.
     """
 
     box: FaceBox
     landmarks: np.ndarray
     rotation: np.ndarray
     blink: float
+    sharpness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class FaceTrack:
     def weight(self) -> float:
         """How much of the shot it is: sides of its boxes, summed up."""
         return sum(face.box.side for face in self.faces)
+
+    @property
+    def length(self) -> int:
+        """Frames from its first to its last one."""
+        return self.frames[-1] + 1 - self.frames[0]
+
+    def between(self, start: int, end: int) -> "FaceTrack | None":
+        """What lies in the frames from ``start`` to before ``end``; None where the face is in none of them."""
+        inside = [i for i, number in enumerate(self.frames) if start <= number < end]
+        return (
+            FaceTrack([self.frames[i] for i in inside], [self.faces[i] for i in inside]) if inside else None
+        )
 
     def boxes(self) -> np.ndarray:
         """``(T, 4)`` x0, y0, x1, y1 from its first to its last frame, gaps filled along straight lines."""
@@ -77,9 +91,7 @@ def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTra
             free[i].faces.append(seen[number][j])
             taken_tracks.add(i)
             taken_faces.add(j)
-        tracks += [
-            FaceTrack([number], [face]) for j, face in enumerate(seen[number]) if j not in taken_faces
-        ]
+        tracks += [FaceTrack([number], [face]) for j, face in enumerate(seen[number]) if j not in taken_faces]
     return sorted(tracks, key=lambda track: -track.weight)
 
 

@@ -14,8 +14,8 @@ _log = logging.getLogger(__name__)
 def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     """All videos below a folder, in the order of their paths.
 
-    Who is seen: what ``identities`` says, else the first folder below ``raw`` that a video lies in, else (with a warning) every
-    video is taken for another person.
+    Who is seen: what ``identities`` says, else the first folder below ``raw`` that a video lies in, else (with a
+    warning) every video is taken for another person.
 
     Args:
         raw: the folder.
@@ -32,7 +32,9 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
         key=lambda path: path.relative_to(raw).as_posix(),
     )
     if not videos:
-        raise UserError(f"{raw}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}); give the folder of the raw videos")
+        raise UserError(
+            f"{raw}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}); give the folder of the raw videos"
+        )
     known = {} if identities is None else _read_identities(identities)
     sources, alone = [], 0
     for path in videos:
@@ -47,7 +49,9 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
         raise UserError(f"{identities}: names {unknown[0]}, which is no video below {raw}; mend the list")
     if alone:
         _log.warning(
-            "%s: %d videos lie in no folder of a person and are in no list: each is taken for another person", raw, alone
+            "%s: %d videos lie in no folder of a person and are in no list: each is taken for another person",
+            raw,
+            alone,
         )
     return sources
 
@@ -64,7 +68,7 @@ def _read_identities(path: Path) -> dict[str, str]:
             rows = csv.DictReader(handle)
             if not {"video", "identity"} <= set(rows.fieldnames or ()):
                 raise UserError(f"{path}: needs the columns video and identity")
-            found = {row["video"].strip(): row["identity"].strip() for row in rows}
+            found = {(row["video"] or "").strip(): (row["identity"] or "").strip() for row in rows}
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
     if empty := [video for video, identity in found.items() if not identity]:

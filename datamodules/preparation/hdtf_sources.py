@@ -41,7 +41,19 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
         if path is None:
             missing.append(name)
             continue
-        spans = tuple(Span(file_stem(clip.id), clip.start, clip.end, clip.crop, clip.height) for clip in listed)
+        spans = tuple(
+            Span(file_stem(clip.id), clip.start, clip.end, clip.crop, clip.height) for clip in listed
+        )
         relative = path.relative_to(raw).as_posix()
-        sources.append(Source(file_stem(f"{name}_original"), relative, path, sound_beside(path), listed[0].speaker, None, spans))
+        sources.append(
+            Source(
+                file_stem(f"{name}_original"),
+                relative,
+                path,
+                sound_beside(path),
+                listed[0].speaker,
+                None,
+                spans,
+            )
+        )
     return Availability(sources, missing)

@@ -3,20 +3,20 @@
 import numpy as np
 from scipy.ndimage import laplace
 
-from datamodules.faces import SquareCrop
 from datamodules.preparation.face_tracks import FaceTrack
 
 SILENCE_DB = -120.0
+SHARPNESS_SIZE = 256
 
 
-def sharpness(frames: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of the pictures' brightness (Pech-Pacheco et al., ICPR 2000), median over them.
+def sharpness(picture: np.ndarray) -> float:
+    """Standard deviation of the Laplacian of a picture's brightness (Pech-Pacheco et al., ICPR 2000).
 
     Args:
-        frames: ``(N, 256, 256, 3)`` uint8; the measure depends on the size, so that it is always taken at this one.
+        picture: ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8; the measure depends on the size, so that it is always
+            taken at this one.
     """
-    grey = frames.astype(np.float32).mean(axis=3)
-    return float(np.median([laplace(picture).std() for picture in grey]))
+    return float(laplace(picture.astype(np.float32).mean(axis=2)).std())
 
 
 def loudness(waveform: np.ndarray) -> float:
@@ -25,11 +25,13 @@ def loudness(waveform: np.ndarray) -> float:
     return max(SILENCE_DB, 10 * np.log10(power + 1e-12))
 
 
-def outside_share(crop: SquareCrop, height: int, width: int) -> float:
-    """Share of a crop's area that lies outside a picture."""
-    inside_x = max(0.0, min(crop.x + crop.side, width) - max(crop.x, 0.0))
-    inside_y = max(0.0, min(crop.y + crop.side, height) - max(crop.y, 0.0))
-    return 1.0 - inside_x * inside_y / crop.side**2
+def cut_share(track: FaceTrack, height: int, width: int) -> float:
+    """Share of a face's landmark box that lies outside a picture, in the worst frames (98th percentile)."""
+    boxes = np.array([face.box[:4] for face in track.faces])
+    whole = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    shown = boxes.clip(0, [width, height, width, height])
+    inside = np.prod(shown[:, 2:] - shown[:, :2], axis=1)
+    return float(np.percentile(1 - inside / np.maximum(whole, 1e-6), 98))
 
 
 def pose_range(track: FaceTrack) -> dict[str, list[float]]:

@@ -17,7 +17,8 @@ from typing import Any
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.manifest import ClipRecord, split_by_identity, write_manifest
-from datamodules.preparation.one_source import Outcome, SyncJudge, prepare_source
+from datamodules.preparation.clip_files import SyncJudge
+from datamodules.preparation.one_source import Outcome, prepare_source
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
 from datamodules.splits import SPLITS_NAME, write_splits
@@ -75,7 +76,7 @@ def prepare(
     output: Path,
     settings: PreparationSettings,
     workers: int = 1,
-    shard: Shard = Shard(),  # noqa: B008 - frozen
+    shard: Shard = Shard(),
     sync_judge: SyncJudge | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
@@ -174,7 +175,9 @@ def _claim(output: Path, settings: dict[str, Any]) -> None:
         except ValueError:
             found = None
         if found != settings:
-            raise UserError(f"{output}: holds a dataset with other settings; remove it or choose another --output")
+            raise UserError(
+                f"{output}: holds a dataset with other settings; remove it or choose another --output"
+            )
     elif output.is_dir() and any(output.glob("[!.]*")):
         raise UserError(f"{output}: holds something else; choose another --output")
     try:
@@ -184,7 +187,9 @@ def _claim(output: Path, settings: dict[str, Any]) -> None:
         for name in ("clips", OUTCOMES):
             (output / name).mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"{output}: the folder cannot be created ({error.strerror}); choose another --output") from error
+        raise UserError(
+            f"{output}: the folder cannot be created ({error.strerror}); choose another --output"
+        ) from error
 
 
 def _fingerprint(source: Source) -> str:
@@ -209,7 +214,10 @@ def _outcome(output: Path, source: Source) -> Outcome | None:
         return None
     outcome = Outcome.from_dict(values)
     files = [
-        name for record in outcome.records for name in (record.video, record.audio, record.annotations) if name
+        name
+        for record in outcome.records
+        for name in (record.video, record.audio, record.annotations)
+        if name
     ]
     return outcome if all((output / name).is_file() for name in files) else None
 
@@ -223,7 +231,12 @@ def _save(output: Path, source: Source, outcome: Outcome) -> None:
 def _remove_leftovers(output: Path, source: Source) -> None:
     """Clips and half-written files of a run that did not finish this source."""
     for name in {source.id, *(span.id for span in source.spans)}:
-        for pattern in (f"{name}.*", f"{name}_[0-9][0-9][0-9].*", f".{name}.*.part.*", f".{name}_[0-9][0-9][0-9].*.part.*"):
+        for pattern in (
+            f"{name}.*",
+            f"{name}_[0-9][0-9][0-9].*",
+            f".{name}.*.part.*",
+            f".{name}_[0-9][0-9][0-9].*.part.*",
+        ):
             for path in (output / "clips").glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -260,11 +273,15 @@ def _in_processes(
 
     context = multiprocessing.get_context("spawn")
     finished: Queue = Queue()
+
+    def schedule(stage: str, source: Source, work: Callable, arguments: list[Any], limit: float) -> None:
+        future = pool.schedule(work, args=arguments, timeout=limit)
+        future.add_done_callback(lambda done: finished.put((stage, source, done)))
+
     with ProcessPool(max_workers=workers, context=context, initializer=_one_thread) as pool:
         try:
             for source in sources:
-                asked = pool.schedule(_length, args=[source], timeout=PROBE_SECONDS)
-                asked.add_done_callback(lambda future, source=source: finished.put(("probed", source, future)))
+                schedule("probed", source, _length, [source], PROBE_SECONDS)
             left = len(sources)
             while left:
                 stage, source, future = finished.get()
@@ -276,8 +293,7 @@ def _in_processes(
                     continue
                 if stage == "probed":
                     limit = PROBE_SECONDS + SECONDS_PER_SECOND * result
-                    made = pool.schedule(_safely, args=[source, output, settings, sync_judge], timeout=limit)
-                    made.add_done_callback(lambda future, source=source: finished.put(("made", source, future)))
+                    schedule("made", source, _safely, [source, output, settings, sync_judge], limit)
                     continue
                 left -= 1
                 yield source, result

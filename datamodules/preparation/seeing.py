@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from datamodules.batches import FPS
-from datamodules.faces import FaceBox
+from datamodules.faces import FaceBox, crop_square, framing
 from datamodules.landmarker import head_rotation, open_landmarker
 from datamodules.preparation.face_tracks import SeenFace
+from datamodules.preparation.quality import SHARPNESS_SIZE, sharpness
 from datamodules.preparation.shots import CutFinder
 
 MOST_FACES = 4
+SHARPNESS_INTERVAL = 10
+"""Frames from one picture whose sharpness is measured to the next."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Seen:
     def shots(self) -> list[tuple[int, int]]:
         """First frame, and the one after the last, of each shot."""
         edges = [0, *self.cuts, len(self.faces)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
 
 def look(frames: Iterable[np.ndarray]) -> Seen:
@@ -50,23 +55,23 @@ def look(frames: Iterable[np.ndarray]) -> Seen:
                 image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
             )
             found = landmarker.detect_for_video(picture, round(number * 1000 / FPS))
-            height, width = frame.shape[:2]
-            faces.append([_face(found, i, height, width) for i in range(len(found.face_landmarks))])
+            measured = number % SHARPNESS_INTERVAL == 0
+            faces.append([_face(found, i, frame, measured) for i in range(len(found.face_landmarks))])
     return Seen(faces, finder.cuts())
 
 
-def _face(found: object, place: int, height: int, width: int) -> SeenFace:
-    points = np.array([(point.x * width, point.y * height) for point in found.face_landmarks[place]], np.float32)  # type: ignore[attr-defined]
+def _face(found: Any, place: int, frame: np.ndarray, measured: bool) -> SeenFace:
+    height, width = frame.shape[:2]
+    points = np.array([(p.x * width, p.y * height) for p in found.face_landmarks[place]], np.float32)
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    box = FaceBox(float(x0), float(y0), float(x1), float(y1), 1.0, "mediapipe")
     lids = [
-        shape.score
-        for shape in found.face_blendshapes[place]  # type: ignore[attr-defined]
-        if shape.category_name.startswith("eyeBlink")
+        shape.score for shape in found.face_blendshapes[place] if shape.category_name.startswith("eyeBlink")
     ]
-    matrix = np.asarray(found.facial_transformation_matrixes[place])  # type: ignore[attr-defined]
     return SeenFace(
-        box=FaceBox(float(x0), float(y0), float(x1), float(y1), 1.0, "mediapipe"),
+        box=box,
         landmarks=points,
-        rotation=head_rotation(matrix),
+        rotation=head_rotation(np.asarray(found.facial_transformation_matrixes[place])),
         blink=float(np.mean(lids)),
+        sharpness=sharpness(crop_square(frame, framing(box), SHARPNESS_SIZE)) if measured else None,
     )

@@ -1,6 +1,6 @@
 """What prepared clips depend on besides the videos, checked."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ class PreparationSettings:
     max_seconds: float = _setting(20.0, "longer shots are cut into clips of equal length")
     min_face: float = _setting(80.0, "least median side of the face's landmark box, in pixels of the source")
     min_tracked: float = _setting(0.95, "least share of a clip's frames in which the face is seen")
-    max_company: float = _setting(0.2, "most of a clip's frames in which another large face is in the picture")
+    max_company: float = _setting(
+        0.2, "most of a clip's frames in which another large face is in the picture"
+    )
     min_sharpness: float = _setting(4.0, "least sharpness of the face (see quality.sharpness)")
     max_outside: float = _setting(0.15, "most of a crop's area that may lie outside the picture")
+    max_cut: float = _setting(0.15, "most of the face's landmark box that may lie outside the picture")
     require_sound: bool = _setting(True, "reject clips without a sound track, and silent ones")
     min_loudness: float = _setting(-55.0, "a clip that is quieter is silent, in dB of full scale")
     published_crops: bool = _setting(True, "cut the crops that a dataset lists, where it lists one")
@@ -43,7 +46,7 @@ class PreparationSettings:
         Raises:
             UserError: names the setting and its range.
         """
-        shares = ("min_tracked", "max_company", "max_outside", "val", "test")
+        shares = ("min_tracked", "max_company", "max_outside", "max_cut", "val", "test")
         checks = [
             (
                 SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0,
@@ -84,7 +87,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is no YAML file ({str(error).splitlines()[0]})") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected lines of NAME: VALUE")
-    types = {one.name: type(one.default) for one in fields(PreparationSettings)}
+    types: dict[str, type] = {name: type(value) for name, value in asdict(PreparationSettings()).items()}
     for name, value in found.items():
         if name not in types:
             raise UserError(f"{path}: no setting is called {name}; there are: {', '.join(types)}")

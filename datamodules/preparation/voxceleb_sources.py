@@ -1,10 +1,10 @@
 """VoxCeleb1 and VoxCeleb2 in their official layouts as sources.
 
-- Videos of utterances: ``ID/VIDEO/UTTERANCE.mp4``, below any folders (``dev/mp4``, ``test/mp4``). VoxCeleb2's sound lies apart, in
-  the same place below ``aac`` in place of ``mp4``: ``ID/VIDEO/UTTERANCE.m4a``.
-- Annotations (VoxCeleb1 publishes no videos): ``txt/ID/VIDEO/UTTERANCE.txt``, and downloaded originals as ``VIDEO.mp4`` anywhere.
-  After a header, a line for each frame at 25 fps: number, then x, y, width and height of the face's box, in pixels of a picture of
-  360 lines (VoxCeleb1) or as shares of the picture (VoxCeleb2).
+- Videos of utterances: ``ID/VIDEO/UTTERANCE.mp4``, below any folders (``dev/mp4``, ``test/mp4``). VoxCeleb2's sound
+  lies apart, in the same place below ``aac`` in place of ``mp4``: ``ID/VIDEO/UTTERANCE.m4a``.
+- Annotations (VoxCeleb1 publishes no videos): ``txt/ID/VIDEO/UTTERANCE.txt``, and downloaded originals as ``VIDEO.mp4``
+  anywhere. After a header, a line for each frame at 25 fps: number, then x, y, width and height of the face's box, in
+  pixels of a picture of 360 lines (VoxCeleb1) or as shares of the picture (VoxCeleb2).
 
 The split for testing is official: speakers id10270 to id10309 of VoxCeleb1 (Nagrani et al., Interspeech 2017), and the 118 of
 VoxCeleb2 (Chung et al., Interspeech 2018; the folder ``test``, ``vox2_meta.csv``).
@@ -57,7 +57,9 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
         except ValueError:
             numbers = []
         if len(numbers) != 5 or not np.isfinite(numbers).all():
-            raise UserError(f"{path}: not a line of frame, x, y, width, height: {line.strip()}; get the file again")
+            raise UserError(
+                f"{path}: not a line of frame, x, y, width, height: {line.strip()}; get the file again"
+            )
         rows.append(numbers)
     if not rows:
         raise UserError(f"{path}: no frames in it; get the file again")
@@ -92,7 +94,8 @@ def voxceleb_sources(raw: Path) -> list[Source]:
         sources = _cut_by_annotations([path for path in utterances if path.suffix == ".txt"], raw)
     if not sources:
         raise UserError(
-            f"{raw}: nothing like idNNNNN/VIDEO/UTTERANCE.mp4 in it, nor txt files with their originals; give the folder of VoxCeleb"
+            f"{raw}: nothing like idNNNNN/VIDEO/UTTERANCE.mp4 in it, nor txt files with their originals; "
+            "give the folder of VoxCeleb"
         )
     return sources
 

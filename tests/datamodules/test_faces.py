@@ -184,16 +184,16 @@ def test_a_photo_with_a_face_at_its_edge_is_framed_quickly_and_as_when_shrunk_be
     assert np.abs(cut.astype(int) - small).mean() < 2
 
 
-@pytest.mark.parametrize("length", [512, 701])
+@pytest.mark.parametrize("length", [256, 512, 701])
 def test_blurring_a_reduced_copy_changes_nothing_to_be_seen(length):
     region = texture(length, length)
     exact = gaussian_filter(region.astype(np.float32), (0.05 * length, 0.05 * length, 0), mode="nearest")
     difference = np.abs(faces._blurred(region, 0.05 * length) - exact)
     assert difference.mean() < 0.7
-    assert difference.max() < 3  # in the corners, where blocks instead of pixels are continued outwards
+    assert difference.max() < 3
     assert np.array_equal(
-        faces._blurred(region[:500, :500], 25.0),
-        gaussian_filter(region[:500, :500].astype(np.float32), (25, 25, 0), mode="nearest"),
+        faces._blurred(region[:250, :250], 12.0),
+        gaussian_filter(region[:250, :250].astype(np.float32), (12, 12, 0), mode="nearest"),
     )
 
 

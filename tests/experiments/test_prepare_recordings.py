@@ -41,7 +41,16 @@ def assets(shared: Path) -> None:
 @pytest.fixture(scope="module")
 def prepared(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("prepared") / "out"
-    words = ["prepare", "folder", "--raw", str(shared / "data/clips"), "--output", str(output), "--size", "256"]
+    words = [
+        "prepare",
+        "folder",
+        "--raw",
+        str(shared / "data/clips"),
+        "--output",
+        str(output),
+        "--size",
+        "256",
+    ]
     assert main([*words, "--workers", "2"]) == 0
     return output
 
@@ -95,9 +104,7 @@ def fingerprint(output: Path) -> dict[str, tuple]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(
-    shared: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(shared: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in ("hdtf_wda_edmarkey.mp4", "syncnet_example.avi", "vfr_700.mp4", "no_audio_portrait.mp4"):
@@ -150,11 +157,16 @@ def mutated(data: bytes, generator: random.Random) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_damaged_files_neither_stop_nor_hang_nor_enter_the_manifest_unread(shared: Path, tmp_path: Path) -> None:
+def test_damaged_files_neither_stop_nor_hang_nor_enter_the_manifest_unread(
+    shared: Path, tmp_path: Path
+) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     generator = random.Random(1)
-    originals = [shared / "data/clips" / name for name in ("syncnet_example.avi", "vfr_700.mp4", "stage_cuts_no_face.mp4")]
+    originals = [
+        shared / "data/clips" / name
+        for name in ("syncnet_example.avi", "vfr_700.mp4", "stage_cuts_no_face.mp4")
+    ]
     for number in range(200):
         original = originals[number % 3]
         data = mutated(original.read_bytes(), generator)
@@ -164,7 +176,18 @@ def test_damaged_files_neither_stop_nor_hang_nor_enter_the_manifest_unread(share
     (raw / "text.mp4").write_text("I am no video. " * 100)
     shutil.copy2(shared / "data/clips/hdtf_wda_edmarkey.mp4", raw / "good.mp4")
     output = tmp_path / "out"
-    words = ["prepare", "folder", "--raw", str(raw), "--output", str(output), "--size", "64", "--workers", "2"]
+    words = [
+        "prepare",
+        "folder",
+        "--raw",
+        str(raw),
+        "--output",
+        str(output),
+        "--size",
+        "64",
+        "--workers",
+        "2",
+    ]
     assert main(words) == 0
     facts = json.loads((output / "preparation.json").read_text())
     assert facts["videos"]["finished"] == 203
@@ -216,12 +239,23 @@ def test_hdtf_crops_fit_the_version_that_was_downloaded(shared: Path, tmp_path: 
         else:
             half_size(original, raw / "Mead.mp4")
         output = tmp_path / f"{kind}_out"
-        words = ["prepare", "hdtf", "--raw", str(raw), "--annotations", str(annotations), "--output", str(output)]
+        words = [
+            "prepare",
+            "hdtf",
+            "--raw",
+            str(raw),
+            "--annotations",
+            str(annotations),
+            "--output",
+            str(output),
+        ]
         assert main([*words, "--size", "256", "--workers", "1"]) == 0
         [found[kind]] = read_manifest(output)
     x, y, width, height = crop
     np.testing.assert_allclose(found["full"].crop, [x, y, x + width, y + height], atol=1)
-    np.testing.assert_allclose(2 * np.array(found["half"].crop), found["full"].crop, atol=2)  # 1 px of the half
+    np.testing.assert_allclose(
+        2 * np.array(found["half"].crop), found["full"].crop, atol=2
+    )  # 1 px of the half
     assert found["full"].id == found["half"].id == "Mead_0"
     assert (found["full"].start, found["full"].frames) == (1.0, 100)
     full, half = (read_video(tmp_path / f"{kind}_out" / found[kind].video) for kind in ("full", "half"))

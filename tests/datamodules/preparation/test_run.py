@@ -19,7 +19,9 @@ from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source, Span
 SETTINGS = PreparationSettings(size=64)
 
 
-def stand_in(source: Source, output: Path, settings: PreparationSettings, sync_judge: object = None) -> Outcome:
+def stand_in(
+    source: Source, output: Path, settings: PreparationSettings, sync_judge: object = None
+) -> Outcome:
     """Does to a source what its name says."""
     if "crash" in source.name:
         os._exit(1)
@@ -31,7 +33,9 @@ def stand_in(source: Source, output: Path, settings: PreparationSettings, sync_j
         return Outcome(rejections=[Rejection(source.name, None, 0.0, None, "no face", "none")], seconds=2.0)
     video = f"clips/{source.id}.mp4"
     (output / video).write_bytes(b"video")
-    record = ClipRecord(source.id, video, None, "0" * 64, source.identity, source.identity, "train", source.name, 0.0, 50, 64)
+    record = ClipRecord(
+        source.id, video, None, "0" * 64, source.identity, source.identity, "train", source.name, 0.0, 50, 64
+    )
     return Outcome([record], [], 2.0, {"looking": 1.0})
 
 
@@ -104,7 +108,9 @@ def test_shards_share_the_work_and_the_last_one_lists_all(tmp_path: Path, calls:
     assert len(read_manifest(out)) == 7
 
 
-def test_who_sees_a_new_source_after_writing_writes_again(tmp_path: Path, calls: list[str], monkeypatch) -> None:
+def test_who_sees_a_new_source_after_writing_writes_again(
+    tmp_path: Path, calls: list[str], monkeypatch
+) -> None:
     found = sources(tmp_path / "raw", "ann_1.mp4", "bob_1.mp4")
     out, write = tmp_path / "out", run.write_manifest
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import UserError
+from datamodules.preparation.boxes import PixelBox
 from datamodules.preparation.folder_sources import folder_sources
 from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
-from datamodules.preparation.boxes import PixelBox
 from datamodules.preparation.hdtf_sources import hdtf_sources
 from datamodules.preparation.sources import DEVELOPMENT, FaceHint, Span, file_stem
 from datamodules.preparation.voxceleb_sources import read_utterance_boxes, voxceleb_sources
@@ -23,7 +23,9 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def test_a_folder_of_videos(tmp_path: Path, caplog) -> None:
-    raw = touch(tmp_path, "ann/one.mp4", "ann/more/two.MOV", "bob/one.webm", "bob/one.mp4", "alone.mkv", "notes.txt")
+    raw = touch(
+        tmp_path, "ann/one.mp4", "ann/more/two.MOV", "bob/one.webm", "bob/one.mp4", "alone.mkv", "notes.txt"
+    )
     with caplog.at_level(logging.WARNING):
         sources = folder_sources(raw)
     assert [(one.id, one.name, one.identity) for one in sources] == [
@@ -117,9 +119,7 @@ def test_voxceleb1_is_cut_by_its_annotations(tmp_path: Path) -> None:
         path.write_text(text)
     [source] = voxceleb_sources(raw)
     assert (source.id, source.identity, source.split) == ("id10270__abc", "id10270", "test")
-    assert source.spans == (
-        Span("id10270__abc__00001", 2.0, 2.12, face=FaceHint(102, 40, 60, 60, 360)),
-    )
+    assert source.spans == (Span("id10270__abc__00001", 2.0, 2.12, face=FaceHint(102, 40, 60, 60, 360)),)
     assert source.spans[0].face.at(720, 1280) == (204, 80, 324, 200)
 
 
@@ -131,7 +131,9 @@ def test_boxes_may_be_shares(tmp_path: Path) -> None:
     assert FaceHint(0.25, 0.2, 0.2, 0.4, None).at(100, 200) == pytest.approx((50, 20, 90, 60))
 
 
-@pytest.mark.parametrize("text", ["", "FRAME X Y W H\n", "000001 1 2 3\n", "000001 1 2 3 nan\n", "000001 a b c d\n"])
+@pytest.mark.parametrize(
+    "text", ["", "FRAME X Y W H\n", "000001 1 2 3\n", "000001 1 2 3 nan\n", "000001 a b c d\n"]
+)
 def test_damaged_boxes_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text)

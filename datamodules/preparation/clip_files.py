@@ -1,0 +1,155 @@
+"""A piece of a video as the files of a clip, if it is fit."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.annotations import write_annotations
+from datamodules.audio import fit_length, load_audio, write_wav
+from datamodules.batches import FPS, SAMPLES_PER_FRAME
+from datamodules.faces import crop_square, outside_share
+from datamodules.manifest import ClipRecord, file_sha256
+from datamodules.preparation.measured import annotations_of
+from datamodules.preparation.pieces import Piece
+from datamodules.preparation.quality import cut_share, loudness, pose_range
+from datamodules.preparation.settings import PreparationSettings
+from datamodules.preparation.sources import Source
+from datamodules.video import VideoReader, write_video
+
+CHUNK = 25
+"""Frames decoded at a time."""
+KEYFRAME_INTERVAL = 25
+
+SyncJudge = Callable[[np.ndarray, np.ndarray], tuple[int, float]]
+"""From frames ``(T, S, S, 3)`` uint8 and sound ``(640 T,)`` to the frames that the sound is late by, and a confidence."""
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source that is being read.
+
+    Attributes:
+        source: which one.
+        reader: of its video.
+        shown: number of the stored picture that is shown in each frame at 25 fps.
+        waveform: its sound ``(S,)`` at 16 kHz, if it has any.
+    """
+
+    source: Source
+    reader: VideoReader
+    shown: np.ndarray
+    waveform: np.ndarray | None
+
+    def frames(self, first: int, end: int) -> Iterator[np.ndarray]:
+        """Pictures ``(H, W, 3)`` of the frames at 25 fps from ``first`` to before ``end``."""
+        indices = self.shown[first:end]
+        for start in range(0, len(indices), CHUNK):
+            yield from self.reader.get(indices[start : start + CHUNK])
+
+    def sound(self, first: int, frames: int) -> np.ndarray | None:
+        """Sound of a run of frames, ``(640 frames,)``."""
+        if self.waveform is None:
+            return None
+        begin = first * SAMPLES_PER_FRAME
+        return fit_length(self.waveform[begin : begin + frames * SAMPLES_PER_FRAME], frames)
+
+
+def quality_of(opened: OpenSource, piece: Piece, sound: np.ndarray | None) -> dict[str, Any]:
+    """Measures of a piece, as they stand in the manifest."""
+    info = opened.reader.info
+    sides = [seen.box.side for seen in piece.track.faces]
+    sharp = [seen.sharpness for seen in piece.track.faces if seen.sharpness is not None]
+    return {
+        "face": round(float(np.median(sides)), 1),
+        "sharpness": round(float(np.median(sharp)), 2) if sharp else None,
+        "tracked": round(len(piece.track.frames) / piece.frames, 4),
+        "company": round(piece.company, 4),
+        "outside": round(outside_share(piece.crop, info.height, info.width), 4),
+        "cut": round(cut_share(piece.track, info.height, info.width), 4),
+        "loudness": None if sound is None else round(loudness(sound), 2),
+        "av_offset": None,
+        "sync_confidence": None,
+        "source_fps": round(info.fps, 3),
+        "source_height": info.height,
+        **pose_range(piece.track),
+    }
+
+
+def problem_of(quality: dict[str, Any], settings: PreparationSettings) -> tuple[str, str] | None:
+    """Reason and detail why a piece of this quality is not kept, or None."""
+    sharp, level = quality["sharpness"], quality["loudness"]
+    if quality["face"] < settings.min_face:
+        return "face too small", f"{quality['face']:.0f} pixels"
+    if quality["tracked"] < settings.min_tracked:
+        return "face not tracked", f"seen in {quality['tracked']:.0%} of the frames"
+    if quality["company"] > settings.max_company:
+        return "several faces", f"another large face in {quality['company']:.0%} of the frames"
+    if quality["outside"] > settings.max_outside:
+        return "face at the edge", f"{quality['outside']:.0%} of the crop lies outside"
+    if quality["cut"] > settings.max_cut:
+        return "face at the edge", f"{quality['cut']:.0%} of the face lie outside the picture"
+    if sharp is not None and sharp < settings.min_sharpness:
+        return "blurred", f"sharpness {sharp:.1f}"
+    if settings.require_sound and level is not None and level < settings.min_loudness:
+        return "silent", f"{level:.1f} dB"
+    return None
+
+
+def write_clip(
+    opened: OpenSource,
+    piece: Piece,
+    first: int,
+    clip: str,
+    quality: dict[str, Any],
+    output: Path,
+    size: int,
+    sync_judge: SyncJudge | None,
+) -> ClipRecord:
+    """Write video, sound and annotations of a piece below ``output/clips``.
+
+    Args:
+        opened: the video.
+        piece: what is cut out of it.
+        first: frame of the video that the piece's frame 0 is.
+        clip: file stem.
+        quality: of the piece; offset and confidence are filled in where there is a judge.
+        output: dataset folder.
+        size: edge of the frames in pixels.
+        sync_judge: measures how late the sound is.
+
+    Raises:
+        UserError: the video is damaged.
+    """
+    begin, crop = first + piece.first, piece.crop
+    stem = f"clips/{clip}"
+    sound = opened.sound(begin, piece.frames)
+    cropped = (crop_square(frame, crop, size) for frame in opened.frames(begin, begin + piece.frames))
+    write_video(output / f"{stem}.mp4", cropped, keyframe_interval=KEYFRAME_INTERVAL)
+    if sound is not None:
+        write_wav(output / f"{stem}.wav", sound)
+        if sync_judge is not None:
+            frames = VideoReader(output / f"{stem}.mp4").get(np.arange(piece.frames))
+            late, confidence = sync_judge(frames, load_audio(output / f"{stem}.wav"))
+            quality = quality | {"av_offset": late, "sync_confidence": confidence}
+    arrays, metadata = annotations_of(piece.track, piece.first, piece.frames, crop)
+    write_annotations(output / f"{stem}.safetensors", arrays, metadata)
+    edges = (crop.x, crop.y, crop.x + crop.side, crop.y + crop.side)
+    return ClipRecord(
+        id=clip,
+        video=f"{stem}.mp4",
+        audio=None if sound is None else f"{stem}.wav",
+        sha256=file_sha256(output / f"{stem}.mp4"),
+        identity=opened.source.identity,
+        voice=opened.source.identity,
+        split="train",  # settled when all identities are known
+        source=opened.source.name,
+        start=begin / FPS,
+        frames=piece.frames,
+        size=size,
+        crop=[round(float(edge), 3) for edge in edges],
+        quality=quality,
+        annotations=f"{stem}.safetensors",
+    )
