@@ -32,16 +32,22 @@ _FLOOR = 1e-5
 _LOG_MEAN = -4.0
 _LOG_STD = 4.0
 
+STRICT_DECODING = {"err_detect": "crccheck+bitstream+buffer+explode"}
+"""Options of FFmpeg's decoders with which damaged data is an error."""
+MOST_SILENCE = 600.0
+"""Seconds that a sound may start after its pictures."""
+
 _LOUDEST = 16.0  # float samples beyond this are no overshoot but another scale
 _MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
 
 
-def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, strict: bool = False) -> np.ndarray:
     """Read the sound of any file as mono.
 
     Args:
         path: Sound file, or video with a sound track.
         sample_rate: Rate of the result in Hz.
+        strict: Whether data that the decoder would conceal are an error.
 
     Returns:
         ``(S,)`` float32 in [-1, 1]; channels are averaged.
@@ -49,17 +55,18 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     Raises:
         UserError: As `load_audio_native`.
     """
-    waveform, native_rate = load_audio_native(path)
+    waveform, native_rate = load_audio_native(path, strict)
     return resample(waveform.mean(axis=1), native_rate, sample_rate)
 
 
-def load_audio_native(path: str | Path) -> tuple[np.ndarray, int]:
+def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
     """Read the sound of any file as it is stored.
 
     A track beside pictures is cut, or padded with silence, so that its first sample lies at the first frame.
 
     Args:
         path: Sound file, or video with a sound track.
+        strict: Whether data that the decoder would conceal are an error.
 
     Returns:
         ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
@@ -73,6 +80,8 @@ def load_audio_native(path: str | Path) -> tuple[np.ndarray, int]:
             if not container.streams.audio:
                 raise UserError(f"{path}: has no sound track; give a file with sound")
             stream = container.streams.audio[0]
+            if strict:
+                stream.codec_context.options = STRICT_DECODING
             frames = list(container.decode(stream))
             if not frames:
                 raise UserError(f"{path}: holds no samples (length zero); give a file with sound")
@@ -82,6 +91,8 @@ def load_audio_native(path: str | Path) -> tuple[np.ndarray, int]:
             late = _seconds_after_pictures(frames[0], container)
     except av.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as sound ({error.strerror}); convert it to wav") from None
+    if late > MOST_SILENCE:
+        raise UserError(f"{path}: its sound starts {late:.0f} s after the pictures; get the file again")
     waveform = _on_picture_clock(waveform, round(late * rate))
     if not len(waveform):
         raise UserError(f"{path}: holds no sound beside its pictures; give a file with sound")

@@ -54,7 +54,8 @@ class VideoInfo:
     has_audio: bool
 
 
-def _open_container(path: Path) -> av.container.InputContainer:
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a file for decoding; UserError unless there is a video in it."""
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:
@@ -73,7 +74,7 @@ def _open_container(path: Path) -> av.container.InputContainer:
 
 def _frame_times(path: Path) -> tuple[np.ndarray, Fraction]:
     """Times ``(N,)`` of all pictures in seconds from the first, and the end of the last; nothing is decoded."""
-    with _open_container(path) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         try:
             packets = sorted(
@@ -101,9 +102,12 @@ def probe(path: str | Path) -> VideoInfo:
         UserError: Missing, empty or damaged file, or no pictures in it.
     """
     path = require_file(path, "video")
-    times, duration = _frame_times(path)
+    return _probe(path, *_frame_times(path))
+
+
+def _probe(path: Path, times: np.ndarray, duration: Fraction) -> VideoInfo:
     height, width = _decode_by_pyav(path, [0]).shape[1:3]
-    with _open_container(path) as container:
+    with open_container(path) as container:
         has_audio = bool(container.streams.audio)
     return VideoInfo(
         frames=len(times),
@@ -126,14 +130,16 @@ class VideoReader:
 
     Attributes:
         info: What `probe` found.
+        times: ``(N,)`` seconds of all pictures from the first one.
 
     Raises:
         UserError: Missing, empty or damaged file, or no pictures in it.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.info = probe(self.path)
+        self.path = require_file(path, "video")
+        self.times, duration = _frame_times(self.path)
+        self.info = _probe(self.path, self.times, duration)
         self._decoder: Any = None
         self._refused = False  # whether decord does not read the file
         _readers.add(self)
@@ -155,8 +161,7 @@ class VideoReader:
 
     def at_rate(self, fps: float = FPS) -> np.ndarray:
         """Indices ``(T,)`` of the stored pictures that show the video at a constant rate, as `read_video` takes them."""
-        times, duration = _frame_times(self.path)
-        return nearest_frames(times, float(duration), fps)
+        return nearest_frames(self.times, self.info.duration, fps)
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames by index, in the given order; repeats are allowed.
@@ -218,12 +223,11 @@ def _decode_by_pyav(path: Path, wanted: list[int]) -> np.ndarray:
     """Decode from the start up to the last wanted frame: slow, for files that decord does not read."""
     pictures: dict[int, np.ndarray] = {}
     keep, last = set(wanted), max(wanted)
-    with _open_container(path) as container:
+    with open_container(path) as container:
         try:
             for index, frame in enumerate(container.decode(video=0)):
                 if index in keep:
-                    stored = frame.to_ndarray(format="rgb24")
-                    pictures[index] = np.rot90(stored, frame.rotation // 90)  # degrees counterclockwise
+                    pictures[index] = upright(frame)
                 if index == last:
                     break
         except av.FFmpegError as error:
@@ -232,6 +236,11 @@ def _decode_by_pyav(path: Path, wanted: list[int]) -> np.ndarray:
     if missing:
         raise UserError(f"{path}: damaged video, frame {min(missing)} is missing; get it again")
     return np.stack([pictures[index] for index in wanted])
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded frame as ``(H, W, 3)`` uint8 RGB, turned as the file asks for."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # degrees counterclockwise
 
 
 def read_video(path: str | Path, fps: float = FPS) -> np.ndarray:

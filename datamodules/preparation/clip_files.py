@@ -12,6 +12,7 @@ from datamodules.audio import fit_length, load_audio, write_wav
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.faces import crop_square, outside_share
 from datamodules.manifest import ClipRecord, file_sha256
+from datamodules.playback import play
 from datamodules.preparation.measured import annotations_of
 from datamodules.preparation.pieces import Piece
 from datamodules.preparation.quality import cut_share, loudness, pose_range
@@ -19,8 +20,6 @@ from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Source
 from datamodules.video import VideoReader, write_video
 
-CHUNK = 25
-"""Frames decoded at a time."""
 KEYFRAME_INTERVAL = 25
 
 SyncJudge = Callable[[np.ndarray, np.ndarray], tuple[int, float]]
@@ -45,9 +44,7 @@ class OpenSource:
 
     def frames(self, first: int, end: int) -> Iterator[np.ndarray]:
         """Pictures ``(H, W, 3)`` of the frames at 25 fps from ``first`` to before ``end``."""
-        indices = self.shown[first:end]
-        for start in range(0, len(indices), CHUNK):
-            yield from self.reader.get(indices[start : start + CHUNK])
+        return play(self.reader, self.shown[first:end])
 
     def sound(self, first: int, frames: int) -> np.ndarray | None:
         """Sound of a run of frames, ``(640 frames,)``."""

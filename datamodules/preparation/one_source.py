@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.audio import load_audio
-from datamodules.batches import FPS
+from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord
 from datamodules.preparation.clip_files import OpenSource, SyncJudge, problem_of, quality_of, write_clip
@@ -15,6 +15,12 @@ from datamodules.preparation.seeing import look
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Rejection, Source, Span
 from datamodules.video import VideoReader
+
+LEAST_RATE = 10.0
+"""Pictures a second, on average, from which lips can be followed."""
+
+MOST_APART = 3.0
+"""Seconds that pictures and sound may differ in length; beyond it one of them was cut off or has a wrong rate."""
 
 
 @dataclass
@@ -80,20 +86,30 @@ def prepare_source(
     clock = _Clock(outcome.times)
     try:
         reader = VideoReader(source.video)
-        shown = reader.at_rate(FPS)
     except UserError as error:
         outcome.rejections.append(_whole(source, "not readable", error))
         return outcome
+    if reader.info.fps < LEAST_RATE:
+        told = f"{reader.info.fps:.1f} pictures a second"
+        outcome.rejections.append(Rejection(source.name, None, 0.0, None, "too few pictures", told))
+        return outcome
+    shown = reader.at_rate(FPS)
     clock.lap("indexing")
     waveform = None
     try:
-        waveform = load_audio(source.sound or source.video)
+        waveform = load_audio(source.sound or source.video, strict=True)
     except UserError as error:
         if settings.require_sound:
             reason = "no sound" if "no sound track" in str(error) else "sound not readable"
             outcome.rejections.append(_whole(source, reason, error))
             return outcome
     clock.lap("sound")
+    if waveform is not None and settings.require_sound:
+        lengths = len(shown) / FPS, len(waveform) / SAMPLE_RATE
+        if abs(lengths[0] - lengths[1]) > MOST_APART:
+            told = f"pictures of {lengths[0]:.1f} s with sound of {lengths[1]:.1f} s"
+            outcome.rejections.append(Rejection(source.name, None, 0.0, None, "not readable", told))
+            return outcome
     opened = OpenSource(source, reader, shown, waveform)
     for span in source.spans or (Span(source.id, 0.0, None),):
         _prepare_span(opened, span, output, settings, sync_judge, outcome, clock)

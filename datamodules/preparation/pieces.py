@@ -14,7 +14,6 @@ from datamodules.preparation.seeing import Seen
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Span
 
-
 TOLD = FPS
 """Frames of a shot between two faces from which they are listed as unfit."""
 

@@ -18,7 +18,7 @@ from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.manifest import ClipRecord, split_by_identity, write_manifest
 from datamodules.preparation.clip_files import SyncJudge
-from datamodules.preparation.one_source import Outcome, prepare_source
+from datamodules.preparation.one_source import LEAST_RATE, Outcome, prepare_source
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
 from datamodules.splits import SPLITS_NAME, write_splits
@@ -305,7 +305,7 @@ def _in_processes(
 def _length(source: Source) -> float:
     """Seconds of video; 0 where it can't be read, which is then said by ``prepare_source``."""
     try:
-        return min(probe(source.video).duration, 24 * 3600.0)
+        return probe(source.video).frames / LEAST_RATE
     except Exception:
         return 0.0
 

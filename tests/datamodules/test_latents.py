@@ -69,7 +69,9 @@ def test_resumed_cache_computes_only_what_is_missing(
         assert damaged.problem(records[0]) == "are missing"
         with pytest.raises(UserError, match="build the latent cache again"):
             damaged.load(records[0].id)
-        assert torch.equal(build_latents(records, fake_clips, tmp_path, encoder).load(records[0].id)["motion"], before)
+        assert torch.equal(
+            build_latents(records, fake_clips, tmp_path, encoder).load(records[0].id)["motion"], before
+        )
     assert encoder.calls == 4
     assert path.read_bytes() == whole
 
