@@ -5,14 +5,13 @@ of workers, on any rank. The epoch travels inside the index, so that long-lived 
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames, read_shapes
+from datamodules.annotations import POSE_ARRAYS, pose_of, read_frames
 from datamodules.audio import MEL_DIM
 from datamodules.augmentation import augment_pair, change_voice
 from datamodules.batches import (
@@ -126,9 +125,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self.augment = augment
         self.blink_share = blink_share
         self.mouth_share = mouth_share
-        shapes = [
-            read_shapes(Path(frames.root) / r.annotations) for r in self.records if r.annotations is not None
-        ]
+        shapes = [frames.clips.shapes(record) for record in self.records]
         self._landmarks = max((s["landmarks"][1] for s in shapes if "landmarks" in s), default=0)
         self._pose = len(POSE_NAMES) if any(set(POSE_ARRAYS) <= set(s) for s in shapes) else 0
 
@@ -185,9 +182,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
     def _annotations(
         self, record: ClipRecord, frames: Sequence[int], names: Sequence[str] = FRAME_ANNOTATIONS
     ) -> dict[str, np.ndarray]:
-        if record.annotations is None:
-            return {}
-        return read_frames(Path(self.frames.root) / record.annotations, names, frames)
+        path = self.frames.clips.annotations(record)
+        return {} if path is None else read_frames(path, names, frames)
 
 
 def sample_source(frames: int, start: int, generator: np.random.Generator) -> int:
@@ -323,7 +319,7 @@ class SyncWindowDataset(Dataset[SyncWindowBatch]):
             )
         self.windows_per_clip = windows_per_clip
         self.seed = seed
-        self.sounds = ClipSounds(Path(frames.root))
+        self.sounds = ClipSounds(frames.clips)
 
     def __len__(self) -> int:
         return len(self.records) * self.windows_per_clip

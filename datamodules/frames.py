@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from datamodules.clip_store import ClipStore, as_store
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.manifest import ClipRecord
@@ -43,19 +44,20 @@ class ClipFrames:
     49 KB at 128, 200 KB at 256.
 
     Args:
-        root: Dataset folder.
+        clips: Dataset folder, or where else the clips' files are.
         size: Edge of the frames in pixels.
         cache: Whether to keep decoded frames on disk.
     """
 
-    def __init__(self, root: Path, size: int, cache: bool = False) -> None:
-        self.root = Path(root)
+    def __init__(self, clips: Path | ClipStore, size: int, cache: bool = False) -> None:
+        self.clips = as_store(clips)
+        self.root = self.clips.root
         self.size = size
         self.cache = cache
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "size": self.size, "cache": self.cache}
+        return {"clips": self.clips, "size": self.size, "cache": self.cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -89,10 +91,10 @@ class ClipFrames:
         return self._open[record.id]
 
     def _reader(self, record: ClipRecord) -> VideoReader:
-        reader = VideoReader(self.root / record.video)
+        reader = VideoReader(self.clips.video(record))
         if len(reader) < record.frames:
             raise UserError(
-                f"{self.root / record.video}: {len(reader)} frames, the manifest says {record.frames}; "
+                f"{reader.path}: {len(reader)} frames, the manifest says {record.frames}; "
                 "prepare the data again"
             )
         return reader

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datamodules.audio import fit_length, load_audio
+from datamodules.clip_store import ClipStore, as_store
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.frames import ClipFrames
@@ -195,7 +196,7 @@ def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip:
 
 def build_latents(
     records: Sequence[ClipRecord],
-    root: Path,
+    clips: Path | ClipStore,
     folder: Path,
     encode: Encode,
     progress: Callable[[int, int], None] | None = None,
@@ -212,9 +213,9 @@ def build_latents(
     whoever opens the cache after all have returned sees all of it.
 
     Args:
-        records: Clips of one dataset folder, the same in all processes.
-        root: The dataset folder.
-        folder: Cache folder, by convention ``root / "latents" / cache_key(*parts)``.
+        records: Clips of one dataset, the same in all processes.
+        clips: The dataset folder, or where else the clips' files are.
+        folder: Cache folder, by convention ``ROOT/latents/KEY`` with the key of ``cache_key(*parts)``.
         encode: Frames uint8 (T, size, size, 3) and waveform float32 (640T,) in [-1, 1] -> ``motion`` (T, M),
             ``appearance`` (T, A), ``audio`` (2T, D). Runs without gradients. Clips without sound get silence.
         progress: Called with (clips done, clips in all) of this process after each clip.
@@ -230,7 +231,7 @@ def build_latents(
         UserError: A clip cannot be read, or the folder belongs to other ``parts``.
         ValueError: ``encode`` returned other shapes, or values that are not finite.
     """
-    root, folder = Path(root), Path(folder)
+    store, folder = as_store(clips), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write_info(folder, parts)
     cache = LatentCache(folder)
@@ -240,18 +241,18 @@ def build_latents(
     for group in _groups(todo):
         tensors: dict[str, Tensor] = {}
         for record in group:
-            clip = ClipFrames(root, size or record.size).get(record, np.arange(record.frames))
+            clip = ClipFrames(store, size or record.size).get(record, np.arange(record.frames))
             silent = np.zeros(0, dtype=np.float32)
-            waveform = silent if record.audio is None else load_audio(root / record.audio)
+            waveform = silent if record.audio is None else load_audio(store.audio(record))
             latents = _encode_clip(clip, fit_length(waveform, record.frames), encode, record.id)
             tensors |= {f"{record.id}/{name}": value for name, value in latents.items()}
             done += 1
             if progress is not None:
                 progress(done, len(mine))
-        clips = {record.id: [record.sha256, record.frames] for record in group}
-        name = cache_key(*(f"{clip} {sha256}" for clip, (sha256, _) in clips.items()))
+        contents = {record.id: [record.sha256, record.frames] for record in group}
+        name = cache_key(*(f"{clip} {sha256}" for clip, (sha256, _) in contents.items()))
         with whole_output(folder / f"shard-{name}.safetensors") as temporary:
-            save_file(tensors, temporary, {"clips": json.dumps(clips)})
+            save_file(tensors, temporary, {"clips": json.dumps(contents)})
     return LatentCache(folder)
 
 

@@ -186,12 +186,28 @@ def read_manifest(folder: Path) -> list[ClipRecord]:
     if not path.is_file():
         raise UserError(f"{path}: no clip manifest there; prepare the data first (ifmdm prepare)")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a UTF-8 text file; prepare the data again") from error
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: str, path: str) -> list[ClipRecord]:
+    """Check the text of a manifest.
+
+    Args:
+        text: One clip a line.
+        path: Where it comes from, for messages.
+
+    Returns:
+        The clips in file order.
+
+    Raises:
+        UserError: A line is wrong, or there is none; names file, line and reason.
+    """
     records: list[ClipRecord] = []
     first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

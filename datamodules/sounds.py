@@ -1,12 +1,12 @@
 """Sound of prepared clips, by frame."""
 
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 
 from datamodules.audio import fit_length, load_audio
 from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.clip_store import ClipStore
 from datamodules.manifest import ClipRecord
 
 MAX_HELD = 64
@@ -17,17 +17,17 @@ class ClipSounds:
     """Random access to the sound of a dataset's clips; the last ``MAX_HELD`` stay in memory.
 
     Args:
-        root: Dataset folder.
+        clips: Where the clips' files are.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, clips: ClipStore) -> None:
+        self.clips = clips
         self._held: OrderedDict[str, np.ndarray] = OrderedDict()
 
-    def __getstate__(self) -> dict[str, Path]:
-        return {"root": self.root}
+    def __getstate__(self) -> dict[str, ClipStore]:
+        return {"clips": self.clips}
 
-    def __setstate__(self, state: dict[str, Path]) -> None:
+    def __setstate__(self, state: dict[str, ClipStore]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def get(self, record: ClipRecord, start: int, frames: int) -> np.ndarray:
@@ -39,7 +39,7 @@ class ClipSounds:
         if record.id in self._held:
             self._held.move_to_end(record.id)
         else:
-            waveform = load_audio(self.root / (record.audio or record.video))
+            waveform = load_audio(self.clips.audio(record))
             self._held[record.id] = fit_length(waveform, record.frames)
             if len(self._held) > MAX_HELD:
                 self._held.popitem(last=False)

@@ -7,6 +7,7 @@ from typing import Literal
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.clip_store import ClipStore
 from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
 from datamodules.errors import UserError
 from datamodules.frames import ClipFrames
@@ -87,6 +88,18 @@ class TalkingHeadDataModule(LightningDataModule):
         self.splits = None if splits is None else Path(splits)
         self._datasets: dict[str, Dataset] = {}
 
+    def store(self) -> ClipStore:
+        """Where the clips' files are."""
+        return ClipStore(self.root)
+
+    def all_records(self) -> list[ClipRecord]:
+        """All clips of all splits, as the manifest lists them.
+
+        Raises:
+            UserError: No manifest, or a wrong one.
+        """
+        return read_manifest(self.root)
+
     def records(self, split: str) -> list[ClipRecord]:
         """Clips of one split, without twins.
 
@@ -98,7 +111,7 @@ class TalkingHeadDataModule(LightningDataModule):
         """
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-        records = without_twins(read_manifest(self.root))
+        records = without_twins(self.all_records())
         if self.splits is not None:
             records = with_splits(records, read_splits(self.splits))
         chosen = [record for record in records if record.split == split]
@@ -126,7 +139,7 @@ class TalkingHeadDataModule(LightningDataModule):
             cache.check(records)
             windows = self.windows_per_clip if training else None
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
-        frames = ClipFrames(self.root, self.size, self.cache_frames)
+        frames = ClipFrames(self.store(), self.size, self.cache_frames)
         if self.task == "sync_windows":
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
         if not training:

@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)"
     )
     flag("--shard", type=_shard, default=Shard(), metavar="I/N", help="do the I-th of N parts, such as 1/8")
+    flag(
+        "--format",
+        choices=("files", "litdata"),
+        default="files",
+        help="litdata: also write the clips as a stream for object storage, into the folder 'stream' (default: files)",
+    )
     flag("--settings", type=Path, metavar="FILE", help="YAML file with settings by name; flags count more")
     for one in dataclasses.fields(PreparationSettings):
         name = "--" + one.name.replace("_", "-")
@@ -107,7 +113,19 @@ def run(args: argparse.Namespace) -> int:
         prepared = prepare(sources, args.output, settings, args.workers, args.shard, progress=progress)
     page = write_preparation_report(prepared, sources, args.output, HELP[args.source], missing, notes)
     tell(prepared, page)
+    if args.format == "litdata":
+        stream(prepared, args.output)
     return 0
+
+
+def stream(prepared: Prepared, output: Path) -> None:
+    """Write the stream when all shards are done."""
+    from datamodules.streaming import write_stream
+
+    if prepared.missing:
+        log.info("stream: written by the run that finishes the last video")
+        return
+    log.info("stream: %s", write_stream(output))
 
 
 def find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str], list[str]]:

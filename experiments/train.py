@@ -30,9 +30,10 @@ from experiments.config import (
     instantiate_all,
     resolve,
 )
+from experiments.locks import one_process_at_a_time
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
-    from lightning.pytorch import LightningDataModule, LightningModule
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
     from lightning_modules.motion_autoencoder import MotionAutoencoderModule
 
@@ -168,7 +169,7 @@ def run_training(config: DictConfig) -> TrainingResult:
         config.trainer, callbacks=instantiate_all(config.callbacks), logger=instantiate_all(config.logger)
     )
     seed_everything(plain["seed"], workers=True, verbose=False)
-    datamodule, model = build_stage(config)
+    datamodule, model = build_stage(config, *started_together(trainer))
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
         if plain["autoencoder"]:
@@ -200,8 +201,24 @@ def run_training(config: DictConfig) -> TrainingResult:
     return TrainingResult(run_dir, checkpoint, metrics)
 
 
-def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModule]":
-    """Data and model of a stage; prepares synthetic data and latents where they are not there yet."""
+def started_together(trainer: "Trainer") -> tuple[int, int]:
+    """Rank of this process, and how many there are already: all where torchrun or Slurm started them.
+
+    Where Lightning starts the others itself, it does so when training begins.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is None or not environment.creates_processes_externally:
+        return 0, 1
+    return environment.global_rank(), environment.world_size()
+
+
+def build_stage(
+    config: DictConfig, rank: int = 0, ranks: int = 1
+) -> "tuple[LightningDataModule, LightningModule]":
+    """Data and model of a stage; prepares synthetic data and latents where they are not there yet.
+
+    Several ``ranks`` that are here together share the work of the latents.
+    """
     if config.stage == "autoencoder":
         datamodule, model = instantiate(config.data), instantiate(config.model)
         with one_process_at_a_time(datamodule.root):
@@ -217,8 +234,8 @@ def build_stage(config: DictConfig) -> "tuple[LightningDataModule, LightningModu
     frontend = instantiate(config.audio)
     with one_process_at_a_time(frames.root):
         _prepare(frames)
-        records = [record for split in ("train", "val") for record in frames.records(split)]
-        folder, basis = ensure_latents(autoencoder, frontend, records, frames.root)
+    records = [record for split in ("train", "val") for record in frames.records(split)]
+    folder, basis = ensure_latents(autoencoder, frontend, records, frames.store(), rank=rank, ranks=ranks)
     return instantiate(config.data, latents=str(folder)), instantiate(config.model, basis=basis)
 
 
@@ -263,36 +280,6 @@ def _check_sizes(plain: dict[str, Any]) -> None:
     network, size = (plain["model"].get("network") or {}).get("size"), plain["data"].get("size")
     if plain["stage"] == "autoencoder" and network is not None and network != size:
         raise UserError(f"data.size is {size} but model.network.size is {network}: set data.size alone")
-
-
-@contextlib.contextmanager
-def one_process_at_a_time(root: Path) -> Iterator[None]:
-    """Hold the lock of a dataset folder: of several processes one makes the data, the others wait and find it made.
-
-    The lock is the file ``.NAME.lock`` beside the folder, or in it where only that may be written; a folder that may not
-    be written at all needs none. It is freed when its holder ends, however that happens.
-    """
-    from filelock import FileLock, Timeout
-
-    root = Path(root).absolute()
-    with contextlib.suppress(OSError):  # what can't be made is refused where it is used
-        root.parent.mkdir(parents=True, exist_ok=True)
-    folder = next(
-        (place for place in (root.parent, root) if place.is_dir() and os.access(place, os.W_OK)), None
-    )
-    if folder is None:
-        yield
-        return
-    lock = FileLock(folder / f".{root.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s: another process prepares this data, waiting for it", root)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run_dir(plain: dict[str, Any]) -> Path:

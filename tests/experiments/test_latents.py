@@ -1,13 +1,18 @@
 """The motion basis beside the latent cache: which clips it belongs to, and how many frames it needs."""
 
 import dataclasses
+import multiprocessing
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from datamodules.errors import UserError
-from datamodules.manifest import read_manifest
+from datamodules.latents import LatentCache
+from datamodules.manifest import ClipRecord, read_manifest
 from experiments import latents
 
 
@@ -25,21 +30,19 @@ class Frontend:
         return "none"
 
 
-class Cache:
-    """Motion that depends on the clip's name alone."""
-
-    def load(self, clip: str) -> dict[str, torch.Tensor]:
-        return {"motion": torch.randn(90, 3, generator=torch.Generator().manual_seed(int(clip[-1])))}
+def encode(frames: np.ndarray, waveform: np.ndarray) -> dict[str, torch.Tensor]:
+    """Motion that depends on the pictures alone."""
+    generator = torch.Generator().manual_seed(int(frames.sum()))
+    count = len(frames)
+    motion = torch.randn(count, 3, generator=generator)
+    return {"motion": motion, "appearance": torch.zeros(count, 2), "audio": torch.zeros(2 * count, 1)}
 
 
 @pytest.fixture
-def records(fake_clips, monkeypatch):
-    def build(records, root, folder, *args, **options):
-        folder.mkdir(parents=True, exist_ok=True)
-        return Cache()
-
-    monkeypatch.setattr(latents, "build_latents", build)
-    monkeypatch.setattr(latents, "encode_clip", lambda *parts: None)
+def records(fake_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ClipRecord]:
+    monkeypatch.setattr(latents, "encode_clip", lambda *parts: encode)
+    monkeypatch.setattr(latents, "weights_hash", lambda model: "weights")
+    (tmp_path / "clips").symlink_to(fake_clips / "clips")
     return [dataclasses.replace(r, annotations=None) for r in read_manifest(fake_clips)]
 
 
@@ -71,3 +74,23 @@ def test_too_few_training_frames_are_told_in_one_line(records, tmp_path):
             UserError, match=r"^[^\n]*frames in the split train, the motion basis needs 12[^\n]*$"
         ):
             latents.ensure_latents(Encoder(), Frontend(), short, tmp_path)
+
+
+def test_processes_that_start_together_share_the_clips_and_the_basis(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "POLL_SECONDS", 0.05)
+
+    def other() -> None:
+        time.sleep(0.5)  # so that this one has to wait
+        torch.set_num_threads(1)
+        latents.ensure_latents(Encoder(), Frontend(), records, tmp_path, rank=1, ranks=2)
+
+    process = multiprocessing.get_context("fork").Process(target=other)
+    process.start()
+    folder, basis = latents.ensure_latents(Encoder(), Frontend(), records, tmp_path, rank=0, ranks=2)
+    process.join(60)
+    assert process.exitcode == 0
+    cache = LatentCache(folder)
+    cache.check(records)
+    assert len(cache.shards()) == 2
+    _, alone = latents.ensure_latents(Encoder(), Frontend(), records, tmp_path)
+    assert torch.equal(alone.mean, basis.mean)

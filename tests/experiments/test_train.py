@@ -12,7 +12,8 @@ import yaml
 
 from datamodules.errors import UserError
 from experiments.config import compose
-from experiments.train import TrainingResult, one_process_at_a_time, refuse_script_launcher, run_training
+from experiments.locks import one_process_at_a_time
+from experiments.train import TrainingResult, refuse_script_launcher, run_training
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {

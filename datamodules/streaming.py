@@ -1,0 +1,187 @@
+"""Clips in litdata's chunks, for object storage and network file systems; needs ``ifmdm[stream]``.
+
+A stream is one folder, ``ROOT/stream``, that may be copied anywhere litdata reads from (``s3://``, ``gs://``, ...). Its
+first item is the manifest with the shapes of all annotations; each further one holds the files of a clip, in the
+manifest's order. Where ``StreamingDataModule`` is given its address, the batches are those of the folder it was made of.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datamodules.clip_store import ClipStore
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+from datamodules.manifest import MANIFEST_NAME, ClipRecord, parse_manifest, read_manifest
+from datamodules.talking_head import TalkingHeadDataModule
+
+STREAM_FOLDER = "stream"
+CHUNK_BYTES = 64_000_000
+MAX_CLIPS = 64
+"""Clips whose files one process keeps unpacked."""
+FILES = ("video", "audio", "annotations")
+
+
+def write_stream(root: Path) -> Path:
+    """Write the clips of a dataset folder as ``ROOT/stream``, in place of an older one.
+
+    Args:
+        root: Prepared folder.
+
+    Returns:
+        The stream's folder.
+
+    Raises:
+        UserError: litdata is not installed, or there is no manifest.
+    """
+    litdata = _litdata()
+    root = Path(root)
+    records = read_manifest(root)
+    target, part = root / STREAM_FOLDER, root / f".{STREAM_FOLDER}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    start_method = multiprocessing.get_start_method()
+    try:
+        litdata.optimize(
+            fn=partial(_item, root),
+            inputs=[MANIFEST_NAME, *records],
+            output_dir=str(part),
+            chunk_bytes=CHUNK_BYTES,
+            num_workers=1,  # it only copies
+            keep_data_ordered=True,
+            reorder_files=False,
+            verbose=False,
+        )
+    finally:
+        multiprocessing.set_start_method(start_method, force=True)  # litdata changes it for the whole process
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    return target
+
+
+def _litdata() -> Any:
+    try:
+        import litdata
+    except ImportError:
+        raise UserError("streams need litdata; install it with: pip install 'ifmdm[stream]'") from None
+    return litdata
+
+
+def _item(root: Path, record: ClipRecord | str) -> dict[str, Any]:
+    """A clip, or (for a name) the manifest, as litdata stores it."""
+    store = ClipStore(root)
+    if isinstance(record, str):
+        shapes = {one.id: store.shapes(one) for one in read_manifest(root)}
+        head = {"manifest": (root / MANIFEST_NAME).read_text(encoding="utf-8"), "shapes": shapes}
+        return {"head": json.dumps(head).encode(), **dict.fromkeys(FILES, b"")}
+    paths = {name: getattr(record, name) for name in FILES}
+    return {
+        "head": b"",
+        **{name: (root / path).read_bytes() if path else b"" for name, path in paths.items()},
+    }
+
+
+class StreamedClips(ClipStore):
+    """Files of the clips of a stream, fetched when they are asked for.
+
+    Every process unpacks its own, ``MAX_CLIPS`` at most, into ``CACHE/process-PID``; litdata keeps the chunks beside them.
+
+    Args:
+        address: Folder of the stream, or an address that litdata knows.
+        cache: Folder on a local disk.
+
+    Raises:
+        UserError: litdata is not installed, or there is no stream of clips.
+    """
+
+    def __init__(self, address: str, cache: Path) -> None:
+        super().__init__(Path(cache))
+        self.address = address
+        self._items: Any = None
+        self._process = 0
+        self._unpacked: OrderedDict[str, Path] = OrderedDict()
+        try:
+            head = json.loads(bytes(self._read(0)["head"]))
+            self.records = parse_manifest(head["manifest"], f"{address}: {MANIFEST_NAME}")
+            self._shapes = head["shapes"]
+        except (KeyError, ValueError, OSError, RuntimeError) as error:
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{address}: no stream of prepared clips ({first_line}); make one with ifmdm prepare --format litdata"
+            ) from error
+        self._places = {record.id: place for place, record in enumerate(self.records, start=1)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_items": None, "_unpacked": OrderedDict()}
+
+    def shapes(self, record: ClipRecord) -> dict[str, tuple[int, ...]]:
+        """As they stand in the stream's first item; nothing is fetched."""
+        return {name: tuple(shape) for name, shape in self._shapes.get(record.id, {}).items()}
+
+    def _path(self, record: ClipRecord, relative: str) -> Path:
+        folder = self.root / f"process-{os.getpid()}"
+        if record.id in self._unpacked and self._unpacked[record.id].parent == folder:
+            self._unpacked.move_to_end(record.id)
+        else:
+            self._unpacked[record.id] = self._unpack(record, folder)
+            if len(self._unpacked) > MAX_CLIPS:
+                shutil.rmtree(self._unpacked.popitem(last=False)[1], ignore_errors=True)
+        return self._unpacked[record.id] / Path(relative).name
+
+    def _unpack(self, record: ClipRecord, folder: Path) -> Path:
+        if not folder.is_dir():
+            _remove_leftovers(self.root)
+        place = folder / record.id
+        place.mkdir(parents=True, exist_ok=True)
+        item = self._read(self._places[record.id])
+        for name in FILES:
+            if relative := getattr(record, name):
+                with whole_output(place / Path(relative).name) as temporary:
+                    temporary.write_bytes(item[name])
+        return place
+
+    def _read(self, place: int) -> dict[str, Any]:
+        if self._items is None or self._process != os.getpid():  # its threads stay behind in a forked process
+            self._process = os.getpid()
+            self._items = _litdata().StreamingDataset(self.address, cache_dir=str(self.root / "chunks"))
+        return self._items[place]
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Unpacked clips of processes that are no more."""
+    for folder in cache.glob("process-*"):
+        try:
+            os.kill(int(folder.name.removeprefix("process-")), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
+
+
+class StreamingDataModule(TalkingHeadDataModule):
+    """The batches of ``TalkingHeadDataModule`` from a stream that lies anywhere.
+
+    Args:
+        root: Address of the stream.
+        cache: Folder on a local disk for what is fetched.
+        options: As those of ``TalkingHeadDataModule``; a latent cache is always a folder.
+    """
+
+    def __init__(self, root: str, size: int, cache: str | Path, **options: Any) -> None:
+        super().__init__(Path(cache), size, **options)
+        self.address = root
+        self._store: StreamedClips | None = None
+
+    def store(self) -> StreamedClips:
+        """The stream; opened at the first call."""
+        if self._store is None:
+            self._store = StreamedClips(self.address, self.root)
+        return self._store
+
+    def all_records(self) -> list[ClipRecord]:
+        """All clips of the stream."""
+        return self.store().records
