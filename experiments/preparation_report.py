@@ -121,22 +121,17 @@ def _histogram(records: Sequence[ClipRecord], read: Any) -> dict[str, Any]:
 
 
 def _by_video(prepared: Prepared, sources: Sequence[Source]) -> list[dict[str, Any]]:
-    clips: dict[str, int] = Counter(record.source for record in prepared.records)
-    seconds: dict[str, float] = defaultdict(float)
-    for record in prepared.records:
-        seconds[record.source] += record.frames / FPS
-    rejections: dict[str, list[Rejection]] = defaultdict(list)
-    for rejection in prepared.rejections:
-        rejections[rejection.source].append(rejection)
+    done = [
+        (source.name, prepared.outcomes[source.id]) for source in sources if source.id in prepared.outcomes
+    ]
     return [
         {
-            "video": source.name,
-            "clips": clips[source.name],
-            "seconds": round(seconds[source.name], 2),
-            "rejected": [f"{one.reason}: {one.detail}" for one in rejections[source.name]],
+            "video": name,
+            "clips": len(outcome.records),
+            "seconds": round(sum(record.frames for record in outcome.records) / FPS, 2),
+            "rejected": [f"{one.reason}: {one.detail}" for one in outcome.rejections],
         }
-        for source in sources
-        if source.id in prepared.outcomes
+        for name, outcome in done
     ]
 
 

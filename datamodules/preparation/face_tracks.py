@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.faces import FaceBox
+from datamodules.faces import FaceBox, SquareCrop
 
 OVERLAP = 0.3
 """Least intersection over union of a face's boxes in neighbouring frames."""
@@ -95,13 +95,26 @@ def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTra
     return sorted(tracks, key=lambda track: -track.weight)
 
 
-def company_share(track: FaceTrack, seen: list[list[SeenFace]]) -> float:
-    """Share of a track's frames in which another large face is there."""
+def company_share(track: FaceTrack, seen: list[list[SeenFace]], crop: SquareCrop | None = None) -> float:
+    """Share of a track's frames in which another large face is there.
+
+    Args:
+        track: the face.
+        seen: all faces of all frames.
+        crop: only faces with their middle in this square count; None: all.
+    """
     crowded = 0
     for number, face in zip(track.frames, track.faces, strict=True):
-        others = [other for other in seen[number] if other is not face]
+        others = [other for other in seen[number] if other is not face and _is_in(other.box, crop)]
         crowded += any(other.box.side >= LARGE_SHARE * face.box.side for other in others)
     return crowded / len(track.frames)
+
+
+def _is_in(box: FaceBox, crop: SquareCrop | None) -> bool:
+    if crop is None:
+        return True
+    x, y = (box.x0 + box.x1) / 2 - crop.x, (box.y0 + box.y1) / 2 - crop.y
+    return min(x, y) >= 0 and max(x, y) <= crop.side
 
 
 def _overlap(one: FaceBox, other: FaceBox) -> float:

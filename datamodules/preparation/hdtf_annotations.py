@@ -53,6 +53,12 @@ class HDTFClip:
     zoom: float | None
 
     @property
+    def name(self) -> str:
+        """As the cut clips are called where they are exchanged, and in lists of splits: ``SUBSET_SOURCE_KKK``."""
+        source, number = self.id.rsplit("_", 1)
+        return f"{self.subset}_{source}_{int(number):03d}"
+
+    @property
     def speaker(self) -> str:
         """Who speaks: sources of one person differ by a number at their end; every radio source is taken for a person."""
         return self.source if self.subset == "RD" else self.source.rstrip("0123456789")

@@ -23,7 +23,7 @@ class Availability:
 
 
 def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
-    """The originals below ``raw`` that the annotations list, as ``NAME.mp4`` or with another video suffix.
+    """The originals below ``raw`` that the annotations list: ``NAME`` or ``SUBSET_NAME`` with any video suffix.
 
     Raises:
         UserError: no such folder.
@@ -37,12 +37,12 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
         clips.setdefault(clip.source, []).append(clip)
     sources, missing = [], []
     for name, listed in clips.items():
-        path = files.get(file_stem(name))
+        path = files.get(file_stem(name)) or files.get(file_stem(f"{listed[0].subset}_{name}"))
         if path is None:
             missing.append(name)
             continue
         spans = tuple(
-            Span(file_stem(clip.id), clip.start, clip.end, clip.crop, clip.height) for clip in listed
+            Span(file_stem(clip.name), clip.start, clip.end, clip.crop, clip.height) for clip in listed
         )
         relative = path.relative_to(raw).as_posix()
         sources.append(

@@ -92,8 +92,8 @@ class Cutter:
         if not tracks:
             yield unfit("no face", "no face in the whole shot")
             return
-        if self.span.face is not None:
-            place = self.span.face.at(self.height, self.width)
+        place = self._speaker_place()
+        if place is not None:
             tracks = [track for track in tracks if _is_at(track, place)]
             if not tracks:
                 yield unfit("another face", "no face where the dataset's speaker is")
@@ -124,16 +124,31 @@ class Cutter:
             if part is None:
                 yield Unfit(start, end - start, "face not tracked", "lost all the time")
             elif crop is not None:
-                yield Piece(start, end - start, part, crop, company_share(part, self.seen.faces))
+                yield Piece(start, end - start, part, crop, self._company(part, crop))
             elif end - start >= 2 * self._shortest:
                 middle = (start + end) // 2
                 waiting[:0] = [(start, middle), (middle, end)]
             else:
                 yield Unfit(start, end - start, "moves too far", "no square holds the head at a usual size")
 
+    def _speaker_place(self) -> tuple[float, float, float, float] | None:
+        """Edges x0, y0, x1, y1 of where the dataset says that its speaker is, if it does."""
+        if self.span.face is not None:
+            return self.span.face.at(self.height, self.width)
+        if (crop := self._published_crop()) is not None:
+            return crop.x, crop.y, crop.x + crop.side, crop.y + crop.side
+        return None
+
+    def _company(self, part: FaceTrack, crop: SquareCrop) -> float:
+        """Others in the picture matter where it isn't known who speaks; else those in the crop do."""
+        return company_share(part, self.seen.faces, None if self._speaker_place() is None else crop)
+
     def _crop(self, part: FaceTrack) -> SquareCrop | None:
+        return self._published_crop() or clip_crop(part.boxes(), self.height, self.width)
+
+    def _published_crop(self) -> SquareCrop | None:
         if self.span.crop is None or not self.settings.published_crops:
-            return clip_crop(part.boxes(), self.height, self.width)
+            return None
         box = self.span.crop.scaled(self.height / (self.span.crop_height or self.height))
         side = max(box.width, box.height)
         return SquareCrop(box.x + (box.width - side) / 2, box.y + (box.height - side) / 2, side)

@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from datamodules.audio import load_audio
 from datamodules.manifest import ClipRecord, read_manifest
 from datamodules.preparation.hdtf_annotations import SUBSETS
-from datamodules.video import probe, read_video
+from datamodules.video import probe, read_video, write_video
 from experiments.cli import main
 
 EXPECTED = {
@@ -192,6 +193,7 @@ def test_damaged_files_neither_stop_nor_hang_nor_enter_the_manifest_unread(
     assert main(words) == 0
     facts = json.loads((output / "preparation.json").read_text())
     assert facts["videos"]["finished"] == 205
+    assert not any("took too long" in one["detail"] for one in rejections(output))
     records = read_manifest(output)
     good = {r.id: r for r in records if r.id.startswith("good_")}
     assert good.keys() == {"good_syncnet_example_000", "good_vfr_700_000"}
@@ -204,7 +206,7 @@ def test_damaged_files_neither_stop_nor_hang_nor_enter_the_manifest_unread(
         original = good[f"good_{name}"]
         assert record.frames == original.frames
         pictures = [read_video(output / one.video).astype(int) for one in (record, original)]
-        assert np.abs(pictures[0] - pictures[1]).mean() < 1.0
+        assert np.abs(pictures[0] - pictures[1]).mean() < 2.0
         sounds = [load_audio(output / str(one.audio)) for one in (record, original)]
         assert np.abs(sounds[0] - sounds[1]).max() < 0.1
 
@@ -227,8 +229,6 @@ def hdtf_files(folder: Path, crop: tuple[int, int, int, int]) -> Path:
 
 
 def half_size(source: Path, target: Path) -> None:
-    from datamodules.video import write_video
-
     frames = read_video(source)
     small = frames.reshape(len(frames), frames.shape[1] // 2, 2, frames.shape[2] // 2, 2, 3).mean((2, 4))
     write_video(target, small.astype(np.uint8), audio=load_audio(source))
@@ -265,10 +265,61 @@ def test_hdtf_crops_fit_the_version_that_was_downloaded(shared: Path, tmp_path: 
     np.testing.assert_allclose(
         2 * np.array(found["half"].crop), found["full"].crop, atol=2
     )  # 1 px of the half
-    assert found["full"].id == found["half"].id == "Mead_0"
+    assert found["full"].id == found["half"].id == "RD_Mead_000"
     assert (found["full"].start, found["full"].frames) == (1.0, 100)
     full, half = (read_video(tmp_path / f"{kind}_out" / found[kind].video) for kind in ("full", "half"))
     assert np.abs(full.astype(int) - half).mean() < 6
+
+
+def box_file(path: Path, boxes: list[tuple[float, ...]]) -> None:
+    """One of VoxCeleb's text files, a line for each frame."""
+    path.parent.mkdir(parents=True)
+    lines = ["Identity  : \tid10271", "Reference : \tabc", "", "FRAME X Y W H"]
+    lines += [f"{number:06d} " + " ".join(str(n) for n in box) for number, box in enumerate(boxes)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.slow
+def test_voxceleb_boxes_choose_the_speaker_among_several_faces(shared: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    box_file(raw / "txt/id10271/interview/00001.txt", [(60, 60, 180, 180)] * 150)
+    box_file(raw / "txt/id10001/interview/00002.txt", [(380, 60, 180, 180)] * 150)
+    shutil.copy2(shared / "data/clips/interview_two_faces.mp4", raw / "interview.mp4")
+    output = tmp_path / "out"
+    words = ["prepare", "voxceleb", "--raw", str(raw), "--output", str(output), "--size", "128"]
+    assert main([*words, "--workers", "1"]) == 0
+    left, right = sorted(read_manifest(output), key=lambda record: record.crop[0])
+    assert (left.identity, right.identity) == ("id10271", "id10001")
+    assert (left.split, right.split) == ("test", "train")
+    assert left.crop[2] < right.crop[0]
+    assert min(left.frames, right.frames) >= 145
+
+
+@pytest.mark.slow
+def test_voxceleb2_takes_the_sound_that_lies_apart(shared: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    video = raw / "dev/mp4/id00012/abc/00001.mp4"
+    sound = raw / "dev/aac/id00012/abc/00001.m4a"
+    for path in (video, sound):
+        path.parent.mkdir(parents=True)
+    example = shared / "data/clips/syncnet_example.avi"
+    frames, waveform = read_video(example)[:125], load_audio(example)[: 125 * 640]
+    write_video(video, frames)
+    with av.open(str(sound), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        block = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+        block.sample_rate = 16000
+        container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    output = tmp_path / "out"
+    words = ["prepare", "voxceleb", "--raw", str(raw), "--output", str(output), "--size", "128"]
+    assert main([*words, "--workers", "1"]) == 0
+    [record] = read_manifest(output)
+    assert (record.id, record.identity) == ("id00012__abc__00001_000", "id00012")
+    heard = load_audio(output / str(record.audio))
+    first = round(record.start * 16000)
+    late = 1024  # samples: the lead-in of the encoder, which this file doesn't tell of
+    assert np.corrcoef(heard[late:64000], waveform[first : first + 64000 - late])[0, 1] > 0.95
 
 
 @pytest.mark.parametrize(

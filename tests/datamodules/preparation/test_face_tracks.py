@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.faces import FaceBox
+from datamodules.faces import FaceBox, SquareCrop
 from datamodules.preparation.face_tracks import LONGEST_GAP, FaceTrack, SeenFace, company_share, tracks_of
 
 
@@ -53,3 +53,5 @@ def test_company_counts_large_faces_only() -> None:
     [main, *_] = tracks_of(seen, 0, 10)
     assert company_share(main, seen) == 0.5
     assert company_share(FaceTrack([7], [seen[7][0]]), seen) == 0.0
+    assert company_share(main, seen, SquareCrop(0, 0, 200)) == 0.0
+    assert company_share(main, seen, SquareCrop(0, 0, 900)) == 0.5

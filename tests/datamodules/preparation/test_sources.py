@@ -142,21 +142,21 @@ def test_damaged_boxes_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_hdtf_originals_that_are_there(tmp_path: Path) -> None:
-    raw = touch(tmp_path, "WDA_Ann1.mp4", "more/RD_Radio1.webm", "more/RD_Radio1.sound.webm")
+    raw = touch(tmp_path, "Ann1.mp4", "more/RD_Radio1.webm", "more/RD_Radio1.sound.webm")
     crop = PixelBox(600, 0, 700, 700)
     clips = [
-        HDTFClip("WDA_Ann1_0", "WDA", "WDA_Ann1", "https://a", 5.0, 95.0, 1080, crop, 1.2),
-        HDTFClip("WDA_Ann1_1", "WDA", "WDA_Ann1", "https://a", 120.0, 130.0, 1080, None, 1.2),
-        HDTFClip("RD_Radio1_0", "RD", "RD_Radio1", "https://b", 0.0, 9.0, 720, None, None),
-        HDTFClip("WRA_Gone_0", "WRA", "WRA_Gone", "https://c", 0.0, 9.0, 720, None, None),
+        HDTFClip("Ann1_0", "WDA", "Ann1", "https://a", 5.0, 95.0, 1080, crop, 1.2),
+        HDTFClip("Ann1_1", "WDA", "Ann1", "https://a", 120.0, 130.0, 1080, None, 1.2),
+        HDTFClip("Radio1_0", "RD", "Radio1", "https://b", 0.0, 9.0, 720, None, None),
+        HDTFClip("Gone_0", "WRA", "Gone", "https://c", 0.0, 9.0, 720, None, None),
     ]
     found = hdtf_sources(HDTFAnnotations(clips, []), raw)
-    assert found.missing == ["WRA_Gone"]
+    assert found.missing == ["Gone"]
     ann, radio = found.sources
-    assert (ann.identity, radio.identity) == ("WDA_Ann", "RD_Radio1")
+    assert (ann.identity, radio.identity) == ("Ann", "Radio1")
     assert ann.spans == (
-        Span("WDA_Ann1_0", 5.0, 95.0, crop, 1080),
-        Span("WDA_Ann1_1", 120.0, 130.0, None, 1080),
+        Span("WDA_Ann1_000", 5.0, 95.0, crop, 1080),
+        Span("WDA_Ann1_001", 120.0, 130.0, None, 1080),
     )
     assert ann.sound is None
     assert radio.sound == raw / "more/RD_Radio1.sound.webm"

@@ -1,0 +1,83 @@
+"""Speed of the DataModules over prepared clips: items a second, and what decoding costs against a plain loop.
+
+Run from the repository's root: ``python benchmarks/loading.py --data DIR [--size 256] [--workers 0 2] [--items 400]``.
+"""
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+
+from printing import markdown_table, one_line_errors
+
+from datamodules.folder import FolderDataModule
+from datamodules.manifest import read_manifest, without_twins
+from datamodules.splits import write_splits
+from datamodules.talking_head import Task
+from datamodules.video import VideoReader
+
+BATCH = 8
+
+
+def items_per_second(module: FolderDataModule, items: int) -> float:
+    """Of the training batches, after a first one that does not count."""
+    module.setup("fit")
+    batches = iter(module.train_dataloader())
+    next(batches)
+    begin, seen = time.monotonic(), 0
+    for batch in itertools.islice(batches, items // BATCH):
+        seen += len(batch[0])
+    return seen / (time.monotonic() - begin)
+
+
+def plain_frames_per_second(root: Path, most: int) -> float:
+    """Decoding clips from their first to their last frame, one clip after the other."""
+    frames, begin = 0, time.monotonic()
+    for record in without_twins(read_manifest(root)):
+        reader = VideoReader(root / record.video)
+        for start in range(0, record.frames, 25):
+            frames += len(reader.get(range(start, min(start + 25, record.frames))))
+        if frames >= most:
+            break
+    return frames / (time.monotonic() - begin)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of prepared clips")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--items", type=int, default=400)
+    args = parser.parse_args()
+    splits = args.data / "benchmark_splits.csv"
+    records = read_manifest(args.data)
+    for record in records:  # everybody is for training, but for one for validation
+        record.split = "val" if record.identity == records[0].identity else "train"
+    write_splits(splits, records)
+    rows = []
+    tasks: tuple[Task, ...] = ("frame_pairs", "sync_windows")
+    try:
+        for task, workers, cached in itertools.product(tasks, args.workers, (False, True)):
+            module = FolderDataModule(
+                args.data,
+                args.size,
+                task=task,
+                batch_size=BATCH,
+                num_workers=workers,
+                pairs_per_clip=256,
+                windows_per_clip=256,
+                cache_frames=cached,
+                splits=splits,
+            )
+            speed = items_per_second(module, args.items)
+            rows.append([task.replace("_", " "), str(workers), "yes" if cached else "no", f"{speed:.0f}"])
+    finally:
+        splits.unlink(missing_ok=True)
+    print(markdown_table(["items", "loader processes", "decoded frames kept on disk", "a second"], rows))
+    plain = plain_frames_per_second(args.data, 4 * args.items)
+    print(f"\nplain loop over whole clips: {plain:.0f} frames a second in one process")
+
+
+if __name__ == "__main__":
+    one_line_errors(main)

@@ -1,0 +1,84 @@
+"""Speed of ``ifmdm prepare folder``: seconds of video a second, with one and with more processes, and where the time goes.
+
+Run from the repository's root: ``python benchmarks/preparation.py --raw DIR [--size 256] [--workers 1 2] [--copies 2]``.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from printing import markdown_table, one_line_errors
+
+from datamodules.preparation.folder_sources import folder_sources
+from datamodules.preparation.run import Prepared, prepare
+from datamodules.preparation.settings import PreparationSettings
+
+
+def measure(raw: Path, size: int, workers: int) -> tuple[float, Prepared]:
+    """Wall time of a whole run, the start of the processes with it, and what it made."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.monotonic()
+        prepared = prepare(folder_sources(raw), Path(folder) / "out", PreparationSettings(size=size), workers)
+        return time.monotonic() - begin, prepared
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--raw", type=Path, required=True, help="folder of videos")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--copies", type=int, default=2, help="how often each video is prepared")
+    args = parser.parse_args()
+    runs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in folder_sources(args.raw):
+            for copy in range(args.copies):
+                target = Path(folder) / f"{copy}" / source.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source.video, target)
+        for workers in args.workers:
+            runs[workers] = measure(Path(folder), args.size, workers)
+    first = next(iter(runs.values()))[0]
+    rows = []
+    for workers, (wall, prepared) in runs.items():
+        seconds = sum(outcome.seconds for outcome in prepared.outcomes.values())
+        busy = sum(sum(outcome.times.values()) for outcome in prepared.outcomes.values())
+        rows.append(
+            [
+                str(workers),
+                f"{seconds:.0f}",
+                f"{wall:.0f}",
+                f"{seconds / wall:.2f}",
+                f"{seconds / busy:.2f}",
+                f"{first / wall:.2f}",
+            ]
+        )
+    head = [
+        "processes",
+        "s of video",
+        "s in all",
+        "s of video a second",
+        "the same a process at work",
+        "speed-up",
+    ]
+    print(markdown_table(head, rows))
+    times: dict[str, float] = {}
+    for outcome in next(iter(runs.values()))[1].outcomes.values():
+        for name, spent in outcome.times.items():
+            times[name] = times.get(name, 0.0) + spent
+    total = sum(times.values())
+    print()
+    print(
+        markdown_table(
+            ["work", "s", "share"], [[n, f"{s:.1f}", f"{s / total:.0%}"] for n, s in times.items()]
+        )
+    )
+    print(json.dumps({"kept": len(next(iter(runs.values()))[1].records)}))
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
