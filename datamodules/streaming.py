@@ -39,7 +39,7 @@ def write_stream(root: Path) -> Path:
     Raises:
         UserError: litdata is not installed, or there is no manifest.
     """
-    litdata = _litdata()
+    litdata = require_litdata()
     root = Path(root)
     records = read_manifest(root)
     target, part = root / STREAM_FOLDER, root / f".{STREAM_FOLDER}.part"
@@ -63,7 +63,8 @@ def write_stream(root: Path) -> Path:
     return target
 
 
-def _litdata() -> Any:
+def require_litdata() -> Any:
+    """The library; UserError where it is not installed."""
     try:
         import litdata
     except ImportError:
@@ -147,7 +148,9 @@ class StreamedClips(ClipStore):
     def _read(self, place: int) -> dict[str, Any]:
         if self._items is None or self._process != os.getpid():  # its threads stay behind in a forked process
             self._process = os.getpid()
-            self._items = _litdata().StreamingDataset(self.address, cache_dir=str(self.root / "chunks"))
+            self._items = require_litdata().StreamingDataset(
+                self.address, cache_dir=str(self.root / "chunks")
+            )
         return self._items[place]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from datamodules.manifest import SPLITS
 from datamodules.preparation.run import Prepared, Shard, prepare
 from datamodules.preparation.settings import PreparationSettings, read_settings
 from datamodules.preparation.sources import Source
-from experiments.preparation_report import write_preparation_report
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,17 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a setting is out of range, a folder is not what it should be, or nothing was kept.
     """
+    from experiments.preparation_report import write_preparation_report  # slow to import
     from experiments.prepare import clip_progress
 
     settings = settings_of(args)
     settings.check()
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: at least one process")
+    if args.format == "litdata":
+        from datamodules.streaming import require_litdata
+
+        require_litdata()
     sources, missing, notes = find_sources(args)
     with clip_progress("preparing videos") as progress:
         prepared = prepare(sources, args.output, settings, args.workers, args.shard, progress=progress)
@@ -165,6 +170,11 @@ def tell(prepared: Prepared, page: Path) -> None:
         log.info("rejected: %d %s", count, reason)
     if prepared.missing:
         log.info("left for other shards: %d videos", len(prepared.missing))
+    empty = [name for name in SPLITS if all(record.split != name for record in prepared.records)]
+    if prepared.records and not prepared.missing and empty:
+        people = len({record.identity for record in prepared.records})
+        told = " and ".join(empty)
+        log.warning("no clip of the %d people is in the split %s: try another --seed", people, told)
     log.info("report: %s", page)
     if not prepared.records and not prepared.missing:
         raise UserError(f"{page}: nothing was kept; see there why")
