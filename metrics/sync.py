@@ -1,0 +1,291 @@
+"""Lip sync by SyncNet: distance (LSE-D), confidence (LSE-C) and offset of sound against lips, as in its authors' script.
+
+Sign: here a positive offset means that the sound comes late, as everywhere in this project. The published script prints
+``vshift - argmin`` as its "AV offset", which is positive where the sound comes early: `SyncResult.published_offset`.
+Both distance and confidence are blind to a constant shift, so the offset belongs beside them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.signal import medfilt
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
+from metrics.reconstruction import as_uint8
+from metrics.syncnet import SyncNet, clip_cepstra
+
+REACH = 15
+"""Frames to either side that sound and lips are shifted against each other."""
+MINIMUM_FRAMES = 100
+"""Shortest clip that is judged: the published tracker keeps no shorter one (LatentSync: 50)."""
+SHORTEST = SYNC_FRAMES + 1
+"""Frames without which nothing is left to compare: the last five begin no window."""
+
+_MEDIAN = 13
+_CROP_SCALE = 0.40
+_GREY = 110
+_MOST_UNSEEN = 25
+_ROWS = 256  # of the table of distances at a time: bounds the memory of long clips
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """How well lips and sound of one clip fit.
+
+    Attributes:
+        offset: Frames by which the sound comes late (negative: early) where lips and sound fit best.
+        distance: LSE-D, the mean distance of the features at that offset; the lower the better.
+        confidence: LSE-C, median over the offsets minus ``distance``; the higher the better.
+        curve: ``(2 reach + 1,)`` float64 mean distance at the offsets -reach .. reach.
+    """
+
+    offset: int
+    distance: float
+    confidence: float
+    curve: np.ndarray
+
+    @property
+    def published_offset(self) -> int:
+        """The "AV offset" that the published script prints: positive where the sound comes early."""
+        return -self.offset
+
+
+def offsets_and_distances(lip: Tensor, audio: Tensor, reach: int = REACH) -> SyncResult:
+    """Compare lips and sound at every offset; sound beyond the ends counts as a feature of zeros.
+
+    Args:
+        lip: ``(T, D)`` features of the lips.
+        audio: ``(T, D)`` features of the sound.
+        reach: Largest offset in frames, >= 1.
+
+    Raises:
+        ValueError: No features, or not as many of both.
+
+    Source: Chung and Zisserman 2016, section 4.1; Euclidean distance with 1e-6 added to every difference.
+    """
+    if lip.shape != audio.shape or lip.ndim != 2 or not len(lip):
+        raise ValueError(
+            f"lips and sound need features (T, D) alike, got {tuple(lip.shape)}, {tuple(audio.shape)}"
+        )
+    if reach < 1:
+        raise ValueError(f"reach {reach} leaves no offsets to choose from")
+    offsets = 2 * reach + 1
+    padded = F.pad(audio, (0, 0, reach, reach))
+    total = torch.zeros(offsets, dtype=torch.float64, device=lip.device)
+    for start in range(0, len(lip), _ROWS):
+        lips = lip[start : start + _ROWS].unsqueeze(1)  # (t, 1, D)
+        sounds = padded[start : start + len(lips) + 2 * reach].unfold(0, offsets, 1).mT  # (t, offsets, D)
+        total += F.pairwise_distance(lips, sounds).sum(0, dtype=torch.float64)
+    curve = (total / len(lip)).cpu()
+    best = int(curve.argmin())
+    distance = float(curve[best])
+    return SyncResult(best - reach, distance, float(curve.median()) - distance, curve.numpy())
+
+
+@torch.no_grad()
+def clip_features(
+    network: SyncNet, frames: Tensor, waveform: Tensor, batch_size: int = 32
+) -> tuple[Tensor, Tensor]:
+    """Features of lips and sound, each ``(T, D)``, of a clip of T + 5 frames: the last five begin no window.
+
+    Args:
+        network: In evaluation mode.
+        frames: ``(N, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps, resized with antialiasing where the
+            network wants another size.
+        waveform: ``(S,)`` float in [-1, 1] at 16 kHz; the shorter of frames and sound counts.
+        batch_size: Windows at a time.
+
+    Raises:
+        ValueError: Fewer than 6 frames, other shapes, or a network in training mode.
+    """
+    if frames.ndim != 4 or frames.shape[1] != 3 or waveform.ndim != 1:
+        raise ValueError(
+            f"frames must be (N, 3, H, W) and sound (S,), got {tuple(frames.shape)}, {tuple(waveform.shape)}"
+        )
+    length = clip_length(frames, waveform)
+    if length < SHORTEST:
+        raise ValueError(f"{length} frames with sound, lip sync needs {SHORTEST} or more")
+    if network.training:
+        raise ValueError("the network that judges lip sync is in training mode; call its eval()")
+    device = next(network.parameters()).device
+    windows = length - SYNC_FRAMES
+    cepstra = clip_cepstra(waveform.to(device).float())[:windows]
+    audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
+    lip = [
+        network.lip_track(part.to(device)) for part in _lip_input(frames, network.size, windows, batch_size)
+    ]
+    return torch.cat(lip), audio
+
+
+def clip_length(frames: Tensor, waveform: Tensor) -> int:
+    """Frames of a clip that have whole sound."""
+    return min(len(frames), len(waveform) // SAMPLES_PER_FRAME)
+
+
+def judge_clip(
+    network: SyncNet, frames: Tensor, waveform: Tensor, reach: int = REACH, batch_size: int = 32
+) -> SyncResult:
+    """Lip sync of one clip; arguments and errors as of `clip_features` and `offsets_and_distances`."""
+    return offsets_and_distances(*clip_features(network, frames, waveform, batch_size), reach)
+
+
+def _lip_input(frames: Tensor, size: int, windows: int, batch_size: int) -> Iterator[Tensor]:
+    """Pieces ``(3, t + 4, S, S)`` of the frames, BGR in 0..255, that give ``t`` windows each."""
+    for start in range(0, windows, batch_size):
+        stop = min(start + batch_size, windows) + SYNC_FRAMES - 1
+        part = as_uint8(frames[start:stop]).float()
+        if part.shape[-2:] != (size, size):
+            part = F.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
+            part = part.round().clamp(0, 255)
+        yield part.flip(1).transpose(0, 1)
+
+
+def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
+    """Cut the face out of every frame as the published script does.
+
+    With s half the larger side of the box: from s above its centre to 1.8 s below, 1.4 s to either side; centre and s are
+    smoothed by a median of 13 frames, zeros beyond the ends; grey of 110 outside the picture; stretched to a square by
+    bilinear interpolation without antialiasing. The script's boxes are those of S3FD: other boxes are another protocol.
+    It also keeps the crops as MPEG-4 and JPEG on their way, which is left out here.
+
+    Args:
+        frames: ``(T, 3, H, W)`` uint8 RGB.
+        boxes: ``(T, 4)`` x0, y0, x1, y1 in pixels; rows with NaN (no face found) are interpolated, at the ends held.
+        size: Side of the crops in pixels.
+
+    Returns:
+        ``(T, 3, size, size)`` uint8 RGB.
+
+    Raises:
+        ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, more than 25 frames from one to the next, or
+            boxes without area.
+    """
+    if (
+        frames.ndim != 4
+        or frames.shape[1] != 3
+        or frames.dtype != torch.uint8
+        or boxes.shape != (len(frames), 4)
+    ):
+        raise ValueError(
+            f"frames must be (T, 3, H, W) uint8 and boxes (T, 4), got {tuple(frames.shape)} {frames.dtype}, {boxes.shape}"
+        )
+    if len(frames) < _MEDIAN:
+        raise ValueError(f"{len(frames)} frames are too few to smooth a face track over {_MEDIAN}")
+    x0, y0, x1, y1 = _filled(np.asarray(boxes, dtype=np.float64)).T
+    half, x, y = (
+        medfilt(track, _MEDIAN) for track in (np.maximum(y1 - y0, x1 - x0) / 2, (x0 + x1) / 2, (y0 + y1) / 2)
+    )
+    if half.min() * 2 * (1 + _CROP_SCALE) < 1:
+        raise ValueError("face boxes without area")
+    sides = np.stack([x - half * (1 + _CROP_SCALE), y - half, x + half * (1 + _CROP_SCALE)], axis=1)
+    corners = np.floor(np.column_stack([sides, y + half * (1 + 2 * _CROP_SCALE)])).astype(int)
+    crops = (_cut(frame, *corner) for frame, corner in zip(frames, corners.tolist(), strict=True))
+    resized = [F.interpolate(crop[None].float(), (size, size), mode="bilinear").round() for crop in crops]
+    return torch.cat(resized).to(torch.uint8)
+
+
+def _filled(boxes: np.ndarray) -> np.ndarray:
+    """Boxes ``(T, 4)`` without gaps."""
+    seen = np.flatnonzero(np.isfinite(boxes).all(axis=1))
+    if not len(seen):
+        raise ValueError("no face in any frame")
+    if len(seen) > 1 and np.diff(seen).max() > _MOST_UNSEEN:
+        raise ValueError(f"no face for more than {_MOST_UNSEEN} frames: the track ends there")
+    every = np.arange(len(boxes))
+    return np.stack([np.interp(every, seen, column[seen]) for column in boxes.T], axis=1)
+
+
+def _cut(frame: Tensor, x0: int, y0: int, x1: int, y1: int) -> Tensor:
+    """The part of ``(3, H, W)`` in a box of whole pixels, which may reach beyond it into grey."""
+    height, width = frame.shape[1:]
+    inside = frame[:, max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    left, top = max(min(x1, 0) - x0, 0), max(min(y1, 0) - y0, 0)
+    missing = (left, max(x1 - max(width, x0), 0), top, max(y1 - max(height, y0), 0))
+    return F.pad(inside, missing, value=_GREY)
+
+
+class SyncNetScore(Metric):
+    """LSE-D, LSE-C and offset over clips. Clips that are too short are counted, not judged.
+
+    Args:
+        network: The public SyncNet (`SyncNet.load`) or an expert (`load_expert`); it stays in evaluation mode.
+        reach: Largest offset in frames.
+        minimum: Frames that a clip must have, at least 6 (see ``MINIMUM_FRAMES``).
+        batch_size: Windows at a time.
+
+    Raises:
+        ValueError: ``minimum`` below 6.
+
+    Attributes:
+        offsets: Of every judged clip, in frames, positive where the sound comes late; likewise ``distances`` and
+            ``confidences``.
+        missing: Number of clips that were too short.
+    """
+
+    offsets: list[Tensor]
+    distances: list[Tensor]
+    confidences: list[Tensor]
+    missing: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+
+    def __init__(
+        self,
+        network: SyncNet,
+        reach: int = REACH,
+        minimum: int = MINIMUM_FRAMES,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__()
+        if minimum < SHORTEST:
+            raise ValueError(f"minimum is {minimum} frames, lip sync needs {SHORTEST} or more")
+        self.network = network.requires_grad_(False)
+        self.reach, self.minimum, self.batch_size = reach, minimum, batch_size
+        for name in ("offsets", "distances", "confidences"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("missing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.eval()
+
+    def train(self, mode: bool = True) -> "SyncNetScore":
+        """A judge does not train, whatever the module around it does."""
+        return super().train(False)
+
+    def update(self, frames: Tensor, waveform: Tensor) -> None:
+        """Judge one clip.
+
+        Args:
+            frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps.
+            waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
+        """
+        if clip_length(frames, waveform) < self.minimum:
+            self.missing += 1
+            return
+        result = judge_clip(self.network, frames, waveform, self.reach, self.batch_size)
+        for values, value in (
+            (self.offsets, result.offset),
+            (self.distances, result.distance),
+            (self.confidences, result.confidence),
+        ):
+            values.append(torch.tensor([value], dtype=torch.float32, device=self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means ``lse_d`` and ``lse_c``, median ``av_offset`` (NaN without clips), ``sync_clips`` and ``sync_missing``."""
+        lists = (self.distances, self.confidences, self.offsets)
+        nothing = torch.zeros(0, device=self.device)
+        distances, confidences, offsets = (
+            (dim_zero_cat(values) if len(values) else nothing).double() for values in lists
+        )
+        return {
+            "lse_d": distances.mean(),
+            "lse_c": confidences.mean(),
+            "av_offset": offsets.quantile(0.5) if len(offsets) else offsets.mean(),
+            "sync_clips": torch.tensor(len(offsets), device=self.device),
+            "sync_missing": self.missing,
+        }

@@ -1,0 +1,307 @@
+"""Lip sync: offsets against a plain loop, planted shifts, the face crop, clips over batches and processes."""
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from metrics.sync import (
+    MINIMUM_FRAMES,
+    SyncNetScore,
+    clip_features,
+    face_crops,
+    judge_clip,
+    offsets_and_distances,
+)
+from metrics.syncnet import SyncNet
+
+D = 12
+
+
+def features(frames: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(frames, D, generator=torch.Generator().manual_seed(seed))
+
+
+def plain(lip: torch.Tensor, audio: torch.Tensor, reach: int) -> np.ndarray:
+    """Mean distance at every offset, one frame after the other; sound outside the clip is a vector of zeros."""
+    means = []
+    for offset in range(-reach, reach + 1):
+        rows = [
+            (lip[i] - (audio[i + offset] if 0 <= i + offset < len(audio) else torch.zeros(D)) + 1e-6).norm()
+            for i in range(len(lip))
+        ]
+        means.append(float(torch.stack(rows).double().mean()))
+    return np.array(means)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 40, 300])
+@pytest.mark.parametrize("reach", [1, 15])
+def test_all_offsets_at_once_equal_a_plain_loop(frames: int, reach: int) -> None:
+    lip, audio = features(frames), features(frames, 1)
+    result, curve = offsets_and_distances(lip, audio, reach), plain(lip, audio, reach)
+    np.testing.assert_allclose(result.curve, curve, rtol=1e-6)
+    assert result.offset == curve.argmin() - reach
+    assert result.distance == pytest.approx(curve.min(), rel=1e-6)
+    assert result.confidence == pytest.approx(np.median(curve) - curve.min(), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("shift", range(-8, 9))
+def test_a_planted_shift_is_found_with_its_sign(shift: int) -> None:
+    """Sound that comes ``shift`` frames late has the lips' feature of frame i at i + shift."""
+    long = features(120)
+    lip, audio = long[20:100], long[20 - shift : 100 - shift]
+    result = offsets_and_distances(lip, audio + 0.1 * features(80, 1))
+    assert result.offset == shift
+    assert result.confidence > 1
+    # What the published script prints: vshift - argmin, where sound frame i + argmin - vshift lies at lip frame i.
+    assert result.published_offset == 15 - int(result.curve.argmin()) == -shift
+
+
+def test_sound_beyond_the_ends_is_zero() -> None:
+    lip, audio = torch.ones(10, D), torch.ones(10, D)
+    curve = offsets_and_distances(lip, audio, 15).curve
+    shares = np.minimum(np.abs(np.arange(-15, 16)), 10) / 10
+    np.testing.assert_allclose(curve, shares * D**0.5, atol=2e-5)
+
+
+@pytest.mark.parametrize("pair", [((3, 4), (4, 4)), ((0, 4), (0, 4)), ((4,), (4,))])
+def test_features_that_do_not_fit_are_refused(pair: tuple) -> None:
+    with pytest.raises(ValueError, match="lips and sound"):
+        offsets_and_distances(*(torch.zeros(shape) for shape in pair))
+    with pytest.raises(ValueError, match="reach"):
+        offsets_and_distances(torch.zeros(3, 4), torch.zeros(3, 4), 0)
+
+
+class Loudness(SyncNet):
+    """A network whose features are the brightness of the lips' middle frame and the loudness of the sound: sync is exact."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.size, self.scale = 16, nn.Parameter(torch.ones(()))
+
+    def lip_track(self, frames: torch.Tensor) -> torch.Tensor:
+        bright = frames.mean(dim=(0, 2, 3)).unfold(0, 5, 1)
+        return self.scale * bright / 25
+
+    def audio_features(self, cepstra: torch.Tensor) -> torch.Tensor:
+        return self.scale * cepstra[:, 0, 0, 1::4]  # log energy in the middle of every frame
+
+
+def flashing_clip(frames: int, seed: int = 0, late: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames as bright as their sound is loud, with the sound ``late`` frames late."""
+    generator = np.random.default_rng(seed)
+    level = generator.uniform(5, 10, frames + 40)
+    picture = np.rint(25 * level[20 : 20 + frames]).astype(np.uint8)
+    noise = generator.choice([-1.0, 1.0], (frames, 640))
+    # energy of a column of pre-emphasised white noise: 400 (1 + 0.97^2) / 2 values of the one-sided spectrum
+    loud = np.sqrt(np.exp(level[20 - late : 20 - late + frames]) / (200 * (1 + 0.97**2)))
+    sound = (noise * loud[:, None]).reshape(-1) / 32768
+    images = torch.from_numpy(picture)[:, None, None, None].expand(-1, 3, 16, 16)
+    return images, torch.from_numpy(sound).float()
+
+
+@pytest.mark.parametrize("late", range(-8, 9))
+def test_late_sound_is_found_in_frames_and_samples(late: int) -> None:
+    network = Loudness().eval()
+    result = judge_clip(network, *flashing_clip(100, late=late))
+    assert result.offset == late
+    delayed = flashing_clip(100)[1].roll(640 * late)
+    assert judge_clip(network, flashing_clip(100)[0], delayed).offset == late
+
+
+def network(size: int = 64) -> SyncNet:
+    torch.manual_seed(0)
+    return SyncNet(0.0625, size).eval()
+
+
+def random_clip(frames: int, seed: int = 0, size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (frames, 3, size, size), generator=generator, dtype=torch.uint8)
+    return images, 0.1 * torch.randn(640 * frames, generator=generator)
+
+
+def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() -> None:
+    judge, (frames, sound) = network(), random_clip(20)
+    lip, audio = clip_features(judge, frames, sound)
+    assert lip.shape == audio.shape == (15, judge.features)
+    for size in (1, 4, 15):
+        for one, other in zip(clip_features(judge, frames, sound, size), (lip, audio), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        clip_features(judge, frames, sound[: 640 * 12 + 639])[0], lip[:7], atol=1e-5, rtol=1e-5
+    )
+    as_float = frames.float() / 127.5 - 1
+    torch.testing.assert_close(clip_features(judge, as_float, sound)[0], lip, atol=1e-5, rtol=1e-5)
+
+
+def test_frames_of_another_size_are_resized() -> None:
+    judge, (frames, sound) = network(), random_clip(12, size=96)
+    lip, _ = clip_features(judge, frames, sound)
+    small = nn.functional.interpolate(frames.float(), (64, 64), mode="bilinear", antialias=True).round()
+    torch.testing.assert_close(clip_features(judge, small.to(torch.uint8), sound)[0], lip)
+
+
+def test_wrong_clips_are_refused() -> None:
+    judge, (frames, sound) = network(), random_clip(6)
+    assert clip_features(judge, frames, sound)[0].shape[0] == 1
+    for wrong in ((frames[:5], sound), (frames, sound[:3000])):
+        with pytest.raises(ValueError, match="6 or more"):
+            clip_features(judge, *wrong)
+    with pytest.raises(ValueError, match="must be"):
+        clip_features(judge, frames.permute(0, 2, 3, 1), sound)
+    with pytest.raises(ValueError, match="training mode"):
+        clip_features(judge.train(), frames, sound)
+
+
+CLIPS = [(40, 0), (33, 1), (12, 2), (50, 3), (36, 4)]
+"""Length and seed; the third is too short."""
+
+
+def score(clips: list[tuple[int, int]]) -> SyncNetScore:
+    metric = SyncNetScore(network(), minimum=30)
+    for frames, seed in clips:
+        metric.update(*random_clip(frames, seed))
+    return metric
+
+
+def test_score_is_the_mean_over_the_clips() -> None:
+    results = [judge_clip(network(), *random_clip(*clip)) for clip in CLIPS if clip[0] >= 30]
+    values = score(CLIPS).compute()
+    assert float(values["lse_d"]) == pytest.approx(np.mean([r.distance for r in results]), rel=1e-6)
+    assert float(values["lse_c"]) == pytest.approx(np.mean([r.confidence for r in results]), rel=1e-5)
+    assert float(values["av_offset"]) == np.median([r.offset for r in results])
+    assert (int(values["sync_clips"]), int(values["sync_missing"])) == (4, 1)
+
+
+def test_short_clips_count_as_missing_by_the_published_minimum() -> None:
+    metric = SyncNetScore(network())
+    metric.update(*random_clip(MINIMUM_FRAMES - 1))
+    values = metric.compute()
+    assert int(values["sync_missing"]) == 1
+    assert all(values[name].isnan() for name in ("lse_d", "lse_c", "av_offset"))
+    metric.reset()
+    assert int(metric.missing) == 0
+    with pytest.raises(ValueError, match="minimum"):
+        SyncNetScore(network(), minimum=5)
+
+
+def test_the_judge_stays_in_evaluation_mode() -> None:
+    metric = SyncNetScore(network().train(), minimum=6)
+    parent = nn.ModuleList([metric]).train()
+    assert not metric.network.training
+    before = {k: v.clone() for k, v in metric.network.state_dict().items()}
+    parent[0].update(*random_clip(8))
+    assert all(torch.equal(v, before[k]) for k, v in metric.network.state_dict().items())
+    assert not any(p.requires_grad for p in metric.network.parameters())
+
+
+def _process(rank: int, port: int, shares: list[list[tuple[int, int]]], results: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    values = score(shares[rank]).compute()
+    torch.save(values, results / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("shares", [[CLIPS[:3], CLIPS[3:]], [CLIPS, []]], ids=["split", "one idle"])
+def test_two_processes_give_what_one_gives(shares: list, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.start_processes(_process, (port, shares, tmp_path), nprocs=2, start_method="fork")
+    expected = score(CLIPS).compute()
+    for rank in (0, 1):
+        values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert values.keys() == expected.keys()
+        for name, value in expected.items():
+            assert float(values[name]) == pytest.approx(float(value), rel=1e-6), name
+
+
+# Face crops
+
+
+def published_crops(frames: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
+    """The published rule on padded pictures, with OpenCV's resize."""
+    cv2 = pytest.importorskip("cv2")
+    from scipy.signal import medfilt
+
+    half = medfilt(np.maximum(boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]) / 2, 13)
+    x, y = medfilt((boxes[:, 0] + boxes[:, 2]) / 2, 13), medfilt((boxes[:, 1] + boxes[:, 3]) / 2, 13)
+    crops = []
+    for i, frame in enumerate(frames):
+        pad = int(half[i] * 1.8)
+        wide = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=110)
+        rows = slice(int(y[i] + pad - half[i]), int(y[i] + pad + half[i] * 1.8))
+        columns = slice(int(x[i] + pad - half[i] * 1.4), int(x[i] + pad + half[i] * 1.4))
+        crops.append(cv2.resize(wide[rows, columns], (size, size)))
+    return np.stack(crops)
+
+
+def track(frames: int, seed: int = 0) -> np.ndarray:
+    """Trembling boxes that reach over the edges of a picture of 90 x 120."""
+    generator = np.random.default_rng(seed)
+    centre = (
+        np.array([20.0, 60])
+        + generator.normal(0, 3, (frames, 2))
+        + np.linspace(0, 60, frames)[:, None] * [1, 0]
+    )
+    half = 25 + generator.normal(0, 2, (frames, 2))
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def test_crops_are_the_published_ones() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (30, 90, 120, 3), dtype=np.uint8)
+    boxes = track(30)
+    ours = face_crops(torch.from_numpy(frames).permute(0, 3, 1, 2), boxes, 64).permute(0, 2, 3, 1).numpy()
+    theirs = published_crops(frames, boxes, 64)
+    assert (ours[:5, :, :5] == 110).all()  # grey beyond the left edge
+    assert np.abs(ours.astype(int) - theirs).max() <= 1  # OpenCV interpolates in fixed point
+
+
+def test_frames_without_a_face_are_interpolated() -> None:
+    frames = torch.randint(0, 256, (30, 3, 90, 120), dtype=torch.uint8)
+    boxes = np.linspace([20.0, 20, 50, 60], [50.0, 25, 80, 65], 30)
+    gappy = boxes.copy()
+    gappy[10:20] = np.nan
+    assert torch.equal(face_crops(frames, gappy, 32), face_crops(frames, boxes, 32))
+    held, ends = np.repeat(boxes[:1], 30, axis=0), np.repeat(boxes[:1], 30, axis=0)
+    ends[:3] = ends[-2:] = np.nan
+    assert torch.equal(face_crops(frames, ends, 32), face_crops(frames, held, 32))
+
+
+def test_a_box_outside_the_picture_gives_grey() -> None:
+    frames = torch.zeros(13, 3, 40, 40, dtype=torch.uint8)
+    for corner in (
+        [-200.0, 0, -150, 40],
+        [0.0, 200, 40, 240],
+        [300.0, 300, 340, 340],
+        [-200.0, -200, -150, -150],
+    ):
+        assert face_crops(frames, np.tile(corner, (13, 1)), 16).unique().tolist() == [110]
+
+
+@pytest.mark.parametrize(
+    ("frames", "boxes", "message"),
+    [
+        (torch.zeros(13, 3, 40, 40), np.tile([0.0, 0, 9, 9], (13, 1)), "must be"),
+        (torch.zeros(13, 3, 40, 40, dtype=torch.uint8), np.tile([0.0, 0, 9, 9], (12, 1)), "must be"),
+        (torch.zeros(12, 3, 40, 40, dtype=torch.uint8), np.tile([0.0, 0, 9, 9], (12, 1)), "too few"),
+        (torch.zeros(13, 3, 40, 40, dtype=torch.uint8), np.full((13, 4), np.nan), "no face in any"),
+        (torch.zeros(13, 3, 40, 40, dtype=torch.uint8), np.tile([9.0, 9, 9, 9], (13, 1)), "without area"),
+    ],
+)
+def test_wrong_tracks_are_refused(frames: torch.Tensor, boxes: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        face_crops(frames, boxes)
+
+
+def test_a_long_gap_ends_the_track() -> None:
+    boxes = np.tile([0.0, 0, 9, 9], (60, 1))
+    boxes[10:35] = np.nan
+    with pytest.raises(ValueError, match="more than 25 frames"):
+        face_crops(torch.zeros(60, 3, 40, 40, dtype=torch.uint8), boxes)
