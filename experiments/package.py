@@ -1,4 +1,7 @@
-"""``ifmdm package``: makes a model folder of three trained stages, ready for ``ifmdm generate --model``."""
+"""``ifmdm package``: makes a model folder of three trained stages, ready for ``ifmdm generate --model``.
+
+With ``--sync-expert`` it makes the folder of a judge of lip sync instead.
+"""
 
 import argparse
 import logging
@@ -18,8 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm package``."""
     for stage in ("autoencoder", "statistics", "diffusion"):
         parser.add_argument(
-            f"--{stage}", type=Path, required=True, help=f"run folder or checkpoint of stage {stage}"
+            f"--{stage}", type=Path, metavar="RUN", help=f"run folder or checkpoint of stage {stage}"
         )
+    parser.add_argument(
+        "--sync-expert", type=Path, metavar="RUN", help="instead: run folder or checkpoint of stage sync"
+    )
     parser.add_argument("--output", type=Path, required=True, help="model folder to write")
     parser.add_argument(
         "--full", action="store_true", help="keep float32 weights (default: float16, half the size)"
@@ -31,10 +37,21 @@ def run(args: argparse.Namespace) -> int:
     require_output_folder(args.output)
     if (args.output / "config.yaml").exists():
         raise UserError(f"{args.output}: holds a model already; choose another folder or delete it")
+    runs = {"autoencoder": args.autoencoder, "statistics": args.statistics, "diffusion": args.diffusion}
+    given, missing = (
+        [f"--{k}" for k, v in runs.items() if (v is None) is absent] for absent in (False, True)
+    )
+    if args.sync_expert is not None:
+        if given:
+            raise UserError(f"--sync-expert makes a folder of its own: leave {', '.join(given)} out")
+        pack_sync_expert(args.sync_expert, args.output, half=not args.full)
+        log.info("sync expert: %s", args.output)
+        return 0
+    if missing:
+        raise UserError(f"a talking head needs all three stages: give {', '.join(missing)}, too")
     model = assemble(args.autoencoder, args.statistics, args.diffusion)
     args.output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(args.output, half=not args.full)
-    runs = {"autoencoder": args.autoencoder, "statistics": args.statistics, "diffusion": args.diffusion}
     write_card(args.output, model, runs)
     log.info("model folder: %s", args.output)
     return 0
@@ -106,12 +123,6 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
 
 def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> None:
     """Write the model card ``README.md``: what was trained, by which runs, for how long, with which last measures."""
-    import json
-
-    import torch
-
-    from lightning_modules.checkpoints import find_checkpoint
-
     weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     lines = [
         f"# {folder.name}",
@@ -119,6 +130,62 @@ def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> Non
         f"Talking-head model of ifmdm: {model.size} px, 25 fps, {weights:.1f} M parameters.",
         f"Use: `ifmdm generate --model {folder.name} --image portrait.jpg --audio speech.wav --output video.mp4`",
         "",
+        *_card_table(runs),
+    ]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
+    """Write the judge of lip sync that a run of stage ``sync`` trained, as `metrics.syncnet.load_expert` reads it.
+
+    Args:
+        run: run folder or checkpoint.
+        folder: gets ``model.safetensors``, ``config.yaml`` and a model card.
+        half: write matrices and kernels as float16.
+
+    Raises:
+        UserError: missing or unreadable run, or a run of another stage.
+    """
+    import torch
+    import yaml
+
+    from lightning_modules.checkpoints import find_checkpoint, load_state, run_config, write_weights
+    from metrics.syncnet import EXPERT_CONFIG, EXPERT_WEIGHTS, SyncNet
+
+    checkpoint = find_checkpoint(run)
+    config = run_config(checkpoint)
+    if config.get("stage") != "sync":
+        raise UserError(f"{run}: is a run of stage {config.get('stage')}, not sync")
+    try:
+        settings = {key: config["model"]["network"][key] for key in ("width", "size")}
+        network = SyncNet(**settings)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise UserError(f"{checkpoint}: can't be read as a sync expert ({type(error).__name__})") from error
+    load_state(network, _part(state, "network."), checkpoint)
+    write_weights(folder / EXPERT_WEIGHTS, network, half)
+    (folder / EXPERT_CONFIG).write_text(yaml.safe_dump(settings), encoding="utf-8")
+    weights = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    lines = [
+        f"# {folder.name}",
+        "",
+        f"SyncNet of ifmdm: {settings['size']} px, 25 fps, {settings['width']:g} of the published width, {weights:.2f} M "
+        "parameters. A judge of lip sync, never a loss; its distances can't be compared with those of the public SyncNet.",
+        "",
+        *_card_table({"sync": run}),
+    ]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _card_table(runs: dict[str, Path]) -> list[str]:
+    """Lines of the table of runs in a model card."""
+    import json
+
+    import torch
+
+    from lightning_modules.checkpoints import find_checkpoint
+
+    lines = [
         "| stage | config hash | commit | steps | minutes of the run | its last validation |",
         "|---|---|---|---|---|---|",
     ]
@@ -139,7 +206,7 @@ def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> Non
             minutes,
         ]
         lines.append("| " + " | ".join(str(cell) for cell in [*cells, measures or "?"]) + " |")
-    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return lines
 
 
 CARD_MEASURES = (
@@ -148,6 +215,7 @@ CARD_MEASURES = (
     "val/nll",
     "val/nll_unconditional",
     "val/loss",
+    "val/accuracy",
     "val/sample_correlation_mouth",
 )
 

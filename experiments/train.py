@@ -39,7 +39,9 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused 
 
 log = logging.getLogger(__name__)
 
-STAGES = ("autoencoder", "statistics", "diffusion")
+STAGES = ("autoencoder", "statistics", "diffusion", "sync")
+FROM_FRAMES = ("autoencoder", "sync")
+"""Stages that learn from frames and sound alone, without a trained autoencoder."""
 RUN_DIR_VARIABLE = "IFMDM_RUN_DIR"
 """Tells the processes that Lightning's DDP launcher starts where the first process writes."""
 
@@ -219,7 +221,7 @@ def build_stage(
 
     Several ``ranks`` that are here together share the work of the latents.
     """
-    if config.stage == "autoencoder":
+    if config.stage in FROM_FRAMES:
         datamodule, model = instantiate(config.data), instantiate(config.model)
         with one_process_at_a_time(datamodule.root):
             _prepare(datamodule)
@@ -269,16 +271,18 @@ def _check(config: DictConfig) -> None:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
     if config.stage not in STAGES:
         raise UserError(f"stage={config.stage} is unknown; choose one of {', '.join(STAGES)}")
-    if config.stage != "autoencoder" and not config.autoencoder:
+    if config.lift and config.stage != "autoencoder":
+        raise UserError(f"lift={config.lift}: only stage 'autoencoder' can start from a smaller autoencoder")
+    if config.stage not in FROM_FRAMES and not config.autoencoder:
         raise UserError(
             f"stage '{config.stage}' needs autoencoder=PATH, the run folder or checkpoint of a trained stage 1"
         )
 
 
 def _check_sizes(plain: dict[str, Any]) -> None:
-    """Refuse a model of stage 1 for another size than the frames it would get, before any are rendered."""
+    """Refuse a model for another size than the frames it would get, before any are rendered."""
     network, size = (plain["model"].get("network") or {}).get("size"), plain["data"].get("size")
-    if plain["stage"] == "autoencoder" and network is not None and network != size:
+    if plain["stage"] in FROM_FRAMES and network is not None and network != size:
         raise UserError(f"data.size is {size} but model.network.size is {network}: set data.size alone")
 
 

@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 from datamodules.batches import SYNC_FRAMES
 from datamodules.errors import UserError
-from metrics.mfcc import MFCC_HOP, MFCC_WINDOW, mfcc
+from metrics.mfcc import COEFFICIENTS, MFCC_HOP, MFCC_WINDOW, mfcc
 
 MFCC_FRAMES = 20
 """MFCC columns that are heard with five frames."""
+CEPSTRA_SHAPE = (COEFFICIENTS, MFCC_FRAMES)
+"""Shape of what the sound branch reads."""
 SHIPPED_EXPERT = Path(__file__).resolve().parent / "pretrained" / "sync_expert"
 """Where the SyncNet of the synthetic faces lies."""
 EXPERT_WEIGHTS = "model.safetensors"

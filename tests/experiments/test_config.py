@@ -17,6 +17,7 @@ from experiments.config import (
     resolve,
 )
 from experiments.run_identity import config_hash
+from experiments.train import FROM_FRAMES
 from lightning_modules.networks.motion_basis import MotionBasis
 
 EXPERIMENTS = config_names("experiment")
@@ -34,11 +35,10 @@ def test_experiment_composes_and_names_itself(experiment: str) -> None:
     config = resolve(compose(words(experiment)))
     assert config["name"] == experiment
     assert experiment.startswith(config["stage"])
-    assert config["data"]["task"] == ("frame_pairs" if config["stage"] == "autoencoder" else "motion_windows")
-    assert (
-        config["data"]["size"]
-        == {"tiny": 64, "small": 128, "base": 256, "paper": 512}[experiment.split("_")[1]]
-    )
+    task = {"autoencoder": "frame_pairs", "sync": "sync_windows"}.get(config["stage"], "motion_windows")
+    assert config["data"]["task"] == task
+    sizes = {"tiny": 64, "small": 112 if config["stage"] == "sync" else 128, "base": 256, "paper": 512}
+    assert config["data"]["size"] == sizes[experiment.rpartition("_")[2]]
     assert config["trainer"]["max_steps"] > 0
 
 
@@ -49,7 +49,7 @@ def test_experiment_builds(experiment: str, tmp_path: Path) -> None:
         ["model.perceptual.weights=random"] if experiment in ("autoencoder_base", "autoencoder_paper") else []
     )
     config = compose(words(experiment, "trainer.accelerator=cpu", f"run_dir={tmp_path}", *weights))
-    stage = {} if config.stage == "autoencoder" else {"basis": MotionBasis(20)}
+    stage = {} if config.stage in FROM_FRAMES else {"basis": MotionBasis(20)}
     with torch.device("meta"):  # shapes without memory: the largest have 100 M weights
         model = instantiate(config.model, **stage)
     assert isinstance(model, LightningModule)

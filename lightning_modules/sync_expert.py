@@ -1,0 +1,209 @@
+"""Trains a SyncNet: five frames and their own sound belong together, sound from elsewhere doesn't.
+
+The result judges lip sync where the public SyncNet does not apply. It is never used as a loss of a generator.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from datamodules.batches import SYNC_FRAMES, SyncWindowBatch
+from datamodules.errors import UserError
+from lightning_modules.learning_rate import warmup_cosine
+from metrics.syncnet import CEPSTRA_SHAPE, SyncNet, bgr_frames, window_cepstra
+
+Loss = Literal["infonce", "contrastive"]
+STEEPEST = 100.0
+"""Largest factor before the distances: without a bound it can grow until the loss is a step (Radford et al. 2021)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a batch shows, of which every loss is made.
+
+    Attributes:
+        own: ``(B, B)`` distances from the lips of each window (rows) to the own sound of each (columns).
+        other: ``(B, B)`` distances from the lips of each window to the other sound of each clip.
+        untold: Scalar, share of the variance of the sounds' cepstra that the features of both branches don't tell.
+    """
+
+    own: Tensor
+    other: Tensor
+    untold: Tensor
+
+
+class SyncNetModule(L.LightningModule):
+    """Losses, scores, optimizer and logging of a SyncNet that learns from sync windows.
+
+    What counts is to tell the own sound of five frames from other sound of the same clip: sound of another clip (under DDP:
+    of this process) can be told by whose voice it is, so it counts as little as ``strangers`` says. As the judge compares by
+    Euclidean distance, so do the losses.
+
+    Telling them is hard to begin with: lips are few of the pixels, and a loss of distances teaches nothing until both
+    branches have found something in common. The ``hint`` gives them that: one linear layer, which is no part of the judge,
+    reads the cepstra of the sound off the features of either branch.
+
+    Args:
+        network: The network.
+        optimizer: Partial optimizer that takes the parameters.
+        loss: ``infonce``: cross-entropy over minus the distances times a learned factor (van den Oord et al. 2018, equation
+            4; among strangers from lips to sounds and from sounds to lips, Radford et al. 2021). ``contrastive``: squared
+            distance of what belongs together, squared lack of ``margin`` of what does not (Hadsell et al. 2006; SyncNet's
+            own).
+        margin: Distance that ``contrastive`` asks for.
+        strangers: Weight of the loss against the sounds of the batch's other clips.
+        hint: Weight of the squared error of the cepstra.
+        augment: Whether training clips are mirrored, recoloured, blurred and made louder or softer.
+        warmup_steps: Steps of linear learning-rate rise.
+        cosine_decay: Whether the learning rate falls along a cosine until the end of training.
+
+    Raises:
+        UserError: There is no such loss.
+    """
+
+    def __init__(
+        self,
+        network: SyncNet,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        loss: Loss = "infonce",
+        margin: float = 10.0,
+        strangers: float = 0.0,
+        hint: float = 1.0,
+        augment: bool = False,
+        warmup_steps: int = 50,
+        cosine_decay: bool = True,
+    ) -> None:
+        super().__init__()
+        if loss not in get_args(Loss):
+            known = ", ".join(get_args(Loss))
+            raise UserError(f"loss {loss!r} of the sync expert is unknown; choose one of {known}")
+        self.save_hyperparameters(ignore=["network", "optimizer"])
+        self.network = network
+        self.log_factor = nn.Parameter(torch.zeros(()), requires_grad=loss == "infonce")
+        told = CEPSTRA_SHAPE[0] * SYNC_FRAMES
+        self.hint = nn.Linear(network.features, told).requires_grad_(hint > 0)
+        self.standardise = nn.BatchNorm1d(told, affine=False)
+        self._optimizer = optimizer
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, stepped after each of its steps, the learning-rate schedule."""
+        optimizer = self._optimizer(p for p in self.parameters() if p.requires_grad)
+        total = self.trainer.estimated_stepping_batches if self.hparams["cosine_decay"] else float("inf")
+        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def compare(self, batch: SyncWindowBatch) -> Comparison:
+        """Run a batch through both branches."""
+        cepstra = window_cepstra(torch.cat([batch.waveform, batch.other]))  # (2B, 1, 13, 20)
+        lip = self.network.lip_features(bgr_frames(batch.frames))  # (B, D)
+        audio = self.network.audio_features(
+            cepstra
+        )  # (2B, D): one pass, so that batch norm sees both sounds alike
+        own, other = F.pairwise_distance(lip[:, None], audio[None]).chunk(2, dim=1)
+        target = self.standardise(
+            cepstra[:, 0].unflatten(2, (SYNC_FRAMES, -1)).mean(3).flatten(1)
+        )  # (2B, 65)
+        untold = F.mse_loss(self.hint(lip), target[: len(lip)]) + F.mse_loss(self.hint(audio), target)
+        return Comparison(own, other, untold / 2)
+
+    def contrast(self, seen: Comparison) -> Tensor:
+        """Loss of a batch without the hint."""
+        mine, same = seen.own.diagonal(), seen.other.diagonal()
+        strangers = self.hparams["strangers"]
+        if self.hparams["loss"] == "contrastive":
+            margin = self.hparams["margin"]
+            loss = contrastive_loss(mine, same, margin)
+            return loss + strangers * contrastive_loss(mine, _strange(seen), margin) if strangers else loss
+        factor = self.log_factor.exp().clamp(max=STEEPEST)
+        loss = F.softplus(factor * (mine - same)).mean()  # cross-entropy between the two
+        return loss + strangers * info_nce(seen.own, seen.other, factor) if strangers else loss
+
+    def training_step(self, batch: SyncWindowBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        seen = self.compare(vary(batch) if self.hparams["augment"] else batch)
+        loss = self.contrast(seen) + self.hparams["hint"] * seen.untold
+        figures = {"train/loss": loss, "train/untold": seen.untold, "train/accuracy": accuracy(seen)}
+        self.log_dict({k: v.detach() for k, v in figures.items()}, batch_size=len(batch.frames))
+        return loss
+
+    def validation_step(self, batch: SyncWindowBatch, batch_idx: int) -> None:
+        """Loss without the hint, and how often the own sound lies nearer than the clip's other one (chance: 0.5)."""
+        seen = self.compare(batch)
+        figures = {
+            "val/loss": self.contrast(seen),
+            "val/untold": seen.untold,
+            "val/accuracy": accuracy(seen),
+        }
+        self.log_dict(figures, batch_size=len(batch.frames), sync_dist=True)
+
+
+def info_nce(own: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """Cross-entropy of picking the own sound among the batch's 2B sounds, and the own lips among its B, averaged.
+
+    Args:
+        own: ``(B, B)`` distances of lips (rows) and own sounds (columns).
+        other: ``(B, B)`` distances of lips and the other sounds.
+        factor: Scalar before the distances, > 0.
+    """
+    target = torch.arange(len(own), device=own.device)
+    to_sound = F.cross_entropy(-factor * torch.cat([own, other], dim=1), target)
+    to_lips = F.cross_entropy(-factor * own.T, target)
+    return (to_sound + to_lips) / 2
+
+
+def contrastive_loss(pairs: Tensor, strange: Tensor, margin: float) -> Tensor:
+    """Half the mean squared distance of pairs, half the mean squared lack of margin of all that is none.
+
+    Args:
+        pairs: ``(N,)`` distances of what belongs together.
+        strange: ``(M,)`` distances of what doesn't; none count as far enough.
+        margin: Distance beyond which sound from elsewhere costs nothing.
+    """
+    lack = (margin - strange).clamp(min=0).square()
+    return (pairs.square().mean() + (lack.mean() if len(lack) else 0)) / 2
+
+
+def _strange(seen: Comparison) -> Tensor:
+    """Distances of the lips of one clip and the sounds of another."""
+    count = len(seen.own)
+    others = ~torch.eye(count, dtype=torch.bool, device=seen.own.device)
+    return torch.cat([seen.own[others], seen.other[others]])
+
+
+def accuracy(seen: Comparison) -> Tensor:
+    """Share of windows whose own sound lies nearer than the other one of their clip; a draw counts half."""
+    mine, same = seen.own.diagonal().detach(), seen.other.diagonal().detach()
+    return ((mine < same).float() + (mine == same).float() / 2).mean()
+
+
+def vary(batch: SyncWindowBatch) -> SyncWindowBatch:
+    """Change what lip sync does not depend on: side, colours, sharpness, loudness. Alike in all frames of a window."""
+    frames = batch.frames
+    count, device = len(frames), frames.device
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(count, *shape, device=device).uniform_(low, high)
+
+    frames = torch.where(draw(0, 1, 1, 1, 1, 1) < 0.5, frames.flip(-1), frames)
+    frames = frames * draw(0.75, 1.25, 1, 1, 1, 1) * draw(0.85, 1.15, 1, 3, 1, 1) + draw(
+        -0.2, 0.2, 1, 1, 1, 1
+    )
+    gain = 10 ** (draw(-8, 8, 1) / 20)
+    waveform, other = ((sound * gain).clamp(-1, 1) for sound in (batch.waveform, batch.other))
+    share = float(torch.empty(()).uniform_(0.4, 1.6))  # one for the batch; above 1 nothing is lost
+    return SyncWindowBatch(_blurred(frames.clamp(-1, 1), share), waveform, other, batch.distance)
+
+
+def _blurred(frames: Tensor, share: float) -> Tensor:
+    """Frames ``(B, T, 3, S, S)`` with the detail of so large a share of their size."""
+    size = frames.shape[-1]
+    if share >= 1:
+        return frames
+    small = F.interpolate(frames.flatten(0, 1), round(size * share), mode="bilinear", antialias=True)
+    return F.interpolate(small, size, mode="bilinear").unflatten(0, frames.shape[:2])
