@@ -41,9 +41,9 @@ class Comparison:
 class SyncNetModule(L.LightningModule):
     """Losses, scores, optimizer and logging of a SyncNet that learns from sync windows.
 
-    What counts is to tell the own sound of five frames from other sound of the same clip: sound of another clip (under DDP:
-    of this process) can be told by whose voice it is, so it counts as little as ``strangers`` says. As the judge compares by
-    Euclidean distance, so do the losses.
+    What counts is to tell the own sound of five frames from other sound of the same clip. Sound of other clips (under DDP:
+    of this process) can be told by whose voice it is and counts as little as ``strangers`` says: beside
+    the other it helps, alone it teaches voices. As the judge compares by Euclidean distance, so do the losses.
 
     Telling them is hard to begin with: lips are few of the pixels, and a loss of distances teaches nothing until both
     branches have found something in common. The ``hint`` gives them that: one linear layer, which is no part of the judge,
@@ -73,7 +73,7 @@ class SyncNetModule(L.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         loss: Loss = "infonce",
         margin: float = 10.0,
-        strangers: float = 0.0,
+        strangers: float = 0.3,
         hint: float = 1.0,
         augment: bool = False,
         warmup_steps: int = 50,

@@ -102,10 +102,8 @@ def _banded_distances(lips: Tensor, sounds: Tensor) -> Tensor:
     blocks = -(-rows // _BLOCK)
     filling = (0, 0, 0, blocks * _BLOCK - rows)
     lips = F.pad(lips.double() + _EPS, filling).unflatten(0, (blocks, _BLOCK))
-    sounds = (
-        F.pad(sounds.double(), filling).unfold(0, _BLOCK + width - 1, _BLOCK).mT
-    )  # (blocks, BLOCK + w - 1, D)
-    square = torch.cdist(lips, sounds, compute_mode="use_mm_for_euclid_dist")
+    sounds = F.pad(sounds.double(), filling).unfold(0, _BLOCK + width - 1, _BLOCK)  # (blocks, D, ...)
+    square = torch.cdist(lips, sounds.mT, compute_mode="use_mm_for_euclid_dist")
     columns = torch.arange(_BLOCK, device=lips.device)[:, None] + torch.arange(width, device=lips.device)
     return square.gather(2, columns.expand(blocks, -1, -1)).flatten(0, 1)[:rows]
 

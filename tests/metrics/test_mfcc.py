@@ -17,7 +17,9 @@ def speechlike(samples: int, seed: int = 0) -> np.ndarray:
     """Chirping tones under a slow envelope with digital silence in it, as 16-bit steps in [-1, 1]."""
     generator = np.random.default_rng(seed)
     times = np.arange(samples) / 16000
-    tones = sum(np.sin(2 * np.pi * f * times * (1 + 0.1 * times)) / i for i, f in enumerate((140, 620, 2300), 1))
+    tones = sum(
+        np.sin(2 * np.pi * f * times * (1 + 0.1 * times)) / i for i, f in enumerate((140, 620, 2300), 1)
+    )
     sound = 0.3 * tones * np.sin(2 * np.pi * 3 * times) ** 2 + 0.01 * generator.normal(size=samples)
     sound[samples // 2 : samples // 2 + 900] = 0
     return np.rint(sound.clip(-1, 1) * 32767) / 32768
