@@ -16,7 +16,10 @@ import pytest
 
 from datamodules.audio import load_audio
 from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.preparation.folder_sources import folder_sources
 from datamodules.preparation.hdtf_annotations import SUBSETS
+from datamodules.preparation.run import prepare
+from datamodules.preparation.settings import PreparationSettings
 from datamodules.video import probe, read_video, write_video
 from experiments.cli import main
 
@@ -270,6 +273,25 @@ def test_hdtf_crops_fit_the_version_that_was_downloaded(shared: Path, tmp_path: 
     assert (found["full"].start, found["full"].frames) == (1.0, 100)
     full, half = (read_video(tmp_path / f"{kind}_out" / found[kind].video) for kind in ("full", "half"))
     assert np.abs(full.astype(int) - half).mean() < 6
+
+
+@pytest.mark.slow
+def test_a_judge_of_lip_sync_is_asked_about_the_finished_clip(shared: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy2(shared / "data/clips/vfr_700.mp4", raw)
+    seen = {}
+
+    def judge(frames: np.ndarray, sound: np.ndarray) -> tuple[int, float]:
+        seen["shapes"] = frames.shape, sound.shape
+        seen["mean"] = frames.mean()
+        return -2, 4.5
+
+    settings = PreparationSettings(size=64)
+    [record] = prepare(folder_sources(raw), tmp_path / "out", settings, workers=0, sync_judge=judge).records
+    assert seen["shapes"] == ((record.frames, 64, 64, 3), (640 * record.frames,))
+    assert seen["mean"] == read_video(tmp_path / "out" / record.video).mean()
+    assert (record.quality["av_offset"], record.quality["sync_confidence"]) == (-2, 4.5)
 
 
 def box_file(path: Path, boxes: list[tuple[float, ...]]) -> None:
