@@ -256,6 +256,25 @@ def split_by_identity(
     return splits
 
 
+def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
+    """Moves, of a handful of identities, one from training into each split that is meant to have some and has none.
+
+    Only then does an identity's split depend on who else is there. One identity always stays for training.
+
+    Args:
+        assigned: As ``split_by_identity`` gives it.
+        fractions: Shares of train, val and test.
+        seed: Another seed moves others.
+    """
+    filled = dict(assigned)
+    for split, fraction in zip(SPLITS[1:], fractions[1:], strict=True):
+        train = [identity for identity, place in filled.items() if place == "train"]
+        if fraction > 0 and split not in filled.values() and len(train) > 1:
+            moved = min(train, key=lambda name: hashlib.sha256(f"{seed}/{split}/{name}".encode()).digest())
+            filled[moved] = split
+    return filled
+
+
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
     with Path(path).open("rb") as handle:

@@ -174,7 +174,7 @@ def tell(prepared: Prepared, page: Path) -> None:
     if prepared.records and not prepared.missing and empty:
         people = len({record.identity for record in prepared.records})
         told = " and ".join(empty)
-        log.warning("no clip of the %d people is in the split %s: try another --seed", people, told)
+        log.warning("no clip of the %d people is in the split %s", people, told)
     log.info("report: %s", page)
     if not prepared.records and not prepared.missing:
         raise UserError(f"{page}: nothing was kept; see there why")

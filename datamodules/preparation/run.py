@@ -16,7 +16,7 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.manifest import ClipRecord, split_by_identity, write_manifest
+from datamodules.manifest import SPLITS, ClipRecord, fill_splits, split_by_identity, write_manifest
 from datamodules.preparation.clip_files import SyncJudge
 from datamodules.preparation.one_source import LEAST_RATE, Outcome, prepare_source
 from datamodules.preparation.settings import PreparationSettings
@@ -127,17 +127,9 @@ def _finished_files(output: Path) -> set[str]:
 
 def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
     outcomes = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
-    identities = {source.identity for source in sources}
-    free = split_by_identity(
-        identities, (1 - settings.val - settings.test, settings.val, settings.test), settings.seed
+    splits = _splits(
+        [source for source in sources if source.id in outcomes and outcomes[source.id].records], settings
     )
-    development = split_by_identity(identities, (1 - settings.val, settings.val, 0.0), settings.seed)
-    splits = {
-        source.id: development[source.identity]
-        if source.split == DEVELOPMENT
-        else source.split or free[source.identity]
-        for source in sources
-    }
     records = [
         replace(record, split=splits[name])
         for name, outcome in outcomes.items()
@@ -153,6 +145,18 @@ def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationS
         )
     missing = [source.id for source in sources if source.id not in outcomes]
     return Prepared(records, rejections, outcomes, missing)
+
+
+def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[str, str]:
+    """Split of each source that has clips, by its id."""
+    found = {source.id: source.split for source in sources if source.split in SPLITS}
+    for kind, test in ((DEVELOPMENT, 0.0), (None, settings.test)):
+        shares = (1 - settings.val - test, settings.val, test)
+        group = [source for source in sources if source.split == kind]
+        assigned = split_by_identity({source.identity for source in group}, shares, settings.seed)
+        assigned = fill_splits(assigned, shares, settings.seed)
+        found |= {source.id: assigned[source.identity] for source in group}
+    return {name: split for name, split in found.items() if split is not None}
 
 
 def _check_ids(sources: Sequence[Source]) -> None:
