@@ -247,7 +247,7 @@ def split_by_identity(
         raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}")
     splits = {}
     for identity in sorted(set(identities)):
-        digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
+        digest = _digest(f"{seed}/{identity}")
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < fractions[0]:
             splits[identity] = "train"
@@ -257,9 +257,9 @@ def split_by_identity(
 
 
 def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
-    """Moves, of a handful of identities, one from training into each split that is meant to have some and has none.
+    """Moves, of a handful of identities, one into each split that is meant to have some and has none; training first.
 
-    Only then does an identity's split depend on who else is there. One identity always stays for training.
+    Only then does an identity's split depend on who else is there.
 
     Args:
         assigned: As ``split_by_identity`` gives it.
@@ -267,12 +267,18 @@ def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int 
         seed: Another seed moves others.
     """
     filled = dict(assigned)
-    for split, fraction in zip(SPLITS[1:], fractions[1:], strict=True):
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction == 0 or split in filled.values():
+            continue
         train = [identity for identity, place in filled.items() if place == "train"]
-        if fraction > 0 and split not in filled.values() and len(train) > 1:
-            moved = min(train, key=lambda name: hashlib.sha256(f"{seed}/{split}/{name}".encode()).digest())
-            filled[moved] = split
+        free = list(filled) if split == "train" else train if len(train) > 1 else []
+        if free:
+            filled[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
     return filled
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def file_sha256(path: Path) -> str:

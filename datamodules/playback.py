@@ -81,7 +81,7 @@ def _from_start(reader: VideoReader) -> Iterator[tuple[int, av.VideoFrame]]:
     with _opened(reader) as (container, stream):
         number = -1
         try:
-            for number, frame in enumerate(container.decode(stream)):  # noqa: B007 - used when it breaks off
+            for number, frame in enumerate(container.decode(stream)):
                 if frame.is_corrupt:
                     raise _damaged(reader, number, "a broken picture")
                 yield number, frame

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections import Counter
 from pathlib import Path
 
 from datamodules.errors import UserError
@@ -36,6 +37,7 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
             f"{raw}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}); give the folder of the raw videos"
         )
     known = {} if identities is None else _read_identities(identities)
+    stems = Counter(path.relative_to(raw).with_suffix("") for path in videos)
     sources, alone = [], 0
     for path in videos:
         inner = path.relative_to(raw)
@@ -44,7 +46,9 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
         if identity is None:
             identity = inner.parts[0] if len(inner.parts) > 1 else inner.stem
             alone += len(inner.parts) == 1
-        sources.append(Source(_stem(inner, videos, raw), name, path, None, identity))
+        twins = stems[inner.with_suffix("")] > 1  # videos that differ in their suffix alone
+        stem = file_stem((inner if twins else inner.with_suffix("")).as_posix())
+        sources.append(Source(stem, name, path, None, identity))
     if unknown := sorted(known.keys() - {source.name for source in sources}):
         raise UserError(f"{identities}: names {unknown[0]}, which is no video below {raw}; mend the list")
     if alone:
@@ -54,12 +58,6 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
             alone,
         )
     return sources
-
-
-def _stem(inner: Path, videos: list[Path], raw: Path) -> str:
-    """The path without its suffix; with it where two videos differ in that alone."""
-    twins = [path for path in videos if path.relative_to(raw).with_suffix("") == inner.with_suffix("")]
-    return file_stem((inner if len(twins) > 1 else inner.with_suffix("")).as_posix())
 
 
 def _read_identities(path: Path) -> dict[str, str]:
