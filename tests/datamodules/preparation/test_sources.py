@@ -194,7 +194,8 @@ def test_names_that_are_no_text_are_prepared_all_the_same(tmp_path: Path) -> Non
     assert one.id != other.id
     for source in (one, other):
         assert source.video.is_file()
-        assert (source.name.encode(), source.identity.encode())  # fit for reports
+        assert source.name.isprintable()
+        assert source.name.encode().decode() == source.name  # fit for reports
 
 
 def test_lists_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
