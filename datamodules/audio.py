@@ -8,6 +8,7 @@ import math
 import wave
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -34,6 +35,8 @@ _LOG_STD = 4.0
 
 STRICT_DECODING = {"err_detect": "crccheck+bitstream+buffer+explode"}
 """Options of FFmpeg's decoders with which damaged data is an error."""
+MOST_HOLE = 0.05
+"""Seconds that may lie between two blocks of sound that is read strictly."""
 MOST_SILENCE = 600.0
 """Seconds that a sound may start after its pictures."""
 
@@ -83,6 +86,8 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
             if strict:
                 stream.codec_context.options = STRICT_DECODING
             frames = list(container.decode(stream))
+            if strict:
+                _refuse_holes(frames, path)
             if not frames:
                 raise UserError(f"{path}: holds no samples (length zero); give a file with sound")
             waveform, rate = _joined(frames, path)
@@ -127,6 +132,18 @@ def _promised_seconds(container: av.container.InputContainer, stream: av.stream.
     if "mp4" not in container.format.name or stream.duration is None or stream.time_base is None:
         return None
     return stream.duration * stream.time_base
+
+
+def _refuse_holes(frames: list[av.AudioFrame], path: Path) -> None:
+    """Samples are joined as if nothing lay between them: what was lost would shift all that follows."""
+    for before, after in pairwise(frames):
+        if before.time is None or after.time is None:
+            continue
+        hole = after.time - before.time - before.samples / before.sample_rate
+        if abs(hole) > MOST_HOLE:
+            raise UserError(
+                f"{path}: its sound has a hole of {hole:.2f} s at {after.time:.1f} s; get the file again"
+            )
 
 
 def _joined(frames: list[av.AudioFrame], path: Path) -> tuple[np.ndarray, int]:

@@ -247,13 +247,38 @@ def split_by_identity(
         raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}")
     splits = {}
     for identity in sorted(set(identities)):
-        digest = hashlib.sha256(f"{seed}/{identity}".encode()).digest()
+        digest = _digest(f"{seed}/{identity}")
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < fractions[0]:
             splits[identity] = "train"
         else:
             splits[identity] = "val" if position < fractions[0] + fractions[1] else "test"
     return splits
+
+
+def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
+    """Moves, of a handful of identities, one into each split that is meant to have some and has none; training first.
+
+    Only then does an identity's split depend on who else is there.
+
+    Args:
+        assigned: As ``split_by_identity`` gives it.
+        fractions: Shares of train, val and test.
+        seed: Another seed moves others.
+    """
+    filled = dict(assigned)
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction == 0 or split in filled.values():
+            continue
+        train = [identity for identity, place in filled.items() if place == "train"]
+        free = list(filled) if split == "train" else train if len(train) > 1 else []
+        if free:
+            filled[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
+    return filled
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def file_sha256(path: Path) -> str:

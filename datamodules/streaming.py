@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from datamodules.clip_store import ClipStore
 from datamodules.errors import UserError
 from datamodules.files import whole_output
@@ -28,7 +30,7 @@ FILES = ("video", "audio", "annotations")
 
 
 def write_stream(root: Path) -> Path:
-    """Write the clips of a dataset folder as ``ROOT/stream``, in place of an older one.
+    """Write the clips of a dataset folder as ``ROOT/stream``, in place of one with another manifest.
 
     Args:
         root: Prepared folder.
@@ -42,7 +44,15 @@ def write_stream(root: Path) -> Path:
     litdata = require_litdata()
     root = Path(root)
     records = read_manifest(root)
+    with FileLock(root / f".{STREAM_FOLDER}.lock"):
+        return _write(litdata, root, records)
+
+
+def _write(litdata: Any, root: Path, records: list[ClipRecord]) -> Path:
     target, part = root / STREAM_FOLDER, root / f".{STREAM_FOLDER}.part"
+    copy, manifest = target / MANIFEST_NAME, root / MANIFEST_NAME
+    if copy.is_file() and copy.read_bytes() == manifest.read_bytes():
+        return target  # nothing has changed
     shutil.rmtree(part, ignore_errors=True)
     start_method = multiprocessing.get_start_method()
     try:
@@ -58,6 +68,7 @@ def write_stream(root: Path) -> Path:
         )
     finally:
         multiprocessing.set_start_method(start_method, force=True)  # litdata changes it for the whole process
+    shutil.copyfile(manifest, part / MANIFEST_NAME)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return target

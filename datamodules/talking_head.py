@@ -117,7 +117,9 @@ class TalkingHeadDataModule(LightningDataModule):
         chosen = [record for record in records if record.split == split]
         if not chosen:
             place = self.splits or self.root / MANIFEST_NAME
-            raise UserError(f"{place}: no clips in the split '{split}'; prepare more identities")
+            raise UserError(
+                f"{place}: no clips in the split '{split}'; prepare more identities, or give 'splits' a file"
+            )
         return chosen
 
     def setup(self, stage: str) -> None:

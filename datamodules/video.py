@@ -335,6 +335,7 @@ def write_video(
     sample_rate: int = SAMPLE_RATE,
     crf: int = 18,
     keyframe_interval: int = 25,
+    threads: int = 0,
 ) -> None:
     """Write H.264 (yuv420p) with AAC sound, index in front; the file appears only when it is whole.
 
@@ -349,6 +350,7 @@ def write_video(
         sample_rate: Of the sound in Hz; a rate that AAC lacks is resampled to the next higher one (48 kHz at most).
         crf: x264 quality, 0 lossless .. 51 worst.
         keyframe_interval: Frames between key frames.
+        threads: Of the encoder, which the bytes depend on; 0: as many as it likes.
 
     Raises:
         UserError: The output cannot be written there.
@@ -370,6 +372,7 @@ def write_video(
             )
             picture.height, picture.width = (side + side % 2 for side in first.shape[:2])
             picture.pix_fmt = "yuv420p"
+            picture.codec_context.thread_count = threads
             track = None if sound is None else SoundTrack(container, sound, rate)
             for index, frame in enumerate(itertools.chain([first], iterator)):
                 _check_frame(frame, first.shape)

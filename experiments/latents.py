@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 
 BASIS_NAME = "basis-{key}.safetensors"
 """The basis in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
-POLL_SECONDS = 2.0
+POLL_SECONDS = 5.0
+PATIENCE = 3600.0
+"""Seconds without a new shard after which other processes are taken for dead; a shard takes minutes on a CPU."""
 SCHEMA = 2
 """Raised when the meaning of cached values changes, so that old caches are left alone."""
 
@@ -108,15 +110,20 @@ def _on_device(
 
 def _complete(folder: Path, records: Sequence[ClipRecord]) -> LatentCache:
     """The cache when all processes have done their shares."""
-    told = False
+    before, since = None, time.monotonic()
     while True:
         cache = LatentCache(folder)
         left = sum(cache.problem(record) is not None for record in records)
         if not left:
             return cache
-        if not told:
+        if before is None:
             log.info("latents: waiting for %d clips of the other processes", left)
-            told = True
+        if left != before:
+            before, since = left, time.monotonic()
+        if time.monotonic() - since > PATIENCE:
+            raise UserError(
+                f"{folder}: the other processes add nothing any more, {left} clips are left; run it again"
+            )
         time.sleep(POLL_SECONDS)
 
 

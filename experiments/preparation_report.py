@@ -10,7 +10,7 @@ import numpy as np
 from datamodules.batches import FPS
 from datamodules.manifest import SPLITS, ClipRecord
 from datamodules.preparation.run import Prepared
-from datamodules.preparation.sources import Rejection, Source
+from datamodules.preparation.sources import Availability, Rejection, Source
 from datamodules.video import VideoReader
 from experiments.pictures import contact_sheet, spread
 from experiments.report import write_page
@@ -44,35 +44,29 @@ def _width(limits: Sequence[float] | None) -> float | None:
 
 def write_preparation_report(
     prepared: Prepared,
-    sources: Sequence[Source],
+    found: Availability,
     output: Path,
     what: str,
-    missing: Sequence[str] = (),
-    notes: Sequence[str] = (),
 ) -> Path:
     """Write both files, and a contact sheet of the crops, into the dataset's folder.
 
     Args:
         prepared: what was made.
-        sources: of which videos.
+        found: of what, and remarks, such as what is inconsistent in annotation files.
         output: folder of the dataset.
         what: what was prepared, in words.
-        missing: names of videos that are listed but not there.
-        notes: remarks, such as what is inconsistent in annotation files.
 
     Returns:
         Path of the page.
     """
-    facts = summary(prepared, sources, missing, notes)
+    facts = summary(prepared, found)
     write_json(output / "preparation.json", facts)
     sheet = _sheet(prepared.records, output)
     sections = _sections(facts, prepared, sheet)
     return write_page(sections, output / "preparation.html", "Prepared videos", f"{what}.")
 
 
-def summary(
-    prepared: Prepared, sources: Sequence[Source], missing: Sequence[str], notes: Sequence[str]
-) -> dict[str, Any]:
+def summary(prepared: Prepared, found: Availability) -> dict[str, Any]:
     """All figures of the report, as plain values."""
     records = prepared.records
     hours = sum(record.frames for record in records) / FPS / 3600
@@ -81,14 +75,13 @@ def summary(
         times.update(outcome.times)
     return {
         "videos": {
-            "listed": len(sources) + len(missing),
-            "there": len(sources),
+            "there": len(found.sources),
             "finished": len(prepared.outcomes),
             "with clips": len({record.source for record in records}),
-            "missing": list(missing),
             "left": list(prepared.missing),
         },
         "clips": len(records),
+        "listed clips that are not there": list(found.missing),
         "hours": hours,
         "hours_seen": sum(outcome.seconds for outcome in prepared.outcomes.values()) / 3600,
         "identities": len({record.identity for record in records}),
@@ -102,8 +95,8 @@ def summary(
         "rejected": prepared.reasons(),
         "seconds_of_work": dict(times),
         "histograms": {name: _histogram(records, read) for name, read in HISTOGRAMS.items()},
-        "notes": list(notes),
-        "by_video": _by_video(prepared, sources),
+        "notes": list(found.notes),
+        "by_video": _by_video(prepared, found.sources),
     }
 
 
@@ -152,8 +145,8 @@ def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> 
     overview = Section(
         "What was kept",
         facts={
-            "videos listed": str(videos["listed"]),
-            "there": str(videos["there"]),
+            "listed clips that are not there": str(len(facts["listed clips that are not there"])),
+            "videos there": str(videos["there"]),
             "finished": str(videos["finished"]),
             "with clips": str(videos["with clips"]),
             "clips": str(facts["clips"]),
@@ -193,7 +186,10 @@ def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> 
         ],
         notes=[f"{len(every) - MOST_ROWS} more stand in preparation.json"] if len(every) > MOST_ROWS else [],
     )
-    remarks = [*(f"listed, but not there: {name}" for name in videos["missing"]), *facts["notes"]]
+    remarks = [
+        *(f"listed, but not there: {name}" for name in facts["listed clips that are not there"]),
+        *facts["notes"],
+    ]
     times = facts["seconds_of_work"]
     total = sum(times.values()) or 1.0
     work = Section(

@@ -12,7 +12,7 @@ from datamodules.errors import UserError
 from datamodules.manifest import SPLITS
 from datamodules.preparation.run import Prepared, Shard, prepare
 from datamodules.preparation.settings import PreparationSettings, read_settings
-from datamodules.preparation.sources import Source
+from datamodules.preparation.sources import Availability, file_stem
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
             help="who is seen: columns video (below --raw) and identity (default: the first folder below --raw)",
         )
     flag(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all cores)"
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes (default: all cores)",
     )
     flag("--shard", type=_shard, default=Shard(), metavar="I/N", help="do the I-th of N parts, such as 1/8")
     flag(
@@ -107,19 +111,33 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_of(args)
     settings.check()
+    if args.output.resolve().is_relative_to(args.raw.resolve()):
+        raise UserError(
+            f"{args.output}: lies in the folder of the raw videos, its clips would be taken for more of them"
+        )
+    if args.shard.count > 1 and getattr(args, "download", False):
+        raise UserError(
+            "--download fetches all that is missing: run it once without --shard, then the shards without it"
+        )
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: at least one process")
     if args.format == "litdata":
         from datamodules.streaming import require_litdata
 
         require_litdata()
-    sources, missing, notes = find_sources(args)
+    found = find_sources(args)
     with clip_progress("preparing videos") as progress:
-        prepared = prepare(sources, args.output, settings, args.workers, args.shard, progress=progress)
-    page = write_preparation_report(prepared, sources, args.output, HELP[args.source], missing, notes)
+        prepared = prepare(found.sources, args.output, settings, args.workers, args.shard, progress=progress)
+    page = write_preparation_report(prepared, found, args.output, HELP[args.source])
+    if found.missing:
+        log.info("not there: %d listed clips, such as %s", len(found.missing), found.missing[0])
     tell(prepared, page)
     if args.format == "litdata":
         stream(prepared, args.output)
+    elif (args.output / "stream").is_dir():
+        log.warning(
+            "%s: may be of an earlier state; add --format litdata to renew it", args.output / "stream"
+        )
     return 0
 
 
@@ -133,33 +151,42 @@ def stream(prepared: Prepared, output: Path) -> None:
     log.info("stream: %s", write_stream(output))
 
 
-def find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str], list[str]]:
-    """What there is to prepare, names of what is listed but not there, and remarks for the report."""
+def find_sources(args: argparse.Namespace) -> Availability:
+    """What there is to prepare.
+
+    Raises:
+        UserError: nothing, or not what was asked for.
+    """
     if args.source == "folder":
         from datamodules.preparation.folder_sources import folder_sources
 
-        return folder_sources(args.raw, args.identities), [], []
+        return Availability(folder_sources(args.raw, args.identities), [], [])
     if args.source == "voxceleb":
         from datamodules.preparation.voxceleb_sources import voxceleb_sources
 
-        return voxceleb_sources(args.raw), [], []
+        return voxceleb_sources(args.raw)
     from datamodules.preparation.hdtf_annotations import read_hdtf_annotations
     from datamodules.preparation.hdtf_sources import hdtf_sources
 
     annotations = read_hdtf_annotations(args.annotations)
-    notes = [f"{one.file}: {one.name} {one.problem}" for one in annotations.inconsistencies]
+    problems: list[str] = []
     if args.download:
-        from datamodules.preparation.download import download_originals
+        from datamodules.preparation.download import download_originals, videos_by_name
 
-        urls = {clip.source: clip.url for clip in annotations.clips if clip.url}
-        notes += [f"{name}: {reason}" for name, reason in download_originals(urls, args.raw).items()]
-    there = hdtf_sources(annotations, args.raw)
-    if not there.sources:
+        there = videos_by_name(args.raw)
+        wanted = [
+            clip for clip in annotations.clips if file_stem(f"{clip.subset}_{clip.source}") not in there
+        ]
+        urls = {clip.source: clip.url for clip in wanted if clip.url}
+        problems = [f"{name}: {reason}" for name, reason in download_originals(urls, args.raw).items()]
+    found = hdtf_sources(annotations, args.raw)
+    if not found.sources:
         raise UserError(
-            f"{args.raw}: holds none of the {len(there.missing)} originals that the annotations list "
-            f"(such as {there.missing[0]}.mp4); add --download, or put them there"
+            f"{args.raw}: holds none of the originals that the annotations list (the first is "
+            f"{annotations.clips[0].source}.mp4); add --download, or put them there"
         )
-    return there.sources, there.missing, notes
+    found.notes.extend(problems)
+    return found
 
 
 def tell(prepared: Prepared, page: Path) -> None:
@@ -174,7 +201,7 @@ def tell(prepared: Prepared, page: Path) -> None:
     if prepared.records and not prepared.missing and empty:
         people = len({record.identity for record in prepared.records})
         told = " and ".join(empty)
-        log.warning("no clip of the %d people is in the split %s: try another --seed", people, told)
+        log.warning("no clip of the %d people is in the split %s", people, told)
     log.info("report: %s", page)
     if not prepared.records and not prepared.missing:
         raise UserError(f"{page}: nothing was kept; see there why")

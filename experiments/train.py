@@ -214,6 +214,16 @@ def started_together(trainer: "Trainer") -> tuple[int, int]:
     return environment.global_rank(), environment.world_size()
 
 
+def sharing_a_disk(datamodule: "LightningDataModule", rank: int, ranks: int) -> tuple[int, int]:
+    """Rank and number of those who see the same latent cache: all, but with a stream each alone.
+
+    A stream's cache may lie on a disk of each machine's own; its processes wait for each other there.
+    """
+    from datamodules.streaming import StreamingDataModule
+
+    return (0, 1) if isinstance(datamodule, StreamingDataModule) else (rank, ranks)
+
+
 def build_stage(
     config: DictConfig, rank: int = 0, ranks: int = 1
 ) -> "tuple[LightningDataModule, LightningModule]":
@@ -236,6 +246,7 @@ def build_stage(
     frontend = instantiate(config.audio)
     with one_process_at_a_time(frames.root):
         _prepare(frames)
+    rank, ranks = sharing_a_disk(frames, rank, ranks)
     records = [record for split in ("train", "val") for record in frames.records(split)]
     folder, basis = ensure_latents(autoencoder, frontend, records, frames.store(), rank=rank, ranks=ranks)
     return instantiate(config.data, latents=str(folder)), instantiate(config.model, basis=basis)

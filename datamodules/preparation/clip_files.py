@@ -46,6 +46,11 @@ class OpenSource:
         """Pictures ``(H, W, 3)`` of the frames at 25 fps from ``first`` to before ``end``."""
         return play(self.reader, self.shown[first:end])
 
+    def holes(self, first: int, end: int, most: float) -> np.ndarray:
+        """Of the frames from ``first`` to before ``end``: those whose picture is more than ``most`` seconds away."""
+        away = self.reader.times[self.shown[first:end]] - np.arange(first, end) / FPS
+        return np.flatnonzero(np.abs(away) > most)
+
     def sound(self, first: int, frames: int) -> np.ndarray | None:
         """Sound of a run of frames, ``(640 frames,)``."""
         if self.waveform is None:
@@ -124,13 +129,14 @@ def write_clip(
     stem = f"clips/{clip}"
     sound = opened.sound(begin, piece.frames)
     cropped = (crop_square(frame, crop, size) for frame in opened.frames(begin, begin + piece.frames))
-    write_video(output / f"{stem}.mp4", cropped, keyframe_interval=KEYFRAME_INTERVAL)
+    write_video(output / f"{stem}.mp4", cropped, keyframe_interval=KEYFRAME_INTERVAL, threads=1)
     if sound is not None:
         write_wav(output / f"{stem}.wav", sound)
         if sync_judge is not None:
             frames = VideoReader(output / f"{stem}.mp4").get(np.arange(piece.frames))
             late, confidence = sync_judge(frames, load_audio(output / f"{stem}.wav"))
-            quality = quality | {"av_offset": late, "sync_confidence": confidence}
+            sure = float(confidence) if np.isfinite(confidence) else None
+            quality = quality | {"av_offset": int(late), "sync_confidence": sure}
     arrays, metadata = annotations_of(piece.track, piece.first, piece.frames, crop)
     write_annotations(output / f"{stem}.safetensors", arrays, metadata)
     edges = (crop.x, crop.y, crop.x + crop.side, crop.y + crop.side)

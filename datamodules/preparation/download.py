@@ -46,14 +46,14 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
     raw.mkdir(parents=True, exist_ok=True)
     problems: dict[str, str] = {}
     there = videos_by_name(raw)
-    wanted = {name: url for name, url in urls.items() if file_stem(name) not in there}
-    for number, (name, url) in enumerate(wanted.items(), start=1):
-        _log.info("downloading %d of %d: %s", number, len(wanted), name)
+    best = f"bv*[height<={MOST_LINES}]/b[height<={MOST_LINES}]/b"
+    for number, (name, url) in enumerate(urls.items(), start=1):
         try:
-            video = _fetch(
-                yt_dlp, url, raw, file_stem(name), f"bv*[height<={MOST_LINES}]/b[height<={MOST_LINES}]/b"
-            )
-            if not probe(video).has_audio:
+            video = there.get(file_stem(name))
+            if video is None:
+                _log.info("downloading %d of %d: %s", number, len(urls), name)
+                video = _fetch(yt_dlp, url, raw, file_stem(name), best)
+            if sound_beside(video) is None and not probe(video).has_audio:
                 _fetch(yt_dlp, url, raw, file_stem(name) + SOUND, "ba")
         except (yt_dlp.utils.YoutubeDLError, UserError, OSError) as error:
             problems[name] = _one_line(error)

@@ -2,11 +2,12 @@
 
 import csv
 import logging
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 from datamodules.errors import UserError
 from datamodules.files import require_file
-from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem
+from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem, shown
 
 _log = logging.getLogger(__name__)
 
@@ -36,15 +37,18 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
             f"{raw}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}); give the folder of the raw videos"
         )
     known = {} if identities is None else _read_identities(identities)
+    stems = Counter(path.relative_to(raw).with_suffix("") for path in videos)
     sources, alone = [], 0
     for path in videos:
         inner = path.relative_to(raw)
-        name = inner.as_posix()
+        name = shown(inner)
         identity = known.get(name)
         if identity is None:
-            identity = inner.parts[0] if len(inner.parts) > 1 else inner.stem
+            identity = shown(Path(inner.parts[0])) if len(inner.parts) > 1 else shown(Path(inner.stem))
             alone += len(inner.parts) == 1
-        sources.append(Source(_stem(inner, videos, raw), name, path, None, identity))
+        twins = stems[inner.with_suffix("")] > 1  # videos that differ in their suffix alone
+        stem = file_stem((inner if twins else inner.with_suffix("")).as_posix())
+        sources.append(Source(stem, name, path, None, identity))
     if unknown := sorted(known.keys() - {source.name for source in sources}):
         raise UserError(f"{identities}: names {unknown[0]}, which is no video below {raw}; mend the list")
     if alone:
@@ -56,19 +60,18 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     return sources
 
 
-def _stem(inner: Path, videos: list[Path], raw: Path) -> str:
-    """The path without its suffix; with it where two videos differ in that alone."""
-    twins = [path for path in videos if path.relative_to(raw).with_suffix("") == inner.with_suffix("")]
-    return file_stem((inner if len(twins) > 1 else inner.with_suffix("")).as_posix())
-
-
 def _read_identities(path: Path) -> dict[str, str]:
     try:
         with require_file(path, "identities").open(newline="", encoding="utf-8-sig") as handle:
             rows = csv.DictReader(handle)
             if not {"video", "identity"} <= set(rows.fieldnames or ()):
                 raise UserError(f"{path}: needs the columns video and identity")
-            found = {(row["video"] or "").strip(): (row["identity"] or "").strip() for row in rows}
+            found: dict[str, str] = {}
+            for row in rows:
+                video = PurePosixPath((row["video"] or "").strip()).as_posix()  # without ./ in front
+                identity = (row["identity"] or "").strip()
+                if found.setdefault(video, identity) != identity:
+                    raise UserError(f"{path}: {video} is both {found[video]} and {identity}; keep one line")
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
     if empty := [video for video, identity in found.items() if not identity]:

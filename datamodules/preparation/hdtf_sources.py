@@ -1,25 +1,11 @@
 """HDTF's originals as sources, cut and cropped as its annotation files say."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import UserError
 from datamodules.preparation.download import sound_beside, videos_by_name
 from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
-from datamodules.preparation.sources import Source, Span, file_stem
-
-
-@dataclass(frozen=True)
-class Availability:
-    """Which of the listed originals are there.
-
-    Attributes:
-        sources: those that are, with their clips.
-        missing: names of the others.
-    """
-
-    sources: list[Source]
-    missing: list[str]
+from datamodules.preparation.sources import Availability, Source, Span, file_stem
 
 
 def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
@@ -39,21 +25,11 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
     for name, listed in clips.items():
         path = files.get(file_stem(name)) or files.get(file_stem(f"{listed[0].subset}_{name}"))
         if path is None:
-            missing.append(name)
+            missing += [clip.name for clip in listed]
             continue
-        spans = tuple(
-            Span(file_stem(clip.name), clip.start, clip.end, clip.crop, clip.height) for clip in listed
-        )
-        relative = path.relative_to(raw).as_posix()
-        sources.append(
-            Source(
-                file_stem(f"{name}_original"),
-                relative,
-                path,
-                sound_beside(path),
-                listed[0].speaker,
-                None,
-                spans,
-            )
-        )
-    return Availability(sources, missing)
+        spans = [Span(file_stem(clip.name), clip.start, clip.end, clip.crop, clip.height) for clip in listed]
+        relative, stem = path.relative_to(raw).as_posix(), file_stem(f"{name}_original")
+        speaker = listed[0].speaker
+        sources.append(Source(stem, relative, path, sound_beside(path), speaker, None, tuple(spans)))
+    notes = [f"{one.file}: {one.name} {one.problem}" for one in annotations.inconsistencies]
+    return Availability(sources, missing, notes)

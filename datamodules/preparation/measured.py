@@ -51,10 +51,7 @@ def annotations_of(
         "regions": np.stack([_box(points[:, list(group)]) for group in REGION_POINTS.values()], axis=1),
     }
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
-    return arrays, {
-        "measured_by": "mediapipe face_landmarker",
-        "landmark_names": "mediapipe face mesh, 478 points",
-    }
+    return arrays, {"landmark_names": "mediapipe face mesh, 478 points"}
 
 
 def _box(points: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One video to clips: the whole way, in one process."""
 
+import errno
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from datamodules.audio import load_audio
 from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord
+from datamodules.playback import DamagedVideoError
 from datamodules.preparation.clip_files import OpenSource, SyncJudge, problem_of, quality_of, write_clip
 from datamodules.preparation.pieces import Cutter, Unfit
 from datamodules.preparation.seeing import look
@@ -16,6 +18,22 @@ from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Rejection, Source, Span
 from datamodules.video import VideoReader
 
+FAULTS_OF_MACHINE = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+        errno.ESTALE,
+    )
+)
+"""Errors that say nothing of a video."""
+FREEZE = 0.1
+"""Seconds that a shown picture may be away from its frame; beyond, the video has a hole there."""
 LEAST_RATE = 10.0
 """Pictures a second, on average, from which lips can be followed."""
 
@@ -32,12 +50,14 @@ class Outcome:
         rejections: what was not kept, and why.
         seconds: of video that was looked at.
         times: seconds of work by what was done.
+        gave_up: whether its process crashed or was stopped, so that files of it may lie about.
     """
 
     records: list[ClipRecord] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     seconds: float = 0.0
     times: dict[str, float] = field(default_factory=dict)
+    gave_up: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -51,6 +71,7 @@ class Outcome:
             [Rejection(**rejection) for rejection in values["rejections"]],
             values["seconds"],
             values["times"],
+            values["gave_up"],
         )
 
 
@@ -65,6 +86,29 @@ class _Clock:
         now = time.monotonic()
         self._times[what] = round(self._times.get(what, 0.0) + now - self._last, 3)
         self._last = now
+
+
+def prepare_safely(
+    source: Source, output: Path, settings: PreparationSettings, sync_judge: SyncJudge | None = None
+) -> Outcome:
+    """``prepare_source``, with whatever else a broken file makes a decoder raise as a rejection.
+
+    Raises:
+        UserError: the machine is at fault, not the video: a part of the installation is missing, the disk is full, ...
+    """
+    try:
+        return prepare_source(source, output, settings, sync_judge)
+    except UserError:
+        raise
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        detail = f"{type(error).__name__}: {first_line}"
+        if isinstance(error, MemoryError) or (
+            isinstance(error, OSError) and error.errno in FAULTS_OF_MACHINE
+        ):
+            raise UserError(f"{source.name}: {detail}; mend that and run the same command again") from error
+        rejection = Rejection(source.name, None, 0.0, None, "not readable", detail)
+        return Outcome(rejections=[rejection], gave_up=True)
 
 
 def prepare_source(
@@ -82,7 +126,9 @@ def prepare_source(
         MissingAssetError: the model file of the face landmarker is absent.
         MissingLibraryError: a system library that MediaPipe needs is absent.
     """
-    outcome = Outcome()
+    outcome = Outcome(rejections=list(source.rejected))
+    if source.rejected and not source.spans:
+        return outcome
     clock = _Clock(outcome.times)
     try:
         reader = VideoReader(source.video)
@@ -108,7 +154,7 @@ def prepare_source(
         lengths = len(shown) / FPS, len(waveform) / SAMPLE_RATE
         if abs(lengths[0] - lengths[1]) > MOST_APART:
             told = f"pictures of {lengths[0]:.1f} s with sound of {lengths[1]:.1f} s"
-            outcome.rejections.append(Rejection(source.name, None, 0.0, None, "not readable", told))
+            outcome.rejections.append(Rejection(source.name, None, 0.0, None, "lengths differ", told))
             return outcome
     opened = OpenSource(source, reader, shown, waveform)
     for span in source.spans or (Span(source.id, 0.0, None),):
@@ -126,7 +172,8 @@ def _prepare_span(
     clock: _Clock,
 ) -> None:
     first = round(span.start * FPS)
-    last = len(opened.shown) if span.end is None else min(len(opened.shown), round(span.end * FPS))
+    length = len(opened.shown)
+    last = length if span.end is None else max(first, min(length, round(span.end * FPS)))
     listed = span.id if opened.source.spans else None
 
     def reject(
@@ -135,15 +182,20 @@ def _prepare_span(
         name = opened.source.name
         outcome.rejections.append(Rejection(name, clip, start / FPS, end / FPS, reason, detail))
 
+    if span.end is not None and span.end - length / FPS > 1.0:
+        told = f"the video ends at {length / FPS:.1f} s, the clip is listed to {span.end:.1f} s"
+        outcome.rejections.append(
+            Rejection(opened.source.name, listed, length / FPS, span.end, "video too short", told)
+        )
+        if first >= length:
+            return
     if last - first < settings.min_seconds * FPS:
         reject("too short", f"{max(0, last - first) / FPS:.2f} s of video in this span")
         return
     outcome.seconds += (last - first) / FPS
     try:
-        seen = look(opened.frames(first, last))
-    except UserError as error:
-        if type(error) is not UserError:
-            raise  # a part of the installation is missing: that is no fault of this file
+        seen = look(opened.frames(first, last)).without(opened.holes(first, last, FREEZE))
+    except DamagedVideoError as error:
         reject("not readable", _plain(error, opened.source))
         return
     clock.lap("looking")
@@ -164,7 +216,7 @@ def _prepare_span(
             outcome.records.append(
                 write_clip(opened, piece, first, clip, quality, output, settings.size, sync_judge)
             )
-        except UserError as error:
+        except DamagedVideoError as error:
             reject("not readable", _plain(error, opened.source), start, end)
         clock.lap("writing")
 

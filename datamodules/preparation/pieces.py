@@ -104,10 +104,10 @@ class Cutter:
             return
         covered: list[tuple[int, int]] = []
         for track in kept:  # the weightiest first: another one only where that is gone
-            low, high = track.frames[0], track.frames[-1] + 1
-            if all(high <= a or b <= low for a, b in covered):
-                covered.append((low, high))
-                yield from self._cut(track, low, high)
+            for low, high in _free(track.frames[0], track.frames[-1] + 1, covered):
+                if high - low >= self._shortest:
+                    covered.append((low, high))
+                    yield from self._cut(track, low, high)
         for (_, low), (high, _) in pairwise([(start, start), *sorted(covered), (end, end)]):
             if high - low >= TOLD:
                 yield Unfit(low, high - low, "face not tracked", "no face that stays")
@@ -152,6 +152,15 @@ class Cutter:
         box = self.span.crop.scaled(self.height / (self.span.crop_height or self.height))
         side = max(box.width, box.height)
         return SquareCrop(box.x + (box.width - side) / 2, box.y + (box.height - side) / 2, side)
+
+
+def _free(low: int, high: int, covered: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is left of a run of frames beside others."""
+    free = [(low, high)]
+    for start, end in covered:
+        parts = [part for a, b in free for part in ((a, min(b, start)), (max(a, end), b))]
+        free = [(a, b) for a, b in parts if a < b]
+    return free
 
 
 def _is_at(track: FaceTrack, place: tuple[float, float, float, float]) -> bool:

@@ -7,30 +7,34 @@ rejections are put together from these files at the end.
 
 import hashlib
 import json
+import logging
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError as Expired
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.manifest import ClipRecord, split_by_identity, write_manifest
+from datamodules.manifest import SPLITS, ClipRecord, fill_splits, split_by_identity, write_manifest
 from datamodules.preparation.clip_files import SyncJudge
-from datamodules.preparation.one_source import LEAST_RATE, Outcome, prepare_source
+from datamodules.preparation.one_source import Outcome, prepare_safely
+from datamodules.preparation.processes import in_processes, in_turn
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
 from datamodules.splits import SPLITS_NAME, write_splits
-from datamodules.video import probe
 
 SETTINGS_NAME = "dataset.json"
 REJECTED_NAME = "rejected.jsonl"
 OUTCOMES = "sources"
-PROBE_SECONDS = 30.0
-"""Longest time for finding out what a file is."""
-SECONDS_PER_SECOND = 60.0
-"""Longest time for a second of video, beyond ``PROBE_SECONDS``: a hundred times what it takes."""
+_CLIP_FILE = re.compile(r"\.?(?P<stem>.+?)(\.[0-9a-f]{12}\.part)?\.(mp4|wav|safetensors)")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,13 @@ class Shard:
     count: int = 1
 
     def of(self, sources: Sequence[Source]) -> list[Source]:
-        """The sources of this run."""
-        return list(sources[self.index :: self.count])
+        """The sources of this run; by a hash of their ids, so that it doesn't matter who else is listed."""
+        return [source for source in sources if _digest(source.id) % self.count == self.index]
+
+    @property
+    def name(self) -> str:
+        """For files and messages."""
+        return f"{self.index + 1} of {self.count}"
 
 
 @dataclass(frozen=True)
@@ -92,21 +101,45 @@ def prepare(
         progress: called with (finished, all) sources of this shard.
 
     Raises:
-        UserError: a setting is out of range, two sources share an id, or the folder holds other data.
+        UserError: a setting is out of range, two sources share an id, the folder holds other data, another run does this
+            shard, or the machine (not a video) is at fault: what is done is kept.
     """
     settings.check()
     output = Path(output)
     _check_ids(sources)
-    _claim(output, settings.to_dict())
-    mine = shard.of(sources)
-    todo = [source for source in mine if _outcome(output, source) is None]
-    if progress:
-        progress(len(mine) - len(todo), len(mine))
-    for done, (source, outcome) in enumerate(_work(todo, output, settings, workers, sync_judge), start=1):
-        _save(output, source, outcome)
+    _claim(output, settings)
+    with _only_run(output, shard):
+        mine = shard.of(sources)
+        judged = sync_judge is not None
+        todo = [source for source in mine if _outcome(output, source, judged) is None]
+        remove_leftovers(output, todo)
         if progress:
-            progress(len(mine) - len(todo) + done, len(mine))
-    return finish(sources, output, settings)
+            progress(len(mine) - len(todo), len(mine))
+        work = in_turn if workers == 0 else partial(in_processes, workers=workers)
+        results = work(todo, partial(prepare_safely, output=output, settings=settings, sync_judge=sync_judge))
+        for done, (source, outcome) in enumerate(results, start=1):
+            if outcome.gave_up:
+                remove_leftovers(output, [source])
+            _save(output, source, outcome, judged)
+            if progress:
+                progress(len(mine) - len(todo) + done, len(mine))
+        return finish(sources, output, settings)
+
+
+@contextmanager
+def _only_run(output: Path, shard: Shard) -> Iterator[None]:
+    """Refuses a second run of a shard; the lock is freed when its holder ends, however that happens."""
+    lock = FileLock(output / OUTCOMES / f".shard-{shard.index + 1}-{shard.count}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{output}: another run prepares part {shard.name}; wait for it, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def finish(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
@@ -127,19 +160,17 @@ def _finished_files(output: Path) -> set[str]:
 
 def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
     outcomes = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
-    identities = {source.identity for source in sources}
-    free = split_by_identity(
-        identities, (1 - settings.val - settings.test, settings.val, settings.test), settings.seed
+    if unlisted := {Path(name).stem for name in _finished_files(output)} - {source.id for source in sources}:
+        told = f"such as {min(unlisted)}"
+        _log.warning(
+            "%s: clips of %d videos that are no longer listed are left out, %s", output, len(unlisted), told
+        )
+    splits = _splits(
+        [source for source in sources if source.id in outcomes and outcomes[source.id].records], settings
     )
-    development = split_by_identity(identities, (1 - settings.val, settings.val, 0.0), settings.seed)
-    splits = {
-        source.id: development[source.identity]
-        if source.split == DEVELOPMENT
-        else source.split or free[source.identity]
-        for source in sources
-    }
+    identities = {source.id: source.identity for source in sources}
     records = [
-        replace(record, split=splits[name])
+        replace(record, split=splits[name], identity=identities[name], voice=identities[name])
         for name, outcome in outcomes.items()
         for record in outcome.records
     ]
@@ -155,6 +186,18 @@ def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationS
     return Prepared(records, rejections, outcomes, missing)
 
 
+def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[str, str]:
+    """Split of each source that has clips, by its id."""
+    found = {source.id: source.split for source in sources if source.split in SPLITS}
+    for kind, test in ((DEVELOPMENT, 0.0), (None, settings.test)):
+        shares = (1 - settings.val - test, settings.val, test)
+        group = [source for source in sources if source.split == kind]
+        assigned = split_by_identity({source.identity for source in group}, shares, settings.seed)
+        assigned = fill_splits(assigned, shares, settings.seed)
+        found |= {source.id: assigned[source.identity] for source in group}
+    return {name: split for name, split in found.items() if split is not None}
+
+
 def _check_ids(sources: Sequence[Source]) -> None:
     seen: dict[str, str] = {}
     for source in sources:
@@ -164,26 +207,31 @@ def _check_ids(sources: Sequence[Source]) -> None:
             seen[name] = source.name
 
 
-def _claim(output: Path, settings: dict[str, Any]) -> None:
+def _claim(output: Path, settings: PreparationSettings) -> None:
     """Creates the folder with its settings; refuses a folder that holds something else."""
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file, expected a folder for the dataset; choose another --output")
     path = output / SETTINGS_NAME
+    strange = output.is_dir() and not path.is_file() and any(output.glob("[!.]*"))
+    if strange and not path.is_file():  # another shard may just have made it
+        raise UserError(f"{output}: holds something else; choose another --output")
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            found = None
-        if found != settings:
+            found = {}
+        asked, free = settings.to_dict(), settings.of_lists()
+        if changed := [name for name in asked if name not in free and found.get(name) != asked[name]]:
+            told = ", ".join(f"{name} {found.get(name)}, now {asked[name]}" for name in changed)
             raise UserError(
-                f"{output}: holds a dataset with other settings; remove it or choose another --output"
+                f"{output}: holds a dataset with other settings ({told}); choose another --output"
             )
-    elif output.is_dir() and any(output.glob("[!.]*")):
-        raise UserError(f"{output}: holds something else; choose another --output")
     try:
         output.mkdir(parents=True, exist_ok=True)
         with whole_output(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            temporary.write_text(
+                json.dumps(settings.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            )
         for name in ("clips", OUTCOMES):
             (output / name).mkdir(exist_ok=True)
     except OSError as error:
@@ -192,9 +240,17 @@ def _claim(output: Path, settings: dict[str, Any]) -> None:
         ) from error
 
 
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 def _fingerprint(source: Source) -> str:
     """Changes with the files and with what is asked of them."""
-    facts: list[Any] = [source.name, source.identity, [asdict(span) for span in source.spans]]
+    facts: list[Any] = [
+        source.name,
+        [asdict(span) for span in source.spans],
+        [asdict(r) for r in source.rejected],
+    ]
     for path in (source.video, source.sound):
         try:
             stat = path.stat() if path is not None else None
@@ -204,13 +260,13 @@ def _fingerprint(source: Source) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _outcome(output: Path, source: Source) -> Outcome | None:
+def _outcome(output: Path, source: Source, judged: bool = False) -> Outcome | None:
     """What an earlier run found, if the files are still the same and all clips are there."""
     try:
         values = json.loads((output / OUTCOMES / f"{source.id}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if values.pop("fingerprint", None) != _fingerprint(source):
+    if values.pop("fingerprint", None) != _fingerprint(source) or judged > values.pop("judged", False):
         return None
     outcome = Outcome.from_dict(values)
     files = [
@@ -222,116 +278,20 @@ def _outcome(output: Path, source: Source) -> Outcome | None:
     return outcome if all((output / name).is_file() for name in files) else None
 
 
-def _save(output: Path, source: Source, outcome: Outcome) -> None:
-    text = json.dumps({"fingerprint": _fingerprint(source), **outcome.to_dict()}, allow_nan=False)
+def _save(output: Path, source: Source, outcome: Outcome, judged: bool) -> None:
+    facts = {"fingerprint": _fingerprint(source), "judged": judged, **outcome.to_dict()}
     with whole_output(output / OUTCOMES / f"{source.id}.json") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
 
 
-def _remove_leftovers(output: Path, source: Source) -> None:
-    """Clips and half-written files of a run that did not finish this source."""
-    for name in {source.id, *(span.id for span in source.spans)}:
-        for pattern in (
-            f"{name}.*",
-            f"{name}_[0-9][0-9][0-9].*",
-            f".{name}.*.part.*",
-            f".{name}_[0-9][0-9][0-9].*.part.*",
-        ):
-            for path in (output / "clips").glob(pattern):
-                path.unlink(missing_ok=True)
-
-
-def _work(
-    sources: Sequence[Source],
-    output: Path,
-    settings: PreparationSettings,
-    workers: int,
-    sync_judge: SyncJudge | None,
-) -> Iterator[tuple[Source, Outcome]]:
-    """Outcomes as sources are finished."""
-    for source in sources:
-        _remove_leftovers(output, source)
-    if workers == 0:
-        for source in sources:
-            yield source, _safely(source, output, settings, sync_judge)
+def remove_leftovers(output: Path, sources: Sequence[Source]) -> None:
+    """Clips and half-written files of runs that did not finish these sources; others' are left alone."""
+    names = {name for source in sources for name in (source.id, *(span.id for span in source.spans))}
+    if not names:
         return
-    yield from _in_processes(sources, output, settings, workers, sync_judge)
-
-
-def _in_processes(
-    sources: Sequence[Source],
-    output: Path,
-    settings: PreparationSettings,
-    workers: int,
-    sync_judge: SyncJudge | None,
-) -> Iterator[tuple[Source, Outcome]]:
-    """A file that hangs or kills its process costs that process alone."""
-    import multiprocessing
-    from queue import Queue
-
-    from pebble import ProcessExpired, ProcessPool
-
-    context = multiprocessing.get_context("spawn")
-    finished: Queue = Queue()
-
-    def schedule(stage: str, source: Source, work: Callable, arguments: list[Any], limit: float) -> None:
-        future = pool.schedule(work, args=arguments, timeout=limit)
-        future.add_done_callback(lambda done: finished.put((stage, source, done)))
-
-    with ProcessPool(max_workers=workers, context=context, initializer=_one_thread) as pool:
-        try:
-            for source in sources:
-                schedule("probed", source, _length, [source], PROBE_SECONDS)
-            left = len(sources)
-            while left:
-                stage, source, future = finished.get()
-                try:
-                    result = future.result()
-                except (Expired, ProcessExpired) as error:
-                    left -= 1
-                    yield source, _gave_up(source, output, error)
-                    continue
-                if stage == "probed":
-                    limit = PROBE_SECONDS + SECONDS_PER_SECOND * result
-                    schedule("made", source, _safely, [source, output, settings, sync_judge], limit)
-                    continue
-                left -= 1
-                yield source, result
-        except BaseException:
-            pool.stop()
-            raise
-
-
-def _length(source: Source) -> float:
-    """Seconds of video; 0 where it can't be read, which is then said by ``prepare_source``."""
-    try:
-        return probe(source.video).frames / LEAST_RATE
-    except Exception:
-        return 0.0
-
-
-def _safely(
-    source: Source, output: Path, settings: PreparationSettings, sync_judge: SyncJudge | None
-) -> Outcome:
-    """``prepare_source``, with whatever else a broken file makes a decoder raise as a rejection."""
-    try:
-        return prepare_source(source, output, settings, sync_judge)
-    except UserError:
-        raise  # the installation lacks a part
-    except Exception as error:
-        _remove_leftovers(output, source)
-        first_line = (str(error).splitlines() or [""])[0]
-        detail = f"{type(error).__name__}: {first_line}"
-        return Outcome(rejections=[Rejection(source.name, None, 0.0, None, "not readable", detail)])
-
-
-def _gave_up(source: Source, output: Path, error: Exception) -> Outcome:
-    _remove_leftovers(output, source)
-    detail = "took too long" if isinstance(error, Expired) else "its decoder crashed"
-    return Outcome(rejections=[Rejection(source.name, None, 0.0, None, "not readable", detail)])
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    with os.scandir(output / "clips") as entries:
+        files = [entry.name for entry in entries]
+    for file in files:
+        match = _CLIP_FILE.fullmatch(file)
+        if match and (match["stem"] in names or re.sub(r"_\d{3,}$", "", match["stem"]) in names):
+            (output / "clips" / file).unlink(missing_ok=True)

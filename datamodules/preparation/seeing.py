@@ -31,6 +31,11 @@ class Seen:
     faces: list[list[SeenFace]]
     cuts: list[int]
 
+    def without(self, frames: np.ndarray) -> "Seen":
+        """The same with no faces in some frames, whose pictures are missing."""
+        lost = set(frames.tolist())
+        return Seen([[] if n in lost else faces for n, faces in enumerate(self.faces)], self.cuts)
+
     def shots(self) -> list[tuple[int, int]]:
         """First frame, and the one after the last, of each shot."""
         edges = [0, *self.cuts, len(self.faces)]

@@ -53,8 +53,9 @@ class PreparationSettings:
                 f"size {self.size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
             ),
             (
-                0.2 <= self.min_seconds <= self.max_seconds <= 600,
-                f"min_seconds {self.min_seconds:g}, max_seconds {self.max_seconds:g}: 0.2 to 600 s, the shortest first",
+                0.2 <= self.min_seconds <= self.max_seconds / 2 <= 1800,
+                f"min_seconds {self.min_seconds:g}, max_seconds {self.max_seconds:g}: 0.2 to 3600 s, "
+                "the longest twice the shortest or more, so that any length can be cut",
             ),
             *(
                 (0 <= getattr(self, name) <= 1, f"{name} {getattr(self, name):g}: a share from 0 to 1")
@@ -73,6 +74,10 @@ class PreparationSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""
         return {"version": VERSION} | asdict(self)
+
+    def of_lists(self) -> dict[str, Any]:
+        """The settings that clips don't depend on, only the lists of them."""
+        return {name: getattr(self, name) for name in ("val", "test", "seed")}
 
 
 def read_settings(path: Path) -> dict[str, Any]:

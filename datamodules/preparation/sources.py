@@ -1,7 +1,8 @@
 """What is prepared: recorded videos, and which parts of them."""
 
+import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from datamodules.manifest import ID_ALPHABET
 from datamodules.preparation.boxes import PixelBox
@@ -70,6 +71,7 @@ class Source:
         identity: who is seen.
         split: ``train``, ``val``, ``test`` or ``DEVELOPMENT`` where the dataset says so; None: by a hash of the identity.
         spans: the listed clips; empty: whatever is fit in the whole video.
+        rejected: listed clips that are known to be unusable without looking.
     """
 
     id: str
@@ -79,6 +81,22 @@ class Source:
     identity: str
     split: str | None = None
     spans: tuple[Span, ...] = ()
+    rejected: tuple["Rejection", ...] = ()
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What there is of a dataset.
+
+    Attributes:
+        sources: the videos that are there, with their clips.
+        missing: names of clips that are listed and whose videos are not there.
+        notes: remarks for the report.
+    """
+
+    sources: list[Source]
+    missing: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,20 @@ class Rejection:
     detail: str
 
 
+def shown(path: PurePath) -> str:
+    """A path as text for reports: bytes that are no UTF-8, as on old disks, become question marks."""
+    return path.as_posix().encode(errors="surrogateescape").decode(errors="replace")
+
+
 def file_stem(name: str) -> str:
-    """A name as a file stem: what isn't a letter, digit, ``.``, ``_`` or ``-`` becomes ``_``; a slash ``__``."""
+    """A name as a file stem: a slash becomes ``__``, what isn't a letter, digit, ``.``, ``_`` or ``-`` becomes ``_``.
+
+    Where letters of other alphabets are lost that way, a hash of the name follows.
+    """
     text = name.replace("\\", "/").replace("/", "__")
-    return "".join(letter if letter in ID_ALPHABET else "_" for letter in text).strip(".") or "_"
+    plain = "".join(letter if letter in ID_ALPHABET else "_" for letter in text).strip(".") or "_"
+    return (
+        plain
+        if text.isascii()
+        else f"{plain}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    )

@@ -18,11 +18,22 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
-from datamodules.preparation.sources import DEVELOPMENT, VIDEO_SUFFIXES, FaceHint, Source, Span, file_stem
+from datamodules.preparation.download import sound_beside, videos_by_name
+from datamodules.preparation.sources import (
+    DEVELOPMENT,
+    VIDEO_SUFFIXES,
+    Availability,
+    FaceHint,
+    Rejection,
+    Source,
+    Span,
+    file_stem,
+)
 
 REFERENCE_HEIGHT = 360
 """Lines of the picture that VoxCeleb1's boxes lie in."""
 _SPEAKER = re.compile(r"id\d{5}")
+META_NAME = "vox2_meta.csv"
 _VOX1_TEST = range(10270, 10310)
 
 
@@ -56,7 +67,7 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
             numbers = [float(word) for word in words]
         except ValueError:
             numbers = []
-        if len(numbers) != 5 or not np.isfinite(numbers).all():
+        if len(numbers) != 5 or not np.isfinite(numbers).all() or min(numbers[3:]) <= 0:
             raise UserError(
                 f"{path}: not a line of frame, x, y, width, height: {line.strip()}; get the file again"
             )
@@ -68,18 +79,41 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
     return UtteranceBoxes(int(table[0, 0]), boxes, bool(boxes.max() <= 2.0))
 
 
-def official_split(speaker: str, path: Path) -> str:
-    """``test`` for the official test speakers, else ``DEVELOPMENT``.
+class OfficialSplit:
+    """Who is in the official test.
 
     Args:
-        speaker: ``idNNNNN``.
-        path: of the utterance, below the raw folder.
+        raw: folder of VoxCeleb; ``vox2_meta.csv``, which names VoxCeleb2's test speakers, is looked for in it and above it.
     """
-    official = int(speaker[2:]) in _VOX1_TEST or "test" in path.parts
-    return "test" if official else DEVELOPMENT
+
+    def __init__(self, raw: Path) -> None:
+        self._above = raw.resolve().parts[-2:]
+        places = [raw / META_NAME, raw.resolve().parent / META_NAME, raw.resolve().parent.parent / META_NAME]
+        self._listed = next((_read_meta(path) for path in places if path.is_file()), {})
+
+    def of(self, speaker: str, inner: Path) -> str:
+        """``test`` or ``DEVELOPMENT``.
+
+        Args:
+            speaker: ``idNNNNN``.
+            inner: path of the utterance below the raw folder.
+        """
+        if int(speaker[2:]) in _VOX1_TEST:
+            return "test"
+        if speaker in self._listed:
+            return "test" if self._listed[speaker] == "test" else DEVELOPMENT
+        return "test" if "test" in (*self._above, *inner.parts[:-3]) else DEVELOPMENT
 
 
-def voxceleb_sources(raw: Path) -> list[Source]:
+def _read_meta(path: Path) -> dict[str, str]:
+    """Speaker -> ``dev`` or ``test``; the columns are separated by commas and blanks."""
+    rows = [
+        [word.strip() for word in line.split(",")] for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    return {row[0]: row[-1] for row in rows if _SPEAKER.fullmatch(row[0])}
+
+
+def voxceleb_sources(raw: Path) -> Availability:
     """All utterances below a folder, in the order of their paths.
 
     Raises:
@@ -88,16 +122,21 @@ def voxceleb_sources(raw: Path) -> list[Source]:
     raw = Path(raw)
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; give the folder of VoxCeleb")
+    official = OfficialSplit(raw)
     utterances = [path for path in sorted(raw.rglob("id*/*/*")) if _speaker_of(path)]
-    sources = [_utterance(path, raw) for path in utterances if path.suffix.lower() in VIDEO_SUFFIXES]
-    if not sources:
-        sources = _cut_by_annotations([path for path in utterances if path.suffix == ".txt"], raw)
-    if not sources:
+    videos = [path for path in utterances if path.suffix.lower() in VIDEO_SUFFIXES]
+    if videos:
+        found = Availability([_utterance(path, raw, official) for path in videos], [], [])
+    else:
+        found = _cut_by_annotations([path for path in utterances if path.suffix == ".txt"], raw, official)
+    if not found.sources:
         raise UserError(
             f"{raw}: nothing like idNNNNN/VIDEO/UTTERANCE.mp4 in it, nor txt files with their originals; "
             "give the folder of VoxCeleb"
         )
-    return sources
+    if not any(source.split == "test" for source in found.sources):
+        found.notes.append(f"no speaker of the official tests is there, nor a folder 'test', nor {META_NAME}")
+    return found
 
 
 def _speaker_of(path: Path) -> str | None:
@@ -106,38 +145,47 @@ def _speaker_of(path: Path) -> str | None:
     return speaker if _SPEAKER.fullmatch(speaker) and path.is_file() else None
 
 
-def _utterance(path: Path, raw: Path) -> Source:
+def _utterance(path: Path, raw: Path, official: OfficialSplit) -> Source:
     speaker, inner = path.parts[-3], path.relative_to(raw)
     sound = None
     if "mp4" in inner.parts[:-3]:
         place = len(inner.parts) - 4 - inner.parts[:-3][::-1].index("mp4")
         beside = raw.joinpath(*inner.parts[:place], "aac", *inner.parts[place + 1 :]).with_suffix(".m4a")
         sound = beside if beside.is_file() else None
-    stem = file_stem("/".join(path.with_suffix("").parts[-3:]))
-    return Source(stem, inner.as_posix(), path, sound, speaker, official_split(speaker, inner))
+    return Source(_stem(path), inner.as_posix(), path, sound, speaker, official.of(speaker, inner))
 
 
-def _cut_by_annotations(texts: list[Path], raw: Path) -> list[Source]:
-    originals = {path.stem: path for path in sorted(raw.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+def _stem(path: Path) -> str:
+    return file_stem("/".join(path.with_suffix("").parts[-3:]))
+
+
+def _cut_by_annotations(texts: list[Path], raw: Path, official: OfficialSplit) -> Availability:
+    originals = videos_by_name(raw)
     listed: dict[tuple[str, str], list[Path]] = {}
     for text in texts:
         listed.setdefault((text.parts[-3], text.parts[-2]), []).append(text)
-    sources = []
+    sources, missing = [], []
     for (speaker, video), files in listed.items():
         path = originals.get(video)
         if path is None:
+            missing += [_stem(text) for text in files]
             continue
-        spans = []
+        name = path.relative_to(raw).as_posix()
+        spans, rejected = [], []
         for text in files:
-            seen = read_utterance_boxes(text)
+            try:
+                seen = read_utterance_boxes(text)
+            except UserError as error:
+                told = str(error).replace(str(text), text.name)
+                rejected.append(Rejection(name, _stem(text), 0.0, None, "annotation not readable", told))
+                continue
             start = seen.start / FPS
-            name = file_stem("/".join(text.with_suffix("").parts[-3:]))
-            spans.append(Span(name, start, start + len(seen.boxes) / FPS, face=_hint(seen)))
+            spans.append(Span(_stem(text), start, start + len(seen.boxes) / FPS, face=_hint(seen)))
+        split = official.of(speaker, files[0].relative_to(raw))
         stem = file_stem(f"{speaker}/{video}")
-        relative = path.relative_to(raw).as_posix()
-        split = official_split(speaker, files[0].relative_to(raw))
-        sources.append(Source(stem, relative, path, None, speaker, split, tuple(spans)))
-    return sources
+        sound = sound_beside(path)
+        sources.append(Source(stem, name, path, sound, speaker, split, tuple(spans), tuple(rejected)))
+    return Availability(sources, missing, [])
 
 
 def _hint(seen: UtteranceBoxes) -> FaceHint:

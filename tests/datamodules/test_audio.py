@@ -1,5 +1,6 @@
 """Reading and writing sound; log-mel features."""
 
+import av
 import numpy as np
 import pytest
 import scipy.signal
@@ -221,3 +222,19 @@ def test_log_mel_is_differentiable_even_after_inference_mode():
 def test_log_mel_refuses_parts_of_frames():
     with pytest.raises(ValueError, match="640 T"):
         audio.log_mel(torch.zeros(1, 641))
+
+
+def test_holes_are_refused_where_sound_is_read_strictly(tmp_path):
+    path = tmp_path / "hole.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for block in range(50):
+            values = np.full((1, 1600), 1000, np.int16)
+            frame = av.AudioFrame.from_ndarray(values, format="s16", layout="mono")
+            frame.sample_rate = 16000
+            frame.pts = block * 1600 + (16000 if block >= 25 else 0)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert len(audio.load_audio(path)) == 80000
+    with pytest.raises(UserError, match=r"a hole of 1\.00 s at 3\.5 s"):
+        audio.load_audio(path, strict=True)

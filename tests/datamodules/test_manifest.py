@@ -9,7 +9,7 @@ import pytest
 from datamodules.annotations import pose_of, read_annotations, read_frames, read_shapes, write_annotations
 from datamodules.batches import POSE_NAMES
 from datamodules.errors import UserError
-from datamodules.manifest import ClipRecord, read_manifest, split_by_identity, write_manifest
+from datamodules.manifest import ClipRecord, fill_splits, read_manifest, split_by_identity, write_manifest
 
 
 def record(name: str = "a", **changes) -> ClipRecord:
@@ -200,3 +200,23 @@ def test_annotations_that_disagree_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="rotation"):
         write_annotations(path, {"rotation": np.zeros((3, 4))}, {})
     assert not path.exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_handful_of_identities_fills_every_split(count: int) -> None:
+    names = [f"p{n}" for n in range(count)]
+    for seed in range(20):
+        assigned = split_by_identity(names, (0.8, 0.1, 0.1), seed)
+        filled = fill_splits(assigned, (0.8, 0.1, 0.1), seed)
+        assert filled.keys() == assigned.keys()
+        assert "train" in filled.values()
+        train = list(assigned.values()).count("train")
+        if train >= 3:
+            assert set(filled.values()) == {"train", "val", "test"}
+        assert filled == fill_splits(dict(reversed(assigned.items())), (0.8, 0.1, 0.1), seed)
+    assert set(fill_splits(dict.fromkeys(names, "train"), (1, 0, 0)).values()) == {"train"}
+
+
+def test_splits_that_have_somebody_stay_as_they_are() -> None:
+    assigned = split_by_identity([f"p{n}" for n in range(200)])
+    assert fill_splits(assigned, (0.8, 0.1, 0.1)) == assigned

@@ -1,17 +1,20 @@
 """Preparing many sources: resumed, sharded, in processes; with a stand-in for the work on one video."""
 
+import errno
 import json
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from datamodules.errors import UserError
 from datamodules.manifest import SPLITS, ClipRecord, read_manifest
-from datamodules.preparation import run
-from datamodules.preparation.one_source import Outcome
+from datamodules.preparation import one_source, processes, run
+from datamodules.preparation.one_source import Outcome, prepare_safely
+from datamodules.preparation.processes import in_processes
 from datamodules.preparation.run import Shard, prepare
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source, Span
@@ -27,6 +30,8 @@ def stand_in(
         os._exit(1)
     if "hang" in source.name:
         time.sleep(600)
+    if "full" in source.name:
+        raise OSError(errno.ENOSPC, "No space left on device")
     if "raise" in source.name:
         raise RuntimeError("first line\nsecond line")
     if "bad" in source.name:
@@ -47,7 +52,7 @@ def calls(monkeypatch) -> list[str]:
         seen.append(source.name)
         return stand_in(source, *rest)
 
-    monkeypatch.setattr(run, "prepare_source", noted)
+    monkeypatch.setattr(one_source, "prepare_source", noted)
     return seen
 
 
@@ -90,18 +95,23 @@ def test_leftovers_of_a_killed_run_are_gone(tmp_path: Path, calls: list[str]) ->
     out = tmp_path / "out"
     (out / "clips").mkdir(parents=True)
     (out / "dataset.json").write_text(json.dumps(SETTINGS.to_dict()))
-    for name in ("bad_1.mp4", "bad_1_003.wav", ".bad_1.abc.part.mp4", "other.mp4"):
+    others = ["other.mp4", "bad_1_more.mp4", "bad_1.part2_000.mp4", ".other.0123456789ab.part.mp4"]
+    for name in ("bad_1.mp4", "bad_1_003.wav", "bad_1_1003.mp4", ".bad_1_000.0123456789ab.part.mp4", *others):
         (out / "clips" / name).write_bytes(b"half")
     prepare(found, out, SETTINGS, workers=0)
-    assert sorted(path.name for path in (out / "clips").iterdir()) == ["ann_1.mp4", "other.mp4"]
+    assert {path.name for path in (out / "clips").iterdir()} == {"ann_1.mp4", *others}
 
 
 def test_shards_share_the_work_and_the_last_one_lists_all(tmp_path: Path, calls: list[str]) -> None:
     found = sources(tmp_path / "raw", *(f"p{n}_1.mp4" for n in range(7)))
     out = tmp_path / "out"
     first = prepare(found, out, SETTINGS, workers=0, shard=Shard(0, 2))
-    assert len(first.records) == 4
-    assert len(first.missing) == 3
+    assert 0 < len(first.records) < 7
+    assert len(first.missing) == 7 - len(first.records)
+    fewer = [
+        one for one in found if one.id not in first.missing[:1]
+    ]  # who else is listed changes nobody's shard
+    assert Shard(0, 2).of(fewer) == Shard(0, 2).of(found)
     second = prepare(found, out, SETTINGS, workers=0, shard=Shard(1, 2))
     assert sorted(calls) == sorted(source.name for source in found)
     assert second.missing == []
@@ -113,10 +123,11 @@ def test_who_sees_a_new_source_after_writing_writes_again(
 ) -> None:
     found = sources(tmp_path / "raw", "ann_1.mp4", "bob_1.mp4")
     out, write = tmp_path / "out", run.write_manifest
+    [theirs] = Shard(1, 2).of(found)
 
     def other_shard_ends_meanwhile(folder: Path, records: list) -> Path:
         monkeypatch.setattr(run, "write_manifest", write)
-        run._save(out, found[1], stand_in(found[1], out, SETTINGS))
+        run._save(out, theirs, stand_in(theirs, out, SETTINGS), judged=False)
         return write(folder, records)
 
     monkeypatch.setattr(run, "write_manifest", other_shard_ends_meanwhile)
@@ -173,20 +184,72 @@ def test_what_breaks_a_decoder_costs_one_source(tmp_path: Path, calls: list[str]
     assert (rejection.reason, rejection.detail) == ("not readable", "RuntimeError: first line")
 
 
-def _patched_worker() -> None:
-    run.prepare_source = stand_in
-    run.probe = lambda path: type("Info", (), {"duration": 0.0})()
+def test_a_fault_of_the_machine_stops_the_run_and_keeps_what_is_done(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    found = sources(tmp_path / "raw", "ann_1.mp4", "full_1.mp4", "ann_2.mp4")
+    with pytest.raises(UserError, match="No space left on device; mend that"):
+        prepare(found, tmp_path / "out", SETTINGS, workers=0)
+    assert [path.name for path in (tmp_path / "out/sources").glob("*.json")] == ["ann_1.json"]
+    found = [one for one in found if "full" not in one.name]
+    assert len(prepare(found, tmp_path / "out", SETTINGS, workers=0).records) == 2
+    assert calls == ["ann_1.mp4", "full_1.mp4", "ann_2.mp4"]
+
+
+def test_splits_and_identities_may_change_without_doing_anything_again(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    found = sources(tmp_path / "raw", *(f"p{n}_1.mp4" for n in range(20)))
+    prepare(found, tmp_path / "out", SETTINGS, workers=0)
+    renamed = [replace(one, identity=f"the {one.identity}") for one in found]
+    other = replace(SETTINGS, val=0.4, seed=7)
+    records = prepare(renamed, tmp_path / "out", other, workers=0).records
+    assert len(calls) == 20
+    assert {record.identity for record in records} == {one.identity for one in renamed}
+    assert sum(record.split == "val" for record in records) > 3
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["seed"] == 7
+
+
+def test_a_shard_is_done_by_one_run_at_a_time(tmp_path: Path, calls: list[str]) -> None:
+    found = sources(tmp_path / "raw", "ann_1.mp4")
+
+    def again(done: int, total: int) -> None:
+        if done == 0:
+            with pytest.raises(UserError, match="another run prepares part 1 of 1"):
+                prepare(found, tmp_path / "out", SETTINGS, workers=0)
+
+    assert len(prepare(found, tmp_path / "out", SETTINGS, workers=0, progress=again).records) == 1
+
+
+def test_a_judge_given_later_is_asked(tmp_path: Path, calls: list[str]) -> None:
+    found = sources(tmp_path / "raw", "ann_1.mp4")
+    for judge in (None, max, max, None):
+        prepare(found, tmp_path / "out", SETTINGS, workers=0, sync_judge=judge)
+    assert len(calls) == 2
+
+
+def stand_in_safely(source: Source, output: Path) -> Outcome:
+    """What a worker process does: it knows nothing of patches."""
+    one_source.prepare_source = stand_in
+    return prepare_safely(source, output, SETTINGS)
 
 
 @pytest.mark.slow
 def test_a_video_that_kills_or_holds_its_process_costs_itself_alone(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(run, "_one_thread", _patched_worker)
-    monkeypatch.setattr(run, "PROBE_SECONDS", 20.0)
+    monkeypatch.setattr(processes, "PROBE_SECONDS", 20.0)
+    (tmp_path / "clips").mkdir()
     names = ["crash_1.mp4", "ann_1.mp4", "hang_1.mp4", "ann_2.mp4", "raise_1.mp4", "ann_3.mp4"]
-    made = prepare(sources(tmp_path / "raw", *names), tmp_path / "out", SETTINGS, workers=2)
-    assert [record.id for record in made.records] == ["ann_1", "ann_2", "ann_3"]
-    assert {one.source: one.detail for one in made.rejections} == {
+    work = partial(stand_in_safely, output=tmp_path)
+    made = {one.name: outcome for one, outcome in in_processes(sources(tmp_path / "raw", *names), work, 2)}
+    assert {name for name, outcome in made.items() if outcome.records} == {
+        "ann_1.mp4",
+        "ann_2.mp4",
+        "ann_3.mp4",
+    }
+    assert {name: one.rejections[0].detail for name, one in made.items() if one.rejections} == {
         "crash_1.mp4": "its decoder crashed",
         "hang_1.mp4": "took too long",
         "raise_1.mp4": "RuntimeError: first line",
     }
+    with pytest.raises(UserError, match="No space left"):
+        list(in_processes(sources(tmp_path / "raw", "full_1.mp4", "ann_4.mp4"), work, 2))

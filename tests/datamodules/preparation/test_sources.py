@@ -1,6 +1,7 @@
 """What lies in folders as sources: any videos, VoxCeleb's layouts, HDTF's originals."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,9 @@ def test_folders_without_videos_are_refused(tmp_path: Path, find) -> None:
 
 
 def test_names_become_file_stems() -> None:
-    assert file_stem("a b/ç.d") == "a_b___.d"
+    assert file_stem("a b/c.d") == "a_b__c.d"
+    assert file_stem("张三") != file_stem("李四")
+    assert file_stem("a b/ç.d").startswith("a_b___.d-")
     assert file_stem("..") == "_"
 
 
@@ -84,7 +87,7 @@ def test_voxceleb2_has_sound_beside_its_videos(tmp_path: Path) -> None:
         "test/mp4/id00017/def/00001.mp4",
         "test/aac/id00017/def/00001.m4a",
     )
-    sources = voxceleb_sources(raw)
+    sources = voxceleb_sources(raw).sources
     assert [(one.id, one.identity, one.split) for one in sources] == [
         ("id00012__abc__00001", "id00012", DEVELOPMENT),
         ("id00012__abc__00002", "id00012", DEVELOPMENT),
@@ -95,6 +98,20 @@ def test_voxceleb2_has_sound_beside_its_videos(tmp_path: Path) -> None:
         None,
         "test/aac/id00017/def/00001.m4a",
     ]
+
+
+def test_official_test_speakers_are_those_of_the_list_where_it_is_there(tmp_path: Path) -> None:
+    raw = touch(
+        tmp_path, "mp4/id00017/abc/00001.mp4", "mp4/id00018/abc/00001.mp4", "mp4/id10275/abc/00001.mp4"
+    )
+    assert [one.split for one in voxceleb_sources(raw).sources] == [DEVELOPMENT, DEVELOPMENT, "test"]
+    header = "VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set \n"
+    (raw / "vox2_meta.csv").write_text(header + "id00017 ,n000012 ,m ,test \nid00018 ,n000018 ,f ,dev \n")
+    assert [one.split for one in voxceleb_sources(raw).sources] == ["test", DEVELOPMENT, "test"]
+    alone = touch(tmp_path / "elsewhere", "test/mp4/id00020/abc/00001.mp4")
+    assert [one.split for one in voxceleb_sources(alone / "test").sources] == ["test"]
+    (only_development,) = [voxceleb_sources(touch(tmp_path / "dev", "id00030/abc/00001.mp4"))]
+    assert "vox2_meta.csv" in only_development.notes[0]
 
 
 BOXES_1 = """Identity  : \tid10270
@@ -117,7 +134,12 @@ def test_voxceleb1_is_cut_by_its_annotations(tmp_path: Path) -> None:
         path = raw / "txt" / name
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    [source] = voxceleb_sources(raw)
+    (raw / "txt/id10270/abc/00002.txt").write_text("000001 1 2 3\n")
+    found = voxceleb_sources(raw)
+    assert found.missing == ["id10270__gone__00001"]
+    [source] = found.sources
+    [rejection] = source.rejected
+    assert (rejection.clip, rejection.reason) == ("id10270__abc__00002", "annotation not readable")
     assert (source.id, source.identity, source.split) == ("id10270__abc", "id10270", "test")
     assert source.spans == (Span("id10270__abc__00001", 2.0, 2.12, face=FaceHint(102, 40, 60, 60, 360)),)
     assert source.spans[0].face.at(720, 1280) == (204, 80, 324, 200)
@@ -151,7 +173,7 @@ def test_hdtf_originals_that_are_there(tmp_path: Path) -> None:
         HDTFClip("Gone_0", "WRA", "Gone", "https://c", 0.0, 9.0, 720, None, None),
     ]
     found = hdtf_sources(HDTFAnnotations(clips, []), raw)
-    assert found.missing == ["Gone"]
+    assert found.missing == ["WRA_Gone_000"]
     ann, radio = found.sources
     assert (ann.identity, radio.identity) == ("Ann", "Radio1")
     assert ann.spans == (
@@ -161,3 +183,26 @@ def test_hdtf_originals_that_are_there(tmp_path: Path) -> None:
     assert ann.sound is None
     assert radio.sound == raw / "more/RD_Radio1.sound.webm"
     assert radio.video == raw / "more/RD_Radio1.webm"
+
+
+def test_names_that_are_no_text_are_prepared_all_the_same(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    (raw / os.fsdecode(b"caf\xe8.mp4")).write_bytes(b"x")
+    one, other = folder_sources(raw)
+    assert one.id != other.id
+    for source in (one, other):
+        assert source.video.is_file()
+        assert source.name.isprintable()
+        assert source.name.encode().decode() == source.name  # fit for reports
+
+
+def test_lists_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
+    raw = touch(tmp_path / "raw", "a.mp4")
+    listed = tmp_path / "who.csv"
+    listed.write_text("video,identity\n./a.mp4,Ann\na.mp4,Ann\n")
+    assert folder_sources(raw, listed)[0].identity == "Ann"
+    listed.write_text("video,identity\n./a.mp4,Ann\na.mp4,Bob\n")
+    with pytest.raises(UserError, match="both Ann and Bob"):
+        folder_sources(raw, listed)

@@ -1,0 +1,111 @@
+"""Work on many sources in processes of which any may crash, hang or be killed."""
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as Expired
+from queue import Queue
+from typing import Any
+
+from datamodules.preparation.one_source import LEAST_RATE, Outcome
+from datamodules.preparation.sources import Rejection, Source
+from datamodules.video import probe
+
+PROBE_SECONDS = 30.0
+"""Longest time for finding out how long a video is; longer for large files, by ``SLOWEST_DISK``."""
+SLOWEST_DISK = 5e6
+"""Bytes a second."""
+SECONDS_PER_SECOND = 10.0
+"""Longest time for a second of video, beyond 30 s: some ten times what it takes."""
+ATTEMPTS = 2
+"""A process may also be killed because the machine lacked memory."""
+
+Work = Callable[[Source], Outcome]
+
+
+def in_turn(sources: Sequence[Source], work: Work) -> Iterator[tuple[Source, Outcome]]:
+    """Outcomes one after the other, in this process and without limits of time."""
+    for source in sources:
+        yield source, work(source)
+
+
+def in_processes(sources: Sequence[Source], work: Work, workers: int) -> Iterator[tuple[Source, Outcome]]:
+    """Outcomes as sources are finished.
+
+    A file that hangs or kills its process costs that process alone. Errors that ``work`` raises end everything.
+
+    Args:
+        sources: What to do.
+        work: What to do with each; has to be picklable.
+        workers: Number of processes.
+    """
+    from pebble import ProcessExpired, ProcessPool
+
+    finished: Queue = Queue()
+    waiting = iter(sources)
+    attempts: dict[str, int] = {}
+
+    def schedule(stage: str, source: Source, task: Callable, limit: float) -> None:
+        future = pool.schedule(task, args=[source], timeout=limit)
+        future.add_done_callback(lambda done: finished.put((stage, source, done)))
+
+    def begin() -> int:
+        """Take the next source, if there is one more."""
+        source = next(waiting, None)
+        if source is None:
+            return 0
+        schedule("probing", source, _length, PROBE_SECONDS + _bytes(source) / SLOWEST_DISK)
+        return 1
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=workers, context=context, initializer=die_with_parent) as pool:
+        try:
+            busy = sum(begin() for _ in range(2 * workers))
+            while busy:
+                stage, source, future = finished.get()
+                try:
+                    result = future.result()
+                except (Expired, ProcessExpired) as error:
+                    attempts[source.id] = attempts.get(source.id, 0) + 1
+                    if isinstance(error, ProcessExpired) and attempts[source.id] < ATTEMPTS:
+                        schedule("probing", source, _length, PROBE_SECONDS + _bytes(source) / SLOWEST_DISK)
+                        continue
+                    result, stage = _gave_up(source, error), "working"
+                if stage == "probing":
+                    schedule("working", source, work, PROBE_SECONDS + SECONDS_PER_SECOND * result)
+                    continue
+                busy += begin() - 1
+                yield source, result
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone, even by ``kill -9`` (Linux alone)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _bytes(source: Source) -> int:
+    try:
+        return source.video.stat().st_size
+    except OSError:
+        return 0
+
+
+def _length(source: Source) -> float:
+    """Seconds of video; 0 where it can't be read, which is then said by the work itself."""
+    try:
+        info = probe(source.video)
+    except Exception:
+        return 0.0
+    return min(info.duration, info.frames / LEAST_RATE)
+
+
+def _gave_up(source: Source, error: Any) -> Outcome:
+    detail = "took too long" if isinstance(error, Expired) else "its decoder crashed"
+    rejection = Rejection(source.name, None, 0.0, None, "not readable", detail)
+    return Outcome(rejections=[rejection], gave_up=True)
