@@ -1,0 +1,199 @@
+"""Lip sync without a downloaded network: how well lip openings follow what a regression expects from the speech.
+
+The regression maps log-mel context to lip opening. It is fitted on real clips of other people than the one that is
+judged, so it knows neither the face nor the voice nor the sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from datamodules.audio import MEL_BANDS, fit_length, log_mel
+from metrics.motion import correlation, lagged_correlation
+
+CONTEXT = 6
+"""Frames to either side whose sound the regression hears."""
+BANDS = 16
+MAX_LAG = 15
+"""Frames that lips and speech are shifted against each other by, as far as SyncNet's judge does."""
+WINDOW, HOP = 50, 25
+"""Frames of the windows that retrieval chooses among, and from one to the next."""
+WINDOW_LAG = 3
+"""Frames that a window may be shifted by beyond the clip's own lag."""
+RIDGE = 0.3
+"""Weight of the ridge, as a share of the number of frames fitted on (the inputs have unit variance)."""
+
+
+def speech_context(waveform: np.ndarray) -> np.ndarray:
+    """What the regression hears at each frame.
+
+    Args:
+        waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz.
+
+    Returns:
+        ``(T, 13 * 16)`` log-mel energy of the frame and of six frames to either side, 16 bands each, over the clip
+        of zero mean and unit variance (loudness and microphone don't count); the ends are held.
+    """
+    mel = log_mel(torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None])[0]  # (2T, 160)
+    bands = (
+        mel.reshape(len(mel) // 2, 4, BANDS, MEL_BANDS // BANDS).mean(dim=(1, 3)).double().numpy()
+    )  # (T, 16)
+    bands = (bands - bands.mean(axis=0)) / (bands.std(axis=0) + 1e-3)
+    padded = np.pad(bands, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
+    return np.concatenate([padded[shift : shift + len(bands)] for shift in range(2 * CONTEXT + 1)], axis=1)
+
+
+def _standard(curve: np.ndarray) -> np.ndarray:
+    """A curve ``(T,)`` of zero mean and unit deviation over its known frames."""
+    deviation = np.nanstd(curve)
+    return (curve - np.nanmean(curve)) / (deviation if deviation > 0 else 1.0)
+
+
+@dataclass(frozen=True)
+class SpokenClip:
+    """A real clip that regressions are fitted on.
+
+    Attributes:
+        identity: Who is seen.
+        voice: Who is heard.
+        waveform: ``(640 T,)`` float in [-1, 1].
+        lip_opening: ``(T,)``, any unit; NaN on frames without a face.
+    """
+
+    identity: str
+    voice: str
+    waveform: np.ndarray
+    lip_opening: np.ndarray
+
+
+class LipRegressor:
+    """Expects a lip opening from speech: ridge regression in closed form.
+
+    Args:
+        clips: Real clips; at least one with a face and sound.
+
+    Raises:
+        ValueError: No frame to fit on.
+    """
+
+    def __init__(self, clips: Sequence[SpokenClip]) -> None:
+        inputs, targets = [], []
+        for clip in clips:
+            known = np.isfinite(clip.lip_opening)
+            if known.sum() > 1:
+                inputs.append(speech_context(clip.waveform)[known])
+                targets.append(_standard(clip.lip_opening)[known])
+        if not inputs:
+            raise ValueError("no frame with a face and sound to fit the expected lip opening on")
+        x, y = np.concatenate(inputs), np.concatenate(targets)
+        covariance = x.T @ x + RIDGE * len(x) * np.eye(x.shape[1])
+        self.weights = np.linalg.solve(covariance, x.T @ y)
+
+    def expect(self, waveform: np.ndarray) -> np.ndarray:
+        """Expected lip opening ``(T,)`` of speech ``(640 T,)``, up to scale and offset."""
+        return speech_context(waveform) @ self.weights
+
+
+def fit_without(clips: Sequence[SpokenClip], identity: str, voice: str) -> LipRegressor | None:
+    """The regression fitted on all clips but those of one face or voice; None if nothing is left."""
+    others = [clip for clip in clips if clip.identity != identity and clip.voice != voice]
+    try:
+        return LipRegressor(others)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class AVCorrelation:
+    """How well lips follow the speech; NaN for lips that don't move.
+
+    Attributes:
+        best: Highest correlation of measured and expected lip opening over lags of up to 15 frames. Lips that have
+            nothing to do with the speech reach a positive value too: compare with shuffled speech.
+        at_zero: Correlation without a shift.
+        lag: Lag of ``best`` in frames, positive = the sound comes late, as SyncNet's offset is meant here.
+    """
+
+    best: float
+    at_zero: float
+    lag: float
+
+
+def av_correlation(lip_opening: np.ndarray, expected: np.ndarray) -> AVCorrelation:
+    """Correlate measured lips ``(T,)`` with those expected from the speech ``(T,)``.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    found = lagged_correlation(lip_opening, expected, MAX_LAG)
+    return AVCorrelation(found.best, found.at_zero, -found.lag)
+
+
+def _best_correlation(lips: np.ndarray, expected: np.ndarray, start: int, place: int, lag: int) -> float:
+    """Highest correlation of a window of the lips with the expectation at ``place``, shifted by about ``lag``."""
+    values = []
+    for shift in range(lag - WINDOW_LAG, lag + WINDOW_LAG + 1):
+        begin = place + shift
+        if begin >= 0 and begin + WINDOW <= len(expected):
+            values.append(correlation(lips[start : start + WINDOW], expected[begin : begin + WINDOW]))
+    known = [value for value in values if np.isfinite(value)]
+    return max(known, default=float("nan"))
+
+
+def av_retrieval(lip_opening: np.ndarray, expected: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    """How often lips find their own speech among foreign pieces: the share of those that correlate worse.
+
+    Windows of two seconds of the lips are compared with what is expected at the same place of their own speech, and at
+    all places of other speech and of their own speech at least two seconds away.
+
+    Args:
+        lip_opening: ``(T,)`` measured.
+        expected: ``(T,)`` from the clip's speech.
+        others: What is expected from the speech of other clips, ``(T',)`` each, by the same regression.
+
+    Returns:
+        In [0, 1], 0.5 by chance; NaN for a clip shorter than two seconds or lips that don't move.
+    """
+    lag = av_correlation(lip_opening, expected).lag
+    shift = 0 if np.isnan(lag) else int(lag)
+    shares = []
+    for start in range(0, len(lip_opening) - WINDOW + 1, HOP):
+        own = _best_correlation(lip_opening, expected, start, start, shift)
+        foreign = [
+            _best_correlation(lip_opening, expected, start, place, 0)
+            for place in range(0, len(expected) - WINDOW + 1, HOP)
+            if abs(place - start - shift) >= WINDOW
+        ]
+        foreign += [
+            _best_correlation(lip_opening, other, start, place, 0)
+            for other in others
+            for place in range(0, len(other) - WINDOW + 1, HOP)
+        ]
+        known = np.array([value for value in foreign if np.isfinite(value)])
+        if np.isfinite(own) and len(known):
+            shares.append(float((known < own).mean() + 0.5 * (known == own).mean()))
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def measure_sync(
+    lip_opening: np.ndarray, waveform: np.ndarray, regressor: LipRegressor, others: Sequence[np.ndarray] = ()
+) -> dict[str, float]:
+    """The measures ``av_corr``, ``av_corr_zero``, ``av_lag`` and ``av_retrieval`` of one clip.
+
+    Args:
+        lip_opening: ``(T,)`` measured on the clip's frames.
+        waveform: ``(S,)`` the speech that belongs to them, cut or padded to T frames.
+        regressor: Fitted on other people.
+        others: Speech of other clips ``(640 T',)``, for retrieval.
+    """
+    expected = regressor.expect(fit_length(waveform, len(lip_opening)))
+    found = av_correlation(lip_opening, expected)
+    foreign = [regressor.expect(other) for other in others]
+    return {
+        "av_corr": found.best,
+        "av_corr_zero": found.at_zero,
+        "av_lag": found.lag,
+        "av_retrieval": av_retrieval(lip_opening, expected, foreign),
+    }
