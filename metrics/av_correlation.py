@@ -15,13 +15,15 @@ from metrics.motion import correlation, lagged_correlation
 
 CONTEXT = 6
 """Frames to either side whose sound the regression hears."""
-BANDS = 16
+BANDS = 8
 MAX_LAG = 15
 """Frames that lips and speech are shifted against each other by, as far as SyncNet's judge does."""
 WINDOW, HOP = 50, 25
 """Frames of the windows that retrieval chooses among, and from one to the next."""
 WINDOW_LAG = 3
 """Frames that a window may be shifted by beyond the clip's own lag."""
+ALIGNMENTS, FIT_LAG, FIT_CORRELATION = 2, 8, 0.3
+"""Times that the clips fitted on are put in sync, by how many frames at most, and how well they must correlate for it."""
 RIDGE = 0.3
 """Weight of the ridge, as a share of the number of frames fitted on (the inputs have unit variance)."""
 
@@ -33,13 +35,13 @@ def speech_context(waveform: np.ndarray) -> np.ndarray:
         waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz.
 
     Returns:
-        ``(T, 13 * 16)`` log-mel energy of the frame and of six frames to either side, 16 bands each, over the clip
+        ``(T, 13 * 8)`` log-mel energy of the frame and of six frames to either side, 8 bands each, over the clip
         of zero mean and unit variance (loudness and microphone don't count); the ends are held.
     """
     mel = log_mel(torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None])[0]  # (2T, 160)
     bands = (
         mel.reshape(len(mel) // 2, 4, BANDS, MEL_BANDS // BANDS).mean(dim=(1, 3)).double().numpy()
-    )  # (T, 16)
+    )  # (T, 8)
     bands = (bands - bands.mean(axis=0)) / (bands.std(axis=0) + 1e-3)
     padded = np.pad(bands, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
     return np.concatenate([padded[shift : shift + len(bands)] for shift in range(2 * CONTEXT + 1)], axis=1)
@@ -71,6 +73,9 @@ class SpokenClip:
 class LipRegressor:
     """Expects a lip opening from speech: ridge regression in closed form.
 
+    Recordings are often out of sync by some frames, which would blur what is learnt: twice, each clip's lag is
+    measured by a regression fitted on the others, and taken out.
+
     Args:
         clips: Real clips; at least one with a face and sound.
 
@@ -79,21 +84,59 @@ class LipRegressor:
     """
 
     def __init__(self, clips: Sequence[SpokenClip]) -> None:
-        inputs, targets = [], []
-        for clip in clips:
-            known = np.isfinite(clip.lip_opening)
-            if known.sum() > 1:
-                inputs.append(speech_context(clip.waveform)[known])
-                targets.append(_standard(clip.lip_opening)[known])
-        if not inputs:
+        seen = [clip for clip in clips if np.isfinite(clip.lip_opening).sum() > 1]
+        if not seen:
             raise ValueError("no frame with a face and sound to fit the expected lip opening on")
-        x, y = np.concatenate(inputs), np.concatenate(targets)
-        covariance = x.T @ x + RIDGE * len(x) * np.eye(x.shape[1])
-        self.weights = np.linalg.solve(covariance, x.T @ y)
+        inputs = [speech_context(clip.waveform) for clip in seen]
+        lips = [_standard(clip.lip_opening) for clip in seen]
+        self.lags = [0] * len(seen)
+        for _ in range(ALIGNMENTS if len(seen) > 1 else 0):
+            sums = [_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)]
+            whole = _added(sums)
+            self.lags = [
+                _lag(x @ _solve(tuple(all_ - own for all_, own in zip(whole, part, strict=True))), y)
+                for x, y, part in zip(inputs, lips, sums, strict=True)
+            ]
+        self.weights = _solve(
+            _added([_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)])
+        )
 
     def expect(self, waveform: np.ndarray) -> np.ndarray:
         """Expected lip opening ``(T,)`` of speech ``(640 T,)``, up to scale and offset."""
         return speech_context(waveform) @ self.weights
+
+
+Sums = tuple[np.ndarray, ...]
+"""What a fit needs of a clip: inputs times inputs, inputs times lips, number of frames."""
+
+
+def _sums(inputs: np.ndarray, lips: np.ndarray) -> Sums:
+    known = np.isfinite(lips)
+    x = inputs[known]
+    return x.T @ x, x.T @ lips[known], np.array(len(x))
+
+
+def _added(sums: Sequence[Sums]) -> Sums:
+    return tuple(sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+
+
+def _solve(sums: Sums) -> np.ndarray:
+    covariance, product, frames = sums
+    return np.linalg.solve(covariance + (RIDGE * frames + 1e-9) * np.eye(len(product)), product)
+
+
+def _lag(expected: np.ndarray, lips: np.ndarray) -> int:
+    """Frames that the lips come late by; 0 where they hardly follow the speech."""
+    found = lagged_correlation(lips, expected, FIT_LAG)
+    return int(found.lag) if found.best > FIT_CORRELATION else 0
+
+
+def _earlier(curve: np.ndarray, frames: int) -> np.ndarray:
+    """The curve ``(T,)`` so many frames earlier, NaN where it ends."""
+    moved = np.full_like(curve, np.nan)
+    late, early = max(frames, 0), max(-frames, 0)
+    moved[early : len(curve) - late] = curve[late : len(curve) - early]
+    return moved
 
 
 def fit_without(clips: Sequence[SpokenClip], identity: str, voice: str) -> LipRegressor | None:

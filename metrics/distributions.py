@@ -42,15 +42,13 @@ def motion_features(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
         rotation: ``(T, 3)`` yaw, pitch, roll in degrees.
 
     Returns:
-        ``(N, 22)`` changes over 1 and over 5 frames, distances over the clip's eye distance after the head's pose is
-        taken out; frames next to one without a face are left out.
+        ``(N, 22)`` changes over 1 and over 5 frames; distances in space, which the head's pose doesn't change, over
+        the eye distance; frames next to one without a face are left out.
     """
     first = points[np.isfinite(points).all(axis=(1, 2))][:1]
     if not len(first) or len(points) <= max(STEPS):
         return np.empty((0, MOTION_DIM))
-    posed = fit_similarity(points[:, RIGID], first[0, list(RIGID)]).apply(points)[..., :2] / eye_distance(
-        first
-    )
+    posed = fit_similarity(points[:, RIGID], first[0, list(RIGID)]).apply(points) / eye_distance(first)
     gaps = np.stack([np.linalg.norm(posed[:, a] - posed[:, b], axis=1) for a, b in _SIGNALS], axis=1)
     curves = np.concatenate([gaps, rotation], axis=1)  # (T, 11)
     ends = curves[max(STEPS) :]
