@@ -135,12 +135,12 @@ class Judges:
     missing: list[tuple[str, str]] = field(default_factory=list)
 
     def load(
-        self, what: str, name: str, build: Callable[[], Judge], sha256: Callable[[], str]
+        self, what: str, name: str, build: Callable[[], Judge], sha256: Callable[[Any], str]
     ) -> Judge | None:
         """Build a judge, or note why it is not there."""
         try:
             judge = build()
-            self.hashes[name] = sha256()
+            self.hashes[name] = sha256(judge)
         except UserError as error:
             log.warning("%s: not judged (%s)", what, error)
             self.missing.append((what, str(error)))
@@ -148,8 +148,8 @@ class Judges:
         return judge
 
 
-def _asset_hash(name: str) -> Callable[[], str]:
-    return lambda: file_sha256(assets.find(name))
+def _asset_hash(name: str) -> Callable[[Any], str]:
+    return lambda judge: file_sha256(assets.find(name))
 
 
 def _load_lpips() -> Any:
@@ -190,18 +190,17 @@ def load_judges(settings: dict[str, Any], reference: Path, synthetic: bool) -> J
         judges = Judges(watch_by(regressor), hashes={regressor.name: regressor.sha256})
         face = "csim, aed, akd, lmd, mouth_lmd, sharpness, flicker, motion_frechet"
         judges.missing.append((face, "no model of real faces judges drawn ones"))
-        expert: list[SyncJudge] = []
         judges.sync = judges.load(
             "lse_d, lse_c, av_offset",
             "sync expert",
-            lambda: expert.append(_load_expert(minimum)) or expert[0],
-            lambda: expert[0].network.sha256,
+            lambda: _load_expert(minimum),
+            lambda judge: judge.network.sha256,
         )
     else:
         from datamodules.landmarker import MODEL
         from experiments.video_measures import watch_landmarks
 
-        judges = Judges(watch_landmarks, hashes={"face-landmarker": _asset_hash(MODEL)()})
+        judges = Judges(watch_landmarks, hashes={"face-landmarker": file_sha256(assets.find(MODEL))})
         judges.embedder = judges.load(
             "csim, aed", "mobilefacenet", FaceEmbedder, _asset_hash("mobilefacenet.onnx")
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def generation_measures(view: View, real: View) -> dict[str, float]:
 
 def reconstruction_measures(view: View, real: View, judges: Judges) -> dict[str, float]:
     """Measures frame by frame; the first frame, the source, is left out."""
-    metrics = {"psnr": PSNR(), "ssim": SSIM(), "l1": L1()}
+    metrics: dict[str, Any] = {"psnr": PSNR(), "ssim": SSIM(), "l1": L1()}
     if judges.lpips is not None:
         judges.lpips.reset()
         metrics["lpips"] = judges.lpips
