@@ -233,8 +233,10 @@ def run(args: argparse.Namespace) -> int:
         progress=log_progress,
     )
     if not results["clips"]:
-        first = next((one for one in results["missing"] if one["what"] == "all"), None)
-        why = f" ({first['clip']}: {first['why']})" if first else ""
+        last = [one for one in results["missing"] if one["what"] == "all"][
+            -1
+        ]  # those with a partner come last
+        why = f" ({last['clip']}: {last['why']})"
         raise UserError(f"{args.videos}: not one clip could be judged{why}")
     path = write_results(output / "results.json", results)
     log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)

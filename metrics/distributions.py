@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
-from metrics.landmarks import RIGID, eye_distance
+from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
 
 STEPS = (1, 5)
 """Frames that movements are taken over: 40 and 200 ms."""
@@ -48,7 +48,8 @@ def motion_features(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     first = points[np.isfinite(points).all(axis=(1, 2))][:1]
     if not len(first) or len(points) <= max(STEPS):
         return np.empty((0, MOTION_DIM))
-    posed = fit_similarity(points[:, RIGID], first[0, list(RIGID)]).apply(points) / eye_distance(first)
+    posed = fit_similarity(points[:, RIGID], first[0, list(RIGID)]).apply(points)
+    posed = posed / np.linalg.norm(first[0, OUTER_EYE_CORNERS[0]] - first[0, OUTER_EYE_CORNERS[1]])
     gaps = np.stack([np.linalg.norm(posed[:, a] - posed[:, b], axis=1) for a, b in _SIGNALS], axis=1)
     curves = np.concatenate([gaps, rotation], axis=1)  # (T, 11)
     ends = curves[max(STEPS) :]
