@@ -35,8 +35,8 @@ CORRUPTIONS = {
         "frames late", (0, 2, 5, 10), {"av_corr_zero": -1, "av_lag": 1, "av_offset": 1}
     ),
     "freeze": Corruption(
-        "frames held",
-        (1, 4, 12, 1000),
+        "share of the clip that stands still at its end",
+        (0, 0.33, 0.67, 1),
         {
             "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
             "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1,
@@ -118,9 +118,8 @@ def swapped(view: View, other: View, share: float) -> View:
 
 def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
     """The clip after a corruption; ``other`` shows another person."""
-    if name == "freeze":
-        held = np.arange(len(view)) // int(strength) * int(strength)
-        return view.take(held)
+    if name == "freeze" and strength:
+        return view.take(np.arange(len(view)).clip(max=round((1 - strength) * (len(view) - 1))))
     if name == "blur" and strength:
         return look(blurred(view.frames, strength), judges)
     if name == "landmark noise" and strength:

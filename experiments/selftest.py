@@ -6,7 +6,7 @@ worse at each step; corruptions that a measure is not made for are shown, and no
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
 from experiments.video_judges import Judges, load_judges
 from experiments.video_measures import (
+    MotionSample,
     View,
     generation_measures,
     look,
@@ -30,7 +31,7 @@ from experiments.video_measures import (
     reconstruction_measures,
 )
 from experiments.video_pairs import Missing, entry, load_pair, reference_clips
-from metrics.av_correlation import SpokenClip, fit_without, measure_sync
+from metrics.av_correlation import LipRegressor, SpokenClip, fit_without, measure_sync
 from metrics.distributions import HeadVelocityDistance, MotionFrechetDistance
 from metrics.protocol import protocol_settings
 
@@ -61,60 +62,103 @@ class Sample:
     waveform: np.ndarray | None
 
 
-def measure_corrupted(
-    sample: Sample,
-    view: View,
-    waveform: np.ndarray | None,
-    regressor: Any,
-    foreign: list[np.ndarray],
-    judges: Judges,
-) -> dict[str, float]:
-    """All measures of a corrupted clip against the clip as it was."""
-    real = sample.view.take(np.arange(len(view)))
+def measure_view(view: View, real: View, judges: Judges) -> dict[str, float]:
+    """All measures of a corrupted clip's frames against the clip as it was; frame by frame on every third frame."""
     source = None if real.embeddings is None else real.embeddings[0]
     values = {
         **own_measures(view, source),
         **generation_measures(view, real),
-        **reconstruction_measures(view, real, judges),
+        **reconstruction_measures(_thinned(view), _thinned(real), judges),
     }
     # The same frames have no finite PSNR; the 8-bit limit lets a mean be taken.
     values["psnr"] = min(values["psnr"], 100.0)
-    if waveform is not None and regressor is not None:
-        values.update(measure_sync(view.curves.lip_opening, waveform, regressor, foreign))
-    if waveform is not None and judges.sync is not None:
-        try:
-            values.update(judges.sync.measure(judges.sync.crops(view.frames, view.points), waveform))
-        except ValueError as error:
-            log.info("%s: %s", sample.name, error)
     return values
 
 
-def run_corruption(
-    name: str, samples: Sequence[Sample], judges: Judges, progress: Callable[[str], None]
-) -> list[dict[str, float]]:
-    """Mean of every measure over the clips, at each strength."""
+def _thinned(view: View) -> View:
+    part = slice(None, None, 3)
+    points = None if view.points is None else view.points[part]
+    embeddings = None if view.embeddings is None else view.embeddings[part]
+    return View(view.frames[part], view.curves, points, embeddings, None)
+
+
+def measure_speech(
+    view: View,
+    waveform: np.ndarray,
+    regressor: LipRegressor | None,
+    foreign: list[np.ndarray],
+    judges: Judges,
+) -> dict[str, float]:
+    """Lip sync of a clip's frames with speech ``(640 T,)``."""
+    values = {}
+    if regressor is not None:
+        values.update(measure_sync(view.curves.lip_opening, waveform, regressor, foreign))
+    if judges.sync is not None:
+        try:
+            values.update(judges.sync.measure(judges.sync.crops(view.frames, view.points), waveform))
+        except ValueError as error:
+            log.info("lip sync: %s", error)
+    return values
+
+
+@dataclass(frozen=True)
+class Unharmed:
+    """What is the same at every corruption.
+
+    Attributes:
+        values: Of each clip as it is.
+        motion: What each clip adds to the distributions of real motion.
+        regressors: Fitted on the others' speech, for each clip; None where there are none.
+        foreign: Speech of the others, for each clip.
+    """
+
+    values: list[dict[str, float]]
+    motion: list[MotionSample]
+    regressors: list[LipRegressor | None]
+    foreign: list[list[np.ndarray]]
+
+
+def look_at_unharmed(samples: Sequence[Sample], judges: Judges) -> Unharmed:
+    """Measure the clips as they are, and fit the regressions."""
     spoken = [
         SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
         for one in samples
         if one.waveform is not None
     ]
+    return Unharmed(
+        [measure_view(one.view, one.view, judges) for one in samples],
+        [motion_sample(one.view) for one in samples],
+        [fit_without(spoken, one.identity, one.identity) for one in samples],
+        [[other.waveform for other in spoken if other.identity != one.identity] for one in samples],
+    )
+
+
+def run_corruption(
+    name: str, samples: Sequence[Sample], unharmed: Unharmed, judges: Judges
+) -> list[dict[str, float]]:
+    """Mean of every measure over the clips, at each strength."""
     table = []
     for strength in CORRUPTIONS[name].strengths:
-        progress(f"{name} {strength:g}")
+        log.info("%s %g", name, strength)
         found: list[dict[str, float]] = []
         metrics: dict[str, Any] = {key: metric_class() for key, (metric_class, _) in DISTANCES.items()}
         for place, sample in enumerate(samples):
-            view = corrupt(name, strength, sample.view, samples[(place + 1) % len(samples)].view, judges)
-            late = int(strength) if name == "sound shift" else 0
-            waveform = (
-                None if sample.waveform is None else shift_sound(sample.waveform, late)[: 640 * len(view)]
-            )
-            regressor = fit_without(spoken, sample.identity, sample.identity)
-            foreign = [one.waveform for one in spoken if one.voice != sample.identity]
-            found.append(measure_corrupted(sample, view, waveform, regressor, foreign, judges))
+            other = samples[(place + 1) % len(samples)].view
+            view = corrupt(name, strength, sample.view, other, judges)
+            same = view is sample.view
+            values = unharmed.values[place]
+            if not same:
+                values = measure_view(view, sample.view.take(np.arange(len(view))), judges)
+            if sample.waveform is not None:
+                late = int(strength) if name == "sound shift" else 0
+                speech = shift_sound(sample.waveform, late)[: 640 * len(view)]
+                regressor, foreign = unharmed.regressors[place], unharmed.foreign[place]
+                values = {**values, **measure_speech(view, speech, regressor, foreign, judges)}
+            found.append(values)
+            motion = unharmed.motion[place] if same else motion_sample(view)
             for key, (_, part) in DISTANCES.items():
-                for one, real in ((sample.view, True), (view, False)):
-                    metrics[key].update(torch.from_numpy(getattr(motion_sample(one), part)), real=real)
+                metrics[key].update(torch.from_numpy(getattr(unharmed.motion[place], part)), real=True)
+                metrics[key].update(torch.from_numpy(getattr(motion, part)), real=False)
         table.append({**_means(found), **{key: float(metric.compute()) for key, metric in metrics.items()}})
     return table
 
@@ -227,8 +271,8 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
     """
     if len(samples) < 2:
         raise UserError(f"the self-test needs clips of two people with a face, found {len(samples)}")
-    tables = {name: run_corruption(name, samples, judges, log.info) for name in CORRUPTIONS}
-    return tabulate(tables)
+    unharmed = look_at_unharmed(samples, judges)
+    return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
 
 
 def run(args: argparse.Namespace) -> int:
