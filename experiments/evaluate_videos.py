@@ -21,7 +21,7 @@ from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import entry, find_pairs, split_hashes
+from experiments.video_pairs import entry, find_pairs, spare_clips, split_hashes
 from experiments.video_rows import Judged, judge_pairs
 from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
 from metrics.distributions import (
@@ -125,7 +125,9 @@ def evaluate_videos(
     judges = judges or load_judges(settings, reference, name.startswith("synthetic"))
     missing += [entry("*", what, why) for what, why in judges.missing]
     missing.append(entry("*", "row autoencoder", "the autoencoder of these videos is not at hand"))
-    judged, absent, notes = judge_pairs(pairs, settings, judges, progress)
+    judged, absent, notes = judge_pairs(
+        pairs, settings, judges, progress, spare_clips(pairs, reference, split)
+    )
     metrics = aggregate(judged) if judged else {}
     few = sum(len(s.features) for one in judged for s in one.motion["generated"])
     notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []

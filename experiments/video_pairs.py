@@ -180,6 +180,12 @@ def find_pairs(
     return pairs, missing
 
 
+def spare_clips(pairs: Sequence[VideoPair], reference: Path, split: str = "test") -> list[VideoPair]:
+    """Reference clips that no video was made for; judges may be fitted on them."""
+    used = {pair.name for pair in pairs}
+    return [clip for name, clip in sorted(reference_clips(reference, split).items()) if name not in used]
+
+
 def split_hashes(pairs: Sequence[VideoPair]) -> dict[str, str]:
     """Which clips are judged: name -> sha256 of the reference file."""
     return {pair.name: file_sha256(pair.reference) for pair in pairs}

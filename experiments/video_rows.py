@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ from experiments.video_sync import Heard, correlations, network_scores
 
 FLOOR_FRAMES = 50
 """Frames of the still clip that the detector's own trembling is measured on."""
+
+MOST_FITTED = 20
+"""Clips at most that the regression from speech is fitted on if real clips without a video have to help."""
 
 log = logging.getLogger(__name__)
 
@@ -163,10 +166,38 @@ def _swapped_speech(pairs: Sequence[VideoPair], place: int, length: int) -> np.n
     return None
 
 
+def _listen(spares: Sequence[VideoPair], settings: dict[str, Any], judges: Judges, most: int) -> list[Heard]:
+    """Lips and speech of real clips, at most so many; what can't be read is left out, as it is judged by nothing."""
+    heard: list[Heard] = []
+    for spare in spares:
+        if len(heard) >= most:
+            break
+        try:
+            clip = load_pair(spare, settings)
+        except (UserError, OSError, ValueError) as error:
+            log.info("%s: not used for fitting (%s)", spare.name, error)
+            continue
+        if clip.waveform is not None:
+            lips = judges.watch(clip.real)[0].lip_opening
+            heard.append(Heard(spare.name, spare.identity, spare.voice, clip.waveform, {"real": [lips]}))
+    return heard
+
+
 def judge_pairs(
-    pairs: Sequence[VideoPair], settings: dict[str, Any], judges: Judges, progress: Progress | None = None
+    pairs: Sequence[VideoPair],
+    settings: dict[str, Any],
+    judges: Judges,
+    progress: Progress | None = None,
+    spares: Sequence[VideoPair] = (),
 ) -> tuple[list[Judged], list[Missing], list[str]]:
     """Judge all pairs; what fails is listed and the others go on.
+
+    Args:
+        pairs: The real clips and the method's videos.
+        settings: Of the protocol.
+        judges: The judges at hand.
+        progress: Called with clips done, clips in all and a text.
+        spares: Real clips without a video: what speech does to lips is learnt from them too.
 
     Returns:
         The judged clips, what is missing, and remarks.
@@ -183,6 +214,7 @@ def judge_pairs(
         except (UserError, OSError, ValueError) as error:
             log.warning("clip %s is left out: %s", pair.name, error)
             missing.append(entry(pair.name, "all", str(error)))
+            spares = [*spares, replace(pair, takes=())]
         else:
             judged.append(one)
             missing += absent
@@ -192,6 +224,7 @@ def judge_pairs(
         if progress:
             progress(place + 1, len(pairs), f"evaluating {pair.name}")
     heard = [one.heard for one in judged]
+    heard += _listen(spares, settings, judges, MOST_FITTED - len(heard))
     for place, one in enumerate(judged):
         values, why = correlations(heard, place)
         one.values.update(values)

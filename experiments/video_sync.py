@@ -33,13 +33,11 @@ class Heard:
     lips: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
 
-def other_speech(clips: Sequence[Heard], place: int) -> np.ndarray | None:
-    """Speech of the next clip with another voice, repeated or cut to the length of the clip at ``place``."""
+def next_voice(clips: Sequence[Heard], place: int) -> Heard | None:
+    """The next clip with sound and another voice than the one at ``place``; after the last comes the first."""
     own = clips[place]
-    for other in [*clips[place + 1 :], *clips[:place]]:
-        if other.waveform is not None and other.voice != own.voice and own.waveform is not None:
-            return np.resize(other.waveform, len(own.waveform))
-    return None
+    others = [*clips[place + 1 :], *clips[:place]]
+    return next((one for one in others if one.waveform is not None and one.voice != own.voice), None)
 
 
 def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], str]:
@@ -58,14 +56,18 @@ def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], 
     regressor = fit_without(spoken, own.identity, own.voice)
     if regressor is None:
         return {}, "no clip of another face and voice to fit the regression on"
-    foreign = [clip.waveform for clip in spoken if clip.voice != own.voice][:MOST_FOREIGN]
-    swapped = other_speech(clips, place)
+    other = next_voice(clips, place)
     values: dict[str, float] = {}
     for row in SYNC_ROWS:
-        speech = swapped if row == "shuffled" else own.waveform
         takes = own.lips.get("generated" if row == "shuffled" else row, [])
-        if speech is None or not takes:
+        speech, known = own.waveform, {own.voice}
+        if row == "shuffled":
+            if other is None or other.waveform is None:
+                continue
+            speech, known = np.resize(other.waveform, len(own.waveform)), {own.voice, other.voice}
+        if not takes:
             continue
+        foreign = [clip.waveform for clip in spoken if clip.voice not in known][:MOST_FOREIGN]
         found = [measure_sync(lips, speech, regressor, foreign) for lips in takes]
         for name in found[0]:
             suffix = "" if row == "generated" else f"_{row}"

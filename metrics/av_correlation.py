@@ -21,7 +21,7 @@ MAX_LAG = 15
 WINDOW, HOP = 50, 25
 """Frames of the windows that retrieval chooses among, and from one to the next."""
 WINDOW_LAG = 3
-"""Frames that a window may be shifted by beyond the clip's own lag."""
+"""Frames that a window may be shifted by beyond the clip's lag."""
 ALIGNMENTS, FIT_LAG, FIT_CORRELATION = 2, 8, 0.3
 """Times that the clips fitted on are put in sync, by how many frames at most, and how well they must correlate for it."""
 RIDGE = 0.3
@@ -174,49 +174,44 @@ def av_correlation(lip_opening: np.ndarray, expected: np.ndarray) -> AVCorrelati
     return AVCorrelation(found.best, found.at_zero, -found.lag)
 
 
-def _best_correlation(lips: np.ndarray, expected: np.ndarray, start: int, place: int, lag: int) -> float:
-    """Highest correlation of a window of the lips with the expectation at ``place``, shifted by about ``lag``."""
-    values = []
-    for shift in range(lag - WINDOW_LAG, lag + WINDOW_LAG + 1):
-        begin = place + shift
-        if begin >= 0 and begin + WINDOW <= len(expected):
-            values.append(correlation(lips[start : start + WINDOW], expected[begin : begin + WINDOW]))
-    known = [value for value in values if np.isfinite(value)]
-    return max(known, default=float("nan"))
+def _window_correlations(lips: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Correlation of each window of the lips with one speech, at the lag that fits the whole clip best, give or take 3."""
+    found = av_correlation(lips, expected).lag
+    lag = 0 if np.isnan(found) else int(found)
+    best = []
+    for start in range(0, len(lips) - WINDOW + 1, HOP):
+        begins = [start + shift for shift in range(lag - WINDOW_LAG, lag + WINDOW_LAG + 1)]
+        values = [
+            correlation(lips[start : start + WINDOW], expected[begin : begin + WINDOW])
+            for begin in begins
+            if 0 <= begin <= len(expected) - WINDOW
+        ]
+        best.append(max((value for value in values if np.isfinite(value)), default=np.nan))
+    return np.array(best)
 
 
 def av_retrieval(lip_opening: np.ndarray, expected: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    """How often lips find their own speech among foreign pieces: the share of those that correlate worse.
+    """How often lips find their own speech among foreign speech: the share of foreign pieces that correlate worse.
 
-    Windows of two seconds of the lips are compared with what is expected at the same place of their own speech, and at
-    all places of other speech and of their own speech at least two seconds away.
+    Windows of two seconds are compared at the same place of every speech, each at the lag that suits it best, so that
+    lips which have nothing to do with their speech reach 0.5 on average.
 
     Args:
         lip_opening: ``(T,)`` measured.
         expected: ``(T,)`` from the clip's speech.
-        others: What is expected from the speech of other clips, ``(T',)`` each, by the same regression.
+        others: What is expected from foreign speech, ``(T',)`` each, by the same regression; repeated or cut to T.
 
     Returns:
-        In [0, 1], 0.5 by chance; NaN for a clip shorter than two seconds or lips that don't move.
+        In [0, 1]; NaN without foreign speech, for a clip shorter than two seconds, or for lips that don't move.
     """
-    lag = av_correlation(lip_opening, expected).lag
-    shift = 0 if np.isnan(lag) else int(lag)
+    own = _window_correlations(lip_opening, expected)
     shares = []
-    for start in range(0, len(lip_opening) - WINDOW + 1, HOP):
-        own = _best_correlation(lip_opening, expected, start, start, shift)
-        foreign = [
-            _best_correlation(lip_opening, expected, start, place, 0)
-            for place in range(0, len(expected) - WINDOW + 1, HOP)
-            if abs(place - start - shift) >= WINDOW
-        ]
-        foreign += [
-            _best_correlation(lip_opening, other, start, place, 0)
-            for other in others
-            for place in range(0, len(other) - WINDOW + 1, HOP)
-        ]
-        known = np.array([value for value in foreign if np.isfinite(value)])
-        if np.isfinite(own) and len(known):
-            shares.append(float((known < own).mean() + 0.5 * (known == own).mean()))
+    for other in others:
+        foreign = _window_correlations(lip_opening, np.resize(other, len(lip_opening)))
+        known = np.isfinite(own) & np.isfinite(foreign)
+        if known.any():
+            worse = (foreign < own) + 0.5 * (foreign == own)
+            shares.append(float(worse[known].mean()))
     return float(np.mean(shares)) if shares else float("nan")
 
 

@@ -105,7 +105,7 @@ _COMMON: dict[str, Any] = {
         "max_lag": 15,
         "ridge": 0.3,
         "window": 50,
-        "fitted": "on real clips of other faces and voices, put in sync twice",
+        "fitted": "on real clips of other faces and voices, put in sync twice; clips without a video help up to 20 in all",
     },
     "shuffled": "the next clip's speech with another voice, repeated or cut to the length",
     "fid": {"frames": "all", "enough": 2048},
