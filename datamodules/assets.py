@@ -22,18 +22,23 @@ class Asset:
     Attributes:
         name: File name, also the name it is asked for by.
         url: Public address of exactly this version.
-        sha256: Of the whole file, hexadecimal.
-        size: In bytes.
+        sha256: Of the whole file, hexadecimal; None where it is not known: then only the size can be checked.
+        size: In bytes; None where it is not known.
         licence: Under which its authors publish it.
         note: What it is used for.
     """
 
     name: str
     url: str
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
     licence: str
     note: str
+
+    @property
+    def megabytes(self) -> str:
+        """The size for people to read."""
+        return "size unknown" if self.size is None else f"{self.size / 1e6:.1f} MB"
 
 
 class MissingAssetError(UserError):
@@ -61,6 +66,48 @@ ASSETS = {
             licence="Apache-2.0",
             note="MobileFaceNet: identity embedding of an aligned face, for identity similarity",
         ),
+        # Hashes and sizes from here on: as several independent public projects pin them.
+        Asset(
+            name="pt_inception-2015-12-05-6726825d.pth",
+            url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+            "pt_inception-2015-12-05-6726825d.pth",
+            sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            size=95_628_359,
+            licence="Apache-2.0",
+            note="Inception of pytorch-fid, for FID and KID",
+        ),
+        Asset(
+            name="alexnet-owt-7be5be79.pth",
+            url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            size=244_408_911,
+            licence="BSD-3-Clause",
+            note="torchvision AlexNet: backbone of LPIPS, whose linear heads come with the lpips package",
+        ),
+        Asset(
+            name="vgg16-397923af.pth",
+            url="https://download.pytorch.org/models/vgg16-397923af.pth",
+            sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+            size=553_433_881,
+            licence="BSD-3-Clause",
+            note="torchvision VGG-16: backbone of LPIPS-VGG, for tables that ask for it; no measure here needs it",
+        ),
+        Asset(
+            name="i3d_torchscript.pt",
+            url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+            sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+            size=51_235_320,
+            licence="Apache-2.0 (kinetics-i3d; the conversion states none)",
+            note="I3D of Kinetics-400 as TorchScript, the file of StyleGAN-V's script, for FVD",
+        ),
+        Asset(
+            name="syncnet_v2.model",
+            url="https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+            sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+            size=54_573_114,
+            licence="MIT",
+            note="SyncNet of syncnet_python, for LSE-D, LSE-C and offset",
+        ),
     )
 }
 
@@ -77,7 +124,7 @@ def describe(name: str) -> Asset:
 
 
 def find(name: str) -> Path:
-    """Where an asset lies, its content verified; nothing is ever downloaded.
+    """Where an asset lies, its content verified as far as size and sha256 are known; nothing is ever downloaded.
 
     Raises:
         MissingAssetError: It is in neither place; the message tells how to get it.
@@ -90,7 +137,7 @@ def find(name: str) -> Path:
             _verify(path, asset)
             return path
     raise MissingAssetError(
-        f"{name}: model file not found ({asset.size / 1e6:.1f} MB, {asset.licence}); get it by `ifmdm assets fetch "
+        f"{name}: model file not found ({asset.megabytes}, {asset.licence}); get it by `ifmdm assets fetch "
         f"{name}`, or put it into a folder named by {FOLDER_VARIABLE}"
     )
 
@@ -110,8 +157,9 @@ def fetch(name: str) -> Path:
     import requests
 
     pooch.get_logger().setLevel("WARNING")
+    known_hash = None if asset.sha256 is None else f"sha256:{asset.sha256}"
     try:
-        pooch.retrieve(asset.url, known_hash=f"sha256:{asset.sha256}", fname=name, path=cache_folder())
+        pooch.retrieve(asset.url, known_hash=known_hash, fname=name, path=cache_folder())
     except (requests.RequestException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -145,7 +193,8 @@ def cache_folder() -> Path:
 
 def _verify(path: Path, asset: Asset) -> None:
     stat = path.stat()
-    if stat.st_size != asset.size or _sha256(path, stat.st_mtime_ns) != asset.sha256:
+    other_size = asset.size is not None and stat.st_size != asset.size
+    if other_size or (asset.sha256 is not None and _sha256(path, stat.st_mtime_ns) != asset.sha256):
         raise UserError(
             f"{path}: is not the published {asset.name} (other size or sha256); remove it and run "
             f"`ifmdm assets fetch {asset.name}`"

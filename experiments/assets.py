@@ -29,16 +29,17 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     for asset in chosen:
         if args.action == "fetch":
-            print(f"{asset.name}: {asset.size / 1e6:.1f} MB, {asset.licence}, from {asset.url}", flush=True)
+            print(f"{asset.name}: {asset.megabytes}, {asset.licence}, from {asset.url}", flush=True)
             print(f"{asset.name}: {assets.fetch(asset.name)}", flush=True)
             continue
         try:
-            state, right = f"ok, {assets.find(asset.name)}", True
+            verdict = "ok" if asset.sha256 else "there, but not verified: its sha256 is not known"
+            state, right = f"{verdict}, {assets.find(asset.name)}", True
         except assets.MissingAssetError:
             state, right = f"missing; ifmdm assets fetch {asset.name}", False
         except UserError as error:
             state, right = f"DAMAGED: {error}", False
-        print(f"{asset.name}  {asset.size / 1e6:.1f} MB  {asset.licence}  {state}")
+        print(f"{asset.name}  {asset.megabytes}  {asset.licence}  {state}")
         if args.action == "list":
             print(f"    {asset.note}\n    {asset.url}")
         elif not right:

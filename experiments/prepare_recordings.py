@@ -134,6 +134,10 @@ def run(args: argparse.Namespace) -> int:
     tell(prepared, page)
     if args.format == "litdata":
         stream(prepared, args.output)
+    elif (args.output / "stream").is_dir():
+        log.warning(
+            "%s: may be of an earlier state; add --format litdata to renew it", args.output / "stream"
+        )
     return 0
 
 

@@ -3,11 +3,11 @@
 import csv
 import logging
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from datamodules.errors import UserError
 from datamodules.files import require_file
-from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem
+from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem, shown
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     sources, alone = [], 0
     for path in videos:
         inner = path.relative_to(raw)
-        name = inner.as_posix()
+        name = shown(inner)
         identity = known.get(name)
         if identity is None:
-            identity = inner.parts[0] if len(inner.parts) > 1 else inner.stem
+            identity = shown(Path(inner.parts[0])) if len(inner.parts) > 1 else shown(Path(inner.stem))
             alone += len(inner.parts) == 1
         twins = stems[inner.with_suffix("")] > 1  # videos that differ in their suffix alone
         stem = file_stem((inner if twins else inner.with_suffix("")).as_posix())
@@ -66,7 +66,12 @@ def _read_identities(path: Path) -> dict[str, str]:
             rows = csv.DictReader(handle)
             if not {"video", "identity"} <= set(rows.fieldnames or ()):
                 raise UserError(f"{path}: needs the columns video and identity")
-            found = {(row["video"] or "").strip(): (row["identity"] or "").strip() for row in rows}
+            found: dict[str, str] = {}
+            for row in rows:
+                video = PurePosixPath((row["video"] or "").strip()).as_posix()  # without ./ in front
+                identity = (row["identity"] or "").strip()
+                if found.setdefault(video, identity) != identity:
+                    raise UserError(f"{path}: {video} is both {found[video]} and {identity}; keep one line")
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
     if empty := [video for video, identity in found.items() if not identity]:

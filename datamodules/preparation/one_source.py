@@ -182,6 +182,13 @@ def _prepare_span(
         name = opened.source.name
         outcome.rejections.append(Rejection(name, clip, start / FPS, end / FPS, reason, detail))
 
+    if span.end is not None and span.end - length / FPS > 1.0:
+        told = f"the video ends at {length / FPS:.1f} s, the clip is listed to {span.end:.1f} s"
+        outcome.rejections.append(
+            Rejection(opened.source.name, listed, length / FPS, span.end, "video too short", told)
+        )
+        if first >= length:
+            return
     if last - first < settings.min_seconds * FPS:
         reject("too short", f"{max(0, last - first) / FPS:.2f} s of video in this span")
         return

@@ -220,9 +220,11 @@ def _claim(output: Path, settings: PreparationSettings) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             found = {}
-        if {**found, **settings.of_lists()} != settings.to_dict():
+        asked, free = settings.to_dict(), settings.of_lists()
+        if changed := [name for name in asked if name not in free and found.get(name) != asked[name]]:
+            told = ", ".join(f"{name} {found.get(name)}, now {asked[name]}" for name in changed)
             raise UserError(
-                f"{output}: holds a dataset with other settings; remove it or choose another --output"
+                f"{output}: holds a dataset with other settings ({told}); choose another --output"
             )
     try:
         output.mkdir(parents=True, exist_ok=True)

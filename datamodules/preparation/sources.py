@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from datamodules.manifest import ID_ALPHABET
 from datamodules.preparation.boxes import PixelBox
@@ -120,6 +120,11 @@ class Rejection:
     detail: str
 
 
+def shown(path: PurePath) -> str:
+    """A path as text for reports: bytes that are no UTF-8, as on old disks, become question marks."""
+    return path.as_posix().encode(errors="surrogateescape").decode(errors="replace")
+
+
 def file_stem(name: str) -> str:
     """A name as a file stem: a slash becomes ``__``, what isn't a letter, digit, ``.``, ``_`` or ``-`` becomes ``_``.
 
@@ -127,4 +132,8 @@ def file_stem(name: str) -> str:
     """
     text = name.replace("\\", "/").replace("/", "__")
     plain = "".join(letter if letter in ID_ALPHABET else "_" for letter in text).strip(".") or "_"
-    return plain if text.isascii() else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return (
+        plain
+        if text.isascii()
+        else f"{plain}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    )

@@ -67,7 +67,7 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
             numbers = [float(word) for word in words]
         except ValueError:
             numbers = []
-        if len(numbers) != 5 or not np.isfinite(numbers).all():
+        if len(numbers) != 5 or not np.isfinite(numbers).all() or min(numbers[3:]) <= 0:
             raise UserError(
                 f"{path}: not a line of frame, x, y, width, height: {line.strip()}; get the file again"
             )

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from datamodules.synthetic import SyntheticDataModule
 from datamodules.synthetic_faces.settings import Settings
 from experiments import prepare
+from experiments.cli import main
 
 CONFIG = Path(prepare.__file__).parent / "configs" / "data" / "synthetic.yaml"
 
@@ -56,3 +57,29 @@ def test_data_module_and_config_have_the_same_defaults() -> None:
     ):
         assert config[name] == getattr(Settings(64), name), name
     assert tuple(config.seconds) == Settings(64).seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["folder", "--raw", "absent"], "no such folder"),
+        (["hdtf", "--raw", "raw", "--annotations", "raw"], "none of HDTF's annotation files"),
+        (["voxceleb", "--raw", "raw"], "give the folder of VoxCeleb"),
+        (["folder", "--raw", "raw", "--size", "33"], "even number"),
+        (["folder", "--raw", "raw", "--shard", "3/2"], "I/N"),
+        (["folder", "--raw", "raw", "--workers", "0"], "at least one process"),
+        (["folder", "--raw", "."], "lies in the folder of the raw videos"),
+        (["hdtf", "--raw", "raw", "--annotations", "raw", "--download", "--shard", "1/2"], "without --shard"),
+        (["folder", "--raw", "raw"], "no videos in it"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch, capsys, words: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    assert main(["prepare", *words, "--output", "out"]) == 2
+    told = capsys.readouterr().err
+    assert reason in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "out").exists()

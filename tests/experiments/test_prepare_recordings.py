@@ -347,29 +347,3 @@ def test_voxceleb2_takes_the_sound_that_lies_apart(shared: Path, tmp_path: Path)
     first = round(record.start * 16000)
     late = 1024  # samples: the lead-in of the encoder, which this file doesn't tell of
     assert np.corrcoef(heard[late:64000], waveform[first : first + 64000 - late])[0, 1] > 0.95
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (["folder", "--raw", "absent"], "no such folder"),
-        (["hdtf", "--raw", "raw", "--annotations", "raw"], "none of HDTF's annotation files"),
-        (["voxceleb", "--raw", "raw"], "give the folder of VoxCeleb"),
-        (["folder", "--raw", "raw", "--size", "33"], "even number"),
-        (["folder", "--raw", "raw", "--shard", "3/2"], "I/N"),
-        (["folder", "--raw", "raw", "--workers", "0"], "at least one process"),
-        (["folder", "--raw", "."], "lies in the folder of the raw videos"),
-        (["hdtf", "--raw", "raw", "--annotations", "raw", "--download", "--shard", "1/2"], "without --shard"),
-        (["folder", "--raw", "raw"], "no videos in it"),
-    ],
-)
-def test_wrong_input_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch, capsys, words: list[str], reason: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "raw").mkdir()
-    assert main(["prepare", *words, "--output", "out"]) == 2
-    told = capsys.readouterr().err
-    assert reason in told
-    assert "Traceback" not in told
-    assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """What lies in folders as sources: any videos, VoxCeleb's layouts, HDTF's originals."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,26 @@ def test_hdtf_originals_that_are_there(tmp_path: Path) -> None:
     assert ann.sound is None
     assert radio.sound == raw / "more/RD_Radio1.sound.webm"
     assert radio.video == raw / "more/RD_Radio1.webm"
+
+
+def test_names_that_are_no_text_are_prepared_all_the_same(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    (raw / os.fsdecode(b"caf\xe8.mp4")).write_bytes(b"x")
+    one, other = folder_sources(raw)
+    assert one.id != other.id
+    for source in (one, other):
+        assert source.video.is_file()
+        assert source.name.isprintable()
+        assert source.name.encode().decode() == source.name  # fit for reports
+
+
+def test_lists_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
+    raw = touch(tmp_path / "raw", "a.mp4")
+    listed = tmp_path / "who.csv"
+    listed.write_text("video,identity\n./a.mp4,Ann\na.mp4,Ann\n")
+    assert folder_sources(raw, listed)[0].identity == "Ann"
+    listed.write_text("video,identity\n./a.mp4,Ann\na.mp4,Bob\n")
+    with pytest.raises(UserError, match="both Ann and Bob"):
+        folder_sources(raw, listed)

@@ -1,0 +1,296 @@
+"""Distances between the distributions of real and of generated pictures or windows: FID, KID and FVD."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from metrics.inception import load_fid_inception, load_i3d
+from metrics.reconstruction import as_uint8
+
+ENOUGH = 2048
+"""Fewer pictures or windows than this on a side make a distance biased: such a result is marked."""
+WINDOW = 16
+"""Frames of a window."""
+
+
+@torch.no_grad()
+def extract_features(network: nn.Module, images: Tensor) -> Tensor:
+    """Features in single precision and evaluation mode, whatever the training around it has set.
+
+    Args:
+        network: Maps uint8 images to ``(N, D)``.
+        images: ``(N, 3, H, W)`` or ``(N, 16, 3, H, W)`` uint8, or float in [-1, 1], which is rounded first.
+    """
+    network.eval()
+    with torch.autocast(images.device.type, enabled=False):
+        return network(as_uint8(images))
+
+
+def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(D,)`` and sample covariance ``(D, D)`` in float64 of features ``(N, D)``, N >= 2."""
+    return features.double().mean(dim=0), features.double().T.cov()
+
+
+def frechet_distance(
+    mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor, rank: int | None = None
+) -> Tensor:
+    """Squared Fréchet distance of two Gaussians.
+
+    The trace of the root of ``S1 S2`` is the sum of the roots of the eigenvalues of ``S1^½ S2 S1^½``, which
+    is symmetric: faster than a general matrix root, and never complex.
+
+    Args:
+        mean1: ``(D,)``.
+        covariance1: ``(D, D)``, symmetric and positive semidefinite.
+        mean2: Like ``mean1``.
+        covariance2: Like ``covariance1``.
+        rank: Largest rank that the covariances can have, one less than the samples behind the smaller side:
+            eigenvalues beyond it are rounding, and a thousand roots of rounding would show. None: full.
+
+    Returns:
+        Scalar float64, at least 0 but for rounding.
+
+    Source: Dowson and Landau 1982; Heusel et al. 2017, equation 6.
+    """
+    mean1, mean2, first, second = (part.double() for part in (mean1, mean2, covariance1, covariance2))
+    values, vectors = torch.linalg.eigh(first)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    products = torch.linalg.eigvalsh(root @ second @ root)  # ascending
+    overlap = products[-(rank or len(products)) :].clamp(min=0).sqrt().sum()
+    return (mean1 - mean2).square().sum() + first.trace() + second.trace() - 2 * overlap
+
+
+def kernel_distances(
+    real: Tensor, generated: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> Tensor:
+    """Unbiased squared maximum mean discrepancy of random subsets, kernel ``(x·y / D + 1)^3``.
+
+    Args:
+        real: ``(N, D)`` features.
+        generated: ``(M, D)`` features.
+        subsets: Number of subsets; one where ``size`` takes all of both sides.
+        size: Features of each side in a subset, drawn without replacement; at most N and M are taken.
+        seed: Seed of the draws.
+
+    Returns:
+        ``(subsets,)`` float64, around 0 for equal distributions; NaN with fewer than two features on a side.
+
+    Source: Bińkowski et al. 2018, equation 4 and section 4.
+    """
+    size = min(size, len(real), len(generated))
+    if size < 2:
+        return torch.full((1,), torch.nan, dtype=torch.float64, device=real.device)
+    generator = torch.Generator().manual_seed(seed)
+    distances = []
+    for _ in range(1 if size == len(real) == len(generated) else subsets):
+        x, y = (
+            side[torch.randperm(len(side), generator=generator)[:size].to(side.device)].double()
+            for side in (real, generated)
+        )
+        xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (size * (size - 1))
+        distances.append(within - 2 * xy.mean())
+    return torch.stack(distances)
+
+
+def draw_windows(frames_per_clip: Sequence[int], count: int, seed: int = 0) -> list[tuple[int, int]]:
+    """Windows of 16 consecutive frames for FVD, uniform over all there are, none twice.
+
+    Args:
+        frames_per_clip: Number of frames of each clip; clips of fewer than 16 have no window.
+        count: Number of windows; all there are if there are no more.
+        seed: Seed of the draw. The same lengths and seed give real and generated clips the same windows.
+
+    Returns:
+        Pairs of the clip's index and the window's first frame, sorted.
+
+    Raises:
+        ValueError: No clip is long enough.
+    """
+    windows = np.maximum(np.asarray(frames_per_clip, dtype=np.int64) - WINDOW + 1, 0)
+    ends = windows.cumsum()
+    if not len(ends) or ends[-1] == 0:
+        raise ValueError(f"no clip has the {WINDOW} frames of a window")
+    chosen = np.random.default_rng(seed).choice(ends[-1], size=min(count, ends[-1]), replace=False)
+    chosen.sort()
+    clips = np.searchsorted(ends, chosen, side="right")
+    starts = chosen - (ends - windows)[clips]
+    return [(int(clip), int(start)) for clip, start in zip(clips, starts, strict=True)]
+
+
+class _FeatureDistance(Metric):
+    """Distance between features of real and of generated images.
+
+    Args:
+        feature: Network with an attribute ``num_features`` = D that maps uint8 images to ``(N, D)``.
+
+    Attributes:
+        real_count: Real images behind the last computed value, those of all processes; 0 before.
+        generated_count: Generated images, likewise.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+    image_shape: tuple[int | None, ...] = (None, 3, None, None)
+
+    def __init__(self, feature: nn.Module) -> None:
+        super().__init__()
+        self.feature = feature
+        self.num_features = cast(int, feature.num_features)
+        self.real_count = self.generated_count = 0
+
+    @property
+    def few(self) -> bool:
+        """Whether the last computed value stands on fewer than 2,048 images of a side."""
+        return min(self.real_count, self.generated_count) < ENOUGH
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features ``(N, D)`` of images, or ``images`` if they are such features already.
+
+        Raises:
+            ValueError: The shape or type is another.
+        """
+        if images.ndim == 2 and images.shape[1] == self.num_features and images.is_floating_point():
+            return images
+        expected = self.image_shape
+        fits = images.ndim == len(expected) and all(
+            want in (None, have) for want, have in zip(expected, images.shape, strict=True)
+        )
+        if not fits or not (images.dtype == torch.uint8 or images.is_floating_point()):
+            raise ValueError(
+                f"images must be {tuple('any' if want is None else want for want in expected)}, uint8 or float in "
+                f"[-1, 1]; got {tuple(images.shape)} {images.dtype}"
+            )
+        return extract_features(self.feature, images)
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self.real_count = self.generated_count = 0
+
+
+class _FrechetDistance(_FeatureDistance):
+    """Fréchet distance from sums that stream in float64; index 0 of the states is real, 1 generated."""
+
+    counts: Tensor
+    sums: Tensor
+    products: Tensor
+
+    def __init__(self, feature: nn.Module) -> None:
+        super().__init__(feature)
+        width = self.num_features
+        self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(2, width, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("products", torch.zeros(2, width, width, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Add images of the shape that the class names, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
+        features = self.features(images).double()
+        side = 0 if real else 1
+        self.counts[side] += len(features)
+        self.sums[side] += features.sum(dim=0)
+        self.products[side] += features.T @ features
+
+    def compute(self) -> Tensor:
+        """Squared Fréchet distance; NaN with fewer than two images on a side."""
+        self.real_count, self.generated_count = (int(count) for count in self.counts)
+        if min(self.real_count, self.generated_count) < 2:
+            return torch.full((), torch.nan, dtype=torch.float64, device=self.sums.device)
+        means = self.sums / self.counts[:, None]
+        squares = self.counts[:, None, None] * means[:, :, None] * means[:, None, :]
+        covariances = (self.products - squares) / (self.counts[:, None, None] - 1)
+        rank = min(self.real_count, self.generated_count) - 1
+        return frechet_distance(means[0], covariances[0], means[1], covariances[1], rank)
+
+
+class FrechetInceptionDistance(_FrechetDistance):
+    """FID of pictures ``(N, 3, H, W)`` as the ``pytorch-fid`` command gives it. 0 is best.
+
+    Args:
+        feature: Feature network; pytorch-fid's Inception from its weights file if left out. With another
+            network the result is no FID: report it under that network's name.
+
+    Raises:
+        MissingAssetError: The Inception's weights are not there.
+
+    Source: Heusel et al. 2017.
+    """
+
+    def __init__(self, feature: nn.Module | None = None) -> None:
+        super().__init__(load_fid_inception() if feature is None else feature)
+
+
+class FrechetVideoDistance(_FrechetDistance):
+    """FVD of windows ``(N, 16, 3, H, W)`` as StyleGAN-V's script gives it. 0 is best.
+
+    Args:
+        feature: Feature network; I3D from its TorchScript file if left out.
+
+    Raises:
+        MissingAssetError: The file of I3D is not there.
+
+    Source: Unterthiner et al. 2018; Skorokhodov et al. 2022 (StyleGAN-V).
+    """
+
+    image_shape = (None, WINDOW, 3, None, None)
+
+    def __init__(self, feature: nn.Module | None = None) -> None:
+        super().__init__(load_i3d() if feature is None else feature)
+
+
+class KernelInceptionDistance(_FeatureDistance):
+    """KID of pictures ``(N, 3, H, W)``: mean over subsets of `kernel_distances`. 0 is best; may be negative.
+
+    All features are kept: 8 KB a picture with the default network.
+
+    Args:
+        feature: Feature network; pytorch-fid's Inception from its weights file if left out.
+        subsets: Number of subsets.
+        size: Pictures of each side in a subset.
+        seed: Seed of the draws.
+
+    Raises:
+        MissingAssetError: The Inception's weights are not there.
+
+    Source: Bińkowski et al. 2018.
+    """
+
+    real: list[Tensor]
+    generated: list[Tensor]
+
+    def __init__(
+        self, feature: nn.Module | None = None, subsets: int = 100, size: int = 1000, seed: int = 0
+    ) -> None:
+        super().__init__(load_fid_inception() if feature is None else feature)
+        self.subsets, self.size, self.seed = subsets, size, seed
+        self.add_state("real", [], dist_reduce_fx="cat")
+        self.add_state("generated", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def _begin(self) -> None:
+        # A process without pictures must still offer the others a tensor of two dimensions to gather.
+        for side in (self.real, self.generated):
+            side.append(torch.empty(0, self.num_features, device=self.device))
+
+    def reset(self) -> None:
+        """Forget all pictures."""
+        super().reset()
+        self._begin()
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
+        (self.real if real else self.generated).append(self.features(images).float())
+
+    def compute(self) -> Tensor:
+        """Mean KID; NaN with fewer than two pictures on a side."""
+        real, generated = (dim_zero_cat(side) for side in (self.real, self.generated))
+        self.real_count, self.generated_count = len(real), len(generated)
+        # One order whatever the batches and processes: the draws then pick the same pictures.
+        real, generated = (side[side.double().sum(dim=1).argsort()] for side in (real, generated))
+        return kernel_distances(real, generated, self.subsets, self.size, self.seed).mean()
