@@ -1,5 +1,7 @@
 """``ifmdm evaluate``: measures a trained model on clips of identities it never saw, and writes results.json.
 
+With ``--videos`` or ``--selftest`` no model is asked: `experiments.evaluate_videos` and `experiments.selftest`.
+
 Motion is measured on rendered frames by a judge, never read from motion vectors. Every table has the same
 rows: real video, real video through the codec, real motion through the autoencoder, the still source frame,
 generation from the clip's own speech, and generation from another voice's speech.
@@ -18,6 +20,7 @@ import numpy as np
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest, without_twins
+from experiments import evaluate_videos
 from experiments.clip_measures import (
     CODEC_CRF,
     ClipResult,
@@ -271,16 +274,29 @@ def run_record(model: Any, options: Any, judge: Judge, seconds: float) -> dict[s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm evaluate``."""
     parser.description = (
-        "Evaluate a trained model: experiment=NAME and Hydra overrides of configs/evaluate.yaml."
+        "Evaluate a trained model: experiment=NAME and Hydra overrides of configs/evaluate.yaml. "
+        "Or anyone's videos: --videos DIR --reference DIR --method NAME."
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="model=DIR data.root=DIR split=test clips=8 ..."
     )
+    evaluate_videos.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate as the command line says."""
-    return evaluate_main(args.overrides)
+    """Evaluate as the command line says.
+
+    Raises:
+        UserError: Flags of the two forms are mixed, or as the chosen form says.
+    """
+    given = [flag for flag in ("videos", "reference", "method", "output", "selftest") if getattr(args, flag)]
+    if given and args.overrides:
+        raise UserError(f"--{given[0]} judges videos and takes no '{args.overrides[0]}'; give one form only")
+    if args.selftest:
+        from experiments import selftest
+
+        return selftest.run(args)
+    return evaluate_videos.run(args) if given else evaluate_main(args.overrides)
 
 
 def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Confidence intervals by a cluster bootstrap: whole identities are drawn, as clips of one face are alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -83,3 +84,29 @@ def cluster_bootstrap(
         samples = np.array([statistic(np.concatenate([groups[index] for index in draw])) for draw in draws])
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), len(rows))
+
+
+def cluster_jackknife(
+    statistic: Callable[[Collection[int]], float], clusters: Sequence[str], level: float = 0.95
+) -> Interval:
+    """Normal interval of a statistic over all clips at once, by leaving out one cluster (identity) at a time.
+
+    For distances between distributions: resampling repeats clips, which brings a distribution nearer to none.
+
+    Args:
+        statistic: Maps the indices of the clips that are kept to one number, NaN where it cannot be told.
+        clusters: ``(n,)`` the identity of each clip.
+        level: Coverage of the interval.
+
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", equation 11.5, on clusters.
+    """
+    names = sorted(set(clusters))
+    value = float(statistic(range(len(clusters))))
+    if not np.isfinite(value):
+        return Interval(None, None, None, 0)
+    left = np.array([statistic([i for i, name in enumerate(clusters) if name != out]) for out in names])
+    if len(names) < 3 or not np.isfinite(left).all():
+        return Interval(value, None, None, len(clusters))
+    error = np.sqrt((len(names) - 1) * left.var())
+    reach = float(NormalDist().inv_cdf((1 + level) / 2) * error)
+    return Interval(value, value - reach, value + reach, len(clusters))

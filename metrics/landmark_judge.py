@@ -3,13 +3,23 @@
 import numpy as np
 
 from datamodules import assets
-from datamodules.faces import measure_landmarks
+from datamodules.faces import FaceMeasurements, measure_landmarks
 from datamodules.landmarker import MODEL
 from datamodules.manifest import file_sha256
+from metrics.landmarks import OUTER_EYE_CORNERS, eye_distance, to_pixels
 from metrics.motion import MotionCurves
 
 UPPER_LIP, LOWER_LIP = 13, 14
-OUTER_EYE_CORNERS = (33, 263)
+__all__ = ["LOWER_LIP", "OUTER_EYE_CORNERS", "UPPER_LIP", "LandmarkJudge", "curves_of"]
+
+
+def curves_of(seen: FaceMeasurements, height: int, width: int) -> MotionCurves:
+    """Motion curves of landmarks seen in frames ``height`` x ``width``; NaN where no face was found."""
+    points = to_pixels(seen, height, width)
+    gap = np.linalg.norm((points[:, UPPER_LIP] - points[:, LOWER_LIP])[:, :2], axis=1)
+    lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
+    blink = seen.blendshapes[:, lids].mean(axis=1) if lids else np.full(len(points), np.nan)
+    return MotionCurves(seen.rotation, gap / eye_distance(points), blink)
 
 
 class LandmarkJudge:
@@ -31,12 +41,4 @@ class LandmarkJudge:
 
     def measure(self, frames: np.ndarray) -> MotionCurves:
         """Motion curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip; NaN where no face is found."""
-        seen = measure_landmarks(frames, "image")
-        height, width = frames.shape[1:3]
-        points = seen.landmarks[:, :, :2] * np.array([width, height], dtype=np.float32)
-        eyes = points[:, OUTER_EYE_CORNERS[0]] - points[:, OUTER_EYE_CORNERS[1]]
-        gap = points[:, UPPER_LIP] - points[:, LOWER_LIP]
-        scale = np.linalg.norm(eyes[seen.found], axis=1).mean() if seen.found.any() else np.nan
-        lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
-        blink = seen.blendshapes[:, lids].mean(axis=1) if lids else np.full(len(frames), np.nan)
-        return MotionCurves(seen.rotation, np.linalg.norm(gap, axis=1) / scale, blink)
+        return curves_of(measure_landmarks(frames, "image"), *frames.shape[1:3])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metrics.bootstrap import cluster_bootstrap, median
+from metrics.bootstrap import cluster_bootstrap, cluster_jackknife, median
 
 
 def test_clips_of_one_identity_are_drawn_together():
@@ -39,3 +39,18 @@ def test_missing_values_and_few_identities():
     assert cluster_bootstrap([float("nan")], ["a"]).value is None
     with pytest.raises(ValueError, match="cluster names"):
         cluster_bootstrap([1.0], ["a", "b"])
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    """With one clip an identity and the mean as statistic the textbook standard error comes out."""
+    values = np.random.default_rng(0).normal(size=40)
+    interval = cluster_jackknife(lambda kept: values[list(kept)].mean(), [str(i) for i in range(40)])
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.value == pytest.approx(1.959964 * values.std(ddof=1) / np.sqrt(40))
+    assert interval.n == 40
+
+
+def test_jackknife_without_enough_identities_or_value():
+    alone = cluster_jackknife(lambda kept: 1.0 * len(kept), ["a", "a", "b"])
+    assert (alone.value, alone.low, alone.high) == (3, None, None)
+    assert cluster_jackknife(lambda kept: float("nan"), ["a", "b", "c"]).value is None

@@ -1,0 +1,131 @@
+"""Ways to make a real clip worse by degrees, and which measures must answer to each."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from experiments.video_judges import Judges
+from experiments.video_measures import View, assemble, look
+from metrics.motion import MotionCurves
+
+SIZE = 256
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way to make a clip worse.
+
+    Attributes:
+        unit: Of the strengths.
+        strengths: Four of them, the first leaves the clip as it is.
+        answers: Measures made for it -> +1 if they must rise with the strength, -1 if they must fall.
+    """
+
+    unit: str
+    strengths: tuple[float, ...]
+    answers: dict[str, int]
+
+
+CORRUPTIONS = {
+    "sound shift": Corruption(
+        "frames late", (0, 2, 5, 10), {"av_corr_zero": -1, "av_lag": 1, "av_offset": 1}
+    ),
+    "freeze": Corruption(
+        "share of the clip that stands still at its end",
+        (0, 0.33, 0.67, 1),
+        {
+            "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
+            "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1,
+        },
+    ),
+    "blur": Corruption(
+        f"sigma in pixels at {SIZE}",
+        (0, 1, 2, 4),
+        {
+            "sharpness_mouth": -1, "sharpness_eyes": -1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "csim": -1, "aed": 1,
+        },
+    ),
+    "landmark noise": Corruption(
+        f"pixels at {SIZE}", (0, 0.5, 1, 2), {"jitter": 1, "mouth_lmd": 1, "lmd": 1, "akd": 1, "motion_frechet": 1}
+    ),
+    "shaking frame": Corruption(
+        f"pixels at {SIZE}", (0, 1, 2, 4), {"jitter": 1, "akd": 1, "flicker": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1}
+    ),
+    "identity swap": Corruption(
+        "share of frames",
+        (0, 0.25, 0.5, 1),
+        {
+            "csim": -1, "aed": 1, "lmd": 1, "mouth_lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1,
+        },
+    ),
+}  # fmt: skip
+
+
+def shift_sound(waveform: np.ndarray, frames: int) -> np.ndarray:
+    """Speech ``(640 T,)`` that comes so many frames late, silence before it."""
+    return np.concatenate([np.zeros(640 * frames, np.float32), waveform])[: len(waveform)]
+
+
+def blurred(frames: Tensor, sigma: float) -> np.ndarray:
+    """Frames ``(T, 3, H, W)`` uint8 after a Gaussian, as ``(T, H, W, 3)`` uint8."""
+    images = frames.permute(0, 2, 3, 1).numpy()
+    return np.stack([gaussian_filter(image, (sigma, sigma, 0)) for image in images])
+
+
+def noisy_landmarks(view: View, pixels: float) -> View:
+    """The view with white noise on every landmark, as a worse detector would see it."""
+    if view.points is None:
+        return view
+    noise = np.random.default_rng(0).normal(0, pixels, view.points.shape)
+    return assemble(view.frames, view.curves, view.points + noise, view.embeddings)
+
+
+def shaken(view: View, pixels: float) -> View:
+    """Every frame moved by its own whole number of pixels."""
+    moves = np.random.default_rng(0).normal(0, pixels, (len(view), 2)).round().astype(int)
+    frames = torch.stack(
+        [
+            torch.roll(frame, (int(y), int(x)), (1, 2))
+            for frame, (x, y) in zip(view.frames, moves, strict=True)
+        ]
+    )
+    points = view.points if view.points is None else view.points + np.pad(moves, ((0, 0), (0, 1)))[:, None]
+    return assemble(frames, view.curves, points, view.embeddings)
+
+
+def swapped(view: View, other: View, share: float) -> View:
+    """The view with a share of its frames, spread evenly, from another clip."""
+    length = min(len(view), len(other))
+    foreign = np.floor((np.arange(length) + 1) * share) > np.floor(np.arange(length) * share)
+    base, guest = view.take(np.arange(length)), other.take(np.arange(length))
+    if base.frames.shape != guest.frames.shape or base.points is None or guest.points is None:
+        return base
+
+    def mixed(first: Any, second: Any) -> Any:
+        return np.where(foreign.reshape(-1, *[1] * (first.ndim - 1)), second, first)
+
+    curves = MotionCurves(*map(mixed, vars(base.curves).values(), vars(guest.curves).values()))
+    frames = torch.where(torch.from_numpy(foreign)[:, None, None, None], guest.frames, base.frames)
+    embeddings = None
+    if base.embeddings is not None and guest.embeddings is not None:
+        embeddings = mixed(base.embeddings, guest.embeddings)
+    return assemble(frames, curves, mixed(base.points, guest.points), embeddings)
+
+
+def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
+    """The clip after a corruption; ``other`` shows another person."""
+    if name == "freeze" and strength:
+        return view.take(np.arange(len(view)).clip(max=round((1 - strength) * (len(view) - 1))))
+    if name == "blur" and strength:
+        return look(blurred(view.frames, strength), judges)
+    if name == "landmark noise" and strength:
+        return noisy_landmarks(view, strength)
+    if name == "shaking frame" and strength:
+        return shaken(view, strength)
+    if name == "identity swap" and strength:
+        return swapped(view, other, strength)
+    return view

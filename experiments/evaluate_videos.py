@@ -1,0 +1,245 @@
+"""``ifmdm evaluate --videos``: judges anyone's videos against real clips of the same stems, and writes results.json.
+
+Rows beside the method's: real video, real video through the codec, the still source frame, and the method's lips
+against another voice's speech. Whatever can't be judged is listed with its reason; the other clips still are.
+"""
+
+import argparse
+import logging
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.errors import UserError
+from datamodules.files import require_output_folder
+from experiments.judges import Progress, log_progress
+from experiments.results import plain, write_results
+from experiments.run_identity import git_state, machine_facts
+from experiments.version import __version__
+from experiments.video_judges import Judges, load_judges
+from experiments.video_pairs import entry, find_pairs, spare_clips, split_hashes
+from experiments.video_rows import Judged, judge_pairs
+from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
+from metrics.distributions import (
+    FEW_FRAMES,
+    BlinkIntervalDistance,
+    HeadSpectrumDistance,
+    HeadVelocityDistance,
+    MotionFrechetDistance,
+)
+from metrics.protocol import protocol_hash, protocol_settings
+
+DISTANCES = {
+    "motion_frechet": (MotionFrechetDistance, "features"),
+    "head_velocity_distance": (HeadVelocityDistance, "speed"),
+    "head_spectrum_distance": (HeadSpectrumDistance, "spectrum"),
+    "blink_interval_distance": (BlinkIntervalDistance, "intervals"),
+}
+FLOORED = ("av_corr", "lse_d", "lse_c")
+"""Measures that are also given between the shuffled (0) and the real row (1)."""
+
+log = logging.getLogger(__name__)
+
+
+def pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
+    """Distances between the distributions of motion of a row and of the real clips."""
+    clusters = [one.pair.identity for one in judged]
+    found = {}
+    for name, (metric_class, part) in DISTANCES.items():
+
+        def statistic(kept: Collection[int], metric_class: Any = metric_class, part: str = part) -> float:
+            metric = metric_class()
+            for index in kept:
+                motion = judged[index].motion
+                for real, samples in ((True, motion["real"]), (False, motion[row])):
+                    for sample in samples:
+                        metric.update(torch.from_numpy(getattr(sample, part)), real=real)
+            return float(metric.compute()) if len(kept) else float("nan")
+
+        suffix = "" if row == "generated" else f"_{row}"
+        found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters)
+    return found
+
+
+def _between(rows: np.ndarray) -> float:
+    value, real, shuffled = rows.mean(axis=0)
+    return float((value - shuffled) / (real - shuffled)) if real != shuffled else float("nan")
+
+
+def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
+    """Means over clips (medians of lags) with bootstrap intervals by identity, and distances of motion."""
+    clusters = [one.pair.identity for one in judged]
+    metrics = {}
+    nothing = float("nan")
+    for name in dict.fromkeys(name for one in judged for name in one.values):
+        statistic = median if name.startswith(("av_lag", "av_offset")) else mean
+        metrics[name] = cluster_bootstrap(
+            [one.values.get(name, nothing) for one in judged], clusters, statistic
+        )
+    for name in FLOORED:
+        names = (name, f"{name}_real", f"{name}_shuffled")
+        rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
+        if np.isfinite(rows).all(axis=1).any():
+            metrics[f"{name}_share"] = cluster_bootstrap(rows, clusters, _between)
+    for row in ("generated", "codec", "still"):
+        metrics.update(pooled_motion(judged, row))
+    return metrics
+
+
+def evaluate_videos(
+    videos: Path,
+    reference: Path,
+    method: str,
+    settings: dict[str, Any],
+    name: str,
+    seeds: bool = False,
+    split: str = "test",
+    judges: Judges | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Judge a folder of videos.
+
+    Args:
+        videos: Folder of videos, or with ``seeds`` of one subfolder for each sampling seed.
+        reference: Prepared folder with manifest, or plain folder of real videos.
+        method: Name that the result carries.
+        settings: Of the protocol, as `protocol_settings` gives them.
+        name: Of the protocol.
+        seeds: Whether there are takes of several sampling seeds.
+        split: Of a prepared reference.
+        judges: Those to ask; None: those that the protocol names, as far as they are there.
+        progress: Called with clips done, clips in all and a text.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.
+    """
+    started = time.perf_counter()
+    pairs, missing = find_pairs(videos, reference, seeds, split)
+    judges = judges or load_judges(settings, reference, name.startswith("synthetic"))
+    missing += [entry("*", what, why) for what, why in judges.missing]
+    missing.append(entry("*", "row autoencoder", "the autoencoder of these videos is not at hand"))
+    judged, absent, notes = judge_pairs(
+        pairs, settings, judges, progress, spare_clips(pairs, reference, split)
+    )
+    metrics = aggregate(judged) if judged else {}
+    few = sum(len(s.features) for one in judged for s in one.motion["generated"])
+    notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []
+    for pooled in (judges.images, judges.windows):
+        if pooled is not None and judged:
+            values, remarks = pooled.compute()
+            finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
+            metrics.update({key: Interval(value, None, None, len(judged)) for key, value in finite.items()})
+            notes += remarks
+    commit, dirty = git_state(Path(__file__).resolve().parents[1])
+    unknown = [key for key, interval in metrics.items() if interval.value is None]
+    missing += [entry("*", key, "no clip has a value") for key in unknown]
+    return {
+        "protocol": {
+            "name": name,
+            "hash": protocol_hash(settings, split_hashes(pairs), judges.hashes),
+            "settings": settings,
+        },
+        "method": method,
+        "run": {
+            "version": __version__,
+            "commit": commit,
+            "dirty": dirty,
+            "videos": videos,
+            "reference": reference,
+            "takes": len(pairs[0].takes),
+            "identities": len({one.pair.identity for one in judged}),
+            "judges": judges.hashes,
+            "seconds": round(time.perf_counter() - started, 1),
+            "machine": machine_facts(),
+        },
+        "metrics": {key: interval.as_dict() for key, interval in metrics.items()},
+        "clips": [
+            {"clip": one.pair.name, "identity": one.pair.identity, **plain(one.values)} for one in judged
+        ],
+        "missing": missing + absent,
+        "notes": notes,
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the flags that judge videos instead of a trained model."""
+    group = parser.add_argument_group("anyone's videos", "judged without a model, matched by file stem")
+    group.add_argument("--videos", type=Path, metavar="DIR", help="the method's videos")
+    group.add_argument("--reference", type=Path, metavar="DIR", help="real videos, or a prepared folder")
+    group.add_argument("--method", metavar="NAME", help="name in tables")
+    group.add_argument(
+        "--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME"
+    )
+    group.add_argument("--protocol", default="talking-head-v1", metavar="NAME", help="or synthetic-v1")
+    group.add_argument(
+        "--task", default="generation", choices=("generation", "reconstruction"), help="what it is"
+    )
+    group.add_argument(
+        "--crop", default="as given", choices=("as given", "face"), help="face: cut both to the face"
+    )
+    group.add_argument(
+        "--size", type=int, metavar="S", help="shorter side in pixels; another size is another hash"
+    )
+    group.add_argument(
+        "--max-frames", type=int, metavar="N", help="of each clip; another number is another hash"
+    )
+    group.add_argument("--split", default="test", help="of a prepared reference")
+    group.add_argument("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
+    group.add_argument(
+        "--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?"
+    )
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the protocol that the flags name.
+
+    Raises:
+        UserError: No such protocol, or a number that makes no sense.
+    """
+    changes: dict[str, Any] = {"task": args.task, "crop": args.crop}
+    for flag, key, least in (("--size", "size", 64), ("--max-frames", "max_frames", 16)):
+        value = getattr(args, key)
+        if value is not None:
+            if value < least:
+                raise UserError(f"{flag} {value}: use {least} or more")
+            changes[key] = value
+    return protocol_settings(args.protocol, **changes)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge the videos that the flags name and write results.json.
+
+    Raises:
+        UserError: Wrong flags or folders, or not one clip could be judged; nothing is written then.
+    """
+    absent = [flag for flag in ("videos", "reference", "method") if getattr(args, flag) is None]
+    if absent:
+        raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
+    settings = settings_of(args)
+    output = require_output_folder(args.output or Path("results") / args.method)
+    results = evaluate_videos(
+        args.videos,
+        args.reference,
+        args.method,
+        settings,
+        args.protocol,
+        args.seeds,
+        args.split,
+        progress=log_progress,
+    )
+    if not results["clips"]:
+        last = [one for one in results["missing"] if one["what"] == "all"][
+            -1
+        ]  # those with a partner come last
+        why = f" ({last['clip']}: {last['why']})"
+        raise UserError(f"{args.videos}: not one clip could be judged{why}")
+    path = write_results(output / "results.json", results)
+    log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
+    return 0

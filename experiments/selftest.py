@@ -1,0 +1,305 @@
+"""``ifmdm evaluate --selftest``: real clips made worse by degrees. A measure that means something answers in order.
+
+Every corruption stands at four strengths, the first of which is none. A measure answers if its mean over the clips gets
+worse at each step; corruptions that a measure is not made for are shown, and not counted.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.errors import UserError
+from datamodules.files import require_output_folder
+from datamodules.manifest import MANIFEST_NAME
+from experiments.corruptions import CORRUPTIONS, SIZE, corrupt, shift_sound
+from experiments.judges import log_progress
+from experiments.results import write_json, write_whole
+from experiments.video_judges import Judges, load_judges
+from experiments.video_measures import (
+    MotionSample,
+    View,
+    generation_measures,
+    look,
+    motion_sample,
+    own_measures,
+    reconstruction_measures,
+)
+from experiments.video_pairs import Missing, entry, load_pair, reference_clips
+from metrics.av_correlation import LipRegressor, SpokenClip, fit_without, measure_sync
+from metrics.distributions import HeadVelocityDistance, MotionFrechetDistance
+from metrics.protocol import protocol_settings
+
+FRAMES = 125
+MOST_CLIPS = 12
+DISTANCES = {
+    "motion_frechet": (MotionFrechetDistance, "features"),
+    "head_velocity_distance": (HeadVelocityDistance, "speed"),
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A real clip, looked at.
+
+    Attributes:
+        name: Of the clip.
+        identity: Who is seen and heard.
+        view: Its frames.
+        waveform: ``(640 T,)``, or None without sound.
+    """
+
+    name: str
+    identity: str
+    view: View
+    waveform: np.ndarray | None
+
+
+def measure_view(view: View, real: View, judges: Judges) -> dict[str, float]:
+    """All measures of a corrupted clip's frames against the clip as it was; frame by frame on every third frame."""
+    source = None if real.embeddings is None else real.embeddings[0]
+    values = {
+        **own_measures(view, source),
+        **generation_measures(view, real),
+        **reconstruction_measures(_thinned(view), _thinned(real), judges),
+    }
+    # The same frames have no finite PSNR; the 8-bit limit lets a mean be taken.
+    values["psnr"] = min(values["psnr"], 100.0)
+    return values
+
+
+def _thinned(view: View) -> View:
+    part = slice(None, None, 3)
+    points = None if view.points is None else view.points[part]
+    embeddings = None if view.embeddings is None else view.embeddings[part]
+    return View(view.frames[part], view.curves, points, embeddings, None)
+
+
+def measure_speech(
+    view: View,
+    waveform: np.ndarray,
+    regressor: LipRegressor | None,
+    foreign: list[np.ndarray],
+    judges: Judges,
+) -> dict[str, float]:
+    """Lip sync of a clip's frames with speech ``(640 T,)``."""
+    values = {}
+    if regressor is not None:
+        values.update(measure_sync(view.curves.lip_opening, waveform, regressor, foreign))
+    if judges.sync is not None:
+        try:
+            values.update(judges.sync.measure(judges.sync.crops(view.frames, view.points), waveform))
+        except ValueError as error:
+            log.info("lip sync: %s", error)
+    return values
+
+
+@dataclass(frozen=True)
+class Unharmed:
+    """What is the same at every corruption.
+
+    Attributes:
+        values: Of each clip as it is.
+        motion: What each clip adds to the distributions of real motion.
+        regressors: Fitted on the others' speech, for each clip; None where there are none.
+        foreign: Speech of the others, for each clip.
+    """
+
+    values: list[dict[str, float]]
+    motion: list[MotionSample]
+    regressors: list[LipRegressor | None]
+    foreign: list[list[np.ndarray]]
+
+
+def look_at_unharmed(samples: Sequence[Sample], judges: Judges) -> Unharmed:
+    """Measure the clips as they are, and fit the regressions."""
+    spoken = [
+        SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
+        for one in samples
+        if one.waveform is not None
+    ]
+    return Unharmed(
+        [measure_view(one.view, one.view, judges) for one in samples],
+        [motion_sample(one.view) for one in samples],
+        [fit_without(spoken, one.identity, one.identity) for one in samples],
+        [[other.waveform for other in spoken if other.identity != one.identity] for one in samples],
+    )
+
+
+def run_corruption(
+    name: str, samples: Sequence[Sample], unharmed: Unharmed, judges: Judges
+) -> list[dict[str, float]]:
+    """Mean of every measure over the clips, at each strength."""
+    table = []
+    for strength in CORRUPTIONS[name].strengths:
+        log.info("%s %g", name, strength)
+        found: list[dict[str, float]] = []
+        metrics: dict[str, Any] = {key: metric_class() for key, (metric_class, _) in DISTANCES.items()}
+        for place, sample in enumerate(samples):
+            other = samples[(place + 1) % len(samples)].view
+            view = corrupt(name, strength, sample.view, other, judges)
+            same = view is sample.view
+            values = unharmed.values[place]
+            if not same:
+                values = measure_view(view, sample.view.take(np.arange(len(view))), judges)
+            if sample.waveform is not None:
+                late = int(strength) if name == "sound shift" else 0
+                speech = shift_sound(sample.waveform, late)[: 640 * len(view)]
+                regressor, foreign = unharmed.regressors[place], unharmed.foreign[place]
+                values = {**values, **measure_speech(view, speech, regressor, foreign, judges)}
+            found.append(values)
+            motion = unharmed.motion[place] if same else motion_sample(view)
+            for key, (_, part) in DISTANCES.items():
+                metrics[key].update(torch.from_numpy(getattr(unharmed.motion[place], part)), real=True)
+                metrics[key].update(torch.from_numpy(getattr(motion, part)), real=False)
+        table.append({**_means(found), **{key: float(metric.compute()) for key, metric in metrics.items()}})
+    return table
+
+
+def _means(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean over the clips that have a value at all; a lip sync that can't be told is none."""
+    means = {}
+    for name in dict.fromkeys(name for one in found for name in one):
+        values = np.array([one.get(name, np.nan) for one in found])
+        if name in ("av_corr", "av_corr_zero"):
+            values = np.nan_to_num(values)  # lips that don't move follow nothing
+        if name == "av_retrieval":
+            values = np.nan_to_num(values, nan=0.5)
+        if np.isfinite(values).any():
+            means[name] = float(
+                np.nanmedian(values) if name in ("av_lag", "av_offset") else np.nanmean(values)
+            )
+    return means
+
+
+def answers(values: Sequence[float], direction: int) -> bool:
+    """Whether the values get worse at every step."""
+    return bool((np.diff(values) * direction > 0).all())
+
+
+def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """One row for each corruption and measure: its values, and whether it answers, where it is made for it."""
+    rows = []
+    for name, table in tables.items():
+        corruption = CORRUPTIONS[name]
+        for measure in dict.fromkeys(key for one in table for key in one):
+            values = [one.get(measure, float("nan")) for one in table]
+            direction = corruption.answers.get(measure)
+            verdict = None if direction is None else answers(values, direction)
+            rows.append(
+                {
+                    "corruption": name,
+                    "unit": corruption.unit,
+                    "strengths": list(corruption.strengths),
+                    "measure": measure,
+                    "values": values,
+                    "answers": verdict,
+                }
+            )
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]], clips: Sequence[str], missing: Sequence[Missing]) -> str:
+    """The table for people: measures made for a corruption first, then the ones that do not answer."""
+    lines = [f"# Self-test of the measures on {len(clips)} clips", "", f"Clips: {', '.join(clips)}.", ""]
+    for name, corruption in CORRUPTIONS.items():
+        own = sorted(
+            (row for row in rows if row["corruption"] == name), key=lambda row: row["answers"] is None
+        )
+        strengths = " | ".join(f"{strength:g}" for strength in corruption.strengths)
+        lines += [f"## {name} ({corruption.unit})", "", f"| measure | {strengths} | answers in order |"]
+        lines.append("|---" * (len(corruption.strengths) + 2) + "|")
+        words = {None: "not made for it", True: "yes", False: "**no**"}
+        for row in own:
+            values = " | ".join(f"{value:.4g}" for value in row["values"])
+            lines.append(f"| {row['measure']} | {values} | {words[row['answers']]} |")
+        lines.append("")
+    failed = [f"{row['measure']} under {row['corruption']}" for row in rows if row["answers"] is False]
+    lines.append(f"Do not answer in order: {', '.join(failed) if failed else 'none'}.")
+    lines += [
+        "",
+        "Not judged:",
+        "",
+        *(f"- {one['clip']}: {one['what']}: {one['why']}" for one in missing),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def load_samples(
+    reference: Path, settings: dict[str, Any], split: str, judges: Judges
+) -> tuple[list[Sample], list[Missing]]:
+    """Real clips with a face in at least nine of ten frames, at most twelve.
+
+    Raises:
+        UserError: The folder holds no videos.
+    """
+    samples: list[Sample] = []
+    missing: list[Missing] = []
+    for name, pair in reference_clips(reference, split).items():
+        if len(samples) == MOST_CLIPS:
+            missing.append(entry(name, "all", f"{MOST_CLIPS} clips are enough"))
+            continue
+        try:
+            clip = load_pair(pair, settings)
+        except (UserError, OSError, ValueError) as error:
+            missing.append(entry(name, "all", str(error)))
+            continue
+        view = look(clip.real, judges)
+        if view.faceless > 0.1 * len(view):
+            missing.append(entry(name, "all", f"no face in {view.faceless} of {len(view)} frames"))
+            continue
+        if clip.waveform is None:
+            missing.append(entry(name, "lip sync", clip.silence))
+        samples.append(Sample(name, pair.identity, view, clip.waveform))
+        log_progress(len(samples), MOST_CLIPS, f"looking at {name}")
+    return samples, missing
+
+
+def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]:
+    """Corrupt the clips in every way at every strength.
+
+    Raises:
+        UserError: Fewer than two clips: there is nobody to swap with.
+    """
+    if len(samples) < 2:
+        raise UserError(f"the self-test needs clips of two people with a face, found {len(samples)}")
+    unharmed = look_at_unharmed(samples, judges)
+    return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write ``selftest.md`` and ``selftest.json``.
+
+    Raises:
+        UserError: No reference folder, or fewer than two clips in it can be judged.
+    """
+    if args.reference is None:
+        raise UserError("the self-test needs real clips: give --reference DIR")
+    crop = "as given" if (args.reference / MANIFEST_NAME).is_file() else "face"
+    settings = protocol_settings(
+        "talking-head-v1",
+        task="reconstruction",
+        size=args.size or SIZE,
+        crop=crop,
+        max_frames=args.max_frames or FRAMES,
+    )
+    output = require_output_folder(args.output or Path("results/selftest"))
+    judges = load_judges(settings, args.reference, synthetic=False)
+    samples, missing = load_samples(args.reference, settings, args.split, judges)
+    missing = [entry("*", what, why) for what, why in judges.missing] + missing
+    rows = self_test(samples, judges)
+    names = [sample.name for sample in samples]
+    write_json(
+        output / "selftest.json", {"settings": settings, "clips": names, "rows": rows, "missing": missing}
+    )
+    path = write_whole(output / "selftest.md", markdown(rows, names, missing))
+    log.info("%d clips, %d rows: %s", len(samples), len(rows), path)
+    return 0

@@ -1,0 +1,181 @@
+"""What is measured on the frames of one clip: alone, against the real clip, and with the speech."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.faces import measure_landmarks
+from experiments.video_judges import Judges
+from metrics.distributions import blink_intervals, head_spectrum, head_speed, motion_features
+from metrics.identity import embedding_distance
+from metrics.landmark_judge import curves_of
+from metrics.landmarks import keypoint_distance, landmark_distance, mouth_distance, rigid_jitter, to_pixels
+from metrics.motion import Judge, MotionCurves, blink_rate, head_motion, jitter, mouth_motion
+from metrics.reconstruction import L1, PSNR, SSIM
+from metrics.sharpness import flicker, hold_still, sharpness
+
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class View:
+    """The frames of one clip and what judges see in them.
+
+    Attributes:
+        frames: ``(T, 3, H, W)`` uint8.
+        curves: Motion; NaN without a face.
+        points: ``(T, 478, 3)`` landmarks in pixels, NaN without a face; None where no face model looks.
+        embeddings: ``(T, D)`` unit vectors, NaN without a face; None without an embedder.
+        faces: ``(N, S, S)`` faces held still; None where no face model looks.
+    """
+
+    frames: Tensor
+    curves: MotionCurves
+    points: np.ndarray | None
+    embeddings: np.ndarray | None
+    faces: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def faceless(self) -> int:
+        """Number of frames without a face."""
+        return int((~np.isfinite(self.curves.lip_opening)).sum())
+
+    def take(self, indices: np.ndarray) -> "View":
+        """The view of these frames ``(N,)``, which each judge saw by itself."""
+        return assemble(
+            self.frames[torch.from_numpy(indices)],
+            MotionCurves(*(curve[indices] for curve in vars(self.curves).values())),
+            None if self.points is None else self.points[indices],
+            None if self.embeddings is None else self.embeddings[indices],
+        )
+
+
+Watch = Callable[[np.ndarray], tuple[MotionCurves, np.ndarray | None]]
+"""Looks at frames ``(T, H, W, 3)`` uint8: curves, and landmarks in pixels where it has them."""
+
+
+def watch_landmarks(frames: np.ndarray) -> tuple[MotionCurves, np.ndarray | None]:
+    """Curves and landmarks by MediaPipe, each frame by itself."""
+    seen = measure_landmarks(frames, "image")
+    return curves_of(seen, *frames.shape[1:3]), to_pixels(seen, *frames.shape[1:3])
+
+
+def watch_by(judge: Judge) -> Watch:
+    """Curves by a judge that knows no landmarks, such as the regressor of a synthetic dataset."""
+    return lambda frames: (judge.measure(frames), None)
+
+
+def assemble(
+    frames: Tensor, curves: MotionCurves, points: np.ndarray | None, embeddings: np.ndarray | None
+) -> View:
+    """A view of frames that were looked at."""
+    return View(frames, curves, points, embeddings, None if points is None else hold_still(frames, points))
+
+
+def look(frames: np.ndarray, judges: Judges) -> View:
+    """Look at frames ``(T, H, W, 3)`` uint8 with the judges of single frames."""
+    curves, points = judges.watch(frames)
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    embeddings = judges.embedder.embed(images, points) if judges.embedder and points is not None else None
+    return assemble(images, curves, points, embeddings)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def own_measures(view: View, source: np.ndarray | None, floor: float = 0.0) -> dict[str, float]:
+    """Motion, flicker and identity of frames.
+
+    Args:
+        view: The frames.
+        source: ``(D,)`` embedding of the source frame, or None.
+        floor: Trembling that the detector itself has on a still clip.
+    """
+    curves = view.curves
+    values = {
+        "head_motion": head_motion(curves.rotation),
+        "mouth_motion": mouth_motion(curves.lip_opening),
+        "blink_rate": blink_rate(curves.blink) if np.isfinite(curves.blink).any() else float("nan"),
+        "jitter": jitter(curves.rotation) if view.points is None else rigid_jitter(view.points, floor),
+    }
+    if view.faces is not None:
+        values["flicker"] = flicker(view.faces)
+    if view.embeddings is not None and source is not None:
+        values["csim"] = _mean(view.embeddings @ source)
+    return values
+
+
+def generation_measures(view: View, real: View) -> dict[str, float]:
+    """Measures against the real clip that a free head doesn't change."""
+    if view.points is None or real.points is None or view.faces is None or real.faces is None:
+        return {}
+    return {"mouth_lmd": _mean(mouth_distance(view.points, real.points)), **sharpness(view.faces, real.faces)}
+
+
+def reconstruction_measures(view: View, real: View, judges: Judges) -> dict[str, float]:
+    """Measures frame by frame; the first frame, the source, is left out."""
+    metrics: dict[str, Any] = {"psnr": PSNR(), "ssim": SSIM(), "l1": L1()}
+    if judges.lpips is not None:
+        judges.lpips.reset()
+        metrics["lpips"] = judges.lpips
+    for start in range(1, len(view), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        for metric in metrics.values():
+            metric.update(view.frames[part], real.frames[part])
+    values = {name: float(metric.compute()) for name, metric in metrics.items()}
+    if view.points is not None and real.points is not None:
+        height, width = view.frames.shape[-2:]
+        values["akd"] = _mean(keypoint_distance(view.points[1:], real.points[1:], height, width))
+        values["lmd"] = _mean(landmark_distance(view.points[1:], real.points[1:]))
+    if view.embeddings is not None and real.embeddings is not None:
+        values["aed"] = _mean(embedding_distance(view.embeddings[1:], real.embeddings[1:]))
+    return values
+
+
+def diversity(views: list[View]) -> dict[str, float]:
+    """Mean mouth distance between the takes of every two seeds."""
+    pairs = [
+        _mean(mouth_distance(first.points, second.points))
+        for first, second in combinations(views, 2)
+        if first.points is not None and second.points is not None
+    ]
+    return {"mouth_diversity": float(np.mean(pairs))} if pairs else {}
+
+
+@dataclass(frozen=True)
+class MotionSample:
+    """What distances between distributions of motion need of one clip.
+
+    Attributes:
+        features: ``(N, 22)`` of `motion_features`; empty where no landmarks are known.
+        speed: ``(N,)`` head speed in degrees per second.
+        spectrum: ``(0 or 1, 5)`` of `head_spectrum`.
+        intervals: ``(N,)`` seconds between blinks.
+    """
+
+    features: np.ndarray
+    speed: np.ndarray
+    spectrum: np.ndarray
+    intervals: np.ndarray
+
+
+def motion_sample(view: View) -> MotionSample:
+    """What the frames add to the distributions of motion."""
+    curves = view.curves
+    points = np.full((len(view), 478, 3), np.nan) if view.points is None else view.points
+    return MotionSample(
+        motion_features(points, curves.rotation),
+        head_speed(curves.rotation),
+        head_spectrum(curves.rotation),
+        blink_intervals(curves.blink),
+    )

@@ -1,0 +1,276 @@
+"""Anyone's videos and the real clips they belong to: matched by file stem, read, cut and brought to one size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from datamodules.audio import fit_length, load_audio
+from datamodules.errors import UserError
+from datamodules.faces import FaceBox, crop_square, find_faces, framing, select_face
+from datamodules.manifest import MANIFEST_NAME, file_sha256, read_manifest, without_twins
+from datamodules.video import probe, read_video
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+SHORTEST = 16
+_LOOKS = 5
+_CHUNK = 32
+
+Missing = dict[str, str]
+"""What could not be judged: ``clip`` (``*``: all), ``what`` and ``why``."""
+
+
+@dataclass(frozen=True)
+class VideoPair:
+    """A real clip and the videos a method made for it.
+
+    Attributes:
+        name: File stem.
+        reference: The real video.
+        speech: Where the clip's speech is read from.
+        takes: The method's videos, one for each sampling seed.
+        identity: Who is seen.
+        voice: Who is heard.
+    """
+
+    name: str
+    reference: Path
+    speech: Path
+    takes: tuple[Path, ...]
+    identity: str
+    voice: str
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """A pair that was read: all of one size and length.
+
+    Attributes:
+        pair: Where it comes from.
+        real: ``(T, H, W, 3)`` uint8.
+        takes: Like ``real``, one for each sampling seed.
+        waveform: ``(640 T,)`` float in [-1, 1], or None without sound.
+        silence: Why there is no sound; empty otherwise.
+        resized: The takes' own size where it was another, as ``WxH``; empty otherwise.
+    """
+
+    pair: VideoPair
+    real: np.ndarray
+    takes: tuple[np.ndarray, ...]
+    waveform: np.ndarray | None
+    silence: str
+    resized: str
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+
+def entry(clip: str, what: str, why: str) -> Missing:
+    """An entry of what is missing."""
+    return {"clip": clip, "what": what, "why": " ".join(why.split())}
+
+
+def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
+    """Videos of a folder by their stem.
+
+    Args:
+        folder: Where to look.
+        what: What it is, for messages.
+        deep: Whether to look into subfolders.
+
+    Raises:
+        UserError: No such folder, no video in it, or a stem that occurs twice.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of {what}; check the name")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            if path.stem in found:
+                raise UserError(f"{path}: {found[path.stem]} has the same stem; rename one of them")
+            found[path.stem] = path
+    if not found:
+        raise UserError(f"{folder}: holds no {what}; give a folder with {', '.join(SUFFIXES)} files")
+    return found
+
+
+def reference_clips(folder: Path, split: str = "test") -> dict[str, VideoPair]:
+    """Real clips by their stem, without takes: of a prepared folder's split, or all videos of a plain folder.
+
+    In a plain folder the subfolder names the identity, else the stem does; a ``STEM.wav`` beside the video is its speech.
+
+    Raises:
+        UserError: No clip there.
+    """
+    if not (folder / MANIFEST_NAME).is_file():
+        clips = {}
+        for stem, path in list_videos(folder, "reference videos", deep=True).items():
+            sound = path.with_suffix(".wav")
+            who = stem if path.parent == folder else path.parent.relative_to(folder).parts[0]
+            clips[stem] = VideoPair(stem, path, sound if sound.is_file() else path, (), who, who)
+        return clips
+    records = [record for record in without_twins(read_manifest(folder)) if record.split == split]
+    if not records:
+        raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
+    return {
+        record.id: VideoPair(
+            record.id,
+            folder / record.video,
+            folder / (record.audio or record.video),
+            (),
+            record.identity,
+            record.voice,
+        )
+        for record in records
+    }
+
+
+def take_folders(videos: Path, seeds: bool) -> list[Path]:
+    """The folders that hold one take each: ``videos`` itself, or with ``seeds`` its subfolders.
+
+    Raises:
+        UserError: Seeds are asked for and there are no subfolders.
+    """
+    if not seeds:
+        return [videos]
+    if not videos.is_dir():
+        raise UserError(f"{videos}: no such folder of videos; check the name")
+    folders = sorted(path for path in videos.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise UserError(f"{videos}: --seeds wants one subfolder for each sampling seed; there is none")
+    return folders
+
+
+def find_pairs(
+    videos: Path, reference: Path, seeds: bool = False, split: str = "test"
+) -> tuple[list[VideoPair], list[Missing]]:
+    """Match videos with reference clips by stem.
+
+    Returns:
+        The pairs in the order of their names, and what has no partner.
+
+    Raises:
+        UserError: A folder is missing or empty, or not one stem matches.
+    """
+    clips = reference_clips(reference, split)
+    folders = take_folders(videos, seeds)
+    takes = [list_videos(folder, "videos") for folder in folders]
+    stems = sorted({stem for found in takes for stem in found})
+    missing = [
+        entry(stem, "all", f"no reference clip of this stem in {reference}")
+        for stem in stems
+        if stem not in clips
+    ]
+    pairs = []
+    for name, clip in sorted(clips.items()):
+        absent = [folder.name for folder, found in zip(folders, takes, strict=True) if name not in found]
+        if absent:
+            where = f" (seed folders {', '.join(absent)})" if seeds else ""
+            missing.append(entry(name, "all", f"no video of this stem in {videos}{where}"))
+        else:
+            paths = tuple(found[name] for found in takes)
+            pairs.append(VideoPair(name, clip.reference, clip.speech, paths, clip.identity, clip.voice))
+    if not pairs:
+        first = f"; {missing[0]['clip']}: {missing[0]['why']}" if missing else ""
+        raise UserError(f"{videos}: no video has the stem of a reference clip in {reference}{first}")
+    return pairs, missing
+
+
+def spare_clips(pairs: Sequence[VideoPair], reference: Path, split: str = "test") -> list[VideoPair]:
+    """Reference clips that no video was made for; judges may be fitted on them."""
+    used = {pair.name for pair in pairs}
+    return [clip for name, clip in sorted(reference_clips(reference, split).items()) if name not in used]
+
+
+def split_hashes(pairs: Sequence[VideoPair]) -> dict[str, str]:
+    """Which clips are judged: name -> sha256 of the reference file."""
+    return {pair.name: file_sha256(pair.reference) for pair in pairs}
+
+
+def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Frames ``(T, H, W, 3)`` uint8 at another size by antialiased bicubic interpolation."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    resized = np.empty((len(frames), height, width, 3), np.uint8)
+    for start in range(0, len(frames), _CHUNK):
+        part = torch.from_numpy(np.ascontiguousarray(frames[start : start + _CHUNK])).permute(0, 3, 1, 2)
+        images = F.interpolate(
+            part.float(), (height, width), mode="bicubic", antialias=True, align_corners=False
+        )
+        resized[start : start + _CHUNK] = (
+            images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        )
+    return resized
+
+
+def crop_face(frames: np.ndarray, size: int) -> np.ndarray:
+    """The square in which this project sees a face, by the median box over five looks, ``(T, size, size, 3)``.
+
+    Raises:
+        ValueError: No face in most looks.
+    """
+    places = np.linspace(0, len(frames) - 1, _LOOKS).round().astype(int)
+    boxes = [select_face(found) for found in (find_faces(frames[place]) for place in places) if found]
+    if 2 * len(boxes) < _LOOKS:
+        raise ValueError(f"no face found in {_LOOKS - len(boxes)} of {_LOOKS} frames looked at")
+    x0, y0, x1, y1 = (float(value) for value in np.median([box[:4] for box in boxes], axis=0))
+    crop = framing(FaceBox(x0, y0, x1, y1, boxes[0].score, boxes[0].source))
+    return np.stack([crop_square(frame, crop, size) for frame in frames])
+
+
+def _fitted(frames: np.ndarray, settings: dict[str, Any], like: tuple[int, int] | None) -> np.ndarray:
+    """Frames at the protocol's size: cropped, or with the shorter side at it; ``like`` is the reference's result."""
+    height, width = frames.shape[1:3]
+    size = settings["size"]
+    if settings["crop"] == "face":
+        return crop_face(frames, size or min(height, width))
+    if like is None:
+        scale = (size or min(height, width)) / min(height, width)
+        return resize(frames, round(height * scale), round(width * scale))
+    if abs(width / height - like[1] / like[0]) > 0.02:
+        raise ValueError(f"{width} x {height} pixels have another shape than the reference; use --crop face")
+    return resize(frames, *like)
+
+
+def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
+    """Read a pair as a protocol wants it.
+
+    Args:
+        pair: Which files.
+        settings: Of the protocol.
+
+    Raises:
+        UserError: A file is missing or damaged.
+        ValueError: Lengths differ by more than two frames, the clip is too short, the shape is another, or no face can
+            be cropped to.
+    """
+    stored = read_video(pair.reference)
+    takes = [read_video(path) for path in pair.takes]
+    for path, take in zip(pair.takes, takes, strict=True):
+        if abs(len(take) - len(stored)) > settings["most_length_difference"]:
+            raise ValueError(f"{path.name} has {len(take)} frames at 25 fps, the reference {len(stored)}")
+    length = min([len(stored), settings["max_frames"] or len(stored), *(len(take) for take in takes)])
+    if length < SHORTEST:
+        raise ValueError(f"only {length} frames: too short to judge")
+    real = _fitted(stored[:length], settings, None)
+    size = (real.shape[1], real.shape[2])
+    others = {f"{take.shape[2]}x{take.shape[1]}" for take in takes if take.shape[1:3] != size}
+    waveform, silence = None, ""
+    try:
+        waveform = fit_length(load_audio(pair.speech), length)
+    except UserError as error:
+        silence = str(error)
+    fitted = tuple(_fitted(take[:length], settings, size) for take in takes)
+    return VideoClip(pair, real, fitted, waveform, silence, ", ".join(sorted(others)))
+
+
+def clip_length(pair: VideoPair) -> int:
+    """Frames at 25 fps that a pair will have, without decoding it; 0 where a file can't be read."""
+    try:
+        return min(max(1, round(probe(path).duration * 25)) for path in (pair.reference, *pair.takes))
+    except UserError:
+        return 0

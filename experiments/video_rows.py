@@ -1,0 +1,233 @@
+"""The rows of one clip of anyone's videos, and all clips one after the other: what fails is listed, the rest goes on."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from datamodules.audio import load_audio
+from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.errors import UserError
+from experiments.clip_measures import through_codec
+from experiments.judges import Progress
+from experiments.video_judges import Judges
+from experiments.video_measures import (
+    MotionSample,
+    View,
+    diversity,
+    generation_measures,
+    look,
+    motion_sample,
+    own_measures,
+    reconstruction_measures,
+)
+from experiments.video_pairs import Missing, VideoClip, VideoPair, clip_length, entry, load_pair
+from experiments.video_sync import Heard, correlations, network_scores
+
+FLOOR_FRAMES = 50
+"""Frames of the still clip that the detector's own trembling is measured on."""
+
+MOST_FITTED = 20
+"""Clips at most that the regression from speech is fitted on if real clips without a video have to help."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Judged:
+    """What is kept of a clip once its frames are gone.
+
+    Attributes:
+        pair: Its files.
+        values: Measures by name; bare for the method, ``NAME_ROW`` for other rows.
+        motion: Row -> what it adds to the distributions of motion.
+        heard: Its lips and speech.
+    """
+
+    pair: VideoPair
+    values: dict[str, float]
+    heard: Heard
+    motion: dict[str, list[MotionSample]] = field(default_factory=dict)
+
+
+def _mean_of(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in found])) for name in (found[0] if found else {})}
+
+
+def _compare(view: View, real: View, task: str, judges: Judges) -> dict[str, float]:
+    if task == "reconstruction":
+        return reconstruction_measures(view, real, judges)
+    return generation_measures(view, real)
+
+
+def measure_rows(
+    clip: VideoClip, judges: Judges, task: str
+) -> tuple[dict[str, float], dict[str, list[View]], list[Missing]]:
+    """Measure a clip's rows, lip sync left out.
+
+    Returns:
+        Values, the views of each row, and what could not be judged.
+    """
+    name, missing = clip.pair.name, []
+    rows = {"real": [look(clip.real, judges)], "codec": [look(through_codec(clip.real), judges)]}
+    rows["generated"] = [look(take, judges) for take in clip.takes]
+    real = rows["real"][0]
+    rows["still"] = [real.take(np.zeros(len(clip), dtype=np.int64))]
+    floor = _detector_floor(clip, judges)
+    source = None if real.embeddings is None else real.embeddings[0]
+    values: dict[str, float] = {}
+    for row, views in rows.items():
+        for view in views:
+            if view.faceless:
+                what = f"{row}: {view.faceless} of {len(view)} frames"
+                missing.append(
+                    entry(name, what, "no face found; the measures of faces leave these frames out")
+                )
+        found = [own_measures(view, source, floor) for view in views]
+        if row != "real":
+            compared = [_compare(view, real, task, judges) for view in views]
+            found = [{**own, **other} for own, other in zip(found, compared, strict=True)]
+        suffix = "" if row == "generated" else f"_{row}"
+        values.update({f"{key}{suffix}": value for key, value in _mean_of(found).items()})
+        if row == "generated" and len(views) > 1 and "mouth_lmd" in found[0]:
+            values["mouth_lmd_best"] = min(one["mouth_lmd"] for one in found)
+            values.update(diversity(views))
+    return values, rows, missing
+
+
+def _detector_floor(clip: VideoClip, judges: Judges) -> float:
+    """Trembling that the detector sees in the still source frame through the codec; 0 where it sees no face."""
+    still = np.repeat(clip.real[:1], min(FLOOR_FRAMES, len(clip)), axis=0)
+    floor = own_measures(look(through_codec(still), judges), None)["jitter"]
+    return floor if np.isfinite(floor) else 0.0
+
+
+def judge_clip(
+    clip: VideoClip, judges: Judges, task: str, swapped: np.ndarray | None, windows: list[int]
+) -> tuple[Judged, list[Missing]]:
+    """All that one clip says, except what needs the others.
+
+    Args:
+        clip: The pair, read.
+        judges: The judges at hand.
+        task: ``generation`` or ``reconstruction``.
+        swapped: Speech of another voice ``(640 T,)``, or None.
+        windows: First frames of the clip's windows for FVD.
+    """
+    pair = clip.pair
+    values, rows, missing = measure_rows(clip, judges, task)
+    lips = {row: [view.curves.lip_opening for view in views] for row, views in rows.items()}
+    heard = Heard(pair.name, pair.identity, pair.voice, clip.waveform, lips)
+    if clip.waveform is None:
+        missing.append(
+            entry(pair.name, "av_corr, av_lag, av_retrieval, lse_d, lse_c, av_offset", clip.silence)
+        )
+    elif judges.sync is not None:
+        seen = {row: [(v.frames, v.points) for v in rows[row]] for row in ("real", "codec", "generated")}
+        try:
+            values.update(network_scores(judges.sync, seen, clip.waveform, swapped))
+        except ValueError as error:
+            missing.append(entry(pair.name, "lse_d, lse_c, av_offset", str(error)))
+    for row in ("real", "generated"):
+        for view in rows[row]:
+            if judges.images is not None:
+                judges.images.update(view.frames, real=row == "real")
+            if judges.windows is not None:
+                judges.windows.update(view.frames, windows, real=row == "real")
+    judged = Judged(pair, values, heard)
+    judged.motion = {row: [motion_sample(view) for view in views] for row, views in rows.items()}
+    return judged, missing
+
+
+def _windows(pairs: Sequence[VideoPair], settings: dict[str, Any], judges: Judges) -> list[list[int]]:
+    """First frames of each clip's windows for FVD."""
+    starts: list[list[int]] = [[] for _ in pairs]
+    if judges.windows is not None:
+        from metrics.frechet import draw_windows
+
+        most = settings["max_frames"]
+        lengths = [min(clip_length(pair), most) if most else clip_length(pair) for pair in pairs]
+        if max(lengths) >= settings["fvd"]["window"]:
+            for clip, start in draw_windows(lengths, settings["fvd"]["windows"], settings["fvd"]["seed"]):
+                starts[clip].append(start)
+    return starts
+
+
+def _swapped_speech(pairs: Sequence[VideoPair], place: int, length: int) -> np.ndarray | None:
+    """Speech of the next pair with another voice and a sound that can be read, at a clip's length."""
+    for other in [*pairs[place + 1 :], *pairs[:place]]:
+        if other.voice != pairs[place].voice:
+            try:
+                return np.resize(load_audio(other.speech), length * SAMPLES_PER_FRAME)
+            except UserError:
+                continue
+    return None
+
+
+def _listen(spares: Sequence[VideoPair], settings: dict[str, Any], judges: Judges, most: int) -> list[Heard]:
+    """Lips and speech of real clips, at most so many; what can't be read is left out, as it is judged by nothing."""
+    heard: list[Heard] = []
+    for spare in spares:
+        if len(heard) >= most:
+            break
+        try:
+            clip = load_pair(spare, settings)
+        except (UserError, OSError, ValueError) as error:
+            log.info("%s: not used for fitting (%s)", spare.name, error)
+            continue
+        if clip.waveform is not None:
+            lips = judges.watch(clip.real)[0].lip_opening
+            heard.append(Heard(spare.name, spare.identity, spare.voice, clip.waveform, {"real": [lips]}))
+    return heard
+
+
+def judge_pairs(
+    pairs: Sequence[VideoPair],
+    settings: dict[str, Any],
+    judges: Judges,
+    progress: Progress | None = None,
+    spares: Sequence[VideoPair] = (),
+) -> tuple[list[Judged], list[Missing], list[str]]:
+    """Judge all pairs; what fails is listed and the others go on.
+
+    Args:
+        pairs: The real clips and the method's videos.
+        settings: Of the protocol.
+        judges: The judges at hand.
+        progress: Called with clips done, clips in all and a text.
+        spares: Real clips without a video: what speech does to lips is learnt from them too.
+
+    Returns:
+        The judged clips, what is missing, and remarks.
+    """
+    judged: list[Judged] = []
+    missing: list[Missing] = []
+    notes: list[str] = []
+    windows = _windows(pairs, settings, judges)
+    for place, pair in enumerate(pairs):
+        try:
+            clip = load_pair(pair, settings)
+            swapped = _swapped_speech(pairs, place, len(clip)) if judges.sync is not None else None
+            one, absent = judge_clip(clip, judges, settings["task"], swapped, windows[place])
+        except (UserError, OSError, ValueError) as error:
+            log.warning("clip %s is left out: %s", pair.name, error)
+            missing.append(entry(pair.name, "all", str(error)))
+            spares = [*spares, replace(pair, takes=())]
+        else:
+            judged.append(one)
+            missing += absent
+            if clip.resized:
+                height, width = clip.real.shape[1:3]
+                notes.append(f"{pair.name}: resized from {clip.resized} to {width}x{height}")
+        if progress:
+            progress(place + 1, len(pairs), f"evaluating {pair.name}")
+    heard = [one.heard for one in judged]
+    heard += _listen(spares, settings, judges, MOST_FITTED - len(heard))
+    for place, one in enumerate(judged):
+        values, why = correlations(heard, place)
+        one.values.update(values)
+        if why and heard[place].waveform is not None:
+            missing.append(entry(one.pair.name, "av_corr, av_lag, av_retrieval", why))
+    return judged, missing, notes

@@ -1,0 +1,237 @@
+"""Lip sync without a downloaded network: how well lip openings follow what a regression expects from the speech.
+
+The regression maps log-mel context to lip opening. It is fitted on real clips of other people than the one that is
+judged, so it knows neither the face nor the voice nor the sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from datamodules.audio import MEL_BANDS, fit_length, log_mel
+from metrics.motion import correlation, lagged_correlation
+
+CONTEXT = 6
+"""Frames to either side whose sound the regression hears."""
+BANDS = 8
+MAX_LAG = 15
+"""Frames that lips and speech are shifted against each other by, as far as SyncNet's judge does."""
+WINDOW, HOP = 50, 25
+"""Frames of the windows that retrieval chooses among, and from one to the next."""
+WINDOW_LAG = 3
+"""Frames that a window may be shifted by beyond the clip's lag."""
+ALIGNMENTS, FIT_LAG, FIT_CORRELATION = 2, 8, 0.3
+"""Times that the clips fitted on are put in sync, by how many frames at most, and how well they must correlate for it."""
+RIDGE = 0.3
+"""Weight of the ridge, as a share of the number of frames fitted on (the inputs have unit variance)."""
+
+
+def speech_context(waveform: np.ndarray) -> np.ndarray:
+    """What the regression hears at each frame.
+
+    Args:
+        waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz.
+
+    Returns:
+        ``(T, 13 * 8)`` log-mel energy of the frame and of six frames to either side, 8 bands each, over the clip
+        of zero mean and unit variance (loudness and microphone don't count); the ends are held.
+    """
+    mel = log_mel(torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None])[0]  # (2T, 160)
+    bands = (
+        mel.reshape(len(mel) // 2, 4, BANDS, MEL_BANDS // BANDS).mean(dim=(1, 3)).double().numpy()
+    )  # (T, 8)
+    bands = (bands - bands.mean(axis=0)) / (bands.std(axis=0) + 1e-3)
+    padded = np.pad(bands, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
+    return np.concatenate([padded[shift : shift + len(bands)] for shift in range(2 * CONTEXT + 1)], axis=1)
+
+
+def _standard(curve: np.ndarray) -> np.ndarray:
+    """A curve ``(T,)`` of zero mean and unit deviation over its known frames."""
+    deviation = np.nanstd(curve)
+    return (curve - np.nanmean(curve)) / (deviation if deviation > 0 else 1.0)
+
+
+@dataclass(frozen=True)
+class SpokenClip:
+    """A real clip that regressions are fitted on.
+
+    Attributes:
+        identity: Who is seen.
+        voice: Who is heard.
+        waveform: ``(640 T,)`` float in [-1, 1].
+        lip_opening: ``(T,)``, any unit; NaN on frames without a face.
+    """
+
+    identity: str
+    voice: str
+    waveform: np.ndarray
+    lip_opening: np.ndarray
+
+
+class LipRegressor:
+    """Expects a lip opening from speech: ridge regression in closed form.
+
+    Recordings are often out of sync by some frames, which would blur what is learnt: twice, each clip's lag is
+    measured by a regression fitted on the others, and taken out.
+
+    Args:
+        clips: Real clips; at least one with a face and sound.
+
+    Raises:
+        ValueError: No frame to fit on.
+    """
+
+    def __init__(self, clips: Sequence[SpokenClip]) -> None:
+        seen = [clip for clip in clips if np.isfinite(clip.lip_opening).sum() > 1]
+        if not seen:
+            raise ValueError("no frame with a face and sound to fit the expected lip opening on")
+        inputs = [speech_context(clip.waveform) for clip in seen]
+        lips = [_standard(clip.lip_opening) for clip in seen]
+        self.lags = [0] * len(seen)
+        for _ in range(ALIGNMENTS if len(seen) > 1 else 0):
+            sums = [_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)]
+            whole = _added(sums)
+            self.lags = [
+                _lag(x @ _solve(tuple(all_ - own for all_, own in zip(whole, part, strict=True))), y)
+                for x, y, part in zip(inputs, lips, sums, strict=True)
+            ]
+        self.weights = _solve(
+            _added([_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)])
+        )
+
+    def expect(self, waveform: np.ndarray) -> np.ndarray:
+        """Expected lip opening ``(T,)`` of speech ``(640 T,)``, up to scale and offset."""
+        return speech_context(waveform) @ self.weights
+
+
+Sums = tuple[np.ndarray, ...]
+"""What a fit needs of a clip: inputs times inputs, inputs times lips, number of frames."""
+
+
+def _sums(inputs: np.ndarray, lips: np.ndarray) -> Sums:
+    known = np.isfinite(lips)
+    x = inputs[known]
+    return x.T @ x, x.T @ lips[known], np.array(len(x))
+
+
+def _added(sums: Sequence[Sums]) -> Sums:
+    return tuple(sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+
+
+def _solve(sums: Sums) -> np.ndarray:
+    covariance, product, frames = sums
+    return np.linalg.solve(covariance + (RIDGE * frames + 1e-9) * np.eye(len(product)), product)
+
+
+def _lag(expected: np.ndarray, lips: np.ndarray) -> int:
+    """Frames that the lips come late by; 0 where they hardly follow the speech."""
+    found = lagged_correlation(lips, expected, FIT_LAG)
+    return int(found.lag) if found.best > FIT_CORRELATION else 0
+
+
+def _earlier(curve: np.ndarray, frames: int) -> np.ndarray:
+    """The curve ``(T,)`` so many frames earlier, NaN where it ends."""
+    moved = np.full_like(curve, np.nan)
+    late, early = max(frames, 0), max(-frames, 0)
+    moved[early : len(curve) - late] = curve[late : len(curve) - early]
+    return moved
+
+
+def fit_without(clips: Sequence[SpokenClip], identity: str, voice: str) -> LipRegressor | None:
+    """The regression fitted on all clips but those of one face or voice; None if nothing is left."""
+    others = [clip for clip in clips if clip.identity != identity and clip.voice != voice]
+    try:
+        return LipRegressor(others)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class AVCorrelation:
+    """How well lips follow the speech; NaN for lips that don't move.
+
+    Attributes:
+        best: Highest correlation of measured and expected lip opening over lags of up to 15 frames. Lips that have
+            nothing to do with the speech reach a positive value too: compare with shuffled speech.
+        at_zero: Correlation without a shift.
+        lag: Lag of ``best`` in frames, positive = the sound comes late, as SyncNet's offset is meant here.
+    """
+
+    best: float
+    at_zero: float
+    lag: float
+
+
+def av_correlation(lip_opening: np.ndarray, expected: np.ndarray) -> AVCorrelation:
+    """Correlate measured lips ``(T,)`` with those expected from the speech ``(T,)``.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    found = lagged_correlation(lip_opening, expected, MAX_LAG)
+    return AVCorrelation(found.best, found.at_zero, -found.lag)
+
+
+def _window_correlations(lips: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Correlation of each window of the lips with one speech, at the lag that fits the whole clip best, give or take 3."""
+    found = av_correlation(lips, expected).lag
+    lag = 0 if np.isnan(found) else int(found)
+    best = []
+    for start in range(0, len(lips) - WINDOW + 1, HOP):
+        begins = [start + shift for shift in range(lag - WINDOW_LAG, lag + WINDOW_LAG + 1)]
+        values = [
+            correlation(lips[start : start + WINDOW], expected[begin : begin + WINDOW])
+            for begin in begins
+            if 0 <= begin <= len(expected) - WINDOW
+        ]
+        best.append(max((value for value in values if np.isfinite(value)), default=np.nan))
+    return np.array(best)
+
+
+def av_retrieval(lip_opening: np.ndarray, expected: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    """How often lips find their own speech among foreign speech: the share of foreign pieces that correlate worse.
+
+    Windows of two seconds are compared at the same place of every speech, each at the lag that suits it best, so that
+    lips which have nothing to do with their speech reach 0.5 on average.
+
+    Args:
+        lip_opening: ``(T,)`` measured.
+        expected: ``(T,)`` from the clip's speech.
+        others: What is expected from foreign speech, ``(T',)`` each, by the same regression; repeated or cut to T.
+
+    Returns:
+        In [0, 1]; NaN without foreign speech, for a clip shorter than two seconds, or for lips that don't move.
+    """
+    own = _window_correlations(lip_opening, expected)
+    shares = []
+    for other in others:
+        foreign = _window_correlations(lip_opening, np.resize(other, len(lip_opening)))
+        known = np.isfinite(own) & np.isfinite(foreign)
+        if known.any():
+            worse = (foreign < own) + 0.5 * (foreign == own)
+            shares.append(float(worse[known].mean()))
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def measure_sync(
+    lip_opening: np.ndarray, waveform: np.ndarray, regressor: LipRegressor, others: Sequence[np.ndarray] = ()
+) -> dict[str, float]:
+    """The measures ``av_corr``, ``av_corr_zero``, ``av_lag`` and ``av_retrieval`` of one clip.
+
+    Args:
+        lip_opening: ``(T,)`` measured on the clip's frames.
+        waveform: ``(S,)`` the speech that belongs to them, cut or padded to T frames.
+        regressor: Fitted on other people.
+        others: Speech of other clips ``(640 T',)``, for retrieval.
+    """
+    expected = regressor.expect(fit_length(waveform, len(lip_opening)))
+    found = av_correlation(lip_opening, expected)
+    foreign = [regressor.expect(other) for other in others]
+    return {
+        "av_corr": found.best,
+        "av_corr_zero": found.at_zero,
+        "av_lag": found.lag,
+        "av_retrieval": av_retrieval(lip_opening, expected, foreign),
+    }

@@ -1,0 +1,194 @@
+"""Measures over MediaPipe landmarks of generated and real frames: LMD, mouth LMD, AKD, and trembling.
+
+Landmarks are found in every frame by itself: tracking over time would smooth what is to be judged. All functions take
+points in pixels, ``(T, 478, 3)``: x right, y down, z in the scale of x; NaN on frames without a face.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from datamodules.faces import FaceMeasurements, measure_landmarks
+from metrics.alignment import fit_similarity
+from metrics.motion import jitter
+from metrics.reconstruction import as_uint8
+
+OUTER_EYE_CORNERS = (33, 263)
+RIGID = (33, 133, 362, 263, 168, 6, 197, 195)
+"""Eye corners and nose bridge: landmarks that expression moves least."""
+MESH = 468
+"""Landmarks of the face itself; the other ten are the irises."""
+OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+MOUTH = OUTER_LIPS + INNER_LIPS
+REFERENCE_SIZE = 256
+"""Side of the frame in pixels that keypoint distances are stated at."""
+
+
+def to_pixels(seen: FaceMeasurements, height: int, width: int) -> np.ndarray:
+    """Landmarks in pixels of a frame ``height`` x ``width``, ``(T, 478, 3)`` float64."""
+    return seen.landmarks.astype(np.float64) * np.array([width, height, width])
+
+
+def find_landmarks(frames: Tensor) -> np.ndarray:
+    """Landmarks of every frame by itself, ``(T, 478, 3)`` in pixels.
+
+    Args:
+        frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1].
+
+    Raises:
+        MissingAssetError: The landmark model is absent.
+        ValueError: The frames have another shape.
+    """
+    if frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(f"frames must be (T, 3, H, W), got {tuple(frames.shape)}")
+    images = as_uint8(frames).permute(0, 2, 3, 1).cpu().numpy()
+    return to_pixels(measure_landmarks(images, "image"), *frames.shape[-2:])
+
+
+def eye_distance(points: np.ndarray) -> float:
+    """Mean distance over the clip of the outer eye corners in the picture, in pixels; NaN without a face."""
+    eyes = points[:, OUTER_EYE_CORNERS[0], :2] - points[:, OUTER_EYE_CORNERS[1], :2]
+    lengths = np.linalg.norm(eyes, axis=1)
+    known = lengths[np.isfinite(lengths)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _same_clip(generated: np.ndarray, real: np.ndarray) -> None:
+    if generated.shape != real.shape or real.ndim != 3:
+        raise ValueError(f"landmarks of shape {generated.shape} against {real.shape}")
+
+
+def landmark_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Mean distance of the 468 mesh landmarks in the picture, each minus its frame's mean, over the real eye distance.
+
+    Args:
+        generated: ``(T, 478, 3)`` pixels.
+        real: Likewise, of the real frames at the same size.
+
+    Returns:
+        ``(T,)``; NaN where one of the two frames has no face.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _same_clip(generated, real)
+    centred = [
+        points[:, :MESH, :2] - points[:, :MESH, :2].mean(axis=1, keepdims=True)
+        for points in (generated, real)
+    ]
+    return np.linalg.norm(centred[0] - centred[1], axis=2).mean(axis=1) / eye_distance(real)
+
+
+def mouth_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Mean distance of the 40 lip landmarks after the head's pose is taken out, over the real eye distance.
+
+    The generated face is brought onto the real one by the similarity in space that fits the rigid landmarks (eye
+    corners, nose bridge); what then differs at the mouth, as seen in the picture, is not the head's doing.
+
+    Args:
+        generated: ``(T, 478, 3)`` pixels.
+        real: Likewise, of the real frames.
+
+    Returns:
+        ``(T,)``; NaN where one of the two frames has no face.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _same_clip(generated, real)
+    moved = fit_similarity(generated[:, RIGID], real[:, RIGID]).apply(generated[:, MOUTH])
+    return np.linalg.norm((moved - real[:, MOUTH])[..., :2], axis=2).mean(axis=1) / eye_distance(real)
+
+
+def keypoint_distance(generated: np.ndarray, real: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mean distance of the 468 mesh landmarks in the picture, pose and place included.
+
+    Args:
+        generated: ``(T, 478, 3)`` pixels.
+        real: Likewise, of the real frames.
+        height: Of the frames in pixels.
+        width: Of the frames in pixels.
+
+    Returns:
+        ``(T,)`` in pixels of a frame whose shorter side is 256; NaN where one of the two frames has no face.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _same_clip(generated, real)
+    distances = np.linalg.norm((generated - real)[:, :MESH, :2], axis=2).mean(axis=1)
+    return distances * REFERENCE_SIZE / min(height, width)
+
+
+def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
+    """Trembling of a clip: RMS above 6 Hz of the rigid landmarks at 25 fps, over the eye distance.
+
+    Args:
+        points: ``(T, 478, 3)`` pixels; frames without a face are left out.
+        floor: What the detector itself trembles by on a still clip, in the same unit; its energy is taken off.
+
+    Returns:
+        Eye distances; NaN with fewer than 8 frames with a face.
+    """
+    curves = points[:, RIGID, :2].reshape(len(points), -1)
+    measured = jitter(curves) / eye_distance(points)
+    return float(np.sqrt(max(measured**2 - floor**2, 0.0))) if np.isfinite(measured) else float("nan")
+
+
+class ClipMean(Metric):
+    """Mean over clips of the mean over a clip's frames.
+
+    Attributes:
+        faceless: Number of frames without a face, which the mean leaves out.
+    """
+
+    total: Tensor
+    clips: Tensor
+    faceless: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better: bool | None = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("clips", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("faceless", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def add(self, values: np.ndarray) -> None:
+        """Add the values ``(T,)`` of one clip, NaN on frames without a face; a clip of such frames only is no clip."""
+        known = values[np.isfinite(values)]
+        self.faceless += len(values) - len(known)
+        if len(known):
+            self.total += float(known.mean())
+            self.clips += 1
+
+    def compute(self) -> Tensor:
+        """Mean over the clips; NaN without any."""
+        return self.total / self.clips
+
+
+class LMD(ClipMean):
+    """Mean over clips of `landmark_distance`. 0 is best. For reconstruction: it holds the head's pose."""
+
+    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
+        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each."""
+        self.add(landmark_distance(generated, real))
+
+
+class MouthLMD(ClipMean):
+    """Mean over clips of `mouth_distance`. 0 is best."""
+
+    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
+        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each."""
+        self.add(mouth_distance(generated, real))
+
+
+class AKD(ClipMean):
+    """Average keypoint distance: mean over clips of `keypoint_distance` in pixels at 256. 0 is best."""
+
+    def update(self, generated: np.ndarray, real: np.ndarray, height: int, width: int) -> None:
+        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each, of frames ``height`` x ``width``."""
+        self.add(keypoint_distance(generated, real, height, width))

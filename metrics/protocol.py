@@ -1,0 +1,189 @@
+"""The frozen evaluation protocols: what is measured, how, and the hash that says whether two results may be ranked.
+
+A protocol is plain data. Whatever changes a number belongs into it; a change here is a new protocol name.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datamodules.errors import UserError
+
+Family = Literal["reconstruction", "generation", "identity", "sync", "motion"]
+Better = Literal["higher", "lower", "real", "none"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number in a result is.
+
+    Attributes:
+        family: ``reconstruction`` compares frame with frame and never judges free generation, where it would reward
+            stillness; ``generation`` compares distributions; ``identity``, ``sync`` and ``motion`` hold for both.
+        better: ``higher`` or ``lower``; ``real``: nearest to the real row's value; ``none``: a fact, no merit.
+        unit: What it is counted in.
+        pooled: Over all clips at once, instead of a mean over clips.
+    """
+
+    family: Family
+    better: Better
+    unit: str
+    pooled: bool = False
+
+
+MEASURES = {
+    "psnr": Measure("reconstruction", "higher", "dB"),
+    "ssim": Measure("reconstruction", "higher", "-1..1"),
+    "l1": Measure("reconstruction", "lower", "share of the 8-bit range"),
+    "lpips": Measure("reconstruction", "lower", "AlexNet, v0.1"),
+    "akd": Measure("reconstruction", "lower", "pixels at 256"),
+    "aed": Measure("reconstruction", "lower", "0..2"),
+    "lmd": Measure("reconstruction", "lower", "eye distances"),
+    "fid": Measure("generation", "lower", "pytorch-fid Inception", pooled=True),
+    "kid": Measure("generation", "lower", "pytorch-fid Inception", pooled=True),
+    "fvd": Measure("generation", "lower", "I3D, 16 frames", pooled=True),
+    "mouth_lmd": Measure("generation", "lower", "eye distances"),
+    "mouth_lmd_best": Measure("generation", "lower", "eye distances, best of the seeds"),
+    "mouth_diversity": Measure("generation", "none", "eye distances between seeds"),
+    "sharpness_mouth": Measure("generation", "real", "share of the real clip's detail"),
+    "sharpness_eyes": Measure("generation", "real", "share of the real clip's detail"),
+    "flicker": Measure("generation", "real", "grey levels"),
+    "csim": Measure("identity", "higher", "cosine"),
+    "lse_c": Measure("sync", "higher", "SyncNet confidence"),
+    "lse_d": Measure("sync", "lower", "SyncNet distance"),
+    "av_offset": Measure("sync", "real", "frames, positive = sound late"),
+    "av_corr": Measure("sync", "higher", "best correlation over lags"),
+    "av_corr_zero": Measure("sync", "higher", "correlation without a shift"),
+    "av_lag": Measure("sync", "real", "frames, positive = sound late"),
+    "av_retrieval": Measure("sync", "higher", "share, 0.5 by chance"),
+    "lip_closure": Measure("sync", "higher", "share of p, b, m with closed lips"),
+    "head_motion": Measure("motion", "real", "degrees"),
+    "mouth_motion": Measure("motion", "real", "eye distances"),
+    "blink_rate": Measure("motion", "real", "per minute"),
+    "jitter": Measure("motion", "lower", "eye distances"),
+    "motion_frechet": Measure("motion", "lower", "unit variances of real motion", pooled=True),
+    "head_velocity_distance": Measure("motion", "lower", "degrees per second", pooled=True),
+    "head_spectrum_distance": Measure("motion", "lower", "dB", pooled=True),
+    "blink_interval_distance": Measure("motion", "lower", "seconds", pooled=True),
+}
+"""Every measure by its name in results. ``fps``, a fact of the machine, is no part of a protocol."""
+
+TASKS = ("generation", "reconstruction")
+
+_INTERVAL = (
+    "95 % cluster bootstrap by identity, 1000 resamples, seed 0; pooled distances: delete-one-identity jackknife where "
+    "given"
+)
+_COMMON: dict[str, Any] = {
+    "version": 1,
+    "task": "generation",
+    "source": "first frame of the clip",
+    "driving": "the clip's own speech",
+    "fps": 25,
+    "length": "cut to the shorter; more than 2 frames apart is an error",
+    "most_length_difference": 2,
+    "max_frames": None,
+    "aligned_frames": "all but the first, which is the source",
+    "crop": "as given",
+    "codec": "H.264, crf 18",
+    "codec_crf": 18,
+    "motion": {
+        "landmarks": "MediaPipe Face Landmarker, image mode",
+        "scale": "clip mean distance of landmarks 33 and 263",
+        "lip_gap": [13, 14],
+        "blink": "mean eyeBlink blendshape above 0.5 for at least 2 frames",
+        "jitter_cutoff_hz": 6,
+        "jitter_floor": "the still source frame through the codec",
+        "rigid": [33, 133, 362, 263, 168, 6, 197, 195],
+    },
+    "av": {
+        "context_frames": 6,
+        "bands": 8,
+        "max_lag": 15,
+        "ridge": 0.3,
+        "window": 50,
+        "fitted": "on real clips of other faces and voices, put in sync twice; clips without a video help up to 20 in all",
+    },
+    "shuffled": "the next clip's speech with another voice, repeated or cut to the length",
+    "fid": {"frames": "all", "enough": 2048},
+    "kid": {"subsets": 100, "size": 1000, "seed": 0},
+    "fvd": {"windows": 2048, "window": 16, "size": 224, "seed": 0},
+    "interval": _INTERVAL,
+}
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "talking-head-v1": {
+        **_COMMON,
+        "size": 512,
+        "resize": "antialiased bicubic",
+        "sync": {"network": "syncnet_v2", "boxes": "face-landmarker", "minimum_frames": 100, "reach": 15},
+    },
+    "synthetic-v1": {
+        **_COMMON,
+        "size": None,
+        "resize": "antialiased bicubic to the reference's size",
+        "motion": {
+            "judge": "the dataset's frame regressor",
+            "jitter_cutoff_hz": 6,
+            "blink": "above 0.5 for at least 2 frames",
+        },
+        "sync": {
+            "network": "the shipped expert, 112 px",
+            "boxes": "whole frame",
+            "minimum_frames": 50,
+            "reach": 15,
+        },
+    },
+}
+
+
+def protocol_settings(name: str, **changes: Any) -> dict[str, Any]:
+    """Settings of a protocol, as plain data of the caller's own.
+
+    Args:
+        name: ``talking-head-v1`` or ``synthetic-v1``.
+        changes: Values for some of its keys, such as ``task`` or ``size``: another hash.
+
+    Raises:
+        UserError: No such protocol, key or task.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"{name}: no such protocol; the names are {', '.join(PROTOCOLS)}")
+    settings = copy.deepcopy(PROTOCOLS[name])
+    for key, value in changes.items():
+        if key not in settings:
+            raise UserError(f"protocol {name} has no setting '{key}'; it has {', '.join(settings)}")
+        settings[key] = value
+    if settings["task"] not in TASKS:
+        raise UserError(f"task {settings['task']}: use {' or '.join(TASKS)}")
+    return settings
+
+
+def protocol_hash(settings: Mapping[str, Any], split: Mapping[str, str], judges: Mapping[str, str]) -> str:
+    """Hash of all that a ranking must share.
+
+    Args:
+        settings: As `protocol_settings` gives them.
+        split: Which clips are judged: reference clip name -> sha256 of its file.
+        judges: Judge name -> sha256 of its weights.
+
+    Returns:
+        16 hexadecimal digits, independent of the order of keys.
+    """
+    content = {"settings": settings, "split": split, "judges": judges}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def measures_of(task: str) -> tuple[str, ...]:
+    """Names of the measures that a task is judged by: the two families never mix."""
+    other = {"generation": "reconstruction", "reconstruction": "generation"}[task]
+    return tuple(name for name, measure in MEASURES.items() if measure.family != other)
+
+
+def better_of(name: str) -> Better:
+    """Which way a measure is better; a row's suffix (``csim_real``) is allowed, an unknown name is a fact."""
+    known = [measure for measure in MEASURES if name == measure or name.startswith(f"{measure}_")]
+    return MEASURES[max(known, key=len)].better if known else "none"

@@ -1,0 +1,383 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.assets import MissingAssetError
+from datamodules.errors import UserError
+from datamodules.manifest import read_manifest
+from datamodules.video import write_video
+from experiments import evaluate_videos as command
+from experiments import selftest
+from experiments.cli import main
+from experiments.corruptions import CORRUPTIONS, swapped
+from experiments.evaluate_videos import evaluate_videos
+from experiments.results import read_results
+from experiments.video_judges import Judges
+from experiments.video_pairs import find_pairs, load_pair, resize
+from experiments.video_sync import Heard, next_voice
+from metrics.motion import MotionCurves
+from metrics.protocol import protocol_settings
+
+SIZE, FRAMES = 64, 60
+REST = np.random.default_rng(7).uniform(-12, 12, (478, 3))
+REST[[33, 263, 133, 362, 168, 6, 197, 195]] = [
+    (-12, -6, 0), (12, -6, 0), (-5, -6, 1), (5, -6, 1), (0, -6, 3), (0, -3, 4), (0, 0, 5), (0, 2, 6),
+]  # fmt: skip
+SETTINGS = protocol_settings("talking-head-v1", size=SIZE)
+
+
+def draw(lips: np.ndarray, sway: np.ndarray, colour: int) -> np.ndarray:
+    """Frames whose upper left corner says lip opening, sway and person in grey; the rest is a moving pattern."""
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    frames = 128 + 60 * np.sin((columns + sway[:, None, None]) / 3) * np.cos(rows / 4 + colour)
+    frames = np.repeat(frames[..., None], 3, axis=-1)
+    for place, value in enumerate((200 * lips, 128 + 8 * sway, np.full(len(lips), 80.0 * colour + 40))):
+        frames[:, :16, 16 * place : 16 * place + 16] = value[:, None, None, None]
+    return frames.round().clip(0, 255).astype(np.uint8)
+
+
+def watch(frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
+    """A stand-in for the face model: reads what `draw` wrote; a black frame has no face."""
+    scale = frames.shape[1] / SIZE
+    side = round(16 * scale)
+    lips, sway, _ = (
+        frames[:, 2 : side - 2, side * k + 2 : side * (k + 1) - 2].mean(axis=(1, 2, 3)) for k in range(3)
+    )
+    lips, sway = lips / 200, (sway - 128) / 8
+    points = np.repeat(REST[None], len(frames), axis=0)
+    points[:, [14, 17], 1] += 6 * lips[:, None]
+    points = (points + 32) * scale
+    points[..., 0] += scale * sway[:, None]
+    lost = frames.reshape(len(frames), -1).max(axis=1) < 20
+    rotation = np.stack([sway, 0 * sway, 0 * sway], axis=1)
+    for curve in (lips, rotation, points):
+        curve[lost] = np.nan
+    return MotionCurves(rotation, lips, np.zeros(len(frames))), points
+
+
+class PersonEmbedder:
+    name, sha256 = "persons", "1" * 64
+
+    def embed(self, frames: torch.Tensor, landmarks: np.ndarray | None = None) -> np.ndarray:
+        side = frames.shape[-1] // 4
+        angle = (
+            frames[:, :, 2 : side - 2, 2 * side + 2 : 3 * side - 2].float().mean(dim=(1, 2, 3)).numpy() / 80
+        )
+        vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        vectors[np.isnan(landmarks).any(axis=(1, 2))] = np.nan
+        return vectors
+
+
+def stand_ins() -> Judges:
+    judges = Judges(watch, PersonEmbedder(), hashes={"face": "0" * 64, "persons": "1" * 64})
+    why = "syncnet_v2.model: model file not found; get it by `ifmdm assets fetch syncnet_v2.model`"
+    judges.missing.append(("lse_d, lse_c, av_offset", why))
+    return judges
+
+
+def spoken(seed: int, frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray]:
+    """Lip opening in 0..1 and the speech that goes with it."""
+    generator = np.random.default_rng(seed)
+    level = np.convolve(generator.uniform(0, 1, frames), np.ones(3) / 3, "same")
+    return level, (generator.normal(size=frames * 640) * np.repeat(level, 640) * 0.3).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain folder of four people's clips, one of them twice, one without sound."""
+    root = tmp_path_factory.mktemp("reference")
+    for number, name in enumerate(("anna/a1", "anna/a2", "ben", "cleo", "mute")):
+        lips, speech = spoken(number)
+        sway = 2 * np.sin(np.arange(FRAMES) / 6 + number)
+        path = root / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        frames = draw(lips, sway, max(0, number - 1) % 3)
+        write_video(path, frames, audio=None if name == "mute" else speech, crf=8)
+    return root
+
+
+@pytest.fixture(scope="module")
+def videos(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A method's videos: lips as the real ones but half as wide open, still head; some are faulty."""
+    root = tmp_path_factory.mktemp("videos")
+    for number, name in enumerate(("a1", "a2", "ben", "cleo", "mute")):
+        lips, _ = spoken(number)
+        frames = draw(0.5 * lips, 0 * lips, max(0, number - 1) % 3)
+        if name == "a2":
+            frames = frames[:50]  # too short
+        if name == "cleo":
+            frames[10:20] = 0  # no face
+        if name == "ben":
+            frames = resize(frames, 96, 96)
+        write_video(root / f"{name}.mp4", frames, crf=8)
+    shutil.copy(root / "a1.mp4", root / "stranger.mp4")
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(videos: Path, reference: Path) -> dict:
+    return evaluate_videos(videos, reference, "half", SETTINGS, "talking-head-v1", judges=stand_ins())
+
+
+def whys(results: dict, clip: str) -> str:
+    return "; ".join(f"{one['what']}: {one['why']}" for one in results["missing"] if one["clip"] == clip)
+
+
+def test_what_cannot_be_judged_is_listed_and_the_rest_is_judged(results):
+    assert [one["clip"] for one in results["clips"]] == ["a1", "ben", "cleo", "mute"]
+    assert "has 50 frames at 25 fps, the reference 60" in whys(results, "a2")
+    assert "no reference clip of this stem" in whys(results, "stranger")
+    assert "generated: 10 of 60 frames: no face found" in whys(results, "cleo")
+    assert "no sound track" in whys(results, "mute")
+    everywhere = whys(results, "*")
+    assert "ifmdm assets fetch syncnet_v2.model" in everywhere
+    assert "lip_closure" in json.dumps([*results["missing"]]) or "lse_d" in everywhere
+    assert "row autoencoder" in everywhere
+    assert "blink_interval_distance: no clip has a value" in everywhere
+    assert any(note.startswith("ben: resized from 96x96 to 64x64") for note in results["notes"])
+    assert "av_corr" not in next(one for one in results["clips"] if one["clip"] == "mute")
+
+
+def test_rows_say_what_they_should(results):
+    value = {name: interval["value"] for name, interval in results["metrics"].items()}
+    assert value["head_motion_real"] > 0.5 > 5 * value["head_motion"]
+    assert value["head_motion_still"] == pytest.approx(0, abs=1e-6)
+    assert value["mouth_motion"] == pytest.approx(0.5 * value["mouth_motion_real"], rel=0.1)
+    assert value["mouth_lmd_codec"] < 0.3 * value["mouth_lmd"] < 0.3 * 0.2
+    assert value["csim"] > 0.99
+    assert value["csim_still"] == pytest.approx(1)
+    assert value["av_corr_real"] > 0.6
+    assert value["av_corr_zero"] > value["av_corr_zero_shuffled"] + 0.3
+    assert value["av_lag_real"] == 0
+    assert value["av_retrieval"] > 0.8
+    assert value["motion_frechet_codec"] < value["motion_frechet"]
+    assert value["head_velocity_distance"] > value["head_velocity_distance_codec"]
+    assert 0.5 < value["av_corr_share"] < 1.3
+    assert "av_corr_still" not in value  # lips that don't move have none
+    assert "psnr" not in value  # generation is not judged frame by frame
+
+
+def test_intervals_are_by_identity_and_the_form_is_that_of_results(results, tmp_path):
+    from experiments.results import write_results
+
+    assert results["metrics"]["csim"]["n"] == 4
+    assert results["metrics"]["mouth_motion"]["low"] < results["metrics"]["mouth_motion"]["value"]
+    assert results["run"]["identities"] == 4
+    assert results["clips"][0]["identity"] == "anna"
+    back = read_results(write_results(tmp_path / "results.json", results))
+    assert back["protocol"]["name"] == "talking-head-v1"
+    assert back["method"] == "half"
+    assert back["clips"][2]["csim"] == pytest.approx(results["clips"][2]["csim"])
+
+
+def test_reconstruction_is_judged_frame_by_frame(videos, reference, results):
+    settings = protocol_settings("talking-head-v1", size=SIZE, task="reconstruction", max_frames=30)
+    other = evaluate_videos(videos, reference, "half", settings, "talking-head-v1", judges=stand_ins())
+    value = {name: interval["value"] for name, interval in other["metrics"].items()}
+    assert value["psnr_codec"] > value["psnr"] + 3
+    assert value["ssim_codec"] > value["ssim"]
+    assert value["akd_codec"] < value["akd"]
+    assert value["lmd"] > 0
+    assert value["aed"] < 0.05
+    assert "mouth_lmd" not in value
+    assert other["protocol"]["hash"] != results["protocol"]["hash"]
+    assert "a2" not in {one["clip"] for one in other["clips"]}  # 50 frames are not 60, however few are judged
+
+
+def test_seeds_are_averaged_and_their_best_and_spread_given(videos, reference, tmp_path):
+    for seed, scale in enumerate((1.0, 0.3)):
+        folder = tmp_path / f"seed{seed}"
+        folder.mkdir()
+        for number, name in ((0, "a1"), (2, "ben")):
+            lips, _ = spoken(number)
+            write_video(folder / f"{name}.mp4", draw(scale * lips, 0 * lips, max(0, number - 1)), crf=8)
+    (tmp_path / "seed1/ben.mp4").unlink()
+    found = evaluate_videos(
+        tmp_path, reference, "m", SETTINGS, "talking-head-v1", seeds=True, judges=stand_ins()
+    )
+    assert found["run"]["takes"] == 2
+    assert [one["clip"] for one in found["clips"]] == ["a1"]
+    assert "seed folders seed1" in whys(found, "ben")
+    one = found["clips"][0]
+    assert one["mouth_lmd_best"] < one["mouth_lmd"]
+    assert one["mouth_diversity"] > one["mouth_lmd_best"]
+    with pytest.raises(UserError, match="one subfolder for each sampling seed"):
+        find_pairs(videos, reference, seeds=True)
+
+
+def test_a_prepared_folder_gives_identity_split_and_speech(fake_clips, tmp_path):
+    records = {record.id: record for record in read_manifest(fake_clips)}
+    test = next(record for record in records.values() if record.split == "test")
+    for name in (test.id, "fake0"):
+        shutil.copy(fake_clips / records[name].video, tmp_path)
+    pairs, missing = find_pairs(tmp_path, fake_clips)
+    assert [pair.name for pair in pairs] == [test.id]
+    assert pairs[0].identity == test.identity
+    assert pairs[0].speech.suffix == ".wav"
+    assert [one["clip"] for one in missing] == ["fake0"]
+    settings = protocol_settings("synthetic-v1")
+    clip = load_pair(pairs[0], settings)
+    assert clip.real.shape == (90, 32, 32, 3)
+    assert len(clip.waveform) == 90 * 640
+
+
+def test_clips_that_do_not_fit_are_refused(reference, tmp_path):
+    lips, _ = spoken(2)
+    frames = draw(lips, 0 * lips, 1)
+    write_video(tmp_path / "ben.mp4", frames[:, :32])
+    (pair,), _ = find_pairs(tmp_path, reference)
+    with pytest.raises(ValueError, match="another shape"):
+        load_pair(pair, SETTINGS)
+    short = protocol_settings("talking-head-v1", size=SIZE, max_frames=8)
+    with pytest.raises(ValueError, match="too short"):
+        load_pair(pair, short)
+
+
+def test_resizing_keeps_the_mean_and_does_not_alias():
+    frames = np.zeros((2, 64, 64, 3), np.uint8)
+    frames[:, ::2] = 200
+    small = resize(frames, 16, 16)
+    assert small.shape == (2, 16, 16, 3)
+    assert small[:, 2:-2].astype(int) == pytest.approx(100, abs=12)
+    assert resize(frames, 64, 64) is frames
+
+
+def test_shuffled_speech_is_the_next_other_voice():
+    clips = [
+        Heard(str(i), v, v, None if v == "c" else np.full(1280, i, np.float32)) for i, v in enumerate("aabc")
+    ]
+    assert next_voice(clips, 0) is clips[2]
+    assert next_voice(clips, 2) is clips[0]
+    assert next_voice(clips[:2], 0) is None
+
+
+def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path):
+    """One video alone has lip sync too: the regression hears the other people of the reference."""
+    shutil.copy(videos / "ben.mp4", tmp_path)
+    found = evaluate_videos(tmp_path, reference, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert [one["clip"] for one in found["clips"]] == ["ben"]
+    assert found["metrics"]["av_corr"]["value"] > 0.5
+    assert found["metrics"]["av_corr"]["low"] is None  # one identity
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--videos", "VIDEOS", "--method", "m"], "give --reference too"),
+        (["--videos", "EMPTY", "--reference", "REFERENCE", "--method", "m"], "holds no videos"),
+        (["--videos", "VIDEOS", "--reference", "EMPTY", "--method", "m"], "holds no reference videos"),
+        (["--videos", "NOWHERE", "--reference", "REFERENCE", "--method", "m"], "no such folder"),
+        (
+            ["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "--protocol", "x"],
+            "no such protocol",
+        ),
+        (
+            ["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "--max-frames", "3"],
+            "use 16 or more",
+        ),
+        (["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "clips=3"], "one form only"),
+        (["--selftest"], "give --reference DIR"),
+    ],
+)
+def test_wrong_words_end_in_one_line(words, told, videos, reference, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    places = {
+        "VIDEOS": videos,
+        "REFERENCE": reference,
+        "EMPTY": tmp_path / "empty",
+        "NOWHERE": tmp_path / "x",
+    }
+    assert main(["evaluate", *(str(places.get(word, word)) for word in words)]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_command_writes_results_or_nothing(videos, reference, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "load_judges", lambda *_: stand_ins())
+    words = [
+        "evaluate",
+        "--videos",
+        str(videos),
+        "--reference",
+        str(reference),
+        "--method",
+        "half",
+        "--size",
+        "64",
+    ]
+    assert main([*words, "--output", str(tmp_path / "out"), "--max-frames", "32"]) == 0
+    assert read_results(tmp_path / "out/results.json")["protocol"]["settings"]["max_frames"] == 32
+
+    only = tmp_path / "only"
+    only.mkdir()
+    shutil.copy(videos / "a2.mp4", only)  # its length is wrong
+    words[2] = str(only)
+    capsys.readouterr()
+    assert main([*words, "--output", str(tmp_path / "none")]) == 2
+    assert "not one clip could be judged (a2: a2.mp4 has 50 frames" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_absent_judge_is_listed_with_the_command(monkeypatch):
+    def absent() -> None:
+        raise MissingAssetError("net.pth: model file not found; get it by `ifmdm assets fetch net.pth`")
+
+    judges = Judges(watch)
+    assert judges.load("fid", "net", absent, lambda judge: "0") is None
+    assert judges.missing == [
+        ("fid", "net.pth: model file not found; get it by `ifmdm assets fetch net.pth`")
+    ]
+    assert judges.load("x", "x", lambda: "judge", lambda judge: f"hash of {judge}") == "judge"
+    assert judges.hashes == {"x": "hash of judge"}
+
+
+@pytest.fixture(scope="module")
+def samples(reference: Path) -> list[selftest.Sample]:
+    settings = protocol_settings("talking-head-v1", size=SIZE, task="reconstruction")
+    found, missing = selftest.load_samples(reference, settings, "test", stand_ins())
+    assert "no sound track" in str(missing)
+    return found
+
+
+def test_the_selftest_tells_which_measures_answer(samples, tmp_path):
+    rows = selftest.self_test(samples, stand_ins())
+    verdicts = {(row["corruption"], row["measure"]): row["answers"] for row in rows}
+    for measure in ("psnr", "mouth_lmd", "mouth_motion", "head_motion"):
+        assert verdicts["freeze", measure] is True
+    for measure in ("csim", "aed", "psnr"):
+        assert verdicts["identity swap", measure] is True
+    assert verdicts["sound shift", "av_lag"] is True
+    assert verdicts["landmark noise", "jitter"] is True
+    assert verdicts["blur", "psnr"] is True
+    assert verdicts["blur", "jitter"] is None  # not made for it
+    assert verdicts["shaking frame", "akd"] is True
+    text = selftest.markdown(rows, ["a", "b"], [{"clip": "*", "what": "fvd", "why": "absent"}])
+    assert "| psnr |" in text
+    assert "Do not answer in order:" in text
+    assert "- *: fvd: absent" in text
+    with pytest.raises(UserError, match="two people"):
+        selftest.self_test(samples[:1], stand_ins())
+
+
+def test_answers_must_come_at_every_step():
+    assert selftest.answers([1, 2, 3, 4], 1)
+    assert selftest.answers([4, 3, 1, 0], -1)
+    assert not selftest.answers([1, 2, 2, 4], 1)
+    assert not selftest.answers([1, 2, float("nan"), 4], 1)
+    assert all(len(one.strengths) == 4 for one in CORRUPTIONS.values())
+
+
+def test_a_share_of_frames_is_swapped(samples):
+    first, second = samples[0].view, dataclasses.replace(samples[3].view)
+    mixed = swapped(first, second, 0.25)
+    foreign = (mixed.frames != first.frames[: len(mixed)]).flatten(1).any(dim=1)
+    assert int(foreign.sum()) == FRAMES // 4
+    assert (mixed.curves.lip_opening[foreign.numpy()] == second.curves.lip_opening[foreign.numpy()]).all()
