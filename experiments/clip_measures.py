@@ -1,7 +1,6 @@
 """What is measured on one clip: the rows of the table, each as frames, each seen by the same judge."""
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,20 +17,31 @@ from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.frames import resize_frames
 from datamodules.manifest import ClipRecord
-from datamodules.video import read_video, write_video
-from metrics.motion import Judge, blink_rate, head_motion, jitter, lagged_correlation, measure, mouth_motion
-from metrics.reconstruction import L1, SSIM, psnr_from_mse, region_errors, squared_error
+from datamodules.video import read_video
+from experiments.video_judges import Judges
+from experiments.video_measures import View
+from experiments.video_pairs import Missing, VideoClip, VideoPair, entry
+from experiments.video_rows import Judged, Plan, judge_clip
+from metrics.motion import (
+    Judge,
+    MotionCurves,
+    blink_rate,
+    head_motion,
+    jitter,
+    lagged_correlation,
+    measure,
+    mouth_motion,
+)
+from metrics.reconstruction import region_errors
 
-ALIGNED = ("psnr", "ssim", "l1")
-"""Measures of reconstruction, frame by frame. Never of free generation, where they reward stillness."""
-MOTION = ("lip_corr", "lip_corr_zero", "lip_lag", "head_motion", "mouth_motion", "blink_rate", "jitter")
-CODEC_CRF = 18
-
-
-def metric_name(measure_name: str, row: str) -> str:
-    """Name of a measure of a row in results: bare for the row it is meant for, else with the row's name."""
-    home = "autoencoder" if measure_name in ALIGNED else "generated"
-    return measure_name if row == home else f"{measure_name}_{row}"
+PLAN = Plan(
+    aligned=("codec", "still", "autoencoder"),
+    free=("codec", "still", "autoencoder", "generated", "shuffled"),
+    aligned_home="autoencoder",
+)
+"""A model's rows: measures frame by frame judge its autoencoder, never its free generation."""
+LIPS = ("lip_corr", "lip_corr_zero", "lip_lag")
+"""Lips of a row against the true ones, which only annotated clips know better than the judge."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,22 @@ class ClipResult:
 
     Attributes:
         record: Its manifest row.
-        values: Metric name -> value of this clip.
-        sums: Squared errors and pixel counts, which are pooled over clips before a PSNR or share is formed.
+        judged: What every evaluation says of a clip.
+        sums: Squared errors of regions, which are pooled over clips before a share is formed.
         lag_curves: Row -> correlation at lags -10 .. 10.
-        missing: (what, why) of single measures that could not be made.
+        missing: What could not be judged.
     """
 
     record: ClipRecord
-    values: dict[str, float] = field(default_factory=dict)
+    judged: Judged
     sums: dict[str, float] = field(default_factory=dict)
     lag_curves: dict[str, np.ndarray] = field(default_factory=dict)
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metric name -> value of this clip."""
+        return self.judged.values
 
 
 def load_speech(root: Path, record: ClipRecord) -> np.ndarray:
@@ -121,14 +136,6 @@ def stack(frames: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack(list(frames))
 
 
-def through_codec(frames: np.ndarray) -> np.ndarray:
-    """The frames after H.264 at the rate that prepared clips are written with."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        write_video(path, frames, crf=CODEC_CRF)
-        return read_video(path)[: len(frames), : frames.shape[1], : frames.shape[2]]
-
-
 def reconstruct(model: Any, clip: Clip, source: Any) -> np.ndarray:
     """Real motion of every frame through the autoencoder, from the source frame: ``(T, S, S, 3)`` uint8."""
     return stack(model.render(source, model.motion_of(to_tensor(clip.frames))))
@@ -139,99 +146,93 @@ def generate(model: Any, waveform: np.ndarray, source: Any, options: Any) -> np.
     return stack(model.render(source, model.generate_motion(source, waveform, options)))
 
 
-def add_aligned(result: ClipResult, row: str, frames: np.ndarray, clip: Clip) -> None:
-    """Compare a row frame by frame with the real clip; the source frame itself is left out."""
-    predicted = torch.from_numpy(frames[1:]).permute(0, 3, 1, 2)
-    target = torch.from_numpy(clip.frames[1:]).permute(0, 3, 1, 2)
-    error = float(squared_error(predicted, target).double().sum())
-    result.sums[f"error_{row}"] = error
-    result.sums["pixels"] = float(target.numel())
-    result.values[metric_name("psnr", row)] = psnr_from_mse(error / target.numel())
-    for name, metric in (("ssim", SSIM()), ("l1", L1())):
-        metric.update(predicted, target)
-        result.values[metric_name(name, row)] = float(metric.compute())
-    if clip.regions is not None:
-        mouth, eyes = region_errors(predicted, target, torch.from_numpy(clip.regions[1:])).tolist()
-        result.sums[f"mouth_{row}"], result.sums[f"eyes_{row}"] = mouth, eyes
-
-
 def motion_values(
     frames: np.ndarray, lip_opening: np.ndarray, judge: Judge
 ) -> tuple[dict[str, float], np.ndarray]:
-    """What the judge sees on frames: the values named in ``MOTION``, and the correlation at every lag."""
+    """What the judge sees on frames: lips against the true ones and motion, and the correlation at every lag."""
     curves = measure(frames, judge)
-    lips = lagged_correlation(curves.lip_opening, lip_opening)
+    lips, curve = lip_values(curves, lip_opening)
     values = {
-        "lip_corr": lips.best,
-        "lip_corr_zero": lips.at_zero,
-        "lip_lag": lips.lag,
+        **lips,
         "head_motion": head_motion(curves.rotation),
         "mouth_motion": mouth_motion(curves.lip_opening),
         "blink_rate": blink_rate(curves.blink),
         "jitter": jitter(curves.rotation),
     }
-    return values, lips.curve
+    return values, curve
 
 
-def add_motion(result: ClipResult, row: str, takes: list[np.ndarray], clip: Clip, judge: Judge) -> None:
-    """Measure the motion of a row: mean over its takes (sampling seeds), the lag as their median."""
-    seen = [motion_values(frames, clip.lip_opening, judge) for frames in takes]
-    for name in MOTION:
+def lip_values(curves: MotionCurves, lip_opening: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """The values named in ``LIPS``, and the correlation at every lag."""
+    found = lagged_correlation(curves.lip_opening, lip_opening)
+    return {"lip_corr": found.best, "lip_corr_zero": found.at_zero, "lip_lag": found.lag}, found.curve
+
+
+def add_lips(result: ClipResult, row: str, views: list[View], clip: Clip) -> None:
+    """Hold the lips of a row against the true ones: mean over its takes (sampling seeds), the lag as their median."""
+    seen = [lip_values(view.curves, clip.lip_opening) for view in views]
+    for name in LIPS:
         values = [one[name] for one, _ in seen]
         middle = np.median(values) if name == "lip_lag" else np.mean(values)
-        result.values[metric_name(name, row)] = float(middle)
+        result.values[PLAN.name(name, row)] = float(middle)
     result.lag_curves[row] = np.mean([curve for _, curve in seen], axis=0)
+
+
+def add_region_errors(result: ClipResult, row: str, view: View, real: View, regions: np.ndarray) -> None:
+    """Squared errors of mouth and eyes; the source frame itself is left out."""
+    mouth, eyes = region_errors(view.frames[1:], real.frames[1:], torch.from_numpy(regions[1:])).tolist()
+    result.sums[f"mouth_{row}"], result.sums[f"eyes_{row}"] = mouth, eyes
 
 
 def measure_clip(
     model: Any,
     clip: Clip,
-    judge: Judge,
+    judges: Judges,
     seeds: tuple[int, ...],
     options: Any,
     other_speech: np.ndarray | None,
+    windows: list[int],
 ) -> tuple[ClipResult, dict[str, np.ndarray]]:
     """All rows of one clip.
 
     Args:
         model: TalkingHead.
         clip: The real clip; its first frame is the source.
-        judge: Measures motion on frames.
+        judges: The judges at hand.
         seeds: Sampling seeds of the generated row; the shuffled row uses the first.
         options: GenerationOptions of the model.
         other_speech: ``(640 T,)`` speech of another voice, or None if there is none.
+        windows: First frames of the clip's windows for FVD.
 
     Returns:
         The values, and the frames of each row ``(T, S, S, 3)`` uint8 for pictures.
     """
-    result = ClipResult(clip.record)
+    record = clip.record
     source = model.prepare_source(to_tensor(clip.frames[:1])[0])
-    rows = {
-        "real": clip.frames,
-        "codec": through_codec(clip.frames),
-        "still": np.repeat(clip.frames[:1], len(clip), axis=0),
-        "autoencoder": reconstruct(model, clip, source),
-    }
+    others: dict[str, tuple[np.ndarray, ...]] = {"autoencoder": (reconstruct(model, clip, source),)}
     started = time.perf_counter()
-    takes = [
+    takes = tuple(
         generate(model, clip.waveform, source, dataclasses.replace(options, seed=seed)) for seed in seeds
-    ]
-    result.values["fps"] = len(seeds) * len(clip) / (time.perf_counter() - started)
-    for row in ("codec", "still", "autoencoder"):
-        add_aligned(result, row, rows[row], clip)
-    for row, frames in rows.items():
-        add_motion(result, row, [frames], clip, judge)
-    add_motion(result, "generated", takes, clip, judge)
-    rows["generated"] = takes[0]
+    )
+    fps = len(seeds) * len(clip) / (time.perf_counter() - started)
+    if other_speech is not None:
+        first = dataclasses.replace(options, seed=seeds[0])
+        others["shuffled"] = (generate(model, other_speech, source, first),)
+    pair = VideoPair(record.id, Path(record.video), Path(record.video), (), record.identity, record.voice)
+    shown = VideoClip(pair, clip.frames, takes, clip.waveform, "", "", others)
+    judged, views, missing = judge_clip(shown, judges, PLAN, None, windows)
+    result = ClipResult(record, judged, missing=missing)
+    result.values["psnr_gain"] = result.values["psnr"] - result.values["psnr_still"]
+    result.values["fps"] = fps
+    for row, seen in views.items():
+        add_lips(result, row, seen, clip)
+        if row in PLAN.aligned and clip.regions is not None:
+            add_region_errors(result, row, seen[0], views["real"][0], clip.regions)
     if other_speech is None:
-        result.missing.append(("shuffled", "no clip with another voice"))
-    else:
-        options = dataclasses.replace(options, seed=seeds[0])
-        rows["shuffled"] = generate(model, other_speech, source, options)
-        add_motion(result, "shuffled", [rows["shuffled"]], clip, judge)
+        missing.append(entry(record.id, "shuffled", "no clip with another voice"))
     if clip.regions is None:
-        result.missing.append(("mouth_error_removed, eye_error_removed", "no regions are annotated"))
-    return result, rows
+        missing.append(entry(record.id, "mouth_error_removed, eye_error_removed", "no regions are annotated"))
+    return result, {"real": clip.frames, "autoencoder": others["autoencoder"][0], "generated": takes[0]}
 
 
 def speech_of_another_voice(

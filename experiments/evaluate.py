@@ -21,25 +21,23 @@ from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest, without_twins
 from experiments import evaluate_videos
-from experiments.clip_measures import (
-    CODEC_CRF,
-    ClipResult,
-    load_clip,
-    measure_clip,
-    metric_name,
-    speech_of_another_voice,
-)
+from experiments.clip_measures import ClipResult, load_clip, measure_clip, speech_of_another_voice
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.results import plain, settings_hash, write_results
+from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
+from experiments.video_judges import Judges, load_judges
+from experiments.video_pairs import Missing, entry
+from experiments.video_rows import add_correlations, window_starts
 from lightning_modules.checkpoints import weights_hash
-from metrics.bootstrap import Interval, cluster_bootstrap, mean, median
-from metrics.motion import MAX_LAG, Judge
+from metrics.bootstrap import Interval, cluster_bootstrap
+from metrics.motion import Judge
+from metrics.protocol import SYNTHETIC, TASKS, protocol_hash, protocol_settings
 
-PROTOCOL = "synthetic-demo"
 ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
+REAL_FACES = "face-landmarker"
+"""Name of the judge of motion that looks at real faces."""
 TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
 """Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
 CLIP_FAILURES = (UserError, OSError, ValueError)
@@ -89,38 +87,29 @@ def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: S
                 raise UserError(f"generation options: a value is of the wrong type ({error})") from error
 
 
+def model_protocol(
+    records: Sequence[ClipRecord], size: int, judge: Judge, max_frames: int | None
+) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the protocol that a model's clips are judged by.
+
+    Drawn faces, which a fitted judge looks at, are judged by ``synthetic-v1``; real ones, which MediaPipe looks at, by
+    ``talking-head-v1`` at the model's size.
+    """
+    changes: dict[str, Any] = {"max_frames": max_frames}
+    if judge.name == REAL_FACES:
+        return "talking-head-v1", protocol_settings("talking-head-v1", size=size, **changes)
+    if any(record.size != size for record in records):
+        changes["size"] = size
+    return SYNTHETIC, protocol_settings(SYNTHETIC, **changes)
+
+
 def protocol_record(
-    records: Sequence[ClipRecord],
-    size: int,
-    judge: Judge,
-    split: str,
-    seeds: Sequence[int],
-    max_frames: int | None,
+    records: Sequence[ClipRecord], size: int, judge: Judge, max_frames: int | None, judges: dict[str, str]
 ) -> dict[str, Any]:
     """Name, hash and settings of the protocol; results with different hashes must not be ranked together."""
-    settings = {
-        "version": 1,
-        "split": split,
-        "clips": settings_hash({record.id: record.sha256 for record in records}),
-        "size": size,
-        "max_frames": max_frames,
-        "judge": {"name": judge.name, "sha256": judge.sha256},
-        "seeds": list(seeds),
-        "max_lag": MAX_LAG,
-        "codec_crf": CODEC_CRF,
-        "interval": "95 % cluster bootstrap by identity, 1000 resamples, seed 0",
-    }
-    return {"name": PROTOCOL, "hash": settings_hash(settings), "settings": settings}
-
-
-def _psnr(rows: np.ndarray) -> float:
-    error, pixels = rows.sum(axis=0)
-    return float(10 * np.log10(255.0**2 * pixels / error)) if error else float("nan")
-
-
-def _gain(rows: np.ndarray) -> float:
-    error, baseline = rows.sum(axis=0)
-    return float(10 * np.log10(baseline / error)) if error and baseline else float("nan")
+    name, settings = model_protocol(records, size, judge, max_frames)
+    split = {record.id: record.sha256 for record in records}
+    return {"name": name, "hash": protocol_hash(settings, split, judges), "settings": settings}
 
 
 def _removed(rows: np.ndarray) -> float:
@@ -129,27 +118,16 @@ def _removed(rows: np.ndarray) -> float:
 
 
 def aggregate(results: Sequence[ClipResult]) -> dict[str, Interval]:
-    """Metrics over clips with their intervals: means, medians of lags, errors pooled before dB and shares."""
-    if not results:
-        return {}
+    """Metrics over clips with their intervals: what every evaluation says, and what only a model's says."""
+    metrics = evaluate_videos.aggregate([result.judged for result in results])
     clusters = [result.record.identity for result in results]
-    metrics = {}
-    for name in dict.fromkeys(name for result in results for name in result.values):
-        if name.split("_")[0] == "psnr":
-            continue
-        values = [result.values.get(name, float("nan")) for result in results]
-        metrics[name] = cluster_bootstrap(values, clusters, median if name.startswith("lip_lag") else mean)
-    pooled = {
-        metric_name("psnr", row): (f"error_{row}", "pixels", _psnr)
-        for row in ("autoencoder", "codec", "still")
+    shares = {
+        "mouth_error_removed": ("mouth_autoencoder", "mouth_still"),
+        "eye_error_removed": ("eyes_autoencoder", "eyes_still"),
     }
-    pooled["psnr_gain"] = ("error_autoencoder", "error_still", _gain)
-    pooled["mouth_error_removed"] = ("mouth_autoencoder", "mouth_still", _removed)
-    pooled["eye_error_removed"] = ("eyes_autoencoder", "eyes_still", _removed)
-    for name, (first, second, statistic) in pooled.items():
-        nothing = float("nan")
-        rows = np.array([[r.sums.get(first, nothing), r.sums.get(second, nothing)] for r in results])
-        metrics[name] = cluster_bootstrap(rows, clusters, statistic)
+    for name, parts in shares.items() if results else ():
+        rows = np.array([[result.sums.get(part, float("nan")) for part in parts] for result in results])
+        metrics[name] = cluster_bootstrap(rows, clusters, _removed)
     return metrics
 
 
@@ -193,6 +171,7 @@ def evaluate_model(
     gallery: Path | None = None,
     gallery_clips: int = 4,
     method: str = "ifmdm",
+    judges: Judges | None = None,
 ) -> dict[str, Any]:
     """Measure a model on the clips of a split.
 
@@ -209,6 +188,7 @@ def evaluate_model(
         gallery: Folder for contact sheets and videos, or None.
         gallery_clips: How many clips the gallery shows.
         method: Name that the result carries.
+        judges: Those to ask besides ``judge``; None: those that the protocol names, as far as they are there.
 
     Returns:
         The content of results.json. Metrics without a suffix belong to the row they are meant for
@@ -227,36 +207,50 @@ def evaluate_model(
     records = read_manifest(root)
     chosen = choose_clips(records, split, clips)
     judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
+    drawn = None if judge.name == REAL_FACES else judge
+    _, settings = model_protocol(chosen, model.size, judge, max_frames)
+    judges = judges or load_judges(settings, drawn, TASKS)
     candidates = [record for record in records if record.split == split]
     results: list[ClipResult] = []
-    missing: list[dict[str, str]] = []
+    missing: list[Missing] = [entry("*", what, why) for what, why in judges.missing]
+    windows = window_starts([record.frames for record in chosen], settings, judges)
     for number, record in enumerate(chosen):
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
             other = speech_of_another_voice(root, record, candidates, len(clip))
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
-            missing.append({"clip": record.id, "what": "all", "why": f"{type(error).__name__}: {error}"})
+            missing.append(entry(record.id, "all", f"{type(error).__name__}: {error}"))
         else:
-            result, rows = measure_clip(model, clip, judge, seeds, options, other)
+            result, rows = measure_clip(model, clip, judges, seeds, options, other, windows[number])
             if gallery is not None and number < gallery_clips:
                 write_gallery(gallery, record, rows, clip.waveform)
             results.append(result)
-            missing += [{"clip": record.id, "what": what, "why": why} for what, why in result.missing]
+            missing += result.missing
         if progress:
             progress(number + 1, len(chosen), f"evaluating {record.id}")
+    missing += add_correlations([result.judged for result in results])
+    metrics = aggregate(results)
+    notes = evaluate_videos.add_pooled(metrics, judges, len(results))
+    missing += evaluate_videos.without_value(metrics, judges)
     return {
-        "protocol": protocol_record(chosen, model.size, judge, split, seeds, max_frames),
+        "protocol": protocol_record(chosen, model.size, judge, max_frames, judges.ranked_by("generation")),
         "method": method,
-        "run": run_record(model, options, judge, time.perf_counter() - started),
-        "metrics": {name: interval.as_dict() for name, interval in aggregate(results).items()},
+        "run": {
+            **run_record(model, options, judge, seeds, time.perf_counter() - started),
+            "judges": judges.hashes,
+        },
+        "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
         "clips": [{"clip": r.record.id, "identity": r.record.identity, **plain(r.values)} for r in results],
         "missing": missing,
+        "notes": notes,
         "lag_curves": lag_curves(results),
     }
 
 
-def run_record(model: Any, options: Any, judge: Judge, seconds: float) -> dict[str, Any]:
+def run_record(
+    model: Any, options: Any, judge: Judge, seeds: Sequence[int], seconds: float
+) -> dict[str, Any]:
     """By which code, settings and machine, and how far the judge can be trusted."""
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
     return {
@@ -265,6 +259,7 @@ def run_record(model: Any, options: Any, judge: Judge, seconds: float) -> dict[s
         "dirty": dirty,
         "model": {"weights": weights_hash(model), "size": model.size},
         "generation": plain(dataclasses.asdict(options)),
+        "seeds": list(seeds),
         "judge": {"name": judge.name, **plain(getattr(judge, "facts", {}))},
         "seconds": round(seconds, 1),
         "machine": machine_facts(),

@@ -16,12 +16,12 @@ import torch
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
-from experiments.judges import Progress, log_progress
+from experiments.judges import Progress, load_judge, log_progress
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import entry, find_pairs, spare_clips, split_hashes
+from experiments.video_pairs import Missing, entry, find_pairs, spare_clips, split_hashes
 from experiments.video_rows import Judged, judge_pairs
 from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
 from metrics.distributions import (
@@ -31,7 +31,7 @@ from metrics.distributions import (
     HeadVelocityDistance,
     MotionFrechetDistance,
 )
-from metrics.protocol import protocol_hash, protocol_settings
+from metrics.protocol import MEASURES, SYNTHETIC, protocol_hash, protocol_settings
 
 DISTANCES = {
     "motion_frechet": (MotionFrechetDistance, "features"),
@@ -72,6 +72,8 @@ def _between(rows: np.ndarray) -> float:
 
 def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
     """Means over clips (medians of lags) with bootstrap intervals by identity, and distances of motion."""
+    if not judged:
+        return {}
     clusters = [one.pair.identity for one in judged]
     metrics = {}
     nothing = float("nan")
@@ -85,9 +87,29 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
         rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
         if np.isfinite(rows).all(axis=1).any():
             metrics[f"{name}_share"] = cluster_bootstrap(rows, clusters, _between)
-    for row in ("generated", "codec", "still"):
-        metrics.update(pooled_motion(judged, row))
+    for row in judged[0].motion:
+        if row != "real":
+            metrics.update(pooled_motion(judged, row))
     return metrics
+
+
+def add_pooled(metrics: dict[str, Interval], judges: Judges, clips: int) -> list[str]:
+    """Add what is judged over all frames at once; returns remarks on what it stands on."""
+    notes = []
+    for pooled in (judges.images, judges.windows):
+        if pooled is not None and clips:
+            values, remarks = pooled.compute()
+            finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
+            metrics.update({key: Interval(value, None, None, clips) for key, value in finite.items()})
+            notes += remarks
+    return notes
+
+
+def without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing]:
+    """The measures that no clip has a value of although their judge was there."""
+    told = {name for what, _ in judges.missing for name in what.split(", ")}
+    unknown = [name for name, one in metrics.items() if one.value is None and name in MEASURES]
+    return [entry("*", name, "no clip has a value") for name in unknown if name not in told]
 
 
 def evaluate_videos(
@@ -122,24 +144,20 @@ def evaluate_videos(
     """
     started = time.perf_counter()
     pairs, missing = find_pairs(videos, reference, seeds, split)
-    judges = judges or load_judges(settings, reference, name.startswith("synthetic"))
+    if judges is None:
+        drawn = load_judge("regressor", reference, size=settings["size"]) if name == SYNTHETIC else None
+        judges = load_judges(settings, drawn, (settings["task"],))
     missing += [entry("*", what, why) for what, why in judges.missing]
     missing.append(entry("*", "row autoencoder", "the autoencoder of these videos is not at hand"))
     judged, absent, notes = judge_pairs(
         pairs, settings, judges, progress, spare_clips(pairs, reference, split)
     )
-    metrics = aggregate(judged) if judged else {}
+    metrics = aggregate(judged)
     few = sum(len(s.features) for one in judged for s in one.motion["generated"])
     notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []
-    for pooled in (judges.images, judges.windows):
-        if pooled is not None and judged:
-            values, remarks = pooled.compute()
-            finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
-            metrics.update({key: Interval(value, None, None, len(judged)) for key, value in finite.items()})
-            notes += remarks
+    notes += add_pooled(metrics, judges, len(judged))
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
-    unknown = [key for key, interval in metrics.items() if interval.value is None]
-    missing += [entry("*", key, "no clip has a value") for key in unknown]
+    missing += without_value(metrics, judges)
     return {
         "protocol": {
             "name": name,

@@ -82,12 +82,6 @@ def read_results(path: Path) -> dict[str, Any]:
     return check_results(read_json(path), str(path))
 
 
-def settings_hash(settings: dict[str, Any]) -> str:
-    """Hash of plain settings, independent of the order of their keys: 16 hexadecimal digits."""
-    text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def folder_hash(folder: Path) -> str:
     """Hash over names and bytes of the weights and configs in a model folder: 16 hexadecimal digits."""
     digest = hashlib.sha256()

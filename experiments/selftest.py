@@ -292,7 +292,7 @@ def run(args: argparse.Namespace) -> int:
         max_frames=args.max_frames or FRAMES,
     )
     output = require_output_folder(args.output or Path("results/selftest"))
-    judges = load_judges(settings, args.reference, synthetic=False)
+    judges = load_judges(settings, None, ("reconstruction",))
     samples, missing = load_samples(args.reference, settings, args.split, judges)
     missing = [entry("*", what, why) for what, why in judges.missing] + missing
     rows = self_test(samples, judges)

@@ -1,9 +1,8 @@
 """The judges of videos: loaded where their files are, listed with the reason and the command where they are not."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,8 +14,10 @@ from datamodules.errors import UserError
 from datamodules.manifest import file_sha256
 from metrics.identity import Embedder, FaceEmbedder
 from metrics.landmarks import MESH
+from metrics.motion import Judge as Motion
 from metrics.motion import MotionCurves
 
+ALEXNET = "alexnet"
 _BATCH = 32
 Judge = TypeVar("Judge")
 log = logging.getLogger(__name__)
@@ -147,6 +148,12 @@ class Judges:
             return None
         return judge
 
+    def ranked_by(self, task: str) -> dict[str, str]:
+        """Hashes of the judges that a task is ranked by."""
+        return {
+            name: value for name, value in self.hashes.items() if name != ALEXNET or task == "reconstruction"
+        }
+
 
 def _asset_hash(name: str) -> Callable[[Any], str]:
     return lambda judge: file_sha256(assets.find(name))
@@ -170,24 +177,23 @@ def _load_expert(minimum: int) -> SyncJudge:
     return SyncJudge(load_expert(), minimum, boxes=False)
 
 
-def load_judges(settings: dict[str, Any], reference: Path, synthetic: bool) -> Judges:
-    """All judges that a protocol's task needs and whose files are there.
+def load_judges(settings: dict[str, Any], drawn: Motion | None, families: Collection[str]) -> Judges:
+    """All judges that are asked for and whose files are there.
 
     Args:
         settings: Of the protocol.
-        reference: Folder of the real clips.
-        synthetic: Drawn faces: motion by the dataset's regressor, lip sync by the shipped expert, no face models.
+        drawn: Judge of motion of drawn faces, which no face model can judge and whose lip sync the shipped expert judges;
+            None: real faces, and MediaPipe judges their motion.
+        families: ``generation``, ``reconstruction`` or both.
 
     Raises:
         UserError: The judge of motion is not there: nothing can be said without it.
     """
     minimum = settings["sync"]["minimum_frames"]
-    if synthetic:
-        from experiments.judges import load_judge
+    if drawn is not None:
         from experiments.video_measures import watch_by
 
-        regressor = load_judge("regressor", reference, size=settings["size"])
-        judges = Judges(watch_by(regressor), hashes={regressor.name: regressor.sha256})
+        judges = Judges(watch_by(drawn), hashes={drawn.name: drawn.sha256})
         face = "csim, aed, akd, lmd, mouth_lmd, sharpness, flicker, motion_frechet"
         judges.missing.append((face, "no model of real faces judges drawn ones"))
         judges.sync = judges.load(
@@ -210,9 +216,9 @@ def load_judges(settings: dict[str, Any], reference: Path, synthetic: bool) -> J
             lambda: _load_syncnet(minimum),
             _asset_hash("syncnet_v2.model"),
         )
-    if settings["task"] == "reconstruction":
-        judges.lpips = judges.load("lpips", "alexnet", _load_lpips, _asset_hash("alexnet-owt-7be5be79.pth"))
-    else:
+    if "reconstruction" in families:
+        judges.lpips = judges.load("lpips", ALEXNET, _load_lpips, _asset_hash("alexnet-owt-7be5be79.pth"))
+    if "generation" in families:
         inception = "pt_inception-2015-12-05-6726825d.pth"
         judges.images = judges.load("fid, kid", "inception", PooledImages, _asset_hash(inception))
         judges.windows = judges.load("fvd", "i3d", PooledWindows, _asset_hash("i3d_torchscript.pt"))

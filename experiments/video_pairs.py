@@ -1,7 +1,7 @@
 """Anyone's videos and the real clips they belong to: matched by file stem, read, cut and brought to one size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class VideoClip:
         waveform: ``(640 T,)`` float in [-1, 1], or None without sound.
         silence: Why there is no sound; empty otherwise.
         resized: The takes' own size where it was another, as ``WxH``; empty otherwise.
+        others: Takes of further rows, by row.
     """
 
     pair: VideoPair
@@ -64,6 +65,7 @@ class VideoClip:
     waveform: np.ndarray | None
     silence: str
     resized: str
+    others: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.real)

@@ -1,8 +1,10 @@
 """The rows of one clip of anyone's videos, and all clips one after the other: what fails is listed, the rest goes on."""
 
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from datamodules.audio import load_audio
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
-from experiments.clip_measures import through_codec
+from datamodules.video import read_video, write_video
 from experiments.judges import Progress
 from experiments.video_judges import Judges
 from experiments.video_measures import (
@@ -24,7 +26,8 @@ from experiments.video_measures import (
     reconstruction_measures,
 )
 from experiments.video_pairs import Missing, VideoClip, VideoPair, clip_length, entry, load_pair
-from experiments.video_sync import Heard, correlations, network_scores
+from experiments.video_sync import SYNC_ROWS, Heard, correlations, network_scores
+from metrics.protocol import CODEC_CRF, MEASURES
 
 FLOOR_FRAMES = 50
 """Frames of the still clip that the detector's own trembling is measured on."""
@@ -52,29 +55,64 @@ class Judged:
     motion: dict[str, list[MotionSample]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which rows are compared how.
+
+    Attributes:
+        aligned: Rows that are compared with the real clip frame by frame.
+        free: Rows that are judged as free generation.
+        aligned_home: Row whose frame-by-frame measures have bare names.
+        home: Row whose other measures have bare names.
+    """
+
+    aligned: tuple[str, ...]
+    free: tuple[str, ...]
+    aligned_home: str = "generated"
+    home: str = "generated"
+
+    def name(self, measure: str, row: str) -> str:
+        """Name of a row's measure in results: bare for the row it is meant for, else with the row's name."""
+        known = MEASURES.get(measure)
+        aligned = known is not None and known.family == "reconstruction"
+        return measure if row == (self.aligned_home if aligned else self.home) else f"{measure}_{row}"
+
+
+VIDEO_ROWS = ("codec", "generated", "still")
+PLANS = {
+    "generation": Plan(aligned=(), free=VIDEO_ROWS),
+    "reconstruction": Plan(aligned=VIDEO_ROWS, free=()),
+}
+"""How anyone's videos are judged: by one family of measures, as they are either free or true to the real motion."""
+
+
+def through_codec(frames: np.ndarray) -> np.ndarray:
+    """The frames after H.264 at the rate that prepared clips are written with."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, frames, crf=CODEC_CRF)
+        return read_video(path)[: len(frames), : frames.shape[1], : frames.shape[2]]
+
+
 def _mean_of(found: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in (found[0] if found else {})}
 
 
-def _compare(view: View, real: View, task: str, judges: Judges) -> dict[str, float]:
-    if task == "reconstruction":
-        return reconstruction_measures(view, real, judges)
-    return generation_measures(view, real)
+def see_rows(clip: VideoClip, judges: Judges) -> dict[str, list[View]]:
+    """Look at each row of a clip: real, through the codec, still, the takes, and the others it brings."""
+    rows = {"real": [look(clip.real, judges)], "codec": [look(through_codec(clip.real), judges)]}
+    for row, takes in {"generated": clip.takes, **clip.others}.items():
+        rows[row] = [look(take, judges) for take in takes]
+    rows["still"] = [rows["real"][0].take(np.zeros(len(clip), dtype=np.int64))]
+    return rows
 
 
 def measure_rows(
-    clip: VideoClip, judges: Judges, task: str
-) -> tuple[dict[str, float], dict[str, list[View]], list[Missing]]:
-    """Measure a clip's rows, lip sync left out.
-
-    Returns:
-        Values, the views of each row, and what could not be judged.
-    """
+    clip: VideoClip, rows: dict[str, list[View]], judges: Judges, plan: Plan
+) -> tuple[dict[str, float], list[Missing]]:
+    """Measure a clip's rows, lip sync left out: values, and what could not be judged."""
     name, missing = clip.pair.name, []
-    rows = {"real": [look(clip.real, judges)], "codec": [look(through_codec(clip.real), judges)]}
-    rows["generated"] = [look(take, judges) for take in clip.takes]
     real = rows["real"][0]
-    rows["still"] = [real.take(np.zeros(len(clip), dtype=np.int64))]
     floor = _detector_floor(clip, judges)
     source = None if real.embeddings is None else real.embeddings[0]
     values: dict[str, float] = {}
@@ -86,15 +124,16 @@ def measure_rows(
                     entry(name, what, "no face found; the measures of faces leave these frames out")
                 )
         found = [own_measures(view, source, floor) for view in views]
-        if row != "real":
-            compared = [_compare(view, real, task, judges) for view in views]
-            found = [{**own, **other} for own, other in zip(found, compared, strict=True)]
-        suffix = "" if row == "generated" else f"_{row}"
-        values.update({f"{key}{suffix}": value for key, value in _mean_of(found).items()})
+        for one, view in zip(found, views, strict=True):
+            if row in plan.aligned:
+                one.update(reconstruction_measures(view, real, judges))
+            if row in plan.free:
+                one.update(generation_measures(view, real))
+        values.update({plan.name(key, row): value for key, value in _mean_of(found).items()})
         if row == "generated" and len(views) > 1 and "mouth_lmd" in found[0]:
             values["mouth_lmd_best"] = min(one["mouth_lmd"] for one in found)
             values.update(diversity(views))
-    return values, rows, missing
+    return values, missing
 
 
 def _detector_floor(clip: VideoClip, judges: Judges) -> float:
@@ -105,19 +144,24 @@ def _detector_floor(clip: VideoClip, judges: Judges) -> float:
 
 
 def judge_clip(
-    clip: VideoClip, judges: Judges, task: str, swapped: np.ndarray | None, windows: list[int]
-) -> tuple[Judged, list[Missing]]:
+    clip: VideoClip, judges: Judges, plan: Plan, swapped: np.ndarray | None, windows: list[int]
+) -> tuple[Judged, dict[str, list[View]], list[Missing]]:
     """All that one clip says, except what needs the others.
 
     Args:
-        clip: The pair, read.
+        clip: The rows of a real clip.
         judges: The judges at hand.
-        task: ``generation`` or ``reconstruction``.
-        swapped: Speech of another voice ``(640 T,)``, or None.
+        plan: Which rows are compared how.
+        swapped: Speech of another voice ``(640 T,)`` to hold against the takes, or None: the clip may bring a row
+            ``shuffled`` of its own, made from such speech.
         windows: First frames of the clip's windows for FVD.
+
+    Returns:
+        The values, the views of each row, and what could not be judged.
     """
     pair = clip.pair
-    values, rows, missing = measure_rows(clip, judges, task)
+    rows = see_rows(clip, judges)
+    values, missing = measure_rows(clip, rows, judges, plan)
     lips = {row: [view.curves.lip_opening for view in views] for row, views in rows.items()}
     heard = Heard(pair.name, pair.identity, pair.voice, clip.waveform, lips)
     if clip.waveform is None:
@@ -125,7 +169,7 @@ def judge_clip(
             entry(pair.name, "av_corr, av_lag, av_retrieval, lse_d, lse_c, av_offset", clip.silence)
         )
     elif judges.sync is not None:
-        seen = {row: [(v.frames, v.points) for v in rows[row]] for row in ("real", "codec", "generated")}
+        seen = {row: [(v.frames, v.points) for v in rows[row]] for row in SYNC_ROWS if row in rows}
         try:
             values.update(network_scores(judges.sync, seen, clip.waveform, swapped))
         except ValueError as error:
@@ -138,17 +182,17 @@ def judge_clip(
                 judges.windows.update(view.frames, windows, real=row == "real")
     judged = Judged(pair, values, heard)
     judged.motion = {row: [motion_sample(view) for view in views] for row, views in rows.items()}
-    return judged, missing
+    return judged, rows, missing
 
 
-def _windows(pairs: Sequence[VideoPair], settings: dict[str, Any], judges: Judges) -> list[list[int]]:
-    """First frames of each clip's windows for FVD."""
-    starts: list[list[int]] = [[] for _ in pairs]
+def window_starts(lengths: Sequence[int], settings: dict[str, Any], judges: Judges) -> list[list[int]]:
+    """First frames of the windows for FVD in clips of so many frames; none where nobody looks at them."""
+    starts: list[list[int]] = [[] for _ in lengths]
     if judges.windows is not None:
         from metrics.frechet import draw_windows
 
         most = settings["max_frames"]
-        lengths = [min(clip_length(pair), most) if most else clip_length(pair) for pair in pairs]
+        lengths = [min(length, most) if most else length for length in lengths]
         if max(lengths) >= settings["fvd"]["window"]:
             for clip, start in draw_windows(lengths, settings["fvd"]["windows"], settings["fvd"]["seed"]):
                 starts[clip].append(start)
@@ -205,12 +249,12 @@ def judge_pairs(
     judged: list[Judged] = []
     missing: list[Missing] = []
     notes: list[str] = []
-    windows = _windows(pairs, settings, judges)
+    windows = window_starts([clip_length(pair) for pair in pairs], settings, judges)
     for place, pair in enumerate(pairs):
         try:
             clip = load_pair(pair, settings)
             swapped = _swapped_speech(pairs, place, len(clip)) if judges.sync is not None else None
-            one, absent = judge_clip(clip, judges, settings["task"], swapped, windows[place])
+            one, _, absent = judge_clip(clip, judges, PLANS[settings["task"]], swapped, windows[place])
         except (UserError, OSError, ValueError) as error:
             log.warning("clip %s is left out: %s", pair.name, error)
             missing.append(entry(pair.name, "all", str(error)))
@@ -223,11 +267,18 @@ def judge_pairs(
                 notes.append(f"{pair.name}: resized from {clip.resized} to {width}x{height}")
         if progress:
             progress(place + 1, len(pairs), f"evaluating {pair.name}")
-    heard = [one.heard for one in judged]
-    heard += _listen(spares, settings, judges, MOST_FITTED - len(heard))
+    heard = _listen(spares, settings, judges, MOST_FITTED - len(judged))
+    missing += add_correlations(judged, heard)
+    return judged, missing, notes
+
+
+def add_correlations(judged: Sequence[Judged], spares: Sequence[Heard] = ()) -> list[Missing]:
+    """Add ``av_*`` to every clip, by regressions fitted on the other clips and on spare ones; returns what is missing."""
+    heard = [*(one.heard for one in judged), *spares]
+    missing = []
     for place, one in enumerate(judged):
         values, why = correlations(heard, place)
         one.values.update(values)
         if why and heard[place].waveform is not None:
             missing.append(entry(one.pair.name, "av_corr, av_lag, av_retrieval", why))
-    return judged, missing, notes
+    return missing

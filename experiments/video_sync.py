@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metrics.av_correlation import SpokenClip, fit_without, measure_sync
 
-SYNC_ROWS = ("real", "codec", "generated", "shuffled")
+SYNC_ROWS = ("real", "codec", "autoencoder", "generated", "shuffled")
 MOST_FOREIGN = 20
 """Clips at most whose speech retrieval chooses among: more cost time and change little."""
 
@@ -43,7 +43,8 @@ def next_voice(clips: Sequence[Heard], place: int) -> Heard | None:
 def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], str]:
     """``av_*`` of the clip at ``place`` for each row, by a regression fitted on the others; or why there is none.
 
-    The row ``shuffled`` is the method's lips against another voice's speech.
+    The row ``shuffled`` is the method's lips against another voice's speech, or, where a row of that name was made from
+    such speech, its lips against the clip's own.
     """
     own = clips[place]
     if own.waveform is None:
@@ -59,9 +60,10 @@ def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], 
     other = next_voice(clips, place)
     values: dict[str, float] = {}
     for row in SYNC_ROWS:
-        takes = own.lips.get("generated" if row == "shuffled" else row, [])
+        takes = own.lips.get(row, [])
         speech, known = own.waveform, {own.voice}
-        if row == "shuffled":
+        if row == "shuffled" and not takes:
+            takes = own.lips.get("generated", [])
             if other is None or other.waveform is None:
                 continue
             speech, known = np.resize(other.waveform, len(own.waveform)), {own.voice, other.voice}

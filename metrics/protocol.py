@@ -71,7 +71,10 @@ MEASURES = {
 }
 """Every measure by its name in results. ``fps``, a fact of the machine, is no part of a protocol."""
 
+SYNTHETIC = "synthetic-v1"
 TASKS = ("generation", "reconstruction")
+CODEC_CRF = 18
+"""Rate of the H.264 that the row ``codec`` went through."""
 
 _INTERVAL = (
     "95 % cluster bootstrap by identity, 1000 resamples, seed 0; pooled distances: delete-one-identity jackknife where "
@@ -89,7 +92,7 @@ _COMMON: dict[str, Any] = {
     "aligned_frames": "all but the first, which is the source",
     "crop": "as given",
     "codec": "H.264, crf 18",
-    "codec_crf": 18,
+    "codec_crf": CODEC_CRF,
     "motion": {
         "landmarks": "MediaPipe Face Landmarker, image mode",
         "scale": "clip mean distance of landmarks 33 and 263",
@@ -120,7 +123,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "resize": "antialiased bicubic",
         "sync": {"network": "syncnet_v2", "boxes": "face-landmarker", "minimum_frames": 100, "reach": 15},
     },
-    "synthetic-v1": {
+    SYNTHETIC: {
         **_COMMON,
         "size": None,
         "resize": "antialiased bicubic to the reference's size",
