@@ -157,7 +157,7 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
     if config.get("stage") != "sync":
         raise UserError(f"{run}: is a run of stage {config.get('stage')}, not sync")
     try:
-        settings = {key: config["model"]["network"][key] for key in ("width", "size")}
+        settings = {key: config["model"]["network"][key] for key in ("width", "size", "region")}
         network = SyncNet(**settings)
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # torch raises half a dozen kinds for damaged files

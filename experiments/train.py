@@ -293,7 +293,7 @@ def _check(config: DictConfig) -> None:
 def _check_sizes(plain: dict[str, Any]) -> None:
     """Refuse a model for another size than the frames it would get, before any are rendered."""
     network, size = (plain["model"].get("network") or {}).get("size"), plain["data"].get("size")
-    if plain["stage"] in FROM_FRAMES and network is not None and network != size:
+    if plain["stage"] == "autoencoder" and network is not None and network != size:
         raise UserError(f"data.size is {size} but model.network.size is {network}: set data.size alone")
 
 

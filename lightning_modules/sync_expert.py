@@ -3,7 +3,7 @@
 The result judges lip sync where the public SyncNet does not apply. It is never used as a loss of a generator.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from datamodules.batches import SYNC_FRAMES, SyncWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.learning_rate import warmup_cosine
-from metrics.syncnet import CEPSTRA_SHAPE, SyncNet, bgr_frames, window_cepstra
+from metrics.syncnet import CEPSTRA_SHAPE, SyncNet, window_cepstra
 
 Loss = Literal["infonce", "contrastive"]
 STEEPEST = 100.0
@@ -30,7 +30,7 @@ class Comparison:
     Attributes:
         own: ``(B, B)`` distances from the lips of each window (rows) to the own sound of each (columns).
         other: ``(B, B)`` distances from the lips of each window to the other sound of each clip.
-        untold: Scalar, share of the variance of the sounds' cepstra that the features of both branches don't tell.
+        untold: Scalar, share of the variance of the sounds' cepstra that the features don't tell, sum of both branches.
     """
 
     own: Tensor
@@ -59,7 +59,8 @@ class SyncNetModule(L.LightningModule):
         margin: Distance that ``contrastive`` asks for.
         strangers: Weight of the loss against the sounds of the batch's other clips.
         hint: Weight of the squared error of the cepstra.
-        augment: Whether training clips are mirrored, recoloured, blurred and made louder or softer.
+        augment: Whether training clips are mirrored, recoloured, blurred and made louder or softer, and looked at a little
+            beside the network's region.
         warmup_steps: Steps of linear learning-rate rise.
         cosine_decay: Whether the learning rate falls along a cosine until the end of training.
 
@@ -98,10 +99,10 @@ class SyncNetModule(L.LightningModule):
         schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def compare(self, batch: SyncWindowBatch) -> Comparison:
-        """Run a batch through both branches."""
+    def compare(self, batch: SyncWindowBatch, region: Sequence[float] | None = None) -> Comparison:
+        """Run a batch through both branches; ``region``: of the frames, None for the network's own."""
         cepstra = window_cepstra(torch.cat([batch.waveform, batch.other]))  # (2B, 1, 13, 20)
-        lip = self.network.lip_features(bgr_frames(batch.frames))  # (B, D)
+        lip = self.network.lip_features(self.network.view((batch.frames + 1) * 127.5, region))  # (B, D)
         audio = self.network.audio_features(
             cepstra
         )  # (2B, D): one pass, so that batch norm sees both sounds alike
@@ -110,7 +111,7 @@ class SyncNetModule(L.LightningModule):
             cepstra[:, 0].unflatten(2, (SYNC_FRAMES, -1)).mean(3).flatten(1)
         )  # (2B, 65)
         untold = F.mse_loss(self.hint(lip), target[: len(lip)]) + F.mse_loss(self.hint(audio), target)
-        return Comparison(own, other, untold / 2)
+        return Comparison(own, other, untold)
 
     def contrast(self, seen: Comparison) -> Tensor:
         """Loss of a batch without the hint."""
@@ -126,7 +127,9 @@ class SyncNetModule(L.LightningModule):
 
     def training_step(self, batch: SyncWindowBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        seen = self.compare(vary(batch) if self.hparams["augment"] else batch)
+        augment = self.hparams["augment"]
+        region = beside(self.network.region) if augment else None
+        seen = self.compare(vary(batch) if augment else batch, region)
         loss = self.contrast(seen) + self.hparams["hint"] * seen.untold
         figures = {"train/loss": loss, "train/untold": seen.untold, "train/accuracy": accuracy(seen)}
         self.log_dict({k: v.detach() for k, v in figures.items()}, batch_size=len(batch.frames))
@@ -191,13 +194,21 @@ def vary(batch: SyncWindowBatch) -> SyncWindowBatch:
         return torch.empty(count, *shape, device=device).uniform_(low, high)
 
     frames = torch.where(draw(0, 1, 1, 1, 1, 1) < 0.5, frames.flip(-1), frames)
-    frames = frames * draw(0.75, 1.25, 1, 1, 1, 1) * draw(0.85, 1.15, 1, 3, 1, 1) + draw(
-        -0.2, 0.2, 1, 1, 1, 1
-    )
+    frames = frames * draw(0.9, 1.1, 1, 1, 1, 1) * draw(0.94, 1.06, 1, 3, 1, 1) + draw(-0.1, 0.1, 1, 1, 1, 1)
     gain = 10 ** (draw(-8, 8, 1) / 20)
     waveform, other = ((sound * gain).clamp(-1, 1) for sound in (batch.waveform, batch.other))
-    share = float(torch.empty(()).uniform_(0.4, 1.6))  # one for the batch; above 1 nothing is lost
+    share = float(torch.empty(()).uniform_(0.4, 2.0))  # one for the batch; above 1 nothing is lost
     return SyncWindowBatch(_blurred(frames.clamp(-1, 1), share), waveform, other, batch.distance)
+
+
+def beside(region: Sequence[float]) -> list[float]:
+    """A region like this one, moved by up to 0.02 of the frame and up to 5 % smaller or larger, within the frame."""
+    left, top, right, bottom = region
+    across, down, scale = torch.empty(3).uniform_(-1, 1).tolist()
+    middle = ((left + right) / 2 + 0.02 * across, (top + bottom) / 2 + 0.02 * down)
+    half = ((right - left) / 2 * (1 + 0.05 * scale), (bottom - top) / 2 * (1 + 0.05 * scale))
+    corners = (middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
+    return [min(max(corner, 0.0), 1.0) for corner in corners]
 
 
 def _blurred(frames: Tensor, share: float) -> Tensor:

@@ -116,8 +116,8 @@ def clip_features(
 
     Args:
         network: In evaluation mode.
-        frames: ``(N, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps, resized with antialiasing where the
-            network wants another size.
+        frames: ``(N, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps, of them the network
+            sees what its `view` says.
         waveform: ``(S,)`` float in [-1, 1] at 16 kHz; the shorter of frames and sound counts.
         batch_size: Windows at a time.
 
@@ -137,9 +137,7 @@ def clip_features(
     windows = length - SYNC_FRAMES
     cepstra = clip_cepstra(waveform.to(device).float())[:windows]
     audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
-    lip = [
-        network.lip_track(part.to(device)) for part in _lip_input(frames, network.size, windows, batch_size)
-    ]
+    lip = [network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)]
     return torch.cat(lip), audio
 
 
@@ -155,15 +153,11 @@ def judge_clip(
     return offsets_and_distances(*clip_features(network, frames, waveform, batch_size), reach)
 
 
-def _lip_input(frames: Tensor, size: int, windows: int, batch_size: int) -> Iterator[Tensor]:
-    """Pieces ``(3, t + 4, S, S)`` of the frames, BGR in 0..255, that give ``t`` windows each."""
+def _lip_input(network: SyncNet, frames: Tensor, windows: int, batch_size: int) -> Iterator[Tensor]:
+    """Pieces ``(3, t + 4, S, S)`` of the frames, as the network sees them, that give ``t`` windows each."""
     for start in range(0, windows, batch_size):
         stop = min(start + batch_size, windows) + SYNC_FRAMES - 1
-        part = as_uint8(frames[start:stop]).float()
-        if part.shape[-2:] != (size, size):
-            part = F.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
-            part = part.round().clamp(0, 255)
-        yield part.flip(1).transpose(0, 1)
+        yield network.view(as_uint8(frames[start:stop]).float())
 
 
 def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:

@@ -6,6 +6,7 @@ faces have the same layers. It is a judge: lip sync is measured with it (`metric
 
 import hashlib
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,21 +37,28 @@ class SyncNet(nn.Module):
         width: Channels of every layer as a share of the published ones; 1 for the public checkpoint.
         size: Height and width of the faces in pixels, at least 51; 224 for the public checkpoint. The last convolution of
             the lip branch covers what the strides leave of it.
+        region: Part of a frame that is looked at: left, top, right, bottom as shares of its sides; all of it for the public
+            checkpoint, whose faces are cut out before.
 
     Raises:
-        UserError: No positive width, or too small a size.
+        UserError: No positive width, too small a size, or no such part.
 
     Source: Chung and Zisserman, "Out of time: automated lip sync in the wild", ACCV-W 2016; layers of the version of 2017.
     """
 
-    def __init__(self, width: float = 1.0, size: int = 224) -> None:
+    def __init__(
+        self, width: float = 1.0, size: int = 224, region: Sequence[float] = (0.0, 0.0, 1.0, 1.0)
+    ) -> None:
         super().__init__()
         left = _left_of(size)
         if width <= 0 or left < 1:
             raise UserError(
                 f"SyncNet needs a width above 0 and faces of 51 pixels or more, got {width:g}, {size}"
             )
-        self.width, self.size = width, size
+        left_side, top, right, bottom = region if len(region) == 4 else (1.0, 1.0, 0.0, 0.0)
+        if not (0 <= left_side < right <= 1 and 0 <= top < bottom <= 1):
+            raise UserError(f"SyncNet's region {list(region)} is no left, top, right, bottom within 0..1")
+        self.width, self.size, self.region = width, size, (left_side, top, right, bottom)
         c64, c96, c192, c256, c384, c512 = (max(1, round(c * width)) for c in (64, 96, 192, 256, 384, 512))
         self.features = max(1, round(1024 * width))
         self.netcnnaud = nn.Sequential(  # (B, 1, 13, 20)
@@ -77,6 +85,27 @@ class SyncNet(nn.Module):
             nn.MaxPool3d((1, 3, 3), (1, 2, 2)),  # (B, 256, T - 4, 6, 6)
             *_layer3d(c256, c512, (1, left, left), 1, 0),  # (B, 512, T - 4, 1, 1)
         )
+
+    def view(self, frames: Tensor, region: Sequence[float] | None = None) -> Tensor:
+        """What the lip branch reads of frames: the region at the network's size, BGR, colours before time.
+
+        Args:
+            frames: ``(T, 3, H, W)`` or ``(B, T, 3, H, W)`` float RGB in 0..255.
+            region: Another one than the network's own.
+
+        Returns:
+            ``(3, T, S, S)`` or ``(B, 3, T, S, S)`` float; resized with antialiasing where it has another size.
+        """
+        left, top, right, bottom = region or self.region
+        height, width = frames.shape[-2:]
+        part = frames[
+            ..., round(top * height) : round(bottom * height), round(left * width) : round(right * width)
+        ]
+        if part.shape[-2:] != (self.size, self.size):
+            square = (self.size, self.size)
+            flat = F.interpolate(part.flatten(0, -4), square, mode="bilinear", antialias=True)
+            part = flat.unflatten(0, part.shape[:-3])
+        return part.flip(-3).transpose(-4, -3)
 
     def lip_features(self, frames: Tensor) -> Tensor:
         """Features ``(B, D)`` of five frames each.
@@ -136,8 +165,8 @@ def load_expert(folder: str | Path = SHIPPED_EXPERT) -> SyncNet:
     """A SyncNet that this project trained, ready to judge.
 
     Args:
-        folder: Holds ``model.safetensors`` (half-precision values come back as float32) and ``config.yaml`` with width and
-            size; default: the one of the synthetic faces.
+        folder: Holds ``model.safetensors`` (half-precision values come back as float32) and ``config.yaml`` with width,
+            size and region; default: the one of the synthetic faces.
 
     Raises:
         UserError: No such files, or they don't fit each other.
@@ -145,25 +174,13 @@ def load_expert(folder: str | Path = SHIPPED_EXPERT) -> SyncNet:
     folder = Path(folder)
     try:
         config = yaml.safe_load((folder / EXPERT_CONFIG).read_text(encoding="utf-8"))
-        network = SyncNet(float(config["width"]), int(config["size"]))
+        network = SyncNet(float(config["width"]), int(config["size"]), [float(x) for x in config["region"]])
         state = load_file(folder / EXPERT_WEIGHTS)
     except (OSError, yaml.YAMLError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{folder}: holds no SyncNet expert that can be read ({reason})") from error
     _load_state(network, state, folder / EXPERT_WEIGHTS)
     return network.eval().requires_grad_(False)
-
-
-def bgr_frames(frames: Tensor) -> Tensor:
-    """What the lip branch reads, of RGB frames ``(..., 3, H, W)`` in [-1, 1]: BGR in 0..255, colours before time.
-
-    Args:
-        frames: ``(T, 3, H, W)`` or ``(B, T, 3, H, W)`` float in [-1, 1].
-
-    Returns:
-        ``(3, T, H, W)`` or ``(B, 3, T, H, W)``.
-    """
-    return ((frames + 1) * 127.5).flip(-3).transpose(-4, -3)
 
 
 def window_cepstra(waveform: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ def words(clips: Path, run_dir: Path, *more: str) -> list[str]:
         "data.windows_per_clip=4",
         "data.cache_frames=false",
         "model.network.width=0.0625",
+        "model.network.size=64",
         "trainer.accelerator=cpu",
         "trainer.max_steps=6",
         f"run_dir={run_dir}",
@@ -68,7 +69,11 @@ def test_a_run_is_packed_and_judges(trained: TrainingResult, tmp_path: Path, ful
     flags = ["--sync-expert", str(trained.run_dir), "--output", str(folder), *(["--full"] if full else [])]
     assert cli.main(["package", *flags]) == 0
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.yaml", "README.md"}
-    assert yaml.safe_load((folder / "config.yaml").read_text()) == {"width": 0.0625, "size": 64}
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == {
+        "width": 0.0625,
+        "size": 64,
+        "region": [0.2, 0.42, 0.8, 1.0],
+    }
     assert "| sync |" in (folder / "README.md").read_text()
     expert = load_expert(folder)
     best = trained.run_dir / "checkpoints" / "best.ckpt"
@@ -106,7 +111,7 @@ def test_packing_refuses_what_is_no_sync_run(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["model.network.size=32"], "data.size is 64"),
+        (["model.network.size=32"], "51 pixels or more"),
         (["lift=run"], "only stage 'autoencoder'"),
         (["model.loss=triplet"], "loss 'triplet'"),
     ],

@@ -14,7 +14,7 @@ from datamodules.errors import UserError
 from datamodules.video import VideoReader
 from metrics.mfcc import mfcc
 from metrics.sync import judge_clip
-from metrics.syncnet import SyncNet, bgr_frames, clip_cepstra, load_expert, window_cepstra
+from metrics.syncnet import SyncNet, clip_cepstra, load_expert, window_cepstra
 
 PUBLIC_NAME = "syncnet_v2.model"
 PUBLIC_KERNELS = {
@@ -139,13 +139,29 @@ def test_every_frame_colour_and_cepstrum_matters() -> None:
         assert not torch.allclose(network.audio_features(other), network.audio_features(cepstra), atol=1e-4)
 
 
-def test_frames_are_blue_first_in_8_bit_units() -> None:
-    frames = torch.full((2, 5, 3, 4, 4), -1.0)
-    frames[:, 3, 0] = 1.0  # frame 3 is red
-    read = bgr_frames(frames)
-    assert read.shape == (2, 3, 5, 4, 4)
+def test_frames_are_read_blue_first() -> None:
+    frames = torch.zeros(2, 5, 3, 96, 96)
+    frames[:, 3, 0] = 255.0  # frame 3 is red
+    read = tiny(96).view(frames)
+    assert read.shape == (2, 3, 5, 96, 96)
     assert read[:, 2, 3].unique().tolist() == [255]
-    assert read.sum() == 255 * 2 * 16
+    assert read.sum() == 255 * 2 * 96**2
+
+
+def test_only_the_region_is_looked_at_at_the_size_of_the_network() -> None:
+    """A ramp tells where each pixel comes from: the corners of the region become the corners of the view."""
+    across, down = torch.meshgrid(torch.arange(100.0), torch.arange(200.0), indexing="xy")  # (200, 100)
+    frames = torch.stack([across, down, torch.zeros_like(down)]).expand(5, 3, 200, 100)
+    network = SyncNet(0.125, 60, [0.2, 0.4, 0.8, 1.0])
+    read = network.view(frames)
+    assert read.shape == (3, 5, 60, 60)
+    torch.testing.assert_close(read[2, 0, 0], torch.arange(20.0, 80.0))  # 60 columns, as they are
+    assert 80 <= read[1].min() <= 82  # 120 rows at half the size
+    assert 197 <= read[1].max() <= 199
+    assert network.view(frames, (0.0, 0.0, 0.5, 0.5))[1].max() < 100
+    for wrong in ([0.8, 0.4, 0.2, 1.0], [0.2, 0.4, 0.8, 1.1], [0.2, 0.8]):
+        with pytest.raises(UserError, match="region"):
+            SyncNet(0.125, 60, wrong)
 
 
 def test_windows_of_a_clip_are_four_columns_apart() -> None:
@@ -174,7 +190,7 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
     network = tiny(96)
     with pytest.raises(UserError, match="no SyncNet expert"):
         load_expert(tmp_path)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"width": 0.125, "size": 96}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]}))
     with pytest.raises(UserError, match="no SyncNet expert"):
         load_expert(tmp_path)
     save_file(
@@ -182,12 +198,12 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
         tmp_path / "model.safetensors",
     )
     again = load_expert(tmp_path)
-    assert again.size == 96
+    assert (again.size, again.region) == (96, (0, 0.5, 1, 1))
     assert not again.training
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert again.sha256 == load_expert(tmp_path).sha256 != network.sha256
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"width": 0.25, "size": 96}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"width": 0.25, "size": 96, "region": [0, 0, 1, 1]}))
     with pytest.raises(UserError, match=r"model.safetensors: holds no SyncNet weights"):
         load_expert(tmp_path)
 
