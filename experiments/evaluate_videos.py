@@ -134,8 +134,7 @@ def evaluate_videos(
     for pooled in (judges.images, judges.windows):
         if pooled is not None and judged:
             values, remarks = pooled.compute()
-            finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
-            metrics.update({key: Interval(value, None, None, len(judged)) for key, value in finite.items()})
+            metrics.update(values)
             notes += remarks
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
     unknown = [key for key, interval in metrics.items() if interval.value is None]
