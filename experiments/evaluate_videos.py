@@ -202,14 +202,23 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: No such protocol, or a number that makes no sense.
     """
-    changes: dict[str, Any] = {"task": args.task, "crop": args.crop}
+    return protocol_settings(args.protocol, task=args.task, crop=args.crop, **given_numbers(args))
+
+
+def given_numbers(args: argparse.Namespace) -> dict[str, int]:
+    """``size`` and ``max_frames``, as far as they are given.
+
+    Raises:
+        UserError: One is too small.
+    """
+    found = {}
     for flag, key, least in (("--size", "size", 64), ("--max-frames", "max_frames", 16)):
         value = getattr(args, key)
         if value is not None:
             if value < least:
                 raise UserError(f"{flag} {value}: use {least} or more")
-            changes[key] = value
-    return protocol_settings(args.protocol, **changes)
+            found[key] = value
+    return found
 
 
 def run(args: argparse.Namespace) -> int:

@@ -303,7 +303,13 @@ def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path):
             "use 16 or more",
         ),
         (["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "clips=3"], "one form only"),
-        (["--selftest"], "give --reference DIR"),
+        (["--selftest"], "give --reference DIR, a folder of videos"),
+        (["--selftest", "--reference", "REFERENCE", "--method", "m"], "leave out --method"),
+        (["--selftest", "--videos", "VIDEOS", "--method", "m"], "leave out --videos and --method"),
+        (["--selftest", "--reference", "REFERENCE", "--task", "reconstruction"], "leave out --task"),
+        (["--selftest", "--reference", "REFERENCE", "--max-frames", "3"], "use 16 or more"),
+        (["--selftest", "--reference", "EMPTY"], "holds no reference videos"),
+        (["--selftest", "--reference", "NOWHERE"], "no such folder"),
     ],
 )
 def test_wrong_words_end_in_one_line(words, told, videos, reference, tmp_path, capsys, monkeypatch):
