@@ -231,7 +231,7 @@ def evaluate_model(
             progress(number + 1, len(chosen), f"evaluating {record.id}")
     missing += add_correlations([result.judged for result in results])
     metrics = aggregate(results)
-    notes = evaluate_videos.add_pooled(metrics, judges, len(results))
+    notes = evaluate_videos.add_pooled(metrics, judges) if results else []
     missing += evaluate_videos.without_value(metrics, judges)
     return {
         "protocol": protocol_record(chosen, model.size, judge, max_frames, judges.ranked_by("generation")),

@@ -93,14 +93,13 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
     return metrics
 
 
-def add_pooled(metrics: dict[str, Interval], judges: Judges, clips: int) -> list[str]:
+def add_pooled(metrics: dict[str, Interval], judges: Judges) -> list[str]:
     """Add what is judged over all frames at once; returns remarks on what it stands on."""
-    notes = []
+    notes: list[str] = []
     for pooled in (judges.images, judges.windows):
-        if pooled is not None and clips:
+        if pooled is not None:
             values, remarks = pooled.compute()
-            finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
-            metrics.update({key: Interval(value, None, None, clips) for key, value in finite.items()})
+            metrics.update(values)
             notes += remarks
     return notes
 
@@ -155,7 +154,7 @@ def evaluate_videos(
     metrics = aggregate(judged)
     few = sum(len(s.features) for one in judged for s in one.motion["generated"])
     notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []
-    notes += add_pooled(metrics, judges, len(judged))
+    notes += add_pooled(metrics, judges) if judged else []
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
     missing += without_value(metrics, judges)
     return {
@@ -221,14 +220,23 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: No such protocol, or a number that makes no sense.
     """
-    changes: dict[str, Any] = {"task": args.task, "crop": args.crop}
+    return protocol_settings(args.protocol, task=args.task, crop=args.crop, **given_numbers(args))
+
+
+def given_numbers(args: argparse.Namespace) -> dict[str, int]:
+    """``size`` and ``max_frames``, as far as they are given.
+
+    Raises:
+        UserError: One is too small.
+    """
+    found = {}
     for flag, key, least in (("--size", "size", 64), ("--max-frames", "max_frames", 16)):
         value = getattr(args, key)
         if value is not None:
             if value < least:
                 raise UserError(f"{flag} {value}: use {least} or more")
-            changes[key] = value
-    return protocol_settings(args.protocol, **changes)
+            found[key] = value
+    return found
 
 
 def run(args: argparse.Namespace) -> int:

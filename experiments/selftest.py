@@ -18,6 +18,7 @@ from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
 from experiments.corruptions import CORRUPTIONS, SIZE, corrupt, shift_sound
+from experiments.evaluate_videos import given_numbers
 from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
 from experiments.video_judges import Judges, load_judges
@@ -275,22 +276,44 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
     return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
 
 
+USUAL = {
+    "videos": None,
+    "method": None,
+    "protocol": "talking-head-v1",
+    "task": "generation",
+    "crop": "as given",
+}
+"""What the flags that the self-test has no use for are when they are not given."""
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the self-test.
+
+    Raises:
+        UserError: No reference folder, a flag that the self-test has no use for, or a number that makes no sense.
+    """
+    foreign = [flag for flag, usual in USUAL.items() if getattr(args, flag) != usual]
+    foreign += ["seeds"] if args.seeds else []
+    if foreign:
+        raise UserError(
+            f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"
+        )
+    if args.reference is None:
+        raise UserError(
+            "the self-test needs real clips: give --reference DIR, a folder of videos of two people"
+        )
+    crop = "as given" if (args.reference / MANIFEST_NAME).is_file() else "face"
+    numbers = {"size": SIZE, "max_frames": FRAMES, **given_numbers(args)}
+    return protocol_settings("talking-head-v1", task="reconstruction", crop=crop, **numbers)
+
+
 def run(args: argparse.Namespace) -> int:
     """Write ``selftest.md`` and ``selftest.json``.
 
     Raises:
-        UserError: No reference folder, or fewer than two clips in it can be judged.
+        UserError: Wrong flags, or fewer than two clips of the reference can be judged.
     """
-    if args.reference is None:
-        raise UserError("the self-test needs real clips: give --reference DIR")
-    crop = "as given" if (args.reference / MANIFEST_NAME).is_file() else "face"
-    settings = protocol_settings(
-        "talking-head-v1",
-        task="reconstruction",
-        size=args.size or SIZE,
-        crop=crop,
-        max_frames=args.max_frames or FRAMES,
-    )
+    settings = settings_of(args)
     output = require_output_folder(args.output or Path("results/selftest"))
     judges = load_judges(settings, None, ("reconstruction",))
     samples, missing = load_samples(args.reference, settings, args.split, judges)

@@ -12,10 +12,13 @@ from torch import Tensor
 from datamodules import assets
 from datamodules.errors import UserError
 from datamodules.manifest import file_sha256
+from metrics.bootstrap import Interval
+from metrics.frechet import ENOUGH, WINDOW, extract_features
 from metrics.identity import Embedder, FaceEmbedder
 from metrics.landmarks import MESH
 from metrics.motion import Judge as Motion
 from metrics.motion import MotionCurves
+from metrics.pooled import PooledFrechet, PooledKernel
 
 ALEXNET = "alexnet"
 _BATCH = 32
@@ -67,48 +70,103 @@ class SyncJudge:
         return {name: float(found[name]) for name in ("lse_d", "lse_c", "av_offset")}
 
 
+def _remark(names: str, kind: str, counts: tuple[int, int]) -> str:
+    few = ", too few" if min(counts) < ENOUGH else ""
+    return f"{names}: {counts[0]} real and {counts[1]} generated {kind}{few}"
+
+
+def _floor(value: float, clips: int) -> Interval:
+    known = np.isfinite(value)
+    return Interval(value if known else None, None, None, clips if known else 0)
+
+
+def _halves(names: str, pooled: PooledFrechet) -> str:
+    """What a noise floor is taken between: halves have half the frames, so it lies above that of the whole."""
+    of = "people" if len(pooled.identities) > 1 else "clips of the only identity"
+    return f"{names}: real against real, two halves of disjoint {of}"
+
+
 class PooledImages:
-    """FID and KID from one pass of the Inception; the method's frames against the real ones."""
+    """FID and KID from one pass of the Inception; the method's frames against the real ones.
 
-    def __init__(self) -> None:
-        from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+    Memory is bounded, see `metrics.pooled`.
 
-        self.fid = FrechetInceptionDistance()
-        self.kid = KernelInceptionDistance(self.fid.feature)
+    Args:
+        network: Feature network; pytorch-fid's Inception from its weights file if left out.
 
-    def update(self, frames: Tensor, real: bool) -> None:
-        """Add frames ``(T, 3, H, W)`` uint8."""
-        for part in frames.split(_BATCH):
-            features = self.fid.features(part)
-            self.fid.update(features, real=real)
-            self.kid.update(features, real=real)
+    Raises:
+        MissingAssetError: The Inception's weights are not there.
+    """
 
-    def compute(self) -> tuple[dict[str, float], list[str]]:
-        """Values, and remarks on what they stand on."""
-        values = {"fid": float(self.fid.compute()), "kid": float(self.kid.compute())}
-        counts = f"{self.fid.real_count} real and {self.fid.generated_count} generated frames"
-        return values, [f"fid, kid: {counts}" + (", too few" if self.fid.few else "")]
+    def __init__(self, network: Any = None) -> None:
+        from metrics.inception import load_fid_inception
+
+        self.network = load_fid_inception() if network is None else network
+        self.fid, self.kid = PooledFrechet(self.network.num_features), PooledKernel()
+
+    def update(self, frames: Tensor, real: bool, identity: str = "") -> None:
+        """Add all frames ``(T, 3, H, W)`` uint8 of one clip.
+
+        Args:
+            frames: Of the real clip, or of one take of the method's.
+            real: Which of them.
+            identity: Who is seen; the same word for all leaves the distances without an interval.
+        """
+        features = torch.cat([extract_features(self.network, part) for part in frames.split(_BATCH)])
+        self.fid.add(features, real, identity)
+        self.kid.add(features, real, identity)
+
+    def compute(self) -> tuple[dict[str, Interval], list[str]]:
+        """``fid`` and ``kid``, their noise floors, and remarks on what they stand on."""
+        values = {
+            "fid": self.fid.interval(),
+            "kid": self.kid.interval(),
+            "fid_floor": _floor(self.fid.floor(), self.fid.clips),
+            "kid_floor": _floor(self.kid.floor(), self.kid.clips),
+        }
+        remarks = [
+            _remark("fid, kid", "frames", self.fid.counts),
+            _halves("fid_floor, kid_floor", self.fid),
+        ]
+        return values, remarks
 
 
 class PooledWindows:
-    """FVD of windows of 16 frames."""
+    """FVD of windows of 16 frames.
 
-    def __init__(self) -> None:
-        from metrics.frechet import WINDOW, FrechetVideoDistance
+    Memory is bounded, see `metrics.pooled`.
 
-        self.fvd, self.window = FrechetVideoDistance(), WINDOW
+    Args:
+        network: Feature network; I3D from its TorchScript file if left out.
 
-    def update(self, frames: Tensor, starts: list[int], real: bool) -> None:
-        """Add the windows of ``(T, 3, H, W)`` uint8 that begin at ``starts``."""
-        for start in starts:
-            if start + self.window <= len(frames):
-                self.fvd.update(frames[None, start : start + self.window], real=real)
+    Raises:
+        MissingAssetError: The file of I3D is not there.
+    """
 
-    def compute(self) -> tuple[dict[str, float], list[str]]:
-        """Values, and remarks on what they stand on."""
-        value = float(self.fvd.compute())
-        counts = f"{self.fvd.real_count} real and {self.fvd.generated_count} generated windows"
-        return {"fvd": value}, [f"fvd: {counts}" + (", too few" if self.fvd.few else "")]
+    def __init__(self, network: Any = None) -> None:
+        from metrics.inception import load_i3d
+
+        self.network = load_i3d() if network is None else network
+        self.fvd = PooledFrechet(self.network.num_features)
+
+    def update(self, frames: Tensor, starts: list[int], real: bool, identity: str = "") -> None:
+        """Add the windows of one clip.
+
+        Args:
+            frames: ``(T, 3, H, W)`` uint8, of the real clip or of one take of the method's.
+            starts: First frames of the windows; those that go beyond the end are left out.
+            real: Which of the two.
+            identity: Who is seen; the same word for all leaves the distance without an interval.
+        """
+        windows = [frames[None, start : start + WINDOW] for start in starts if start + WINDOW <= len(frames)]
+        if windows:
+            features = torch.cat([extract_features(self.network, window) for window in windows])
+            self.fvd.add(features, real, identity)
+
+    def compute(self) -> tuple[dict[str, Interval], list[str]]:
+        """``fvd``, its noise floor, and remarks on what they stand on."""
+        values = {"fvd": self.fvd.interval(), "fvd_floor": _floor(self.fvd.floor(), self.fvd.clips)}
+        return values, [_remark("fvd", "windows", self.fvd.counts), _halves("fvd_floor", self.fvd)]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Anyone's videos and the real clips they belong to: matched by file stem, read, cut and brought to one size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ import torch.nn.functional as F
 
 from datamodules.audio import fit_length, load_audio
 from datamodules.errors import UserError
-from datamodules.faces import FaceBox, crop_square, find_faces, framing, select_face
+from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, framing, select_face
 from datamodules.manifest import MANIFEST_NAME, file_sha256, read_manifest, without_twins
-from datamodules.video import probe, read_video
+from datamodules.video import VideoReader, probe
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 SHORTEST = 16
 _LOOKS = 5
 _CHUNK = 32
+_DECODED = 2**28
+"""Bytes of frames that are decoded at a time, before they are brought to size."""
 
 Missing = dict[str, str]
 """What could not be judged: ``clip`` (``*``: all), ``what`` and ``why``."""
@@ -209,37 +211,53 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized
 
 
-def crop_face(frames: np.ndarray, size: int) -> np.ndarray:
-    """The square in which this project sees a face, by the median box over five looks, ``(T, size, size, 3)``.
+def find_crop(frames: np.ndarray) -> SquareCrop:
+    """The square in which this project sees a face, by the median box over some frames ``(N, H, W, 3)`` uint8.
 
     Raises:
-        ValueError: No face in most looks.
+        ValueError: No face in most of them.
     """
-    places = np.linspace(0, len(frames) - 1, _LOOKS).round().astype(int)
-    boxes = [select_face(found) for found in (find_faces(frames[place]) for place in places) if found]
-    if 2 * len(boxes) < _LOOKS:
-        raise ValueError(f"no face found in {_LOOKS - len(boxes)} of {_LOOKS} frames looked at")
+    boxes = [select_face(found) for found in map(find_faces, frames) if found]
+    if 2 * len(boxes) < len(frames):
+        raise ValueError(f"no face found in {len(frames) - len(boxes)} of {len(frames)} frames looked at")
     x0, y0, x1, y1 = (float(value) for value in np.median([box[:4] for box in boxes], axis=0))
-    crop = framing(FaceBox(x0, y0, x1, y1, boxes[0].score, boxes[0].source))
-    return np.stack([crop_square(frame, crop, size) for frame in frames])
+    return framing(FaceBox(x0, y0, x1, y1, boxes[0].score, boxes[0].source))
 
 
-def _fitted(frames: np.ndarray, settings: dict[str, Any], like: tuple[int, int] | None) -> np.ndarray:
-    """Frames at the protocol's size: cropped, or with the shorter side at it; ``like`` is the reference's result."""
-    height, width = frames.shape[1:3]
+def _fitting(
+    reader: VideoReader, indices: np.ndarray, settings: dict[str, Any], like: tuple[int, int] | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Brings frames to the protocol's size: cropped, or the shorter side at it; ``like`` is the reference's result."""
+    height, width = reader.info.height, reader.info.width
     size = settings["size"]
     if settings["crop"] == "face":
-        return crop_face(frames, size or min(height, width))
+        looks = indices[np.linspace(0, len(indices) - 1, _LOOKS).round().astype(int)]
+        crop = find_crop(reader.get(looks))
+        side = size or (like[0] if like else min(height, width))
+        return lambda frames: np.stack([crop_square(frame, crop, side) for frame in frames])
     if like is None:
         scale = (size or min(height, width)) / min(height, width)
-        return resize(frames, round(height * scale), round(width * scale))
+        return lambda frames: resize(frames, round(height * scale), round(width * scale))
     if abs(width / height - like[1] / like[0]) > 0.02:
         raise ValueError(f"{width} x {height} pixels have another shape than the reference; use --crop face")
-    return resize(frames, *like)
+    return lambda frames: resize(frames, *like)
+
+
+def _read_fitted(
+    reader: VideoReader, length: int, settings: dict[str, Any], like: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The first frames at 25 fps as a protocol wants them; what the file holds beyond them is not decoded."""
+    indices = reader.at_rate()[:length]
+    fit = _fitting(reader, indices, settings, like)
+    most = max(1, _DECODED // (3 * reader.info.height * reader.info.width))
+    parts = [fit(reader.get(indices[start : start + most])) for start in range(0, length, most)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
     """Read a pair as a protocol wants it.
+
+    Lengths are told by the files' packets; only the frames that are judged are decoded.
 
     Args:
         pair: Which files.
@@ -250,23 +268,28 @@ def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
         ValueError: Lengths differ by more than two frames, the clip is too short, the shape is another, or no face can
             be cropped to.
     """
-    stored = read_video(pair.reference)
-    takes = [read_video(path) for path in pair.takes]
-    for path, take in zip(pair.takes, takes, strict=True):
-        if abs(len(take) - len(stored)) > settings["most_length_difference"]:
-            raise ValueError(f"{path.name} has {len(take)} frames at 25 fps, the reference {len(stored)}")
-    length = min([len(stored), settings["max_frames"] or len(stored), *(len(take) for take in takes)])
+    stored = VideoReader(pair.reference)
+    takes = [VideoReader(path) for path in pair.takes]
+    lengths = [len(reader.at_rate()) for reader in (stored, *takes)]
+    for path, length in zip(pair.takes, lengths[1:], strict=True):
+        if abs(length - lengths[0]) > settings["most_length_difference"]:
+            raise ValueError(f"{path.name} has {length} frames at 25 fps, the reference {lengths[0]}")
+    length = min([*lengths, settings["max_frames"] or lengths[0]])
     if length < SHORTEST:
         raise ValueError(f"only {length} frames: too short to judge")
-    real = _fitted(stored[:length], settings, None)
+    real = _read_fitted(stored, length, settings)
     size = (real.shape[1], real.shape[2])
-    others = {f"{take.shape[2]}x{take.shape[1]}" for take in takes if take.shape[1:3] != size}
+    fitted = tuple(_read_fitted(take, length, settings, size) for take in takes)
+    others = {
+        f"{take.info.width}x{take.info.height}"
+        for take in takes
+        if (take.info.height, take.info.width) != size
+    }
     waveform, silence = None, ""
     try:
         waveform = fit_length(load_audio(pair.speech), length)
     except UserError as error:
         silence = str(error)
-    fitted = tuple(_fitted(take[:length], settings, size) for take in takes)
     return VideoClip(pair, real, fitted, waveform, silence, ", ".join(sorted(others)))
 
 

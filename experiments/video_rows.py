@@ -177,9 +177,9 @@ def judge_clip(
     for row in ("real", "generated"):
         for view in rows[row]:
             if judges.images is not None:
-                judges.images.update(view.frames, real=row == "real")
+                judges.images.update(view.frames, row == "real", pair.identity)
             if judges.windows is not None:
-                judges.windows.update(view.frames, windows, real=row == "real")
+                judges.windows.update(view.frames, windows, row == "real", pair.identity)
     judged = Judged(pair, values, heard)
     judged.motion = {row: [motion_sample(view) for view in views] for row, views in rows.items()}
     return judged, rows, missing

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
+from metrics.frechet import frechet_distance
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
 
 STEPS = (1, 5)
@@ -59,17 +60,6 @@ def motion_features(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return features[np.isfinite(features).all(axis=1)]
 
 
-def gaussian_distance(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
-    """Squared Fréchet distance of two Gaussians of few dimensions, mean ``(D,)`` and covariance ``(D, D)`` each.
-
-    Source: Dowson and Landau 1982.
-    """
-    values, vectors = np.linalg.eigh(cov1)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    overlap = np.sqrt(np.linalg.eigvalsh(root @ cov2 @ root).clip(0)).sum()
-    return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * overlap)
-
-
 class MotionFrechetDistance(Metric):
     """Fréchet distance of landmark motion: `motion_features` of all generated against all real frames. 0 is best.
 
@@ -111,9 +101,10 @@ class MotionFrechetDistance(Metric):
         covariances = [product - np.outer(mean, mean) for product, mean in zip(products, means, strict=True)]
         unit = 1 / np.sqrt(np.diagonal(covariances[0]).clip(1e-12))
         real, generated = (
-            (mean * unit, unit[:, None] * cov * unit) for mean, cov in zip(means, covariances, strict=True)
+            (torch.from_numpy(mean * unit), torch.from_numpy(unit[:, None] * cov * unit))
+            for mean, cov in zip(means, covariances, strict=True)
         )
-        return torch.tensor(gaussian_distance(*real, *generated), dtype=torch.float64)
+        return frechet_distance(*real, *generated)
 
 
 def head_speed(rotation: np.ndarray, step: int = 5) -> np.ndarray:

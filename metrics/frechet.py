@@ -1,6 +1,6 @@
 """Distances between the distributions of real and of generated pictures or windows: FID, KID and FVD."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -65,6 +65,47 @@ def frechet_distance(
     return (mean1 - mean2).square().sum() + first.trace() + second.trace() - 2 * overlap
 
 
+def distance_of_sums(counts: Tensor, sums: Tensor, products: Tensor) -> Tensor:
+    """Squared Fréchet distance of two sides of which only sums are known; NaN with fewer than two samples on a side.
+
+    Args:
+        counts: ``(2,)`` samples of each side.
+        sums: ``(2, D)`` float64 sums of their features.
+        products: ``(2, D, D)`` float64 sums of their outer products.
+    """
+    smallest = int(counts.min())
+    if smallest < 2:
+        return torch.full((), torch.nan, dtype=torch.float64, device=sums.device)
+    means = sums / counts[:, None]
+    squares = counts[:, None, None] * means[:, :, None] * means[:, None, :]
+    covariances = (products - squares) / (counts[:, None, None] - 1)
+    return frechet_distance(means[0], covariances[0], means[1], covariances[1], smallest - 1)
+
+
+def draw_subsets(
+    real: int, generated: int, subsets: int, size: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices of the features of both sides in each subset of a kernel distance; no subset with fewer than two on a side.
+
+    Args:
+        real: Number of real features.
+        generated: Number of generated features.
+        subsets: Number of subsets; one where ``size`` takes all of both sides.
+        size: Features of each side in a subset, drawn without replacement; at most as many as there are.
+        seed: Seed of the draws.
+    """
+    size = min(size, real, generated)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(0 if size < 2 else 1 if size == real == generated else subsets):
+        first, second = (torch.randperm(count, generator=generator)[:size] for count in (real, generated))
+        yield first, second
+
+
+def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:
+    """``(x·y / D + 1)^3`` in float64 of features ``(N, D)`` and ``(M, D)``, ``(N, M)``."""
+    return (first.double() @ second.double().T / first.shape[1] + 1) ** 3
+
+
 def kernel_distances(
     real: Tensor, generated: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> Tensor:
@@ -82,19 +123,14 @@ def kernel_distances(
 
     Source: Bińkowski et al. 2018, equation 4 and section 4.
     """
-    size = min(size, len(real), len(generated))
-    if size < 2:
-        return torch.full((1,), torch.nan, dtype=torch.float64, device=real.device)
-    generator = torch.Generator().manual_seed(seed)
     distances = []
-    for _ in range(1 if size == len(real) == len(generated) else subsets):
-        x, y = (
-            side[torch.randperm(len(side), generator=generator)[:size].to(side.device)].double()
-            for side in (real, generated)
-        )
-        xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-        within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (size * (size - 1))
+    for first, second in draw_subsets(len(real), len(generated), subsets, size, seed):
+        x, y = real[first.to(real.device)].double(), generated[second.to(real.device)].double()
+        xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
+        within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (len(x) * (len(x) - 1))
         distances.append(within - 2 * xy.mean())
+    if not distances:
+        return torch.full((1,), torch.nan, dtype=torch.float64, device=real.device)
     return torch.stack(distances)
 
 
@@ -200,13 +236,7 @@ class _FrechetDistance(_FeatureDistance):
     def compute(self) -> Tensor:
         """Squared Fréchet distance; NaN with fewer than two images on a side."""
         self.real_count, self.generated_count = (int(count) for count in self.counts)
-        if min(self.real_count, self.generated_count) < 2:
-            return torch.full((), torch.nan, dtype=torch.float64, device=self.sums.device)
-        means = self.sums / self.counts[:, None]
-        squares = self.counts[:, None, None] * means[:, :, None] * means[:, None, :]
-        covariances = (self.products - squares) / (self.counts[:, None, None] - 1)
-        rank = min(self.real_count, self.generated_count) - 1
-        return frechet_distance(means[0], covariances[0], means[1], covariances[1], rank)
+        return distance_of_sums(self.counts, self.sums, self.products)
 
 
 class FrechetInceptionDistance(_FrechetDistance):

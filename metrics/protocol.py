@@ -45,6 +45,9 @@ MEASURES = {
     "fid": Measure("generation", "lower", "pytorch-fid Inception", pooled=True),
     "kid": Measure("generation", "lower", "pytorch-fid Inception", pooled=True),
     "fvd": Measure("generation", "lower", "I3D, 16 frames", pooled=True),
+    "fid_floor": Measure("generation", "none", "FID of real clips against disjoint real clips", pooled=True),
+    "kid_floor": Measure("generation", "none", "KID of real clips against disjoint real clips", pooled=True),
+    "fvd_floor": Measure("generation", "none", "FVD of real clips against disjoint real clips", pooled=True),
     "mouth_lmd": Measure("generation", "lower", "eye distances"),
     "mouth_lmd_best": Measure("generation", "lower", "eye distances, best of the seeds"),
     "mouth_diversity": Measure("generation", "none", "eye distances between seeds"),
@@ -77,9 +80,10 @@ CODEC_CRF = 18
 """Rate of the H.264 that the row ``codec`` went through."""
 
 _INTERVAL = (
-    "95 % cluster bootstrap by identity, 1000 resamples, seed 0; pooled distances: delete-one-identity jackknife where "
-    "given"
+    "95 % cluster bootstrap by identity, 1000 resamples, seed 0; pooled distances: delete-one-identity jackknife; fid, "
+    "kid and fvd: of more than 30 identities some are left out together"
 )
+_FLOOR = "real clips in two halves of disjoint identities, balanced by frames; clips in turn if there is one identity"
 _COMMON: dict[str, Any] = {
     "version": 1,
     "task": "generation",
@@ -112,8 +116,9 @@ _COMMON: dict[str, Any] = {
     },
     "shuffled": "the next clip's speech with another voice, repeated or cut to the length",
     "fid": {"frames": "all", "enough": 2048},
-    "kid": {"subsets": 100, "size": 1000, "seed": 0},
+    "kid": {"subsets": 100, "size": 1000, "seed": 0, "most": 10000},
     "fvd": {"windows": 2048, "window": 16, "size": 224, "seed": 0},
+    "floor": _FLOOR,
     "interval": _INTERVAL,
 }
 PROTOCOLS: dict[str, dict[str, Any]] = {

@@ -10,9 +10,9 @@ import torch
 from datamodules.assets import MissingAssetError
 from datamodules.errors import UserError
 from datamodules.manifest import read_manifest
-from datamodules.video import write_video
+from datamodules.video import VideoReader, read_video, write_video
 from experiments import evaluate_videos as command
-from experiments import selftest
+from experiments import selftest, video_pairs
 from experiments.cli import main
 from experiments.corruptions import CORRUPTIONS, swapped
 from experiments.evaluate_videos import evaluate_videos
@@ -238,6 +238,28 @@ def test_clips_that_do_not_fit_are_refused(reference, tmp_path):
         load_pair(pair, short)
 
 
+def test_only_the_frames_that_are_judged_are_decoded(videos, reference, monkeypatch):
+    decoded = []
+    get = VideoReader.get
+
+    def counted(reader: VideoReader, indices: np.ndarray) -> np.ndarray:
+        decoded.append(len(indices))
+        return get(reader, indices)
+
+    monkeypatch.setattr(VideoReader, "get", counted)
+    monkeypatch.setattr(video_pairs, "_DECODED", 7 * 3 * SIZE * SIZE)  # in several parts
+    pairs = {pair.name: pair for pair in find_pairs(videos, reference)[0]}
+    clip = load_pair(pairs["ben"], {**SETTINGS, "max_frames": 20})
+    assert sum(decoded) == 40
+    assert max(decoded) == 7
+    monkeypatch.undo()
+    assert (clip.real == read_video(pairs["ben"].reference)[:20]).all()
+    assert (clip.takes[0] == resize(read_video(pairs["ben"].takes[0]), SIZE, SIZE)[:20]).all()
+    assert clip.waveform.shape == (20 * 640,)
+    with pytest.raises(ValueError, match=r"a2\.mp4 has 50 frames at 25 fps, the reference 60"):
+        load_pair(pairs["a2"], {**SETTINGS, "max_frames": 20})
+
+
 def test_resizing_keeps_the_mean_and_does_not_alias():
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     frames[:, ::2] = 200
@@ -281,7 +303,13 @@ def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path):
             "use 16 or more",
         ),
         (["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "clips=3"], "one form only"),
-        (["--selftest"], "give --reference DIR"),
+        (["--selftest"], "give --reference DIR, a folder of videos"),
+        (["--selftest", "--reference", "REFERENCE", "--method", "m"], "leave out --method"),
+        (["--selftest", "--videos", "VIDEOS", "--method", "m"], "leave out --videos and --method"),
+        (["--selftest", "--reference", "REFERENCE", "--task", "reconstruction"], "leave out --task"),
+        (["--selftest", "--reference", "REFERENCE", "--max-frames", "3"], "use 16 or more"),
+        (["--selftest", "--reference", "EMPTY"], "holds no reference videos"),
+        (["--selftest", "--reference", "NOWHERE"], "no such folder"),
     ],
 )
 def test_wrong_words_end_in_one_line(words, told, videos, reference, tmp_path, capsys, monkeypatch):

@@ -18,7 +18,6 @@ from metrics.distributions import (
     HeadVelocityDistance,
     MotionFrechetDistance,
     blink_intervals,
-    gaussian_distance,
     head_spectrum,
     head_speed,
     motion_features,
@@ -157,14 +156,20 @@ def test_motion_frechet_grows_with_the_difference():
     assert torch.isnan(MotionFrechetDistance().compute())
 
 
-def test_gaussian_distance_agrees_with_the_matrix_root():
+def test_motion_frechet_agrees_with_the_matrix_root():
     from scipy.linalg import sqrtm
 
     generator = np.random.default_rng(0)
-    a, b = generator.normal(size=(2, 9, 5))
-    cov1, cov2 = np.cov(a.T), np.cov(b.T)
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov1 + cov2 - 2 * sqrtm(cov1 @ cov2).real)
-    assert gaussian_distance(a.mean(0), cov1, b.mean(0), cov2) == pytest.approx(expected)
+    a, b = generator.normal(size=(2, 60, MOTION_DIM)) * generator.uniform(0.5, 3, (2, 1, MOTION_DIM)) + 0.2
+    metric = MotionFrechetDistance()
+    for part in np.split(a, 3):
+        metric.update(torch.from_numpy(part), real=True)
+    metric.update(torch.from_numpy(b), real=False)
+    first, second = a / a.std(axis=0), b / a.std(axis=0)
+    covariances = np.cov(first.T, bias=True), np.cov(second.T, bias=True)
+    spread = np.trace(sum(covariances) - 2 * sqrtm(covariances[0] @ covariances[1]).real)
+    expected = ((first.mean(0) - second.mean(0)) ** 2).sum() + spread
+    assert float(metric.compute()) == pytest.approx(expected)
 
 
 def test_velocity_spectrum_and_blinks_compare_distributions():

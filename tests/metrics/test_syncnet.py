@@ -190,7 +190,9 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
     network = tiny(96)
     with pytest.raises(UserError, match="no SyncNet expert"):
         load_expert(tmp_path)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]}))
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]})
+    )
     with pytest.raises(UserError, match="no SyncNet expert"):
         load_expert(tmp_path)
     save_file(
