@@ -6,7 +6,7 @@ worse at each step; corruptions that a measure is not made for are shown, and no
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from experiments.video_measures import (
     own_measures,
     reconstruction_measures,
 )
-from experiments.video_pairs import Missing, entry, load_pair, reference_clips
+from experiments.video_pairs import Missing, VideoPair, entry, load_pair, reference_clips
 from metrics.av_correlation import LipRegressor, SpokenClip, fit_without, measure_sync
 from metrics.distributions import HeadVelocityDistance, MotionFrechetDistance
 from metrics.protocol import protocol_settings
@@ -235,16 +235,12 @@ def markdown(rows: Sequence[dict[str, Any]], clips: Sequence[str], missing: Sequ
 
 
 def load_samples(
-    reference: Path, settings: dict[str, Any], split: str, judges: Judges
+    clips: Mapping[str, VideoPair], settings: dict[str, Any], judges: Judges
 ) -> tuple[list[Sample], list[Missing]]:
-    """Real clips with a face in at least nine of ten frames, at most twelve.
-
-    Raises:
-        UserError: The folder holds no videos.
-    """
+    """Real clips with a face in at least nine of ten frames, at most twelve, and what is missing."""
     samples: list[Sample] = []
     missing: list[Missing] = []
-    for name, pair in reference_clips(reference, split).items():
+    for name, pair in clips.items():
         if len(samples) == MOST_CLIPS:
             missing.append(entry(name, "all", f"{MOST_CLIPS} clips are enough"))
             continue
@@ -315,8 +311,9 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = settings_of(args)
     output = require_output_folder(args.output or Path("results/selftest"))
+    clips = reference_clips(args.reference, args.split)
     judges = load_judges(settings, None, ("reconstruction",))
-    samples, missing = load_samples(args.reference, settings, args.split, judges)
+    samples, missing = load_samples(clips, settings, judges)
     missing = [entry("*", what, why) for what, why in judges.missing] + missing
     rows = self_test(samples, judges)
     names = [sample.name for sample in samples]

@@ -18,7 +18,7 @@ from experiments.corruptions import CORRUPTIONS, swapped
 from experiments.evaluate_videos import evaluate_videos
 from experiments.results import read_results
 from experiments.video_judges import Judges
-from experiments.video_pairs import find_pairs, load_pair, resize
+from experiments.video_pairs import find_pairs, load_pair, reference_clips, resize
 from experiments.video_sync import Heard, next_voice
 from metrics.motion import MotionCurves
 from metrics.protocol import protocol_settings
@@ -370,7 +370,7 @@ def test_an_absent_judge_is_listed_with_the_command(monkeypatch):
 @pytest.fixture(scope="module")
 def samples(reference: Path) -> list[selftest.Sample]:
     settings = protocol_settings("talking-head-v1", size=SIZE, task="reconstruction")
-    found, missing = selftest.load_samples(reference, settings, "test", stand_ins())
+    found, missing = selftest.load_samples(reference_clips(reference), settings, stand_ins())
     assert "no sound track" in str(missing)
     return found
 
