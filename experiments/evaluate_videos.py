@@ -20,6 +20,7 @@ from experiments.judges import Progress, log_progress
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
+from experiments.video_closure import closures
 from experiments.video_judges import Judges, load_judges
 from experiments.video_pairs import entry, find_pairs, spare_clips, split_hashes
 from experiments.video_rows import Judged, judge_pairs
@@ -39,7 +40,7 @@ DISTANCES = {
     "head_spectrum_distance": (HeadSpectrumDistance, "spectrum"),
     "blink_interval_distance": (BlinkIntervalDistance, "intervals"),
 }
-FLOORED = ("av_corr", "lse_d", "lse_c")
+FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 """Measures that are also given between the shuffled (0) and the real row (1)."""
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,10 @@ def evaluate_videos(
     judged, absent, notes = judge_pairs(
         pairs, settings, judges, progress, spare_clips(pairs, reference, split)
     )
+    found, silent = closures([one.heard for one in judged], [one.pair.phones for one in judged])
+    for one, values in zip(judged, found, strict=True):
+        one.values.update(values)
+    absent += silent
     metrics = aggregate(judged) if judged else {}
     few = sum(len(s.features) for one in judged for s in one.motion["generated"])
     notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []
