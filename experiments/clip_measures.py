@@ -20,7 +20,7 @@ from datamodules.manifest import ClipRecord
 from datamodules.video import read_video
 from experiments.video_judges import Judges
 from experiments.video_measures import View
-from experiments.video_pairs import Missing, VideoClip, VideoPair, entry
+from experiments.video_pairs import Missing, VideoClip, entry, recorded_clip
 from experiments.video_rows import Judged, Plan, judge_clip
 from metrics.motion import (
     Judge,
@@ -186,6 +186,7 @@ def add_region_errors(result: ClipResult, row: str, view: View, real: View, regi
 
 def measure_clip(
     model: Any,
+    root: Path,
     clip: Clip,
     judges: Judges,
     seeds: tuple[int, ...],
@@ -197,6 +198,7 @@ def measure_clip(
 
     Args:
         model: TalkingHead.
+        root: Dataset folder.
         clip: The real clip; its first frame is the source.
         judges: The judges at hand.
         seeds: Sampling seeds of the generated row; the shuffled row uses the first.
@@ -218,8 +220,7 @@ def measure_clip(
     if other_speech is not None:
         first = dataclasses.replace(options, seed=seeds[0])
         others["shuffled"] = (generate(model, other_speech, source, first),)
-    pair = VideoPair(record.id, Path(record.video), Path(record.video), (), record.identity, record.voice)
-    shown = VideoClip(pair, clip.frames, takes, clip.waveform, "", "", others)
+    shown = VideoClip(recorded_clip(root, record), clip.frames, takes, clip.waveform, "", "", others)
     judged, views, missing = judge_clip(shown, judges, PLAN, None, windows)
     result = ClipResult(record, judged, missing=missing)
     result.values["psnr_gain"] = result.values["psnr"] - result.values["psnr_still"]

@@ -28,7 +28,7 @@ from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import Missing, entry
+from experiments.video_pairs import Missing, entry, recorded_clip, split_hashes
 from experiments.video_rows import add_correlations, window_starts
 from lightning_modules.checkpoints import weights_hash
 from metrics.bootstrap import Interval, cluster_bootstrap
@@ -104,11 +104,16 @@ def model_protocol(
 
 
 def protocol_record(
-    records: Sequence[ClipRecord], size: int, judge: Judge, max_frames: int | None, judges: dict[str, str]
+    root: Path,
+    records: Sequence[ClipRecord],
+    size: int,
+    judge: Judge,
+    max_frames: int | None,
+    judges: dict[str, str],
 ) -> dict[str, Any]:
     """Name, hash and settings of the protocol; results with different hashes must not be ranked together."""
     name, settings = model_protocol(records, size, judge, max_frames)
-    split = {record.id: record.sha256 for record in records}
+    split = split_hashes([recorded_clip(root, record) for record in records])
     return {"name": name, "hash": protocol_hash(settings, split, judges), "settings": settings}
 
 
@@ -222,19 +227,22 @@ def evaluate_model(
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append(entry(record.id, "all", f"{type(error).__name__}: {error}"))
         else:
-            result, rows = measure_clip(model, clip, judges, seeds, options, other, windows[number])
+            result, rows = measure_clip(model, root, clip, judges, seeds, options, other, windows[number])
             if gallery is not None and number < gallery_clips:
                 write_gallery(gallery, record, rows, clip.waveform)
             results.append(result)
             missing += result.missing
         if progress:
             progress(number + 1, len(chosen), f"evaluating {record.id}")
-    missing += add_correlations([result.judged for result in results])
+    judged = [result.judged for result in results]
+    missing += add_correlations(judged) + evaluate_videos.add_closures(judged)
     metrics = aggregate(results)
     notes = evaluate_videos.add_pooled(metrics, judges) if results else []
     missing += evaluate_videos.without_value(metrics, judges)
     return {
-        "protocol": protocol_record(chosen, model.size, judge, max_frames, judges.ranked_by("generation")),
+        "protocol": protocol_record(
+            root, chosen, model.size, judge, max_frames, judges.ranked_by("generation")
+        ),
         "method": method,
         "run": {
             **run_record(model, options, judge, seeds, time.perf_counter() - started),

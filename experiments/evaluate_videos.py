@@ -20,6 +20,7 @@ from experiments.judges import Progress, load_judge, log_progress
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
+from experiments.video_closure import closures
 from experiments.video_judges import Judges, load_judges
 from experiments.video_pairs import Missing, entry, find_pairs, spare_clips, split_hashes
 from experiments.video_rows import Judged, judge_pairs
@@ -39,7 +40,7 @@ DISTANCES = {
     "head_spectrum_distance": (HeadSpectrumDistance, "spectrum"),
     "blink_interval_distance": (BlinkIntervalDistance, "intervals"),
 }
-FLOORED = ("av_corr", "lse_d", "lse_c")
+FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 """Measures that are also given between the shuffled (0) and the real row (1)."""
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,14 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
         if row != "real":
             metrics.update(pooled_motion(judged, row))
     return metrics
+
+
+def add_closures(judged: Sequence[Judged]) -> list[Missing]:
+    """Add ``lip_closure`` to every clip whose phones are known; returns what is missing."""
+    found, missing = closures([one.heard for one in judged], [one.pair.phones for one in judged])
+    for one, values in zip(judged, found, strict=True):
+        one.values.update(values)
+    return missing
 
 
 def add_pooled(metrics: dict[str, Interval], judges: Judges) -> list[str]:
@@ -151,6 +160,7 @@ def evaluate_videos(
     judged, absent, notes = judge_pairs(
         pairs, settings, judges, progress, spare_clips(pairs, reference, split)
     )
+    absent += add_closures(judged)
     metrics = aggregate(judged)
     few = sum(len(s.features) for one in judged for s in one.motion["generated"])
     notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []

@@ -25,8 +25,6 @@ _BATCH = 32
 Judge = TypeVar("Judge")
 log = logging.getLogger(__name__)
 
-LIP_CLOSURE = "needs the times of p, b and m in the speech: no phone alignment is at hand"
-
 
 class SyncJudge:
     """LSE-D, LSE-C and offset of one clip by a SyncNet.
@@ -280,5 +278,4 @@ def load_judges(settings: dict[str, Any], drawn: Motion | None, families: Collec
         inception = "pt_inception-2015-12-05-6726825d.pth"
         judges.images = judges.load("fid, kid", "inception", PooledImages, _asset_hash(inception))
         judges.windows = judges.load("fvd", "i3d", PooledWindows, _asset_hash("i3d_torchscript.pt"))
-    judges.missing.append(("lip_closure", LIP_CLOSURE))
     return judges

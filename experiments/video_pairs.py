@@ -1,7 +1,7 @@
 """Anyone's videos and the real clips they belong to: matched by file stem, read, cut and brought to one size."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from datamodules.audio import fit_length, load_audio
 from datamodules.errors import UserError
 from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, framing, select_face
-from datamodules.manifest import MANIFEST_NAME, file_sha256, read_manifest, without_twins
+from datamodules.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
+from datamodules.phones import phone_file
 from datamodules.video import VideoReader, probe
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -37,6 +38,7 @@ class VideoPair:
         takes: The method's videos, one for each sampling seed.
         identity: Who is seen.
         voice: Who is heard.
+        phones: File with the times of its speech sounds; None where there is none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class VideoPair:
     takes: tuple[Path, ...]
     identity: str
     voice: str
+    phones: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
 def reference_clips(folder: Path, split: str = "test") -> dict[str, VideoPair]:
     """Real clips by their stem, without takes: of a prepared folder's split, or all videos of a plain folder.
 
-    In a plain folder the subfolder names the identity, else the stem does; a ``STEM.wav`` beside the video is its speech.
+    In a plain folder the subfolder names the identity, else the stem does; a ``STEM.wav`` beside the video is its speech,
+    ``STEM.TextGrid`` or ``STEM.phones.csv`` holds its phones.
 
     Raises:
         UserError: No clip there.
@@ -115,22 +119,22 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, VideoPair]:
         for stem, path in list_videos(folder, "reference videos", deep=True).items():
             sound = path.with_suffix(".wav")
             who = stem if path.parent == folder else path.parent.relative_to(folder).parts[0]
-            clips[stem] = VideoPair(stem, path, sound if sound.is_file() else path, (), who, who)
+            speech = sound if sound.is_file() else path
+            clips[stem] = VideoPair(stem, path, speech, (), who, who, phone_file(path))
         return clips
     records = [record for record in without_twins(read_manifest(folder)) if record.split == split]
     if not records:
         raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
-    return {
-        record.id: VideoPair(
-            record.id,
-            folder / record.video,
-            folder / (record.audio or record.video),
-            (),
-            record.identity,
-            record.voice,
-        )
-        for record in records
-    }
+    return {record.id: recorded_clip(folder, record) for record in records}
+
+
+def recorded_clip(folder: Path, record: ClipRecord) -> VideoPair:
+    """A prepared clip, without takes; its phones lie beside it or in its annotations."""
+    video = folder / record.video
+    annotations = folder / record.annotations if record.annotations else None
+    speech = folder / record.audio if record.audio else video
+    phones = phone_file(video) or annotations
+    return VideoPair(record.id, video, speech, (), record.identity, record.voice, phones)
 
 
 def take_folders(videos: Path, seeds: bool) -> list[Path]:
@@ -177,7 +181,7 @@ def find_pairs(
             missing.append(entry(name, "all", f"no video of this stem in {videos}{where}"))
         else:
             paths = tuple(found[name] for found in takes)
-            pairs.append(VideoPair(name, clip.reference, clip.speech, paths, clip.identity, clip.voice))
+            pairs.append(replace(clip, takes=paths))
     if not pairs:
         first = f"; {missing[0]['clip']}: {missing[0]['why']}" if missing else ""
         raise UserError(f"{videos}: no video has the stem of a reference clip in {reference}{first}")
@@ -191,8 +195,10 @@ def spare_clips(pairs: Sequence[VideoPair], reference: Path, split: str = "test"
 
 
 def split_hashes(pairs: Sequence[VideoPair]) -> dict[str, str]:
-    """Which clips are judged: name -> sha256 of the reference file."""
-    return {pair.name: file_sha256(pair.reference) for pair in pairs}
+    """Which clips are judged: name -> sha256 of the reference file, ``NAME phones`` -> that of its phones."""
+    files = {pair.name: pair.reference for pair in pairs}
+    files |= {f"{pair.name} phones": pair.phones for pair in pairs if pair.phones}
+    return {name: file_sha256(path) if path.is_file() else "no such file" for name, path in files.items()}
 
 
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:

