@@ -145,7 +145,9 @@ def sweep_intensity(
     rows = _aggregate(intensities, judged, found)
     if output is not None:
         sweep = {
-            "protocol": protocol_record(chosen, model.size, judge, max_frames, {judge.name: judge.sha256}),
+            "protocol": protocol_record(
+                root, chosen, model.size, judge, max_frames, {judge.name: judge.sha256}
+            ),
             "run": run_record(model, options, judge, seeds, time.perf_counter() - started),
             "rows": rows,
             "missing": missing,
