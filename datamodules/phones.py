@@ -47,10 +47,10 @@ def phone_file(video: Path) -> Path | None:
 
 
 def read_phones(path: str | Path) -> list[Phone]:
-    """Phones of a TextGrid, a CSV or a clip's annotations, in the order of time.
+    """Phones of a TextGrid, a CSV or a clip's annotations, in the order of time; none where annotations tell no phones.
 
     Raises:
-        UserError: Missing or damaged file, or no phones in it.
+        UserError: Missing or damaged file, or an alignment without phones.
     """
     path = require_file(path, "phone alignment")
     if path.suffix.lower() == ".textgrid":
@@ -58,7 +58,7 @@ def read_phones(path: str | Path) -> list[Phone]:
     elif path.suffix.lower() == ".csv":
         phones = _from_csv(path)
     else:
-        phones = _from_annotations(path)
+        return _from_annotations(path)
     wrong = [phone for phone in phones if not 0 <= phone.start <= phone.end < float("inf")]
     if wrong or not phones:
         reason = f"a phone from {wrong[0].start:g} to {wrong[0].end:g} s" if wrong else "no phone in it"
@@ -129,7 +129,7 @@ def _from_annotations(path: Path) -> list[Phone]:
     annotations = read_annotations(path)
     numbers, table = annotations.arrays.get("phoneme"), annotations.metadata.get("phoneme_table")
     if numbers is None or not table or not len(numbers):
-        raise UserError(f"{path}: these annotations hold no phonemes; put STEM.TextGrid beside the clip")
+        return []
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     return [
         Phone(table[int(numbers[start])], start / FPS, end / FPS) for start, end in itertools.pairwise(edges)

@@ -69,8 +69,8 @@ def closures(
             except UserError as error:
                 log.warning("lip_closure of %s: not judged (%s)", clip.name, error)
                 why = str(error)
-            else:
-                why = "" if any(is_bilabial(phone.label) for phone in found) else "no p, b or m is spoken"
+        if found:
+            why = "" if any(is_bilabial(phone.label) for phone in found) else "no p, b or m is spoken"
         phones.append(found)
         whys.append(why)
     values = [closure_values(clips, phones, place) for place in range(len(clips))]

@@ -133,5 +133,4 @@ def test_a_synthetic_clip_knows_its_phones(tmp_path):
         Phone("", 0.24, 0.28),
     ]
     write_annotations(path, {"blink": np.zeros(7, np.float32)}, {})
-    with pytest.raises(UserError, match="hold no phonemes"):
-        read_phones(path)
+    assert read_phones(path) == []
