@@ -144,7 +144,8 @@ def run_corruption(
         found: list[dict[str, float]] = []
         metrics: dict[str, Any] = {key: metric_class() for key, (metric_class, _) in DISTANCES.items()}
         for place, sample in enumerate(samples):
-            other = samples[(place + 1) % len(samples)].view
+            turn = [*samples[place + 1 :], *samples[:place]]
+            other = next(one.view for one in turn if one.identity != sample.identity)
             view = corrupt(name, strength, sample.view, other, judges)
             same = view is sample.view
             values = unharmed.values[place]
@@ -264,10 +265,11 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
     """Corrupt the clips in every way at every strength.
 
     Raises:
-        UserError: Fewer than two clips: there is nobody to swap with.
+        UserError: Fewer than two people: there is nobody to swap with.
     """
-    if len(samples) < 2:
-        raise UserError(f"the self-test needs clips of two people with a face, found {len(samples)}")
+    people = len({sample.identity for sample in samples})
+    if people < 2:
+        raise UserError(f"the self-test needs clips of two people with a face, found {people}")
     unharmed = look_at_unharmed(samples, judges)
     return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
 

@@ -1,5 +1,6 @@
 """Anyone's videos and the real clips they belong to: matched by file stem, read, cut and brought to one size."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def entry(clip: str, what: str, why: str) -> Missing:
 
 
 def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
-    """Videos of a folder by their stem.
+    """Videos of a folder by their stem, which is spelled in composed Unicode whatever the file system does.
 
     Args:
         folder: Where to look.
@@ -93,13 +94,15 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
         UserError: No such folder, no video in it, or a stem that occurs twice.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of {what}; check the name")
+        wrong = "is a file, expected a folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {wrong} of {what}; check the name")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            if path.stem in found:
-                raise UserError(f"{path}: {found[path.stem]} has the same stem; rename one of them")
-            found[path.stem] = path
+            stem = unicodedata.normalize("NFC", path.stem)
+            if stem in found:
+                raise UserError(f"{path}: {found[stem]} has the same stem; rename one of them")
+            found[stem] = path
     if not found:
         raise UserError(f"{folder}: holds no {what}; give a folder with {', '.join(SUFFIXES)} files")
     return found
@@ -125,7 +128,7 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, VideoPair]:
     records = [record for record in without_twins(read_manifest(folder)) if record.split == split]
     if not records:
         raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
-    return {record.id: recorded_clip(folder, record) for record in records}
+    return {unicodedata.normalize("NFC", record.id): recorded_clip(folder, record) for record in records}
 
 
 def recorded_clip(folder: Path, record: ClipRecord) -> VideoPair:
@@ -198,7 +201,7 @@ def split_hashes(pairs: Sequence[VideoPair]) -> dict[str, str]:
     """Which clips are judged: name -> sha256 of the reference file, ``NAME phones`` -> that of its phones."""
     files = {pair.name: pair.reference for pair in pairs}
     files |= {f"{pair.name} phones": pair.phones for pair in pairs if pair.phones}
-    return {name: file_sha256(path) if path.is_file() else "no such file" for name, path in files.items()}
+    return {name: file_sha256(path) if path.is_file() else "not there" for name, path in files.items()}
 
 
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -220,14 +223,23 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 def find_crop(frames: np.ndarray) -> SquareCrop:
     """The square in which this project sees a face, by the median box over some frames ``(N, H, W, 3)`` uint8.
 
+    With several faces in view it is that of the largest, followed through the frames by its place.
+
     Raises:
         ValueError: No face in most of them.
     """
-    boxes = [select_face(found) for found in map(find_faces, frames) if found]
-    if 2 * len(boxes) < len(frames):
-        raise ValueError(f"no face found in {len(frames) - len(boxes)} of {len(frames)} frames looked at")
+    looks = [found for found in map(find_faces, frames) if found]
+    if 2 * len(looks) < len(frames) or not looks:
+        raise ValueError(f"no face found in {len(frames) - len(looks)} of {len(frames)} frames looked at")
+    largest = select_face([select_face(found) for found in looks])
+    centre = np.array([largest.x0 + largest.x1, largest.y0 + largest.y1]) / 2
+
+    def distance(box: FaceBox) -> float:
+        return float(np.hypot(*(np.array([box.x0 + box.x1, box.y0 + box.y1]) / 2 - centre)))
+
+    boxes = [box for box in (min(found, key=distance) for found in looks) if distance(box) < largest.side]
     x0, y0, x1, y1 = (float(value) for value in np.median([box[:4] for box in boxes], axis=0))
-    return framing(FaceBox(x0, y0, x1, y1, boxes[0].score, boxes[0].source))
+    return framing(FaceBox(x0, y0, x1, y1, largest.score, largest.source))
 
 
 def _fitting(
@@ -238,14 +250,19 @@ def _fitting(
     size = settings["size"]
     if settings["crop"] == "face":
         looks = indices[np.linspace(0, len(indices) - 1, _LOOKS).round().astype(int)]
-        crop = find_crop(reader.get(looks))
+        try:
+            crop = find_crop(reader.get(looks))
+        except ValueError as error:
+            raise ValueError(f"{reader.path}: {error}") from None
         side = size or (like[0] if like else min(height, width))
         return lambda frames: np.stack([crop_square(frame, crop, side) for frame in frames])
     if like is None:
         scale = (size or min(height, width)) / min(height, width)
         return lambda frames: resize(frames, round(height * scale), round(width * scale))
     if abs(width / height - like[1] / like[0]) > 0.02:
-        raise ValueError(f"{width} x {height} pixels have another shape than the reference; use --crop face")
+        raise ValueError(
+            f"{reader.path}: {width} x {height} pixels have another shape than the reference; use --crop face"
+        )
     return lambda frames: resize(frames, *like)
 
 

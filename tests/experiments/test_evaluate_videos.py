@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from datamodules.assets import MissingAssetError
 from datamodules.errors import UserError
+from datamodules.faces import FaceBox, framing
 from datamodules.manifest import read_manifest
 from datamodules.video import VideoReader, read_video, write_video
 from experiments import evaluate_videos as command
@@ -260,6 +262,57 @@ def test_only_the_frames_that_are_judged_are_decoded(videos, reference, monkeypa
         load_pair(pairs["a2"], {**SETTINGS, "max_frames": 20})
 
 
+def test_stems_match_however_the_file_system_spells_them(videos, reference, tmp_path):
+    for folder, form, source in (("v", "NFD", videos / "ben.mp4"), ("r", "NFC", reference / "ben.mp4")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(source, tmp_path / folder / (unicodedata.normalize(form, "Bjørn-é 名前") + ".MP4"))
+    (pair,), missing = find_pairs(tmp_path / "v", tmp_path / "r")
+    assert not missing
+    assert len(load_pair(pair, SETTINGS)) == FRAMES
+
+
+def test_files_that_cannot_be_read_are_listed_with_their_name(videos, reference, tmp_path):
+    for folder, source in (("v", videos), ("r", reference)):
+        (tmp_path / folder).mkdir()
+        for name in ("one", "cut", "flat", "good", "empty", "lost"):
+            shutil.copy(source / "ben.mp4", tmp_path / folder / f"{name}.mp4")
+    (tmp_path / "v/folder.mp4").mkdir()
+    write_video(tmp_path / "v/one.mp4", draw(np.zeros(1), np.zeros(1), 0))
+    write_video(tmp_path / "v/flat.mp4", draw(np.zeros(FRAMES), np.zeros(FRAMES), 0)[:, :32])
+    for name, share in (("cut", 0.5), ("empty", 0)):
+        content = (tmp_path / f"v/{name}.mp4").read_bytes()
+        (tmp_path / f"v/{name}.mp4").write_bytes(content[: int(share * len(content))])
+    (tmp_path / "r/lost.mp4").unlink()
+    (tmp_path / "r/lost.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    found = evaluate_videos(
+        tmp_path / "v", tmp_path / "r", "m", SETTINGS, "talking-head-v1", judges=stand_ins()
+    )
+    assert [one["clip"] for one in found["clips"]] == ["good"]
+    assert "one.mp4 has 1 frames at 25 fps, the reference 60" in whys(found, "one")
+    assert "v/cut.mp4: cut off after 1.0 of 2.4 s" in whys(found, "cut")
+    assert "v/empty.mp4: the video file is empty" in whys(found, "empty")
+    assert "v/flat.mp4: 64 x 32 pixels have another shape" in whys(found, "flat")
+    assert "lost" in {one["clip"] for one in found["missing"]}
+
+
+def test_a_clip_that_vanishes_does_not_end_the_evaluation(fake_clips, tmp_path):
+    pair = find_pairs(fake_clips / "clips", fake_clips)[0][0]
+    gone = dataclasses.replace(pair, reference=tmp_path / "gone.mp4")
+    assert video_pairs.split_hashes([gone])[pair.name] == "not there"
+
+
+def test_of_two_faces_one_is_followed(monkeypatch):
+    left, right = FaceBox(10, 10, 40, 50, 1.0, "mediapipe"), FaceBox(60, 12, 91, 53, 1.0, "mediapipe")
+    moved = FaceBox(64, 12, 93, 53, 1.0, "mediapipe")
+    looks = iter([[left, right], [right], [left], [left, moved], [left, right]])
+    monkeypatch.setattr(video_pairs, "find_faces", lambda frame: next(looks))
+    crop = video_pairs.find_crop(np.zeros((5, 100, 100, 3), np.uint8))
+    assert crop == framing(left)
+    monkeypatch.setattr(video_pairs, "find_faces", lambda frame: [])
+    with pytest.raises(ValueError, match="no face found in 5 of 5"):
+        video_pairs.find_crop(np.zeros((5, 100, 100, 3), np.uint8))
+
+
 def test_resizing_keeps_the_mean_and_does_not_alias():
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     frames[:, ::2] = 200
@@ -315,6 +368,7 @@ def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results
         (["--videos", "VIDEOS", "--method", "m"], "give --reference too"),
         (["--videos", "EMPTY", "--reference", "REFERENCE", "--method", "m"], "holds no videos"),
         (["--videos", "VIDEOS", "--reference", "EMPTY", "--method", "m"], "holds no reference videos"),
+        (["--videos", "VIDEO", "--reference", "REFERENCE", "--method", "m"], "is a file, expected a folder"),
         (["--videos", "NOWHERE", "--reference", "REFERENCE", "--method", "m"], "no such folder"),
         (
             ["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "--protocol", "x"],
@@ -342,6 +396,7 @@ def test_wrong_words_end_in_one_line(words, told, videos, reference, tmp_path, c
         "REFERENCE": reference,
         "EMPTY": tmp_path / "empty",
         "NOWHERE": tmp_path / "x",
+        "VIDEO": videos / "ben.mp4",
     }
     assert main(["evaluate", *(str(places.get(word, word)) for word in words)]) == 2
     err = capsys.readouterr().err
