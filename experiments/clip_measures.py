@@ -21,7 +21,7 @@ from datamodules.video import read_video
 from experiments.video_judges import Judges
 from experiments.video_measures import View
 from experiments.video_pairs import Missing, VideoClip, entry, recorded_clip
-from experiments.video_rows import Judged, Plan, judge_clip
+from experiments.video_rows import Judged, Plan, judge_clip, reconstruct
 from metrics.motion import (
     Judge,
     MotionCurves,
@@ -136,11 +136,6 @@ def stack(frames: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack(list(frames))
 
 
-def reconstruct(model: Any, clip: Clip, source: Any) -> np.ndarray:
-    """Real motion of every frame through the autoencoder, from the source frame: ``(T, S, S, 3)`` uint8."""
-    return stack(model.render(source, model.motion_of(to_tensor(clip.frames))))
-
-
 def generate(model: Any, waveform: np.ndarray, source: Any, options: Any) -> np.ndarray:
     """Frames generated from speech ``(640 T,)``: ``(T, S, S, 3)`` uint8."""
     return stack(model.render(source, model.generate_motion(source, waveform, options)))
@@ -211,7 +206,7 @@ def measure_clip(
     """
     record = clip.record
     source = model.prepare_source(to_tensor(clip.frames[:1])[0])
-    others: dict[str, tuple[np.ndarray, ...]] = {"autoencoder": (reconstruct(model, clip, source),)}
+    others: dict[str, tuple[np.ndarray, ...]] = {"autoencoder": (reconstruct(model, clip.frames),)}
     started = time.perf_counter()
     takes = tuple(
         generate(model, clip.waveform, source, dataclasses.replace(options, seed=seed)) for seed in seeds

@@ -292,7 +292,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: Flags of the two forms are mixed, or as the chosen form says.
     """
-    given = [flag for flag in ("videos", "reference", "method", "output", "selftest") if getattr(args, flag)]
+    given = [
+        flag
+        for flag in ("videos", "reference", "method", "output", "model", "selftest")
+        if getattr(args, flag)
+    ]
     if given and args.overrides:
         raise UserError(f"--{given[0]} judges videos and takes no '{args.overrides[0]}'; give one form only")
     if args.selftest:

@@ -130,6 +130,7 @@ def evaluate_videos(
     split: str = "test",
     judges: Judges | None = None,
     progress: Progress | None = None,
+    model: Any = None,
 ) -> dict[str, Any]:
     """Judge a folder of videos.
 
@@ -143,6 +144,7 @@ def evaluate_videos(
         split: Of a prepared reference.
         judges: Those to ask; None: those that the protocol names, as far as they are there.
         progress: Called with clips done, clips in all and a text.
+        model: TalkingHead whose autoencoder gives the row of that name; None: there is no such row.
 
     Returns:
         The content of results.json.
@@ -156,10 +158,10 @@ def evaluate_videos(
         drawn = load_judge("regressor", reference, size=settings["size"]) if name == SYNTHETIC else None
         judges = load_judges(settings, drawn, (settings["task"],))
     missing += [entry("*", what, why) for what, why in judges.missing]
-    missing.append(entry("*", "row autoencoder", "the autoencoder of these videos is not at hand"))
-    judged, absent, notes = judge_pairs(
-        pairs, settings, judges, progress, spare_clips(pairs, reference, split)
-    )
+    if model is None:
+        missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
+    spares = spare_clips(pairs, reference, split)
+    judged, absent, notes = judge_pairs(pairs, settings, judges, progress, spares, model)
     absent += add_closures(judged)
     metrics = aggregate(judged)
     few = sum(len(s.features) for one in judged for s in one.motion["generated"])
@@ -217,6 +219,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-frames", type=int, metavar="N", help="of each clip; another number is another hash"
     )
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help="model folder or name whose autoencoder makes a row of the real motion",
+    )
     group.add_argument("--split", default="test", help="of a prepared reference")
     group.add_argument("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
     group.add_argument(
@@ -249,6 +256,13 @@ def given_numbers(args: argparse.Namespace) -> dict[str, int]:
     return found
 
 
+def load_model(name: str) -> Any:
+    """A TalkingHead by its folder or name."""
+    from lightning_modules.talking_head import TalkingHead
+
+    return TalkingHead.from_pretrained(name)
+
+
 def run(args: argparse.Namespace) -> int:
     """Judge the videos that the flags name and write results.json.
 
@@ -269,6 +283,7 @@ def run(args: argparse.Namespace) -> int:
         args.seeds,
         args.split,
         progress=log_progress,
+        model=load_model(args.model) if args.model else None,
     )
     if not results["clips"]:
         last = [one for one in results["missing"] if one["what"] == "all"][

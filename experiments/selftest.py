@@ -277,6 +277,7 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
 USUAL = {
     "videos": None,
     "method": None,
+    "model": None,
     "protocol": "talking-head-v1",
     "task": "generation",
     "crop": "as given",

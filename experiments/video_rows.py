@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datamodules.audio import load_audio
 from datamodules.batches import SAMPLES_PER_FRAME
@@ -25,7 +26,7 @@ from experiments.video_measures import (
     own_measures,
     reconstruction_measures,
 )
-from experiments.video_pairs import Missing, VideoClip, VideoPair, clip_length, entry, load_pair
+from experiments.video_pairs import Missing, VideoClip, VideoPair, clip_length, entry, load_pair, resize
 from experiments.video_sync import SYNC_ROWS, Heard, correlations, network_scores
 from metrics.protocol import CODEC_CRF, MEASURES
 
@@ -78,7 +79,7 @@ class Plan:
         return measure if row == (self.aligned_home if aligned else self.home) else f"{measure}_{row}"
 
 
-VIDEO_ROWS = ("codec", "generated", "still")
+VIDEO_ROWS = ("codec", "autoencoder", "generated", "still")
 PLANS = {
     "generation": Plan(aligned=(), free=VIDEO_ROWS),
     "reconstruction": Plan(aligned=VIDEO_ROWS, free=()),
@@ -92,6 +93,30 @@ def through_codec(frames: np.ndarray) -> np.ndarray:
         path = Path(folder) / "clip.mp4"
         write_video(path, frames, crf=CODEC_CRF)
         return read_video(path)[: len(frames), : frames.shape[1], : frames.shape[2]]
+
+
+def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
+    """Real motion of square frames ``(T, S, S, 3)`` uint8 from their first one, by a model's autoencoder.
+
+    Args:
+        model: TalkingHead; its own size does not matter.
+        frames: As the model wants faces framed.
+
+    Raises:
+        ValueError: The frames are not square.
+    """
+    height, width = frames.shape[1:3]
+    if height != width:
+        raise ValueError(f"{width} x {height} pixels are no square for the autoencoder; use --crop face")
+    made = reconstruct(model, resize(frames, model.size, model.size))
+    return resize(made, height, width)
+
+
+def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
+    """Real motion of frames ``(T, S, S, 3)`` uint8 of the model's size through its autoencoder, from the first one."""
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    source = model.prepare_source(images[0])
+    return np.stack(list(model.render(source, model.motion_of(images))))
 
 
 def _mean_of(found: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -233,6 +258,7 @@ def judge_pairs(
     judges: Judges,
     progress: Progress | None = None,
     spares: Sequence[VideoPair] = (),
+    model: Any = None,
 ) -> tuple[list[Judged], list[Missing], list[str]]:
     """Judge all pairs; what fails is listed and the others go on.
 
@@ -242,6 +268,7 @@ def judge_pairs(
         judges: The judges at hand.
         progress: Called with clips done, clips in all and a text.
         spares: Real clips without a video: what speech does to lips is learnt from them too.
+        model: TalkingHead for the row ``autoencoder``; None: there is no such row.
 
     Returns:
         The judged clips, what is missing, and remarks.
@@ -253,6 +280,8 @@ def judge_pairs(
     for place, pair in enumerate(pairs):
         try:
             clip = load_pair(pair, settings)
+            if model is not None:
+                clip.others["autoencoder"] = (through_autoencoder(model, clip.real),)
             swapped = _swapped_speech(pairs, place, len(clip)) if judges.sync is not None else None
             one, _, absent = judge_clip(clip, judges, PLANS[settings["task"]], swapped, windows[place])
         except (UserError, OSError, ValueError) as error:

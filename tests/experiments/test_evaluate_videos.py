@@ -21,6 +21,7 @@ from experiments.evaluate_videos import evaluate_videos
 from experiments.results import read_results
 from experiments.video_judges import Judges
 from experiments.video_pairs import find_pairs, load_pair, reference_clips, resize
+from experiments.video_rows import through_autoencoder
 from experiments.video_sync import Heard, next_voice
 from metrics.motion import MotionCurves
 from metrics.protocol import protocol_settings
@@ -189,6 +190,38 @@ def test_reconstruction_is_judged_frame_by_frame(videos, reference, results):
     assert "mouth_lmd" not in value
     assert other["protocol"]["hash"] != results["protocol"]["hash"]
     assert "a2" not in {one["clip"] for one in other["clips"]}  # 50 frames are not 60, however few are judged
+
+
+class DimModel:
+    """A stand-in for a talking head at half the size, whose autoencoder gives the frames back a little darker."""
+
+    size = SIZE // 2
+
+    def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape == (3, self.size, self.size)
+        return image
+
+    def motion_of(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames
+
+    def render(self, source: torch.Tensor, motion: torch.Tensor):
+        yield from ((motion + 1) * 115).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def test_the_row_of_a_models_autoencoder(videos, reference, results):
+    """Real motion comes back: better than the method's still head, worse than the codec alone."""
+    assert "--model" in whys(results, "*")
+    settings = protocol_settings("talking-head-v1", size=SIZE, task="reconstruction", max_frames=30)
+    found = evaluate_videos(
+        videos, reference, "half", settings, "talking-head-v1", judges=stand_ins(), model=DimModel()
+    )
+    assert "row autoencoder" not in whys(found, "*")
+    value = {name: interval["value"] for name, interval in found["metrics"].items()}
+    assert value["lmd_codec"] <= value["lmd_autoencoder"] < value["lmd"]
+    assert value["psnr_autoencoder"] < value["psnr_codec"]
+    assert value["head_motion_autoencoder"] == pytest.approx(value["head_motion_real"], rel=0.2)
+    with pytest.raises(ValueError, match="use --crop face"):
+        through_autoencoder(DimModel(), np.zeros((2, 64, 48, 3), np.uint8))
 
 
 def test_seeds_are_averaged_and_their_best_and_spread_given(videos, reference, tmp_path):
