@@ -45,6 +45,22 @@ class FramePairBatch(NamedTuple):
     pose: Tensor
 
 
+class WholeClip(NamedTuple):
+    """A clip from its first frame on, for what is judged as a whole.
+
+    Attributes:
+        name: Its id.
+        frames: ``(T, 3, H, W)`` uint8.
+        waveform: ``(640 T,)`` float32 in [-1, 1] at 16 kHz: its speech.
+        audio: ``(2T, D)`` float32 audio features at 50 Hz, None where there is no latent cache.
+    """
+
+    name: str
+    frames: Tensor
+    waveform: Tensor
+    audio: Tensor | None
+
+
 class SyncWindowBatch(NamedTuple):
     """Some frames with their sound and with sound from elsewhere in the clip, for judges of lip sync.
 

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.audio import fit_length, load_audio
+from datamodules.batches import WholeClip
 from datamodules.clip_store import ClipStore
 from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
 from datamodules.errors import UserError
@@ -121,6 +125,39 @@ class TalkingHeadDataModule(LightningDataModule):
                 f"{place}: no clips in the split '{split}'; prepare more identities, or give 'splits' a file"
             )
         return chosen
+
+    def chosen_clips(self, split: str, count: int) -> list[ClipRecord]:
+        """At most ``count`` clips of a split with sound, taken from all identities in turn; the same every time.
+
+        Raises:
+            UserError: No manifest, or no such clip.
+        """
+        turns: dict[str, int] = {}
+        ordered = []
+        for record in self.records(split):
+            if record.audio is None:
+                continue
+            turns[record.identity] = turns.get(record.identity, -1) + 1
+            ordered.append((turns[record.identity], record))
+        if not ordered:
+            raise UserError(f"{self.root / MANIFEST_NAME}: no clip of the split '{split}' has sound")
+        return [record for _, record in sorted(ordered, key=lambda pair: pair[0])][:count]
+
+    def whole_clip(self, record: ClipRecord, max_frames: int | None = None) -> WholeClip:
+        """Read a clip, or its first ``max_frames`` frames, at the size of this module.
+
+        Raises:
+            UserError: Video, sound or latents are missing or damaged.
+        """
+        count = min(record.frames, max_frames or record.frames)
+        store = self.store()
+        frames = ClipFrames(store, self.size, self.cache_frames).get(record, np.arange(count))
+        waveform = fit_length(load_audio(store.audio(record)), count)
+        audio = None
+        if self.latents is not None:
+            audio = LatentCache(self.latents).load(record.id)["audio"][: 2 * count].float()
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        return WholeClip(record.id, pixels, torch.from_numpy(np.ascontiguousarray(waveform)), audio)
 
     def setup(self, stage: str) -> None:
         """Build the datasets that a stage (``fit``, ``validate``, ``test``) needs.

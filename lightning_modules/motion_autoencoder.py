@@ -211,8 +211,12 @@ class MotionAutoencoderModule(L.LightningModule):
             total = total + h["gan_weight"] * terms["adversarial"]
         return terms | {"loss": total}
 
-    def validation_step(self, batch: FramePairBatch, batch_idx: int) -> None:
-        """Log the losses, the PSNR (8-bit range) and the PSNR of copying the source."""
+    def validation_step(self, batch: FramePairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Log the losses, the PSNR (8-bit range) and the PSNR of copying the source; hand the frames to the callbacks.
+
+        Returns:
+            ``frame``: ``(B, 3, S, S)`` reconstructions of the driving frames, about [-1, 1].
+        """
         decoded, losses = self.measure(batch)
         self.log_dict(
             {f"val/{k}": v for k, v in losses.items()}, batch_size=len(batch.source), sync_dist=True
@@ -221,6 +225,7 @@ class MotionAutoencoderModule(L.LightningModule):
         self.psnr_copy.update(batch.source, batch.driving)
         self.log("val/psnr", self.psnr, prog_bar=True)
         self.log("val/psnr_copy", self.psnr_copy)
+        return {"frame": decoded.frame}
 
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then a cosine down to 5 %."""

@@ -1,0 +1,309 @@
+"""Metric callbacks for the Trainer: FID, KID, LPIPS, lip sync and motion on validation, with sample videos.
+
+The metrics belong to the callback, not to the module, so that no judge's weights get into a checkpoint. Every process
+works on its share; the states are reduced when values are computed, so that all processes log the same number.
+"""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from datamodules.batches import FramePairBatch, WholeClip
+from datamodules.errors import UserError
+from datamodules.manifest import ClipRecord
+from metrics.measures import Measure
+from metrics.sample_videos import log_sample, side_by_side, write_sample
+
+PREFIX = "val/"
+log = logging.getLogger(__name__)
+
+
+class Render(Protocol):
+    """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode."""
+
+    def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
+        """Render one clip."""
+
+
+class MetricCallback(Callback):
+    """Judges validations with some measures: the first one, then one whenever enough epochs have passed.
+
+    In between the latest values stay at hand for callbacks that monitor them, but are not logged again.
+
+    Args:
+        measures: By any name; null leaves one out.
+        every_n_epochs: Epochs from one judged validation to the next; 1: every validation.
+        required: Whether a judge that can't be loaded is an error; else it is named in a warning before training starts.
+
+    Raises:
+        UserError: ``every_n_epochs`` below 1.
+    """
+
+    def __init__(
+        self, measures: Mapping[str, Measure | None], every_n_epochs: int = 1, required: bool = False
+    ) -> None:
+        if every_n_epochs < 1:
+            raise UserError(f"every_n_epochs is {every_n_epochs}: use a whole number from 1")
+        self.measures = {name: measure for name, measure in measures.items() if measure is not None}
+        self.every_n_epochs, self.required = every_n_epochs, required
+        self.judging = False
+        self._live: list[Measure] | None = None
+        self._judged: int | None = None
+        self._values: dict[str, float] = {}
+        self._started = 0.0
+
+    @property
+    def state_key(self) -> str:
+        """Tells several callbacks of one kind apart in a checkpoint."""
+        return self._generate_state_key(measures=sorted(self.measures))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values: epochs done at the latest judgement, and what it found."""
+        return {"judged": self._judged, "values": dict(self._values)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting where the checkpoint was written."""
+        self._judged, self._values = state_dict["judged"], dict(state_dict["values"])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load the judges, once; say what can't be judged.
+
+        Raises:
+            UserError: A judge is absent that is required or whose value is monitored.
+        """
+        if stage not in ("fit", "validate") or self._live is not None:
+            return
+        with isolate_rng():
+            problems = {name: self._load(trainer, measure) for name, measure in self.measures.items()}
+        lost = {name: problem for name, problem in problems.items() if problem}
+        self._live = [measure for name, measure in self.measures.items() if name not in lost]
+        if not lost:
+            return
+        told = "; ".join(
+            f"{', '.join(PREFIX + value for value in self.measures[name].names)}: {problem}"
+            for name, problem in lost.items()
+        )
+        if self.required:
+            raise UserError(f"required, but can't be measured: {told}")
+        missing = {PREFIX + value for name in lost for value in self.measures[name].names}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if (monitor := getattr(callback, "monitor", None)) in missing:
+                raise UserError(f"{monitor} is monitored, but can't be measured: {told}")
+        if trainer.is_global_zero:
+            log.warning("this training will not measure %s", told)
+
+    def _load(self, trainer: Trainer, measure: Measure) -> str | None:
+        """Load a measure on all processes, the first one first: it may leave files for the others.
+
+        Returns:
+            Why it is not to be used, the same answer on all processes as far as whether; None where it is.
+        """
+        problem = None
+        for first in (True, False):
+            if trainer.is_global_zero is first:
+                problem = self._problem(trainer, measure)
+            trainer.strategy.barrier()
+        if trainer.strategy.reduce_boolean_decision(problem is None, all=True):
+            return None
+        return problem or "another process can't load it"
+
+    def _problem(self, trainer: Trainer, measure: Measure) -> str | None:
+        """Load a measure in this process; why that can't be done, or None."""
+        try:
+            measure.load()
+        except UserError as error:
+            return str(error)
+        return None
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide whether this validation is judged."""
+        done, training = trainer.current_epoch + 1, trainer.state.fn == "fit"
+        due = self._judged is None or self.every_n_epochs == 1 or done - self._judged >= self.every_n_epochs
+        self.judging = self._live is not None and not trainer.sanity_checking and (due or not training)
+        if not self.judging:
+            return
+        self._started = time.monotonic()
+        for measure in self._live or ():
+            measure.move(pl_module.device)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute and log on all processes, and let go of what was gathered."""
+        if trainer.sanity_checking:
+            return
+        if not self.judging:
+            if self._values:
+                pl_module.log_dict(self._values, logger=False, batch_size=1, sync_dist=True)
+            return
+        self.judging, self._judged = False, trainer.current_epoch + 1
+        with isolate_rng():
+            for measure in self._live or ():
+                found = measure.compute()
+                self._values.update({PREFIX + name: value for name, value in found.items()})
+                measure.release()
+        pl_module.log_dict(self._values, batch_size=1, sync_dist=True)
+        if not trainer.is_global_zero or not self._values:
+            return
+        if nothing := [name for name, value in self._values.items() if math.isnan(value)]:
+            log.warning("nothing could be judged for %s", ", ".join(nothing))
+        told = "  ".join(f"{name} {value:.4g}" for name, value in self._values.items())
+        log.info("judged within %.1f s: %s", time.monotonic() - self._started, told)
+
+
+class PictureMetrics(MetricCallback):
+    """Judges the reconstructions of validation batches against their driving frames (stage 1).
+
+    The module's ``validation_step`` returns them under ``frame``.
+    """
+
+    def __init__(
+        self, measures: Mapping[str, Measure | None], every_n_epochs: int = 1, required: bool = False
+    ) -> None:
+        super().__init__(measures, every_n_epochs, required)
+        self._left = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide, and count this process's own pairs."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._left = own_items(trainer.val_dataloaders)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: FramePairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch.
+
+        Raises:
+            UserError: The module hands out no frames.
+        """
+        if not self.judging or dataloader_idx:
+            return
+        if not isinstance(outputs, dict) or "frame" not in outputs:
+            raise UserError(
+                f"{type(pl_module).__name__} renders no frames in validation; use ClipMetrics for this stage"
+            )
+        count = min(self._left, len(batch.driving))
+        self._left -= count
+        if not count:
+            return
+        with isolate_rng():
+            for measure in self._live or ():
+                measure.update(batch.driving[:count].float(), outputs["frame"][:count].float().clamp(-1, 1))
+
+
+def own_items(loader: Any) -> int:
+    """Items of this process's share of a loader, without those that a sampler serves twice to even out the shares."""
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return sys.maxsize
+    items = len(loader.dataset)
+    return max(0, -(-(items - sampler.rank) // sampler.num_replicas))
+
+
+class ClipMetrics(MetricCallback):
+    """Judges whole validation clips that the module renders, with the weights that validation uses, and shows some.
+
+    Args:
+        measures: See `MetricCallback`.
+        render: How a clip is rendered.
+        clips: Number of clips, over all processes, taken from all identities in turn.
+        max_frames: Only so many frames of each clip; None: all.
+        every_n_epochs: See `MetricCallback`.
+        required: See `MetricCallback`.
+        videos: Clips that are shown, real left and rendered right; at most those of the first process.
+        folder: Where they are written as ``step_NNNNNN_CLIP.mp4``; None: they go to TensorBoard alone.
+
+    Raises:
+        UserError: No clips or frames asked for.
+    """
+
+    def __init__(
+        self,
+        measures: Mapping[str, Measure | None],
+        render: Render,
+        clips: int = 8,
+        max_frames: int | None = 125,
+        every_n_epochs: int = 1,
+        required: bool = False,
+        videos: int = 2,
+        folder: str | None = None,
+    ) -> None:
+        super().__init__(measures, every_n_epochs, required)
+        if clips < 1 or (max_frames is not None and max_frames < 1):
+            raise UserError(f"clips={clips}, max_frames={max_frames}: use whole numbers from 1")
+        self.render, self.clips, self.max_frames = render, clips, max_frames
+        self.videos, self.folder = videos, folder
+        self._records: list[ClipRecord] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the clips and load the judges.
+
+        Raises:
+            UserError: The data knows no whole clips, or see `MetricCallback`.
+        """
+        if stage in ("fit", "validate") and not self._records:
+            source: Any = trainer.datamodule  # type: ignore[attr-defined]
+            if not hasattr(source, "chosen_clips"):
+                raise UserError("ClipMetrics needs a TalkingHeadDataModule, which knows whole clips")
+            self._records = source.chosen_clips("val", self.clips)
+        super().setup(trainer, pl_module, stage)
+
+    def _problem(self, trainer: Trainer, measure: Measure) -> str | None:
+        lengths = [min(record.frames, self.max_frames or record.frames) for record in self._records]
+        short = sum(length < measure.shortest for length in lengths)
+        told = f"{short} of {len(lengths)} clips have fewer than {measure.shortest} frames (max_frames={self.max_frames})"
+        if short == len(lengths):
+            return told
+        if short and trainer.is_global_zero:
+            log.warning("%s: not judged by %s", told, PREFIX + measure.names[0])
+        return super()._problem(trainer, measure)
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Render and judge before the first batch: wherever this callback stands, averaged weights are in place then."""
+        if not self.judging or batch_idx or dataloader_idx:
+            return
+        share = self._records[trainer.global_rank :: trainer.world_size]
+        if not self._live:
+            share = share[: self.videos if trainer.is_global_zero else 0]
+        with isolate_rng():
+            for place, record in enumerate(share):
+                self._judge(trainer, pl_module, record, trainer.is_global_zero and place < self.videos)
+
+    def _judge(self, trainer: Trainer, pl_module: LightningModule, record: ClipRecord, shown: bool) -> None:
+        """Render one clip, add it to the measures, show it."""
+        source: Any = trainer.datamodule  # type: ignore[attr-defined]
+        try:
+            clip: WholeClip = source.whole_clip(record, self.max_frames)
+        except (UserError, OSError, ValueError) as error:
+            log.warning("clip %s is not judged: %s", record.id, error)
+            return
+        rendered = self.render(pl_module, clip)
+        for measure in self._live or ():
+            measure.update(clip.frames, rendered, clip.waveform)
+        if not shown:
+            return
+        frames = side_by_side(clip.frames, rendered)
+        log_sample(trainer.loggers, f"{PREFIX}clip_{record.id}", frames, trainer.global_step)
+        if self.folder is not None:
+            name = f"step_{trainer.global_step:06d}_{record.id}"
+            write_sample(Path(self.folder), name, frames, clip.waveform)
