@@ -162,7 +162,7 @@ class LipSync(Measure):
 
     Args:
         judge: ``public`` (the published SyncNet, which sees the face as its authors' script cuts it, by boxes of landmarks),
-            ``expert`` (the shipped one of the synthetic faces, which sees whole frames), or a folder with another expert.
+            ``expert`` (the shipped one of the synthetic faces, which needs no boxes), or a folder with another expert.
         minimum: Frames that a clip must have.
         batch_size: Windows at a time.
     """

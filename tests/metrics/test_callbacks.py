@@ -109,9 +109,11 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("judges")
     (folder / "expert").mkdir()
     torch.manual_seed(0)
-    network = SyncNet(0.05, 51)
+    network = SyncNet(0.05, 51, (0.1, 0.3, 0.9, 1.0))
     save_file(network.state_dict(), folder / "expert" / "model.safetensors")
-    (folder / "expert" / "config.yaml").write_text(yaml.safe_dump({"width": 0.05, "size": 51}))
+    (folder / "expert" / "config.yaml").write_text(
+        yaml.safe_dump({"width": 0.05, "size": 51, "region": [0.1, 0.3, 0.9, 1.0]})
+    )
     FrameRegressor().save(folder / "regressor")
     return folder
 
@@ -121,7 +123,7 @@ def data(fake_clips: Path, tmp_path: Path) -> Callable[..., TalkingHeadDataModul
     """Builds a DataModule with so many of the six clips in validation."""
 
     def build(validation: int = 3, **options: Any) -> TalkingHeadDataModule:
-        names = [("person%d" % i, "val" if i < validation else "train") for i in range(6)]
+        names = [(f"person{i}", "val" if i < validation else "train") for i in range(6)]
         rows = "".join(f"{name},{split}\n" for name, split in names)
         (tmp_path / "splits.csv").write_text("identity,split\n" + rows)
         settings = {"batch_size": 4, "pairs_per_clip": 3, "splits": tmp_path / "splits.csv", **options}
@@ -218,13 +220,13 @@ def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> 
     assert fid.real_count == 0
     assert float(trainer.callback_metrics["val/fid_small"]) == pytest.approx(float(fid.compute()), rel=1e-5)
     assert fid.real_count == 9
-    assert float(trainer.callback_metrics["val/lpips_small"]) == pytest.approx(float(lpips.compute()), rel=1e-5)
+    assert float(trainer.callback_metrics["val/lpips_small"]) == pytest.approx(
+        float(lpips.compute()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("validation", [1, 3])
-def test_two_processes_give_what_one_gives(
-    validation: int, data: Any, judges: Path, tmp_path: Path
-) -> None:
+def test_two_processes_give_what_one_gives(validation: int, data: Any, judges: Path, tmp_path: Path) -> None:
     """With one clip the second process has none; three clips of three pairs leave it one pair fewer."""
     found = []
     for devices, strategy in ((1, "auto"), (2, "ddp_fork")):
@@ -319,7 +321,9 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
         for epoch in range(5)
     ]
     assert told[0] == told[1] == told[2] != told[3] == told[4]
-    assert torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"] == (0 if told[0] < told[3] else 3)
+    assert torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"] == (
+        0 if told[0] < told[3] else 3
+    )
     second = fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt")
     assert epochs_judged(tmp_path / "second") == [6]
     at_once = json.loads((tmp_path / "second/rank0_epoch5.json").read_text())
@@ -378,7 +382,9 @@ def test_a_required_or_monitored_judge_is_refused_before_training(
     ):
         callback = ClipMetrics({"sync": LipSync(judge, minimum=30)}, FadedClips(), **options)
         with pytest.raises(UserError, match=message) as caught:
-            trainer_of(tmp_path, callback, *callbacks, enable_checkpointing=bool(callbacks)).fit(Fader(), data())
+            trainer_of(tmp_path, callback, *callbacks, enable_checkpointing=bool(callbacks)).fit(
+                Fader(), data()
+            )
         assert ("ifmdm assets fetch syncnet_v2.model" in str(caught.value)) is (judge == "public")
         assert "\n" not in str(caught.value)
 
