@@ -181,7 +181,7 @@ def main() -> None:
     settings = protocol_settings("talking-head-v1", size=args.size, max_frames=args.frames, crop=args.crop)
     protocol_windows = settings["fvd"]["windows"]
     settings["fvd"]["windows"] = args.windows
-    judges = load_judges(settings, args.reference, synthetic=False)
+    judges = load_judges(settings, None, (settings["task"],))
     if args.random:
         fill_in(judges, settings["sync"]["minimum_frames"])
     with tempfile.TemporaryDirectory() as folder:

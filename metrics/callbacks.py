@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, tensor
 from torch.utils.data import DistributedSampler
 
 from datamodules.batches import FramePairBatch, WholeClip
@@ -140,8 +140,10 @@ class MetricCallback(Callback):
         if trainer.sanity_checking:
             return
         if not self.judging:
-            if self._values:
-                pl_module.log_dict(self._values, logger=False, batch_size=1, sync_dist=True)
+            known = {name: tensor(value) for name, value in self._values.items()}
+            trainer.callback_metrics.update(
+                known
+            )  # at hand for monitors, also in a resumed training, and not logged
             return
         self.judging, self._judged = False, trainer.current_epoch + 1
         with isolate_rng():
