@@ -19,7 +19,7 @@ from random_networks import random_i3d, random_inception, random_syncnet
 
 from datamodules.errors import UserError
 from experiments import evaluate_videos as evaluation
-from experiments import video_rows
+from experiments import video_rows, video_summary
 from experiments.run_identity import machine_facts
 from experiments.video_judges import Judges, load_judges
 from experiments.video_pairs import reference_clips
@@ -73,7 +73,7 @@ def attach_all(clock: Clock, judges: Judges) -> None:
         if pooled is not None:
             clock.attach(stage, pooled, "update")
             clock.attach("aggregation", pooled, "compute")
-    clock.attach("aggregation", evaluation, "aggregate", "closures")
+    clock.attach("aggregation", video_summary, "aggregate", "closures")
 
 
 def fill_in(judges: Judges, minimum: int) -> None:
@@ -114,8 +114,8 @@ def measure(videos: Path, settings: dict[str, Any], judges: Judges) -> Measured:
         for module, name in (
             (video_rows, "load_pair"),
             (video_rows, "through_codec"),
-            (evaluation, "aggregate"),
-            (evaluation, "closures"),
+            (video_summary, "aggregate"),
+            (video_summary, "closures"),
         )
     }
     try:

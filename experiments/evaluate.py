@@ -30,6 +30,7 @@ from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
 from experiments.video_pairs import Missing, entry, recorded_clip, split_hashes
 from experiments.video_rows import add_correlations, window_starts
+from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.bootstrap import Interval, cluster_bootstrap
 from metrics.motion import Judge
@@ -122,9 +123,9 @@ def _removed(rows: np.ndarray) -> float:
     return float(1 - error / baseline) if baseline else float("nan")
 
 
-def aggregate(results: Sequence[ClipResult]) -> dict[str, Interval]:
-    """Metrics over clips with their intervals: what every evaluation says, and what only a model's says."""
-    metrics = evaluate_videos.aggregate([result.judged for result in results])
+def errors_removed(results: Sequence[ClipResult]) -> dict[str, Interval]:
+    """Shares of the errors at mouth and eyes of copying the source frame that the autoencoder takes away."""
+    metrics = {}
     clusters = [result.record.identity for result in results]
     shares = {
         "mouth_error_removed": ("mouth_autoencoder", "mouth_still"),
@@ -235,10 +236,9 @@ def evaluate_model(
         if progress:
             progress(number + 1, len(chosen), f"evaluating {record.id}")
     judged = [result.judged for result in results]
-    missing += add_correlations(judged) + evaluate_videos.add_closures(judged)
-    metrics = aggregate(results)
-    notes = evaluate_videos.add_pooled(metrics, judges) if results else []
-    missing += evaluate_videos.without_value(metrics, judges)
+    missing += add_correlations(judged)
+    metrics, unknown, notes = summarise(judged, judges)
+    metrics |= errors_removed(results)
     return {
         "protocol": protocol_record(
             root, chosen, model.size, judge, max_frames, judges.ranked_by("generation")
@@ -250,7 +250,7 @@ def evaluate_model(
         },
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
         "clips": [{"clip": r.record.id, "identity": r.record.identity, **plain(r.values)} for r in results],
-        "missing": missing,
+        "missing": missing + unknown,
         "notes": notes,
         "lag_curves": lag_curves(results),
     }

@@ -7,12 +7,8 @@ against another voice's speech. Whatever can't be judged is listed with its reas
 import argparse
 import logging
 import time
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
@@ -20,104 +16,13 @@ from experiments.judges import Progress, load_judge, log_progress
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
-from experiments.video_closure import closures
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import Missing, entry, find_pairs, spare_clips, split_hashes
-from experiments.video_rows import Judged, judge_pairs
-from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
-from metrics.distributions import (
-    FEW_FRAMES,
-    BlinkIntervalDistance,
-    HeadSpectrumDistance,
-    HeadVelocityDistance,
-    MotionFrechetDistance,
-)
-from metrics.protocol import MEASURES, SYNTHETIC, protocol_hash, protocol_settings
-
-DISTANCES = {
-    "motion_frechet": (MotionFrechetDistance, "features"),
-    "head_velocity_distance": (HeadVelocityDistance, "speed"),
-    "head_spectrum_distance": (HeadSpectrumDistance, "spectrum"),
-    "blink_interval_distance": (BlinkIntervalDistance, "intervals"),
-}
-FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
-"""Measures that are also given between the shuffled (0) and the real row (1)."""
+from experiments.video_pairs import entry, find_pairs, spare_clips, split_hashes
+from experiments.video_rows import judge_pairs
+from experiments.video_summary import summarise
+from metrics.protocol import SYNTHETIC, protocol_hash, protocol_settings
 
 log = logging.getLogger(__name__)
-
-
-def pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
-    """Distances between the distributions of motion of a row and of the real clips."""
-    clusters = [one.pair.identity for one in judged]
-    found = {}
-    for name, (metric_class, part) in DISTANCES.items():
-
-        def statistic(kept: Collection[int], metric_class: Any = metric_class, part: str = part) -> float:
-            metric = metric_class()
-            for index in kept:
-                motion = judged[index].motion
-                for real, samples in ((True, motion["real"]), (False, motion[row])):
-                    for sample in samples:
-                        metric.update(torch.from_numpy(getattr(sample, part)), real=real)
-            return float(metric.compute()) if len(kept) else float("nan")
-
-        suffix = "" if row == "generated" else f"_{row}"
-        found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters)
-    return found
-
-
-def _between(rows: np.ndarray) -> float:
-    value, real, shuffled = rows.mean(axis=0)
-    return float((value - shuffled) / (real - shuffled)) if real != shuffled else float("nan")
-
-
-def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
-    """Means over clips (medians of lags) with bootstrap intervals by identity, and distances of motion."""
-    if not judged:
-        return {}
-    clusters = [one.pair.identity for one in judged]
-    metrics = {}
-    nothing = float("nan")
-    for name in dict.fromkeys(name for one in judged for name in one.values):
-        statistic = median if name.startswith(("av_lag", "av_offset")) else mean
-        metrics[name] = cluster_bootstrap(
-            [one.values.get(name, nothing) for one in judged], clusters, statistic
-        )
-    for name in FLOORED:
-        names = (name, f"{name}_real", f"{name}_shuffled")
-        rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
-        if np.isfinite(rows).all(axis=1).any():
-            metrics[f"{name}_share"] = cluster_bootstrap(rows, clusters, _between)
-    for row in judged[0].motion:
-        if row != "real":
-            metrics.update(pooled_motion(judged, row))
-    return metrics
-
-
-def add_closures(judged: Sequence[Judged]) -> list[Missing]:
-    """Add ``lip_closure`` to every clip whose phones are known; returns what is missing."""
-    found, missing = closures([one.heard for one in judged], [one.pair.phones for one in judged])
-    for one, values in zip(judged, found, strict=True):
-        one.values.update(values)
-    return missing
-
-
-def add_pooled(metrics: dict[str, Interval], judges: Judges) -> list[str]:
-    """Add what is judged over all frames at once; returns remarks on what it stands on."""
-    notes: list[str] = []
-    for pooled in (judges.images, judges.windows):
-        if pooled is not None:
-            values, remarks = pooled.compute()
-            metrics.update(values)
-            notes += remarks
-    return notes
-
-
-def without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing]:
-    """The measures that no clip has a value of although their judge was there."""
-    told = {name for what, _ in judges.missing for name in what.split(", ")}
-    unknown = [name for name, one in metrics.items() if one.value is None and name in MEASURES]
-    return [entry("*", name, "no clip has a value") for name in unknown if name not in told]
 
 
 def evaluate_videos(
@@ -162,13 +67,8 @@ def evaluate_videos(
         missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     spares = spare_clips(pairs, reference, split)
     judged, absent, notes = judge_pairs(pairs, settings, judges, progress, spares, model)
-    absent += add_closures(judged)
-    metrics = aggregate(judged)
-    few = sum(len(s.features) for one in judged for s in one.motion["generated"])
-    notes += [f"motion_frechet: {few} frames, too few"] if judged and few < FEW_FRAMES else []
-    notes += add_pooled(metrics, judges) if judged else []
+    metrics, unknown, remarks = summarise(judged, judges)
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
-    missing += without_value(metrics, judges)
     return {
         "protocol": {
             "name": name,
@@ -192,8 +92,8 @@ def evaluate_videos(
         "clips": [
             {"clip": one.pair.name, "identity": one.pair.identity, **plain(one.values)} for one in judged
         ],
-        "missing": missing + absent,
-        "notes": notes,
+        "missing": missing + absent + unknown,
+        "notes": notes + remarks,
     }
 
 

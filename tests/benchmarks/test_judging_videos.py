@@ -11,7 +11,7 @@ import torch
 
 from datamodules.errors import UserError
 from datamodules.video import write_video
-from experiments import evaluate_videos, video_rows
+from experiments import video_rows, video_summary
 from experiments.video_judges import Judges, PooledWindows
 from metrics.motion import MotionCurves
 from metrics.protocol import protocol_settings
@@ -63,7 +63,7 @@ def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == ["a.mp4", "b.mp4"]
     settings = protocol_settings("talking-head-v1", size=64, max_frames=30)
     settings["fvd"]["windows"] = 5
-    originals = video_rows.load_pair, evaluate_videos.aggregate
+    originals = video_rows.load_pair, video_summary.aggregate
     judges = Judges(watch, windows=PooledWindows(FirstPixels()))
     measured = speed.measure(tmp_path / "few", settings, judges)
     assert (measured.clips, measured.windows) == (2, 10)
@@ -71,7 +71,7 @@ def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: P
     assert measured.stages["reading"] > 0
     assert measured.stages["codec"] > 0
     assert sum(measured.stages.values()) == pytest.approx(measured.seconds)
-    assert (video_rows.load_pair, evaluate_videos.aggregate) == originals
+    assert (video_rows.load_pair, video_summary.aggregate) == originals
     text = speed.report(measured, 2048)
     assert "2 clips of at most 30 frames" in text
     assert "the protocol's 2048 of each side" in text

@@ -16,7 +16,7 @@ from datamodules.video import write_video
 from experiments import judges
 from experiments.cli import main
 from experiments.clip_measures import PLAN, load_clip
-from experiments.evaluate import aggregate, choose_clips, compose_evaluation, evaluate_model
+from experiments.evaluate import choose_clips, compose_evaluation, errors_removed, evaluate_model
 from experiments.judges import load_judge
 from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity
@@ -351,7 +351,7 @@ def test_small_helpers():
         "b": [1, 2.0],
         "c": "x",
     }
-    assert aggregate([]) == {}
+    assert errors_removed([]) == {}
 
 
 def test_words_of_the_command_line_reach_the_config():
