@@ -37,7 +37,7 @@ def test_experiment_composes_and_names_itself(experiment: str) -> None:
     assert experiment.startswith(config["stage"])
     task = {"autoencoder": "frame_pairs", "sync": "sync_windows"}.get(config["stage"], "motion_windows")
     assert config["data"]["task"] == task
-    sizes = {"tiny": 64, "small": 112 if config["stage"] == "sync" else 128, "base": 256, "paper": 512}
+    sizes = {"tiny": 64, "small": 128, "base": 256, "paper": 512}
     assert config["data"]["size"] == sizes[experiment.rpartition("_")[2]]
     assert config["trainer"]["max_steps"] > 0
 
