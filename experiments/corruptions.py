@@ -39,7 +39,7 @@ CORRUPTIONS = {
         (0, 0.33, 0.67, 1),
         {
             "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
-            "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1,
+            "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1, "fvd": 1,
         },
     ),
     "blur": Corruption(
@@ -47,13 +47,16 @@ CORRUPTIONS = {
         (0, 1, 2, 4),
         {
             "sharpness_mouth": -1, "sharpness_eyes": -1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "csim": -1, "aed": 1,
+            "fid": 1, "kid": 1, "fvd": 1,
         },
     ),
     "landmark noise": Corruption(
         f"pixels at {SIZE}", (0, 0.5, 1, 2), {"jitter": 1, "mouth_lmd": 1, "lmd": 1, "akd": 1, "motion_frechet": 1}
     ),
     "shaking frame": Corruption(
-        f"pixels at {SIZE}", (0, 1, 2, 4), {"jitter": 1, "akd": 1, "flicker": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1}
+        f"pixels at {SIZE}",
+        (0, 1, 2, 4),
+        {"jitter": 1, "akd": 1, "flicker": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "fvd": 1},
     ),
     "identity swap": Corruption(
         "share of frames",

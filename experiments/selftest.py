@@ -21,6 +21,7 @@ from experiments.corruptions import CORRUPTIONS, SIZE, corrupt, shift_sound
 from experiments.evaluate_videos import given_numbers
 from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
+from experiments.selftest_pictures import PictureFeatures, picture_distances, picture_features
 from experiments.video_judges import Judges, load_judges
 from experiments.video_measures import (
     MotionSample,
@@ -111,12 +112,14 @@ class Unharmed:
         motion: What each clip adds to the distributions of real motion.
         regressors: Fitted on the others' speech, for each clip; None where there are none.
         foreign: Speech of the others, for each clip.
+        pictures: What the judges of FID, KID and FVD see of each clip.
     """
 
     values: list[dict[str, float]]
     motion: list[MotionSample]
     regressors: list[LipRegressor | None]
     foreign: list[list[np.ndarray]]
+    pictures: list[PictureFeatures]
 
 
 def look_at_unharmed(samples: Sequence[Sample], judges: Judges) -> Unharmed:
@@ -131,6 +134,7 @@ def look_at_unharmed(samples: Sequence[Sample], judges: Judges) -> Unharmed:
         [motion_sample(one.view) for one in samples],
         [fit_without(spoken, one.identity, one.identity) for one in samples],
         [[other.waveform for other in spoken if other.identity != one.identity] for one in samples],
+        [picture_features(one.view.frames, judges) for one in samples],
     )
 
 
@@ -142,6 +146,7 @@ def run_corruption(
     for strength in CORRUPTIONS[name].strengths:
         log.info("%s %g", name, strength)
         found: list[dict[str, float]] = []
+        pictures: list[PictureFeatures] = []
         metrics: dict[str, Any] = {key: metric_class() for key, (metric_class, _) in DISTANCES.items()}
         for place, sample in enumerate(samples):
             turn = [*samples[place + 1 :], *samples[:place]]
@@ -157,11 +162,14 @@ def run_corruption(
                 regressor, foreign = unharmed.regressors[place], unharmed.foreign[place]
                 values = {**values, **measure_speech(view, speech, regressor, foreign, judges)}
             found.append(values)
+            changed = view.frames is not sample.view.frames
+            pictures.append(picture_features(view.frames, judges) if changed else unharmed.pictures[place])
             motion = unharmed.motion[place] if same else motion_sample(view)
             for key, (_, part) in DISTANCES.items():
                 metrics[key].update(torch.from_numpy(getattr(unharmed.motion[place], part)), real=True)
                 metrics[key].update(torch.from_numpy(getattr(motion, part)), real=False)
-        table.append({**_means(found), **{key: float(metric.compute()) for key, metric in metrics.items()}})
+        distances = {key: float(metric.compute()) for key, metric in metrics.items()}
+        table.append({**_means(found), **distances, **picture_distances(unharmed.pictures, pictures)})
     return table
 
 
@@ -315,7 +323,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     output = require_output_folder(args.output or Path("results/selftest"))
     clips = reference_clips(args.reference, args.split)
-    judges = load_judges(settings, None, ("reconstruction",))
+    judges = load_judges(settings, None, ("reconstruction", "generation"))
     samples, missing = load_samples(clips, settings, judges)
     missing = [entry("*", what, why) for what, why in judges.missing] + missing
     rows = self_test(samples, judges)

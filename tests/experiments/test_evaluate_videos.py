@@ -3,6 +3,7 @@ import json
 import shutil
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +75,14 @@ class PersonEmbedder:
         vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         vectors[np.isnan(landmarks).any(axis=(1, 2))] = np.nan
         return vectors
+
+
+class PictureFields(torch.nn.Module):
+    """Stands in for the Inception: how much neighbouring pixels differ in 2 x 2 fields, which blur lessens."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        edges = images.float().diff(dim=-1).abs()
+        return torch.nn.functional.adaptive_avg_pool2d(edges, 2).flatten(1)
 
 
 def stand_ins() -> Judges:
@@ -486,7 +495,9 @@ def samples(reference: Path) -> list[selftest.Sample]:
 
 
 def test_the_selftest_tells_which_measures_answer(samples, tmp_path):
-    rows = selftest.self_test(samples, stand_ins())
+    judges = stand_ins()
+    judges.images = SimpleNamespace(network=PictureFields())
+    rows = selftest.self_test(samples, judges)
     verdicts = {(row["corruption"], row["measure"]): row["answers"] for row in rows}
     for measure in ("psnr", "mouth_lmd", "mouth_motion", "head_motion"):
         assert verdicts["freeze", measure] is True
@@ -495,6 +506,11 @@ def test_the_selftest_tells_which_measures_answer(samples, tmp_path):
     assert verdicts["sound shift", "av_lag"] is True
     assert verdicts["landmark noise", "jitter"] is True
     assert verdicts["blur", "psnr"] is True
+    fid = {row["corruption"]: row["values"] for row in rows if row["measure"] == "fid"}
+    assert fid["blur"][0] == pytest.approx(0, abs=1e-3)
+    assert all(value > 1 for value in fid["blur"][1:])
+    assert fid["sound shift"] == pytest.approx([0] * 4, abs=1e-3)  # it leaves the pictures alone
+    assert ("blur", "fvd") not in verdicts
     assert verdicts["blur", "jitter"] is None  # not made for it
     assert verdicts["shaking frame", "akd"] is True
     text = selftest.markdown(rows, ["a", "b"], [{"clip": "*", "what": "fvd", "why": "absent"}])
