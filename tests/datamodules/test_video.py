@@ -55,6 +55,18 @@ def clip(tmp_path_factory):
     return path
 
 
+def test_the_same_pictures_give_the_same_bytes(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 6, (25, 64, 64, 3))
+    frames = (moving(25, 64, 64) + noise).clip(0, 255).astype(np.uint8)
+    written = set()
+    for turn in range(30):
+        scratch = np.full(1000 * (turn + 1) ** 2, turn, np.uint8)  # memory that the encoder finds used
+        del scratch
+        video.write_video(tmp_path / "a.mp4", frames)
+        written.add((tmp_path / "a.mp4").read_bytes())
+    assert len(written) == 1
+
+
 def test_what_is_written_is_read_back(clip):
     info = video.probe(clip)
     assert info == video.VideoInfo(frames=60, fps=25.0, height=48, width=64, duration=2.4, has_audio=False)
