@@ -32,7 +32,7 @@ class Corruption:
 
 CORRUPTIONS = {
     "sound shift": Corruption(
-        "frames late", (0, 2, 5, 10), {"av_corr_zero": -1, "av_lag": 1, "av_offset": 1}
+        "frames late", (0, 2, 5, 10), {"av_corr_zero": -1, "av_lag": 1, "av_offset": 1, "lip_closure": -1}
     ),
     "freeze": Corruption(
         "share of the clip that stands still at its end",
@@ -40,6 +40,15 @@ CORRUPTIONS = {
         {
             "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
             "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1, "fvd": 1,
+            "blink_rate": -1,
+        },
+    ),
+    "slowed": Corruption(
+        "share of the tempo that is lost",
+        (0, 0.25, 0.5, 0.75),
+        {
+            "head_velocity_distance": 1, "head_spectrum_distance": 1, "motion_frechet": 1, "blink_rate": -1,
+            "blink_interval_distance": 1, "av_corr": -1, "mouth_lmd": 1,
         },
     ),
     "blur": Corruption(
@@ -66,11 +75,6 @@ CORRUPTIONS = {
         },
     ),
 }  # fmt: skip
-
-
-def shift_sound(waveform: np.ndarray, frames: int) -> np.ndarray:
-    """Speech ``(640 T,)`` that comes so many frames late, silence before it."""
-    return np.concatenate([np.zeros(640 * frames, np.float32), waveform])[: len(waveform)]
 
 
 def blurred(frames: Tensor, sigma: float) -> np.ndarray:
@@ -123,6 +127,8 @@ def corrupt(name: str, strength: float, view: View, other: View, judges: Judges)
     """The clip after a corruption; ``other`` shows another person."""
     if name == "freeze" and strength:
         return view.take(np.arange(len(view)).clip(max=round((1 - strength) * (len(view) - 1))))
+    if name == "slowed" and strength:
+        return view.take((np.arange(len(view)) * (1 - strength)).astype(np.int64))
     if name == "blur" and strength:
         return look(blurred(view.frames, strength), judges)
     if name == "landmark noise" and strength:

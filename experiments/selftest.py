@@ -17,11 +17,14 @@ import torch
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
-from experiments.corruptions import CORRUPTIONS, SIZE, corrupt, shift_sound
+from datamodules.phones import Phone
+from experiments.corruptions import CORRUPTIONS, SIZE, corrupt
 from experiments.evaluate_videos import given_numbers
 from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
 from experiments.selftest_pictures import PictureFeatures, picture_distances, picture_features
+from experiments.selftest_speech import Speech, learn_speech, measure_speech
+from experiments.video_closure import NO_PHONES, known_phones
 from experiments.video_judges import Judges, load_judges
 from experiments.video_measures import (
     MotionSample,
@@ -33,16 +36,12 @@ from experiments.video_measures import (
     reconstruction_measures,
 )
 from experiments.video_pairs import Missing, VideoPair, entry, load_pair, reference_clips
-from metrics.av_correlation import LipRegressor, SpokenClip, fit_without, measure_sync
-from metrics.distributions import HeadVelocityDistance, MotionFrechetDistance
+from experiments.video_summary import DISTANCES
+from metrics.av_correlation import SpokenClip
 from metrics.protocol import protocol_settings
 
 FRAMES = 125
 MOST_CLIPS = 12
-DISTANCES = {
-    "motion_frechet": (MotionFrechetDistance, "features"),
-    "head_velocity_distance": (HeadVelocityDistance, "speed"),
-}
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +55,14 @@ class Sample:
         identity: Who is seen and heard.
         view: Its frames.
         waveform: ``(640 T,)``, or None without sound.
+        phones: Spoken in it; empty where unknown.
     """
 
     name: str
     identity: str
     view: View
     waveform: np.ndarray | None
+    phones: Sequence[Phone] = ()
 
 
 def measure_view(view: View, real: View, judges: Judges) -> dict[str, float]:
@@ -84,25 +85,6 @@ def _thinned(view: View) -> View:
     return View(view.frames[part], view.curves, points, embeddings, None)
 
 
-def measure_speech(
-    view: View,
-    waveform: np.ndarray,
-    regressor: LipRegressor | None,
-    foreign: list[np.ndarray],
-    judges: Judges,
-) -> dict[str, float]:
-    """Lip sync of a clip's frames with speech ``(640 T,)``."""
-    values = {}
-    if regressor is not None:
-        values.update(measure_sync(view.curves.lip_opening, waveform, regressor, foreign))
-    if judges.sync is not None:
-        try:
-            values.update(judges.sync.measure(judges.sync.crops(view.frames, view.points), waveform))
-        except ValueError as error:
-            log.info("lip sync: %s", error)
-    return values
-
-
 @dataclass(frozen=True)
 class Unharmed:
     """What is the same at every corruption.
@@ -110,30 +92,28 @@ class Unharmed:
     Attributes:
         values: Of each clip as it is.
         motion: What each clip adds to the distributions of real motion.
-        regressors: Fitted on the others' speech, for each clip; None where there are none.
-        foreign: Speech of the others, for each clip.
+        speech: Of each clip; None without sound.
         pictures: What the judges of FID, KID and FVD see of each clip.
     """
 
     values: list[dict[str, float]]
     motion: list[MotionSample]
-    regressors: list[LipRegressor | None]
-    foreign: list[list[np.ndarray]]
+    speech: list[Speech | None]
     pictures: list[PictureFeatures]
 
 
 def look_at_unharmed(samples: Sequence[Sample], judges: Judges) -> Unharmed:
     """Measure the clips as they are, and fit the regressions."""
-    spoken = [
-        SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
+    spoken = {
+        one.name: SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
         for one in samples
         if one.waveform is not None
-    ]
+    }
+    speech = {one.name: learn_speech(spoken, one.name, one.phones) for one in samples if one.name in spoken}
     return Unharmed(
         [measure_view(one.view, one.view, judges) for one in samples],
         [motion_sample(one.view) for one in samples],
-        [fit_without(spoken, one.identity, one.identity) for one in samples],
-        [[other.waveform for other in spoken if other.identity != one.identity] for one in samples],
+        [speech.get(one.name) for one in samples],
         [picture_features(one.view.frames, judges) for one in samples],
     )
 
@@ -156,11 +136,9 @@ def run_corruption(
             values = unharmed.values[place]
             if not same:
                 values = measure_view(view, sample.view.take(np.arange(len(view))), judges)
-            if sample.waveform is not None:
+            if (speech := unharmed.speech[place]) is not None:
                 late = int(strength) if name == "sound shift" else 0
-                speech = shift_sound(sample.waveform, late)[: 640 * len(view)]
-                regressor, foreign = unharmed.regressors[place], unharmed.foreign[place]
-                values = {**values, **measure_speech(view, speech, regressor, foreign, judges)}
+                values = {**values, **measure_speech(view, sample.view, speech, late, judges)}
             found.append(values)
             changed = view.frames is not sample.view.frames
             pictures.append(picture_features(view.frames, judges) if changed else unharmed.pictures[place])
@@ -195,12 +173,17 @@ def answers(values: Sequence[float], direction: int) -> bool:
 
 
 def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """One row for each corruption and measure: its values, and whether it answers, where it is made for it."""
+    """One row for each corruption and measure that unharmed clips have a value of.
+
+    A row holds its values, and whether it answers, where it is made for the corruption.
+    """
     rows = []
     for name, table in tables.items():
         corruption = CORRUPTIONS[name]
         for measure in dict.fromkeys(key for one in table for key in one):
             values = [one.get(measure, float("nan")) for one in table]
+            if not np.isfinite(values[0]):
+                continue  # nothing to get worse
             direction = corruption.answers.get(measure)
             verdict = None if direction is None else answers(values, direction)
             rows.append(
@@ -214,6 +197,16 @@ def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def unasked(rows: Sequence[dict[str, Any]], judges: Judges) -> list[Missing]:
+    """The measures that a corruption is made for and that have no row, although no judge is missing for them."""
+    told = {name for what, _ in judges.missing for name in what.split(", ")}
+    known = {(row["corruption"], row["measure"]) for row in rows}
+    wanted = [(name, measure) for name, one in CORRUPTIONS.items() for measure in one.answers]
+    names = dict.fromkeys(measure for name, measure in wanted if (name, measure) not in known)
+    whys = {"lip_closure": NO_PHONES, "blink_interval_distance": "fewer than five intervals between blinks"}
+    return [entry("*", name, whys.get(name, "no clip has a value")) for name in names if name not in told]
 
 
 def markdown(rows: Sequence[dict[str, Any]], clips: Sequence[str], missing: Sequence[Missing]) -> str:
@@ -264,7 +257,10 @@ def load_samples(
             continue
         if clip.waveform is None:
             missing.append(entry(name, "lip sync", clip.silence))
-        samples.append(Sample(name, pair.identity, view, clip.waveform))
+        phones, why = known_phones(name, pair.phones)
+        if why not in ("", NO_PHONES):
+            missing.append(entry(name, "lip_closure", why))
+        samples.append(Sample(name, pair.identity, view, clip.waveform, phones or ()))
         log_progress(len(samples), MOST_CLIPS, f"looking at {name}")
     return samples, missing
 
@@ -327,6 +323,7 @@ def run(args: argparse.Namespace) -> int:
     samples, missing = load_samples(clips, settings, judges)
     missing = [entry("*", what, why) for what, why in judges.missing] + missing
     rows = self_test(samples, judges)
+    missing += unasked(rows, judges)
     names = [sample.name for sample in samples]
     write_json(
         output / "selftest.json", {"settings": settings, "clips": names, "rows": rows, "missing": missing}

@@ -50,6 +50,21 @@ def closure_values(
     return values
 
 
+def known_phones(name: str, source: Path | None) -> tuple[list[Phone] | None, str]:
+    """Phones of the clip of that name, None where unknown; and why nothing can be judged by them, empty if it can."""
+    if source is None:
+        return None, NO_PHONES
+    try:
+        found = read_phones(source)
+    except UserError as error:
+        log.warning("lip_closure of %s: not judged (%s)", name, error)
+        return None, str(error)
+    if not found:
+        return found, NO_PHONES
+    spoken = any(is_bilabial(phone.label) for phone in found)
+    return found, "" if spoken else "no p, b or m is spoken"
+
+
 def closures(
     clips: Sequence[Heard], sources: Sequence[Path | None]
 ) -> tuple[list[dict[str, float]], list[Missing]]:
@@ -59,20 +74,8 @@ def closures(
         clips: Lips of all clips.
         sources: Files that hold their phones, None where there is none.
     """
-    phones: list[list[Phone] | None] = []
-    whys = []
-    for clip, source in zip(clips, sources, strict=True):
-        found, why = None, NO_PHONES
-        if source is not None:
-            try:
-                found = read_phones(source)
-            except UserError as error:
-                log.warning("lip_closure of %s: not judged (%s)", clip.name, error)
-                why = str(error)
-        if found:
-            why = "" if any(is_bilabial(phone.label) for phone in found) else "no p, b or m is spoken"
-        phones.append(found)
-        whys.append(why)
+    known = [known_phones(clip.name, source) for clip, source in zip(clips, sources, strict=True)]
+    phones, whys = [found for found, _ in known], [why for _, why in known]
     values = [closure_values(clips, phones, place) for place in range(len(clips))]
     if clips and all(why == NO_PHONES for why in whys):
         return values, [entry("*", "lip_closure", NO_PHONES)]

@@ -25,7 +25,7 @@ from experiments.video_pairs import find_pairs, load_pair, reference_clips, resi
 from experiments.video_rows import through_autoencoder
 from experiments.video_sync import Heard, next_voice
 from metrics.motion import MotionCurves
-from metrics.protocol import protocol_settings
+from metrics.protocol import MEASURES, protocol_settings
 
 SIZE, FRAMES = 64, 60
 REST = np.random.default_rng(7).uniform(-12, 12, (478, 3))
@@ -382,16 +382,21 @@ def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path):
     assert found["metrics"]["av_corr"]["low"] is None  # one identity
 
 
-def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results, tmp_path):
-    assert "put STEM.TextGrid beside the real video" in whys(results, "*")
-    assert "lip_closure" not in results["metrics"]
-    aligned = tmp_path / "reference"
+def with_phones(reference: Path, aligned: Path) -> Path:
+    """A copy of the reference with an m in the phones wherever the lips are nearly shut."""
     shutil.copytree(reference, aligned)
     for number, name in ((0, "anna/a1"), (2, "ben"), (3, "cleo")):
         lips, _ = spoken(number)
         closed = np.flatnonzero(lips <= np.quantile(lips, 0.08))
         rows = [f"{k / 25},{(k + 1) / 25},{'m' if k in closed else 'a'}" for k in range(FRAMES)]
         (aligned / f"{name}.phones.csv").write_text("\n".join(["start,end,phone", *rows]))
+    return aligned
+
+
+def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results, tmp_path):
+    assert "put STEM.TextGrid beside the real video" in whys(results, "*")
+    assert "lip_closure" not in results["metrics"]
+    aligned = with_phones(reference, tmp_path / "reference")
     (aligned / "cleo.phones.csv").rename(aligned / "cleo.TextGrid")  # is none
     found = evaluate_videos(videos, aligned, "half", SETTINGS, "talking-head-v1", judges=stand_ins())
     value = {name: interval["value"] for name, interval in found["metrics"].items()}
@@ -487,7 +492,8 @@ def test_an_absent_judge_is_listed_with_the_command(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def samples(reference: Path) -> list[selftest.Sample]:
+def samples(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> list[selftest.Sample]:
+    reference = with_phones(reference, tmp_path_factory.mktemp("aligned") / "reference")
     settings = protocol_settings("talking-head-v1", size=SIZE, task="reconstruction")
     found, missing = selftest.load_samples(reference_clips(reference), settings, stand_ins())
     assert "no sound track" in str(missing)
@@ -513,12 +519,25 @@ def test_the_selftest_tells_which_measures_answer(samples, tmp_path):
     assert ("blur", "fvd") not in verdicts
     assert verdicts["blur", "jitter"] is None  # not made for it
     assert verdicts["shaking frame", "akd"] is True
+    assert verdicts["slowed", "head_velocity_distance"] is True
+    closed = next(row["values"] for row in rows if row["measure"] == "lip_closure")
+    assert closed[0] > 0.9 > max(closed[1:]) + 0.1  # phones come late with the sound
+    absent = {one["what"]: one["why"] for one in selftest.unasked(rows, judges)}
+    assert "fewer than five" in absent["blink_interval_distance"]  # the stand-in never blinks
+    assert "fvd" in absent
+    assert "psnr" not in absent
     text = selftest.markdown(rows, ["a", "b"], [{"clip": "*", "what": "fvd", "why": "absent"}])
     assert "| psnr |" in text
     assert "Do not answer in order:" in text
     assert "- *: fvd: absent" in text
     with pytest.raises(UserError, match="two people"):
         selftest.self_test(samples[:1], stand_ins())
+
+
+def test_every_measure_with_a_merit_has_a_corruption_that_it_must_answer_to():
+    asked = {measure for one in CORRUPTIONS.values() for measure in one.answers}
+    merits = {name for name, measure in MEASURES.items() if measure.better != "none"}
+    assert merits - asked == {"mouth_lmd_best"}  # of several takes
 
 
 def test_answers_must_come_at_every_step():
