@@ -48,7 +48,7 @@ CORRUPTIONS = {
         (0, 0.25, 0.5, 0.75),
         {
             "head_velocity_distance": 1, "head_spectrum_distance": 1, "motion_frechet": 1, "blink_rate": -1,
-            "blink_interval_distance": 1, "av_corr": -1, "mouth_lmd": 1,
+            "blink_interval_distance": 1,
         },
     ),
     "blur": Corruption(
