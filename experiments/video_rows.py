@@ -119,6 +119,16 @@ def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
     return np.stack(list(model.render(source, model.motion_of(images))))
 
 
+def _add_autoencoder(clip: VideoClip, model: Any) -> list[Missing]:
+    """Add the row ``autoencoder`` where there is a model and it can see the clip; returns what is missing."""
+    if model is not None:
+        try:
+            clip.others["autoencoder"] = (through_autoencoder(model, clip.real),)
+        except ValueError as error:
+            return [entry(clip.pair.name, "row autoencoder", str(error))]
+    return []
+
+
 def _mean_of(found: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in (found[0] if found else {})}
 
@@ -280,8 +290,7 @@ def judge_pairs(
     for place, pair in enumerate(pairs):
         try:
             clip = load_pair(pair, settings)
-            if model is not None:
-                clip.others["autoencoder"] = (through_autoencoder(model, clip.real),)
+            missing += _add_autoencoder(clip, model)
             swapped = _swapped_speech(pairs, place, len(clip)) if judges.sync is not None else None
             one, _, absent = judge_clip(clip, judges, PLANS[settings["task"]], swapped, windows[place])
         except (UserError, OSError, ValueError) as error:

@@ -31,7 +31,8 @@ FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 
 
 def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
-    """Distances between the distributions of motion of a row and of the real clips."""
+    """Distances between the distributions of motion of a row and of the real clips that have it."""
+    judged = [one for one in judged if row in one.motion]
     clusters = [one.pair.identity for one in judged]
     found = {}
     for name, (metric_class, part) in DISTANCES.items():
@@ -72,9 +73,8 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
         rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
         if np.isfinite(rows).all(axis=1).any():
             metrics[f"{name}_share"] = cluster_bootstrap(rows, clusters, _between)
-    for row in judged[0].motion:
-        if row != "real":
-            metrics.update(_pooled_motion(judged, row))
+    for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
+        metrics.update(_pooled_motion(judged, row))
     return metrics
 
 

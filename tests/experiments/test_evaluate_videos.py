@@ -233,6 +233,29 @@ def test_the_row_of_a_models_autoencoder(videos, reference, results):
         through_autoencoder(DimModel(), np.zeros((2, 64, 48, 3), np.uint8))
 
 
+def test_a_clip_without_the_autoencoders_row_is_judged_in_the_others(videos, reference, tmp_path):
+    for folder in ("reference", "videos"):
+        (tmp_path / folder).mkdir()
+    for name in ("ben", "cleo", "mute"):
+        for source, folder in ((reference, "reference"), (videos, "videos")):
+            frames = read_video(source / f"{name}.mp4")
+            if name == "ben":  # no square
+                frames = np.concatenate([frames, frames[:, :, : frames.shape[2] // 2]], axis=2)
+            write_video(tmp_path / folder / f"{name}.mp4", frames, crf=8)
+    places = (tmp_path / "videos", tmp_path / "reference")
+    found = evaluate_videos(
+        *places, "half", SETTINGS, "talking-head-v1", judges=stand_ins(), model=DimModel()
+    )
+    assert "row autoencoder: 96 x 64 pixels are no square" in whys(found, "ben")
+    assert {one["clip"]: "csim_autoencoder" in one for one in found["clips"]} == {
+        "ben": False,
+        "cleo": True,
+        "mute": True,
+    }
+    assert found["metrics"]["motion_frechet_autoencoder"]["n"] == 2
+    assert found["metrics"]["motion_frechet"]["n"] == 3
+
+
 def test_seeds_are_averaged_and_their_best_and_spread_given(videos, reference, tmp_path):
     for seed, scale in enumerate((1.0, 0.3)):
         folder = tmp_path / f"seed{seed}"
