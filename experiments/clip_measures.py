@@ -20,7 +20,7 @@ from datamodules.manifest import ClipRecord
 from datamodules.video import read_video
 from experiments.video_judges import Judges
 from experiments.video_measures import View
-from experiments.video_pairs import Missing, VideoClip, entry, recorded_clip
+from experiments.video_pairs import SHORTEST, Missing, VideoClip, entry, recorded_clip
 from experiments.video_rows import Judged, Plan, judge_clip, reconstruct
 from metrics.motion import (
     Judge,
@@ -114,7 +114,7 @@ def load_clip(root: Path, record: ClipRecord, size: int, judge: Judge, max_frame
     if abs(len(stored) - frame_count(len(speech))) > 2:
         raise ValueError(f"{len(stored)} frames but {frame_count(len(speech))} frames of sound")
     length = min(len(stored), frame_count(len(speech)), max_frames or len(stored))
-    if length < 16:
+    if length < SHORTEST:
         raise ValueError(f"only {length} frames: too short to judge")
     frames = resize_frames(stored[:length], size)
     truth = read_annotations(root / record.annotations).arrays if record.annotations else {}

@@ -28,7 +28,7 @@ from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import Missing, entry, recorded_clip, split_hashes
+from experiments.video_pairs import SHORTEST, Missing, entry, recorded_clip, split_hashes, why_nothing
 from experiments.video_rows import add_correlations, window_starts
 from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
@@ -292,13 +292,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: Flags of the two forms are mixed, or as the chosen form says.
     """
-    given = [
-        flag
-        for flag in ("videos", "reference", "method", "output", "model", "selftest")
-        if getattr(args, flag)
-    ]
+    given = evaluate_videos.given_flags(args)
     if given and args.overrides:
-        raise UserError(f"--{given[0]} judges videos and takes no '{args.overrides[0]}'; give one form only")
+        flag = given[0].replace("_", "-")
+        raise UserError(f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only")
     if args.selftest:
         from experiments import selftest
 
@@ -328,10 +325,16 @@ def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tup
     """Model, judge and generation options that a config names; the options are checked before the judge is fitted.
 
     Raises:
-        UserError: No such model or judge, or options that the model can't follow, at one of the intensities or seeds.
+        UserError: No such model or judge, options that the model can't follow, at one of the intensities or seeds, or a
+            number that makes no sense.
     """
     from lightning_modules.talking_head import GenerationOptions, TalkingHead
 
+    most, seeds = config["max_frames"], config["seeds"]
+    if most is not None and not (isinstance(most, int) and most >= SHORTEST):
+        raise UserError(f"max_frames={most}: use a whole number from {SHORTEST}, or null for all")
+    if not isinstance(seeds, list):
+        raise UserError(f"seeds={seeds}: give a list such as [0,1,2]")
     root = Path(config["data"]["root"])
     choose_clips(read_manifest(root), config["split"], config["clips"])
     model = TalkingHead.from_pretrained(config["talking_head"])
@@ -346,15 +349,14 @@ def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tup
     return model, judge, options
 
 
-def refuse_nothing(judged: int, missing: Sequence[dict[str, str]]) -> None:
+def refuse_nothing(judged: int, missing: Sequence[Missing]) -> None:
     """Refuse to call it a result if not one clip could be judged.
 
     Raises:
-        UserError: Nothing was judged; says why the first clip was not.
+        UserError: Nothing was judged; says why the last clip was not.
     """
     if not judged:
-        why = f" ({missing[0]['clip']}: {missing[0]['why']})" if missing else ""
-        raise UserError(f"not one clip could be judged{why}; prepare the data again")
+        raise UserError(f"not one clip could be judged{why_nothing(missing)}; prepare the data again")
 
 
 def evaluate_main(overrides: Sequence[str]) -> int:

@@ -17,10 +17,27 @@ from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import entry, find_pairs, spare_clips, split_hashes
+from experiments.video_pairs import SHORTEST, entry, find_pairs, spare_clips, split_hashes, why_nothing
 from experiments.video_rows import judge_pairs
 from experiments.video_summary import summarise
 from metrics.protocol import SYNTHETIC, protocol_hash, protocol_settings
+
+USUAL = {
+    "videos": None,
+    "reference": None,
+    "method": None,
+    "output": None,
+    "protocol": "talking-head-v1",
+    "task": "generation",
+    "crop": "as given",
+    "size": None,
+    "max_frames": None,
+    "model": None,
+    "split": "test",
+    "seeds": False,
+    "selftest": False,
+}
+"""The flags, and what they are where they are not given."""
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +123,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME"
     )
-    group.add_argument("--protocol", default="talking-head-v1", metavar="NAME", help="or synthetic-v1")
+    group.add_argument("--protocol", metavar="NAME", help="talking-head-v1 (default) or synthetic-v1")
     group.add_argument(
-        "--task", default="generation", choices=("generation", "reconstruction"), help="what it is"
+        "--task",
+        choices=("generation", "reconstruction"),
+        help="of the videos; default generation",
     )
     group.add_argument(
-        "--crop", default="as given", choices=("as given", "face"), help="face: cut both to the face"
+        "--crop", choices=("as given", "face"), help="face: cut both to the face; default: as given"
     )
     group.add_argument(
         "--size", type=int, metavar="S", help="shorter side in pixels; another size is another hash"
@@ -124,11 +143,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="model folder or name whose autoencoder makes a row of the real motion",
     )
-    group.add_argument("--split", default="test", help="of a prepared reference")
+    group.add_argument("--split", help="of a prepared reference; default test")
     group.add_argument("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
     group.add_argument(
         "--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?"
     )
+    parser.set_defaults(**USUAL)
+
+
+def given_flags(args: argparse.Namespace) -> list[str]:
+    """Which flags of `add_arguments` are not what they usually are."""
+    return [flag for flag, usual in USUAL.items() if getattr(args, flag) != usual]
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -144,14 +169,19 @@ def given_numbers(args: argparse.Namespace) -> dict[str, int]:
     """``size`` and ``max_frames``, as far as they are given.
 
     Raises:
-        UserError: One is too small.
+        UserError: One is too small or too large.
     """
     found = {}
-    for flag, key, least in (("--size", "size", 64), ("--max-frames", "max_frames", 16)):
+    for flag, key, least, most in (
+        ("--size", "size", 64, 4096),
+        ("--max-frames", "max_frames", SHORTEST, None),
+    ):
         value = getattr(args, key)
         if value is not None:
             if value < least:
                 raise UserError(f"{flag} {value}: use {least} or more")
+            if most is not None and value > most:
+                raise UserError(f"{flag} {value}: use {most} or less")
             found[key] = value
     return found
 
@@ -186,11 +216,7 @@ def run(args: argparse.Namespace) -> int:
         model=load_model(args.model) if args.model else None,
     )
     if not results["clips"]:
-        last = [one for one in results["missing"] if one["what"] == "all"][
-            -1
-        ]  # those with a partner come last
-        why = f" ({last['clip']}: {last['why']})"
-        raise UserError(f"{args.videos}: not one clip could be judged{why}")
+        raise UserError(f"{args.videos}: not one clip could be judged{why_nothing(results['missing'])}")
     path = write_results(output / "results.json", results)
     log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
     return 0

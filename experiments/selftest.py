@@ -19,7 +19,7 @@ from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
 from datamodules.phones import Phone
 from experiments.corruptions import CORRUPTIONS, SIZE, corrupt
-from experiments.evaluate_videos import given_numbers
+from experiments.evaluate_videos import given_flags, given_numbers
 from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
 from experiments.selftest_pictures import PictureFeatures, picture_distances, picture_features
@@ -278,15 +278,8 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
     return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
 
 
-USUAL = {
-    "videos": None,
-    "method": None,
-    "model": None,
-    "protocol": "talking-head-v1",
-    "task": "generation",
-    "crop": "as given",
-}
-"""What the flags that the self-test has no use for are when they are not given."""
+FLAGS = ("selftest", "reference", "output", "size", "max_frames", "split")
+"""The flags that the self-test has a use for."""
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -295,8 +288,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: No reference folder, a flag that the self-test has no use for, or a number that makes no sense.
     """
-    foreign = [flag for flag, usual in USUAL.items() if getattr(args, flag) != usual]
-    foreign += ["seeds"] if args.seeds else []
+    foreign = [flag for flag in given_flags(args) if flag not in FLAGS]
     if foreign:
         raise UserError(
             f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"

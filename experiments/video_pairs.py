@@ -19,6 +19,7 @@ from datamodules.video import VideoReader, probe
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 SHORTEST = 16
+"""Frames that a clip must have to be judged."""
 _LOOKS = 5
 _CHUNK = 32
 _DECODED = 2**28
@@ -80,6 +81,12 @@ class VideoClip:
 def entry(clip: str, what: str, why: str) -> Missing:
     """An entry of what is missing."""
     return {"clip": clip, "what": what, "why": " ".join(why.split())}
+
+
+def why_nothing(missing: Sequence[Missing]) -> str:
+    """Why the last clip that had a partner was not judged, as a message's end; empty where no clip is listed."""
+    clips = [one for one in missing if one["what"] == "all"]  # those without a partner come first
+    return f" ({clips[-1]['clip']}: {clips[-1]['why']})" if clips else ""
 
 
 def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:

@@ -84,6 +84,7 @@ class FaceEmbedder:
             str(found), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0]
+        self._width = int(self._session.get_outputs()[0].shape[-1])
 
     def embed_faces(self, faces: Tensor) -> np.ndarray:
         """Embed aligned faces.
@@ -101,7 +102,7 @@ class FaceEmbedder:
             self._session.run(None, {self._input.name: images[start : start + step]})[0]
             for start in range(0, len(images), step)
         ]
-        vectors = np.concatenate(found) if found else np.empty((0, 1), np.float32)
+        vectors = np.concatenate(found) if found else np.empty((0, self._width), np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def embed(self, frames: Tensor, landmarks: np.ndarray | None = None) -> np.ndarray:

@@ -213,7 +213,7 @@ def test_a_damaged_dataset_is_no_result(damaged, tmp_path):
     assert nothing["clips"] == []
     assert nothing["metrics"] == {}
     assert len([one for one in nothing["missing"] if one["what"] == "all"]) == 4
-    with pytest.raises(UserError, match=r"c0\.mp4"):
+    with pytest.raises(UserError, match=r"c\d\.mp4"):
         sweep_intensity(FakeModel(), damaged, (0.0, 1.0), BandJudge(), options=Options(), output=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -230,6 +230,9 @@ def test_a_damaged_dataset_is_no_result(damaged, tmp_path):
         (["data.root={root}", "seeds=[-1]"], "seed"),
         (["data.root={root}", "seeds=[]"], "seed"),
         (["data.root={root}", "clips=0"], "clips=0"),
+        (["data.root={root}", "seeds=3"], "give a list"),
+        (["data.root={root}", "max_frames=abc"], "whole number from 16"),
+        (["data.root={root}", "max_frames=0"], "null for all"),
         (["data.root={root}", "output={file}"], "is a file"),
     ],
 )

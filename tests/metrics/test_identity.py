@@ -76,6 +76,9 @@ class FakeSession:
     def get_inputs(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(name="input0", shape=[self.batch, 3, 112, 112])]
 
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="vector", shape=[self.batch, 3])]
+
     def run(self, names: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         images = inputs["input0"]
         assert isinstance(self.batch, str) or len(images) == self.batch
@@ -119,6 +122,13 @@ def test_landmarks_are_looked_for_where_none_are_given(monkeypatch):
     )
     assert np.isnan(identity_similarity(embedder, plain((1, 2, 3))[0], plain(*[(1, 2, 3)] * 5))).all()
     assert sorted(asked) == [1, 5]
+
+
+def test_a_video_without_any_face_has_vectors_of_the_usual_width(shared, monkeypatch):
+    monkeypatch.setenv("IFMDM_ASSETS", str(shared / "models"))
+    found = FaceEmbedder().embed(plain(*[(1, 2, 3)] * 4), np.full((4, 478, 3), np.nan))
+    assert found.shape == (4, 128)
+    assert np.isnan(found).all()
 
 
 @pytest.mark.slow
