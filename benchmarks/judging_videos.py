@@ -131,7 +131,7 @@ def measure(videos: Path, settings: dict[str, Any], judges: Judges) -> Measured:
     if not found["clips"]:
         raise UserError(f"{videos}: not one clip could be judged ({found['missing'][-1]['why']})")
     stages = {**clock.seconds, "all else": seconds - sum(clock.seconds.values())}
-    windows = sum(judges.windows.fvd.counts) if judges.windows is not None else 0
+    windows = sum(map(judges.windows.fvd.count, judges.windows.fvd.sides)) if judges.windows else 0
     return Measured(len(found["clips"]), settings["max_frames"], seconds, stages, windows)
 
 
@@ -147,7 +147,7 @@ def report(measured: Measured, protocol_windows: int) -> str:
     text += f"{speed:.2f} clips a minute"
     if measured.windows:
         window = measured.stages["I3D"] / measured.windows
-        hours = 2 * protocol_windows * window / 3600
+        hours = 3 * protocol_windows * window / 3600  # real, codec, generated
         text += f"\nI3D: {window:.2f} s a window; the protocol's {protocol_windows} of each side take {hours:.1f} h"
     return text
 

@@ -12,16 +12,12 @@ import torch
 from torch import Tensor
 
 from datamodules.annotations import read_annotations
-from datamodules.audio import fit_length, frame_count, load_audio
-from datamodules.batches import SAMPLES_PER_FRAME
-from datamodules.errors import UserError
-from datamodules.frames import resize_frames
 from datamodules.manifest import ClipRecord
-from datamodules.video import read_video
 from experiments.video_judges import Judges
 from experiments.video_measures import View
-from experiments.video_pairs import SHORTEST, Missing, VideoClip, entry, recorded_clip
+from experiments.video_pairs import Foreign, Missing, VideoClip, entry, load_pair, recorded_clip
 from experiments.video_rows import Judged, Plan, judge_clip, reconstruct
+from experiments.video_sync import over_takes
 from metrics.motion import (
     Judge,
     MotionCurves,
@@ -32,6 +28,7 @@ from metrics.motion import (
     measure,
     mouth_motion,
 )
+from metrics.protocol import SYNTHETIC, protocol_settings
 from metrics.reconstruction import region_errors
 
 PLAN = Plan(
@@ -90,39 +87,32 @@ class ClipResult:
         return self.judged.values
 
 
-def load_speech(root: Path, record: ClipRecord) -> np.ndarray:
-    """Speech of a clip ``(S,)`` at 16 kHz: its wav, or the sound of its video."""
-    return load_audio(root / (record.audio or record.video))
-
-
 def load_clip(root: Path, record: ClipRecord, size: int, judge: Judge, max_frames: int | None = None) -> Clip:
     """Read a clip with its truth.
 
     Args:
         root: Dataset folder.
         record: The clip.
-        size: Edge of the frames the model works at; others are resized with antialiasing.
+        size: Edge of the frames the model works at; others are resized as the protocol says.
         judge: Measures the true lip opening where no annotation says it.
         max_frames: Only so many frames from the start, or all.
 
     Raises:
-        ValueError: Picture and sound differ by more than two frames, the annotations end earlier, or the clip is too
-            short to judge.
+        UserError: The video can't be read.
+        ValueError: There is no sound or it ends earlier than the pictures, as the annotations do, or the clip is too short
+            to judge.
     """
-    stored = read_video(root / record.video)
-    speech = load_speech(root, record)
-    if abs(len(stored) - frame_count(len(speech))) > 2:
-        raise ValueError(f"{len(stored)} frames but {frame_count(len(speech))} frames of sound")
-    length = min(len(stored), frame_count(len(speech)), max_frames or len(stored))
-    if length < SHORTEST:
-        raise ValueError(f"only {length} frames: too short to judge")
-    frames = resize_frames(stored[:length], size)
+    settings = protocol_settings(SYNTHETIC, size=size, max_frames=max_frames)
+    shown = load_pair(recorded_clip(root, record), settings)
+    if shown.waveform is None:
+        raise ValueError(shown.silence)
+    frames, length = shown.real, len(shown)
     truth = read_annotations(root / record.annotations).arrays if record.annotations else {}
     lips = truth["lip_opening"][:length] if "lip_opening" in truth else measure(frames, judge).lip_opening
     regions = truth["regions"][:length].astype(np.float32) if "regions" in truth else None
     if len(lips) < length or (regions is not None and len(regions) < length):
         raise ValueError(f"{length} frames, but fewer are annotated")
-    return Clip(record, frames, fit_length(speech, length), lips, regions)
+    return Clip(record, frames, shown.waveform, lips, regions)
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
@@ -164,12 +154,10 @@ def lip_values(curves: MotionCurves, lip_opening: np.ndarray) -> tuple[dict[str,
 
 
 def add_lips(result: ClipResult, row: str, views: list[View], clip: Clip) -> None:
-    """Hold the lips of a row against the true ones: mean over its takes (sampling seeds), the lag as their median."""
+    """Hold the lips of a row against the true ones."""
     seen = [lip_values(view.curves, clip.lip_opening) for view in views]
     for name in LIPS:
-        values = [one[name] for one, _ in seen]
-        middle = np.median(values) if name == "lip_lag" else np.mean(values)
-        result.values[PLAN.name(name, row)] = float(middle)
+        result.values[PLAN.name(name, row)] = over_takes(name, [one[name] for one, _ in seen])
     result.lag_curves[row] = np.mean([curve for _, curve in seen], axis=0)
 
 
@@ -186,7 +174,7 @@ def measure_clip(
     judges: Judges,
     seeds: tuple[int, ...],
     options: Any,
-    other_speech: np.ndarray | None,
+    swapped: Foreign | None,
     windows: list[int],
 ) -> tuple[ClipResult, dict[str, np.ndarray]]:
     """All rows of one clip.
@@ -198,7 +186,7 @@ def measure_clip(
         judges: The judges at hand.
         seeds: Sampling seeds of the generated row; the shuffled row uses the first.
         options: GenerationOptions of the model.
-        other_speech: ``(640 T,)`` speech of another voice, or None if there is none.
+        swapped: Speech of another voice, or None if there is none.
         windows: First frames of the clip's windows for FVD.
 
     Returns:
@@ -212,11 +200,11 @@ def measure_clip(
         generate(model, clip.waveform, source, dataclasses.replace(options, seed=seed)) for seed in seeds
     )
     fps = len(seeds) * len(clip) / (time.perf_counter() - started)
-    if other_speech is not None:
+    if swapped is not None:
         first = dataclasses.replace(options, seed=seeds[0])
-        others["shuffled"] = (generate(model, other_speech, source, first),)
+        others["shuffled"] = (generate(model, swapped.waveform, source, first),)
     shown = VideoClip(recorded_clip(root, record), clip.frames, takes, clip.waveform, "", "", others)
-    judged, views, missing = judge_clip(shown, judges, PLAN, None, windows)
+    judged, views, missing = judge_clip(shown, judges, PLAN, swapped, windows)
     result = ClipResult(record, judged, missing=missing)
     result.values["psnr_gain"] = result.values["psnr"] - result.values["psnr_still"]
     result.values["fps"] = fps
@@ -224,22 +212,6 @@ def measure_clip(
         add_lips(result, row, seen, clip)
         if row in PLAN.aligned and clip.regions is not None:
             add_region_errors(result, row, seen[0], views["real"][0], clip.regions)
-    if other_speech is None:
-        missing.append(entry(record.id, "shuffled", "no clip with another voice"))
     if clip.regions is None:
         missing.append(entry(record.id, "mouth_error_removed, eye_error_removed", "no regions are annotated"))
     return result, {"real": clip.frames, "autoencoder": others["autoencoder"][0], "generated": takes[0]}
-
-
-def speech_of_another_voice(
-    root: Path, record: ClipRecord, records: list[ClipRecord], frames: int
-) -> np.ndarray | None:
-    """Speech of the next clip that has another voice, repeated or cut to the length; None without one."""
-    place = records.index(record)
-    for other in records[place + 1 :] + records[:place]:
-        if other.voice != record.voice:
-            speech = load_speech(root, other)
-            if not len(speech):
-                raise UserError(f"{root / str(other.audio)}: holds no sound; prepare the data again")
-            return np.resize(speech, frames * SAMPLES_PER_FRAME).astype(np.float32)
-    return None

@@ -21,24 +21,33 @@ from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest, without_twins
 from experiments import evaluate_videos
-from experiments.clip_measures import ClipResult, load_clip, measure_clip, speech_of_another_voice
+from experiments.clip_measures import ClipResult, load_clip, measure_clip
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
-from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import SHORTEST, Missing, entry, recorded_clip, split_hashes, why_nothing
-from experiments.video_rows import add_correlations, window_starts
+from experiments.video_judges import REAL_FACES, Judges, load_judges
+from experiments.video_pairs import (
+    SHORTEST,
+    Missing,
+    VideoPair,
+    clip_length,
+    entry,
+    foreign_speech,
+    protocol_record,
+    recorded_clip,
+    spare_clips,
+    why_nothing,
+)
+from experiments.video_rows import add_correlations, listen, window_starts
 from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.bootstrap import Interval, cluster_bootstrap
 from metrics.motion import Judge
-from metrics.protocol import SYNTHETIC, TASKS, protocol_hash, protocol_settings
+from metrics.protocol import SYNTHETIC, TASKS, protocol_settings
 
 ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
-REAL_FACES = "face-landmarker"
-"""Name of the judge of motion that looks at real faces."""
 TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
 """Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
 CLIP_FAILURES = (UserError, OSError, ValueError)
@@ -102,20 +111,6 @@ def model_protocol(
     if any(record.size != size for record in records):
         changes["size"] = size
     return SYNTHETIC, protocol_settings(SYNTHETIC, **changes)
-
-
-def protocol_record(
-    root: Path,
-    records: Sequence[ClipRecord],
-    size: int,
-    judge: Judge,
-    max_frames: int | None,
-    judges: dict[str, str],
-) -> dict[str, Any]:
-    """Name, hash and settings of the protocol; results with different hashes must not be ranked together."""
-    name, settings = model_protocol(records, size, judge, max_frames)
-    split = split_hashes([recorded_clip(root, record) for record in records])
-    return {"name": name, "hash": protocol_hash(settings, split, judges), "settings": settings}
 
 
 def _removed(rows: np.ndarray) -> float:
@@ -210,42 +205,46 @@ def evaluate_model(
     started = time.perf_counter()
     root, seeds = Path(root), tuple(seeds)
     check_options(model, options, seeds)
-    records = read_manifest(root)
-    chosen = choose_clips(records, split, clips)
+    chosen = choose_clips(read_manifest(root), split, clips)
+    shown = {record.id for record in chosen[:gallery_clips]} if gallery is not None else set()
+    chosen = sorted(chosen, key=lambda record: record.id)
     judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
     drawn = None if judge.name == REAL_FACES else judge
-    _, settings = model_protocol(chosen, model.size, judge, max_frames)
+    name, settings = model_protocol(chosen, model.size, judge, max_frames)
     judges = judges or load_judges(settings, drawn, TASKS)
-    candidates = [record for record in records if record.split == split]
+    pairs = [recorded_clip(root, record) for record in chosen]
+    spares = spare_clips(pairs, root, split)
     results: list[ClipResult] = []
+    failed: list[VideoPair] = []
     missing: list[Missing] = [entry("*", what, why) for what, why in judges.missing]
-    windows = window_starts([record.frames for record in chosen], settings, judges)
-    for number, record in enumerate(chosen):
+    windows = window_starts([clip_length(pair) for pair in pairs], settings, judges)
+    for place, record in enumerate(chosen):
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
-            other = speech_of_another_voice(root, record, candidates, len(clip))
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append(entry(record.id, "all", f"{type(error).__name__}: {error}"))
+            failed.append(pairs[place])
         else:
-            result, rows = measure_clip(model, root, clip, judges, seeds, options, other, windows[number])
-            if gallery is not None and number < gallery_clips:
+            swapped = foreign_speech([*pairs, *spares], place, len(clip))
+            result, rows = measure_clip(model, root, clip, judges, seeds, options, swapped, windows[place])
+            if gallery is not None and record.id in shown:
                 write_gallery(gallery, record, rows, clip.waveform)
             results.append(result)
             missing += result.missing
         if progress:
-            progress(number + 1, len(chosen), f"evaluating {record.id}")
+            progress(place + 1, len(chosen), f"evaluating {record.id}")
     judged = [result.judged for result in results]
-    missing += add_correlations(judged)
-    metrics, unknown, notes = summarise(judged, judges)
+    missing += add_correlations(judged, listen([*failed, *spares], settings, judges))
+    metrics, unknown, notes = summarise(judged, judges, len(pairs))
     metrics |= errors_removed(results)
     return {
-        "protocol": protocol_record(
-            root, chosen, model.size, judge, max_frames, judges.ranked_by("generation")
-        ),
+        "protocol": protocol_record(name, settings, pairs, spares, judges.ranked_by("generation")),
         "method": method,
         "run": {
             **run_record(model, options, judge, seeds, time.perf_counter() - started),
+            "split": split,
+            "identities": len({pair.identity for pair in pairs}),
             "judges": judges.hashes,
         },
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
@@ -307,13 +306,18 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
     """Compose ``configs/NAME.yaml``; ``experiment=X`` takes the dataset of that training config.
 
     Raises:
-        UserError: The overrides do not compose, or no dataset is named.
+        UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
+            named.
     """
     from experiments.config import compose, resolve
 
     pairs = [word.partition("=") for word in overrides]
     words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
     config = resolve(compose(words, name))
+    if config["name"] and not any(key in ("model", "talking_head") for key, _, _ in pairs):
+        raise UserError(
+            f"experiment={config['name']} names the data alone; give model=DIR, the folder that `ifmdm package` wrote, too"
+        )
     if config["name"] and config["data"]["root"] is None:
         config["data"]["root"] = compose([f"experiment={config['name']}"]).data.get("root")
     if config["data"]["root"] is None:

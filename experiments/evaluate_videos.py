@@ -17,10 +17,11 @@ from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import SHORTEST, entry, find_pairs, spare_clips, split_hashes, why_nothing
+from experiments.video_pairs import SHORTEST, entry, find_pairs, protocol_record, spare_clips, why_nothing
 from experiments.video_rows import judge_pairs
 from experiments.video_summary import summarise
-from metrics.protocol import SYNTHETIC, protocol_hash, protocol_settings
+from lightning_modules.checkpoints import weights_hash
+from metrics.protocol import SYNTHETIC, protocol_settings
 
 USUAL = {
     "videos": None,
@@ -34,6 +35,7 @@ USUAL = {
     "max_frames": None,
     "model": None,
     "split": "test",
+    "judge": "regressor",
     "seeds": False,
     "selftest": False,
 }
@@ -53,6 +55,7 @@ def evaluate_videos(
     judges: Judges | None = None,
     progress: Progress | None = None,
     model: Any = None,
+    judge: str = "regressor",
 ) -> dict[str, Any]:
     """Judge a folder of videos.
 
@@ -67,6 +70,7 @@ def evaluate_videos(
         judges: Those to ask; None: those that the protocol names, as far as they are there.
         progress: Called with clips done, clips in all and a text.
         model: TalkingHead whose autoencoder gives the row of that name; None: there is no such row.
+        judge: Of motion of drawn faces, see `load_judge`.
 
     Returns:
         The content of results.json.
@@ -77,21 +81,19 @@ def evaluate_videos(
     started = time.perf_counter()
     pairs, missing = find_pairs(videos, reference, seeds, split)
     if judges is None:
-        drawn = load_judge("regressor", reference, size=settings["size"]) if name == SYNTHETIC else None
+        drawn = None
+        if name == SYNTHETIC:
+            drawn = load_judge(judge, reference, progress=progress, size=settings["size"])
         judges = load_judges(settings, drawn, (settings["task"],))
     missing += [entry("*", what, why) for what, why in judges.missing]
     if model is None:
         missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     spares = spare_clips(pairs, reference, split)
     judged, absent, notes = judge_pairs(pairs, settings, judges, progress, spares, model)
-    metrics, unknown, remarks = summarise(judged, judges)
+    metrics, unknown, remarks = summarise(judged, judges, len(pairs))
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
     return {
-        "protocol": {
-            "name": name,
-            "hash": protocol_hash(settings, split_hashes(pairs), judges.hashes),
-            "settings": settings,
-        },
+        "protocol": protocol_record(name, settings, pairs, spares, judges.hashes),
         "method": method,
         "run": {
             "version": __version__,
@@ -102,6 +104,8 @@ def evaluate_videos(
             "takes": len(pairs[0].takes),
             "identities": len({one.pair.identity for one in judged}),
             "judges": judges.hashes,
+            "judge": plain(judges.motion),
+            "autoencoder": None if model is None else weights_hash(model),
             "seconds": round(time.perf_counter() - started, 1),
             "machine": machine_facts(),
         },
@@ -144,6 +148,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model folder or name whose autoencoder makes a row of the real motion",
     )
     group.add_argument("--split", help="of a prepared reference; default test")
+    group.add_argument(
+        "--judge",
+        metavar="DIR",
+        help="of motion for synthetic-v1: folder of a fitted one; default: the reference's own, fitted if need be",
+    )
     group.add_argument("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
     group.add_argument(
         "--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?"
@@ -203,6 +212,10 @@ def run(args: argparse.Namespace) -> int:
     if absent:
         raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
     settings = settings_of(args)
+    if args.judge != USUAL["judge"] and args.protocol != SYNTHETIC:
+        raise UserError(
+            f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
+        )
     output = require_output_folder(args.output or Path("results") / args.method)
     results = evaluate_videos(
         args.videos,
@@ -214,6 +227,7 @@ def run(args: argparse.Namespace) -> int:
         args.split,
         progress=log_progress,
         model=load_model(args.model) if args.model else None,
+        judge=args.judge,
     )
     if not results["clips"]:
         raise UserError(f"{args.videos}: not one clip could be judged{why_nothing(results['missing'])}")

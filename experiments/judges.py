@@ -10,7 +10,9 @@ from metrics.frame_regressor import FrameRegressor, fit_frame_regressor, held_ou
 from metrics.motion import Judge
 
 JUDGE_FOLDER = "judge"
+"""Of a dataset: the judge that protocols mean. One fitted within other limits has a folder that says so."""
 FIT_FRAMES = 6000
+FIT_STEPS = 600
 
 Progress = Callable[[int, int, str], None]
 log = logging.getLogger(__name__)
@@ -25,19 +27,20 @@ def load_judge(
     name: str,
     root: Path,
     device: str = "cpu",
-    seconds: float | None = 90.0,
-    steps: int = 1500,
+    seconds: float | None = None,
+    steps: int = FIT_STEPS,
     split: str = "test",
     progress: Progress | None = None,
     size: int | None = None,
 ) -> Judge:
-    """Load a judge; the regressor is fitted once for each dataset and limits, and kept in its folder ``judge``.
+    """Load a judge; the regressor is fitted once for each dataset and limits, and kept in the dataset's folder.
 
     Args:
-        name: ``regressor``, ``landmarks``, or a folder that holds a fitted regressor.
+        name: ``auto``: the regressor where clips are annotated, else landmarks; ``regressor``; ``landmarks``; or a folder
+            that holds a fitted regressor.
         root: Dataset folder.
         device: Torch device of the fit.
-        seconds: Time limit of the fit; None to fit by steps only, which repeats exactly.
+        seconds: Time limit of the fit, which no two machines reach alike; None: by steps only, which repeats.
         steps: Steps of the fit at most.
         split: Split with other identities that the judge's own error is measured on.
         progress: Called with work done, work in all and a text.
@@ -46,27 +49,37 @@ def load_judge(
     Raises:
         UserError: No such judge, or nothing to fit it on.
     """
-    if name == "landmarks":
+    if name not in ("auto", "regressor", "landmarks"):
+        return FrameRegressor.load(Path(name))
+    records = read_manifest(root) if name != "landmarks" else []
+    if name == "landmarks" or (name == "auto" and not any(record.annotations for record in records)):
         from metrics.landmark_judge import LandmarkJudge
 
         return LandmarkJudge()
-    if name != "regressor":
-        return FrameRegressor.load(Path(name))
-    folder = root / JUDGE_FOLDER
-    records = read_manifest(root)
-    fitted = {"manifest": file_sha256(root / MANIFEST_NAME), "limits": {"seconds": seconds, "steps": steps}}
+    folder = root / _folder_name(seconds, steps)
+    manifest = file_sha256(root / MANIFEST_NAME)
     judge = FrameRegressor.load(folder) if (folder / "judge.json").is_file() else None
-    if judge is None or any(judge.facts.get(key) != value for key, value in fitted.items()):
+    if judge is None or judge.facts.get("manifest") != manifest:
         training = [record for record in records if record.split == "train"]
         if not training:
             raise UserError(f"{root}: no clips of split 'train' to fit the judge on; give judge=landmarks")
+        log.info("fitting the judge of motion on %d clips, once for this dataset", len(training))
         frames = min(FIT_FRAMES, 60 * len(training))
         judge = fit_frame_regressor(root, training, device, seconds, steps, frames=frames, progress=progress)
-        judge.facts.update(fitted)
+        judge.facts.update({"manifest": manifest, "limits": {"seconds": seconds, "steps": steps}})
     checked = {"split": split, "size": size}
     if judge.facts.get("held_out") != checked:
         others = [record for record in records if record.split == split != "train"]
         judge.facts["held_out_r2"] = held_out_r2(judge, root, others, size=size) if others else {}
         judge.facts["held_out"] = checked
-        judge.save(folder)
+        try:
+            judge.save(folder)
+        except OSError as error:
+            log.warning("%s: the judge can't be kept there and will be fitted again (%s)", folder, error)
     return judge.to("cpu")
+
+
+def _folder_name(seconds: float | None, steps: int) -> str:
+    parts = [] if steps == FIT_STEPS else [f"{steps}steps"]
+    parts += [] if seconds is None else [f"{seconds:g}s"]
+    return "_".join([JUDGE_FOLDER, *parts])

@@ -38,7 +38,7 @@ from experiments.video_measures import (
 from experiments.video_pairs import Missing, VideoPair, entry, load_pair, reference_clips
 from experiments.video_summary import DISTANCES
 from metrics.av_correlation import SpokenClip
-from metrics.protocol import protocol_settings
+from metrics.protocol import is_lag, protocol_settings
 
 FRAMES = 125
 MOST_CLIPS = 12
@@ -82,7 +82,7 @@ def _thinned(view: View) -> View:
     part = slice(None, None, 3)
     points = None if view.points is None else view.points[part]
     embeddings = None if view.embeddings is None else view.embeddings[part]
-    return View(view.frames[part], view.curves, points, embeddings, None)
+    return View(view.frames[part], view.curves, points, embeddings, None, view.faceless)
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,7 @@ def _means(found: Sequence[dict[str, float]]) -> dict[str, float]:
         if name == "av_retrieval":
             values = np.nan_to_num(values, nan=0.5)
         if np.isfinite(values).any():
-            means[name] = float(
-                np.nanmedian(values) if name in ("av_lag", "av_offset") else np.nanmean(values)
-            )
+            means[name] = float(np.nanmedian(values) if is_lag(name) else np.nanmean(values))
     return means
 
 
@@ -252,7 +250,7 @@ def load_samples(
             missing.append(entry(name, "all", str(error)))
             continue
         view = look(clip.real, judges)
-        if view.faceless > 0.1 * len(view):
+        if view.unseen:
             missing.append(entry(name, "all", f"no face in {view.faceless} of {len(view)} frames"))
             continue
         if clip.waveform is None:

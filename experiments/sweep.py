@@ -22,7 +22,7 @@ from experiments.evaluate import (
     choose_clips,
     compose_evaluation,
     load_parts,
-    protocol_record,
+    model_protocol,
     refuse_nothing,
     run_record,
 )
@@ -30,6 +30,7 @@ from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report_figures import sweep_picture
 from experiments.results import plain, write_json, write_whole
+from experiments.video_pairs import protocol_record, recorded_clip
 from metrics.bootstrap import cluster_bootstrap, mean, median
 from metrics.motion import Judge
 
@@ -134,20 +135,20 @@ def sweep_intensity(
             missing.append({"clip": record.id, "what": "all", "why": f"{type(error).__name__}: {error}"})
         else:
             source = model.prepare_source(to_tensor(clip.frames[:1])[0])
-            pairs = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
+            seen = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
             if output is not None and not judged:
-                _write_pictures(output, record.id, intensities, [frames for _, frames in pairs], clip)
+                _write_pictures(output, record.id, intensities, [frames for _, frames in seen], clip)
             judged.append(record)
-            found.append([values for values, _ in pairs])
+            found.append([values for values, _ in seen])
         if progress:
             progress(number + 1, len(chosen), f"sweeping {record.id}")
     refuse_nothing(len(judged), missing)
     rows = _aggregate(intensities, judged, found)
     if output is not None:
+        pairs = [recorded_clip(root, record) for record in chosen]
+        name, settings = model_protocol(chosen, model.size, judge, max_frames)
         sweep = {
-            "protocol": protocol_record(
-                root, chosen, model.size, judge, max_frames, {judge.name: judge.sha256}
-            ),
+            "protocol": protocol_record(name, settings, pairs, (), {judge.name: judge.sha256}),
             "run": run_record(model, options, judge, seeds, time.perf_counter() - started),
             "rows": rows,
             "missing": missing,

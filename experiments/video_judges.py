@@ -1,7 +1,7 @@
 """The judges of videos: loaded where their files are, listed with the reason and the command where they are not."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,9 +18,11 @@ from metrics.identity import Embedder, FaceEmbedder
 from metrics.landmarks import MESH
 from metrics.motion import Judge as Motion
 from metrics.motion import MotionCurves
-from metrics.pooled import PooledFrechet, PooledKernel
+from metrics.pooled import REAL, PooledFrechet, PooledKernel
 
 ALEXNET = "alexnet"
+REAL_FACES = "face-landmarker"
+"""Name of the judge of motion that looks at real faces."""
 _BATCH = 32
 Judge = TypeVar("Judge")
 log = logging.getLogger(__name__)
@@ -68,26 +70,53 @@ class SyncJudge:
         return {name: float(found[name]) for name in ("lse_d", "lse_c", "av_offset")}
 
 
-def _remark(names: str, kind: str, counts: tuple[int, int]) -> str:
-    few = ", too few" if min(counts) < ENOUGH else ""
-    return f"{names}: {counts[0]} real and {counts[1]} generated {kind}{few}"
+class _PooledJudge:
+    """What is judged over all clips at once: which sides there are, and how they are named in results."""
+
+    def __init__(self) -> None:
+        self._sides: dict[str, list[str]] = {}  # row -> its takes
+
+    def _side(self, row: str, take: int) -> str:
+        """Name of a row's take among the sides."""
+        side = row if row == REAL else f"{row} {take}"
+        takes = self._sides.setdefault(row, [])
+        if side not in takes:
+            takes.append(side)
+        return side
+
+    def _values(self, name: str, pooled: PooledFrechet | PooledKernel) -> dict[str, Interval]:
+        """The distance of every row to the real clips, and its noise floor."""
+        rows = {"generated": self._sides.get("generated", []), **self._sides}
+        values = {
+            name if row == "generated" else f"{name}_{row}": pooled.interval(takes)
+            for row, takes in rows.items()
+            if row != REAL
+        }
+        floor = pooled.floor()
+        known = np.isfinite(floor)
+        values[f"{name}_floor"] = Interval(floor if known else None, None, None, pooled.clips if known else 0)
+        return values
+
+    def _remarks(self, names: Sequence[str], pooled: PooledFrechet, kind: str) -> list[str]:
+        """On how much the distances stand, and what the floor is taken between."""
+        takes = self._sides.get("generated", [])
+        counts = (pooled.count(REAL), min([pooled.count(take) for take in takes], default=0))
+        few = ", too few" if min(counts) < ENOUGH else ""
+        each = " of each take" if len(takes) > 1 else ""
+        # Halves have half the frames, so a floor lies above that of the whole.
+        of = "people" if len(pooled.identities) > 1 else "clips of the only identity"
+        floors = ", ".join(f"{name}_floor" for name in names)
+        return [
+            f"{', '.join(names)}: {counts[0]} real and {counts[1]} generated {kind}{each}{few}",
+            f"{floors}: real against real, two halves of disjoint {of}",
+        ]
 
 
-def _floor(value: float, clips: int) -> Interval:
-    known = np.isfinite(value)
-    return Interval(value if known else None, None, None, clips if known else 0)
+class PooledImages(_PooledJudge):
+    """FID and KID from one pass of the Inception; the frames of every row against the real ones.
 
-
-def _halves(names: str, pooled: PooledFrechet) -> str:
-    """What a noise floor is taken between: halves have half the frames, so it lies above that of the whole."""
-    of = "people" if len(pooled.identities) > 1 else "clips of the only identity"
-    return f"{names}: real against real, two halves of disjoint {of}"
-
-
-class PooledImages:
-    """FID and KID from one pass of the Inception; the method's frames against the real ones.
-
-    Memory is bounded, see `metrics.pooled`.
+    Takes of several sampling seeds are compared each by itself, and the distances averaged: more frames would look
+    better. Memory is bounded, see `metrics.pooled`.
 
     Args:
         network: Feature network; pytorch-fid's Inception from its weights file if left out.
@@ -99,38 +128,32 @@ class PooledImages:
     def __init__(self, network: Any = None) -> None:
         from metrics.inception import load_fid_inception
 
+        super().__init__()
         self.network = load_fid_inception() if network is None else network
         self.fid, self.kid = PooledFrechet(self.network.num_features), PooledKernel()
 
-    def update(self, frames: Tensor, real: bool, identity: str = "") -> None:
+    def update(self, frames: Tensor, row: str, identity: str = "", take: int = 0) -> None:
         """Add all frames ``(T, 3, H, W)`` uint8 of one clip.
 
         Args:
-            frames: Of the real clip, or of one take of the method's.
-            real: Which of them.
+            frames: Of one row of the clip.
+            row: ``real``, ``generated`` or another.
             identity: Who is seen; the same word for all leaves the distances without an interval.
+            take: Which sampling seed.
         """
         features = torch.cat([extract_features(self.network, part) for part in frames.split(_BATCH)])
-        self.fid.add(features, real, identity)
-        self.kid.add(features, real, identity)
+        side = self._side(row, take)
+        self.fid.add(features, side, identity)
+        self.kid.add(features, side, identity)
 
     def compute(self) -> tuple[dict[str, Interval], list[str]]:
-        """``fid`` and ``kid``, their noise floors, and remarks on what they stand on."""
-        values = {
-            "fid": self.fid.interval(),
-            "kid": self.kid.interval(),
-            "fid_floor": _floor(self.fid.floor(), self.fid.clips),
-            "kid_floor": _floor(self.kid.floor(), self.kid.clips),
-        }
-        remarks = [
-            _remark("fid, kid", "frames", self.fid.counts),
-            _halves("fid_floor, kid_floor", self.fid),
-        ]
-        return values, remarks
+        """``fid`` and ``kid`` of every row, their noise floors, and remarks on what they stand on."""
+        values = {**self._values("fid", self.fid), **self._values("kid", self.kid)}
+        return values, self._remarks(("fid", "kid"), self.fid, "frames")
 
 
-class PooledWindows:
-    """FVD of windows of 16 frames.
+class PooledWindows(_PooledJudge):
+    """FVD of windows of 16 frames; takes as in `PooledImages`.
 
     Memory is bounded, see `metrics.pooled`.
 
@@ -144,27 +167,31 @@ class PooledWindows:
     def __init__(self, network: Any = None) -> None:
         from metrics.inception import load_i3d
 
+        super().__init__()
         self.network = load_i3d() if network is None else network
         self.fvd = PooledFrechet(self.network.num_features)
 
-    def update(self, frames: Tensor, starts: list[int], real: bool, identity: str = "") -> None:
+    def update(
+        self, frames: Tensor, starts: Sequence[int], row: str, identity: str = "", take: int = 0
+    ) -> None:
         """Add the windows of one clip.
 
         Args:
-            frames: ``(T, 3, H, W)`` uint8, of the real clip or of one take of the method's.
+            frames: ``(T, 3, H, W)`` uint8, of one row of the clip.
             starts: First frames of the windows; those that go beyond the end are left out.
-            real: Which of the two.
+            row: ``real``, ``generated`` or another.
             identity: Who is seen; the same word for all leaves the distance without an interval.
+            take: Which sampling seed.
         """
+        side = self._side(row, take)
         windows = [frames[None, start : start + WINDOW] for start in starts if start + WINDOW <= len(frames)]
         if windows:
             features = torch.cat([extract_features(self.network, window) for window in windows])
-            self.fvd.add(features, real, identity)
+            self.fvd.add(features, side, identity)
 
     def compute(self) -> tuple[dict[str, Interval], list[str]]:
-        """``fvd``, its noise floor, and remarks on what they stand on."""
-        values = {"fvd": self.fvd.interval(), "fvd_floor": _floor(self.fvd.floor(), self.fvd.clips)}
-        return values, [_remark("fvd", "windows", self.fvd.counts), _halves("fvd_floor", self.fvd)]
+        """``fvd`` of every row, its noise floor, and remarks on what they stand on."""
+        return self._values("fvd", self.fvd), self._remarks(("fvd",), self.fvd, "windows")
 
 
 @dataclass
@@ -178,6 +205,7 @@ class Judges:
         sync: SyncNet's judge.
         images: FID and KID.
         windows: FVD.
+        motion: Name of the judge of motion, and what is known of how far it can be trusted.
         hashes: Name of each judge -> sha256 of its weights.
         missing: ``(what, why)`` of the judges that are not there.
     """
@@ -188,6 +216,7 @@ class Judges:
     sync: Any = None
     images: Any = None
     windows: Any = None
+    motion: dict[str, Any] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     missing: list[tuple[str, str]] = field(default_factory=list)
 
@@ -249,7 +278,8 @@ def load_judges(settings: dict[str, Any], drawn: Motion | None, families: Collec
     if drawn is not None:
         from experiments.video_measures import watch_by
 
-        judges = Judges(watch_by(drawn), hashes={drawn.name: drawn.sha256})
+        facts = {"name": drawn.name, **getattr(drawn, "facts", {})}
+        judges = Judges(watch_by(drawn), motion=facts, hashes={drawn.name: drawn.sha256})
         face = "csim, aed, akd, lmd, mouth_lmd, sharpness, flicker, motion_frechet"
         judges.missing.append((face, "no model of real faces judges drawn ones"))
         judges.sync = judges.load(
@@ -262,7 +292,11 @@ def load_judges(settings: dict[str, Any], drawn: Motion | None, families: Collec
         from datamodules.landmarker import MODEL
         from experiments.video_measures import watch_landmarks
 
-        judges = Judges(watch_landmarks, hashes={"face-landmarker": file_sha256(assets.find(MODEL))})
+        judges = Judges(
+            watch_landmarks,
+            motion={"name": REAL_FACES},
+            hashes={REAL_FACES: file_sha256(assets.find(MODEL))},
+        )
         judges.embedder = judges.load(
             "csim, aed", "mobilefacenet", FaceEmbedder, _asset_hash("mobilefacenet.onnx")
         )

@@ -16,6 +16,7 @@ from metrics.identity import embedding_distance
 from metrics.landmark_judge import curves_of
 from metrics.landmarks import keypoint_distance, landmark_distance, mouth_distance, rigid_jitter, to_pixels
 from metrics.motion import Judge, MotionCurves, blink_rate, head_motion, jitter, mouth_motion
+from metrics.protocol import MOST_FACELESS
 from metrics.reconstruction import L1, PSNR, SSIM
 from metrics.sharpness import flicker, hold_still, sharpness
 
@@ -32,6 +33,8 @@ class View:
         points: ``(T, 478, 3)`` landmarks in pixels, NaN without a face; None where no face model looks.
         embeddings: ``(T, D)`` unit vectors, NaN without a face; None without an embedder.
         faces: ``(N, S, S)`` faces held still; None where no face model looks.
+        faceless: Number of frames without a face. Beyond the protocol's share of them all of the above is NaN: what is
+            left of a face that comes and goes would look better than the whole.
     """
 
     frames: Tensor
@@ -39,14 +42,15 @@ class View:
     points: np.ndarray | None
     embeddings: np.ndarray | None
     faces: Tensor | None
+    faceless: int = 0
 
     def __len__(self) -> int:
         return len(self.frames)
 
     @property
-    def faceless(self) -> int:
-        """Number of frames without a face."""
-        return int((~np.isfinite(self.curves.lip_opening)).sum())
+    def unseen(self) -> bool:
+        """Whether too few frames show a face for measures of faces."""
+        return too_faceless(self.faceless, len(self))
 
     def take(self, indices: np.ndarray) -> "View":
         """The view of these frames ``(N,)``, which each judge saw by itself."""
@@ -77,7 +81,22 @@ def assemble(
     frames: Tensor, curves: MotionCurves, points: np.ndarray | None, embeddings: np.ndarray | None
 ) -> View:
     """A view of frames that were looked at."""
-    return View(frames, curves, points, embeddings, None if points is None else hold_still(frames, points))
+    faceless = int((~np.isfinite(curves.lip_opening)).sum())
+    if too_faceless(faceless, len(frames)):
+        curves = MotionCurves(*map(_unknown, vars(curves).values()))
+        points = None if points is None else _unknown(points)
+        embeddings = None if embeddings is None else _unknown(embeddings)
+    faces = None if points is None else hold_still(frames, points)
+    return View(frames, curves, points, embeddings, faces, faceless)
+
+
+def too_faceless(faceless: int, frames: int) -> bool:
+    """Whether so many of the frames show no face that measures of faces have no value."""
+    return faceless > MOST_FACELESS * frames
+
+
+def _unknown(values: np.ndarray) -> np.ndarray:
+    return np.full_like(values, np.nan)
 
 
 def look(frames: np.ndarray, judges: Judges) -> View:

@@ -1,29 +1,46 @@
 """Anyone's videos and the real clips they belong to: matched by file stem, read, cut and brought to one size."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datamodules.audio import fit_length, load_audio
+from datamodules.audio import fit_length, frame_count, load_audio
+from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, framing, select_face
 from datamodules.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.phones import phone_file
 from datamodules.video import VideoReader, probe
+from metrics.protocol import protocol_hash
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 SHORTEST = 16
 """Frames that a clip must have to be judged."""
+MOST_FITTED = 20
+"""Clips at most that what speech does to lips is learnt from, if real clips without a video have to help."""
 _LOOKS = 5
 _CHUNK = 32
 _DECODED = 2**28
 """Bytes of frames that are decoded at a time, before they are brought to size."""
+
+
+class Foreign(NamedTuple):
+    """Speech of another voice.
+
+    Attributes:
+        voice: Whose.
+        waveform: ``(640 T,)`` float in [-1, 1].
+    """
+
+    voice: str
+    waveform: np.ndarray
+
 
 Missing = dict[str, str]
 """What could not be judged: ``clip`` (``*``: all), ``what`` and ``why``."""
@@ -199,16 +216,62 @@ def find_pairs(
 
 
 def spare_clips(pairs: Sequence[VideoPair], reference: Path, split: str = "test") -> list[VideoPair]:
-    """Reference clips that no video was made for; judges may be fitted on them."""
+    """The first reference clips that no video was made for, so many that judges have 20 to be fitted on."""
     used = {pair.name for pair in pairs}
-    return [clip for name, clip in sorted(reference_clips(reference, split).items()) if name not in used]
+    spares = [clip for _, clip in sorted(reference_clips(reference, split).items()) if clip.name not in used]
+    return spares[: max(0, MOST_FITTED - len(pairs))]
 
 
-def split_hashes(pairs: Sequence[VideoPair]) -> dict[str, str]:
-    """Which clips are judged: name -> sha256 of the reference file, ``NAME phones`` -> that of its phones."""
-    files = {pair.name: pair.reference for pair in pairs}
-    files |= {f"{pair.name} phones": pair.phones for pair in pairs if pair.phones}
-    return {name: file_sha256(path) if path.is_file() else "not there" for name, path in files.items()}
+def split_hashes(pairs: Sequence[VideoPair], spares: Sequence[VideoPair]) -> dict[str, Any]:
+    """Which clips are judged, and which help to fit the judges: what is read of each, and whose it is."""
+    return {
+        "judged": {pair.name: _clip_hashes(pair) for pair in pairs},
+        "fitted": {pair.name: _clip_hashes(pair) for pair in spares},
+    }
+
+
+def protocol_record(
+    name: str,
+    settings: dict[str, Any],
+    pairs: Sequence[VideoPair],
+    spares: Sequence[VideoPair],
+    judges: Mapping[str, str],
+) -> dict[str, Any]:
+    """Name, hash and settings of the protocol; results with different hashes must not be ranked together."""
+    digest = protocol_hash(settings, split_hashes(pairs, spares), judges)
+    return {"name": name, "hash": digest, "settings": settings}
+
+
+def _clip_hashes(pair: VideoPair) -> dict[str, str]:
+    files = {"video": pair.reference, "speech": pair.speech, "phones": pair.phones}
+    found = {"identity": pair.identity, "voice": pair.voice}
+    for name, path in files.items():
+        if path is not None and (name == "video" or path != pair.reference):
+            found[name] = file_sha256(path) if path.is_file() else "not there"
+    return found
+
+
+def foreign_speech(clips: Sequence[VideoPair], place: int, frames: int) -> Foreign | None:
+    """Speech of the next clip that has another voice and sound that can be read; after the last comes the first.
+
+    Args:
+        clips: In their order.
+        place: The clip that it is for.
+        frames: Length that it is repeated or cut to.
+
+    Returns:
+        None where there is no such clip.
+    """
+    for other in [*clips[place + 1 :], *clips[:place]]:
+        if other.voice == clips[place].voice:
+            continue
+        try:
+            speech = load_audio(other.speech)
+        except (UserError, OSError, ValueError):
+            continue
+        if len(speech):
+            return Foreign(other.voice, np.resize(speech, frames * SAMPLES_PER_FRAME).astype(np.float32))
+    return None
 
 
 def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -315,17 +378,34 @@ def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
         for take in takes
         if (take.info.height, take.info.width) != size
     }
-    waveform, silence = None, ""
-    try:
-        waveform = fit_length(load_audio(pair.speech), length)
-    except UserError as error:
-        silence = str(error)
+    waveform, silence = read_speech(pair.speech, length, settings["most_length_difference"])
     return VideoClip(pair, real, fitted, waveform, silence, ", ".join(sorted(others)))
 
 
-def clip_length(pair: VideoPair) -> int:
-    """Frames at 25 fps that a pair will have, without decoding it; 0 where a file can't be read."""
+def read_speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
+    """Speech ``(640 T,)`` that belongs to so many frames, or None and why.
+
+    Args:
+        path: Sound file, or a video.
+        frames: Its length: what lasts longer is cut.
+        most: Frames at most that it may end before the pictures; they are filled with silence.
+    """
     try:
-        return min(max(1, round(probe(path).duration * 25)) for path in (pair.reference, *pair.takes))
+        speech = load_audio(path)
+    except UserError as error:
+        return None, str(error)
+    lasts = frame_count(len(speech)) if len(speech) else 0
+    if frames - lasts > most:
+        return None, f"{path}: its sound lasts {lasts} frames, the pictures {frames}"
+    return fit_length(speech, frames), ""
+
+
+def clip_length(pair: VideoPair) -> int:
+    """Frames at 25 fps of a real clip, without decoding it; 0 where it can't be read.
+
+    The method's videos have no say: every method's windows must be drawn alike.
+    """
+    try:
+        return max(1, round(probe(pair.reference).duration * 25))
     except UserError:
         return 0

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.audio import load_audio
-from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.video import read_video, write_video
 from experiments.judges import Progress
@@ -26,15 +24,24 @@ from experiments.video_measures import (
     own_measures,
     reconstruction_measures,
 )
-from experiments.video_pairs import Missing, VideoClip, VideoPair, clip_length, entry, load_pair, resize
-from experiments.video_sync import SYNC_ROWS, Heard, correlations, network_scores
+from experiments.video_pairs import (
+    Foreign,
+    Missing,
+    VideoClip,
+    VideoPair,
+    clip_length,
+    entry,
+    foreign_speech,
+    load_pair,
+    resize,
+)
+from experiments.video_sync import NETWORK_SCORES, SYNC_ROWS, Heard, correlations, network_scores, over_takes
 from metrics.protocol import CODEC_CRF, MEASURES
 
 FLOOR_FRAMES = 50
 """Frames of the still clip that the detector's own trembling is measured on."""
-
-MOST_FITTED = 20
-"""Clips at most that the regression from speech is fitted on if real clips without a video have to help."""
+POOLED_ROWS = ("real", "codec", "autoencoder", "generated")
+"""Rows that are judged over all clips at once: every one costs a pass of the networks."""
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +55,14 @@ class Judged:
         values: Measures by name; bare for the method, ``NAME_ROW`` for other rows.
         motion: Row -> what it adds to the distributions of motion.
         heard: Its lips and speech.
+        fitted: Number of clips that the regression from speech to lips was fitted on, once it was.
     """
 
     pair: VideoPair
     values: dict[str, float]
     heard: Heard
     motion: dict[str, list[MotionSample]] = field(default_factory=dict)
+    fitted: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,8 +138,8 @@ def _add_autoencoder(clip: VideoClip, model: Any) -> list[Missing]:
     return []
 
 
-def _mean_of(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in found])) for name in (found[0] if found else {})}
+def _over_takes(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: over_takes(name, [one[name] for one in found]) for name in (found[0] if found else {})}
 
 
 def see_rows(clip: VideoClip, judges: Judges) -> dict[str, list[View]]:
@@ -154,17 +163,16 @@ def measure_rows(
     for row, views in rows.items():
         for view in views:
             if view.faceless:
+                rest = "have no value" if view.unseen else "leave these frames out"
                 what = f"{row}: {view.faceless} of {len(view)} frames"
-                missing.append(
-                    entry(name, what, "no face found; the measures of faces leave these frames out")
-                )
+                missing.append(entry(name, what, f"no face found; the measures of faces {rest}"))
         found = [own_measures(view, source, floor) for view in views]
         for one, view in zip(found, views, strict=True):
             if row in plan.aligned:
                 one.update(reconstruction_measures(view, real, judges))
             if row in plan.free:
                 one.update(generation_measures(view, real))
-        values.update({plan.name(key, row): value for key, value in _mean_of(found).items()})
+        values.update({plan.name(key, row): value for key, value in _over_takes(found).items()})
         if row == "generated" and len(views) > 1 and "mouth_lmd" in found[0]:
             values["mouth_lmd_best"] = min(one["mouth_lmd"] for one in found)
             values.update(diversity(views))
@@ -179,7 +187,7 @@ def _detector_floor(clip: VideoClip, judges: Judges) -> float:
 
 
 def judge_clip(
-    clip: VideoClip, judges: Judges, plan: Plan, swapped: np.ndarray | None, windows: list[int]
+    clip: VideoClip, judges: Judges, plan: Plan, swapped: Foreign | None, windows: list[int]
 ) -> tuple[Judged, dict[str, list[View]], list[Missing]]:
     """All that one clip says, except what needs the others.
 
@@ -187,8 +195,8 @@ def judge_clip(
         clip: The rows of a real clip.
         judges: The judges at hand.
         plan: Which rows are compared how.
-        swapped: Speech of another voice ``(640 T,)`` to hold against the takes, or None: the clip may bring a row
-            ``shuffled`` of its own, made from such speech.
+        swapped: Speech of another voice for the row ``shuffled``: the clip brings that row, made from it, or the takes
+            are held against it. None: there is none.
         windows: First frames of the clip's windows for FVD.
 
     Returns:
@@ -198,26 +206,35 @@ def judge_clip(
     rows = see_rows(clip, judges)
     values, missing = measure_rows(clip, rows, judges, plan)
     lips = {row: [view.curves.lip_opening for view in views] for row, views in rows.items()}
-    heard = Heard(pair.name, pair.identity, pair.voice, clip.waveform, lips)
+    heard = Heard(pair.name, pair.identity, pair.voice, clip.waveform, lips, swapped)
     if clip.waveform is None:
-        missing.append(
-            entry(pair.name, "av_corr, av_lag, av_retrieval, lse_d, lse_c, av_offset", clip.silence)
-        )
-    elif judges.sync is not None:
-        seen = {row: [(v.frames, v.points) for v in rows[row]] for row in SYNC_ROWS if row in rows}
-        try:
-            values.update(network_scores(judges.sync, seen, clip.waveform, swapped))
-        except ValueError as error:
-            missing.append(entry(pair.name, "lse_d, lse_c, av_offset", str(error)))
-    for row in ("real", "generated"):
-        for view in rows[row]:
+        missing.append(entry(pair.name, f"av_corr, av_lag, av_retrieval, {NETWORK_SCORES}", clip.silence))
+    else:
+        if swapped is None:
+            missing.append(entry(pair.name, "row shuffled", "no clip with sound of another voice"))
+        if judges.sync is not None:
+            seen = {row: [(v.frames, v.points) for v in rows[row]] for row in SYNC_ROWS if row in rows}
+            against = None if swapped is None or "shuffled" in rows else swapped.waveform
+            scores, absent = network_scores(judges.sync, seen, clip.waveform, against)
+            values.update(scores)
+            missing += _by_reason(pair.name, absent)
+    for row in POOLED_ROWS:
+        for take, view in enumerate(rows.get(row, [])):
             if judges.images is not None:
-                judges.images.update(view.frames, row == "real", pair.identity)
+                judges.images.update(view.frames, row, pair.identity, take)
             if judges.windows is not None:
-                judges.windows.update(view.frames, windows, row == "real", pair.identity)
+                judges.windows.update(view.frames, windows, row, pair.identity, take)
     judged = Judged(pair, values, heard)
     judged.motion = {row: [motion_sample(view) for view in views] for row, views in rows.items()}
     return judged, rows, missing
+
+
+def _by_reason(clip: str, absent: dict[str, str]) -> list[Missing]:
+    """Entries for rows without a value of SyncNet, those with one reason together."""
+    rows: dict[str, list[str]] = {}
+    for row, why in absent.items():
+        rows.setdefault(why, []).append(row)
+    return [entry(clip, f"{NETWORK_SCORES} of {', '.join(of)}", why) for why, of in rows.items()]
 
 
 def window_starts(lengths: Sequence[int], settings: dict[str, Any], judges: Judges) -> list[list[int]]:
@@ -234,23 +251,10 @@ def window_starts(lengths: Sequence[int], settings: dict[str, Any], judges: Judg
     return starts
 
 
-def _swapped_speech(pairs: Sequence[VideoPair], place: int, length: int) -> np.ndarray | None:
-    """Speech of the next pair with another voice and a sound that can be read, at a clip's length."""
-    for other in [*pairs[place + 1 :], *pairs[:place]]:
-        if other.voice != pairs[place].voice:
-            try:
-                return np.resize(load_audio(other.speech), length * SAMPLES_PER_FRAME)
-            except UserError:
-                continue
-    return None
-
-
-def _listen(spares: Sequence[VideoPair], settings: dict[str, Any], judges: Judges, most: int) -> list[Heard]:
-    """Lips and speech of real clips, at most so many; what can't be read is left out, as it is judged by nothing."""
+def listen(spares: Sequence[VideoPair], settings: dict[str, Any], judges: Judges) -> list[Heard]:
+    """Lips and speech of real clips; what can't be read is left out, as it is judged by nothing."""
     heard: list[Heard] = []
     for spare in spares:
-        if len(heard) >= most:
-            break
         try:
             clip = load_pair(spare, settings)
         except (UserError, OSError, ValueError) as error:
@@ -277,7 +281,8 @@ def judge_pairs(
         settings: Of the protocol.
         judges: The judges at hand.
         progress: Called with clips done, clips in all and a text.
-        spares: Real clips without a video: what speech does to lips is learnt from them too.
+        spares: Real clips without a video: what speech does to lips is learnt from them too, as it is from those whose
+            video can't be judged.
         model: TalkingHead for the row ``autoencoder``; None: there is no such row.
 
     Returns:
@@ -285,37 +290,38 @@ def judge_pairs(
     """
     judged: list[Judged] = []
     missing: list[Missing] = []
-    notes: list[str] = []
+    failed: list[VideoPair] = []
+    resized: dict[str, list[str]] = {}
     windows = window_starts([clip_length(pair) for pair in pairs], settings, judges)
     for place, pair in enumerate(pairs):
         try:
             clip = load_pair(pair, settings)
             missing += _add_autoencoder(clip, model)
-            swapped = _swapped_speech(pairs, place, len(clip)) if judges.sync is not None else None
+            swapped = foreign_speech([*pairs, *spares], place, len(clip))
             one, _, absent = judge_clip(clip, judges, PLANS[settings["task"]], swapped, windows[place])
         except (UserError, OSError, ValueError) as error:
             log.warning("clip %s is left out: %s", pair.name, error)
             missing.append(entry(pair.name, "all", str(error)))
-            spares = [*spares, replace(pair, takes=())]
+            failed.append(replace(pair, takes=()))
         else:
             judged.append(one)
             missing += absent
             if clip.resized:
                 height, width = clip.real.shape[1:3]
-                notes.append(f"{pair.name}: resized from {clip.resized} to {width}x{height}")
+                resized.setdefault(f"{clip.resized} to {width}x{height}", []).append(pair.name)
         if progress:
             progress(place + 1, len(pairs), f"evaluating {pair.name}")
-    heard = _listen(spares, settings, judges, MOST_FITTED - len(judged))
-    missing += add_correlations(judged, heard)
+    missing += add_correlations(judged, listen([*failed, *spares], settings, judges))
+    notes = [f"resized from {sizes}: {', '.join(names)}" for sizes, names in resized.items()]
     return judged, missing, notes
 
 
-def add_correlations(judged: Sequence[Judged], spares: Sequence[Heard] = ()) -> list[Missing]:
+def add_correlations(judged: Sequence[Judged], spares: Sequence[Heard]) -> list[Missing]:
     """Add ``av_*`` to every clip, by regressions fitted on the other clips and on spare ones; returns what is missing."""
     heard = [*(one.heard for one in judged), *spares]
     missing = []
     for place, one in enumerate(judged):
-        values, why = correlations(heard, place)
+        values, one.fitted, why = correlations(heard, place)
         one.values.update(values)
         if why and heard[place].waveform is not None:
             missing.append(entry(one.pair.name, "av_corr, av_lag, av_retrieval", why))

@@ -13,12 +13,13 @@ from experiments.video_rows import Judged
 from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
 from metrics.distributions import (
     FEW_FRAMES,
+    FEWEST_INTERVALS,
     BlinkIntervalDistance,
     HeadSpectrumDistance,
     HeadVelocityDistance,
     MotionFrechetDistance,
 )
-from metrics.protocol import MEASURES
+from metrics.protocol import MEASURES, is_lag
 
 DISTANCES = {
     "motion_frechet": (MotionFrechetDistance, "features"),
@@ -28,23 +29,46 @@ DISTANCES = {
 }
 FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 """Measures that are also given between the shuffled (0) and the real row (1)."""
+NOTHING = "no clip has a value"
+REASONS = {
+    "psnr": "the frames equal the real ones, which has no finite value",
+    "av_corr": "the lips do not move",
+    "av_corr_zero": "the lips do not move",
+    "av_lag": "the lips do not move",
+    "av_retrieval": "the lips do not move, fewer than 2 s overlap at the lag that fits best, or there is no other voice",
+    "head_spectrum_distance": "no clip lasts 3 s",
+    "blink_interval_distance": f"fewer than {FEWEST_INTERVALS} intervals between blinks on a side",
+    "motion_frechet": "fewer than two frames with a face on a side",
+    "fid": "fewer than two frames on a side",
+    "kid": "fewer than two frames on a side",
+    "fvd": "fewer than two windows on a side",
+}
+"""Why a measure can be without a value although its judge is there."""
+WEAK = 0.5
+"""Share of variance below which a fitted judge of motion is called weak."""
+FEW_FITTED = 5
+"""Clips below which a regression from speech to lips is called fitted on too few."""
 
 
 def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
-    """Distances between the distributions of motion of a row and of the real clips that have it."""
+    """Distances between the distributions of motion of a row and of the real clips that have it, each take by itself."""
     judged = [one for one in judged if row in one.motion]
     clusters = [one.pair.identity for one in judged]
     found = {}
     for name, (metric_class, part) in DISTANCES.items():
 
         def statistic(kept: Collection[int], metric_class: Any = metric_class, part: str = part) -> float:
-            metric = metric_class()
-            for index in kept:
-                motion = judged[index].motion
-                for real, samples in ((True, motion["real"]), (False, motion[row])):
-                    for sample in samples:
-                        metric.update(torch.from_numpy(getattr(sample, part)), real=real)
-            return float(metric.compute()) if len(kept) else float("nan")
+            if not len(kept):
+                return float("nan")
+            distances = []
+            for take in range(len(judged[0].motion[row])):
+                metric = metric_class()
+                for index in kept:
+                    motion = judged[index].motion
+                    metric.update(torch.from_numpy(getattr(motion["real"][0], part)), real=True)
+                    metric.update(torch.from_numpy(getattr(motion[row][take], part)), real=False)
+                distances.append(float(metric.compute()))
+            return float(np.mean(distances))
 
         suffix = "" if row == "generated" else f"_{row}"
         found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters)
@@ -56,6 +80,19 @@ def _between(rows: np.ndarray) -> float:
     return float((value - shuffled) / (real - shuffled)) if real != shuffled else float("nan")
 
 
+def _share(rows: np.ndarray, clusters: Sequence[str]) -> Interval:
+    """Place of a measure between the shuffled and the real row, where these differ by more than chance.
+
+    Args:
+        rows: ``(N, 3)`` of clips: the method's value, the real and the shuffled one; NaN rows are left out.
+        clusters: Identity of each clip; of only one nothing is known of chance.
+    """
+    apart = cluster_bootstrap(rows[:, 1] - rows[:, 2], clusters, mean)
+    if apart.low is not None and apart.high is not None and apart.low <= 0 <= apart.high:
+        return Interval(None, None, None, 0)
+    return cluster_bootstrap(rows, clusters, _between)
+
+
 def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
     """Means over clips (medians of lags) with bootstrap intervals by identity, and distances of motion."""
     if not judged:
@@ -64,7 +101,7 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
     metrics = {}
     nothing = float("nan")
     for name in dict.fromkeys(name for one in judged for name in one.values):
-        statistic = median if name.startswith(("av_lag", "av_offset")) else mean
+        statistic = median if is_lag(name) else mean
         metrics[name] = cluster_bootstrap(
             [one.values.get(name, nothing) for one in judged], clusters, statistic
         )
@@ -72,20 +109,21 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
         names = (name, f"{name}_real", f"{name}_shuffled")
         rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
         if np.isfinite(rows).all(axis=1).any():
-            metrics[f"{name}_share"] = cluster_bootstrap(rows, clusters, _between)
+            metrics[f"{name}_share"] = _share(rows, clusters)
     for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
         metrics.update(_pooled_motion(judged, row))
     return metrics
 
 
 def summarise(
-    judged: Sequence[Judged], judges: Judges
+    judged: Sequence[Judged], judges: Judges, asked: int
 ) -> tuple[dict[str, Interval], list[Missing], list[str]]:
     """Everything that clips give together.
 
     Args:
         judged: The clips; lip closure, which needs all of them, is added to the values of each.
         judges: That judged them.
+        asked: Number of clips that were to be judged.
 
     Returns:
         Measures by name, what is missing, and remarks on what the values stand on.
@@ -94,10 +132,32 @@ def summarise(
         return {}, [], []
     missing = _add_closures(judged)
     metrics = aggregate(judged)
-    few = sum(len(sample.features) for one in judged for sample in one.motion["generated"])
-    notes = [f"motion_frechet: {few} frames, too few"] if few < FEW_FRAMES else []
-    notes += _add_pooled(metrics, judges)
-    return metrics, missing + _without_value(metrics, judges), notes
+    notes = [*_remarks(judged, judges, asked), *_add_pooled(metrics, judges)]
+    return metrics, missing + _without_value(metrics, judges) + _clips_without_value(judged, metrics), notes
+
+
+def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
+    """What a reader must know before believing the values."""
+    notes = []
+    if len(judged) < asked:
+        notes.append(f"{len(judged)} of {asked} clips judged: rank only beside results of the same clips")
+    if len({one.pair.identity for one in judged}) == 1:
+        notes.append("one identity: nothing is known of how far the values hold for other people")
+    few = sum(len(one.motion["generated"][0].features) for one in judged)
+    if 0 < few < FEW_FRAMES:
+        notes.append(f"motion_frechet: {few} frames, too few")
+    fitted = [one.fitted for one in judged if one.fitted]
+    if fitted and min(fitted) < FEW_FITTED:
+        notes.append(
+            f"av_*: the regression was fitted on {min(fitted)} clips, too few; compare with av_*_real"
+        )
+    scores = judges.motion.get("held_out_r2") or {}
+    weak = [f"{name} {score:.2f}" for name, score in scores.items() if score < WEAK]
+    if weak:
+        notes.append(
+            f"the judge of motion is weak on people that it never saw (share of variance explained): {', '.join(weak)}"
+        )
+    return notes
 
 
 def _add_closures(judged: Sequence[Judged]) -> list[Missing]:
@@ -120,7 +180,29 @@ def _add_pooled(metrics: dict[str, Interval], judges: Judges) -> list[str]:
 
 
 def _without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing]:
-    """The measures that no clip has a value of although their judge was there."""
+    """The measures that no clip has a value of although their judge was there, and why."""
     told = {name for what, _ in judges.missing for name in what.split(", ")}
-    unknown = [name for name, one in metrics.items() if one.value is None and name in MEASURES]
-    return [entry("*", name, "no clip has a value") for name in unknown if name not in told]
+    unknown = [name for name, one in metrics.items() if one.value is None and name not in told]
+    shares = {f"{name}_share" for name in FLOORED}
+    return [
+        *(entry("*", name, REASONS.get(name, NOTHING)) for name in unknown if name in MEASURES),
+        *(
+            entry("*", name, "the real row does not differ from the shuffled one by more than chance")
+            for name in unknown
+            if name in shares
+        ),
+    ]
+
+
+def _clips_without_value(judged: Sequence[Judged], metrics: dict[str, Interval]) -> list[Missing]:
+    """The measures that others have a value of and a clip has not, and why; a clip without a face is told already."""
+    missing = []
+    for one in judged:
+        if not np.isfinite(one.values["mouth_motion"]):
+            continue
+        absent: dict[str, list[str]] = {}
+        for name, value in one.values.items():
+            if name in MEASURES and not np.isfinite(value) and metrics[name].value is not None:
+                absent.setdefault(REASONS.get(name, "no value"), []).append(name)
+        missing += [entry(one.pair.name, ", ".join(names), why) for why, names in absent.items()]
+    return missing

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from experiments.video_pairs import Foreign
 from metrics.av_correlation import SpokenClip, fit_without, measure_sync
+from metrics.protocol import is_lag
 
 SYNC_ROWS = ("real", "codec", "autoencoder", "generated", "shuffled")
+NETWORK_SCORES = "lse_d, lse_c, av_offset"
 MOST_FOREIGN = 20
 """Clips at most whose speech retrieval chooses among: more cost time and change little."""
 
@@ -24,6 +27,7 @@ class Heard:
         voice: Who is heard.
         waveform: ``(640 T,)``, or None without sound.
         lips: Row -> lip opening ``(T,)`` of each take.
+        swapped: Speech of another voice that the row ``shuffled`` is held against or was made from; None: there is none.
     """
 
     name: str
@@ -31,24 +35,18 @@ class Heard:
     voice: str
     waveform: np.ndarray | None
     lips: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    swapped: Foreign | None = None
 
 
-def next_voice(clips: Sequence[Heard], place: int) -> Heard | None:
-    """The next clip with sound and another voice than the one at ``place``; after the last comes the first."""
-    own = clips[place]
-    others = [*clips[place + 1 :], *clips[:place]]
-    return next((one for one in others if one.waveform is not None and one.voice != own.voice), None)
-
-
-def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], str]:
-    """``av_*`` of the clip at ``place`` for each row, by a regression fitted on the others; or why there is none.
+def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], int, str]:
+    """``av_*`` of the clip at ``place`` for each row, by a regression fitted on so many others; or why there is none.
 
     The row ``shuffled`` is the method's lips against another voice's speech, or, where a row of that name was made from
     such speech, its lips against the clip's own.
     """
     own = clips[place]
     if own.waveform is None:
-        return {}, "no sound"
+        return {}, 0, "no sound"
     spoken = [
         SpokenClip(clip.identity, clip.voice, clip.waveform, clip.lips["real"][0])
         for clip in clips
@@ -56,25 +54,30 @@ def correlations(clips: Sequence[Heard], place: int) -> tuple[dict[str, float], 
     ]
     regressor = fit_without(spoken, own.identity, own.voice)
     if regressor is None:
-        return {}, "no clip of another face and voice to fit the regression on"
-    other = next_voice(clips, place)
+        return {}, 0, "no clip of another face and voice to fit the regression on"
     values: dict[str, float] = {}
     for row in SYNC_ROWS:
         takes = own.lips.get(row, [])
         speech, known = own.waveform, {own.voice}
-        if row == "shuffled" and not takes:
-            takes = own.lips.get("generated", [])
-            if other is None or other.waveform is None:
+        if row == "shuffled":
+            if own.swapped is None:
                 continue
-            speech, known = np.resize(other.waveform, len(own.waveform)), {own.voice, other.voice}
+            known = {own.voice, own.swapped.voice}  # lips made from it would find it, rightly
+            if not takes:
+                takes, speech = own.lips.get("generated", []), own.swapped.waveform
         if not takes:
             continue
         foreign = [clip.waveform for clip in spoken if clip.voice not in known][:MOST_FOREIGN]
         found = [measure_sync(lips, speech, regressor, foreign) for lips in takes]
+        suffix = "" if row == "generated" else f"_{row}"
         for name in found[0]:
-            suffix = "" if row == "generated" else f"_{row}"
-            values[f"{name}{suffix}"] = float(np.mean([one[name] for one in found]))
-    return values, ""
+            values[f"{name}{suffix}"] = over_takes(name, [one[name] for one in found])
+    return values, len(regressor.lags), ""
+
+
+def over_takes(name: str, values: Sequence[float]) -> float:
+    """A measure of one clip from those of its takes: their mean, of a lag the median."""
+    return float(np.median(values) if is_lag(name) else np.mean(values))
 
 
 def network_scores(
@@ -82,26 +85,27 @@ def network_scores(
     rows: dict[str, list[tuple[Tensor, np.ndarray | None]]],
     waveform: np.ndarray,
     swapped: np.ndarray | None,
-) -> dict[str, float]:
-    """``lse_d``, ``lse_c`` and ``av_offset`` of each row of a clip.
+) -> tuple[dict[str, float], dict[str, str]]:
+    """``lse_d``, ``lse_c`` and ``av_offset`` of each row of a clip, and why a row has none.
 
     Args:
         judge: `experiments.video_judges.SyncJudge`.
         rows: Row -> frames ``(T, 3, H, W)`` uint8 and landmarks of each take.
         waveform: ``(640 T,)`` the clip's speech.
-        swapped: Likewise, of another voice; None: the row ``shuffled`` is left out.
-
-    Raises:
-        ValueError: The clip is too short, or shows no track of a face.
+        swapped: Likewise, of another voice, that the takes are held against for the row ``shuffled``; None: they are not.
     """
-    values: dict[str, list[float]] = {}
+    values: dict[str, float] = {}
+    absent: dict[str, str] = {}
     for row, takes in rows.items():
-        for frames, points in takes:
-            crops = judge.crops(frames, points)
-            pairs = [("" if row == "generated" else f"_{row}", waveform)]
-            if row == "generated" and swapped is not None:
-                pairs.append(("_shuffled", swapped))
+        pairs = [("" if row == "generated" else f"_{row}", waveform)]
+        if row == "generated" and swapped is not None:
+            pairs.append(("_shuffled", swapped))
+        try:
+            seen = [judge.crops(frames, points) for frames, points in takes]
             for suffix, speech in pairs:
-                for name, value in judge.measure(crops, speech).items():
-                    values.setdefault(f"{name}{suffix}", []).append(value)
-    return {name: float(np.mean(found)) for name, found in values.items()}
+                found = [judge.measure(crops, speech) for crops in seen]
+                for name in found[0]:
+                    values[f"{name}{suffix}"] = over_takes(name, [one[name] for one in found])
+        except ValueError as error:  # too short, or no track of a face
+            absent[row] = str(error)
+    return values, absent

@@ -2,11 +2,11 @@
 
 What is kept is kept by cluster, so that each can be left out afterwards. Identities are dealt into at most 30 clusters
 in the order in which they come: up to 30, each is its own; beyond that some share one. So neither the number of frames
-nor that of identities moves the memory beyond a bound: for 2048 features 17 MB a cluster and side, 1.0 GB in all, and
-the features of a kernel distance, 160 MB.
+nor that of identities moves the memory beyond a bound: for 2048 features 17 MB a cluster, 0.5 GB a side, and the features
+of a kernel distance, 80 MB a side. A side is the real clips, or one take of one row that is held against them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,8 @@ MOST_CLUSTERS = 30
 """Clusters that identities are dealt into, at most."""
 MOST_KEPT = 10_000
 """Features of a side that a kernel distance is taken from; of more, so many are drawn."""
+REAL = "real"
+"""Name of the side that all others are held against."""
 
 
 def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
@@ -32,6 +34,12 @@ def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
         first, second = (sum(weights[one] for one in half) for half in halves)
         halves[int(second < first)].append(name)
     return halves
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """Mean of at least one number."""
+    found = list(values)
+    return sum(found) / len(found)
 
 
 class _Pooled:
@@ -56,12 +64,13 @@ class _Pooled:
         return self.identities.setdefault(identity, len(self.identities) % MOST_CLUSTERS)
 
     def _jackknife(self, statistic: Callable[[Collection[int]], float]) -> Interval:
+        """Interval of a statistic of clusters that are kept."""
         found = cluster_jackknife(statistic, [f"{cluster:04d}" for cluster in range(self.clusters)])
         return found if found.value is None else replace(found, n=self.clips)
 
 
 class PooledFrechet(_Pooled):
-    """Fréchet distance of all generated to all real features, from sums in float64.
+    """Fréchet distance of all features of a side to all real ones, from sums in float64.
 
     Args:
         width: Number of features D.
@@ -72,31 +81,34 @@ class PooledFrechet(_Pooled):
         # Features with a one behind them: their outer products hold the sums and the count as well.
         self._triangle = torch.ones(width + 1, width + 1, dtype=torch.bool).triu()
         self._nothing = torch.zeros(int(self._triangle.sum()), dtype=torch.float64)
-        self._sides: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+        self._sides: dict[str, dict[int, Tensor]] = {REAL: {}}
         self._turns: dict[int, Tensor] = {}  # real clips, each second one together
 
-    def add(self, features: Tensor, real: bool, identity: str = "") -> None:
+    def add(self, features: Tensor, side: str, identity: str = "") -> None:
         """Add all features ``(N, D)`` of one clip.
 
         Args:
             features: Of its pictures or windows.
-            real: Whether they are of a real clip.
+            side: ``real``, or the name of what is held against it.
             identity: Who is seen.
         """
-        cluster = self._place(identity, real)
+        cluster = self._place(identity, side == REAL)
         rows = torch.nn.functional.pad(features.cpu().double(), (0, 1), value=1.0)
         sums = (rows.T @ rows)[self._triangle]
-        side = self._sides[0 if real else 1]
-        side[cluster] = side.get(cluster, self._nothing) + sums
-        if real:
+        kept = self._sides.setdefault(side, {})
+        kept[cluster] = kept.get(cluster, self._nothing) + sums
+        if side == REAL:
             turn = self.clips % 2
             self._turns[turn] = self._turns.get(turn, self._nothing) + sums
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Number of real and of generated features."""
-        real, generated = (int(sum(float(sums[-1]) for sums in side.values())) for side in self._sides)
-        return real, generated
+    def sides(self) -> tuple[str, ...]:
+        """Names of the sides so far."""
+        return tuple(self._sides)
+
+    def count(self, side: str) -> int:
+        """Number of features of a side."""
+        return int(sum(float(sums[-1]) for sums in self._sides.get(side, {}).values()))
 
     def _distance(self, first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
         whole = []
@@ -107,18 +119,25 @@ class PooledFrechet(_Pooled):
         sums = torch.stack(whole)
         return float(distance_of_sums(sums[:, -1, -1], sums[:, :-1, -1], sums[:, :-1, :-1]))
 
-    def interval(self) -> Interval:
-        """The distance, by leaving out one cluster at a time; no value with fewer than two features on a side."""
-        return self._jackknife(
-            lambda kept: self._distance(*([side[k] for k in kept if k in side] for side in self._sides))
-        )
+    def interval(self, sides: Sequence[str]) -> Interval:
+        """Mean distance of these sides to the real one, by leaving out one cluster at a time.
+
+        No value with fewer than two features on a side.
+        """
+        real, others = self._sides[REAL], [self._sides.get(side, {}) for side in sides]
+
+        def statistic(kept: Collection[int]) -> float:
+            there = [real[k] for k in kept if k in real]
+            return mean_of(self._distance(there, [side[k] for k in kept if k in side]) for side in others)
+
+        return self._jackknife(statistic)
 
     def floor(self) -> float:
         """Distance of one half of the real features to the other: by cluster, or by clip if there is only one cluster.
 
         NaN where a half has fewer than two features.
         """
-        real = self._sides[0]
+        real = self._sides[REAL]
         if len(real) < 2:
             return self._distance(*([self._turns[t]] if t in self._turns else [] for t in (0, 1)))
         halves = split_halves({cluster: round(float(sums[-1])) for cluster, sums in real.items()})
@@ -185,7 +204,7 @@ class _Blocks:
 
 
 class PooledKernel(_Pooled):
-    """Kernel distance of all generated to all real features; of more than 10,000 on a side, so many are drawn.
+    """Kernel distance of all features of a side to all real ones; of more than 10,000 on a side, so many are drawn.
 
     Leaving out a cluster takes its features out of every subset; so all of it costs one pass over the subsets.
 
@@ -198,21 +217,24 @@ class PooledKernel(_Pooled):
     def __init__(self, subsets: int = 100, size: int = 1000, seed: int = 0) -> None:
         super().__init__()
         self._drawn = (subsets, size, seed)
-        self._sides = (_Kept(seed), _Kept(seed))
+        self._sides = {REAL: _Kept(seed)}
 
-    def add(self, features: Tensor, real: bool, identity: str = "") -> None:
+    def add(self, features: Tensor, side: str, identity: str = "") -> None:
         """Add all features ``(N, D)`` of one clip.
 
         Args:
             features: Of its pictures.
-            real: Whether they are of a real clip.
+            side: ``real``, or the name of what is held against it.
             identity: Who is seen.
         """
-        cluster = self._place(identity, real)
-        self._sides[0 if real else 1].add(features.cpu().float(), cluster, self.clips % 2)
+        cluster = self._place(identity, side == REAL)
+        kept = self._sides.setdefault(side, _Kept(self._drawn[2]))
+        kept.add(features.cpu().float(), cluster, self.clips % 2)
 
-    def _blocks(self) -> _Blocks | None:
-        (real, first), (generated, second) = (side.in_order() for side in self._sides)
+    def _blocks(self, side: str) -> _Blocks | None:
+        if side not in self._sides:
+            return None
+        (real, first), (generated, second) = (self._sides[name].in_order() for name in (REAL, side))
         found = []
         for chosen, others in draw_subsets(len(real), len(generated), *self._drawn):
             x, y = real[chosen], generated[others]
@@ -234,17 +256,22 @@ class PooledKernel(_Pooled):
         xx, yy, xy, counts = (torch.stack(parts) for parts in zip(*found, strict=True))
         return _Blocks(xx, yy, xy, counts.transpose(0, 1))
 
-    def interval(self) -> Interval:
-        """The distance, by leaving out one cluster at a time; no value with fewer than two features on a side."""
-        blocks = self._blocks()
-        return Interval(None, None, None, 0) if blocks is None else self._jackknife(blocks.distance)
+    def interval(self, sides: Sequence[str]) -> Interval:
+        """Mean distance of these sides to the real one, by leaving out one cluster at a time.
+
+        No value with fewer than two features on a side.
+        """
+        found = [blocks for blocks in map(self._blocks, sides) if blocks is not None]
+        if not found or len(found) < len(sides):
+            return Interval(None, None, None, 0)
+        return self._jackknife(lambda kept: mean_of(blocks.distance(kept) for blocks in found))
 
     def floor(self) -> float:
         """Distance of one half of the real features to the other: by cluster, or by clip if there is only one cluster.
 
         NaN where a half has fewer than two features.
         """
-        rows, labels = self._sides[0].in_order()
+        rows, labels = self._sides[REAL].in_order()
         clusters, counts = labels[:, 0].unique(return_counts=True)
         if len(clusters) < 2:
             first = labels[:, 1] == 0

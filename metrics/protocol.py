@@ -78,6 +78,8 @@ SYNTHETIC = "synthetic-v1"
 TASKS = ("generation", "reconstruction")
 CODEC_CRF = 18
 """Rate of the H.264 that the row ``codec`` went through."""
+MOST_FACELESS = 0.1
+"""Share of a clip's frames without a face beyond which its measures of faces have no value."""
 
 _INTERVAL = (
     "95 % cluster bootstrap by identity, 1000 resamples, seed 0; pooled distances: delete-one-identity jackknife; fid, "
@@ -97,6 +99,8 @@ _COMMON: dict[str, Any] = {
     "crop": "as given",
     "codec": "H.264, crf 18",
     "codec_crf": CODEC_CRF,
+    "most_faceless": MOST_FACELESS,
+    "takes": "each by itself, then their mean; the median of lags",
     "motion": {
         "landmarks": "MediaPipe Face Landmarker, image mode",
         "scale": "clip mean distance of landmarks 33 and 263",
@@ -123,7 +127,9 @@ _COMMON: dict[str, Any] = {
         "still": 0.1,
         "phones": "p, b, m of STEM.TextGrid or STEM.phones.csv beside the real video, or of a synthetic clip's annotations",
     },
-    "shuffled": "the next clip's speech with another voice, repeated or cut to the length",
+    "shuffled": "the next clip's speech with another voice, of the judged clips and then of those that help the fit, in "
+    "the order of their names, repeated or cut to the length",
+    "speech": "of the real clip; one that ends more than 2 frames before the pictures is none",
     "fid": {"frames": "all", "enough": 2048},
     "kid": {"subsets": 100, "size": 1000, "seed": 0, "most": 10000},
     "fvd": {"windows": 2048, "window": 16, "size": 224, "seed": 0},
@@ -178,12 +184,12 @@ def protocol_settings(name: str, **changes: Any) -> dict[str, Any]:
     return settings
 
 
-def protocol_hash(settings: Mapping[str, Any], split: Mapping[str, str], judges: Mapping[str, str]) -> str:
+def protocol_hash(settings: Mapping[str, Any], split: Mapping[str, Any], judges: Mapping[str, str]) -> str:
     """Hash of all that a ranking must share.
 
     Args:
         settings: As `protocol_settings` gives them.
-        split: Which clips are judged: reference clip name -> sha256 of its file.
+        split: Which clips are judged: plain data, with the sha256 of every file.
         judges: Judge name -> sha256 of its weights.
 
     Returns:
@@ -198,6 +204,11 @@ def measures_of(task: str) -> tuple[str, ...]:
     """Names of the measures that a task is judged by: the two families never mix."""
     other = {"generation": "reconstruction", "reconstruction": "generation"}[task]
     return tuple(name for name, measure in MEASURES.items() if measure.family != other)
+
+
+def is_lag(name: str) -> bool:
+    """Whether a measure, of whatever row, is a lag in frames: of several the median is taken, never the mean."""
+    return name.startswith(("av_lag", "av_offset", "lip_lag"))
 
 
 def better_of(name: str) -> Better:

@@ -147,6 +147,7 @@ def test_a_file_where_results_should_go_is_refused_first(
     (tmp_path / "file").write_text("something")
     key = "run_dir" if command == "train" else "output"
     words = ["experiment=autoencoder_tiny", f"data.root={tmp_path / 'data'}"]
+    words += [] if command == "train" else ["model=synthetic-128"]
     assert cli.main([command, *words, f"{key}={tmp_path / 'file'}"]) == 2
     assert "is a file, expected a folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -17,12 +17,16 @@ from experiments import judges
 from experiments.cli import main
 from experiments.clip_measures import PLAN, load_clip
 from experiments.evaluate import choose_clips, compose_evaluation, errors_removed, evaluate_model
+from experiments.evaluate_videos import evaluate_videos
 from experiments.judges import load_judge
 from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity
+from experiments.video_judges import Judges
+from experiments.video_measures import watch_by
 from experiments.video_rows import reconstruct
 from metrics.frame_regressor import FrameRegressor
 from metrics.motion import MotionCurves
+from metrics.protocol import protocol_settings
 
 SIZE, FRAMES = 48, 50
 SPANS = {"yaw": (0, 12), "pitch": (12, 24), "lips": (24, 48)}
@@ -156,14 +160,51 @@ def test_table_of_a_good_model(root, tmp_path):
     assert found["psnr_codec"] > found["psnr"]
     assert "psnr_generated" not in found  # frame-aligned measures never judge free generation
     assert results["metrics"]["lip_corr"]["n"] == 4
-    assert {entry["clip"] for entry in results["missing"]} == {
-        "*"
-    }  # nothing of a clip, only judges that are not here
+    told = [one["what"] for one in results["missing"] if one["clip"] != "*"]
+    assert set(told) <= {
+        "av_retrieval"
+    }  # clips of 2 s leave no window at some lags; all else is known of each
     assert len(results["lag_curves"]["generated"]) == 21
     assert (tmp_path / "sheet_c0.png").is_file()
     assert (tmp_path / "rows_c0.mp4").is_file()
     path = write_results(tmp_path / "out" / "results.json", results)
     assert values(read_results(path)) == pytest.approx(found)
+
+
+def test_both_forms_of_evaluation_say_the_same_of_the_same_clips(root, tmp_path):
+    """Real, codec and still rows, and the hash: the model's form and that of videos, on two of four clips."""
+
+    def judges() -> Judges:
+        judge = BandJudge()
+        return Judges(watch_by(judge), hashes={judge.name: judge.sha256})
+
+    model = FakeModel()
+    model.size = 32  # another size than that of the clips
+    for method in ("motion_of", "prepare_source", "render"):  # any rows of its own will do
+        setattr(model, method, lambda *args, **more: torch.zeros(FRAMES, 3))
+    model.render = lambda source, motion: iter(np.zeros((FRAMES, 32, 32, 3), np.uint8))
+    own = evaluate_model(model, root, judge=BandJudge(), options=Options(), clips=2, judges=judges())
+    (tmp_path / "videos").mkdir()
+    for name in [clip["clip"] for clip in own["clips"]]:
+        shutil.copy(root / f"clips/{name}.mp4", tmp_path / "videos")
+    settings = protocol_settings("synthetic-v1", size=32)
+    other = evaluate_videos(tmp_path / "videos", root, "m", settings, "synthetic-v1", judges=judges())
+    assert [one["clip"] for one in other["clips"]] == [one["clip"] for one in own["clips"]]
+    assert own["protocol"] == other["protocol"]
+    shared = [
+        name
+        for name in other["metrics"]
+        if name in own["metrics"] and name.endswith(("_real", "_codec", "_still"))
+    ]
+    assert {
+        "av_corr_real",
+        "av_retrieval_codec",
+        "mouth_motion_codec",
+        "jitter_real",
+        "head_motion_still",
+    } <= set(shared)
+    for name in shared:
+        assert own["metrics"][name] == pytest.approx(other["metrics"][name], nan_ok=True), name
 
 
 def test_late_lips_have_a_positive_lag(root):
@@ -289,13 +330,40 @@ def test_a_judge_is_kept_for_its_data_and_limits_alone(root, tmp_path, monkeypat
     first = load_judge("regressor", folder, seconds=5, size=48)
     assert first.facts["held_out"] == {"split": "test", "size": 48}
     assert load_judge("regressor", folder, seconds=5, size=48).sha256 == first.sha256
-    assert (fits, sizes) == ([(5, 1500)], [48])
+    assert (fits, sizes) == ([(5, 600)], [48])
     again = load_judge("regressor", folder, seconds=5, size=32)  # only its own error is measured again
     assert again.facts["held_out"]["size"] == 32
     assert (len(fits), sizes) == (1, [48, 32])
-    load_judge("regressor", folder, seconds=90, size=32)
+    load_judge("regressor", folder, size=32)
     load_judge("regressor", folder, seconds=90, steps=10, size=32)
-    assert fits[1:] == [(90, 1500), (90, 10)]
+    assert fits[1:] == [(None, 600), (90, 10)]
+    assert sorted(path.name for path in folder.glob("judge*")) == ["judge", "judge_10steps_90s", "judge_5s"]
+    for limits in ({"seconds": 5}, {}, {"seconds": 90, "steps": 10}):  # none has taken another's place
+        load_judge("auto", folder, size=32, **limits)
+    assert len(fits) == 3
+    write_manifest(folder, [dataclasses.replace(records[0], split="train"), *records[1:3]])
+    load_judge("regressor", folder, size=32)
+    assert len(fits) == 4  # other data
+
+
+def test_a_judge_that_can_not_be_kept_still_judges(root, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(judges, "fit_frame_regressor", lambda *args, **more: FrameRegressor())
+    monkeypatch.setattr(judges, "held_out_r2", lambda *args, size: {"lip_opening": 0.5})
+    folder = tmp_path / "data"
+    shutil.copytree(root, folder)
+    records = read_manifest(folder)
+    write_manifest(folder, [dataclasses.replace(records[0], split="train"), *records[1:]])
+    (folder / "judge").write_text("a file where the folder should be")
+    assert load_judge("regressor", folder).facts["held_out_r2"] == {"lip_opening": 0.5}
+    assert "can't be kept" in caplog.text
+
+
+def test_clips_without_annotations_are_judged_by_landmarks(root, tmp_path, shared, monkeypatch):
+    monkeypatch.setenv("IFMDM_ASSETS", str(shared / "models"))
+    folder = tmp_path / "data"
+    shutil.copytree(root, folder)
+    write_manifest(folder, [dataclasses.replace(one, annotations=None) for one in read_manifest(folder)])
+    assert load_judge("auto", folder).name == "face-landmarker"
 
 
 def test_protocol_hash_answers_to_what_matters(damaged):
@@ -364,11 +432,16 @@ def test_words_of_the_command_line_reach_the_config():
     assert (config["talking_head"], config["data"]["root"]) == ("/some/model", "/some/data")
     assert (config["clips"], config["seeds"]) == (3, [4])
     sweep = compose_evaluation(
-        ["sweep=motion_intensity", "sweep.values=[0,3]", "experiment=autoencoder_tiny"], "sweep"
+        ["sweep=motion_intensity", "sweep.values=[0,3]", "experiment=autoencoder_tiny", "model=/some/model"],
+        "sweep",
     )
     assert sweep["sweep"]["values"] == [0, 3]
     assert sweep["data"]["root"]
     with pytest.raises(UserError, match="no dataset"):
         compose_evaluation([], "evaluate")
+    with pytest.raises(
+        UserError, match="give model=DIR"
+    ):  # not the shipped model under the experiment's name
+        compose_evaluation(["experiment=autoencoder_tiny"], "evaluate")
     with pytest.raises(UserError, match="clipps"):
         compose_evaluation(["clipps=3"], "evaluate")

@@ -41,10 +41,10 @@ def clips(frames: int = 40) -> list[tuple[str, Tensor, Tensor]]:
 def test_frames_of_all_clips_have_an_interval_by_identity_and_a_floor():
     judge, plain, fid = PooledImages(Picture()), PooledImages(Picture()), FrechetInceptionDistance(Picture())
     for name, real, generated in clips():
-        for frames, is_real in ((real, True), (generated, False)):
-            judge.update(frames, is_real, identity=name)
-            plain.update(frames, is_real)
-            fid.update(frames, real=is_real)
+        for frames, row in ((real, "real"), (generated, "generated")):
+            judge.update(frames, row, identity=name)
+            plain.update(frames, row)
+            fid.update(frames, real=row == "real")
     values, remarks = judge.compute()
     assert values["fid"].value == pytest.approx(float(fid.compute()))
     for name in ("fid", "kid"):
@@ -64,11 +64,11 @@ def test_windows_of_all_clips_have_an_interval_by_identity_and_a_floor():
     judge, fvd = PooledWindows(Thumbnail()), FrechetVideoDistance(Thumbnail())
     starts = [0, 5, 9, 20, 24, 30]  # the last goes beyond the end
     for name, real, generated in clips():
-        for frames, is_real in ((real, True), (generated, False)):
-            judge.update(frames, starts, is_real, identity=name)
-            judge.update(frames, [], is_real, identity="nobody")
+        for frames, row in ((real, "real"), (generated, "generated")):
+            judge.update(frames, starts, row, identity=name)
+            judge.update(frames, [], row, identity="nobody")
             for start in starts[:-1]:
-                fvd.update(frames[None, start : start + 16], real=is_real)
+                fvd.update(frames[None, start : start + 16], real=row == "real")
     values, remarks = judge.compute()
     assert values["fvd"].value == pytest.approx(float(fvd.compute()))
     assert values["fvd"].low < values["fvd"].value < values["fvd"].high
@@ -79,8 +79,24 @@ def test_windows_of_all_clips_have_an_interval_by_identity_and_a_floor():
 def test_a_single_clip_has_no_floor():
     judge = PooledImages(Picture())
     _, real, generated = clips()[0]
-    judge.update(real, True)
-    judge.update(generated, False)
+    judge.update(real, "real")
+    judge.update(generated, "generated")
     values, _ = judge.compute()
     assert values["fid"].value > 0
     assert (values["fid_floor"].value, values["kid_floor"].value) == (None, None)
+
+
+def test_rows_and_takes_are_compared_each_by_itself():
+    judge, single = PooledImages(Picture()), PooledImages(Picture())
+    for name, real, generated in clips():
+        for each in (judge, single):
+            each.update(real, "real", name)
+            each.update(generated, "generated", name)
+        judge.update(generated, "generated", name, take=1)
+        judge.update(real, "codec", name)
+    (values, remarks), (alone, _) = judge.compute(), single.compute()
+    assert values["fid"].value == pytest.approx(alone["fid"].value)  # twice the frames are no better
+    assert values["kid"].value == pytest.approx(alone["kid"].value)
+    assert values["fid_codec"].value == pytest.approx(0, abs=1e-6)
+    assert set(values) == {"fid", "fid_codec", "fid_floor", "kid", "kid_codec", "kid_floor"}
+    assert remarks[0] == "fid, kid: 160 real and 160 generated frames of each take, too few"

