@@ -12,6 +12,7 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
+from datamodules.manifest import MANIFEST_NAME
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
@@ -101,6 +102,7 @@ def evaluate_videos(
             "dirty": dirty,
             "videos": videos,
             "reference": reference,
+            "split": split if (reference / MANIFEST_NAME).is_file() else None,
             "takes": len(pairs[0].takes),
             "identities": len({one.pair.identity for one in judged}),
             "judges": judges.hashes,

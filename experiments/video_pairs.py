@@ -79,7 +79,7 @@ class VideoClip:
         takes: Like ``real``, one for each sampling seed.
         waveform: ``(640 T,)`` float in [-1, 1], or None without sound.
         silence: Why there is no sound; empty otherwise.
-        resized: The takes' own size where it was another, as ``WxH``; empty otherwise.
+        resized: The takes' own size where they were not cut to the face and it was another, as ``WxH``; empty otherwise.
         others: Takes of further rows, by row.
     """
 
@@ -376,7 +376,7 @@ def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
     others = {
         f"{take.info.width}x{take.info.height}"
         for take in takes
-        if (take.info.height, take.info.width) != size
+        if settings["crop"] == "as given" and (take.info.height, take.info.width) != size
     }
     waveform, silence = read_speech(pair.speech, length, settings["most_length_difference"])
     return VideoClip(pair, real, fitted, waveform, silence, ", ".join(sorted(others)))
