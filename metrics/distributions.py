@@ -17,6 +17,7 @@ from metrics.alignment import fit_similarity
 from metrics.frechet import frechet_distance
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
 
+from metrics.motion import blink_starts
 STEPS = (1, 5)
 """Frames that movements are taken over: 40 and 200 ms."""
 _SIGNALS = (  # pairs of landmarks whose distance is a movement of the face
@@ -121,17 +122,8 @@ def head_speed(rotation: np.ndarray, step: int = 5) -> np.ndarray:
 
 
 def blink_intervals(blink: np.ndarray, threshold: float = 0.5, minimum: int = 2) -> np.ndarray:
-    """Seconds from the start of each blink to the start of the next.
-
-    Args:
-        blink: ``(T,)`` 0 open .. 1 closed; a frame without a face counts as open.
-        threshold: Above it the eyes are closed.
-        minimum: Frames that a blink lasts at least.
-    """
-    closed = np.concatenate([[False], np.nan_to_num(blink) > threshold, [False]]).astype(np.int8)
-    edges = np.diff(closed)
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    return np.diff(starts[ends - starts >= minimum]) / FPS
+    """Seconds from the start of each blink to the start of the next; arguments as of `blink_starts`."""
+    return np.diff(blink_starts(blink, threshold, minimum)) / FPS
 
 
 def head_spectrum(rotation: np.ndarray) -> np.ndarray:

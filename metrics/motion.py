@@ -85,12 +85,32 @@ def mouth_motion(lip_opening: np.ndarray) -> float:
     return float(known.std()) if len(known) > 1 else float("nan")
 
 
-def blink_rate(blink: np.ndarray, fps: float = FPS, threshold: float = 0.5, minimum: int = 2) -> float:
-    """Blinks per minute: runs of at least ``minimum`` frames with ``blink`` ``(T,)`` above the threshold."""
+def blink_starts(blink: np.ndarray, threshold: float = 0.5, minimum: int = 2) -> np.ndarray:
+    """Frames at which blinks begin: runs of closed eyes that begin within the clip.
+
+    Eyes that are closed from the first frame with a face on have not been seen to close: a still picture of shut eyes
+    blinks at no time. A blink that the clip's end cuts counts.
+
+    Args:
+        blink: ``(T,)`` 0 open .. 1 closed; a frame without a face counts as open.
+        threshold: Above it the eyes are closed.
+        minimum: Frames that a blink lasts at least.
+
+    Returns:
+        ``(N,)`` indices of frames.
+    """
     closed = np.concatenate([[False], np.nan_to_num(blink) > threshold, [False]]).astype(np.int8)
     edges = np.diff(closed)
-    lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
-    return float((lengths >= minimum).sum() * 60 * fps / len(blink))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    seen = np.flatnonzero(np.isfinite(blink))[:1]
+    return starts[(ends - starts >= minimum) & ~np.isin(starts, seen)]
+
+
+def blink_rate(blink: np.ndarray, fps: float = FPS, threshold: float = 0.5, minimum: int = 2) -> float:
+    """Blinks per minute of ``blink`` ``(T,)``, see `blink_starts`; NaN where no frame has a face."""
+    if not np.isfinite(blink).any():
+        return float("nan")
+    return float(len(blink_starts(blink, threshold, minimum)) * 60 * fps / len(blink))
 
 
 def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
