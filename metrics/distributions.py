@@ -14,10 +14,11 @@ from torchmetrics import Metric
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
+from metrics.arguments import check_rows, side_of
 from metrics.frechet import frechet_distance
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
-
 from metrics.motion import blink_starts
+
 STEPS = (1, 5)
 """Frames that movements are taken over: 40 and 200 ms."""
 _SIGNALS = (  # pairs of landmarks whose distance is a movement of the face
@@ -86,8 +87,9 @@ class MotionFrechetDistance(Metric):
         self.frames = (0, 0)
 
     def update(self, features: Tensor, real: bool) -> None:
-        """Add motion features ``(N, 22)`` of a clip."""
-        side, values = 0 if real else 1, features.double()
+        """Add motion features ``(N, 22)`` of a clip, finite as `motion_features` gives them."""
+        check_rows(features, ("N", MOTION_DIM))
+        side, values = side_of(real), features.double()
         self.counts[side] += len(values)
         self.sums[side] += values.sum(dim=0)
         self.products[side] += values.T @ values
@@ -165,8 +167,10 @@ class _PooledDistance(Metric):
         self.add_state("generated", [], dist_reduce_fx="cat")
 
     def update(self, rows: Tensor, real: bool) -> None:
-        """Add the rows ``(N,)`` or ``(N, width)`` of one clip."""
-        (self.real if real else self.generated).append(rows.double().reshape(-1, self.width))
+        """Add the rows ``(N, width)`` of one clip; of width 1 also ``(N,)``."""
+        shapes = (("N", self.width),) if self.width > 1 else (("N",), ("N", 1))
+        check_rows(rows, *shapes, name="rows")
+        (self.real, self.generated)[side_of(real)].append(rows.double().reshape(-1, self.width))
 
     def compute(self) -> Tensor:
         """The distance; NaN with too few rows on a side."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from datamodules.batches import FPS
+from metrics.arguments import Shape, check_rows
 
 MAX_LAG = 10
 """Frames on either side that the best lag is looked for in."""
@@ -199,6 +200,7 @@ class _ClipMean(Metric):
     is_differentiable = False
     higher_is_better: bool | None = None
     function: Callable[[np.ndarray], float]
+    shape: Shape = ("T",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,8 +208,13 @@ class _ClipMean(Metric):
         self.add_state("clips", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, curve: Tensor) -> None:
-        """Add the curve of one clip, ``(T,)`` or ``(T, 3)``; a clip without a value is left out."""
-        value = type(self).function(curve.detach().cpu().numpy())
+        """Add the curve of one clip, ``(T,)`` or ``(T, 3)``, NaN on frames without a face; without a value it is left out.
+
+        Raises:
+            ValueError: Another shape, or no floats.
+        """
+        check_rows(curve, self.shape, name="curve", finite=False)
+        value = type(self).function(curve.detach().cpu().double().numpy())
         if np.isfinite(value):
             self.total += value
             self.clips += 1
@@ -221,6 +228,7 @@ class HeadMotion(_ClipMean):
     """Mean over clips of `head_motion`; update with rotation ``(T, 3)`` in degrees."""
 
     function = staticmethod(head_motion)
+    shape = ("T", 3)
 
 
 class MouthMotion(_ClipMean):
@@ -239,4 +247,5 @@ class Jitter(_ClipMean):
     """Mean over clips of `jitter`; update with rotation ``(T, 3)`` in degrees."""
 
     function = staticmethod(jitter)
+    shape = ("T", 3)
     higher_is_better = False

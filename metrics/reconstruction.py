@@ -5,16 +5,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.arguments import PICTURES, Shape, check_images, check_pair
 
-def as_uint8(images: Tensor) -> Tensor:
+_WINDOW = 7
+
+
+def as_uint8(images: Tensor, shape: Shape = PICTURES) -> Tensor:
     """Images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded.
 
     Args:
-        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1].
+        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1]; up to 0.5 beyond is clamped.
+        shape: Another shape that they must have.
+
+    Raises:
+        ValueError: Images of another shape, type or range, see `check_images`.
     """
+    check_images(images, shape)
     if images.dtype == torch.uint8:
         return images
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    # in single precision at least: bfloat16 has no room for 256 levels between 0 and 2
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    return ((exact + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
@@ -25,10 +36,9 @@ def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
         target: Like ``predicted``.
 
     Raises:
-        ValueError: The shapes differ.
+        ValueError: The shapes differ, or see `check_images`.
     """
-    if predicted.shape != target.shape:
-        raise ValueError(f"images of shape {tuple(predicted.shape)} against {tuple(target.shape)}")
+    check_pair(predicted, target)
     difference = as_uint8(predicted).float() - as_uint8(target).float()
     return difference.square().sum(dim=1)
 
@@ -52,8 +62,15 @@ def structural_similarity(predicted: Tensor, target: Tensor) -> Tensor:
     Returns:
         ``(N,)`` float64 in [-1, 1].
 
+    Raises:
+        ValueError: The shapes differ, H or W is below 7, or see `check_images`.
+
     Source: Wang et al. 2004, equation 13.
     """
+    check_pair(predicted, target)
+    height, width = predicted.shape[-2:]
+    if min(height, width) < _WINDOW:
+        raise ValueError(f"images of {height}x{width} pixels, SSIM needs {_WINDOW}x{_WINDOW} or more")
     x, y = as_uint8(predicted).double(), as_uint8(target).double()
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     unbiased = 49 / 48
@@ -95,7 +112,14 @@ def region_errors(predicted: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
 
     Returns:
         ``(2,)`` float64: mouth, eyes.
+
+    Raises:
+        ValueError: Shapes differ, boxes in pixels, or see `check_images`.
     """
+    if boxes.shape != (len(predicted), 3, 4) or bool((boxes.abs() > 2).any()):
+        raise ValueError(
+            f"boxes must be ({len(predicted)}, 3, 4) in [0, 1], not pixels; got {tuple(boxes.shape)} {boxes.dtype}"
+        )
     error = squared_error(predicted, target).double()
     masks = region_masks(boxes, *error.shape[-2:])
     eyes = masks[:, 1] | masks[:, 2]
@@ -118,6 +142,7 @@ class L1(Metric):
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
+        check_pair(predicted, target)
         difference = (as_uint8(predicted).float() - as_uint8(target).float()).abs() / 255
         self.total += difference.double().sum()
         self.count += difference.numel()
@@ -195,8 +220,9 @@ class RegionErrorRemoved(Metric):
 
     def update(self, predicted: Tensor, baseline: Tensor, target: Tensor, boxes: Tensor) -> None:
         """Add images ``(N, 3, H, W)`` and boxes ``(N, 3, 4)`` (mouth, left eye, right eye) of the target."""
-        self.method += region_errors(predicted, target, boxes)
-        self.baseline += region_errors(baseline, target, boxes)
+        method, still = (region_errors(images, target, boxes) for images in (predicted, baseline))
+        self.method += method
+        self.baseline += still
 
     def compute(self) -> dict[str, Tensor]:
         """Shares under ``mouth`` and ``eyes``; NaN where no box was given."""
