@@ -11,6 +11,7 @@ from scipy import signal
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
@@ -165,6 +166,17 @@ class _PooledDistance(Metric):
         super().__init__()
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("generated", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def _begin(self) -> None:
+        # A process without rows must still offer the others a tensor of the same type and width to gather.
+        for side in (self.real, self.generated):
+            side.append(torch.empty(0, self.width, dtype=torch.float64, device=self.device))
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self._begin()
 
     def update(self, rows: Tensor, real: bool) -> None:
         """Add the rows ``(N, width)`` of one clip; of width 1 also ``(N,)``."""
@@ -174,21 +186,12 @@ class _PooledDistance(Metric):
 
     def compute(self) -> Tensor:
         """The distance; NaN with too few rows on a side."""
-        nothing = torch.empty(0, self.width, dtype=torch.float64)
-        sides = [
-            torch.cat([nothing, *(part.cpu() for part in _parts(side))]).numpy()
-            for side in (self.real, self.generated)
-        ]
+        sides = [dim_zero_cat(side).cpu().numpy() for side in (self.real, self.generated)]
         if min(len(side) for side in sides) < self.fewest:
             return torch.tensor(torch.nan, dtype=torch.float64)
         return torch.tensor(type(self).distance(*sides), dtype=torch.float64)
 
     distance: Callable[[np.ndarray, np.ndarray], float]
-
-
-def _parts(side: list[Tensor] | Tensor) -> list[Tensor]:
-    """What the gathered state holds: after gathering from several processes it is one tensor."""
-    return [side] if isinstance(side, Tensor) else side
 
 
 def _wasserstein(real: np.ndarray, generated: np.ndarray) -> float:
