@@ -135,8 +135,13 @@ def clip_features(
     device = next(network.parameters()).device
     windows = length - SYNC_FRAMES
     cepstra = clip_cepstra(waveform.to(device).float())[:windows]
-    audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
-    lip = [network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)]
+    with torch.autocast(
+        device.type, enabled=False
+    ):  # single precision, whatever the training around it has set
+        audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
+        lip = [
+            network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)
+        ]
     return torch.cat(lip), audio
 
 
