@@ -261,3 +261,5 @@ def test_no_face_gives_no_number():
     assert len(faces) == 0
     assert np.isnan(flicker(faces))
     assert np.isnan(list(sharpness(faces, faces).values())).all()
+    flat = torch.zeros(3, FACE, FACE)  # no detail to hold another against
+    assert np.isnan(list(sharpness(flat + torch.rand(FACE), flat).values())).all()
