@@ -132,7 +132,7 @@ def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
     """Trembling of a clip: RMS above 6 Hz of the rigid landmarks at 25 fps, over the eye distance.
 
     Args:
-        points: ``(T, 478, 3)`` pixels; frames without a face are left out.
+        points: ``(T, 478, 3)`` pixels; frames without a face are bridged, see `jitter`.
         floor: What the detector itself trembles by on a still clip, in the same unit; its energy is taken off.
 
     Returns:

@@ -118,20 +118,24 @@ def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
     """RMS of what a rigid curve holds above ``cutoff`` Hz, which no head does: trembling.
 
     Args:
-        curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit.
+        curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit. Frames with
+            NaN are bridged by straight lines and don't count: joined ends of a gap would be a jolt that nobody saw.
         fps: Frames per second.
         cutoff: Frequency in Hz.
     """
-    known = curves[np.isfinite(curves).all(axis=1)]
-    if len(known) < 8:
+    seen = np.isfinite(curves).all(axis=1)
+    if seen.sum() < 8:
         return float("nan")
-    steps = np.linspace(0, 1, len(known))[:, None]
+    frames = np.flatnonzero(seen)
+    every = np.arange(frames[0], frames[-1] + 1)
+    whole = np.stack([np.interp(every, frames, column[frames]) for column in curves.T], axis=1)
+    steps = np.linspace(0, 1, len(whole))[:, None]
     # The spectrum of a cut-out piece leaks its trend into all frequencies: straight line out, Hann window on.
-    detrended = known - (known[0] + steps * (known[-1] - known[0]))
-    window = np.hanning(len(known))[:, None]
+    detrended = whole - (whole[0] + steps * (whole[-1] - whole[0]))
+    window = np.hanning(len(whole))[:, None]
     spectrum = np.fft.rfft((detrended - detrended.mean(axis=0)) * window, axis=0)
-    fast = np.fft.rfftfreq(len(known), 1 / fps) > cutoff
-    energy = 2 * np.abs(spectrum[fast]) ** 2 / (len(known) * (window**2).sum())
+    fast = np.fft.rfftfreq(len(whole), 1 / fps) > cutoff
+    energy = 2 * np.abs(spectrum[fast]) ** 2 / (len(whole) * (window[seen[every]] ** 2).sum())
     return float(np.sqrt(energy.sum(axis=0).mean()))
 
 

@@ -103,6 +103,7 @@ _COMMON: dict[str, Any] = {
         "lip_gap": [13, 14],
         "blink": "mean eyeBlink blendshape above 0.5 for at least 2 frames, begun within the clip",
         "jitter_cutoff_hz": 6,
+        "jitter_gaps": "frames without a face bridged by straight lines",
         "jitter_floor": "the still source frame through the codec",
         "rigid": [33, 133, 362, 263, 168, 6, 197, 195],
     },

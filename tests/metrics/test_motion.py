@@ -106,6 +106,20 @@ def test_jitter_hears_only_what_is_fast():
     assert jitter(slow + 100 * times[:, None]) < 0.02  # drift is not trembling
 
 
+@pytest.mark.parametrize("gaps", [[(100, 110)], [(50, 55), (100, 105), (180, 190)], [(0, 20), (230, 250)]])
+def test_a_lost_face_is_no_jolt(gaps):
+    """A moving head that is out of sight for a while: what remains of it must not be joined into one curve."""
+    times, generator = np.arange(250) / 25, np.random.default_rng(0)
+    head = np.stack([8 * np.sin(2 * np.pi * 0.4 * times + phase) for phase in range(3)], axis=1)
+    for noise in (0.03, 1.0):
+        curve = head + noise * generator.normal(size=head.shape)
+        gappy = curve.copy()
+        for start, stop in gaps:
+            gappy[start:stop] = np.nan
+        assert jitter(gappy) == pytest.approx(jitter(curve), rel=0.25)
+    assert np.isnan(jitter(np.where(np.arange(250)[:, None] < 7, head, np.nan)))
+
+
 def test_metrics_average_over_clips():
     curves = [torch.randn(50, 3) * scale for scale in (1, 4)]
     metric = HeadMotion()
