@@ -124,7 +124,7 @@ def own_measures(view: View, source: np.ndarray | None, floor: float = 0.0) -> d
     values = {
         "head_motion": head_motion(curves.rotation),
         "mouth_motion": mouth_motion(curves.lip_opening),
-        "blink_rate": blink_rate(curves.blink) if np.isfinite(curves.blink).any() else float("nan"),
+        "blink_rate": blink_rate(curves.blink),
         "jitter": jitter(curves.rotation) if view.points is None else rigid_jitter(view.points, floor),
     }
     if view.faces is not None:

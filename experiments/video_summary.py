@@ -80,7 +80,7 @@ def _between(rows: np.ndarray) -> float:
     return float((value - shuffled) / (real - shuffled)) if real != shuffled else float("nan")
 
 
-def _share(rows: np.ndarray, clusters: Sequence[str]) -> Interval:
+def share(rows: np.ndarray, clusters: Sequence[str]) -> Interval:
     """Place of a measure between the shuffled and the real row, where these differ by more than chance.
 
     Args:
@@ -109,7 +109,7 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
         names = (name, f"{name}_real", f"{name}_shuffled")
         rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
         if np.isfinite(rows).all(axis=1).any():
-            metrics[f"{name}_share"] = _share(rows, clusters)
+            metrics[f"{name}_share"] = share(rows, clusters)
     for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
         metrics.update(_pooled_motion(judged, row))
     return metrics

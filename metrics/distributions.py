@@ -11,11 +11,14 @@ from scipy import signal
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
+from metrics.arguments import check_rows, side_of
 from metrics.frechet import frechet_distance
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
+from metrics.motion import blink_starts
 
 STEPS = (1, 5)
 """Frames that movements are taken over: 40 and 200 ms."""
@@ -85,8 +88,9 @@ class MotionFrechetDistance(Metric):
         self.frames = (0, 0)
 
     def update(self, features: Tensor, real: bool) -> None:
-        """Add motion features ``(N, 22)`` of a clip."""
-        side, values = 0 if real else 1, features.double()
+        """Add motion features ``(N, 22)`` of a clip, finite as `motion_features` gives them."""
+        check_rows(features, ("N", MOTION_DIM))
+        side, values = side_of(real), features.double()
         self.counts[side] += len(values)
         self.sums[side] += values.sum(dim=0)
         self.products[side] += values.T @ values
@@ -121,17 +125,8 @@ def head_speed(rotation: np.ndarray, step: int = 5) -> np.ndarray:
 
 
 def blink_intervals(blink: np.ndarray, threshold: float = 0.5, minimum: int = 2) -> np.ndarray:
-    """Seconds from the start of each blink to the start of the next.
-
-    Args:
-        blink: ``(T,)`` 0 open .. 1 closed; a frame without a face counts as open.
-        threshold: Above it the eyes are closed.
-        minimum: Frames that a blink lasts at least.
-    """
-    closed = np.concatenate([[False], np.nan_to_num(blink) > threshold, [False]]).astype(np.int8)
-    edges = np.diff(closed)
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    return np.diff(starts[ends - starts >= minimum]) / FPS
+    """Seconds from the start of each blink to the start of the next; arguments as of `blink_starts`."""
+    return np.diff(blink_starts(blink, threshold, minimum)) / FPS
 
 
 def head_spectrum(rotation: np.ndarray) -> np.ndarray:
@@ -171,28 +166,32 @@ class _PooledDistance(Metric):
         super().__init__()
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("generated", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def _begin(self) -> None:
+        # A process without rows must still offer the others a tensor of the same type and width to gather.
+        for side in (self.real, self.generated):
+            side.append(torch.empty(0, self.width, dtype=torch.float64, device=self.device))
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self._begin()
 
     def update(self, rows: Tensor, real: bool) -> None:
-        """Add the rows ``(N,)`` or ``(N, width)`` of one clip."""
-        (self.real if real else self.generated).append(rows.double().reshape(-1, self.width))
+        """Add the rows ``(N, width)`` of one clip; of width 1 also ``(N,)``."""
+        shapes = (("N", self.width),) if self.width > 1 else (("N",), ("N", 1))
+        check_rows(rows, *shapes, name="rows")
+        (self.real, self.generated)[side_of(real)].append(rows.double().reshape(-1, self.width))
 
     def compute(self) -> Tensor:
         """The distance; NaN with too few rows on a side."""
-        nothing = torch.empty(0, self.width, dtype=torch.float64)
-        sides = [
-            torch.cat([nothing, *(part.cpu() for part in _parts(side))]).numpy()
-            for side in (self.real, self.generated)
-        ]
+        sides = [dim_zero_cat(side).cpu().numpy() for side in (self.real, self.generated)]
         if min(len(side) for side in sides) < self.fewest:
             return torch.tensor(torch.nan, dtype=torch.float64)
         return torch.tensor(type(self).distance(*sides), dtype=torch.float64)
 
     distance: Callable[[np.ndarray, np.ndarray], float]
-
-
-def _parts(side: list[Tensor] | Tensor) -> list[Tensor]:
-    """What the gathered state holds: after gathering from several processes it is one tensor."""
-    return [side] if isinstance(side, Tensor) else side
 
 
 def _wasserstein(real: np.ndarray, generated: np.ndarray) -> float:

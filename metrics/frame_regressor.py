@@ -104,9 +104,10 @@ class FrameRegressor(nn.Module):
         self.eval()
         device = self.mean.device
         values = []
-        for start in range(0, len(frames), batch_size):
-            batch = _reduce(frames[start : start + batch_size]).to(device)
-            values.append(self(_normalise(batch)) * self.std + self.mean)
+        with torch.autocast(device.type, enabled=False):
+            for start in range(0, len(frames), batch_size):
+                batch = _reduce(frames[start : start + batch_size]).to(device)
+                values.append(self(_normalise(batch)) * self.std + self.mean)
         return torch.cat(values).cpu().numpy()
 
     def measure(self, frames: np.ndarray) -> MotionCurves:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from metrics.arguments import PICTURES, Shape, check_rows, side_of
 from metrics.inception import load_fid_inception, load_i3d
 from metrics.reconstruction import as_uint8
 
@@ -16,6 +17,7 @@ ENOUGH = 2048
 """Fewer pictures or windows than this on a side make a distance biased: such a result is marked."""
 WINDOW = 16
 """Frames of a window."""
+WINDOWS: Shape = ("N", WINDOW, 3, "H", "W")
 
 
 @torch.no_grad()
@@ -25,10 +27,14 @@ def extract_features(network: nn.Module, images: Tensor) -> Tensor:
     Args:
         network: Maps uint8 images to ``(N, D)``.
         images: ``(N, 3, H, W)`` or ``(N, 16, 3, H, W)`` uint8, or float in [-1, 1], which is rounded first.
+
+    Raises:
+        ValueError: Images of another shape, type or range.
     """
+    levels = as_uint8(images, PICTURES if images.ndim == len(PICTURES) else WINDOWS)
     network.eval()
     with torch.autocast(images.device.type, enabled=False):
-        return network(as_uint8(images))
+        return network(levels)
 
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +179,7 @@ class _FeatureDistance(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better = False
-    image_shape: tuple[int | None, ...] = (None, 3, None, None)
+    image_shape = PICTURES
 
     def __init__(self, feature: nn.Module) -> None:
         super().__init__()
@@ -190,20 +196,12 @@ class _FeatureDistance(Metric):
         """Features ``(N, D)`` of images, or ``images`` if they are such features already.
 
         Raises:
-            ValueError: The shape or type is another.
+            ValueError: The shape, type or range is another, or features are not finite.
         """
-        if images.ndim == 2 and images.shape[1] == self.num_features and images.is_floating_point():
+        if images.ndim == 2 and images.shape[1] == self.num_features:
+            check_rows(images, ("N", self.num_features))
             return images
-        expected = self.image_shape
-        fits = images.ndim == len(expected) and all(
-            want in (None, have) for want, have in zip(expected, images.shape, strict=True)
-        )
-        if not fits or not (images.dtype == torch.uint8 or images.is_floating_point()):
-            raise ValueError(
-                f"images must be {tuple('any' if want is None else want for want in expected)}, uint8 or float in "
-                f"[-1, 1]; got {tuple(images.shape)} {images.dtype}"
-            )
-        return extract_features(self.feature, images)
+        return extract_features(self.feature, as_uint8(images, self.image_shape))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -227,8 +225,7 @@ class _FrechetDistance(_FeatureDistance):
 
     def update(self, images: Tensor, real: bool) -> None:
         """Add images of the shape that the class names, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
-        features = self.features(images).double()
-        side = 0 if real else 1
+        side, features = side_of(real), self.features(images).double()
         self.counts[side] += len(features)
         self.sums[side] += features.sum(dim=0)
         self.products[side] += features.T @ features
@@ -268,7 +265,7 @@ class FrechetVideoDistance(_FrechetDistance):
     Source: Unterthiner et al. 2018; Skorokhodov et al. 2022 (StyleGAN-V).
     """
 
-    image_shape = (None, WINDOW, 3, None, None)
+    image_shape = WINDOWS
 
     def __init__(self, feature: nn.Module | None = None) -> None:
         super().__init__(load_i3d() if feature is None else feature)
@@ -315,7 +312,8 @@ class KernelInceptionDistance(_FeatureDistance):
 
     def update(self, images: Tensor, real: bool) -> None:
         """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
-        (self.real if real else self.generated).append(self.features(images).float())
+        side = (self.real, self.generated)[side_of(real)]
+        side.append(self.features(images).float())
 
     def compute(self) -> Tensor:
         """Mean KID; NaN with fewer than two pictures on a side."""

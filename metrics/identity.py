@@ -10,6 +10,7 @@ from torch import Tensor
 from datamodules import assets
 from datamodules.manifest import file_sha256
 from metrics.alignment import cut_aligned, fit_similarity
+from metrics.arguments import check_images
 from metrics.landmarks import ClipMean, find_landmarks
 from metrics.reconstruction import as_uint8
 
@@ -174,12 +175,10 @@ class CSIM(ClipMean):
             frames: ``(T, 3, H, W)`` likewise.
 
         Raises:
-            ValueError: The shapes are others.
+            ValueError: Images of another shape, type or range.
         """
-        if source.ndim != 3 or frames.ndim != 4 or len(source) != 3 or frames.shape[1] != 3:
-            raise ValueError(
-                f"source must be (3, H, W) and frames (T, 3, H, W), got {tuple(source.shape)}, {tuple(frames.shape)}"
-            )
+        check_images(source, (3, "H", "W"), "source")
+        check_images(frames, ("T", 3, "H", "W"), "frames")
         self.add(identity_similarity(self.embedder, source, frames))
 
 
@@ -198,5 +197,17 @@ class AED(ClipMean):
         self.embedder: Embedder = embedder or FaceEmbedder()
 
     def update(self, generated: Tensor, real: Tensor) -> None:
-        """Add the frames of one clip, ``(T, 3, H, W)`` uint8 or float in [-1, 1] each."""
+        """Add one clip.
+
+        Args:
+            generated: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+            real: Likewise; the size may be another.
+
+        Raises:
+            ValueError: Images of another shape, type or range, or not as many of both.
+        """
+        for frames in (generated, real):
+            check_images(frames, ("T", 3, "H", "W"), "frames")
+        if len(generated) != len(real):
+            raise ValueError(f"{len(generated)} generated frames against {len(real)} real ones")
         self.add(embedding_distance(self.embedder.embed(generated), self.embedder.embed(real)))

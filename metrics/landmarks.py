@@ -17,6 +17,7 @@ from metrics.reconstruction import as_uint8
 OUTER_EYE_CORNERS = (33, 263)
 RIGID = (33, 133, 362, 263, 168, 6, 197, 195)
 """Eye corners and nose bridge: landmarks that expression moves least."""
+LANDMARKS = 478
 MESH = 468
 """Landmarks of the face itself; the other ten are the irises."""
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
@@ -39,10 +40,8 @@ def find_landmarks(frames: Tensor) -> np.ndarray:
 
     Raises:
         MissingAssetError: The landmark model is absent.
-        ValueError: The frames have another shape.
+        ValueError: The frames have another shape, type or range.
     """
-    if frames.ndim != 4 or frames.shape[1] != 3:
-        raise ValueError(f"frames must be (T, 3, H, W), got {tuple(frames.shape)}")
     images = as_uint8(frames).permute(0, 2, 3, 1).cpu().numpy()
     return to_pixels(measure_landmarks(images, "image"), *frames.shape[-2:])
 
@@ -56,7 +55,12 @@ def eye_distance(points: np.ndarray) -> float:
 
 
 def _same_clip(generated: np.ndarray, real: np.ndarray) -> None:
-    if generated.shape != real.shape or real.ndim != 3:
+    for points in (generated, real):
+        if not isinstance(points, np.ndarray) or points.shape[1:] != (LANDMARKS, 3):
+            raise ValueError(
+                f"landmarks must be an array (T, {LANDMARKS}, 3) in pixels; got {type(points).__name__} {tuple(points.shape)}"
+            )
+    if generated.shape != real.shape:
         raise ValueError(f"landmarks of shape {generated.shape} against {real.shape}")
 
 
@@ -118,6 +122,8 @@ def keypoint_distance(generated: np.ndarray, real: np.ndarray, height: int, widt
         ValueError: The shapes differ.
     """
     _same_clip(generated, real)
+    if min(height, width) < 1:
+        raise ValueError(f"frames of {height}x{width} pixels")
     distances = np.linalg.norm((generated - real)[:, :MESH, :2], axis=2).mean(axis=1)
     return distances * REFERENCE_SIZE / min(height, width)
 
@@ -126,7 +132,7 @@ def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
     """Trembling of a clip: RMS above 6 Hz of the rigid landmarks at 25 fps, over the eye distance.
 
     Args:
-        points: ``(T, 478, 3)`` pixels; frames without a face are left out.
+        points: ``(T, 478, 3)`` pixels; frames without a face are bridged, see `jitter`.
         floor: What the detector itself trembles by on a still clip, in the same unit; its energy is taken off.
 
     Returns:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from datamodules.batches import FPS
+from metrics.arguments import Shape, check_rows
 
 MAX_LAG = 10
 """Frames on either side that the best lag is looked for in."""
@@ -85,32 +86,56 @@ def mouth_motion(lip_opening: np.ndarray) -> float:
     return float(known.std()) if len(known) > 1 else float("nan")
 
 
-def blink_rate(blink: np.ndarray, fps: float = FPS, threshold: float = 0.5, minimum: int = 2) -> float:
-    """Blinks per minute: runs of at least ``minimum`` frames with ``blink`` ``(T,)`` above the threshold."""
+def blink_starts(blink: np.ndarray, threshold: float = 0.5, minimum: int = 2) -> np.ndarray:
+    """Frames at which blinks begin: runs of closed eyes that begin within the clip.
+
+    Eyes that are closed from the first frame with a face on have not been seen to close: a still picture of shut eyes
+    blinks at no time. A blink that the clip's end cuts counts.
+
+    Args:
+        blink: ``(T,)`` 0 open .. 1 closed; a frame without a face counts as open.
+        threshold: Above it the eyes are closed.
+        minimum: Frames that a blink lasts at least.
+
+    Returns:
+        ``(N,)`` indices of frames.
+    """
     closed = np.concatenate([[False], np.nan_to_num(blink) > threshold, [False]]).astype(np.int8)
     edges = np.diff(closed)
-    lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
-    return float((lengths >= minimum).sum() * 60 * fps / len(blink))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    seen = np.flatnonzero(np.isfinite(blink))[:1]
+    return starts[(ends - starts >= minimum) & ~np.isin(starts, seen)]
+
+
+def blink_rate(blink: np.ndarray, fps: float = FPS, threshold: float = 0.5, minimum: int = 2) -> float:
+    """Blinks per minute of ``blink`` ``(T,)``, see `blink_starts`; NaN where no frame has a face."""
+    if not np.isfinite(blink).any():
+        return float("nan")
+    return float(len(blink_starts(blink, threshold, minimum)) * 60 * fps / len(blink))
 
 
 def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
     """RMS of what a rigid curve holds above ``cutoff`` Hz, which no head does: trembling.
 
     Args:
-        curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit.
+        curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit. Frames with
+            NaN are bridged by straight lines and don't count: joined ends of a gap would be a jolt that nobody saw.
         fps: Frames per second.
         cutoff: Frequency in Hz.
     """
-    known = curves[np.isfinite(curves).all(axis=1)]
-    if len(known) < 8:
+    seen = np.isfinite(curves).all(axis=1)
+    if seen.sum() < 8:
         return float("nan")
-    steps = np.linspace(0, 1, len(known))[:, None]
+    frames = np.flatnonzero(seen)
+    every = np.arange(frames[0], frames[-1] + 1)
+    whole = np.stack([np.interp(every, frames, column[frames]) for column in curves.T], axis=1)
+    steps = np.linspace(0, 1, len(whole))[:, None]
     # The spectrum of a cut-out piece leaks its trend into all frequencies: straight line out, Hann window on.
-    detrended = known - (known[0] + steps * (known[-1] - known[0]))
-    window = np.hanning(len(known))[:, None]
+    detrended = whole - (whole[0] + steps * (whole[-1] - whole[0]))
+    window = np.hanning(len(whole))[:, None]
     spectrum = np.fft.rfft((detrended - detrended.mean(axis=0)) * window, axis=0)
-    fast = np.fft.rfftfreq(len(known), 1 / fps) > cutoff
-    energy = 2 * np.abs(spectrum[fast]) ** 2 / (len(known) * (window**2).sum())
+    fast = np.fft.rfftfreq(len(whole), 1 / fps) > cutoff
+    energy = 2 * np.abs(spectrum[fast]) ** 2 / (len(whole) * (window[seen[every]] ** 2).sum())
     return float(np.sqrt(energy.sum(axis=0).mean()))
 
 
@@ -179,6 +204,7 @@ class _ClipMean(Metric):
     is_differentiable = False
     higher_is_better: bool | None = None
     function: Callable[[np.ndarray], float]
+    shape: Shape = ("T",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,8 +212,13 @@ class _ClipMean(Metric):
         self.add_state("clips", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, curve: Tensor) -> None:
-        """Add the curve of one clip, ``(T,)`` or ``(T, 3)``; a clip without a value is left out."""
-        value = type(self).function(curve.detach().cpu().numpy())
+        """Add the curve of one clip, ``(T,)`` or ``(T, 3)``, NaN on frames without a face; without a value it is left out.
+
+        Raises:
+            ValueError: Another shape, or no floats.
+        """
+        check_rows(curve, self.shape, name="curve", finite=False)
+        value = type(self).function(curve.detach().cpu().double().numpy())
         if np.isfinite(value):
             self.total += value
             self.clips += 1
@@ -201,6 +232,7 @@ class HeadMotion(_ClipMean):
     """Mean over clips of `head_motion`; update with rotation ``(T, 3)`` in degrees."""
 
     function = staticmethod(head_motion)
+    shape = ("T", 3)
 
 
 class MouthMotion(_ClipMean):
@@ -219,4 +251,5 @@ class Jitter(_ClipMean):
     """Mean over clips of `jitter`; update with rotation ``(T, 3)`` in degrees."""
 
     function = staticmethod(jitter)
+    shape = ("T", 3)
     higher_is_better = False

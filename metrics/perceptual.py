@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules import assets
+from metrics.arguments import check_pair
 from metrics.reconstruction import as_uint8
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
@@ -77,10 +78,9 @@ class LPIPS(Metric):
         """LPIPS ``(N,)`` float32 of each pair of images, given as to `update`.
 
         Raises:
-            ValueError: The shapes differ.
+            ValueError: The shapes differ, or images of another shape, type or range.
         """
-        if predicted.shape != target.shape:
-            raise ValueError(f"images of shape {tuple(predicted.shape)} against {tuple(target.shape)}")
+        check_pair(predicted, target)
         self.network.eval()
         with torch.autocast(predicted.device.type, enabled=False):
             first, second = (as_uint8(images).float() / 127.5 - 1 for images in (predicted, target))

@@ -105,8 +105,9 @@ _COMMON: dict[str, Any] = {
         "landmarks": "MediaPipe Face Landmarker, image mode",
         "scale": "clip mean distance of landmarks 33 and 263",
         "lip_gap": [13, 14],
-        "blink": "mean eyeBlink blendshape above 0.5 for at least 2 frames",
+        "blink": "mean eyeBlink blendshape above 0.5 for at least 2 frames, begun within the clip",
         "jitter_cutoff_hz": 6,
+        "jitter_gaps": "frames without a face bridged by straight lines",
         "jitter_floor": "the still source frame through the codec",
         "rigid": [33, 133, 362, 263, 168, 6, 197, 195],
     },
@@ -150,7 +151,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "motion": {
             "judge": "the dataset's frame regressor",
             "jitter_cutoff_hz": 6,
-            "blink": "above 0.5 for at least 2 frames",
+            "blink": "above 0.5 for at least 2 frames, begun within the clip",
         },
         "sync": {
             "network": "the shipped expert, 112 px",

@@ -1,20 +1,31 @@
 """Frame-aligned measures of reconstruction. Against free generation they reward stillness: not for that."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.arguments import PICTURES, Shape, check_images, check_pair
 
-def as_uint8(images: Tensor) -> Tensor:
+_WINDOW = 7
+_PIXELS = 2**18  # at a time: what the pictures in between need then fits a processor's cache
+
+
+def as_uint8(images: Tensor, shape: Shape = PICTURES) -> Tensor:
     """Images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded.
 
     Args:
-        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1].
+        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1]; up to 0.5 beyond is clamped.
+        shape: Another shape that they must have.
+
+    Raises:
+        ValueError: Images of another shape, type or range, see `check_images`.
     """
+    check_images(images, shape)
     if images.dtype == torch.uint8:
         return images
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    # in single precision at least: bfloat16 has no room for 256 levels between 0 and 2
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    return ((exact + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
@@ -25,10 +36,9 @@ def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
         target: Like ``predicted``.
 
     Raises:
-        ValueError: The shapes differ.
+        ValueError: The shapes differ, or see `check_images`.
     """
-    if predicted.shape != target.shape:
-        raise ValueError(f"images of shape {tuple(predicted.shape)} against {tuple(target.shape)}")
+    check_pair(predicted, target)
     difference = as_uint8(predicted).float() - as_uint8(target).float()
     return difference.square().sum(dim=1)
 
@@ -52,18 +62,45 @@ def structural_similarity(predicted: Tensor, target: Tensor) -> Tensor:
     Returns:
         ``(N,)`` float64 in [-1, 1].
 
+    Raises:
+        ValueError: The shapes differ, H or W is below 7, or see `check_images`.
+
     Source: Wang et al. 2004, equation 13.
     """
-    x, y = as_uint8(predicted).double(), as_uint8(target).double()
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    unbiased = 49 / 48
-    mean_x, mean_y = F.avg_pool2d(x, 7, 1), F.avg_pool2d(y, 7, 1)
-    variance_x = unbiased * (F.avg_pool2d(x * x, 7, 1) - mean_x**2)
-    variance_y = unbiased * (F.avg_pool2d(y * y, 7, 1) - mean_y**2)
-    covariance = unbiased * (F.avg_pool2d(x * y, 7, 1) - mean_x * mean_y)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    check_pair(predicted, target)
+    height, width = predicted.shape[-2:]
+    if min(height, width) < _WINDOW:
+        raise ValueError(f"images of {height}x{width} pixels, SSIM needs {_WINDOW}x{_WINDOW} or more")
+    planes = (
+        as_uint8(images).flatten(0, 1).split(max(1, _PIXELS // (height * width)))
+        for images in (predicted, target)
+    )
+    values = torch.cat([_similarity_of_planes(x, y) for x, y in zip(*planes, strict=True)])
+    return values.view(len(predicted), 3).mean(dim=1)
+
+
+def _similarity_of_planes(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM ``(P,)`` float64 of single colours ``(P, H, W)`` uint8.
+
+    With sums instead of means in equation 13: those of whole numbers in 7x7 pixels are below 2^24, so exact in float32.
+    """
+    x, y = x.float(), y.float()
+    count = _WINDOW**2
+    c1, c2 = count**2 * (0.01 * 255) ** 2, count * (count - 1) * (0.03 * 255) ** 2
+    sum_x, sum_y, squares, product = (_window_sums(part).double() for part in (x, y, x * x + y * y, x * y))
+    of_means, means = sum_x * sum_y, sum_x.square_().add_(sum_y.square_())
+    structure = (2 * product.mul_(count).sub_(of_means)).add_(c2) / squares.mul_(count).sub_(means).add_(c2)
+    return structure.mul_((2 * of_means).add_(c1)).div_(means.add_(c1)).mean(dim=(1, 2))
+
+
+def _window_sums(values: Tensor) -> Tensor:
+    """Sums ``(P, H - 6, W - 6)`` over 7x7 pixels of ``(P, H, W)``: pairs, fours, then two fours that share one."""
+    for axis in (-1, -2):
+        size = values.shape[axis] - _WINDOW + 1
+        pairs = values.narrow(axis, 0, size + 5) + values.narrow(axis, 1, size + 5)
+        fours = pairs.narrow(axis, 0, size + 3) + pairs.narrow(axis, 2, size + 3)
+        values = fours.narrow(axis, 0, size) + fours.narrow(axis, 3, size) - values.narrow(axis, 3, size)
+    return values
 
 
 def region_masks(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -95,7 +132,14 @@ def region_errors(predicted: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
 
     Returns:
         ``(2,)`` float64: mouth, eyes.
+
+    Raises:
+        ValueError: Shapes differ, boxes in pixels, or see `check_images`.
     """
+    if boxes.shape != (len(predicted), 3, 4) or bool((boxes.abs() > 2).any()):
+        raise ValueError(
+            f"boxes must be ({len(predicted)}, 3, 4) in [0, 1], not pixels; got {tuple(boxes.shape)} {boxes.dtype}"
+        )
     error = squared_error(predicted, target).double()
     masks = region_masks(boxes, *error.shape[-2:])
     eyes = masks[:, 1] | masks[:, 2]
@@ -118,6 +162,7 @@ class L1(Metric):
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
+        check_pair(predicted, target)
         difference = (as_uint8(predicted).float() - as_uint8(target).float()).abs() / 255
         self.total += difference.double().sum()
         self.count += difference.numel()
@@ -195,8 +240,9 @@ class RegionErrorRemoved(Metric):
 
     def update(self, predicted: Tensor, baseline: Tensor, target: Tensor, boxes: Tensor) -> None:
         """Add images ``(N, 3, H, W)`` and boxes ``(N, 3, 4)`` (mouth, left eye, right eye) of the target."""
-        self.method += region_errors(predicted, target, boxes)
-        self.baseline += region_errors(baseline, target, boxes)
+        method, still = (region_errors(images, target, boxes) for images in (predicted, baseline))
+        self.method += method
+        self.baseline += still
 
     def compute(self) -> dict[str, Tensor]:
         """Shares under ``mouth`` and ``eyes``; NaN where no box was given."""

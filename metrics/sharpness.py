@@ -69,14 +69,13 @@ def sharpness(generated: Tensor, real: Tensor) -> dict[str, float]:
         real: Likewise, of the real frames.
 
     Returns:
-        ``sharpness_mouth`` and ``sharpness_eyes``; NaN where a side has no face.
+        ``sharpness_mouth`` and ``sharpness_eyes``; NaN where a side has no face, or the real one no detail.
     """
-    return {
-        f"sharpness_{name}": detail(region(generated, name)) / detail(region(real, name))
-        if len(real)
-        else float("nan")
-        for name in _REGIONS
-    }
+    values = {}
+    for name in _REGIONS:
+        whole = detail(region(real, name))
+        values[f"sharpness_{name}"] = detail(region(generated, name)) / whole if whole > 0 else float("nan")
+    return values
 
 
 def flicker(faces: Tensor) -> float:

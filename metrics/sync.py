@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
+from metrics.arguments import check_sound
 from metrics.reconstruction import as_uint8
 from metrics.syncnet import SyncNet, clip_cepstra
 
@@ -122,12 +123,10 @@ def clip_features(
         batch_size: Windows at a time.
 
     Raises:
-        ValueError: Fewer than 6 frames, other shapes, or a network in training mode.
+        ValueError: Fewer than 6 frames, another shape, type or range, or a network in training mode.
     """
-    if frames.ndim != 4 or frames.shape[1] != 3 or waveform.ndim != 1:
-        raise ValueError(
-            f"frames must be (N, 3, H, W) and sound (S,), got {tuple(frames.shape)}, {tuple(waveform.shape)}"
-        )
+    frames = as_uint8(frames)
+    check_sound(waveform)
     length = clip_length(frames, waveform)
     if length < SHORTEST:
         raise ValueError(f"{length} frames with sound, lip sync needs {SHORTEST} or more")
@@ -136,8 +135,13 @@ def clip_features(
     device = next(network.parameters()).device
     windows = length - SYNC_FRAMES
     cepstra = clip_cepstra(waveform.to(device).float())[:windows]
-    audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
-    lip = [network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)]
+    with torch.autocast(
+        device.type, enabled=False
+    ):  # single precision, whatever the training around it has set
+        audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
+        lip = [
+            network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)
+        ]
     return torch.cat(lip), audio
 
 
@@ -154,10 +158,10 @@ def judge_clip(
 
 
 def _lip_input(network: SyncNet, frames: Tensor, windows: int, batch_size: int) -> Iterator[Tensor]:
-    """Pieces ``(3, t + 4, S, S)`` of the frames, as the network sees them, that give ``t`` windows each."""
+    """Pieces ``(3, t + 4, S, S)`` of the uint8 frames, as the network sees them, that give ``t`` windows each."""
     for start in range(0, windows, batch_size):
         stop = min(start + batch_size, windows) + SYNC_FRAMES - 1
-        yield network.view(as_uint8(frames[start:stop]).float())
+        yield network.view(frames[start:stop].float())
 
 
 def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
@@ -277,7 +281,12 @@ class SyncNetScore(Metric):
         Args:
             frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps.
             waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
+
+        Raises:
+            ValueError: Frames or sound of another shape, type or range.
         """
+        frames = as_uint8(frames)
+        check_sound(waveform)
         if clip_length(frames, waveform) < self.minimum:
             self.missing += 1
             return

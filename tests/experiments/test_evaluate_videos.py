@@ -15,7 +15,7 @@ from datamodules.faces import FaceBox, SquareCrop, framing
 from datamodules.manifest import read_manifest
 from datamodules.video import VideoReader, read_video, write_video
 from experiments import evaluate_videos as command
-from experiments import selftest, video_pairs
+from experiments import selftest, video_pairs, video_summary
 from experiments.cli import main
 from experiments.corruptions import CORRUPTIONS, swapped
 from experiments.evaluate_videos import evaluate_videos
@@ -582,6 +582,20 @@ def test_every_judge_is_asked_about_what_it_should(videos, reference):
     assert 0.5 < value["lse_c_share"] < 1.1
     assert value["av_offset"] == value["av_offset_real"] == 0
     assert not {"lse_d", "fid", "fvd"} & {one["what"] for one in found["missing"]}
+
+
+def test_no_share_is_given_between_rows_that_chance_parts():
+    people = ["anna", "ben", "cleo", "dora"]
+    method, shuffled = np.array([0.3, 0.4, 0.35, 0.3]), np.array([0.1, 0.0, 0.05, 0.1])
+    apart = np.stack([method, shuffled + 0.5, shuffled], axis=1)
+    found = video_summary.share(apart, people)
+    assert found.value == pytest.approx((method - shuffled).mean() / 0.5)
+    assert found.low < found.value < found.high
+    alike = np.stack([method, shuffled + [0.2, -0.2, 0.3, -0.25], shuffled], axis=1)
+    assert video_summary.share(alike, people).value is None
+    assert (
+        video_summary.share(alike, ["anna"] * 4).value is not None
+    )  # of one person nothing is known of chance
 
 
 def test_lags_are_told_by_their_median(reference, tmp_path):

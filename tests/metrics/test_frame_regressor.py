@@ -117,3 +117,12 @@ def test_no_truth_or_no_judge_is_told(tmp_path):
         fit_frame_regressor(tmp_path, [record])
     with pytest.raises(UserError, match="judge"):
         FrameRegressor.load(tmp_path)
+
+
+def test_mixed_precision_around_it_changes_nothing():
+    torch.manual_seed(0)
+    judge = FrameRegressor(width=4, features=8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    alone = judge.predict(frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(judge.predict(frames), alone)

@@ -326,7 +326,7 @@ def test_video_distance_calls_the_network_as_styleganv_does(tmp_path):
     moments = [part for features in expected for part in mean_and_covariance(features)]
     assert float(metric.compute()) == pytest.approx(float(frechet_distance(*moments, rank=7)), rel=1e-6)
     assert (metric.real_count, metric.generated_count, metric.few) == (9, 8, True)
-    with pytest.raises(ValueError, match=r"\('any', 16, 3, 'any', 'any'\).*got \(2, 15, 3, 24, 24\)"):
+    with pytest.raises(ValueError, match=r"\(N, 16, 3, H, W\).*got \(2, 15, 3, 24, 24\)"):
         metric.update(sides[0][:2, :15], real=True)
 
 

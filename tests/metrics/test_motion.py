@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from metrics.distributions import blink_intervals
 from metrics.motion import (
     BlinkRate,
     HeadMotion,
     MotionCurves,
     blink_rate,
+    blink_starts,
     head_motion,
     jitter,
     lagged_correlation,
@@ -66,6 +68,33 @@ def test_a_blink_lasts_two_frames():
     blink[50] = 1  # too short
     blink[248:] = 0.6  # open end counts
     assert blink_rate(blink) == pytest.approx(12)
+    assert blink_starts(blink).tolist() == [10, 248]
+
+
+@pytest.mark.parametrize("unseen", [0, 3])
+def test_a_blink_begins_within_the_clip(unseen):
+    """A still picture of shut eyes blinks at no time; nor do eyes that are shut when the face comes into view."""
+    shut = np.full(250, 0.9)
+    shut[:unseen] = np.nan
+    assert blink_rate(shut) == 0
+    assert not len(blink_intervals(shut))
+    shut[20:40] = 0.1
+    shut[[60, 61, 80, 81]] = 0.1
+    assert blink_starts(shut).tolist() == [40, 62, 82]
+    assert blink_rate(shut) == pytest.approx(18)
+    assert blink_intervals(shut) == pytest.approx([22 / 25, 20 / 25])
+    opened = shut.copy()
+    opened[unseen] = 0.1  # one open frame is enough to see them close
+    assert blink_starts(opened).tolist() == [unseen + 1, 40, 62, 82]
+
+
+def test_a_clip_without_a_face_has_no_blink_rate():
+    assert np.isnan(blink_rate(np.full(50, np.nan)))
+    assert np.isnan(blink_rate(np.empty(0)))
+    rate = BlinkRate()
+    rate.update(torch.full((50,), torch.nan))
+    rate.update(torch.tensor([0.0] * 5 + [1.0] * 5 + [0.0] * 40))
+    assert float(rate.compute()) == pytest.approx(30)
 
 
 def test_jitter_hears_only_what_is_fast():
@@ -75,6 +104,20 @@ def test_jitter_hears_only_what_is_fast():
     assert jitter(slow) < 0.02
     assert jitter(slow + fast) == pytest.approx(1, rel=0.05)
     assert jitter(slow + 100 * times[:, None]) < 0.02  # drift is not trembling
+
+
+@pytest.mark.parametrize("gaps", [[(100, 110)], [(50, 55), (100, 105), (180, 190)], [(0, 20), (230, 250)]])
+def test_a_lost_face_is_no_jolt(gaps):
+    """A moving head that is out of sight for a while: what remains of it must not be joined into one curve."""
+    times, generator = np.arange(250) / 25, np.random.default_rng(0)
+    head = np.stack([8 * np.sin(2 * np.pi * 0.4 * times + phase) for phase in range(3)], axis=1)
+    for noise in (0.03, 1.0):
+        curve = head + noise * generator.normal(size=head.shape)
+        gappy = curve.copy()
+        for start, stop in gaps:
+            gappy[start:stop] = np.nan
+        assert jitter(gappy) == pytest.approx(jitter(curve), rel=0.25)
+    assert np.isnan(jitter(np.where(np.arange(250)[:, None] < 7, head, np.nan)))
 
 
 def test_metrics_average_over_clips():

@@ -189,7 +189,7 @@ def test_velocity_spectrum_and_blinks_compare_distributions():
     assert head_spectrum(slow[:50]).shape == (0, 5)
 
     blink = np.zeros(500)
-    for start in (0, 75, 100, 200):
+    for start in (5, 80, 105, 205):
         blink[start : start + 4] = 1
     blink[300] = 1  # too short
     assert blink_intervals(blink) == pytest.approx([3, 1, 4])
@@ -261,3 +261,5 @@ def test_no_face_gives_no_number():
     assert len(faces) == 0
     assert np.isnan(flicker(faces))
     assert np.isnan(list(sharpness(faces, faces).values())).all()
+    flat = torch.zeros(3, FACE, FACE)  # no detail to hold another against
+    assert np.isnan(list(sharpness(flat + torch.rand(FACE), flat).values())).all()

@@ -4,6 +4,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from metrics.reconstruction import L1, PSNR, SSIM, RegionErrorRemoved, as_uint8
+from metrics.reconstruction import structural_similarity as ssim_of_each
 
 
 @pytest.fixture
@@ -36,6 +37,21 @@ def test_agree_with_scikit_image(pair):
     assert float(psnr.compute()) == pytest.approx(whole, abs=1e-6)
     expected = np.abs(predicted.numpy().astype(float) - target.numpy()).mean() / 255
     assert float(l1.compute()) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 7, 7), (2, 3, 8, 31), (7, 3, 65, 130), (2, 3, 300, 310)])
+def test_ssim_of_any_size_is_scikit_images(shape):
+    """Also where the pictures are gone through in parts, and for flat ones, where variances vanish."""
+    generator = torch.Generator().manual_seed(1)
+    target = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    predicted = (target * 0.5 + 120 * torch.rand(shape, generator=generator)).to(torch.uint8)
+    target[0], predicted[0] = 255, 254
+    values = ssim_of_each(predicted, target)
+    expected = [
+        structural_similarity(_hwc(a), _hwc(b), channel_axis=-1)
+        for a, b in zip(predicted, target, strict=True)
+    ]
+    assert values.numpy() == pytest.approx(np.array(expected), abs=1e-12)
 
 
 def test_floats_are_rounded_to_eight_bits(pair):

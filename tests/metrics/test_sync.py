@@ -139,6 +139,13 @@ def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() ->
     torch.testing.assert_close(clip_features(judge, as_float, sound)[0], lip, atol=1e-5, rtol=1e-5)
 
 
+def test_mixed_precision_around_it_changes_nothing() -> None:
+    alone = judge_clip(network(), *random_clip(20))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = judge_clip(network(), *random_clip(20))
+    assert (mixed.curve == alone.curve).all()
+
+
 def test_frames_of_another_size_are_resized() -> None:
     judge, (frames, sound) = network(), random_clip(12, size=96)
     lip, _ = clip_features(judge, frames, sound)
