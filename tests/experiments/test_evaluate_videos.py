@@ -591,7 +591,7 @@ def test_no_share_is_given_between_rows_that_chance_parts():
     found = video_summary.share(apart, people)
     assert found.value == pytest.approx((method - shuffled).mean() / 0.5)
     assert found.low < found.value < found.high
-    alike = np.stack([method, shuffled + [0.2, -0.2, 0.3, -0.25], shuffled], axis=1)
+    alike = np.stack([method, shuffled + np.array([0.2, -0.2, 0.3, -0.25]), shuffled], axis=1)
     assert video_summary.share(alike, people).value is None
     assert (
         video_summary.share(alike, ["anna"] * 4).value is not None
