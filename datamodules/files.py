@@ -1,5 +1,6 @@
 """Checks of input files and outputs that appear only when they are whole."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -43,6 +44,13 @@ def require_output_folder(path: str | Path) -> Path:
         UserError: It, or a part of the way to it, is a file, or nothing may be written there.
     """
     path = Path(path)
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(
+                f"{str(path)[:60]}...: the name of the output folder is too long; choose another"
+            ) from None
     for place in (path, *path.absolute().parents):
         if place.is_dir():
             if not os.access(place, os.W_OK | os.X_OK):

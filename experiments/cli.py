@@ -1,12 +1,13 @@
 """The command line ``ifmdm``: finds the sub-command, loads its module and turns wrong input into one line.
 
-Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 1 a bug, with its
-traceback.
+Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 141 nobody reads the
+output any more; 1 a bug, with its traceback.
 """
 
 import argparse
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -45,7 +46,9 @@ COMMANDS = {
         "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
     ),
     "evaluate": Command(
-        "experiments.evaluate", "measure a trained model on held-out identities", overrides=True
+        "experiments.evaluate_command",
+        "measure a trained model on held-out identities, or anyone's videos",
+        overrides=True,
     ),
     "sweep": Command(
         "experiments.sweep", "measure quality over motion intensity: sweep=NAME [overrides]", overrides=True
@@ -64,7 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PackageError as error:
         return _refuse(error)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:

@@ -1,13 +1,13 @@
 """``ifmdm evaluate``: measures a trained model on clips of identities it never saw, and writes results.json.
 
-With ``--videos`` or ``--selftest`` no model is asked: `experiments.evaluate_videos` and `experiments.selftest`.
+What the command understands is in `experiments.evaluate_command`. With ``--videos`` or ``--selftest`` no model is asked:
+`experiments.evaluate_videos` and `experiments.selftest`.
 
 Motion is measured on rendered frames by a judge, never read from motion vectors. Every table has the same
 rows: real video, real video through the codec, real motion through the autoencoder, the still source frame,
 generation from the clip's own speech, and generation from another voice's speech.
 """
 
-import argparse
 import dataclasses
 import logging
 import time
@@ -20,8 +20,8 @@ import numpy as np
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest, without_twins
-from experiments import evaluate_videos
 from experiments.clip_measures import ClipResult, load_clip, measure_clip
+from experiments.evaluate_command import check_method
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.results import plain, write_results
@@ -29,7 +29,6 @@ from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import REAL_FACES, Judges, load_judges
 from experiments.video_pairs import (
-    SHORTEST,
     Missing,
     VideoPair,
     clip_length,
@@ -45,7 +44,7 @@ from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.bootstrap import Interval, cluster_bootstrap
 from metrics.motion import Judge
-from metrics.protocol import SYNTHETIC, TASKS, protocol_settings
+from metrics.protocol import SHORTEST, SYNTHETIC, TASKS, protocol_settings
 
 ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
 TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
@@ -273,35 +272,6 @@ def run_record(
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the words of ``ifmdm evaluate``."""
-    parser.description = (
-        "Evaluate a trained model: experiment=NAME and Hydra overrides of configs/evaluate.yaml. "
-        "Or anyone's videos: --videos DIR --reference DIR --method NAME."
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="model=DIR data.root=DIR split=test clips=8 ..."
-    )
-    evaluate_videos.add_arguments(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Evaluate as the command line says.
-
-    Raises:
-        UserError: Flags of the two forms are mixed, or as the chosen form says.
-    """
-    given = evaluate_videos.given_flags(args)
-    if given and args.overrides:
-        flag = given[0].replace("_", "-")
-        raise UserError(f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only")
-    if args.selftest:
-        from experiments import selftest
-
-        return selftest.run(args)
-    return evaluate_videos.run(args) if given else evaluate_main(args.overrides)
-
-
 def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
     """Compose ``configs/NAME.yaml``; ``experiment=X`` takes the dataset of that training config.
 
@@ -370,6 +340,7 @@ def evaluate_main(overrides: Sequence[str]) -> int:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
     config = compose_evaluation(overrides, "evaluate")
+    check_method(config["method"])
     output = require_output_folder(config["output"])
     model, judge, options = load_parts(config)
     results = evaluate_model(

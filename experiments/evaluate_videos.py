@@ -13,34 +13,17 @@ from typing import Any
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
+from experiments.evaluate_command import USUAL, check_method, given_numbers
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.results import plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import SHORTEST, entry, find_pairs, protocol_record, spare_clips, why_nothing
+from experiments.video_pairs import entry, find_pairs, protocol_record, spare_clips, why_nothing
 from experiments.video_rows import judge_pairs
 from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.protocol import SYNTHETIC, protocol_settings
-
-USUAL = {
-    "videos": None,
-    "reference": None,
-    "method": None,
-    "output": None,
-    "protocol": "talking-head-v1",
-    "task": "generation",
-    "crop": "as given",
-    "size": None,
-    "max_frames": None,
-    "model": None,
-    "split": "test",
-    "judge": "regressor",
-    "seeds": False,
-    "selftest": False,
-}
-"""The flags, and what they are where they are not given."""
 
 log = logging.getLogger(__name__)
 
@@ -120,53 +103,6 @@ def evaluate_videos(
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the flags that judge videos instead of a trained model."""
-    group = parser.add_argument_group("anyone's videos", "judged without a model, matched by file stem")
-    group.add_argument("--videos", type=Path, metavar="DIR", help="the method's videos")
-    group.add_argument("--reference", type=Path, metavar="DIR", help="real videos, or a prepared folder")
-    group.add_argument("--method", metavar="NAME", help="name in tables")
-    group.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME"
-    )
-    group.add_argument("--protocol", metavar="NAME", help="talking-head-v1 (default) or synthetic-v1")
-    group.add_argument(
-        "--task",
-        choices=("generation", "reconstruction"),
-        help="of the videos; default generation",
-    )
-    group.add_argument(
-        "--crop", choices=("as given", "face"), help="face: cut both to the face; default: as given"
-    )
-    group.add_argument(
-        "--size", type=int, metavar="S", help="shorter side in pixels; another size is another hash"
-    )
-    group.add_argument(
-        "--max-frames", type=int, metavar="N", help="of each clip; another number is another hash"
-    )
-    group.add_argument(
-        "--model",
-        metavar="NAME",
-        help="model folder or name whose autoencoder makes a row of the real motion",
-    )
-    group.add_argument("--split", help="of a prepared reference; default test")
-    group.add_argument(
-        "--judge",
-        metavar="DIR",
-        help="of motion for synthetic-v1: folder of a fitted one; default: the reference's own, fitted if need be",
-    )
-    group.add_argument("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
-    group.add_argument(
-        "--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?"
-    )
-    parser.set_defaults(**USUAL)
-
-
-def given_flags(args: argparse.Namespace) -> list[str]:
-    """Which flags of `add_arguments` are not what they usually are."""
-    return [flag for flag, usual in USUAL.items() if getattr(args, flag) != usual]
-
-
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Settings of the protocol that the flags name.
 
@@ -174,27 +110,6 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
         UserError: No such protocol, or a number that makes no sense.
     """
     return protocol_settings(args.protocol, task=args.task, crop=args.crop, **given_numbers(args))
-
-
-def given_numbers(args: argparse.Namespace) -> dict[str, int]:
-    """``size`` and ``max_frames``, as far as they are given.
-
-    Raises:
-        UserError: One is too small or too large.
-    """
-    found = {}
-    for flag, key, least, most in (
-        ("--size", "size", 64, 4096),
-        ("--max-frames", "max_frames", SHORTEST, None),
-    ):
-        value = getattr(args, key)
-        if value is not None:
-            if value < least:
-                raise UserError(f"{flag} {value}: use {least} or more")
-            if most is not None and value > most:
-                raise UserError(f"{flag} {value}: use {most} or less")
-            found[key] = value
-    return found
 
 
 def load_model(name: str) -> Any:
@@ -218,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
         )
+    check_method(args.method)
     output = require_output_folder(args.output or Path("results") / args.method)
     results = evaluate_videos(
         args.videos,

@@ -19,7 +19,8 @@ def write_whole(path: Path, content: bytes | str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_output(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        # A file name that is no UTF-8 may stand in a text: it is shown with a mark instead of failing.
+        temporary.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
     return path
 
 

@@ -19,7 +19,7 @@ from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
 from datamodules.phones import Phone
 from experiments.corruptions import CORRUPTIONS, SIZE, corrupt
-from experiments.evaluate_videos import given_flags, given_numbers
+from experiments.evaluate_command import given_flags, given_numbers
 from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
 from experiments.selftest_pictures import PictureFeatures, picture_distances, picture_features

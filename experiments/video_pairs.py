@@ -17,11 +17,9 @@ from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, fram
 from datamodules.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.phones import phone_file
 from datamodules.video import VideoReader, probe
-from metrics.protocol import protocol_hash
+from metrics.protocol import SHORTEST, protocol_hash
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-SHORTEST = 16
-"""Frames that a clip must have to be judged."""
 MOST_FITTED = 20
 """Clips at most that what speech does to lips is learnt from, if real clips without a video have to help."""
 _LOOKS = 5

@@ -78,6 +78,8 @@ SYNTHETIC = "synthetic-v1"
 TASKS = ("generation", "reconstruction")
 CODEC_CRF = 18
 """Rate of the H.264 that the row ``codec`` went through."""
+SHORTEST = 16
+"""Frames that a clip must have to be judged."""
 MOST_FACELESS = 0.1
 """Share of a clip's frames without a face beyond which its measures of faces have no value."""
 
@@ -99,6 +101,7 @@ _COMMON: dict[str, Any] = {
     "crop": "as given",
     "codec": "H.264, crf 18",
     "codec_crf": CODEC_CRF,
+    "shortest": SHORTEST,
     "most_faceless": MOST_FACELESS,
     "takes": "each by itself, then their mean; the median of lags",
     "motion": {

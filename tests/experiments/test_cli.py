@@ -43,6 +43,27 @@ def test_help_lists_every_command_and_is_quick() -> None:
     )  # of processor time: an import of torch alone takes 2 s or more
 
 
+@pytest.mark.parametrize("name", ["evaluate", "generate", "train", "assets"])
+def test_help_of_a_command_loads_no_networks(name: str) -> None:
+    code = f"import sys; from experiments.cli import main; main(['{name}', '--help']); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    done = subprocess.run(
+        f"""{sys.executable} -c "import sys; from experiments.cli import main; sys.exit(main(['assets', 'list']))" | true""",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
 def _seconds_of_children() -> float:
     """Processor time of the processes that this one started and waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,0 +1,143 @@
+"""``ifmdm evaluate``: its words and flags, and which form they mean; what judges is loaded once they make sense."""
+
+import argparse
+from pathlib import Path
+
+from datamodules.errors import UserError
+from metrics.protocol import SHORTEST
+
+MOST_NAME = 100
+"""Letters of a method's name, at most."""
+USUAL = {
+    "videos": None,
+    "reference": None,
+    "method": None,
+    "output": None,
+    "protocol": "talking-head-v1",
+    "task": "generation",
+    "crop": "as given",
+    "size": None,
+    "max_frames": None,
+    "model": None,
+    "split": "test",
+    "judge": "regressor",
+    "seeds": False,
+    "selftest": False,
+}
+"""The flags, and what they are where they are not given."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm evaluate``."""
+    parser.description = (
+        "Evaluate a trained model: model=DIR data.root=DIR and further Hydra overrides of configs/evaluate.yaml. "
+        "Or anyone's videos: --videos DIR --reference DIR --method NAME."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="model=DIR data.root=DIR split=test clips=8 ..."
+    )
+    group = parser.add_argument_group("anyone's videos", "judged without a model, matched by file stem")
+    group.add_argument("--videos", type=Path, metavar="DIR", help="the method's videos")
+    group.add_argument("--reference", type=Path, metavar="DIR", help="real videos, or a prepared folder")
+    group.add_argument("--method", metavar="NAME", help="name in tables")
+    group.add_argument(
+        "--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME"
+    )
+    group.add_argument("--protocol", metavar="NAME", help="talking-head-v1 (default) or synthetic-v1")
+    group.add_argument(
+        "--task",
+        choices=("generation", "reconstruction"),
+        help="of the videos; default generation",
+    )
+    group.add_argument(
+        "--crop", choices=("as given", "face"), help="face: cut both to the face; default: as given"
+    )
+    group.add_argument(
+        "--size", type=int, metavar="S", help="shorter side in pixels; another size is another hash"
+    )
+    group.add_argument(
+        "--max-frames", type=int, metavar="N", help="of each clip; another number is another hash"
+    )
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help="model folder or name whose autoencoder makes a row of the real motion",
+    )
+    group.add_argument("--split", help="of a prepared reference; default test")
+    group.add_argument(
+        "--judge",
+        metavar="DIR",
+        help="of motion for synthetic-v1: folder of a fitted one; default: the reference's own, fitted if need be",
+    )
+    group.add_argument("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
+    group.add_argument(
+        "--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?"
+    )
+    parser.set_defaults(**USUAL)
+
+
+def given_flags(args: argparse.Namespace) -> list[str]:
+    """Which flags of `add_arguments` are not what they usually are."""
+    return [flag for flag, usual in USUAL.items() if getattr(args, flag) != usual]
+
+
+def given_numbers(args: argparse.Namespace) -> dict[str, int]:
+    """``size`` and ``max_frames``, as far as they are given.
+
+    Raises:
+        UserError: One is too small or too large.
+    """
+    found = {}
+    for flag, key, least, most in (
+        ("--size", "size", 64, 4096),
+        ("--max-frames", "max_frames", SHORTEST, None),
+    ):
+        value = getattr(args, key)
+        if value is not None:
+            if value < least:
+                raise UserError(f"{flag} {value}: use {least} or more")
+            if most is not None and value > most:
+                raise UserError(f"{flag} {value}: use {most} or less")
+            found[key] = value
+    return found
+
+
+def check_method(name: object) -> str:
+    """A method's name, which also names a folder and a line in tables.
+
+    Raises:
+        UserError: It is no plain file name.
+    """
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= MOST_NAME
+        or name.startswith(".")
+        or not name.isprintable()
+    ):
+        raise UserError(f"method '{str(name)[:40]}': use 1 to {MOST_NAME} letters, the first no dot")
+    if "/" in name or "\\" in name:
+        raise UserError(f"method '{name}': use a name without / and \\")
+    return name
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate as the command line says.
+
+    Raises:
+        UserError: Flags of the two forms are mixed, or as the chosen form says.
+    """
+    given = given_flags(args)
+    if given and args.overrides:
+        flag = given[0].replace("_", "-")
+        raise UserError(f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only")
+    if args.selftest:
+        from experiments import selftest
+
+        return selftest.run(args)
+    if given:
+        from experiments import evaluate_videos
+
+        return evaluate_videos.run(args)
+    from experiments.evaluate import evaluate_main
+
+    return evaluate_main(args.overrides)
