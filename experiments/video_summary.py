@@ -44,6 +44,8 @@ REASONS = {
     "fvd": "fewer than two windows on a side",
 }
 """Why a measure can be without a value although its judge is there."""
+SEEN = ("yaw", "pitch", "roll", "lip_opening", "blink")
+"""What measures of motion are made of, by the names that a fitted judge has for it."""
 WEAK = 0.5
 """Share of variance below which a fitted judge of motion is called weak."""
 FEW_FITTED = 5
@@ -152,7 +154,7 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
             f"av_*: the regression was fitted on {min(fitted)} clips, too few; compare with av_*_real"
         )
     scores = judges.motion.get("held_out_r2") or {}
-    weak = [f"{name} {score:.2f}" for name, score in scores.items() if score < WEAK]
+    weak = [f"{name} {score:.2f}" for name, score in scores.items() if name in SEEN and score < WEAK]
     if weak:
         notes.append(
             f"the judge of motion is weak on people that it never saw (share of variance explained): {', '.join(weak)}"

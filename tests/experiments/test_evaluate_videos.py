@@ -544,6 +544,7 @@ def with_all_judges() -> Judges:
 def test_every_judge_is_asked_about_what_it_should(videos, reference):
     """Values of the judges over all clips, and of lip sync, against the same ones fed by hand."""
     judges = with_all_judges()
+    judges.motion = {"name": "x", "held_out_r2": {"yaw": 0.9, "blink": 0.2, "lip_width": 0.1}}
     settings = {**SETTINGS, "fvd": {**SETTINGS["fvd"], "windows": 40}}
     found = evaluate_videos(videos, reference, "half", settings, "talking-head-v1", judges=judges)
     value = {name: interval["value"] for name, interval in found["metrics"].items()}
@@ -567,6 +568,9 @@ def test_every_judge_is_asked_about_what_it_should(videos, reference):
         assert value[f"{name}_codec"] < value[name]
         assert value[f"{name}_floor"] is not None
     assert found["metrics"]["lse_c"]["n"] == 3  # one is mute
+    assert found["run"]["judge"]["name"] == "x"
+    (weak,) = [note for note in found["notes"] if "the judge of motion is weak" in note]
+    assert weak.endswith("blink 0.20")  # the lips' width is no part of any measure
     own = {}
     for clip in clips:
         if clip.waveform is not None:
