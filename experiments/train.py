@@ -155,6 +155,7 @@ def run_training(config: DictConfig) -> TrainingResult:
     started = time.monotonic()
     _check(config)
     from lightning.pytorch import Trainer, seed_everything
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from experiments.run_identity import machine_facts, run_identity
     from lightning_modules.checkpoints import find_checkpoint, load_autoencoder, weights_hash
@@ -177,9 +178,13 @@ def run_training(config: DictConfig) -> TrainingResult:
         if plain["autoencoder"]:
             plain["motion_space"] = weights_hash(load_autoencoder(plain["autoencoder"])[0])
         _write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    trainer.fit(
-        model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True
-    )
+    try:
+        trainer.fit(
+            model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True
+        )
+    except (MisconfigurationException, RuntimeError) as error:
+        _refuse_unknown_monitor(trainer, error)
+        raise
     if trainer.interrupted:
         raise KeyboardInterrupt
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -201,6 +206,21 @@ def run_training(config: DictConfig) -> TrainingResult:
         }
         _write_text(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
     return TrainingResult(run_dir, checkpoint, metrics)
+
+
+def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
+    """Tell in one line that a callback monitors what nobody logs, if that is what ended the training.
+
+    Raises:
+        UserError: So it is.
+    """
+    known = sorted(trainer.callback_metrics)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        name = getattr(callback, "monitor", None)
+        if name is not None and name not in known and name in str(error):
+            raise UserError(
+                f"{type(callback).__name__} monitors '{name}', which nothing logs; there are: {', '.join(known)}"
+            ) from error
 
 
 def started_together(trainer: "Trainer") -> tuple[int, int]:

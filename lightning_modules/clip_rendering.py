@@ -30,6 +30,23 @@ def render_frames(
     return torch.cat(parts)
 
 
+def require_autoencoder(module: LightningModule, who: str) -> None:
+    """Refuse a stage whose network renders nothing.
+
+    Args:
+        module: that is about to be trained.
+        who: the callback that needs it, for the message.
+
+    Raises:
+        UserError: its network is no motion autoencoder.
+    """
+    if not isinstance(getattr(module, "network", None), MotionAutoencoder):
+        raise UserError(
+            f"{who} shows what a motion autoencoder renders, not {type(module).__name__}: choose callbacks for this "
+            "stage, such as callbacks=default"
+        )
+
+
 class ReconstructedClips:
     """Clips through an autoencoder that is being trained: the first frame in the motion of each frame.
 
@@ -39,6 +56,14 @@ class ReconstructedClips:
 
     def __init__(self, batch_size: int = 16) -> None:
         self.batch_size = batch_size
+
+    def check(self, module: LightningModule) -> None:
+        """Refuse a module of another stage.
+
+        Raises:
+            UserError: its network is no motion autoencoder.
+        """
+        require_autoencoder(module, type(self).__name__)
 
     @torch.no_grad()
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
@@ -83,6 +108,18 @@ class GeneratedClips:
     def autoencoder(self) -> MotionAutoencoder:
         """Stage 1, frozen and in evaluation mode."""
         return load_autoencoder(self.path)[0].requires_grad_(False)
+
+    def check(self, module: LightningModule) -> None:
+        """Refuse a module of another stage.
+
+        Raises:
+            UserError: it has no diffusion, or no basis of motion.
+        """
+        if not hasattr(module, "diffusion") or not hasattr(module, "basis"):
+            raise UserError(
+                f"{type(self).__name__} samples a motion diffusion model, not {type(module).__name__}: choose callbacks for "
+                "this stage, such as callbacks=default"
+            )
 
     @torch.no_grad()
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:

@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Render(Protocol):
-    """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode."""
+    """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode.
+
+    It may have ``check(module)``, which raises UserError for a module of another stage before training starts.
+    """
 
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
         """Render one clip."""
@@ -254,8 +257,10 @@ class ClipMetrics(MetricCallback):
         """Choose the clips and load the judges.
 
         Raises:
-            UserError: The data knows no whole clips, or see `MetricCallback`.
+            UserError: The data knows no whole clips, the module is of another stage, or see `MetricCallback`.
         """
+        if check := getattr(self.render, "check", None):
+            check(pl_module)
         if stage in ("fit", "validate") and not self._records:
             source: Any = trainer.datamodule  # type: ignore[attr-defined]
             if not hasattr(source, "chosen_clips"):
@@ -266,7 +271,9 @@ class ClipMetrics(MetricCallback):
     def _problem(self, trainer: Trainer, measure: Measure) -> str | None:
         lengths = [min(record.frames, self.max_frames or record.frames) for record in self._records]
         short = sum(length < measure.shortest for length in lengths)
-        told = f"{short} of {len(lengths)} clips have fewer than {measure.shortest} frames (max_frames={self.max_frames})"
+        told = f"{short} of {len(lengths)} clips have fewer than {measure.shortest} frames"
+        if self.max_frames is not None and self.max_frames < measure.shortest:
+            told += f", as max_frames={self.max_frames} cuts them: set {measure.shortest} or more"
         if short == len(lengths):
             return told
         if short and trainer.is_global_zero:

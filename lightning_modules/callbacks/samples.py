@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import FramePairBatch
+from lightning_modules.clip_rendering import require_autoencoder
 
 
 class SamplePictures(Callback):
@@ -24,6 +25,14 @@ class SamplePictures(Callback):
     def __init__(self, folder: str, count: int = 4) -> None:
         self.folder = folder
         self.count = count
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a module of another stage before it is trained.
+
+        Raises:
+            UserError: its network is no motion autoencoder.
+        """
+        require_autoencoder(pl_module, type(self).__name__)
 
     def on_validation_batch_end(
         self,

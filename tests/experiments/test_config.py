@@ -19,6 +19,7 @@ from experiments.config import (
 from experiments.run_identity import config_hash
 from experiments.train import FROM_FRAMES
 from lightning_modules.networks.motion_basis import MotionBasis
+from metrics.callbacks import MetricCallback
 
 EXPERIMENTS = config_names("experiment")
 FILLED = ["autoencoder=run", "run_dir=run"]
@@ -40,6 +41,27 @@ def test_experiment_composes_and_names_itself(experiment: str) -> None:
     sizes = {"tiny": 64, "small": 128, "base": 256, "paper": 512}
     assert config["data"]["size"] == sizes[experiment.rpartition("_")[2]]
     assert config["trainer"]["max_steps"] > 0
+
+
+@pytest.mark.parametrize("name", config_names("callbacks"))
+def test_callbacks_build(name: str, tmp_path: Path) -> None:
+    stage = "autoencoder" if name.startswith("autoencoder") else "diffusion"
+    config = compose(
+        words(f"{stage}_small", f"callbacks={name}", f"run_dir={tmp_path}", f"data.root={tmp_path}")
+    )
+    callbacks = instantiate_all(config.callbacks)
+    assert isinstance(instantiate(config.trainer, callbacks=callbacks), Trainer)
+    judging = [callback for callback in callbacks if isinstance(callback, MetricCallback)]
+    names = {
+        value for callback in judging for measure in callback.measures.values() for value in measure.names
+    }
+    sync, motion = {"lse_d", "lse_c", "av_offset"}, {"head_motion", "mouth_motion", "blink_rate", "jitter"}
+    expected = {
+        "autoencoder_metrics": {"fid", "kid", "lpips"},
+        "diffusion_metrics": {"fid", "kid", *sync, *motion},
+        "diffusion_metrics_synthetic": {"fid", "kid", *sync, *motion},
+    }
+    assert names == expected.get(name, set())
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

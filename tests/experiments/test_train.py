@@ -120,6 +120,59 @@ def test_debug_trainer_runs_without_checkpoints_on_the_way(blobs: Path, tmp_path
     assert result.checkpoint.is_file()
 
 
+def test_trainings_are_judged_and_shown_while_they_validate(
+    blobs: Path, tmp_path: Path, autoencoder: TrainingResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The configs of metrics as they come: without downloads stage 1 is shown, and stage 3 judged by the expert."""
+    first = run_training(
+        compose(words("autoencoder", blobs, tmp_path / "ae", "callbacks=autoencoder_metrics"))
+    )
+    told = [record.message for record in caplog.records if "will not measure" in record.message]
+    assert "val/fid, val/kid" in told[0] + told[-1]
+    assert math.isfinite(first.metrics["val/psnr"])
+    judged = stage_words(
+        "diffusion", blobs, tmp_path / "diffusion", autoencoder, "callbacks=diffusion_metrics_synthetic",
+        "callbacks.metrics.clips=1", "callbacks.metrics.max_frames=60", "callbacks.metrics.render.steps=2",
+        "+callbacks.metrics.measures.motion.judge.steps=3",
+    )  # fmt: skip
+    metrics = run_training(compose(judged)).metrics
+    assert 0 < metrics["val/lse_d"] < 100
+    assert 0 <= metrics["val/lse_c"] < metrics["val/lse_d"]
+    assert abs(metrics["val/av_offset"]) <= 15
+    assert 0 <= metrics["val/mouth_motion"] < 1
+    assert metrics["val/blink_rate"] >= 0
+    for run in ("ae", "diffusion"):
+        assert list((tmp_path / run / "samples").glob("step_*_blob*.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "message"),
+    [
+        (
+            "diffusion",
+            ["callbacks=autoencoder_metrics"],
+            "MotionDiffusionModule: choose callbacks for this stage",
+        ),
+        (
+            "autoencoder",
+            ["callbacks=diffusion_metrics_synthetic"],
+            "MotionAutoencoderModule: choose callbacks",
+        ),
+        (
+            "autoencoder",
+            ["monitor=val/lpisp"],
+            "monitors 'val/lpisp', which nothing logs; there are: .*val/loss",
+        ),
+    ],
+)
+def test_callbacks_that_do_not_fit_the_stage_are_one_line(
+    stage: str, more: list[str], message: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        run_training(compose(stage_words(stage, blobs, tmp_path / "run", autoencoder, *more)))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_trained_run_is_not_overwritten(blobs: Path, autoencoder: TrainingResult) -> None:
     with pytest.raises(UserError, match="already holds a trained run"):
         run_training(compose(words("autoencoder", blobs, autoencoder.run_dir)))
