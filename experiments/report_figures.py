@@ -35,7 +35,7 @@ TABLE_TITLES = {
     "head_motion": ("head motion", "°"),
     "mouth_motion": ("mouth motion", ""),
     "blink_rate": ("blinks", "/min"),
-    "jitter": ("jitter", "°"),
+    "jitter": ("jitter", ""),  # degrees or eye distances, as the judge sees the head or the face
     "sharpness": ("sharpness / real", ""),
     "intensity": ("intensity", ""),
 }

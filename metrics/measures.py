@@ -209,6 +209,9 @@ class LipSync(Measure):
 class MotionOfClips(Measure):
     """Head motion, mouth motion, blink rate and jitter of clips, as a judge sees them on the frames.
 
+    Jitter is that of the head's rotation, in degrees, whoever judges; `ifmdm evaluate` takes that of a real face's rigid
+    landmarks.
+
     Args:
         judge: Gives the judge when it is called, e.g. `metrics.landmark_judge.LandmarkJudge`.
     """

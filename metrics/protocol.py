@@ -66,7 +66,7 @@ MEASURES = {
     "head_motion": Measure("motion", "real", "degrees"),
     "mouth_motion": Measure("motion", "real", "eye distances"),
     "blink_rate": Measure("motion", "real", "per minute"),
-    "jitter": Measure("motion", "lower", "eye distances"),
+    "jitter": Measure("motion", "lower", "eye distances; of drawn heads degrees of rotation"),
     "motion_frechet": Measure("motion", "lower", "unit variances of real motion", pooled=True),
     "head_velocity_distance": Measure("motion", "lower", "degrees per second", pooled=True),
     "head_spectrum_distance": Measure("motion", "lower", "dB", pooled=True),
