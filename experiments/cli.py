@@ -95,6 +95,8 @@ def _dispatch(words: list[str]) -> int:
         return int(module.run(parse(words[1:])) or 0)
     except UserError as error:
         return _refuse(error)
+    except PermissionError as error:
+        return _refuse(f"{error.filename}: may not be read or written; check its permissions")
 
 
 def _top_parser(words: list[str]) -> int:
@@ -114,7 +116,7 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _refuse(error: Exception) -> int:
+def _refuse(error: Exception | str) -> int:
     """Say one line on standard error: a message never runs over several."""
     print("ifmdm: error: " + " ".join(str(error).split()), file=sys.stderr)
     return 2

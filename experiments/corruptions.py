@@ -124,7 +124,9 @@ def swapped(view: View, other: View, share: float) -> View:
 
 
 def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
-    """The clip after a corruption; ``other`` shows another person."""
+    """The clip after a corruption; ``other`` shows another person. Strengths in pixels are those of a picture of 256."""
+    if CORRUPTIONS[name].unit.endswith(f"at {SIZE}"):
+        strength *= min(view.frames.shape[-2:]) / SIZE
     if name == "freeze" and strength:
         return view.take(np.arange(len(view)).clip(max=round((1 - strength) * (len(view) - 1))))
     if name == "slowed" and strength:

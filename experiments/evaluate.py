@@ -10,6 +10,8 @@ generation from the clip's own speech, and generation from another voice's speec
 
 import dataclasses
 import logging
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +20,12 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest, without_twins
 from experiments.clip_measures import ClipResult, load_clip, measure_clip
 from experiments.evaluate_command import check_method
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.results import plain, write_results
+from experiments.results import RESULTS, plain, require_results_folder, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import REAL_FACES, Judges, load_judges
@@ -222,7 +223,7 @@ def evaluate_model(
             clip = load_clip(root, record, model.size, judge, max_frames)
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
-            missing.append(entry(record.id, "all", f"{type(error).__name__}: {error}"))
+            missing.append(entry(record.id, "all", str(error)))
             failed.append(pairs[place])
         else:
             swapped = foreign_speech([*pairs, *spares], place, len(clip))
@@ -243,7 +244,7 @@ def evaluate_model(
         "run": {
             **run_record(model, options, judge, seeds, time.perf_counter() - started),
             "split": split,
-            "identities": len({pair.identity for pair in pairs}),
+            "identities": len({one.pair.identity for one in judged}),
             "judges": judges.hashes,
         },
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
@@ -291,7 +292,10 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
     if config["name"] and config["data"]["root"] is None:
         config["data"]["root"] = compose([f"experiment={config['name']}"]).data.get("root")
     if config["data"]["root"] is None:
-        raise UserError("no dataset: give data.root=FOLDER, or experiment=NAME whose data is meant")
+        raise UserError(
+            "no dataset: give data.root=FOLDER, or experiment=NAME whose data is meant "
+            "(`ifmdm evaluate --help` tells of videos and of the self-test)"
+        )
     return config
 
 
@@ -307,8 +311,8 @@ def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tup
     most, seeds = config["max_frames"], config["seeds"]
     if most is not None and not (isinstance(most, int) and most >= SHORTEST):
         raise UserError(f"max_frames={most}: use a whole number from {SHORTEST}, or null for all")
-    if not isinstance(seeds, list):
-        raise UserError(f"seeds={seeds}: give a list such as [0,1,2]")
+    if not isinstance(seeds, list) or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds={seeds}: give a list such as [0,1,2], no seed twice")
     root = Path(config["data"]["root"])
     choose_clips(read_manifest(root), config["split"], config["clips"])
     model = TalkingHead.from_pretrained(config["talking_head"])
@@ -327,7 +331,7 @@ def refuse_nothing(judged: int, missing: Sequence[Missing]) -> None:
     """Refuse to call it a result if not one clip could be judged.
 
     Raises:
-        UserError: Nothing was judged; says why the last clip was not.
+        UserError: Nothing was judged; says why the first clip was not.
     """
     if not judged:
         raise UserError(f"not one clip could be judged{why_nothing(missing)}; prepare the data again")
@@ -341,24 +345,31 @@ def evaluate_main(overrides: Sequence[str]) -> int:
     """
     config = compose_evaluation(overrides, "evaluate")
     check_method(config["method"])
-    output = require_output_folder(config["output"])
+    output = require_results_folder(config["output"])
     model, judge, options = load_parts(config)
-    results = evaluate_model(
-        model,
-        Path(config["data"]["root"]),
-        config["split"],
-        judge,
-        config["clips"],
-        config["seeds"],
-        options,
-        log_progress,
-        config["max_frames"],
-        output / "gallery" if config["gallery_clips"] else None,
-        config["gallery_clips"],
-        config["method"],
-    )
-    refuse_nothing(len(results["clips"]), results["missing"])
-    results["run"]["model"]["name"] = Path(config["talking_head"]).name
-    path = write_results(output / "results.json", results)
+    with (
+        tempfile.TemporaryDirectory() as scratch
+    ):  # pictures appear together with the numbers that belong to them
+        gallery = Path(scratch) / "gallery"
+        results = evaluate_model(
+            model,
+            Path(config["data"]["root"]),
+            config["split"],
+            judge,
+            config["clips"],
+            config["seeds"],
+            options,
+            log_progress,
+            config["max_frames"],
+            gallery if config["gallery_clips"] else None,
+            config["gallery_clips"],
+            config["method"],
+        )
+        refuse_nothing(len(results["clips"]), results["missing"])
+        results["run"]["model"]["name"] = Path(config["talking_head"]).name
+        path = write_results(output / RESULTS, results)
+        if gallery.is_dir():
+            shutil.rmtree(output / gallery.name, ignore_errors=True)
+            shutil.move(gallery, output / gallery.name)
     log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
     return 0

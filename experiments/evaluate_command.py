@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from datamodules.errors import UserError
-from metrics.protocol import SHORTEST
+from experiments.results import require_results_folder
+from metrics.protocol import SHORTEST, SYNTHETIC, protocol_settings
 
+ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
+"""Flags that are overrides of the same name where a model is evaluated."""
 MOST_NAME = 100
 """Letters of a method's name, at most."""
 USUAL = {
@@ -113,11 +117,39 @@ def check_method(name: object) -> str:
         or not 0 < len(name) <= MOST_NAME
         or name.startswith(".")
         or not name.isprintable()
+        or name != name.strip()
     ):
         raise UserError(f"method '{str(name)[:40]}': use 1 to {MOST_NAME} letters, the first no dot")
     if "/" in name or "\\" in name:
         raise UserError(f"method '{name}': use a name without / and \\")
     return name
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the protocol that the flags name.
+
+    Raises:
+        UserError: No such protocol, or a number that makes no sense.
+    """
+    return protocol_settings(args.protocol, task=args.task, crop=args.crop, **given_numbers(args))
+
+
+def check_videos(args: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Settings of the protocol, and the folder for results, that the flags for videos mean.
+
+    Raises:
+        UserError: A flag is missing or makes no sense, or results can't be written.
+    """
+    absent = [flag for flag in ("videos", "reference", "method") if getattr(args, flag) is None]
+    if absent:
+        raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
+    settings = settings_of(args)
+    if args.judge != USUAL["judge"] and args.protocol != SYNTHETIC:
+        raise UserError(
+            f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
+        )
+    check_method(args.method)
+    return settings, require_results_folder(args.output or Path("results") / args.method)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,13 +160,18 @@ def run(args: argparse.Namespace) -> int:
     """
     given = given_flags(args)
     if given and args.overrides:
-        flag = given[0].replace("_", "-")
-        raise UserError(f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only")
+        flag, hint = given[0].replace("_", "-"), ""
+        if given[0] in ALSO_OVERRIDES:
+            hint = f", for a model {given[0]}=..."
+        raise UserError(
+            f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only{hint}"
+        )
     if args.selftest:
         from experiments import selftest
 
         return selftest.run(args)
     if given:
+        check_videos(args)  # before half a minute of imports
         from experiments import evaluate_videos
 
         return evaluate_videos.run(args)

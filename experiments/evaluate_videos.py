@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
-from experiments.evaluate_command import USUAL, check_method, given_numbers
+from experiments.evaluate_command import check_videos
 from experiments.judges import Progress, load_judge, log_progress
-from experiments.results import plain, write_results
+from experiments.results import RESULTS, plain, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
@@ -23,7 +22,7 @@ from experiments.video_pairs import entry, find_pairs, protocol_record, spare_cl
 from experiments.video_rows import judge_pairs
 from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
-from metrics.protocol import SYNTHETIC, protocol_settings
+from metrics.protocol import SYNTHETIC
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +62,13 @@ def evaluate_videos(
         UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.
     """
     started = time.perf_counter()
-    pairs, missing = find_pairs(videos, reference, seeds, split)
+    pairs, alone = find_pairs(videos, reference, seeds, split)
     if judges is None:
         drawn = None
         if name == SYNTHETIC:
             drawn = load_judge(judge, reference, progress=progress, size=settings["size"])
         judges = load_judges(settings, drawn, (settings["task"],))
-    missing += [entry("*", what, why) for what, why in judges.missing]
+    missing = [entry("*", what, why) for what, why in judges.missing]
     if model is None:
         missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     spares = spare_clips(pairs, reference, split)
@@ -98,18 +97,9 @@ def evaluate_videos(
         "clips": [
             {"clip": one.pair.name, "identity": one.pair.identity, **plain(one.values)} for one in judged
         ],
-        "missing": missing + absent + unknown,
+        "missing": missing + absent + unknown + alone,
         "notes": notes + remarks,
     }
-
-
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings of the protocol that the flags name.
-
-    Raises:
-        UserError: No such protocol, or a number that makes no sense.
-    """
-    return protocol_settings(args.protocol, task=args.task, crop=args.crop, **given_numbers(args))
 
 
 def load_model(name: str) -> Any:
@@ -125,16 +115,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: Wrong flags or folders, or not one clip could be judged; nothing is written then.
     """
-    absent = [flag for flag in ("videos", "reference", "method") if getattr(args, flag) is None]
-    if absent:
-        raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
-    settings = settings_of(args)
-    if args.judge != USUAL["judge"] and args.protocol != SYNTHETIC:
-        raise UserError(
-            f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
-        )
-    check_method(args.method)
-    output = require_output_folder(args.output or Path("results") / args.method)
+    settings, output = check_videos(args)
     results = evaluate_videos(
         args.videos,
         args.reference,
@@ -149,6 +130,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if not results["clips"]:
         raise UserError(f"{args.videos}: not one clip could be judged{why_nothing(results['missing'])}")
-    path = write_results(output / "results.json", results)
+    path = write_results(output / RESULTS, results)
     log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
     return 0

@@ -67,15 +67,16 @@ def load_judge(
         frames = min(FIT_FRAMES, 60 * len(training))
         judge = fit_frame_regressor(root, training, device, seconds, steps, frames=frames, progress=progress)
         judge.facts.update({"manifest": manifest, "limits": {"seconds": seconds, "steps": steps}})
-    checked = {"split": split, "size": size}
-    if judge.facts.get("held_out") != checked:
+    checks = judge.facts.setdefault("held_out", {})
+    checked = f"split {split}, {'size as stored' if size is None else f'{size} px'}"
+    if checked not in checks:
         others = [record for record in records if record.split == split != "train"]
-        judge.facts["held_out_r2"] = held_out_r2(judge, root, others, size=size) if others else {}
-        judge.facts["held_out"] = checked
+        checks[checked] = held_out_r2(judge, root, others, size=size) if others else {}
         try:
             judge.save(folder)
-        except OSError as error:
-            log.warning("%s: the judge can't be kept there and will be fitted again (%s)", folder, error)
+        except (OSError, UserError) as error:
+            log.warning("what was found on the judge of motion can't be kept (%s)", error)
+    judge.facts["held_out_r2"] = checks[checked]  # of the frames that are judged now
     return judge.to("cpu")
 
 

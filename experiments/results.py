@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import require_output_folder, whole_output
 
+log = logging.getLogger(__name__)
+RESULTS = "results.json"
 RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
 INTERVAL_KEYS = ("value", "low", "high", "n")
 
@@ -57,8 +60,26 @@ def check_results(results: Any, what: str) -> dict[str, Any]:
     return results
 
 
+def require_results_folder(path: str | Path) -> Path:
+    """Return ``path`` if results can be written into that folder; call this before any work is done.
+
+    Raises:
+        UserError: Nothing may be written there, or a folder stands where the file shall be.
+    """
+    folder = require_output_folder(path)
+    if (folder / RESULTS).is_dir():
+        raise UserError(f"{folder / RESULTS}: is a folder, expected a file; choose another output")
+    return folder
+
+
 def write_results(path: Path, results: dict[str, Any]) -> Path:
-    """Check the form of the results and write them in one step."""
+    """Check the form of the results and write them in one step; what they take the place of is named in the log."""
+    if path.is_file():
+        try:
+            before = read_results(path)
+            log.info("%s: takes the place of results of '%s'", path, before["method"])
+        except UserError:
+            log.info("%s: takes the place of a file that was no result", path)
     return write_json(path, check_results(results, str(path)))
 
 

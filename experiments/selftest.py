@@ -123,6 +123,7 @@ def run_corruption(
 ) -> list[dict[str, float]]:
     """Mean of every measure over the clips, at each strength."""
     table = []
+    first: list[dict[str, float]] = []
     for strength in CORRUPTIONS[name].strengths:
         log.info("%s %g", name, strength)
         found: list[dict[str, float]] = []
@@ -147,15 +148,17 @@ def run_corruption(
                 metrics[key].update(torch.from_numpy(getattr(unharmed.motion[place], part)), real=True)
                 metrics[key].update(torch.from_numpy(getattr(motion, part)), real=False)
         distances = {key: float(metric.compute()) for key, metric in metrics.items()}
-        table.append({**_means(found), **distances, **picture_distances(unharmed.pictures, pictures)})
+        first = first or found
+        table.append({**_means(found, first), **distances, **picture_distances(unharmed.pictures, pictures)})
     return table
 
 
-def _means(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean over the clips that have a value at all; a lip sync that can't be told is none."""
+def _means(found: Sequence[dict[str, float]], unharmed: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean over the clips that have a value at all; a lip sync that could be told before and can't be now is none."""
     means = {}
     for name in dict.fromkeys(name for one in found for name in one):
-        values = np.array([one.get(name, np.nan) for one in found])
+        known = [np.isfinite(one.get(name, np.nan)) for one in unharmed]
+        values = np.array([one.get(name, np.nan) for one in found])[known]
         if name in ("av_corr", "av_corr_zero"):
             values = np.nan_to_num(values)  # lips that don't move follow nothing
         if name == "av_retrieval":
@@ -182,6 +185,8 @@ def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
             values = [one.get(measure, float("nan")) for one in table]
             if not np.isfinite(values[0]):
                 continue  # nothing to get worse
+            if measure == "blink_rate" and not values[0]:
+                continue  # nobody blinks
             direction = corruption.answers.get(measure)
             verdict = None if direction is None else answers(values, direction)
             rows.append(
@@ -203,7 +208,11 @@ def unasked(rows: Sequence[dict[str, Any]], judges: Judges) -> list[Missing]:
     known = {(row["corruption"], row["measure"]) for row in rows}
     wanted = [(name, measure) for name, one in CORRUPTIONS.items() for measure in one.answers]
     names = dict.fromkeys(measure for name, measure in wanted if (name, measure) not in known)
-    whys = {"lip_closure": NO_PHONES, "blink_interval_distance": "fewer than five intervals between blinks"}
+    whys = {
+        "lip_closure": NO_PHONES,
+        "blink_interval_distance": "fewer than five intervals between blinks",
+        "blink_rate": "nobody blinks",
+    }
     return [entry("*", name, whys.get(name, "no clip has a value")) for name in names if name not in told]
 
 

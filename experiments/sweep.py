@@ -132,7 +132,7 @@ def sweep_intensity(
             clip = load_clip(root, record, model.size, judge, max_frames)
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
-            missing.append({"clip": record.id, "what": "all", "why": f"{type(error).__name__}: {error}"})
+            missing.append({"clip": record.id, "what": "all", "why": str(error)})
         else:
             source = model.prepare_source(to_tensor(clip.frames[:1])[0])
             seen = [measure_intensity(model, clip, source, judge, variant) for variant in variants]

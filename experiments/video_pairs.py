@@ -99,9 +99,9 @@ def entry(clip: str, what: str, why: str) -> Missing:
 
 
 def why_nothing(missing: Sequence[Missing]) -> str:
-    """Why the last clip that had a partner was not judged, as a message's end; empty where no clip is listed."""
-    clips = [one for one in missing if one["what"] == "all"]  # those without a partner come first
-    return f" ({clips[-1]['clip']}: {clips[-1]['why']})" if clips else ""
+    """Why the first clip that had a partner was not judged, as a message's end; empty where no clip is listed."""
+    clips = [one for one in missing if one["what"] == "all"]  # those without a partner come last
+    return f" ({clips[0]['clip']}: {clips[0]['why']})" if clips else ""
 
 
 def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
@@ -140,6 +140,10 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, VideoPair]:
         UserError: No clip there.
     """
     if not (folder / MANIFEST_NAME).is_file():
+        if split != "test":
+            raise UserError(
+                f"{folder}: is no prepared folder, so it has no split '{split}'; leave out --split"
+            )
         clips = {}
         for stem, path in list_videos(folder, "reference videos", deep=True).items():
             sound = path.with_suffix(".wav")

@@ -35,7 +35,15 @@ from experiments.video_pairs import (
     load_pair,
     resize,
 )
-from experiments.video_sync import NETWORK_SCORES, SYNC_ROWS, Heard, correlations, network_scores, over_takes
+from experiments.video_sync import (
+    NETWORK_SCORES,
+    REGRESSION_SCORES,
+    SYNC_ROWS,
+    Heard,
+    correlations,
+    network_scores,
+    over_takes,
+)
 from metrics.protocol import CODEC_CRF, MEASURES
 
 FLOOR_FRAMES = 50
@@ -208,7 +216,7 @@ def judge_clip(
     lips = {row: [view.curves.lip_opening for view in views] for row, views in rows.items()}
     heard = Heard(pair.name, pair.identity, pair.voice, clip.waveform, lips, swapped)
     if clip.waveform is None:
-        missing.append(entry(pair.name, f"av_corr, av_lag, av_retrieval, {NETWORK_SCORES}", clip.silence))
+        missing.append(entry(pair.name, f"{REGRESSION_SCORES}, {NETWORK_SCORES}", clip.silence))
     else:
         if swapped is None:
             missing.append(entry(pair.name, "row shuffled", "no clip with sound of another voice"))
@@ -324,5 +332,5 @@ def add_correlations(judged: Sequence[Judged], spares: Sequence[Heard]) -> list[
         values, one.fitted, why = correlations(heard, place)
         one.values.update(values)
         if why and heard[place].waveform is not None:
-            missing.append(entry(one.pair.name, "av_corr, av_lag, av_retrieval", why))
+            missing.append(entry(one.pair.name, REGRESSION_SCORES, why))
     return missing

@@ -32,6 +32,8 @@ FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 NOTHING = "no clip has a value"
 REASONS = {
     "psnr": "the frames equal the real ones, which has no finite value",
+    "csim": "the source frame shows no face",
+    "aed": "the real frames show no face",
     "av_corr": "the lips do not move",
     "av_corr_zero": "the lips do not move",
     "av_lag": "the lips do not move",
@@ -54,7 +56,11 @@ FEW_FITTED = 5
 
 def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
     """Distances between the distributions of motion of a row and of the real clips that have it, each take by itself."""
-    judged = [one for one in judged if row in one.motion]
+    judged = [
+        one for one in judged if row in one.motion and all(len(sample.speed) for sample in one.motion[row])
+    ]  # a video whose face is not seen has none
+    if not judged:
+        return {}
     clusters = [one.pair.identity for one in judged]
     found = {}
     for name, (metric_class, part) in DISTANCES.items():
@@ -145,6 +151,16 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
         notes.append(f"{len(judged)} of {asked} clips judged: rank only beside results of the same clips")
     if len({one.pair.identity for one in judged}) == 1:
         notes.append("one identity: nothing is known of how far the values hold for other people")
+    lost = [
+        one.pair.name
+        for one in judged
+        if np.isfinite(one.values["mouth_motion_real"]) and not np.isfinite(one.values["mouth_motion"])
+    ]
+    if lost:
+        notes.append(
+            f"the method's face is not seen in {', '.join(lost)}: measures of faces are of the other clips, which may be "
+            "easier ones; do not rank them beside results of all clips"
+        )
     few = sum(len(one.motion["generated"][0].features) for one in judged)
     if 0 < few < FEW_FRAMES:
         notes.append(f"motion_frechet: {few} frames, too few")

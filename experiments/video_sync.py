@@ -12,6 +12,7 @@ from metrics.av_correlation import SpokenClip, fit_without, measure_sync
 from metrics.protocol import is_lag
 
 SYNC_ROWS = ("real", "codec", "autoencoder", "generated", "shuffled")
+REGRESSION_SCORES = "av_corr, av_corr_zero, av_lag, av_retrieval"
 NETWORK_SCORES = "lse_d, lse_c, av_offset"
 MOST_FOREIGN = 20
 """Clips at most whose speech retrieval chooses among: more cost time and change little."""

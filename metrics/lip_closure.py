@@ -60,7 +60,12 @@ def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phon
 
     Returns:
         In [0, 1]; NaN without such a phone on frames with a face, or for lips that hardly move.
+
+    Raises:
+        ValueError: The lengths differ.
     """
+    if lip_opening.shape != real.shape:
+        raise ValueError(f"{len(lip_opening)} frames of lips against {len(real)} of the real clip")
     low, high = _levels(lip_opening)
     real_low, real_high = _levels(real)
     if not high - low > STILL * (real_high - real_low):

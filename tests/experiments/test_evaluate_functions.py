@@ -272,6 +272,7 @@ def test_a_damaged_dataset_is_no_result(damaged, tmp_path):
         (["data.root={root}", "seeds=[]"], "seed"),
         (["data.root={root}", "clips=0"], "clips=0"),
         (["data.root={root}", "seeds=3"], "give a list"),
+        (["data.root={root}", "seeds=[1,1]"], "no seed twice"),
         (["data.root={root}", "max_frames=abc"], "whole number from 16"),
         (["data.root={root}", "max_frames=0"], "null for all"),
         (["data.root={root}", "output={file}"], "is a file"),
@@ -328,11 +329,13 @@ def test_a_judge_is_kept_for_its_data_and_limits_alone(root, tmp_path, monkeypat
     records = read_manifest(folder)
     write_manifest(folder, [dataclasses.replace(records[0], split="train"), *records[1:]])
     first = load_judge("regressor", folder, seconds=5, size=48)
-    assert first.facts["held_out"] == {"split": "test", "size": 48}
+    assert first.facts["held_out"] == {"split test, 48 px": {"lip_opening": 0.5}}
     assert load_judge("regressor", folder, seconds=5, size=48).sha256 == first.sha256
     assert (fits, sizes) == ([(5, 600)], [48])
     again = load_judge("regressor", folder, seconds=5, size=32)  # only its own error is measured again
-    assert again.facts["held_out"]["size"] == 32
+    assert set(again.facts["held_out"]) == {"split test, 48 px", "split test, 32 px"}
+    assert again.facts["held_out_r2"] == {"lip_opening": 0.5}
+    load_judge("regressor", folder, seconds=5, size=48)  # both are known by now
     assert (len(fits), sizes) == (1, [48, 32])
     load_judge("regressor", folder, size=32)
     load_judge("regressor", folder, seconds=90, steps=10, size=32)
