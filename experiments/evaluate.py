@@ -347,9 +347,8 @@ def evaluate_main(overrides: Sequence[str]) -> int:
     check_method(config["method"])
     output = require_results_folder(config["output"])
     model, judge, options = load_parts(config)
-    with (
-        tempfile.TemporaryDirectory() as scratch
-    ):  # pictures appear together with the numbers that belong to them
+    # Pictures appear together with the numbers that belong to them.
+    with tempfile.TemporaryDirectory() as scratch:
         gallery = Path(scratch) / "gallery"
         results = evaluate_model(
             model,

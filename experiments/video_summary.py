@@ -32,12 +32,12 @@ FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 NOTHING = "no clip has a value"
 REASONS = {
     "psnr": "the frames equal the real ones, which has no finite value",
-    "csim": "the source frame shows no face",
-    "aed": "the real frames show no face",
-    "av_corr": "the lips do not move",
-    "av_corr_zero": "the lips do not move",
-    "av_lag": "the lips do not move",
-    "av_retrieval": "the lips do not move, fewer than 2 s overlap at the lag that fits best, or there is no other voice",
+    "csim": "the source frame or the video shows no face",
+    "aed": "one of the two shows no face",
+    "av_corr": "the lips do not move, or no face is seen",
+    "av_corr_zero": "the lips do not move, or no face is seen",
+    "av_lag": "the lips do not move, or no face is seen",
+    "av_retrieval": "the lips do not move or are not seen, fewer than 2 s overlap at the lag that fits best, or there is no other voice",
     "head_spectrum_distance": "no clip lasts 3 s",
     "blink_interval_distance": f"fewer than {FEWEST_INTERVALS} intervals between blinks on a side",
     "motion_frechet": "fewer than two frames with a face on a side",
@@ -56,11 +56,13 @@ FEW_FITTED = 5
 
 def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
     """Distances between the distributions of motion of a row and of the real clips that have it, each take by itself."""
+    # A video whose face is not seen has no speed.
     judged = [
         one for one in judged if row in one.motion and all(len(sample.speed) for sample in one.motion[row])
-    ]  # a video whose face is not seen has none
+    ]
+    suffix = "" if row == "generated" else f"_{row}"
     if not judged:
-        return {}
+        return {f"{name}{suffix}": Interval(None, None, None, 0) for name in DISTANCES}
     clusters = [one.pair.identity for one in judged]
     found = {}
     for name, (metric_class, part) in DISTANCES.items():
@@ -78,7 +80,6 @@ def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
                 distances.append(float(metric.compute()))
             return float(np.mean(distances))
 
-        suffix = "" if row == "generated" else f"_{row}"
         found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters)
     return found
 

@@ -514,6 +514,12 @@ def test_a_face_that_is_seldom_seen_is_not_judged(videos, reference, tmp_path):
     for name in ("csim", "jitter", "motion_frechet", "head_velocity_distance"):
         assert found["metrics"][name]["n"] == 1  # cleo alone
     assert any(note.startswith("the method's face is not seen in ben:") for note in found["notes"])
+    (tmp_path / "cleo.mp4").unlink()
+    nothing = evaluate_videos(tmp_path, reference, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    for name in ("csim", "jitter", "motion_frechet", "av_corr"):
+        assert nothing["metrics"][name]["value"] is None
+        assert name in {one["what"] for one in nothing["missing"] if one["clip"] == "*"}
+    assert nothing["metrics"]["csim_real"]["value"] > 0.99
 
 
 class LoudLips:
