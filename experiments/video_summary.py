@@ -37,7 +37,7 @@ REASONS = {
     "av_corr": "the lips do not move, or no face is seen",
     "av_corr_zero": "the lips do not move, or no face is seen",
     "av_lag": "the lips do not move, or no face is seen",
-    "av_retrieval": "the lips do not move or are not seen, fewer than 2 s overlap at the lag that fits best, or there is no other voice",
+    "av_retrieval": "still or unseen lips, fewer than 2 s of overlap at the best lag, or no other voice",
     "head_spectrum_distance": "no clip lasts 3 s",
     "blink_interval_distance": f"fewer than {FEWEST_INTERVALS} intervals between blinks on a side",
     "motion_frechet": "fewer than two frames with a face on a side",
