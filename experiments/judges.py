@@ -57,16 +57,19 @@ def load_judge(
 
         return LandmarkJudge()
     folder = root / _folder_name(seconds, steps)
-    manifest = file_sha256(root / MANIFEST_NAME)
+    fitted = {
+        "manifest": file_sha256(root / MANIFEST_NAME),
+        "limits": {"seconds": seconds, "steps": steps},
+    }
     judge = FrameRegressor.load(folder) if (folder / "judge.json").is_file() else None
-    if judge is None or judge.facts.get("manifest") != manifest:
+    if judge is None or any(judge.facts.get(key) != value for key, value in fitted.items()):
         training = [record for record in records if record.split == "train"]
         if not training:
             raise UserError(f"{root}: no clips of split 'train' to fit the judge on; give judge=landmarks")
         log.info("fitting the judge of motion on %d clips, once for this dataset", len(training))
         frames = min(FIT_FRAMES, 60 * len(training))
         judge = fit_frame_regressor(root, training, device, seconds, steps, frames=frames, progress=progress)
-        judge.facts.update({"manifest": manifest, "limits": {"seconds": seconds, "steps": steps}})
+        judge.facts.update(fitted)
     checks = judge.facts.setdefault("held_out", {})
     checked = f"split {split}, {'size as stored' if size is None else f'{size} px'}"
     if checked not in checks:

@@ -141,7 +141,7 @@ def _add_autoencoder(clip: VideoClip, model: Any) -> list[Missing]:
     if model is not None:
         try:
             clip.others["autoencoder"] = (through_autoencoder(model, clip.real),)
-        except ValueError as error:
+        except (UserError, ValueError) as error:
             return [entry(clip.pair.name, "row autoencoder", str(error))]
     return []
 
@@ -182,7 +182,8 @@ def measure_rows(
                 one.update(generation_measures(view, real))
         values.update({plan.name(key, row): value for key, value in _over_takes(found).items()})
         if row == "generated" and len(views) > 1 and "mouth_lmd" in found[0]:
-            values["mouth_lmd_best"] = min(one["mouth_lmd"] for one in found)
+            # NaN if one take has none, as the mean is: a plain min would depend on the order of the takes.
+            values["mouth_lmd_best"] = float(np.min([one["mouth_lmd"] for one in found]))
             values.update(diversity(views))
     return values, missing
 

@@ -344,6 +344,15 @@ def test_a_judge_is_kept_for_its_data_and_limits_alone(root, tmp_path, monkeypat
     for limits in ({"seconds": 5}, {}, {"seconds": 90, "steps": 10}):  # none has taken another's place
         load_judge("auto", folder, size=32, **limits)
     assert len(fits) == 3
+    old = FrameRegressor.load(folder / "judge")
+    old.facts["limits"] = {
+        "seconds": 90.0,
+        "steps": 1500,
+    }  # what this folder held before limits had folders of their own
+    old.save(folder / "judge")
+    load_judge("regressor", folder, size=32)
+    assert fits[3:] == [(None, 600)]
+    fits.pop()
     write_manifest(folder, [dataclasses.replace(records[0], split="train"), *records[1:3]])
     load_judge("regressor", folder, size=32)
     assert len(fits) == 4  # other data

@@ -301,6 +301,34 @@ def test_seeds_are_averaged_and_their_best_and_spread_given(videos, reference, t
         find_pairs(videos, reference, seeds=True)
 
 
+@pytest.mark.parametrize("faceless", [0, 1])
+def test_the_best_take_does_not_depend_on_the_order_of_seeds(faceless, reference, tmp_path):
+    """Without a face in one take nothing is known of the best, whichever folder it lies in."""
+    lips, _ = spoken(2)
+    for seed in (0, 1):
+        (tmp_path / f"seed{seed}").mkdir()
+        frames = draw(0.5 * lips, 0 * lips, 1)
+        if seed == faceless:
+            frames[:] = 0
+        write_video(tmp_path / f"seed{seed}/ben.mp4", frames, crf=8)
+    found = evaluate_videos(
+        tmp_path, reference, "m", SETTINGS, "talking-head-v1", seeds=True, judges=stand_ins()
+    )
+    assert found["clips"][0]["mouth_lmd_best"] is None
+
+
+def test_a_model_that_sees_no_face_costs_its_row_alone(videos, reference):
+    class Blind(DimModel):
+        def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+            raise UserError("no face in the source")
+
+    found = evaluate_videos(
+        videos, reference, "m", SETTINGS, "talking-head-v1", judges=stand_ins(), model=Blind()
+    )
+    assert [one["clip"] for one in found["clips"]] == ["a1", "ben", "cleo", "mute"]
+    assert "row autoencoder: no face in the source" in whys(found, "ben")
+
+
 def test_a_prepared_folder_gives_identity_split_and_speech(fake_clips, tmp_path):
     records = {record.id: record for record in read_manifest(fake_clips)}
     test = next(record for record in records.values() if record.split == "test")

@@ -89,7 +89,9 @@ def states(metric: Metric) -> dict[str, Any]:
     }
 
 
-def refused(metric: Metric, *arguments: Any, told: str = "must be|against|pixels", **named: Any) -> None:
+def assert_refused(
+    metric: Metric, *arguments: Any, told: str = "must be|against|pixels", **named: Any
+) -> None:
     """The arguments raise one line, and the states stay as they were."""
     before = states(metric)
     with pytest.raises(ValueError, match=told) as raised:
@@ -110,14 +112,14 @@ def test_wrong_pairs(name):
     metric = PAIRED[name]()
     metric.update(PICTURES, OTHERS)
     for wrong in WRONG_PICTURES.values():
-        refused(metric, wrong, PICTURES)
-        refused(metric, PICTURES, wrong)
-        refused(metric, wrong, wrong)
-    refused(metric, PICTURES, OTHERS[:1])
+        assert_refused(metric, wrong, PICTURES)
+        assert_refused(metric, PICTURES, wrong)
+        assert_refused(metric, wrong, wrong)
+    assert_refused(metric, PICTURES, OTHERS[:1])
     if name != "aed":  # whose faces may have any size
-        refused(metric, PICTURES, OTHERS[..., :1])
+        assert_refused(metric, PICTURES, OTHERS[..., :1])
     if name == "ssim":
-        refused(metric, PICTURES[..., :6], OTHERS[..., :6])
+        assert_refused(metric, PICTURES[..., :6], OTHERS[..., :6])
 
 
 @pytest.mark.parametrize("name", SIDED)
@@ -130,11 +132,11 @@ def test_wrong_sides(name):
     for wrong in WRONG_PICTURES.values():
         if name == "fvd" and isinstance(wrong, Tensor):
             wrong = wrong.repeat_interleave(8, 0).unflatten(0, (2, -1))
-        refused(metric, wrong, real=True)
+        assert_refused(metric, wrong, real=True)
     for side in ("fake", "real", 1, None):
-        refused(metric, frames, side, told="real must be True or False")
+        assert_refused(metric, frames, side, told="real must be True or False")
     for features in (torch.ones(2, 7), torch.ones(2, 6).long(), torch.full((2, 6), torch.nan)):
-        refused(metric, features, real=False)
+        assert_refused(metric, features, real=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -172,20 +174,20 @@ def test_no_pictures_are_no_mistake():
 def test_wrong_regions():
     metric = RegionErrorRemoved()
     metric.update(PICTURES, OTHERS, PICTURES, BOXES)
-    refused(metric, PICTURES, OTHERS[:1], PICTURES, BOXES)
-    refused(metric, PICTURES, PICTURES.float(), PICTURES, BOXES)
+    assert_refused(metric, PICTURES, OTHERS[:1], PICTURES, BOXES)
+    assert_refused(metric, PICTURES, PICTURES.float(), PICTURES, BOXES)
     for boxes in (BOXES[:1], BOXES[:, :2], BOXES * 16):
-        refused(metric, PICTURES, OTHERS, PICTURES, boxes)
+        assert_refused(metric, PICTURES, OTHERS, PICTURES, boxes)
 
 
 def test_wrong_identities():
     metric = CSIM(Embedder())
     metric.update(PICTURES[0], OTHERS)
     for name, wrong in WRONG_PICTURES.items():
-        refused(metric, PICTURES[0], wrong)
+        assert_refused(metric, PICTURES[0], wrong)
         if name != "one picture":
-            refused(metric, wrong[0], PICTURES)
-    refused(metric, PICTURES, PICTURES)
+            assert_refused(metric, wrong[0], PICTURES)
+    assert_refused(metric, PICTURES, PICTURES)
 
 
 def test_wrong_landmarks():
@@ -193,9 +195,9 @@ def test_wrong_landmarks():
     for metric, size in ((LMD(), ()), (MouthLMD(), ()), (AKD(), (256, 256))):
         metric.update(points, points + 1, *size)
         for wrong in (points[:1], points[:, :68], points[..., :2], points[0], torch.from_numpy(points)):
-            refused(metric, points, wrong, *size)
-            refused(metric, wrong, points, *size)
-    refused(AKD(), points, points, 256, 0)
+            assert_refused(metric, points, wrong, *size)
+            assert_refused(metric, wrong, points, *size)
+    assert_refused(AKD(), points, points, 256, 0)
 
 
 def test_wrong_curves():
@@ -210,8 +212,8 @@ def test_wrong_curves():
         value = metric.compute()
         metric.update(right.double())
         assert metric.compute() == pytest.approx(value)
-        refused(metric, wrong)
-        refused(metric, right.long())
+        assert_refused(metric, wrong)
+        assert_refused(metric, right.long())
         metric.update(right.bfloat16())
 
 
@@ -220,17 +222,17 @@ def test_wrong_motion():
     metric = MotionFrechetDistance()
     metric.update(features, real=True)
     for wrong in (features[:, :1], features[:, 1:], features[0], features / 0):
-        refused(metric, wrong, real=True)
-    refused(metric, features, "fake", told="real must be")
+        assert_refused(metric, wrong, real=True)
+    assert_refused(metric, features, "fake", told="real must be")
     for metric, rows, wrong in (
         (HeadVelocityDistance(), torch.rand(9), torch.rand(9, 3)),
         (BlinkIntervalDistance(), torch.rand(9), torch.rand(9, 3)),
         (HeadSpectrumDistance(), torch.rand(2, 5), torch.rand(10)),
     ):
         metric.update(rows, real=True)
-        refused(metric, wrong, real=True)
-        refused(metric, rows + torch.nan, real=True)
-        refused(metric, rows, real="fake", told="real must be")
+        assert_refused(metric, wrong, real=True)
+        assert_refused(metric, rows + torch.nan, real=True)
+        assert_refused(metric, rows, real="fake", told="real must be")
 
 
 def test_wrong_clips_for_lip_sync():
@@ -245,9 +247,9 @@ def test_wrong_clips_for_lip_sync():
         sound / 0,
         sound.numpy(),
     ):
-        refused(metric, frames, wrong, told=r"sound must be \(S,\) float in \[-1, 1\]; got")
+        assert_refused(metric, frames, wrong, told=r"sound must be \(S,\) float in \[-1, 1\]; got")
     for wrong in (frames.permute(0, 2, 3, 1), frames.float(), frames.long(), frames[0]):
-        refused(metric, wrong, sound, told="images must be")
+        assert_refused(metric, wrong, sound, told="images must be")
     metric.update(frames.half() / 127.5 - 1, sound)
     assert metric.distances[0] == metric.distances[1]
 
