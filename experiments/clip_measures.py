@@ -16,7 +16,7 @@ from datamodules.manifest import ClipRecord
 from experiments.video_judges import Judges
 from experiments.video_measures import View
 from experiments.video_pairs import Foreign, Missing, VideoClip, entry, load_pair, recorded_clip
-from experiments.video_rows import Judged, Plan, judge_clip, reconstruct
+from experiments.video_rows import Judged, Plan, judge_clip, pool_rows, reconstruct
 from experiments.video_sync import over_takes
 from metrics.motion import (
     Judge,
@@ -33,7 +33,7 @@ from metrics.reconstruction import region_errors
 
 PLAN = Plan(
     aligned=("codec", "still", "autoencoder"),
-    free=("codec", "still", "autoencoder", "generated", "shuffled"),
+    free=("codec", "still", "autoencoder", "generated", "swapped"),
     aligned_home="autoencoder",
 )
 """A model's rows: measures frame by frame judge its autoencoder, never its free generation."""
@@ -174,7 +174,7 @@ def measure_clip(
     judges: Judges,
     seeds: tuple[int, ...],
     options: Any,
-    swapped: Foreign | None,
+    foreign: Foreign | None,
     windows: list[int],
 ) -> tuple[ClipResult, dict[str, np.ndarray]]:
     """All rows of one clip.
@@ -184,9 +184,9 @@ def measure_clip(
         root: Dataset folder.
         clip: The real clip; its first frame is the source.
         judges: The judges at hand.
-        seeds: Sampling seeds of the generated row; the shuffled row uses the first.
+        seeds: Sampling seeds of the generated row; the row ``swapped`` uses the first.
         options: GenerationOptions of the model.
-        swapped: Speech of another voice, or None if there is none.
+        foreign: Speech of another voice, which the row ``swapped`` is made from, or None if there is none.
         windows: First frames of the clip's windows for FVD.
 
     Returns:
@@ -200,11 +200,11 @@ def measure_clip(
         generate(model, clip.waveform, source, dataclasses.replace(options, seed=seed)) for seed in seeds
     )
     fps = len(seeds) * len(clip) / (time.perf_counter() - started)
-    if swapped is not None:
+    if foreign is not None:
         first = dataclasses.replace(options, seed=seeds[0])
-        others["shuffled"] = (generate(model, swapped.waveform, source, first),)
+        others["swapped"] = (generate(model, foreign.waveform, source, first),)
     shown = VideoClip(recorded_clip(root, record), clip.frames, takes, clip.waveform, "", "", others)
-    judged, views, missing = judge_clip(shown, judges, PLAN, swapped, windows)
+    judged, views, missing = judge_clip(shown, judges, PLAN, foreign)
     result = ClipResult(record, judged, missing=missing)
     result.values["psnr_gain"] = result.values["psnr"] - result.values["psnr_still"]
     result.values["fps"] = fps
@@ -214,4 +214,5 @@ def measure_clip(
             add_region_errors(result, row, seen[0], views["real"][0], clip.regions)
     if clip.regions is None:
         missing.append(entry(record.id, "mouth_error_removed, eye_error_removed", "no regions are annotated"))
+    pool_rows(views, judges, shown.pair.identity, windows)
     return result, {"real": clip.frames, "autoencoder": others["autoencoder"][0], "generated": takes[0]}

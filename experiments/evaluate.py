@@ -5,7 +5,8 @@ What the command understands is in `experiments.evaluate_command`. With ``--vide
 
 Motion is measured on rendered frames by a judge, never read from motion vectors. Every table has the same
 rows: real video, real video through the codec, real motion through the autoencoder, the still source frame,
-generation from the clip's own speech, and generation from another voice's speech.
+generation from the clip's own speech, and generation from another voice's speech (``swapped``). ``shuffled`` is the
+floor of lip sync: what was generated from the clip's own speech against that other speech.
 """
 
 import dataclasses
@@ -47,11 +48,11 @@ from metrics.bootstrap import Interval, cluster_bootstrap
 from metrics.motion import Judge
 from metrics.protocol import SHORTEST, SYNTHETIC, TASKS, protocol_settings
 
-ROWS = ("real", "codec", "autoencoder", "still", "generated", "shuffled")
+ROWS = ("real", "codec", "autoencoder", "still", "generated", "swapped")
 TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
 """Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
 CLIP_FAILURES = (UserError, OSError, ValueError)
-"""What reading a broken clip can raise: it is listed under ``missing`` and the others are still judged."""
+"""What a broken or unfit clip can raise: it is listed under ``missing`` and the others are still judged."""
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +215,7 @@ def evaluate_model(
     judges = judges or load_judges(settings, drawn, TASKS)
     pairs = [recorded_clip(root, record) for record in chosen]
     spares = spare_clips(pairs, root, split)
+    protocol = protocol_record(name, settings, pairs, spares, judges.ranked_by("generation"))
     results: list[ClipResult] = []
     failed: list[VideoPair] = []
     missing: list[Missing] = [entry("*", what, why) for what, why in judges.missing]
@@ -221,13 +223,13 @@ def evaluate_model(
     for place, record in enumerate(chosen):
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
+            foreign = foreign_speech([*pairs, *spares], place, len(clip))
+            result, rows = measure_clip(model, root, clip, judges, seeds, options, foreign, windows[place])
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append(entry(record.id, "all", str(error)))
             failed.append(pairs[place])
         else:
-            swapped = foreign_speech([*pairs, *spares], place, len(clip))
-            result, rows = measure_clip(model, root, clip, judges, seeds, options, swapped, windows[place])
             if gallery is not None and record.id in shown:
                 write_gallery(gallery, record, rows, clip.waveform)
             results.append(result)
@@ -236,10 +238,10 @@ def evaluate_model(
             progress(place + 1, len(chosen), f"evaluating {record.id}")
     judged = [result.judged for result in results]
     missing += add_correlations(judged, listen([*failed, *spares], settings, judges))
-    metrics, unknown, notes = summarise(judged, judges, len(pairs))
+    metrics, unknown, notes = summarise(judged, judges, pairs, spares)
     metrics |= errors_removed(results)
     return {
-        "protocol": protocol_record(name, settings, pairs, spares, judges.ranked_by("generation")),
+        "protocol": protocol,
         "method": method,
         "run": {
             **run_record(model, options, judge, seeds, time.perf_counter() - started),
@@ -344,7 +346,7 @@ def evaluate_main(overrides: Sequence[str]) -> int:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
     config = compose_evaluation(overrides, "evaluate")
-    check_method(config["method"])
+    method = check_method(config["method"])
     output = require_results_folder(config["output"])
     model, judge, options = load_parts(config)
     # Pictures appear together with the numbers that belong to them.
@@ -362,7 +364,7 @@ def evaluate_main(overrides: Sequence[str]) -> int:
             config["max_frames"],
             gallery if config["gallery_clips"] else None,
             config["gallery_clips"],
-            config["method"],
+            method,
         )
         refuse_nothing(len(results["clips"]), results["missing"])
         results["run"]["model"]["name"] = Path(config["talking_head"]).name

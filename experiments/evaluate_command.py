@@ -107,11 +107,13 @@ def given_numbers(args: argparse.Namespace) -> dict[str, int]:
 
 
 def check_method(name: object) -> str:
-    """A method's name, which also names a folder and a line in tables.
+    """A method's name, which also names a folder and a line in tables; a whole number, as YAML reads ``2024``, is one too.
 
     Raises:
         UserError: It is no plain file name.
     """
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name)
     if (
         not isinstance(name, str)
         or not 0 < len(name) <= MOST_NAME

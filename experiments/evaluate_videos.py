@@ -72,11 +72,12 @@ def evaluate_videos(
     if model is None:
         missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     spares = spare_clips(pairs, reference, split)
+    protocol = protocol_record(name, settings, pairs, spares, judges.hashes)
     judged, absent, notes = judge_pairs(pairs, settings, judges, progress, spares, model)
-    metrics, unknown, remarks = summarise(judged, judges, len(pairs))
+    metrics, unknown, remarks = summarise(judged, judges, pairs, spares)
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
     return {
-        "protocol": protocol_record(name, settings, pairs, spares, judges.hashes),
+        "protocol": protocol,
         "method": method,
         "run": {
             "version": __version__,

@@ -16,7 +16,7 @@ ROW_COLORS = {
     "codec": "#a0aec0",
     "autoencoder": "#2f855a",
     "generated": "#2b6cb0",
-    "shuffled": "#c05621",
+    "swapped": "#c05621",
 }
 
 TABLE_TITLES = {
@@ -45,7 +45,8 @@ ROW_TITLES = {
     "autoencoder": "real motion, our autoencoder",
     "still": "still source frame",
     "generated": "generated from speech",
-    "shuffled": "generated, shuffled speech",
+    "swapped": "generated from another voice's speech",
+    "shuffled": "generated, held against another voice's speech",
 }
 DECIMALS = {"dB": 1, "%": 1, "frames": 0, "°": 2, "/min": 0, "frames/s": 1}
 

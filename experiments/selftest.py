@@ -264,10 +264,10 @@ def load_samples(
             continue
         if clip.waveform is None:
             missing.append(entry(name, "lip sync", clip.silence))
-        phones, why = known_phones(name, pair.phones)
+        phones, why = known_phones(pair.phones)
         if why not in ("", NO_PHONES):
             missing.append(entry(name, "lip_closure", why))
-        samples.append(Sample(name, pair.identity, view, clip.waveform, phones or ()))
+        samples.append(Sample(name, pair.identity, view, clip.waveform, phones))
         log_progress(len(samples), MOST_CLIPS, f"looking at {name}")
     return samples, missing
 

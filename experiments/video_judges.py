@@ -74,23 +74,26 @@ class _PooledJudge:
     """What is judged over all clips at once: which sides there are, and how they are named in results."""
 
     def __init__(self) -> None:
-        self._sides: dict[str, list[str]] = {}  # row -> its takes
+        self._sides: dict[str, dict[str, int]] = {}  # row -> its takes -> clips that have it
 
     def _side(self, row: str, take: int) -> str:
-        """Name of a row's take among the sides."""
+        """Name of a row's take among the sides; counts a clip for it."""
         side = row if row == REAL else f"{row} {take}"
-        takes = self._sides.setdefault(row, [])
-        if side not in takes:
-            takes.append(side)
+        takes = self._sides.setdefault(row, {})
+        takes[side] = takes.get(side, 0) + 1
         return side
 
     def _values(self, name: str, pooled: PooledFrechet | PooledKernel) -> dict[str, Interval]:
-        """The distance of every row to the real clips, and its noise floor."""
-        rows = {"generated": self._sides.get("generated", []), **self._sides}
+        """The distance of every row to the real clips, none for a row that some clips lack; and its noise floor."""
+        rows = {"generated": {}, **self._sides}
+        real = sum(rows.pop(REAL, {}).values())
         values = {
-            name if row == "generated" else f"{name}_{row}": pooled.interval(takes)
+            name if row == "generated" else f"{name}_{row}": (
+                pooled.interval(list(takes))
+                if all(clips == real for clips in takes.values())
+                else Interval(None, None, None, 0)
+            )
             for row, takes in rows.items()
-            if row != REAL
         }
         floor = pooled.floor()
         known = np.isfinite(floor)
@@ -99,7 +102,7 @@ class _PooledJudge:
 
     def _remarks(self, names: Sequence[str], pooled: PooledFrechet, kind: str) -> list[str]:
         """On how much the distances stand, and what the floor is taken between."""
-        takes = self._sides.get("generated", [])
+        takes = self._sides.get("generated", {})
         counts = (pooled.count(REAL), min([pooled.count(take) for take in takes], default=0))
         few = ", too few" if min(counts) < ENOUGH else ""
         each = " of each take" if len(takes) > 1 else ""

@@ -54,12 +54,22 @@ class View:
 
     def take(self, indices: np.ndarray) -> "View":
         """The view of these frames ``(N,)``, which each judge saw by itself."""
-        return assemble(
-            self.frames[torch.from_numpy(indices)],
-            MotionCurves(*(curve[indices] for curve in vars(self.curves).values())),
-            None if self.points is None else self.points[indices],
-            None if self.embeddings is None else self.embeddings[indices],
+        return self._seen(self.frames[torch.from_numpy(indices)], indices)
+
+    def first(self, length: int) -> "View":
+        """The view of the first frames."""
+        return self if length == len(self) else self.take(np.arange(length))
+
+    def still(self, length: int) -> "View":
+        """The view of the first frame, standing still; takes no memory of its own."""
+        return self._seen(self.frames[:1].expand(length, -1, -1, -1), np.zeros(length, dtype=np.int64))
+
+    def _seen(self, frames: Tensor, indices: np.ndarray) -> "View":
+        curves = MotionCurves(*(curve[indices] for curve in vars(self.curves).values()))
+        points, embeddings = (
+            None if seen is None else seen[indices] for seen in (self.points, self.embeddings)
         )
+        return assemble(frames, curves, points, embeddings)
 
 
 Watch = Callable[[np.ndarray], tuple[MotionCurves, np.ndarray | None]]
@@ -82,12 +92,20 @@ def assemble(
 ) -> View:
     """A view of frames that were looked at."""
     faceless = int((~np.isfinite(curves.lip_opening)).sum())
+    curves = trusted(curves)
     if too_faceless(faceless, len(frames)):
-        curves = MotionCurves(*map(_unknown, vars(curves).values()))
         points = None if points is None else _unknown(points)
         embeddings = None if embeddings is None else _unknown(embeddings)
     faces = None if points is None else hold_still(frames, points)
     return View(frames, curves, points, embeddings, faces, faceless)
+
+
+def trusted(curves: MotionCurves) -> MotionCurves:
+    """The curves of a clip, NaN throughout where too few of its frames show a face."""
+    lips = curves.lip_opening
+    if not too_faceless(int((~np.isfinite(lips)).sum()), len(lips)):
+        return curves
+    return MotionCurves(*map(_unknown, vars(curves).values()))
 
 
 def too_faceless(faceless: int, frames: int) -> bool:

@@ -69,28 +69,38 @@ class VideoPair:
 
 @dataclass(frozen=True)
 class VideoClip:
-    """A pair that was read: all of one size and length.
+    """A pair that was read: all of one size, and the takes of one length T, which is compared.
 
     Attributes:
         pair: Where it comes from.
-        real: ``(T, H, W, 3)`` uint8.
-        takes: Like ``real``, one for each sampling seed.
-        waveform: ``(640 T,)`` float in [-1, 1], or None without sound.
+        whole: ``(T', H, W, 3)`` uint8, the real frames; up to two more than the takes have.
+        takes: ``(T, H, W, 3)`` uint8, one for each sampling seed.
+        sound: ``(640 T',)`` float in [-1, 1], or None without sound.
         silence: Why there is no sound; empty otherwise.
         resized: The takes' own size where they were not cut to the face and it was another, as ``WxH``; empty otherwise.
         others: Takes of further rows, by row.
     """
 
     pair: VideoPair
-    real: np.ndarray
+    whole: np.ndarray
     takes: tuple[np.ndarray, ...]
-    waveform: np.ndarray | None
+    sound: np.ndarray | None
     silence: str
     resized: str
     others: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.real)
+        return min(len(frames) for frames in (self.whole, *self.takes))
+
+    @property
+    def real(self) -> np.ndarray:
+        """``(T, H, W, 3)`` uint8, the real frames that are compared."""
+        return self.whole[: len(self)]
+
+    @property
+    def waveform(self) -> np.ndarray | None:
+        """``(640 T,)`` float in [-1, 1], their sound."""
+        return None if self.sound is None else self.sound[: len(self) * SAMPLES_PER_FRAME]
 
 
 def entry(clip: str, what: str, why: str) -> Missing:
@@ -121,7 +131,7 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            stem = unicodedata.normalize("NFC", path.stem)
+            stem = _composed(path.stem)
             if stem in found:
                 raise UserError(f"{path}: {found[stem]} has the same stem; rename one of them")
             found[stem] = path
@@ -147,14 +157,14 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, VideoPair]:
         clips = {}
         for stem, path in list_videos(folder, "reference videos", deep=True).items():
             sound = path.with_suffix(".wav")
-            who = stem if path.parent == folder else path.parent.relative_to(folder).parts[0]
+            who = stem if path.parent == folder else _composed(path.parent.relative_to(folder).parts[0])
             speech = sound if sound.is_file() else path
             clips[stem] = VideoPair(stem, path, speech, (), who, who, phone_file(path))
         return clips
     records = [record for record in without_twins(read_manifest(folder)) if record.split == split]
     if not records:
         raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
-    return {unicodedata.normalize("NFC", record.id): recorded_clip(folder, record) for record in records}
+    return {clip.name: clip for clip in (recorded_clip(folder, record) for record in records)}
 
 
 def recorded_clip(folder: Path, record: ClipRecord) -> VideoPair:
@@ -163,7 +173,13 @@ def recorded_clip(folder: Path, record: ClipRecord) -> VideoPair:
     annotations = folder / record.annotations if record.annotations else None
     speech = folder / record.audio if record.audio else video
     phones = phone_file(video) or annotations
-    return VideoPair(record.id, video, speech, (), record.identity, record.voice, phones)
+    name, identity, voice = map(_composed, (record.id, record.identity, record.voice))
+    return VideoPair(name, video, speech, (), identity, voice, phones)
+
+
+def _composed(name: str) -> str:
+    """A name in composed Unicode, whatever the file system or a manifest does: it is part of the hash."""
+    return unicodedata.normalize("NFC", name)
 
 
 def take_folders(videos: Path, seeds: bool) -> list[Path]:
@@ -249,7 +265,10 @@ def _clip_hashes(pair: VideoPair) -> dict[str, str]:
     found = {"identity": pair.identity, "voice": pair.voice}
     for name, path in files.items():
         if path is not None and (name == "video" or path != pair.reference):
-            found[name] = file_sha256(path) if path.is_file() else "not there"
+            try:
+                found[name] = file_sha256(path)
+            except OSError:
+                found[name] = "not there"  # or not to be read, which is the same to whoever judges
     return found
 
 
@@ -369,10 +388,11 @@ def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
     for path, length in zip(pair.takes, lengths[1:], strict=True):
         if abs(length - lengths[0]) > settings["most_length_difference"]:
             raise ValueError(f"{path.name} has {length} frames at 25 fps, the reference {lengths[0]}")
-    length = min([*lengths, settings["max_frames"] or lengths[0]])
+    whole = min(lengths[0], settings["max_frames"] or lengths[0])
+    length = min(whole, *lengths)
     if length < SHORTEST:
         raise ValueError(f"only {length} frames: too short to judge")
-    real = _read_fitted(stored, length, settings)
+    real = _read_fitted(stored, whole, settings)
     size = (real.shape[1], real.shape[2])
     fitted = tuple(_read_fitted(take, length, settings, size) for take in takes)
     others = {
@@ -380,8 +400,8 @@ def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
         for take in takes
         if settings["crop"] == "as given" and (take.info.height, take.info.width) != size
     }
-    waveform, silence = read_speech(pair.speech, length, settings["most_length_difference"])
-    return VideoClip(pair, real, fitted, waveform, silence, ", ".join(sorted(others)))
+    sound, silence = read_speech(pair.speech, whole, settings["most_length_difference"])
+    return VideoClip(pair, real, fitted, sound, silence, ", ".join(sorted(others)))
 
 
 def read_speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:

@@ -23,6 +23,7 @@ from experiments.video_measures import (
     motion_sample,
     own_measures,
     reconstruction_measures,
+    trusted,
 )
 from experiments.video_pairs import (
     Foreign,
@@ -40,6 +41,7 @@ from experiments.video_sync import (
     REGRESSION_SCORES,
     SYNC_ROWS,
     Heard,
+    Lessons,
     correlations,
     network_scores,
     over_takes,
@@ -150,12 +152,18 @@ def _over_takes(found: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: over_takes(name, [one[name] for one in found]) for name in (found[0] if found else {})}
 
 
-def see_rows(clip: VideoClip, judges: Judges) -> dict[str, list[View]]:
-    """Look at each row of a clip: real, through the codec, still, the takes, and the others it brings."""
-    rows = {"real": [look(clip.real, judges)], "codec": [look(through_codec(clip.real), judges)]}
+def see_rows(clip: VideoClip, whole: View, judges: Judges) -> dict[str, list[View]]:
+    """Look at each row of a clip: real, through the codec, still, the takes, and the others it brings.
+
+    Args:
+        clip: The frames of the rows.
+        whole: View of the whole real clip.
+        judges: The judges at hand.
+    """
+    rows = {"real": [whole.first(len(clip))], "codec": [look(through_codec(clip.real), judges)]}
     for row, takes in {"generated": clip.takes, **clip.others}.items():
         rows[row] = [look(take, judges) for take in takes]
-    rows["still"] = [rows["real"][0].take(np.zeros(len(clip), dtype=np.int64))]
+    rows["still"] = [whole.still(len(clip))]
     return rows
 
 
@@ -165,7 +173,7 @@ def measure_rows(
     """Measure a clip's rows, lip sync left out: values, and what could not be judged."""
     name, missing = clip.pair.name, []
     real = rows["real"][0]
-    floor = _detector_floor(clip, judges)
+    floor = 0.0 if real.points is None else _detector_floor(clip, judges)
     source = None if real.embeddings is None else real.embeddings[0]
     values: dict[str, float] = {}
     for row, views in rows.items():
@@ -182,8 +190,10 @@ def measure_rows(
                 one.update(generation_measures(view, real))
         values.update({plan.name(key, row): value for key, value in _over_takes(found).items()})
         if row == "generated" and len(views) > 1 and "mouth_lmd" in found[0]:
+            # The best of more takes is better: results of other numbers of seeds must not meet under one name.
             # NaN if one take has none, as the mean is: a plain min would depend on the order of the takes.
-            values["mouth_lmd_best"] = float(np.min([one["mouth_lmd"] for one in found]))
+            best = float(np.min([one["mouth_lmd"] for one in found]))
+            values[f"mouth_lmd_best_of_{len(views)}"] = best
             values.update(diversity(views))
     return values, missing
 
@@ -196,7 +206,7 @@ def _detector_floor(clip: VideoClip, judges: Judges) -> float:
 
 
 def judge_clip(
-    clip: VideoClip, judges: Judges, plan: Plan, swapped: Foreign | None, windows: list[int]
+    clip: VideoClip, judges: Judges, plan: Plan, foreign: Foreign | None
 ) -> tuple[Judged, dict[str, list[View]], list[Missing]]:
     """All that one clip says, except what needs the others.
 
@@ -204,38 +214,49 @@ def judge_clip(
         clip: The rows of a real clip.
         judges: The judges at hand.
         plan: Which rows are compared how.
-        swapped: Speech of another voice for the row ``shuffled``: the clip brings that row, made from it, or the takes
-            are held against it. None: there is none.
-        windows: First frames of the clip's windows for FVD.
+        foreign: Speech of another voice, which the takes are held against for ``shuffled`` and the clip's row ``swapped``,
+            if it brings one, was made from. None: there is none.
 
     Returns:
         The values, the views of each row, and what could not be judged.
     """
     pair = clip.pair
-    rows = see_rows(clip, judges)
+    whole = look(clip.whole, judges)
+    rows = see_rows(clip, whole, judges)
     values, missing = measure_rows(clip, rows, judges, plan)
     lips = {row: [view.curves.lip_opening for view in views] for row, views in rows.items()}
-    heard = Heard(pair.name, pair.identity, pair.voice, clip.waveform, lips, swapped)
+    heard = Heard(pair.name, pair.identity, pair.voice, clip.sound, whole.curves.lip_opening, lips, foreign)
     if clip.waveform is None:
         missing.append(entry(pair.name, f"{REGRESSION_SCORES}, {NETWORK_SCORES}", clip.silence))
     else:
-        if swapped is None:
+        if foreign is None:
             missing.append(entry(pair.name, "row shuffled", "no clip with sound of another voice"))
         if judges.sync is not None:
             seen = {row: [(v.frames, v.points) for v in rows[row]] for row in SYNC_ROWS if row in rows}
-            against = None if swapped is None or "shuffled" in rows else swapped.waveform
+            against = None if foreign is None else foreign.waveform
             scores, absent = network_scores(judges.sync, seen, clip.waveform, against)
             values.update(scores)
             missing += _by_reason(pair.name, absent)
-    for row in POOLED_ROWS:
-        for take, view in enumerate(rows.get(row, [])):
-            if judges.images is not None:
-                judges.images.update(view.frames, row, pair.identity, take)
-            if judges.windows is not None:
-                judges.windows.update(view.frames, windows, row, pair.identity, take)
     judged = Judged(pair, values, heard)
     judged.motion = {row: [motion_sample(view) for view in views] for row, views in rows.items()}
     return judged, rows, missing
+
+
+def pool_rows(rows: dict[str, list[View]], judges: Judges, identity: str, windows: Sequence[int]) -> None:
+    """Hand a clip's rows to the judges over all clips; last of all, as these can't forget a clip that fails afterwards.
+
+    Args:
+        rows: The views of each row.
+        judges: The judges at hand.
+        identity: Who is seen.
+        windows: First frames of the clip's windows for FVD.
+    """
+    for row in POOLED_ROWS:
+        for take, view in enumerate(rows.get(row, [])):
+            if judges.images is not None:
+                judges.images.update(view.frames, row, identity, take)
+            if judges.windows is not None:
+                judges.windows.update(view.frames, windows, row, identity, take)
 
 
 def _by_reason(clip: str, absent: dict[str, str]) -> list[Missing]:
@@ -269,9 +290,9 @@ def listen(spares: Sequence[VideoPair], settings: dict[str, Any], judges: Judges
         except (UserError, OSError, ValueError) as error:
             log.info("%s: not used for fitting (%s)", spare.name, error)
             continue
-        if clip.waveform is not None:
-            lips = judges.watch(clip.real)[0].lip_opening
-            heard.append(Heard(spare.name, spare.identity, spare.voice, clip.waveform, {"real": [lips]}))
+        if clip.sound is not None:
+            lips = trusted(judges.watch(clip.whole)[0]).lip_opening
+            heard.append(Heard(spare.name, spare.identity, spare.voice, clip.sound, lips))
     return heard
 
 
@@ -306,8 +327,9 @@ def judge_pairs(
         try:
             clip = load_pair(pair, settings)
             missing += _add_autoencoder(clip, model)
-            swapped = foreign_speech([*pairs, *spares], place, len(clip))
-            one, _, absent = judge_clip(clip, judges, PLANS[settings["task"]], swapped, windows[place])
+            foreign = foreign_speech([*pairs, *spares], place, len(clip))
+            one, rows, absent = judge_clip(clip, judges, PLANS[settings["task"]], foreign)
+            pool_rows(rows, judges, pair.identity, windows[place])
         except (UserError, OSError, ValueError) as error:
             log.warning("clip %s is left out: %s", pair.name, error)
             missing.append(entry(pair.name, "all", str(error)))
@@ -327,11 +349,11 @@ def judge_pairs(
 
 def add_correlations(judged: Sequence[Judged], spares: Sequence[Heard]) -> list[Missing]:
     """Add ``av_*`` to every clip, by regressions fitted on the other clips and on spare ones; returns what is missing."""
-    heard = [*(one.heard for one in judged), *spares]
+    lessons = Lessons([*(one.heard for one in judged), *spares])
     missing = []
-    for place, one in enumerate(judged):
-        values, one.fitted, why = correlations(heard, place)
+    for one in judged:
+        values, one.fitted, why = correlations(one.heard, lessons)
         one.values.update(values)
-        if why and heard[place].waveform is not None:
+        if why and one.heard.sound is not None:
             missing.append(entry(one.pair.name, REGRESSION_SCORES, why))
     return missing

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from experiments.video_closure import closures
 from experiments.video_judges import Judges
-from experiments.video_pairs import Missing, entry
+from experiments.video_measures import MotionSample
+from experiments.video_pairs import Missing, VideoPair, entry
 from experiments.video_rows import Judged
 from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
 from metrics.distributions import (
@@ -27,6 +29,7 @@ DISTANCES = {
     "head_spectrum_distance": (HeadSpectrumDistance, "spectrum"),
     "blink_interval_distance": (BlinkIntervalDistance, "intervals"),
 }
+POOLED = ("fid", "kid", "fvd")
 FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 """Measures that are also given between the shuffled (0) and the real row (1)."""
 NOTHING = "no clip has a value"
@@ -70,18 +73,23 @@ def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
         def statistic(kept: Collection[int], metric_class: Any = metric_class, part: str = part) -> float:
             if not len(kept):
                 return float("nan")
+            motion = [judged[index].motion for index in kept]
+            real = _rows_of([clip["real"][0] for clip in motion], part)
             distances = []
-            for take in range(len(judged[0].motion[row])):
+            for take in range(len(motion[0][row])):
                 metric = metric_class()
-                for index in kept:
-                    motion = judged[index].motion
-                    metric.update(torch.from_numpy(getattr(motion["real"][0], part)), real=True)
-                    metric.update(torch.from_numpy(getattr(motion[row][take], part)), real=False)
+                metric.update(real, real=True)
+                metric.update(_rows_of([clip[row][take] for clip in motion], part), real=False)
                 distances.append(float(metric.compute()))
             return float(np.mean(distances))
 
         found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters)
     return found
+
+
+def _rows_of(samples: Sequence[MotionSample], part: str) -> Tensor:
+    """What clips add to one distribution, together."""
+    return torch.from_numpy(np.concatenate([getattr(sample, part) for sample in samples]))
 
 
 def _between(rows: np.ndarray) -> float:
@@ -125,23 +133,24 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
 
 
 def summarise(
-    judged: Sequence[Judged], judges: Judges, asked: int
+    judged: Sequence[Judged], judges: Judges, asked: Sequence[VideoPair], spares: Sequence[VideoPair] = ()
 ) -> tuple[dict[str, Interval], list[Missing], list[str]]:
     """Everything that clips give together.
 
     Args:
         judged: The clips; lip closure, which needs all of them, is added to the values of each.
         judges: That judged them.
-        asked: Number of clips that were to be judged.
+        asked: The clips that were to be judged.
+        spares: Real clips without a video.
 
     Returns:
         Measures by name, what is missing, and remarks on what the values stand on.
     """
     if not judged:
         return {}, [], []
-    missing = _add_closures(judged)
+    missing = _add_closures(judged, [*asked, *spares])
     metrics = aggregate(judged)
-    notes = [*_remarks(judged, judges, asked), *_add_pooled(metrics, judges)]
+    notes = [*_remarks(judged, judges, len(asked)), *_add_pooled(metrics, judges)]
     return metrics, missing + _without_value(metrics, judges) + _clips_without_value(judged, metrics), notes
 
 
@@ -179,9 +188,9 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
     return notes
 
 
-def _add_closures(judged: Sequence[Judged]) -> list[Missing]:
-    """Add ``lip_closure`` to every clip whose phones are known; returns what is missing."""
-    found, missing = closures([one.heard for one in judged], [one.pair.phones for one in judged])
+def _add_closures(judged: Sequence[Judged], clips: Sequence[VideoPair]) -> list[Missing]:
+    """Add ``lip_closure`` to every judged clip whose phones are known; returns what is missing."""
+    found, missing = closures([one.heard for one in judged], clips)
     for one, values in zip(judged, found, strict=True):
         one.values.update(values)
     return missing
@@ -209,6 +218,11 @@ def _without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing
             entry("*", name, "the real row does not differ from the shuffled one by more than chance")
             for name in unknown
             if name in shares
+        ),
+        *(
+            entry("*", name, "some clips lack this row: they would be on the real side alone")
+            for name in unknown
+            if name in {f"{pooled}_autoencoder" for pooled in POOLED}
         ),
     ]
 

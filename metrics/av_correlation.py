@@ -6,6 +6,7 @@ judged, so it knows neither the face nor the voice nor the sentence.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -69,6 +70,11 @@ class SpokenClip:
     waveform: np.ndarray
     lip_opening: np.ndarray
 
+    @cached_property
+    def context(self) -> np.ndarray:
+        """`speech_context` of the waveform; kept, as the clip helps many fits."""
+        return speech_context(self.waveform)
+
 
 class LipRegressor:
     """Expects a lip opening from speech: ridge regression in closed form.
@@ -87,7 +93,7 @@ class LipRegressor:
         seen = [clip for clip in clips if np.isfinite(clip.lip_opening).sum() > 1]
         if not seen:
             raise ValueError("no frame with a face and sound to fit the expected lip opening on")
-        inputs = [speech_context(clip.waveform) for clip in seen]
+        inputs = [clip.context for clip in seen]
         lips = [_standard(clip.lip_opening) for clip in seen]
         self.lags = [0] * len(seen)
         for _ in range(ALIGNMENTS if len(seen) > 1 else 0):

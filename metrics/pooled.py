@@ -242,7 +242,7 @@ class PooledKernel(_Pooled):
                 torch.nn.functional.one_hot(labels[rows, 0], self.clusters).double()
                 for labels, rows in ((first, chosen), (second, others))
             )
-            xx, yy = (polynomial_kernel(side, side).fill_diagonal_(0.0) for side in (x, y))
+            xx, yy = (polynomial_kernel(one, one).fill_diagonal_(0.0) for one in (x, y))
             found.append(
                 (
                     in_x.T @ xx @ in_x,

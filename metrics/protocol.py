@@ -49,7 +49,9 @@ MEASURES = {
     "kid_floor": Measure("generation", "none", "KID of real clips against disjoint real clips", pooled=True),
     "fvd_floor": Measure("generation", "none", "FVD of real clips against disjoint real clips", pooled=True),
     "mouth_lmd": Measure("generation", "lower", "eye distances"),
-    "mouth_lmd_best": Measure("generation", "lower", "eye distances, best of the seeds"),
+    "mouth_lmd_best": Measure(
+        "generation", "lower", "eye distances, best of the seeds; named with their number"
+    ),
     "mouth_diversity": Measure("generation", "none", "eye distances between seeds"),
     "sharpness_mouth": Measure("generation", "real", "share of the real clip's detail"),
     "sharpness_eyes": Measure("generation", "real", "share of the real clip's detail"),
@@ -103,7 +105,7 @@ _COMMON: dict[str, Any] = {
     "codec_crf": CODEC_CRF,
     "shortest": SHORTEST,
     "most_faceless": MOST_FACELESS,
-    "takes": "each by itself, then their mean; the median of lags",
+    "takes": "each by itself, then their mean; the median of lags; the best is named with their number",
     "motion": {
         "landmarks": "MediaPipe Face Landmarker, image mode",
         "scale": "clip mean distance of landmarks 33 and 263",
@@ -112,6 +114,7 @@ _COMMON: dict[str, Any] = {
         "jitter_cutoff_hz": 6,
         "jitter_gaps": "frames without a face bridged by straight lines",
         "jitter_floor": "the still source frame through the codec",
+        "jitter_floor_frames": 50,
         "rigid": [33, 133, 362, 263, 168, 6, 197, 195],
     },
     "av": {
@@ -119,7 +122,13 @@ _COMMON: dict[str, Any] = {
         "bands": 8,
         "max_lag": 15,
         "ridge": 0.3,
+        "alignments": 2,
+        "alignment_lag": 8,
+        "alignment_correlation": 0.3,
         "window": 50,
+        "hop": 25,
+        "window_lag": 3,
+        "choice": 20,
         "fitted": "on real clips of other faces and voices, put in sync twice; clips without a video help up to 20 in all",
     },
     "lip_closure": {
@@ -131,8 +140,8 @@ _COMMON: dict[str, Any] = {
         "still": 0.1,
         "phones": "p, b, m of STEM.TextGrid or STEM.phones.csv beside the real video, or of a synthetic clip's annotations",
     },
-    "shuffled": "the next clip's speech with another voice, of the judged clips and then of those that help the fit, in "
-    "the order of their names, repeated or cut to the length",
+    "shuffled": "the method's videos against the next clip's speech with another voice, of the judged clips and then of "
+    "those that help the fit, in the order of their names; repeated or cut to the length, of phones what there is",
     "speech": "of the real clip; one that ends more than 2 frames before the pictures is none",
     "fid": {"frames": "all", "enough": 2048},
     "kid": {"subsets": 100, "size": 1000, "seed": 0, "most": 10000},

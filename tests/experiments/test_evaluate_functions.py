@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,21 +9,23 @@ import pytest
 import torch
 
 from datamodules.annotations import write_annotations
-from datamodules.audio import write_wav
+from datamodules.audio import load_audio, write_wav
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.manifest import ClipRecord, read_manifest, write_manifest
-from datamodules.video import write_video
+from datamodules.video import read_video, write_video
 from experiments import judges
 from experiments.cli import main
 from experiments.clip_measures import PLAN, load_clip
 from experiments.evaluate import choose_clips, compose_evaluation, errors_removed, evaluate_model
+from experiments.evaluate_command import check_method
 from experiments.evaluate_videos import evaluate_videos
 from experiments.judges import load_judge
 from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity
 from experiments.video_judges import Judges
 from experiments.video_measures import watch_by
+from experiments.video_pairs import resize
 from experiments.video_rows import reconstruct
 from metrics.frame_regressor import FrameRegressor
 from metrics.motion import MotionCurves
@@ -150,7 +153,7 @@ def test_table_of_a_good_model(root, tmp_path):
     found = values(results)
     assert found["lip_corr_zero"] > 0.95
     assert found["lip_lag"] == 0
-    assert abs(found["lip_corr_zero_shuffled"]) < 0.4
+    assert abs(found["lip_corr_zero_swapped"]) < 0.4
     assert found["lip_corr_zero_real"] > 0.95
     assert found["lip_corr_still"] is None  # a still mouth correlates with nothing
     assert found["head_motion_still"] < 0.01 < found["head_motion"]
@@ -172,39 +175,53 @@ def test_table_of_a_good_model(root, tmp_path):
 
 
 def test_both_forms_of_evaluation_say_the_same_of_the_same_clips(root, tmp_path):
-    """Real, codec and still rows, and the hash: the model's form and that of videos, on two of four clips."""
+    """The model's form and that of the videos that it makes, on two of four clips: the same hash, the same numbers."""
 
     def judges() -> Judges:
         judge = BandJudge()
         return Judges(watch_by(judge), hashes={judge.name: judge.sha256})
 
-    model = FakeModel()
-    model.size = 32  # another size than that of the clips
-    for method in ("motion_of", "prepare_source", "render"):  # any rows of its own will do
-        setattr(model, method, lambda *args, **more: torch.zeros(FRAMES, 3))
-    model.render = lambda source, motion: iter(np.zeros((FRAMES, 32, 32, 3), np.uint8))
-    own = evaluate_model(model, root, judge=BandJudge(), options=Options(), clips=2, judges=judges())
     (tmp_path / "videos").mkdir()
-    for name in [clip["clip"] for clip in own["clips"]]:
-        shutil.copy(root / f"clips/{name}.mp4", tmp_path / "videos")
+    names = [record.id for record in choose_clips(read_manifest(root), "test", 2)]
+    made = {}
+    for record in read_manifest(root):
+        waveform = load_audio(root / record.audio)
+        lips = 0.7 * loudness(waveform)
+        frames = draw(np.stack([0 * lips, 0 * lips, lips], axis=1))
+        path = tmp_path / "videos" / f"{record.id}.mp4"
+        write_video(path, resize(frames, 32, 32), crf=4)
+        made[hashlib.sha256(waveform.tobytes()).hexdigest()] = read_video(path)
+        if record.id not in names:
+            path.unlink()
+
+    class Recorded(FakeModel):
+        """Gives out the frames of those videos, for the clips' own speech."""
+
+        size = 32  # another size than that of the clips
+
+        def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+            return image
+
+        def motion_of(self, frames: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(frames), self.size, self.size, 3)
+
+        def generate_motion(self, source: torch.Tensor, waveform: np.ndarray, options: Options) -> np.ndarray:
+            return made[hashlib.sha256(waveform.tobytes()).hexdigest()]
+
+        def render(self, source: torch.Tensor, motion: torch.Tensor):
+            yield from np.asarray(motion, np.uint8)
+
+    own = evaluate_model(Recorded(), root, judge=BandJudge(), options=Options(), clips=2, judges=judges())
     settings = protocol_settings("synthetic-v1", size=32)
     other = evaluate_videos(tmp_path / "videos", root, "m", settings, "synthetic-v1", judges=judges())
-    assert [one["clip"] for one in other["clips"]] == [one["clip"] for one in own["clips"]]
+    assert [one["clip"] for one in other["clips"]] == [one["clip"] for one in own["clips"]] == sorted(names)
     assert own["protocol"] == other["protocol"]
-    shared = [
-        name
-        for name in other["metrics"]
-        if name in own["metrics"] and name.endswith(("_real", "_codec", "_still"))
-    ]
-    assert {
-        "av_corr_real",
-        "av_retrieval_codec",
-        "mouth_motion_codec",
-        "jitter_real",
-        "head_motion_still",
-    } <= set(shared)
-    for name in shared:
+    assert set(other["metrics"]) <= set(own["metrics"])
+    assert {"av_corr", "av_corr_real", "av_retrieval_codec", "av_corr_zero_shuffled", "av_corr_share", "jitter_real",
+            "mouth_motion", "head_motion_still"} <= set(other["metrics"])  # fmt: skip
+    for name in other["metrics"]:
         assert own["metrics"][name] == pytest.approx(other["metrics"][name], nan_ok=True), name
+    assert "av_corr_zero_swapped" in own["metrics"]  # videos can't be asked
 
 
 def test_late_lips_have_a_positive_lag(root):
@@ -306,6 +323,34 @@ def test_wrong_settings_write_nothing(
     assert len(judged) == (
         "damaged" in words[0]
     )  # no judge is fitted before the options are known to be good
+
+
+def test_a_clip_that_the_model_can_not_do_is_listed_and_pools_nothing(root):
+    class Picky(FakeModel):
+        def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 3:  # the second clip: once for each row that starts from the source
+                raise ValueError("the source's shoulders are not in view")
+            return super().prepare_source(image)
+
+    class Counting:
+        def __init__(self) -> None:
+            self.rows: list[str] = []
+
+        def update(self, frames: torch.Tensor, row: str, identity: str, take: int) -> None:
+            self.rows.append(row)
+
+        def compute(self) -> tuple[dict, list[str]]:
+            return {}, []
+
+    judge = BandJudge()
+    judges = Judges(watch_by(judge), hashes={judge.name: judge.sha256}, images=Counting())
+    results = evaluate_model(Picky(), root, judge=judge, options=Options(), judges=judges)
+    assert [(one["clip"], one["why"]) for one in results["missing"] if one["what"] == "all"] == [
+        ("c1", "the source's shoulders are not in view")
+    ]
+    assert results["metrics"]["psnr"]["n"] == 3
+    assert len(judges.images.rows) == 3 * 4
 
 
 def test_a_bug_in_the_model_keeps_its_traceback(root):
@@ -425,10 +470,13 @@ def test_empty_split_and_wrong_files_are_told(root, tmp_path):
 
 
 def test_small_helpers():
+    assert check_method(2024) == "2024"  # as YAML reads it
+    with pytest.raises(UserError, match="use 1 to 100 letters"):
+        check_method(True)
     assert PLAN.name("psnr", "autoencoder") == "psnr"
     assert PLAN.name("psnr", "codec") == "psnr_codec"
     assert PLAN.name("lip_corr", "generated") == "lip_corr"
-    assert PLAN.name("lip_corr", "shuffled") == "lip_corr_shuffled"
+    assert PLAN.name("lip_corr", "swapped") == "lip_corr_swapped"
     assert plain({"a": float("nan"), "b": (1, np.float32(2)), "c": Path("x")}) == {
         "a": None,
         "b": [1, 2.0],

@@ -21,7 +21,7 @@ from experiments.corruptions import CORRUPTIONS, corrupt, swapped
 from experiments.evaluate_videos import evaluate_videos
 from experiments.results import read_results, write_results
 from experiments.video_judges import Judges, PooledImages, PooledWindows
-from experiments.video_measures import assemble
+from experiments.video_measures import assemble, look
 from experiments.video_pairs import (
     Foreign,
     VideoPair,
@@ -32,8 +32,8 @@ from experiments.video_pairs import (
     resize,
     spare_clips,
 )
-from experiments.video_rows import through_autoencoder
-from experiments.video_sync import Heard, correlations, over_takes
+from experiments.video_rows import through_autoencoder, window_starts
+from experiments.video_sync import Heard, Lessons, correlations, over_takes
 from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
 from metrics.motion import MotionCurves, lagged_correlation
@@ -278,6 +278,13 @@ def test_a_clip_without_the_autoencoders_row_is_judged_in_the_others(videos, ref
     }
     assert found["metrics"]["motion_frechet_autoencoder"]["n"] == 2
     assert found["metrics"]["motion_frechet"]["n"] == 3
+    found = evaluate_videos(
+        *places, "half", SETTINGS, "talking-head-v1", judges=with_all_judges(), model=DimModel()
+    )
+    assert found["metrics"]["fid"]["n"] == 3
+    for name in ("fid_autoencoder", "kid_autoencoder", "fvd_autoencoder"):
+        assert found["metrics"][name]["value"] is None
+        assert f"{name}: some clips lack this row" in whys(found, "*")
 
 
 def test_seeds_are_averaged_and_their_best_and_spread_given(videos, reference, tmp_path):
@@ -295,8 +302,8 @@ def test_seeds_are_averaged_and_their_best_and_spread_given(videos, reference, t
     assert [one["clip"] for one in found["clips"]] == ["a1"]
     assert "seed folders seed1" in whys(found, "ben")
     one = found["clips"][0]
-    assert one["mouth_lmd_best"] < one["mouth_lmd"]
-    assert one["mouth_diversity"] > one["mouth_lmd_best"]
+    assert one["mouth_lmd_best_of_2"] < one["mouth_lmd"]
+    assert one["mouth_diversity"] > one["mouth_lmd_best_of_2"]
     with pytest.raises(UserError, match="one subfolder for each sampling seed"):
         find_pairs(videos, reference, seeds=True)
 
@@ -314,7 +321,7 @@ def test_the_best_take_does_not_depend_on_the_order_of_seeds(faceless, reference
     found = evaluate_videos(
         tmp_path, reference, "m", SETTINGS, "talking-head-v1", seeds=True, judges=stand_ins()
     )
-    assert found["clips"][0]["mouth_lmd_best"] is None
+    assert found["clips"][0]["mouth_lmd_best_of_2"] is None
 
 
 def test_a_model_that_sees_no_face_costs_its_row_alone(videos, reference):
@@ -386,6 +393,18 @@ def test_stems_match_however_the_file_system_spells_them(videos, reference, tmp_
     (pair,), missing = find_pairs(tmp_path / "v", tmp_path / "r")
     assert not missing
     assert len(load_pair(pair, SETTINGS)) == FRAMES
+
+
+def test_people_are_named_alike_however_the_file_system_spells_them(reference, tmp_path):
+    clips = []
+    for form in ("NFD", "NFC"):
+        folder = tmp_path / form
+        (folder / unicodedata.normalize(form, "Zoë")).mkdir(parents=True)
+        shutil.copy(reference / "ben.mp4", folder / unicodedata.normalize(form, "Zoë"))
+        clips.append(reference_clips(folder)["ben"])
+    assert clips[0].identity == clips[1].identity == clips[1].voice
+    hashes = [video_pairs.split_hashes([clip], []) for clip in clips]
+    assert hashes[0] == hashes[1]
 
 
 def test_files_that_cannot_be_read_are_listed_with_their_name(videos, reference, tmp_path):
@@ -465,17 +484,19 @@ def test_lips_made_from_other_speech_do_not_choose_among_it():
     heard, clips = {}, []
     for number, name in enumerate("abcdef"):
         heard[name] = spoken(20 + number, 150)
-        clips.append(Heard(name, name, name, heard[name][1], {"real": [heard[name][0]]}))
+        clips.append(Heard(name, name, name, heard[name][1], heard[name][0]))
     made = dataclasses.replace(
         clips[0],
-        lips={"real": [heard["a"][0]], "generated": [heard["a"][0]], "shuffled": [heard["b"][0]]},
-        swapped=Foreign("b", heard["b"][1]),
+        lips={"real": [heard["a"][0]], "generated": [heard["a"][0]], "swapped": [heard["b"][0]]},
+        foreign=Foreign("b", heard["b"][1]),
     )
-    values, fitted, why = correlations([made, *clips[1:]], 0)
+    values, fitted, why = correlations(made, Lessons([made, *clips[1:]]))
     assert (fitted, why) == (5, "")
     assert values["av_retrieval"] > 0.9
-    without = correlations([made, *clips[2:]], 0)[0]  # as if b had never been there to choose
-    assert abs(values["av_retrieval_shuffled"] - without["av_retrieval_shuffled"]) < 0.1
+    without, _, _ = correlations(made, Lessons([made, *clips[2:]]))  # as if b had never been there to choose
+    for row in ("swapped", "shuffled"):
+        assert abs(values[f"av_retrieval_{row}"] - without[f"av_retrieval_{row}"]) < 0.1
+        assert values[f"av_corr_zero_{row}"] < 0.5 < values["av_corr_zero"]
 
 
 def test_sound_that_ends_before_the_pictures_is_none(reference, videos, tmp_path):
@@ -728,6 +749,84 @@ def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path):
     assert [one["clip"] for one in found["clips"]] == ["ben"]
     assert found["metrics"]["av_corr"]["value"] > 0.5
     assert found["metrics"]["av_corr"]["low"] is None  # one identity
+    one = found["clips"][0]
+    assert one["av_corr_zero_shuffled"] < one["av_corr_zero"] - 0.3  # against the speech of one of them
+
+
+def test_a_video_that_fails_or_is_shorter_moves_no_other_clips_values(videos, reference, tmp_path):
+    """Results of one hash: whatever a method does to some clips, the others are judged by the same real clips."""
+    aligned = with_phones(reference, tmp_path / "reference")
+    found = []
+    for name in ("whole", "worse"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, stem in enumerate(("a1", "a2", "ben", "cleo")):
+            frames = draw(0.5 * spoken(number)[0], np.zeros(FRAMES), max(0, number - 1))
+            short = 2 if (name, stem) == ("worse", "ben") else 0
+            write_video(folder / f"{stem}.mp4", frames[: FRAMES - short], crf=8)
+        if name == "worse":
+            (folder / "cleo.mp4").write_bytes(b"no video")
+        found.append(evaluate_videos(folder, aligned, name, SETTINGS, "talking-head-v1", judges=stand_ins()))
+    assert found[0]["protocol"] == found[1]["protocol"]
+    whole, worse = ({one["clip"]: one for one in each["clips"]} for each in found)
+    assert set(worse) == {"a1", "a2", "ben"}
+    assert whole["ben"]["av_corr_real"] != worse["ben"]["av_corr_real"]  # of 58 frames
+    for name in ("a1", "a2"):
+        assert worse[name] == whole[name]
+    # The phones of the floor are those of a clip that could not be judged.
+    (tmp_path / "reference/ben.phones.csv").unlink()
+    again = evaluate_videos(tmp_path / "worse", aligned, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert "lip_closure_shuffled" in again["clips"][0]
+
+
+def test_windows_are_drawn_from_the_frames_that_are_judged():
+    judges = with_all_judges()
+    settings = {**SETTINGS, "max_frames": 20}
+    starts = window_starts([60, 18], settings, judges)
+    assert max(starts[0]) == 20 - 16
+    assert max(starts[1]) == 18 - 16
+    assert window_starts([60, 18], settings, stand_ins()) == [[], []]
+
+
+def test_motion_of_several_takes_is_compared_each_by_itself(reference, tmp_path):
+    distances = []
+    for take, scale in enumerate((1.0, 0.2)):
+        folder = tmp_path / f"takes/seed{take}"
+        folder.mkdir(parents=True)
+        for number, name in ((0, "a1"), (2, "ben")):
+            sway = scale * 2 * np.sin(np.arange(FRAMES) / 6 + number)
+            write_video(folder / f"{name}.mp4", draw(spoken(number)[0], sway, max(0, number - 1)), crf=8)
+        alone = evaluate_videos(folder, reference, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+        distances.append(alone["metrics"]["head_velocity_distance"]["value"])
+    both = evaluate_videos(
+        tmp_path / "takes", reference, "m", SETTINGS, "talking-head-v1", seeds=True, judges=stand_ins()
+    )
+    assert distances[1] > 5 * distances[0]
+    assert both["metrics"]["head_velocity_distance"]["value"] == pytest.approx(np.mean(distances))
+
+
+def test_a_file_that_may_not_be_read_costs_its_clip_alone(videos, reference, monkeypatch):
+    hashed = video_pairs.file_sha256
+
+    def refuse(path: Path) -> str:
+        if path.name == "ben.mp4":
+            raise PermissionError(13, "Permission denied", str(path))
+        return hashed(path)
+
+    monkeypatch.setattr(video_pairs, "file_sha256", refuse)
+    found = evaluate_videos(videos, reference, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert len(found["clips"]) == 4
+
+
+def test_a_still_view_is_the_first_frame_as_often(reference):
+    view = look(read_video(reference / "ben.mp4"), stand_ins())
+    still, taken = view.still(20), view.take(np.zeros(20, dtype=np.int64))
+    assert torch.equal(still.frames, taken.frames)
+    assert torch.equal(still.faces, taken.faces)
+    for one, other in ((still.points, taken.points), (still.curves.lip_opening, taken.curves.lip_opening)):
+        assert (one == other).all()
+    assert len(view.first(7)) == 7
+    assert view.first(len(view)) is view
 
 
 def with_phones(reference: Path, aligned: Path) -> Path:

@@ -100,3 +100,15 @@ def test_rows_and_takes_are_compared_each_by_itself():
     assert values["fid_codec"].value == pytest.approx(0, abs=1e-6)
     assert set(values) == {"fid", "fid_codec", "fid_floor", "kid", "kid_codec", "kid_floor"}
     assert remarks[0] == "fid, kid: 160 real and 160 generated frames of each take, too few"
+
+
+def test_a_row_that_some_clips_lack_is_not_held_against_all():
+    judge = PooledImages(Picture())
+    for number, (name, real, generated) in enumerate(clips()):
+        judge.update(real, "real", name)
+        judge.update(generated, "generated", name)
+        if number:
+            judge.update(generated, "autoencoder", name)
+    values, _ = judge.compute()
+    assert values["fid"].n == 4
+    assert (values["fid_autoencoder"].value, values["kid_autoencoder"].value) == (None, None)

