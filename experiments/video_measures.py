@@ -145,8 +145,9 @@ def own_measures(view: View, source: np.ndarray | None, floor: float = 0.0) -> d
         "blink_rate": blink_rate(curves.blink),
         "jitter": jitter(curves.rotation) if view.points is None else rigid_jitter(view.points, floor),
     }
-    if view.faces is not None:
-        values["flicker"] = flicker(view.faces)
+    if view.faces is not None and view.points is not None:
+        seen = np.isfinite(view.points).all(axis=(1, 2))
+        values["flicker"] = flicker(view.faces, np.flatnonzero(seen))
     if view.embeddings is not None and source is not None:
         values["csim"] = _mean(view.embeddings @ source)
     return values

@@ -78,7 +78,7 @@ def sharpness(generated: Tensor, real: Tensor) -> dict[str, float]:
     return values
 
 
-def flicker(faces: Tensor) -> float:
+def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     """Change from frame to frame that no steady movement explains, in grey levels.
 
     Mean absolute difference of each frame and the mean of its neighbours, on faces held still: the head's movement is
@@ -87,10 +87,15 @@ def flicker(faces: Tensor) -> float:
 
     Args:
         faces: ``(N, FACE, FACE)`` that `hold_still` gave.
+        places: ``(N,)`` which frames of the clip they are, where some show no face: those beside a gap have no neighbours.
+            None: one after the other.
 
     Returns:
-        NaN with fewer than three frames.
+        NaN without three frames in a row.
     """
     if len(faces) < 3:
         return float("nan")
-    return float((faces[1:-1] - (faces[:-2] + faces[2:]) / 2).abs().mean())
+    change = (faces[1:-1] - (faces[:-2] + faces[2:]) / 2).abs().mean(dim=(1, 2))
+    if places is not None:
+        change = change[torch.from_numpy(places[2:] - places[:-2] == 2)]
+    return float(change.mean())  # of nothing: NaN

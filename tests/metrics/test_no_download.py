@@ -254,6 +254,16 @@ def test_faces_are_held_still_blur_and_flicker_are_seen():
     assert flicker(hold_still(shaken, points)) > flicker(faces) + 10
 
 
+def test_flicker_looks_across_no_gap():
+    """Frames that steadily grow brighter do not flicker, though some of them show no face."""
+    faces = 20 + 4 * torch.arange(20.0)[:, None, None].expand(-1, FACE, FACE)
+    places = np.delete(np.arange(20), [6, 7, 8])
+    assert flicker(faces) < 1e-4
+    assert flicker(faces[torch.from_numpy(places)]) > 0.5
+    assert flicker(faces[torch.from_numpy(places)], places) < 1e-4
+    assert np.isnan(flicker(faces[::2], np.arange(0, 20, 2)))
+
+
 def test_no_face_gives_no_number():
     frames, points = face_clip(12)
     points[:] = np.nan
