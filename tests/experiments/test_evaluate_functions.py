@@ -351,6 +351,11 @@ def test_a_clip_that_the_model_can_not_do_is_listed_and_pools_nothing(root):
     ]
     assert results["metrics"]["psnr"]["n"] == 3
     assert len(judges.images.rows) == 3 * 4
+    # The others are judged as if nothing had happened: the real clip still helps the fit.
+    whole = evaluate_model(FakeModel(), root, judge=judge, options=Options(), judges=judges)
+    assert results["protocol"] == whole["protocol"]
+    others = [one for one in whole["clips"] if one["clip"] != "c1"]
+    assert [{**one, "fps": 0} for one in results["clips"]] == [{**one, "fps": 0} for one in others]
 
 
 def test_a_bug_in_the_model_keeps_its_traceback(root):
