@@ -499,6 +499,13 @@ def test_lips_made_from_other_speech_do_not_choose_among_it():
         assert values[f"av_corr_zero_{row}"] < 0.5 < values["av_corr_zero"]
 
 
+def test_whose_speech_stands_for_choice_does_not_depend_on_what_was_judged_first():
+    clips = [Heard(name, name, name, np.full(640, place), np.zeros(1)) for place, name in enumerate("abcd")]
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        chosen = Lessons([clips[place] for place in order]).choice({"b"})
+        assert [int(speech[0]) for speech in chosen] == [0, 2, 3]
+
+
 def test_sound_that_ends_before_the_pictures_is_none(reference, videos, tmp_path):
     shutil.copytree(reference, tmp_path / "reference")
     speech = spoken(2)[1]
