@@ -33,7 +33,7 @@ from experiments.video_pairs import (
     spare_clips,
 )
 from experiments.video_rows import through_autoencoder, window_starts
-from experiments.video_sync import Heard, Lessons, correlations, over_takes
+from experiments.video_sync import SYNC_ROWS, Heard, Lessons, correlations, over_takes
 from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
 from metrics.motion import MotionCurves, lagged_correlation
@@ -490,8 +490,17 @@ def test_lips_made_from_other_speech_do_not_choose_among_it():
         lips={"real": [heard["a"][0]], "generated": [heard["a"][0]], "swapped": [heard["b"][0]]},
         foreign=Foreign("b", heard["b"][1]),
     )
-    values, fitted, why = correlations(made, Lessons([made, *clips[1:]]))
+    asked = []
+
+    class Asked(Lessons):
+        def choice(self, voices: set[str]) -> list[np.ndarray]:
+            asked.append(set(voices))
+            return super().choice(voices)
+
+    values, fitted, why = correlations(made, Asked([made, *clips[1:]]))
     assert (fitted, why) == (5, "")
+    rows = [*SYNC_ROWS, "shuffled"]
+    assert asked == [{"a", "b"} if row in ("swapped", "shuffled") else {"a"} for row in rows]
     assert values["av_retrieval"] > 0.9
     without, _, _ = correlations(made, Lessons([made, *clips[2:]]))  # as if b had never been there to choose
     for row in ("swapped", "shuffled"):
