@@ -35,7 +35,7 @@ TABLE_TITLES = {
     "head_motion": ("head motion", "°"),
     "mouth_motion": ("mouth motion", ""),
     "blink_rate": ("blinks", "/min"),
-    "jitter": ("jitter", ""),  # degrees or eye distances, as the judge sees the head or the face
+    "jitter": ("jitter", "°"),
     "sharpness": ("sharpness / real", ""),
     "intensity": ("intensity", ""),
 }
@@ -48,7 +48,9 @@ ROW_TITLES = {
     "swapped": "generated from another voice's speech",
     "shuffled": "generated, held against another voice's speech",
 }
-DECIMALS = {"dB": 1, "%": 1, "frames": 0, "°": 2, "/min": 0, "frames/s": 1}
+DECIMALS = {"dB": 1, "%": 1, "frames": 0, "°": 2, "/min": 0, "frames/s": 1, "eye distances": 4}
+UNITS_OF_LANDMARKS = {"jitter": "eye distances", "jitter_real": "eye distances"}
+"""Of measures that are in another unit where landmarks are followed instead of the head's rotation."""
 
 
 def explanations() -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from experiments.clip_measures import PLAN
 from experiments.report_figures import (
     ROW_TITLES,
     TABLE_TITLES,
+    UNITS_OF_LANDMARKS,
     explanations,
     interval,
     lag_figure,
@@ -163,15 +164,19 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
         section.facts["judge"] = (
             f"{judge.get('name')}; share of variance it explains on unseen identities: {text}"
         )
-    known = [(metrics[name], text) for name, text in explanations().items() if name in metrics]
-    rows = [[text["title"], interval(one, text["unit"]), text["says"]] for one, text in known]
+    units = _units(protocol)
+    known = [(name, metrics[name], text) for name, text in explanations().items() if name in metrics]
+    rows = [
+        [text["title"], interval(one, units.get(name, text["unit"])), text["says"]]
+        for name, one, text in known
+    ]
     section.tables.append({"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows})
     columns = [name for name in ROW_MEASURES if name in metrics]
     body = [
-        [title, *(_bare(metrics.get(PLAN.name(name, row)), name) for name in columns)]
+        [title, *(_bare(metrics.get(PLAN.name(name, row)), _unit(name, units)) for name in columns)]
         for row, title in ROW_TITLES.items()
     ]
-    head = ["row", *(_head(name) for name in columns)]
+    head = ["row", *(_head(name, units) for name in columns)]
     section.tables.append({"caption": "All rows", "head": head, "rows": body})
     if results.get("lag_curves"):
         section.figures.append(
@@ -183,14 +188,23 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     return section
 
 
-def _head(name: str) -> str:
-    title, unit = TABLE_TITLES.get(name, (name.replace("_", " "), ""))
+def _units(protocol: Mapping[str, Any]) -> Mapping[str, str]:
+    """Units that are other ones than usual, as the protocol's judge of motion finds landmarks."""
+    motion = (protocol.get("settings") or {}).get("motion") or {}
+    return UNITS_OF_LANDMARKS if "landmarks" in motion else {}
+
+
+def _unit(name: str, units: Mapping[str, str]) -> str:
+    return units.get(name, TABLE_TITLES.get(name, ("", ""))[1])
+
+
+def _head(name: str, units: Mapping[str, str]) -> str:
+    title, unit = TABLE_TITLES.get(name, (name.replace("_", " "), ""))[0], _unit(name, units)
     return f"{title} ({unit})" if unit else title
 
 
-def _bare(one: Mapping[str, Any] | None, name: str, bounds: bool = False) -> str:
+def _bare(one: Mapping[str, Any] | None, unit: str, bounds: bool = False) -> str:
     """A value without its unit, which the head of the column states."""
-    unit = TABLE_TITLES.get(name, ("", ""))[1]
     text = interval(one, unit) if bounds else number(one["value"] if one else None, unit)
     return text.replace(unit, "").replace("  ", " ").strip() if unit else text
 
@@ -211,9 +225,10 @@ def sweep_section(sweep: Mapping[str, Any], path: Path, pictures: Sequence[Path]
     )
     rows = sweep["rows"]
     names = [name for name in rows[0] if name != "intensity"] if rows else []
-    head = ["intensity", *(_head(name) for name in names)]
+    head = ["intensity", *(_head(name, {}) for name in names)]
     body = [
-        [f"{row['intensity']:g}", *(_bare(row[name], name, bounds=True) for name in names)] for row in rows
+        [f"{row['intensity']:g}", *(_bare(row[name], _unit(name, {}), bounds=True) for name in names)]
+        for row in rows
     ]
     section.tables.append({"caption": "Measured on the rendered frames", "head": head, "rows": body})
     if rows:

@@ -105,8 +105,8 @@ def sweep_intensity(
         progress: Called with clips done, clips in all and a text.
 
     Returns:
-        One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion in
-        degrees, sharpness as a share of the real clip's.
+        One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion and
+        jitter in degrees, sharpness as a share of the real clip's.
 
     Raises:
         UserError: No manifest, no clip in the split, an intensity that the model can't follow, or not one clip

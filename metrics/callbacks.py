@@ -24,6 +24,8 @@ from metrics.measures import Measure
 from metrics.sample_videos import log_sample, side_by_side, write_sample
 
 PREFIX = "val/"
+FRAME_PAIRS = "frame_pairs"
+"""Task of the data that `PictureMetrics` judges."""
 log = logging.getLogger(__name__)
 
 
@@ -175,6 +177,20 @@ class PictureMetrics(MetricCallback):
         super().__init__(measures, every_n_epochs, required)
         self._left = 0
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load the judges.
+
+        Raises:
+            UserError: The data are no frame pairs, or see `MetricCallback`.
+        """
+        task = getattr(trainer.datamodule, "task", FRAME_PAIRS)  # type: ignore[attr-defined]
+        if task != FRAME_PAIRS:
+            raise UserError(
+                f"PictureMetrics judges {FRAME_PAIRS}, but {type(pl_module).__name__} learns from {task}: choose callbacks "
+                "for this stage, such as callbacks=default"
+            )
+        super().setup(trainer, pl_module, stage)
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide, and count this process's own pairs."""
         super().on_validation_epoch_start(trainer, pl_module)
@@ -232,7 +248,7 @@ class ClipMetrics(MetricCallback):
         folder: Where they are written as ``step_NNNNNN_CLIP.mp4``; None: they go to TensorBoard alone.
 
     Raises:
-        UserError: No clips or frames asked for.
+        UserError: No clips or frames asked for, or nothing that renders them.
     """
 
     def __init__(
@@ -249,6 +265,10 @@ class ClipMetrics(MetricCallback):
         super().__init__(measures, every_n_epochs, required)
         if clips < 1 or (max_frames is not None and max_frames < 1):
             raise UserError(f"clips={clips}, max_frames={max_frames}: use whole numbers from 1")
+        if not callable(render):
+            raise UserError(
+                f"render={render}: ClipMetrics needs what renders clips; leave the whole callback out by null"
+            )
         self.render, self.clips, self.max_frames = render, clips, max_frames
         self.videos, self.folder = videos, folder
         self._records: list[ClipRecord] = []
@@ -269,15 +289,17 @@ class ClipMetrics(MetricCallback):
         super().setup(trainer, pl_module, stage)
 
     def _problem(self, trainer: Trainer, measure: Measure) -> str | None:
-        lengths = [min(record.frames, self.max_frames or record.frames) for record in self._records]
-        short = sum(length < measure.shortest for length in lengths)
-        told = f"{short} of {len(lengths)} clips have fewer than {measure.shortest} frames"
-        if self.max_frames is not None and self.max_frames < measure.shortest:
-            told += f", as max_frames={self.max_frames} cuts them: set {measure.shortest} or more"
+        lengths, needed = [record.frames for record in self._records], measure.shortest
+        short = sum(length < needed for length in lengths)
+        told = f"{short} of {len(lengths)} clips have fewer than {needed} frames"
+        longer = "judge longer validation clips, or lower the measure's minimum if it has one"
         if short == len(lengths):
-            return told
+            return f"{told}, the longest {max(lengths)}; {longer}"
+        if self.max_frames is not None and self.max_frames < needed:
+            return f"max_frames={self.max_frames} cuts all clips to fewer than {needed} frames; use {needed} or more"
         if short and trainer.is_global_zero:
-            log.warning("%s: not judged by %s", told, PREFIX + measure.names[0])
+            values = ", ".join(PREFIX + name for name in measure.names)
+            log.warning("%s and are not judged for %s; %s", told, values, longer)
         return super()._problem(trainer, measure)
 
     def on_validation_batch_start(

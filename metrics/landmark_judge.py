@@ -41,4 +41,9 @@ class LandmarkJudge:
 
     def measure(self, frames: np.ndarray) -> MotionCurves:
         """Motion curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip; NaN where no face is found."""
-        return curves_of(measure_landmarks(frames, "image"), *frames.shape[1:3])
+        return self.look(frames)[0]
+
+    def look(self, frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
+        """Motion curves, and the landmarks ``(T, 478, 3)`` in pixels that they come from."""
+        seen, size = measure_landmarks(frames, "image"), frames.shape[1:3]
+        return curves_of(seen, *size), to_pixels(seen, *size)

@@ -128,6 +128,15 @@ def keypoint_distance(generated: np.ndarray, real: np.ndarray, height: int, widt
     return distances * REFERENCE_SIZE / min(height, width)
 
 
+def rigid_curves(points: np.ndarray) -> np.ndarray:
+    """Places in the picture of the rigid landmarks, ``(T, 16)`` in eye distances; NaN without a face.
+
+    Args:
+        points: ``(T, 478, 3)`` pixels.
+    """
+    return points[:, RIGID, :2].reshape(len(points), -1) / eye_distance(points)
+
+
 def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
     """Trembling of a clip: RMS above 6 Hz of the rigid landmarks at 25 fps, over the eye distance.
 
@@ -138,8 +147,7 @@ def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
     Returns:
         Eye distances; NaN with fewer than 8 frames with a face.
     """
-    curves = points[:, RIGID, :2].reshape(len(points), -1)
-    measured = jitter(curves) / eye_distance(points)
+    measured = jitter(rigid_curves(points))
     return float(np.sqrt(max(measured**2 - floor**2, 0.0))) if np.isfinite(measured) else float("nan")
 
 

@@ -15,10 +15,11 @@ from torchmetrics import Metric
 from datamodules import assets
 from datamodules.errors import UserError
 from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
-from metrics.landmarks import MESH, find_landmarks
-from metrics.motion import BlinkRate, HeadMotion, Jitter, Judge, MouthMotion, measure
+from metrics.landmark_judge import LandmarkJudge
+from metrics.landmarks import MESH, find_landmarks, rigid_curves
+from metrics.motion import SHORTEST_JITTER, BlinkRate, HeadMotion, Jitter, Judge, MouthMotion, measure
 from metrics.perceptual import LPIPS
-from metrics.sync import MINIMUM_FRAMES, SyncNetScore, face_crops
+from metrics.sync import MINIMUM_FRAMES, SHORTEST, SyncNetScore, face_crops
 from metrics.syncnet import SHIPPED_EXPERT, SyncNet, load_expert
 
 PUBLIC_SYNCNET = "syncnet_v2.model"
@@ -163,14 +164,19 @@ class LipSync(Measure):
     Args:
         judge: ``public`` (the published SyncNet, which sees the face as its authors' script cuts it, by boxes of landmarks),
             ``expert`` (the shipped one of the synthetic faces, which needs no boxes), or a folder with another expert.
-        minimum: Frames that a clip must have.
+        minimum: Frames that a clip must have, at least 6.
         batch_size: Windows at a time.
+
+    Raises:
+        UserError: ``minimum`` below 6.
     """
 
     names = ("lse_d", "lse_c", "av_offset")
 
     def __init__(self, judge: str = "public", minimum: int = MINIMUM_FRAMES, batch_size: int = 32) -> None:
         super().__init__()
+        if minimum < SHORTEST:
+            raise UserError(f"minimum is {minimum} frames, lip sync needs {SHORTEST} or more")
         self.judge, self.shortest, self.batch_size = judge, minimum, batch_size
 
     def load(self) -> None:
@@ -209,14 +215,15 @@ class LipSync(Measure):
 class MotionOfClips(Measure):
     """Head motion, mouth motion, blink rate and jitter of clips, as a judge sees them on the frames.
 
-    Jitter is that of the head's rotation, in degrees, whoever judges; `ifmdm evaluate` takes that of a real face's rigid
-    landmarks.
+    Jitter is that of the rigid landmarks in eye distances where the judge finds landmarks, the detector's own included
+    (`ifmdm evaluate` takes that off); else that of the head's rotation in degrees.
 
     Args:
         judge: Gives the judge when it is called, e.g. `metrics.landmark_judge.LandmarkJudge`.
     """
 
     names = ("head_motion", "mouth_motion", "blink_rate", "jitter")
+    shortest = SHORTEST_JITTER
 
     def __init__(self, judge: Callable[[], Judge]) -> None:
         super().__init__()
@@ -231,7 +238,13 @@ class MotionOfClips(Measure):
 
     def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
         """Add a clip."""
-        curves = measure(np.ascontiguousarray(rendered.cpu().permute(0, 2, 3, 1).numpy()), self.judge)
-        seen = (curves.rotation, curves.lip_opening, curves.blink, curves.rotation)
+        frames = np.ascontiguousarray(rendered.cpu().permute(0, 2, 3, 1).numpy())
+        if isinstance(self.judge, LandmarkJudge):
+            curves, points = self.judge.look(frames)
+            rigid = rigid_curves(points)
+        else:
+            curves = measure(frames, self.judge)
+            rigid = curves.rotation
+        seen = (curves.rotation, curves.lip_opening, curves.blink, rigid)
         for metric, curve in zip(self.metrics.values(), seen, strict=True):
             metric.update(torch.from_numpy(np.ascontiguousarray(curve)))

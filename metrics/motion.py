@@ -15,6 +15,8 @@ from torchmetrics import Metric
 from datamodules.batches import FPS
 from metrics.arguments import Shape, check_rows
 
+SHORTEST_JITTER = 8
+"""Frames with a face that jitter needs."""
 MAX_LAG = 10
 """Frames on either side that the best lag is looked for in."""
 
@@ -124,7 +126,7 @@ def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
         cutoff: Frequency in Hz.
     """
     seen = np.isfinite(curves).all(axis=1)
-    if seen.sum() < 8:
+    if seen.sum() < SHORTEST_JITTER:
         return float("nan")
     frames = np.flatnonzero(seen)
     every = np.arange(frames[0], frames[-1] + 1)
@@ -212,7 +214,7 @@ class _ClipMean(Metric):
         self.add_state("clips", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, curve: Tensor) -> None:
-        """Add the curve of one clip, ``(T,)`` or ``(T, 3)``, NaN on frames without a face; without a value it is left out.
+        """Add the curve of one clip, ``(T,)`` or ``(T, C)``, NaN on frames without a face; without a value it is left out.
 
         Raises:
             ValueError: Another shape, or no floats.
@@ -248,8 +250,11 @@ class BlinkRate(_ClipMean):
 
 
 class Jitter(_ClipMean):
-    """Mean over clips of `jitter`; update with rotation ``(T, 3)`` in degrees."""
+    """Mean over clips of `jitter`, in the unit of what it is updated with.
+
+    That is rotation ``(T, 3)`` in degrees, or `rigid_curves` ``(T, 16)`` of landmarks in eye distances.
+    """
 
     function = staticmethod(jitter)
-    shape = ("T", 3)
+    shape = ("T", "C")
     higher_is_better = False

@@ -169,3 +169,12 @@ def test_hash_ignores_where_and_sees_what(tmp_path: Path) -> None:
 def test_override_keeps_a_path_as_it_is(folder: str) -> None:
     config = compose(["experiment=autoencoder_tiny", override("data.root", Path(folder))])
     assert config.data.root == folder
+
+
+def test_videos_are_shown_without_metrics_too():
+    words = ["experiment=autoencoder_tiny", "callbacks=autoencoder_metrics", *FILLED]
+    every = [
+        resolve(compose([*words, word]))["callbacks"]["videos"]["every_n_epochs"]
+        for word in ("callbacks.metrics=null", "callbacks.metrics.every_n_epochs=3")
+    ]
+    assert every == [1, 3]

@@ -14,7 +14,7 @@ from experiments.evaluate import ROWS
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report import write_report
 from experiments.report_figures import interval, number, read_curves
-from experiments.results import write_json, write_results
+from experiments.results import read_json, write_json, write_results
 
 
 def _interval(value: float, spread: float = 0.1) -> dict:
@@ -109,6 +109,24 @@ def test_page_holds_everything_in_itself(tmp_path):
         (tmp_path / "gallery" / "rows_a.mp4").read_bytes()
     ]
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize(
+    ("motion", "head", "real"),
+    [
+        ({"judge": "the dataset's frame regressor"}, "jitter (°)", "0.12°"),
+        ({"landmarks": "MediaPipe"}, "jitter (eye distances)", "0.1235 eye distances"),
+    ],
+)
+def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
+    fake_run(tmp_path)
+    results = read_json(tmp_path / "results.json")
+    results["protocol"]["settings"] = {"motion": motion}
+    results["metrics"] |= {"jitter": _interval(0.3), "jitter_real": _interval(0.12345)}
+    write_results(tmp_path / "results.json", results)
+    text = write_report(tmp_path).read_text()
+    assert f"<th>{head}</th>" in text
+    assert f"{real} [" in text
 
 
 def test_command_takes_several_folders(tmp_path, capsys):

@@ -154,6 +154,16 @@ def test_trainings_are_judged_and_shown_while_they_validate(
             "MotionDiffusionModule: choose callbacks for this stage",
         ),
         (
+            "diffusion",
+            ["callbacks=autoencoder_metrics", "callbacks.samples=null", "callbacks.videos=null"],
+            "PictureMetrics judges frame_pairs, but MotionDiffusionModule learns from motion_windows",
+        ),
+        (
+            "autoencoder",
+            ["callbacks=autoencoder_metrics", "callbacks.videos.render=null"],
+            "render=None",
+        ),
+        (
             "autoencoder",
             ["callbacks=diffusion_metrics_synthetic"],
             "MotionAutoencoderModule: choose callbacks",

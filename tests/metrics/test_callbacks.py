@@ -392,17 +392,43 @@ def test_a_required_or_monitored_judge_is_refused_before_training(
 def test_clips_too_short_for_a_judge_are_told(
     data: Any, judges: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fit(minimum: int, required: bool = False) -> Trainer:
-        sync = LipSync(str(judges / "expert"), minimum)
-        trainer = trainer_of(tmp_path, ClipMetrics({"sync": sync}, FadedClips(), 6, None, required=required))
+    motion = clip_measures(judges)["motion"]
+
+    def fit(minimum: int, max_frames: int | None = None, required: bool = False) -> Trainer:
+        parts = {"sync": LipSync(str(judges / "expert"), minimum), "motion": motion}
+        trainer = trainer_of(
+            tmp_path, ClipMetrics(parts, FadedClips(), 6, max_frames, required=required, videos=0)
+        )
         trainer.validate(Fader(), data(6), verbose=False)
         return trainer
 
-    with caplog.at_level(logging.WARNING, logger="metrics"):
-        assert fit(80).callback_metrics["val/lse_d"].isfinite()
-    assert "1 of 6 clips have fewer than 80 frames" in caplog.text  # the last one has 50
+    def warning(*options: Any) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="metrics"):
+            fit(*options)
+        (told,) = [record.message for record in caplog.records if record.name == "metrics.callbacks"]
+        return told
+
+    sync, remedy = (
+        "val/lse_d, val/lse_c, val/av_offset",
+        "judge longer validation clips, or lower the measure's minimum",
+    )
+    told = warning(80)
+    assert told.startswith(f"1 of 6 clips have fewer than 80 frames and are not judged for {sync}; {remedy}")
+    assert fit(80).callback_metrics["val/lse_d"].isfinite()  # of the five others; the last one has 50
+    told = warning(100, 90)  # more of each clip would not help
+    assert told.startswith(
+        f"this training will not measure {sync}: 6 of 6 clips have fewer than 100 frames, the longest 90; {remedy}"
+    )
+    cut = "max_frames={} cuts all clips to fewer than {} frames; use {} or more"
+    assert warning(60, 59) == f"this training will not measure {sync}: {cut.format(59, 60, 60)}"
+    told = warning(60, 7)
+    assert cut.format(7, 60, 60) in told
+    assert f"val/jitter: {cut.format(7, 8, 8)}" in told
     with pytest.raises(UserError, match="6 of 6 clips have fewer than 100 frames"):
         fit(100, required=True)
+    with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
+        fit(60, 30, required=True)
 
 
 def test_a_broken_clip_is_left_out_with_a_warning(
@@ -457,6 +483,8 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
         (lambda: PictureMetrics({}, every_n_epochs=0), "every_n_epochs is 0"),
         (lambda: ClipMetrics({}, FadedClips(), clips=0), "clips=0"),
         (lambda: ClipMetrics({}, FadedClips(), max_frames=0), "max_frames=0"),
+        (lambda: ClipMetrics({}, None), "render=None: ClipMetrics needs what renders clips"),
+        (lambda: LipSync("expert", minimum=5), "minimum is 5 frames, lip sync needs 6 or more"),
         (lambda: PictureDistance(network=SmallNetwork()), "fid/kid by another network needs a label"),
         (lambda: PerceptualDistance(network=SmallDistance()), "lpips by another network needs a label"),
     ],

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.faces import FaceMeasurements
+from metrics import landmark_judge
 from metrics.alignment import cut_aligned, fit_similarity
 from metrics.landmarks import (
     AKD,
@@ -14,7 +16,9 @@ from metrics.landmarks import (
     landmark_distance,
     mouth_distance,
     rigid_jitter,
+    to_pixels,
 )
+from metrics.measures import MotionOfClips
 
 
 def face(frames: int = 30, seed: int = 0) -> np.ndarray:
@@ -118,6 +122,30 @@ def test_clips_count_alike_whatever_their_length():
     metric.update(face(10) + np.array([1, 0, 0]), face(10), 256, 256)
     metric.update(face(90) + np.array([3, 0, 0]), face(90), 256, 256)
     assert float(metric.compute()) == pytest.approx(2)
+
+
+def test_jitter_of_a_training_is_that_of_the_landmarks(monkeypatch):
+    """Where landmarks are found, in eye distances; a head that holds its rotation trembles, too."""
+    landmarks = np.random.default_rng(0).uniform(0.3, 0.7, (1, 478, 3)).repeat(60, axis=0).astype(np.float32)
+    landmarks[..., 0] += 0.01 * np.sin(2 * np.pi * 8 * np.arange(60) / 25)[:, None]
+    still = np.zeros((60, 3), np.float32)
+    seen = FaceMeasurements(
+        np.ones(60, bool),
+        landmarks,
+        np.zeros((60, 52), np.float32),
+        ("eyeBlinkLeft", *"a" * 51),
+        still,
+        still,
+    )
+    monkeypatch.setattr(landmark_judge, "measure_landmarks", lambda frames, mode: seen)
+    measure = MotionOfClips(lambda: object.__new__(landmark_judge.LandmarkJudge))  # without its model file
+    measure.load()
+    frames = torch.zeros(60, 3, 20, 40, dtype=torch.uint8)
+    measure.update(frames, frames)
+    found = measure.compute()
+    assert found["jitter"] == pytest.approx(rigid_jitter(to_pixels(seen, 20, 40)))
+    assert found["jitter"] > 0.001
+    assert found["head_motion"] == 0
 
 
 def test_rigid_jitter_hears_trembling_over_the_floor():
