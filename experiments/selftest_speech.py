@@ -68,7 +68,8 @@ def measure_speech(view: View, real: View, speech: Speech, late: int, judges: Ju
         values["lip_closure"] = lip_closure(lips, real.curves.lip_opening, phones)
     if judges.sync is not None:
         try:
-            values.update(judges.sync.measure(judges.sync.crops(view.frames, view.points), waveform))
+            crops = judges.sync.crops(view.frames, view.points)
+            values.update(judges.sync.measure(crops, [waveform])[0])
         except ValueError as error:
             log.info("lip sync: %s", error)
     return values

@@ -38,10 +38,7 @@ class SyncJudge:
     """
 
     def __init__(self, network: Any, minimum: int, boxes: bool) -> None:
-        from metrics.sync import SyncNetScore
-
-        self.network, self.minimum, self.boxes = network, minimum, boxes
-        self.score = SyncNetScore(network, minimum=minimum)
+        self.network, self.minimum, self.boxes = network.requires_grad_(False).eval(), minimum, boxes
 
     def crops(self, frames: Tensor, points: np.ndarray | None) -> Tensor:
         """What the network sees of the frames ``(T, 3, H, W)`` uint8.
@@ -56,18 +53,21 @@ class SyncJudge:
         plane = points[:, :MESH, :2]
         return face_crops(frames, np.concatenate([plane.min(axis=1), plane.max(axis=1)], axis=1))
 
-    def measure(self, crops: Tensor, waveform: np.ndarray) -> dict[str, float]:
-        """``lse_d``, ``lse_c`` and ``av_offset`` of crops ``(T, 3, H, W)`` and speech ``(640 T,)``.
+    def measure(self, crops: Tensor, speech: Sequence[np.ndarray]) -> list[dict[str, float]]:
+        """``lse_d``, ``lse_c`` and ``av_offset`` of crops ``(T, 3, H, W)`` with each of some sounds ``(640 T,)``.
 
         Raises:
             ValueError: The clip is too short.
         """
+        from metrics.sync import judge_sounds
+
         if len(crops) < self.minimum:
             raise ValueError(f"{len(crops)} frames, lip sync is judged from {self.minimum} on")
-        self.score.reset()
-        self.score.update(crops, torch.from_numpy(waveform).float())
-        found = self.score.compute()
-        return {name: float(found[name]) for name in ("lse_d", "lse_c", "av_offset")}
+        results = judge_sounds(self.network, crops, [torch.from_numpy(one).float() for one in speech])
+        return [
+            {"lse_d": one.distance, "lse_c": one.confidence, "av_offset": float(one.offset)}
+            for one in results
+        ]
 
 
 class _PooledJudge:

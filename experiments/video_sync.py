@@ -32,7 +32,7 @@ class Heard:
         sound: ``(640 T',)``, or None without sound.
         real: ``(T',)`` lip opening of the real clip.
         lips: Row -> lip opening ``(T,)`` of each take, T <= T'.
-        foreign: Speech of another voice, which the row ``swapped`` was made from; None: there is none.
+        foreign: Speech of another voice, which the takes are held against and the row ``swapped`` was made from, if any.
     """
 
     name: str
@@ -124,10 +124,10 @@ def network_scores(
             pairs.append(("_shuffled", foreign))
         try:
             seen = [judge.crops(frames, points) for frames, points in takes]
-            for suffix, speech in pairs:
-                found = [judge.measure(crops, speech) for crops in seen]
-                for name in found[0]:
-                    values[f"{name}{suffix}"] = over_takes(name, [one[name] for one in found])
+            found = [judge.measure(crops, [speech for _, speech in pairs]) for crops in seen]
+            for place, (suffix, _) in enumerate(pairs):
+                for name in found[0][place]:
+                    values[f"{name}{suffix}"] = over_takes(name, [take[place][name] for take in found])
         except ValueError as error:  # too short, or no track of a face
             absent[row] = str(error)
     return values, absent

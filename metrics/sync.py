@@ -5,7 +5,7 @@ Sign: here a positive offset means that the sound comes late, as everywhere in t
 Both distance and confidence are blind to a constant shift, so the offset belongs beside them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +109,6 @@ def _banded_distances(lips: Tensor, sounds: Tensor) -> Tensor:
     return square.gather(2, columns.expand(blocks, -1, -1)).flatten(0, 1)[:rows]
 
 
-@torch.no_grad()
 def clip_features(
     network: SyncNet, frames: Tensor, waveform: Tensor, batch_size: int = 32
 ) -> tuple[Tensor, Tensor]:
@@ -125,24 +124,36 @@ def clip_features(
     Raises:
         ValueError: Fewer than 6 frames, another shape, type or range, or a network in training mode.
     """
+    lip, (audio,) = _features(network, frames, [waveform], batch_size)
+    return lip, audio
+
+
+@torch.no_grad()
+def _features(
+    network: SyncNet, frames: Tensor, waveforms: Sequence[Tensor], batch_size: int
+) -> tuple[Tensor, list[Tensor]]:
+    """As `clip_features`, of one clip and several sounds, the shortest of which counts."""
     frames = as_uint8(frames)
-    check_sound(waveform)
-    length = clip_length(frames, waveform)
+    for waveform in waveforms:
+        check_sound(waveform)
+    length = min(clip_length(frames, waveform) for waveform in waveforms)
     if length < SHORTEST:
         raise ValueError(f"{length} frames with sound, lip sync needs {SHORTEST} or more")
     if network.training:
         raise ValueError("the network that judges lip sync is in training mode; call its eval()")
     device = next(network.parameters()).device
     windows = length - SYNC_FRAMES
-    cepstra = clip_cepstra(waveform.to(device).float())[:windows]
+    cepstra = [clip_cepstra(waveform.to(device).float())[:windows] for waveform in waveforms]
     with torch.autocast(
         device.type, enabled=False
     ):  # single precision, whatever the training around it has set
-        audio = torch.cat([network.audio_features(part) for part in cepstra.split(batch_size)])
+        sounds = [
+            torch.cat([network.audio_features(part) for part in one.split(batch_size)]) for one in cepstra
+        ]
         lip = [
             network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)
         ]
-    return torch.cat(lip), audio
+    return torch.cat(lip), sounds
 
 
 def clip_length(frames: Tensor, waveform: Tensor) -> int:
@@ -154,7 +165,15 @@ def judge_clip(
     network: SyncNet, frames: Tensor, waveform: Tensor, reach: int = REACH, batch_size: int = 32
 ) -> SyncResult:
     """Lip sync of one clip; arguments and errors as of `clip_features` and `offsets_and_distances`."""
-    return offsets_and_distances(*clip_features(network, frames, waveform, batch_size), reach)
+    return judge_sounds(network, frames, [waveform], reach, batch_size)[0]
+
+
+def judge_sounds(
+    network: SyncNet, frames: Tensor, waveforms: Sequence[Tensor], reach: int = REACH, batch_size: int = 32
+) -> list[SyncResult]:
+    """Lip sync of one clip with each of several sounds; the lips, which cost most, are looked at once."""
+    lip, sounds = _features(network, frames, waveforms, batch_size)
+    return [offsets_and_distances(lip, sound, reach) for sound in sounds]
 
 
 def _lip_input(network: SyncNet, frames: Tensor, windows: int, batch_size: int) -> Iterator[Tensor]:

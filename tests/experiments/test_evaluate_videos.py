@@ -595,12 +595,14 @@ class LoudLips:
             raise ValueError("no track of a face")
         return frames
 
-    def measure(self, crops: torch.Tensor, waveform: np.ndarray) -> dict[str, float]:
+    def measure(self, crops: torch.Tensor, speech: list[np.ndarray]) -> list[dict[str, float]]:
         side = crops.shape[-1] // 4
         lips = crops[:, :, 2 : side - 2, 2 : side - 2].float().mean(dim=(1, 2, 3)).numpy()
-        loud = np.sqrt((waveform.reshape(len(lips), -1) ** 2).mean(axis=1))
-        found = lagged_correlation(lips, loud, 10)
-        return {"lse_d": 10 - 5 * found.best, "lse_c": 5 * found.best, "av_offset": -found.lag}
+        loud = [np.sqrt((one.reshape(len(lips), -1) ** 2).mean(axis=1)) for one in speech]
+        return [
+            {"lse_d": 10 - 5 * found.best, "lse_c": 5 * found.best, "av_offset": -found.lag}
+            for found in (lagged_correlation(lips, one, 10) for one in loud)
+        ]
 
 
 def with_all_judges() -> Judges:
@@ -645,7 +647,7 @@ def test_every_judge_is_asked_about_what_it_should(videos, reference):
     for clip in clips:
         if clip.waveform is not None:
             images = torch.from_numpy(clip.takes[0]).permute(0, 3, 1, 2)
-            own[clip.pair.name] = LoudLips().measure(images, clip.waveform)
+            own[clip.pair.name] = LoudLips().measure(images, [clip.waveform])[0]
     for name in ("lse_d", "lse_c"):
         assert value[name] == pytest.approx(np.mean([one[name] for one in own.values()]))
         assert {one["clip"]: one.get(name) for one in found["clips"] if name in one} == pytest.approx(

@@ -10,12 +10,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from experiments.video_judges import SyncJudge
 from metrics.sync import (
     MINIMUM_FRAMES,
     SyncNetScore,
     clip_features,
     face_crops,
     judge_clip,
+    judge_sounds,
     offsets_and_distances,
 )
 from metrics.syncnet import SyncNet
@@ -137,6 +139,24 @@ def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() ->
     )
     as_float = frames.float() / 127.5 - 1
     torch.testing.assert_close(clip_features(judge, as_float, sound)[0], lip, atol=1e-5, rtol=1e-5)
+
+
+def test_several_sounds_of_one_clip_are_judged_as_each_alone() -> None:
+    judge, (frames, sound) = network(), random_clip(40)
+    sounds = [sound, random_clip(40, seed=1)[1]]
+    alone = [judge_clip(judge, frames, one) for one in sounds]
+    lips, lip_track = [], judge.lip_track
+    judge.lip_track = lambda part: lips.append(len(part)) or lip_track(part)  # type: ignore[method-assign]
+    both = judge_sounds(judge, frames, sounds)
+    assert len(lips) == 2  # batches of one look
+    for one, other in zip(both, alone, strict=True):
+        assert (one.curve == other.curve).all()
+    found = SyncJudge(judge, 30, boxes=False).measure(frames, [one.numpy() for one in sounds])
+    score = SyncNetScore(judge, minimum=30)
+    score.update(frames, sounds[1])
+    assert found[1] == pytest.approx({name: float(score.compute()[name]) for name in found[1]})
+    with pytest.raises(ValueError, match="40 frames, lip sync is judged from 41 on"):
+        SyncJudge(judge, 41, boxes=False).measure(frames, [sound.numpy()])
 
 
 def test_mixed_precision_around_it_changes_nothing() -> None:
