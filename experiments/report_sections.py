@@ -20,6 +20,7 @@ from experiments.report_figures import (
     training_figure,
 )
 from experiments.results import read_json
+from experiments.video_rows import PLANS
 
 MAX_VIDEO_BYTES = 1_000_000
 MAX_VIDEOS = 16
@@ -152,13 +153,16 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     metrics, protocol = results["metrics"], results["protocol"]
     clips = results["clips"]
     people = len({clip.get("identity", clip["clip"]) for clip in clips})
+    run = results["run"] or {}
+    videos = "videos" in run
+    unseen = "" if videos else " that no stage was trained on"
     section = Section(
         f"Evaluation of {results['method']}",
-        f"{len(clips)} clips of {people} identities that no stage was trained on. In brackets: 95 % interval "
+        f"{len(clips)} clips of {people} identities{unseen}. In brackets: 95 % interval "
         "by a bootstrap over identities. Motion is measured on the frames, by a judge.",
         {"protocol": f"{protocol['name']}, {protocol['hash']}"},
     )
-    judge = (results["run"] or {}).get("judge") or {}
+    judge = run.get("judge") or {}
     if scores := judge.get("held_out_r2"):
         text = ", ".join(f"{name.replace('_', ' ')} {score:.2f}" for name, score in scores.items())
         section.facts["judge"] = (
@@ -172,9 +176,11 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     ]
     section.tables.append({"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows})
     columns = [name for name in ROW_MEASURES if name in metrics]
+    plan = PLANS["generation"] if videos else PLAN
     body = [
-        [title, *(_bare(metrics.get(PLAN.name(name, row)), _unit(name, units)) for name in columns)]
+        [title, *(_bare(metrics.get(plan.name(name, row)), _unit(name, units)) for name in columns)]
         for row, title in ROW_TITLES.items()
+        if any(plan.name(name, row) in metrics for name in columns)
     ]
     head = ["row", *(_head(name, units) for name in columns)]
     section.tables.append({"caption": "All rows", "head": head, "rows": body})
@@ -182,6 +188,7 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
         section.figures.append(
             (lag_figure(results["lag_curves"]), "Correlation with the true lip opening, mean over clips")
         )
+    section.notes += results.get("notes", [])
     section.notes += [f"missing: {_missing_line(entry)}" for entry in results["missing"][:20]]
     if len(results["missing"]) > 20:
         section.notes.append(f"and {len(results['missing']) - 20} more, in {path.name}")

@@ -129,6 +129,30 @@ def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
     assert f"{real} [" in text
 
 
+def test_anyones_videos_stand_in_their_own_row(tmp_path):
+    """Bare names mean the method's videos, where of a model its PSNR is that of the autoencoder."""
+    fake_run(tmp_path)
+    results = read_json(tmp_path / "results.json")
+    results["run"]["videos"] = "somewhere"
+    results["metrics"] = {name: _interval(value) for name, value in
+                          {"psnr": 27.1, "psnr_autoencoder": 25.2, "psnr_still": 20.4}.items()}  # fmt: skip
+    results["notes"] = ["1 of 2 clips judged: rank only beside results of the same clips"]
+    write_results(tmp_path / "results.json", results)
+    text = write_report(tmp_path).read_text()
+    table = re.search(r"All rows.*?</table>", text, re.DOTALL)[0]
+    rows = [
+        re.sub(r"<[^>]+>", "|", row).strip("|") for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    ]
+    shown = [[cell.strip() for cell in row.split("|") if cell.strip()] for row in rows[1:]]
+    assert shown == [
+        ["real motion, our autoencoder", "25.2"],
+        ["still source frame", "20.4"],
+        ["generated from speech", "27.1"],
+    ]
+    assert "no stage was trained on" not in text
+    assert "1 of 2 clips judged" in text
+
+
 def test_command_takes_several_folders(tmp_path, capsys):
     fake_run(tmp_path / "one")
     fake_run(tmp_path / "two")
