@@ -330,7 +330,8 @@ class ClipMetrics(MetricCallback):
             return
         rendered = self.render(pl_module, clip)
         for measure in self._live or ():
-            measure.update(clip.frames, rendered, clip.waveform)
+            if len(clip.frames) >= measure.shortest:
+                measure.update(clip.frames, rendered, clip.waveform)
         if not shown:
             return
         frames = side_by_side(clip.frames, rendered)

@@ -30,7 +30,7 @@ from metrics import measures as measures_module
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
 from metrics.frame_regressor import FrameRegressor
 from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
-from metrics.measures import LipSync, MotionOfClips, PerceptualDistance, PictureDistance
+from metrics.measures import LipSync, Measure, MotionOfClips, PerceptualDistance, PictureDistance
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 from metrics.perceptual import LPIPS
 from metrics.sync import judge_clip
@@ -429,6 +429,30 @@ def test_clips_too_short_for_a_judge_are_told(
         fit(100, required=True)
     with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
         fit(60, 30, required=True)
+
+
+@pytest.mark.parametrize(("shortest", "judged"), [(1, 6), (80, 5)])
+def test_clips_too_short_for_a_measure_do_not_reach_it(
+    shortest: int, judged: int, data: Any, tmp_path: Path
+) -> None:
+    class Lengths(Measure):
+        names = ("shortest_clip",)
+
+        def load(self) -> None:
+            self.shortest = shortest
+            self.seen: list[int] = []
+
+        def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
+            self.seen.append(len(rendered))
+
+        def compute(self) -> dict[str, float]:
+            return {"shortest_clip": min(self.seen)}
+
+    lengths = Lengths()
+    trainer = trainer_of(tmp_path, ClipMetrics({"lengths": lengths}, FadedClips(), 6, None, videos=0))
+    trainer.validate(Fader(), data(6), verbose=False)
+    assert len(lengths.seen) == judged  # the last one has 50 frames
+    assert trainer.callback_metrics["val/shortest_clip"] >= shortest
 
 
 def test_a_broken_clip_is_left_out_with_a_warning(
