@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import Tensor, nn
 
 from datamodules.errors import UserError
 from experiments.config import compose
@@ -21,6 +22,28 @@ QUICK = {
     "statistics": ["data.windows_per_clip=4", "model.network.appearance_dim=32"],
     "diffusion": ["data.windows_per_clip=4", "model.network.depth=1"],
 }
+
+
+class SmallNetwork(nn.Module):
+    """Brightness of the quarters: stands for the Inception, whose weights need not be there."""
+
+    num_features = 4
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images.float().mean(dim=1) / 255, 2).flatten(1)
+
+
+class SmallDistance(nn.Module):
+    """Stands for LPIPS."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return (first - second).square().mean(dim=(1, 2, 3))
+
+
+def judged_by(measure: str, network: type[nn.Module]) -> list[str]:
+    """Overrides that let a measure of the metric callbacks look by another network."""
+    key = f"+callbacks.metrics.measures.{measure}"
+    return [f"{key}.network._target_={network.__module__}.{network.__name__}", f"{key}.label=small"]
 
 
 def words(stage: str, blobs: Path, run_dir: Path, *more: str) -> list[str]:
@@ -143,6 +166,33 @@ def test_trainings_are_judged_and_shown_while_they_validate(
     assert metrics["val/blink_rate"] >= 0
     for run in ("ae", "diffusion"):
         assert list((tmp_path / run / "samples").glob("step_*_blob*.mp4"))
+
+
+def logged_values(run_dir: Path) -> dict[str, float]:
+    """Last value of every column of metrics.csv."""
+    found: dict[str, float] = {}
+    with next((run_dir / "metrics").glob("**/metrics.csv")).open() as file:
+        for row in csv.DictReader(file):
+            found |= {name: float(text) for name, text in row.items() if text}
+    return found
+
+
+def test_autoencoder_is_judged_while_it_trains(blobs: Path, tmp_path: Path) -> None:
+    more = [
+        "callbacks=autoencoder_metrics",
+        *judged_by("fid", SmallNetwork),
+        *judged_by("lpips", SmallDistance),
+    ]
+    quick = ["trainer.max_steps=3", "callbacks.metrics.required=true", "callbacks.videos.max_frames=10"]
+    result = run_training(compose(words("autoencoder", blobs, tmp_path / "run", *more, *quick)))
+    found = logged_values(result.run_dir)
+    assert 0 < found["val/fid_small"] < 1
+    assert -1 < found["val/kid_small"] < 1
+    assert 0 < found["val/lpips_small"] < 4  # of pictures in [-1, 1]
+    assert 0 < found["val/l1"] < 2
+    assert 0 < found["val/psnr"] < 100
+    assert list((result.run_dir / "samples").glob("step_000003_blob3.mp4"))
+    assert json.loads((result.run_dir / "run.json").read_text())["metrics"].keys() >= {"val/fid_small"}
 
 
 @pytest.mark.parametrize(
