@@ -33,7 +33,7 @@ from experiments.config import (
 from experiments.locks import one_process_at_a_time
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
-    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
     from lightning_modules.motion_autoencoder import MotionAutoencoderModule
 
@@ -150,7 +150,8 @@ def run_training(config: DictConfig) -> TrainingResult:
         config: composed from ``configs/train.yaml``.
 
     Raises:
-        UserError: no experiment, no autoencoder for stages 2 and 3, an occupied run folder, nothing to resume.
+        UserError: no experiment, no autoencoder for stages 2 and 3, an occupied run folder, nothing to resume, callbacks
+            of another stage, a monitored value that nobody logs.
     """
     started = time.monotonic()
     _check(config)
@@ -168,9 +169,11 @@ def run_training(config: DictConfig) -> TrainingResult:
     _check_sizes(plain)
     run_dir = require_output_folder(_run_dir(plain))
     resume = _resume_path(plain["resume"], run_dir)
-    trainer: Trainer = instantiate(  # first of all: its settings are refused before any data is made
-        config.trainer, callbacks=instantiate_all(config.callbacks), logger=instantiate_all(config.logger)
-    )
+    callbacks = instantiate_all(
+        config.callbacks
+    )  # first of all: what is wrong is refused before any data is made
+    _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
+    trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger))
     seed_everything(plain["seed"], workers=True, verbose=False)
     datamodule, model = build_stage(config, *started_together(trainer))
     if trainer.is_global_zero:
@@ -206,6 +209,21 @@ def run_training(config: DictConfig) -> TrainingResult:
         }
         _write_text(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
     return TrainingResult(run_dir, checkpoint, metrics)
+
+
+def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: str) -> None:
+    """Refuse what could not show or judge this stage, before its latents are computed.
+
+    Raises:
+        UserError: a callback is ``made_for`` another stage.
+    """
+    for callback in callbacks:
+        made_for = getattr(callback, "made_for", None)
+        if made_for not in (None, stage):
+            raise UserError(
+                f"{type(callback).__name__} is made for stage '{made_for}', not '{stage}': choose callbacks for this stage, "
+                "such as callbacks=default"
+            )
 
 
 def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:

@@ -54,6 +54,8 @@ class ReconstructedClips:
         batch_size: frames at a time.
     """
 
+    made_for = "autoencoder"
+
     def __init__(self, batch_size: int = 16) -> None:
         self.batch_size = batch_size
 
@@ -92,6 +94,8 @@ class GeneratedClips:
         seed: of the noise, which is the same for every clip and every time.
         batch_size: frames rendered at a time.
     """
+
+    made_for = "diffusion"
 
     def __init__(
         self,

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 class Render(Protocol):
     """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode.
 
-    It may have ``check(module)``, which raises UserError for a module of another stage before training starts.
+    It may have ``check(module)``, which raises UserError for a module of another stage before training starts, and
+    ``made_for``, that stage's name (see `MetricCallback`).
     """
 
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
@@ -49,9 +50,14 @@ class MetricCallback(Callback):
         every_n_epochs: Epochs from one judged validation to the next; 1: every validation.
         required: Whether a judge that can't be loaded is an error; else it is named in a warning before training starts.
 
+    Attributes:
+        made_for: The one stage of `ifmdm train` that it fits, which refuses it elsewhere before any data is made; None: any.
+
     Raises:
         UserError: ``every_n_epochs`` below 1.
     """
+
+    made_for: str | None = None
 
     def __init__(
         self, measures: Mapping[str, Measure | None], every_n_epochs: int = 1, required: bool = False
@@ -171,6 +177,8 @@ class PictureMetrics(MetricCallback):
     The module's ``validation_step`` returns them under ``frame``.
     """
 
+    made_for = "autoencoder"
+
     def __init__(
         self, measures: Mapping[str, Measure | None], every_n_epochs: int = 1, required: bool = False
     ) -> None:
@@ -270,6 +278,7 @@ class ClipMetrics(MetricCallback):
                 f"render={render}: ClipMetrics needs what renders clips; leave the whole callback out by null"
             )
         self.render, self.clips, self.max_frames = render, clips, max_frames
+        self.made_for = getattr(render, "made_for", None)
         self.videos, self.folder = videos, folder
         self._records: list[ClipRecord] = []
 

@@ -22,6 +22,8 @@ class SamplePictures(Callback):
         count: rows, i.e. pairs, at most.
     """
 
+    made_for = "autoencoder"
+
     def __init__(self, folder: str, count: int = 4) -> None:
         self.folder = folder
         self.count = count

@@ -199,24 +199,9 @@ def test_autoencoder_is_judged_while_it_trains(blobs: Path, tmp_path: Path) -> N
     ("stage", "more", "message"),
     [
         (
-            "diffusion",
-            ["callbacks=autoencoder_metrics"],
-            "MotionDiffusionModule: choose callbacks for this stage",
-        ),
-        (
-            "diffusion",
-            ["callbacks=autoencoder_metrics", "callbacks.samples=null", "callbacks.videos=null"],
-            "PictureMetrics judges frame_pairs, but MotionDiffusionModule learns from motion_windows",
-        ),
-        (
             "autoencoder",
             ["callbacks=autoencoder_metrics", "callbacks.videos.render=null"],
             "render=None",
-        ),
-        (
-            "autoencoder",
-            ["callbacks=diffusion_metrics_synthetic"],
-            "MotionAutoencoderModule: choose callbacks",
         ),
         (
             "autoencoder",
@@ -231,6 +216,30 @@ def test_callbacks_that_do_not_fit_the_stage_are_one_line(
     with pytest.raises(UserError, match=message) as caught:
         run_training(compose(stage_words(stage, blobs, tmp_path / "run", autoencoder, *more)))
     assert "\n" not in str(caught.value)
+
+
+METRICS = ["callbacks=autoencoder_metrics", "callbacks.samples=null"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "message"),
+    [
+        ("diffusion", ["callbacks=autoencoder"], "SamplePictures is made for stage 'autoencoder', not 'diffusion': choose"),
+        ("statistics", ["callbacks=autoencoder_metrics"], "SamplePictures is made for stage 'autoencoder', not 'statistics'"),
+        ("diffusion", [*METRICS, "callbacks.videos=null"], "PictureMetrics is made for stage 'autoencoder', not 'diffusion'"),
+        ("diffusion", [*METRICS, "callbacks.metrics=null"], "ClipMetrics is made for stage 'autoencoder', not 'diffusion'"),
+        ("autoencoder", ["callbacks=diffusion_metrics"], "ClipMetrics is made for stage 'diffusion', not 'autoencoder'"),
+        ("statistics", ["callbacks=diffusion_metrics"], "ClipMetrics is made for stage 'diffusion', not 'statistics'"),
+    ],
+)  # fmt: skip
+def test_callbacks_of_another_stage_are_refused_before_any_data_is_made(
+    stage: str, more: list[str], message: str, tmp_path: Path, autoencoder: TrainingResult
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(UserError, match=message) as caught:
+        run_training(compose(stage_words(stage, nowhere, tmp_path / "run", autoencoder, *more)))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trained_run_is_not_overwritten(blobs: Path, autoencoder: TrainingResult) -> None:

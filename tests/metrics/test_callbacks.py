@@ -26,6 +26,8 @@ from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.errors import UserError
 from datamodules.talking_head import TalkingHeadDataModule
 from datamodules.video import read_video
+from lightning_modules.callbacks.samples import SamplePictures
+from lightning_modules.clip_rendering import GeneratedClips, ReconstructedClips
 from metrics import measures as measures_module
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
 from metrics.frame_regressor import FrameRegressor
@@ -523,3 +525,30 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
     module.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
     with pytest.raises(UserError, match="Fader renders no frames in validation; use ClipMetrics"):
         trainer_of(tmp_path, PictureMetrics(pair_measures())).validate(module, data(), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("callback", "options", "message"),
+    [
+        (SamplePictures("samples"), {}, "SamplePictures shows what a motion autoencoder renders, not Fader"),
+        (ClipMetrics({}, ReconstructedClips()), {}, "ReconstructedClips shows what a motion .*, not Fader"),
+        (
+            ClipMetrics({}, GeneratedClips("run")),
+            {},
+            "GeneratedClips samples a motion diffusion .*, not Fader",
+        ),
+        (
+            PictureMetrics({}),
+            {"task": "sync_windows"},
+            "but Fader learns from sync_windows: choose callbacks",
+        ),
+    ],
+)
+def test_a_module_of_another_stage_is_refused_before_training(
+    callback: Callback, options: dict[str, str], message: str, data: Any, tmp_path: Path
+) -> None:
+    module = Fader()
+    module.on_fit_start = module.on_sanity_check_start = lambda: pytest.fail("too late")  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=message) as caught:
+        trainer_of(tmp_path, callback).fit(module, data(**options))
+    assert "\n" not in str(caught.value)
