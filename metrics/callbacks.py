@@ -46,7 +46,7 @@ class MetricCallback(Callback):
     In between the latest values stay at hand for callbacks that monitor them, but are not logged again.
 
     Args:
-        measures: By any name; null leaves one out.
+        measures: By any name; null leaves one out, or all.
         every_n_epochs: Epochs from one judged validation to the next; 1: every validation.
         required: Whether a judge that can't be loaded is an error; else it is named in a warning before training starts.
 
@@ -60,11 +60,11 @@ class MetricCallback(Callback):
     made_for: str | None = None
 
     def __init__(
-        self, measures: Mapping[str, Measure | None], every_n_epochs: int = 1, required: bool = False
+        self, measures: Mapping[str, Measure | None] | None, every_n_epochs: int = 1, required: bool = False
     ) -> None:
         if every_n_epochs < 1:
             raise UserError(f"every_n_epochs is {every_n_epochs}: use a whole number from 1")
-        self.measures = {name: measure for name, measure in measures.items() if measure is not None}
+        self.measures = {name: measure for name, measure in (measures or {}).items() if measure is not None}
         self.every_n_epochs, self.required = every_n_epochs, required
         self.judging = False
         self._live: list[Measure] | None = None
@@ -180,7 +180,7 @@ class PictureMetrics(MetricCallback):
     made_for = "autoencoder"
 
     def __init__(
-        self, measures: Mapping[str, Measure | None], every_n_epochs: int = 1, required: bool = False
+        self, measures: Mapping[str, Measure | None] | None, every_n_epochs: int = 1, required: bool = False
     ) -> None:
         super().__init__(measures, every_n_epochs, required)
         self._left = 0
@@ -261,7 +261,7 @@ class ClipMetrics(MetricCallback):
 
     def __init__(
         self,
-        measures: Mapping[str, Measure | None],
+        measures: Mapping[str, Measure | None] | None,
         render: Render,
         clips: int = 8,
         max_frames: int | None = 125,

@@ -552,3 +552,10 @@ def test_a_module_of_another_stage_is_refused_before_training(
     with pytest.raises(UserError, match=message) as caught:
         trainer_of(tmp_path, callback).fit(module, data(**options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("measures", [None, {}])
+def test_no_measures_are_none(measures: dict[str, Measure] | None, data: Any, tmp_path: Path) -> None:
+    clips = ClipMetrics(measures, FadedClips(), 1, 8)
+    trainer_of(tmp_path, PictureMetrics(measures), clips).validate(Fader(), data(), verbose=False)
+    assert [name for name, _ in clips.render.seen] == ["fake0"]  # type: ignore[attr-defined]
