@@ -24,6 +24,7 @@ from datamodules.files import whole_output
 from datamodules.manifest import ClipRecord
 from datamodules.video import VideoReader
 from metrics.motion import MotionCurves
+from metrics.precision import single_precision
 
 TARGETS = ("yaw", "pitch", "roll", "lip_opening", "lip_width", "blink")
 FACE = (0.0, 0.0, 1.0, 1.0)
@@ -104,7 +105,7 @@ class FrameRegressor(nn.Module):
         self.eval()
         device = self.mean.device
         values = []
-        with torch.autocast(device.type, enabled=False):
+        with single_precision(device):
             for start in range(0, len(frames), batch_size):
                 batch = _reduce(frames[start : start + batch_size]).to(device)
                 values.append(self(_normalise(batch)) * self.std + self.mean)

@@ -11,6 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metrics.arguments import PICTURES, Shape, check_rows, side_of
 from metrics.inception import load_fid_inception, load_i3d
+from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 
 ENOUGH = 2048
@@ -33,7 +34,7 @@ def extract_features(network: nn.Module, images: Tensor) -> Tensor:
     """
     levels = as_uint8(images, PICTURES if images.ndim == len(PICTURES) else WINDOWS)
     network.eval()
-    with torch.autocast(images.device.type, enabled=False):
+    with single_precision(images.device):
         return network(levels)
 
 

@@ -9,6 +9,7 @@ from torchmetrics import Metric
 
 from datamodules import assets
 from metrics.arguments import check_pair
+from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
@@ -82,6 +83,6 @@ class LPIPS(Metric):
         """
         check_pair(predicted, target)
         self.network.eval()
-        with torch.autocast(predicted.device.type, enabled=False):
+        with single_precision(predicted.device):
             first, second = (as_uint8(images).float() / 127.5 - 1 for images in (predicted, target))
             return self.network(first, second).flatten()

@@ -1,0 +1,99 @@
+"""What judges runs in single precision, and the training around it finds its settings again."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metrics.frame_regressor import FrameRegressor
+from metrics.frechet import extract_features
+from metrics.perceptual import LPIPS
+
+
+def settings() -> dict[str, Any]:
+    """All that decides on how float32 is multiplied, and autocast."""
+    backends = torch.backends
+    return {
+        "matmul": backends.cuda.matmul.fp32_precision,
+        "conv": backends.cudnn.conv.fp32_precision,
+        "autocast": torch.is_autocast_enabled("cpu"),
+    }
+
+
+def old_settings() -> tuple[str, bool, bool]:
+    """The same by the older names, which raise an error where they don't fit the newer ones."""
+    backends = torch.backends
+    return (
+        torch.get_float32_matmul_precision(),
+        backends.cuda.matmul.allow_tf32,
+        backends.cudnn.allow_tf32,
+    )
+
+
+SINGLE = {"matmul": "ieee", "conv": "ieee", "autocast": False}
+
+
+@pytest.fixture(params=["highest", "high", "medium"])
+def matmul_precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(request.param)
+    yield request.param
+    torch.set_float32_matmul_precision(before)
+
+
+class Watched(nn.Module):
+    """Notes the settings that it is called under."""
+
+    num_features = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def forward(self, images: Tensor, *others: Tensor) -> Tensor:
+        self.seen.append(settings())
+        return images.float().mean(dim=(1, 2, 3))
+
+
+def inception(seen: nn.Module) -> None:
+    extract_features(seen, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+def lpips(seen: Watched) -> None:
+    LPIPS(seen).update(*torch.zeros(2, 2, 3, 8, 8, dtype=torch.uint8))
+
+
+def regressor(seen: Watched) -> None:
+    judge = FrameRegressor()
+    judge.head.register_forward_hook(lambda *_: seen.seen.append(settings()))
+    judge.measure(np.zeros((2, 64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("look", [inception, lpips, regressor])
+def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul_precision: str) -> None:
+    seen = Watched()
+    with torch.autocast("cpu", torch.bfloat16):
+        before = settings(), old_settings()
+        look(seen)
+        assert (settings(), old_settings()) == before
+    assert before[1] == (matmul_precision, matmul_precision != "highest", True)
+    assert before[0]["conv"] == "tf32"  # as PyTorch comes
+    assert seen.seen
+    assert all(one == SINGLE for one in seen.seen)
+
+
+def test_settings_come_back_after_an_error(matmul_precision: str) -> None:
+    before = settings(), old_settings()
+
+    def fails(images: Tensor) -> Tensor:
+        assert settings() == SINGLE
+        raise ValueError("no face")
+
+    network = nn.Module()
+    network.forward = fails
+    with pytest.raises(ValueError, match="no face"):
+        inception(network)
+    assert (settings(), old_settings()) == before
