@@ -18,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
 from metrics.arguments import check_sound
+from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 from metrics.syncnet import SyncNet, clip_cepstra
 
@@ -144,9 +145,7 @@ def _features(
     device = next(network.parameters()).device
     windows = length - SYNC_FRAMES
     cepstra = [clip_cepstra(waveform.to(device).float())[:windows] for waveform in waveforms]
-    with torch.autocast(
-        device.type, enabled=False
-    ):  # single precision, whatever the training around it has set
+    with single_precision(device):
         sounds = [
             torch.cat([network.audio_features(part) for part in one.split(batch_size)]) for one in cepstra
         ]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from metrics.frame_regressor import FrameRegressor
 from metrics.frechet import extract_features
 from metrics.perceptual import LPIPS
+from metrics.sync import judge_clip
+from metrics.syncnet import SyncNet
 
 
 def settings() -> dict[str, Any]:
@@ -72,7 +74,22 @@ def regressor(seen: Watched) -> None:
     judge.measure(np.zeros((2, 64, 64, 3), np.uint8))
 
 
-@pytest.mark.parametrize("look", [inception, lpips, regressor])
+def sync(seen: Watched) -> None:
+    class Expert(SyncNet):
+        def audio_features(self, cepstra: Tensor) -> Tensor:
+            seen.seen.append(settings())
+            return super().audio_features(cepstra)
+
+        def lip_track(self, frames: Tensor) -> Tensor:
+            seen.seen.append(settings())
+            return super().lip_track(frames)
+
+    network = Expert(0.05, 51, (0.1, 0.3, 0.9, 1.0)).eval()
+    judge_clip(network, torch.zeros(8, 3, 64, 64, dtype=torch.uint8), torch.zeros(8 * 640))
+    assert len(seen.seen) == 2
+
+
+@pytest.mark.parametrize("look", [inception, lpips, regressor, sync])
 def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul_precision: str) -> None:
     seen = Watched()
     with torch.autocast("cpu", torch.bfloat16):
