@@ -51,7 +51,9 @@ COMMANDS = {
         overrides=True,
     ),
     "sweep": Command(
-        "experiments.sweep", "measure quality over motion intensity: sweep=NAME [overrides]", overrides=True
+        "experiments.sweep_command",
+        "measure quality over motion intensity: sweep=NAME [overrides]",
+        overrides=True,
     ),
     "report": Command("experiments.report", "one self-contained HTML page of a run or sweep"),
     "assets": Command("experiments.assets", "list, fetch or verify the public model files"),

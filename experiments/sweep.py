@@ -1,6 +1,5 @@
-"""``ifmdm sweep``: how head motion, lips and sharpness of rendered frames answer to the motion intensity."""
+"""What ``ifmdm sweep`` does: how head motion, lips and sharpness of rendered frames answer to the motion intensity."""
 
-import argparse
 import dataclasses
 import logging
 import time
@@ -183,21 +182,6 @@ def _write_pictures(
         {label: spread(frames, 9) for label, frames in labelled.items()}, folder / f"sweep_sheet_{name}.png"
     )
     side_by_side(labelled, folder / f"sweep_{name}.mp4", clip.waveform)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the words of ``ifmdm sweep``."""
-    parser.description = (
-        "Measure quality over a setting: sweep=motion_intensity and overrides of configs/sweep.yaml."
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="sweep=motion_intensity model=DIR data.root=DIR ..."
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Sweep as the command line says."""
-    return sweep_main(args.overrides)
 
 
 def sweep_main(overrides: Sequence[str]) -> int:

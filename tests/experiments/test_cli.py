@@ -43,7 +43,7 @@ def test_help_lists_every_command_and_is_quick() -> None:
     )  # of processor time: an import of torch alone takes 2 s or more
 
 
-@pytest.mark.parametrize("name", ["evaluate", "generate", "train", "assets"])
+@pytest.mark.parametrize("name", ["evaluate", "generate", "train", "assets", "sweep"])
 def test_help_of_a_command_loads_no_networks(name: str) -> None:
     code = f"import sys; from experiments.cli import main; main(['{name}', '--help']); print('torch' in sys.modules)"
     done = subprocess.run(
