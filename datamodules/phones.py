@@ -98,7 +98,7 @@ def _from_textgrid(path: Path) -> list[Phone]:
             place += width * count
             if place > len(tokens):
                 raise ValueError(f"tier '{name}' ends early")
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise UserError(f"{path}: damaged TextGrid ({error}); align the clip again") from None
     if not phones:
         raise UserError(f"{path}: no tier named 'phones' among {', '.join(names) or 'none'}; align to phones")
@@ -106,11 +106,11 @@ def _from_textgrid(path: Path) -> list[Phone]:
 
 
 def _from_csv(path: Path) -> list[Phone]:
-    rows = [
-        {str(key).strip().lower(): value for key, value in row.items()}
-        for row in csv.DictReader(_text(path).splitlines())
-    ]
     try:
+        rows = [
+            {str(key).strip().lower(): value for key, value in row.items()}
+            for row in csv.DictReader(_text(path).splitlines())
+        ]
         return [
             Phone(
                 str(row["phone"] if "phone" in row else row["label"]).strip(),
@@ -120,7 +120,7 @@ def _from_csv(path: Path) -> list[Phone]:
             for row in rows
             if row.get("type", "phones") in ("phone", "phones")
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: wants columns start,end,phone in seconds ({error!r})") from None
 
 

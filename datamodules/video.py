@@ -58,7 +58,7 @@ class VideoInfo:
 def open_container(path: Path) -> av.container.InputContainer:
     """Open a file for decoding; UserError unless there is a video in it."""
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="ignore")  # a tag in Latin-1 harms no picture
     except av.FFmpegError as error:
         raise UserError(
             f"{path}: cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"

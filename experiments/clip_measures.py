@@ -210,7 +210,7 @@ def measure_clip(
     result.values["fps"] = fps
     for row, seen in views.items():
         add_lips(result, row, seen, clip)
-        if row in PLAN.aligned and clip.regions is not None:
+        if row in ("autoencoder", "still") and clip.regions is not None:
             add_region_errors(result, row, seen[0], views["real"][0], clip.regions)
     if clip.regions is None:
         missing.append(entry(record.id, "mouth_error_removed, eye_error_removed", "no regions are annotated"))

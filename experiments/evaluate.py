@@ -122,7 +122,7 @@ def _removed(rows: np.ndarray) -> float:
 def errors_removed(results: Sequence[ClipResult]) -> dict[str, Interval]:
     """Shares of the errors at mouth and eyes of copying the source frame that the autoencoder takes away."""
     metrics = {}
-    clusters = [result.record.identity for result in results]
+    clusters = [result.judged.pair.identity for result in results]
     shares = {
         "mouth_error_removed": ("mouth_autoencoder", "mouth_still"),
         "eye_error_removed": ("eyes_autoencoder", "eyes_still"),
@@ -250,7 +250,9 @@ def evaluate_model(
             "judges": judges.hashes,
         },
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
-        "clips": [{"clip": r.record.id, "identity": r.record.identity, **plain(r.values)} for r in results],
+        "clips": [
+            {"clip": one.pair.name, "identity": one.pair.identity, **plain(one.values)} for one in judged
+        ],
         "missing": missing + unknown,
         "notes": notes,
         "lag_curves": lag_curves(results),

@@ -129,12 +129,12 @@ def sweep_intensity(
     for number, record in enumerate(chosen):
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
+            source = model.prepare_source(to_tensor(clip.frames[:1])[0])
+            seen = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append({"clip": record.id, "what": "all", "why": str(error)})
         else:
-            source = model.prepare_source(to_tensor(clip.frames[:1])[0])
-            seen = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
             if output is not None and not judged:
                 _write_pictures(output, record.id, intensities, [frames for _, frames in seen], clip)
             judged.append(record)

@@ -64,15 +64,14 @@ def closure_values(clip: Heard, own: Sequence[Phone], foreign: Sequence[Phone]) 
     Args:
         clip: Its lips.
         own: What is spoken in it; empty: unknown, and no row is judged.
-        foreign: What is spoken in the other.
+        foreign: What is spoken in the other; a floor for those clips alone that have a value of their own.
     """
-    spoken = [(row, row, own) for row in ROWS]
-    spoken.append(("shuffled", "generated", foreign if own else []))
-    values = {}
+    spoken = [*((row, row, own) for row in ROWS), ("shuffled", "generated", foreign)]
+    values: dict[str, float] = {}
     for row, source, phones in spoken:
         takes = [lip_closure(take, clip.lips["real"][0], phones) for take in clip.lips.get(source, [])]
         rate = over_takes("lip_closure", takes) if takes else np.nan
-        if np.isfinite(rate):
+        if np.isfinite(rate) and (row != "shuffled" or "lip_closure" in values):
             values["lip_closure" if row == "generated" else f"lip_closure_{row}"] = rate
     return values
 

@@ -85,7 +85,7 @@ class _PooledJudge:
 
     def _values(self, name: str, pooled: PooledFrechet | PooledKernel) -> dict[str, Interval]:
         """The distance of every row to the real clips, none for a row that some clips lack; and its noise floor."""
-        rows = {"generated": {}, **self._sides}
+        rows = dict(self._sides)
         real = sum(rows.pop(REAL, {}).values())
         values = {
             name if row == "generated" else f"{name}_{row}": (

@@ -21,6 +21,7 @@ from metrics.reconstruction import L1, PSNR, SSIM
 from metrics.sharpness import flicker, hold_still, sharpness
 
 _CHUNK = 16
+Seen = tuple[MotionCurves, np.ndarray | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class View:
         faces: ``(N, S, S)`` faces held still; None where no face model looks.
         faceless: Number of frames without a face. Beyond the protocol's share of them all of the above is NaN: what is
             left of a face that comes and goes would look better than the whole.
+        seen: Curves, points and embeddings as they were seen in any case, for views of some of the frames.
     """
 
     frames: Tensor
@@ -43,6 +45,7 @@ class View:
     embeddings: np.ndarray | None
     faces: Tensor | None
     faceless: int = 0
+    seen: Seen | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -54,7 +57,7 @@ class View:
 
     def take(self, indices: np.ndarray) -> "View":
         """The view of these frames ``(N,)``, which each judge saw by itself."""
-        return self._seen(self.frames[torch.from_numpy(indices)], indices)
+        return self._some(self.frames[torch.from_numpy(indices)], indices)
 
     def first(self, length: int) -> "View":
         """The view of the first frames."""
@@ -62,13 +65,12 @@ class View:
 
     def still(self, length: int) -> "View":
         """The view of the first frame, standing still; takes no memory of its own."""
-        return self._seen(self.frames[:1].expand(length, -1, -1, -1), np.zeros(length, dtype=np.int64))
+        return self._some(self.frames[:1].expand(length, -1, -1, -1), np.zeros(length, dtype=np.int64))
 
-    def _seen(self, frames: Tensor, indices: np.ndarray) -> "View":
-        curves = MotionCurves(*(curve[indices] for curve in vars(self.curves).values()))
-        points, embeddings = (
-            None if seen is None else seen[indices] for seen in (self.points, self.embeddings)
-        )
+    def _some(self, frames: Tensor, indices: np.ndarray) -> "View":
+        whole, *others = self.seen or (self.curves, self.points, self.embeddings)
+        curves = MotionCurves(*(curve[indices] for curve in vars(whole).values()))
+        points, embeddings = (None if one is None else one[indices] for one in others)
         return assemble(frames, curves, points, embeddings)
 
 
@@ -91,13 +93,14 @@ def assemble(
     frames: Tensor, curves: MotionCurves, points: np.ndarray | None, embeddings: np.ndarray | None
 ) -> View:
     """A view of frames that were looked at."""
+    seen = (curves, points, embeddings)
     faceless = int((~np.isfinite(curves.lip_opening)).sum())
     curves = trusted(curves)
     if too_faceless(faceless, len(frames)):
         points = None if points is None else _unknown(points)
         embeddings = None if embeddings is None else _unknown(embeddings)
     faces = None if points is None else hold_still(frames, points)
-    return View(frames, curves, points, embeddings, faces, faceless)
+    return View(frames, curves, points, embeddings, faces, faceless, seen)
 
 
 def trusted(curves: MotionCurves) -> MotionCurves:

@@ -56,6 +56,7 @@ class VideoPair:
         identity: Who is seen.
         voice: Who is heard.
         phones: File with the times of its speech sounds; None where there is none.
+        annotations: File with the truth of a drawn clip, likewise.
     """
 
     name: str
@@ -65,6 +66,7 @@ class VideoPair:
     identity: str
     voice: str
     phones: Path | None = None
+    annotations: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def recorded_clip(folder: Path, record: ClipRecord) -> VideoPair:
     speech = folder / record.audio if record.audio else video
     phones = phone_file(video) or annotations
     name, identity, voice = map(_composed, (record.id, record.identity, record.voice))
-    return VideoPair(name, video, speech, (), identity, voice, phones)
+    return VideoPair(name, video, speech, (), identity, voice, phones, annotations)
 
 
 def _composed(name: str) -> str:
@@ -261,7 +263,7 @@ def protocol_record(
 
 
 def _clip_hashes(pair: VideoPair) -> dict[str, str]:
-    files = {"video": pair.reference, "speech": pair.speech, "phones": pair.phones}
+    files = {"video": pair.reference, "speech": pair.speech, "phones": pair.phones, "truth": pair.annotations}
     found = {"identity": pair.identity, "voice": pair.voice}
     for name, path in files.items():
         if path is not None and (name == "video" or path != pair.reference):
@@ -273,7 +275,7 @@ def _clip_hashes(pair: VideoPair) -> dict[str, str]:
 
 
 def foreign_speech(clips: Sequence[VideoPair], place: int, frames: int) -> Foreign | None:
-    """Speech of the next clip that has another voice and sound that can be read; after the last comes the first.
+    """Speech of the next clip that has another voice and sound that can be heard; after the last comes the first.
 
     Args:
         clips: In their order.
@@ -290,7 +292,7 @@ def foreign_speech(clips: Sequence[VideoPair], place: int, frames: int) -> Forei
             speech = load_audio(other.speech)
         except (UserError, OSError, ValueError):
             continue
-        if len(speech):
+        if speech.any():
             return Foreign(other.voice, np.resize(speech, frames * SAMPLES_PER_FRAME).astype(np.float32))
     return None
 
@@ -416,7 +418,9 @@ def read_speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, 
         speech = load_audio(path)
     except UserError as error:
         return None, str(error)
-    lasts = frame_count(len(speech)) if len(speech) else 0
+    if not speech.any():
+        return None, f"{path}: its sound is silence throughout"
+    lasts = frame_count(len(speech))
     if frames - lasts > most:
         return None, f"{path}: its sound lasts {lasts} frames, the pictures {frames}"
     return fit_length(speech, frames), ""
@@ -429,5 +433,5 @@ def clip_length(pair: VideoPair) -> int:
     """
     try:
         return max(1, round(probe(pair.reference).duration * 25))
-    except UserError:
+    except (UserError, OSError, ValueError):
         return 0

@@ -174,7 +174,8 @@ def measure_rows(
     name, missing = clip.pair.name, []
     real = rows["real"][0]
     floor = 0.0 if real.points is None else _detector_floor(clip, judges)
-    source = None if real.embeddings is None else real.embeddings[0]
+    first = rows["still"][0].embeddings  # known even where the real clip shows its face too seldom
+    source = None if first is None else first[0]
     values: dict[str, float] = {}
     for row, views in rows.items():
         for view in views:
@@ -287,12 +288,13 @@ def listen(spares: Sequence[VideoPair], settings: dict[str, Any], judges: Judges
     for spare in spares:
         try:
             clip = load_pair(spare, settings)
+            if clip.sound is None:
+                continue
+            lips = trusted(judges.watch(clip.whole)[0]).lip_opening
         except (UserError, OSError, ValueError) as error:
             log.info("%s: not used for fitting (%s)", spare.name, error)
             continue
-        if clip.sound is not None:
-            lips = trusted(judges.watch(clip.whole)[0]).lip_opening
-            heard.append(Heard(spare.name, spare.identity, spare.voice, clip.sound, lips))
+        heard.append(Heard(spare.name, spare.identity, spare.voice, clip.sound, lips))
     return heard
 
 

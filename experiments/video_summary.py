@@ -36,6 +36,9 @@ NOTHING = "no clip has a value"
 REASONS = {
     "psnr": "the frames equal the real ones, which has no finite value",
     "csim": "the source frame or the video shows no face",
+    "mouth_lmd": "the video or the real clip shows no face",
+    "sharpness_mouth": "the video or the real clip shows no face",
+    "sharpness_eyes": "the video or the real clip shows no face",
     "aed": "one of the two shows no face",
     "av_corr": "the lips do not move, or no face is seen",
     "av_corr_zero": "the lips do not move, or no face is seen",
@@ -59,9 +62,11 @@ FEW_FITTED = 5
 
 def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
     """Distances between the distributions of motion of a row and of the real clips that have it, each take by itself."""
-    # A video whose face is not seen has no speed.
+    # A video whose face is not seen has no speed, and neither side may have clips that the other lacks.
     judged = [
-        one for one in judged if row in one.motion and all(len(sample.speed) for sample in one.motion[row])
+        one
+        for one in judged
+        if row in one.motion and all(len(sample.speed) for sample in one.motion["real"] + one.motion[row])
     ]
     suffix = "" if row == "generated" else f"_{row}"
     if not judged:
@@ -107,7 +112,7 @@ def share(rows: np.ndarray, clusters: Sequence[str]) -> Interval:
     apart = cluster_bootstrap(rows[:, 1] - rows[:, 2], clusters, mean)
     if apart.low is not None and apart.high is not None and apart.low <= 0 <= apart.high:
         return Interval(None, None, None, 0)
-    return cluster_bootstrap(rows, clusters, _between)
+    return cluster_bootstrap(rows, clusters, _between)  # no value where the two are the same
 
 
 def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
@@ -166,6 +171,11 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
         for one in judged
         if np.isfinite(one.values["mouth_motion_real"]) and not np.isfinite(one.values["mouth_motion"])
     ]
+    unseen = [one.pair.name for one in judged if not np.isfinite(one.values["mouth_motion_real"])]
+    if unseen:
+        notes.append(
+            f"the real face is not seen in {', '.join(unseen)}: what the method is given of them has no real value beside it"
+        )
     if lost:
         notes.append(
             f"the method's face is not seen in {', '.join(lost)}: measures of faces are of the other clips, which may be "
@@ -218,6 +228,11 @@ def _without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing
             entry("*", name, "the real row does not differ from the shuffled one by more than chance")
             for name in unknown
             if name in shares
+        ),
+        *(
+            entry("*", f"{name}_share", "no clip has a value, the real one and the shuffled one")
+            for name in FLOORED
+            if name in metrics and f"{name}_share" not in metrics
         ),
         *(
             entry("*", name, "some clips lack this row: they would be on the real side alone")

@@ -15,8 +15,8 @@ class Interval:
 
     Attributes:
         value: The statistic over all clips; None where no clip has a value.
-        low: Lower end of the interval; None with fewer than two identities.
-        high: Upper end of the interval; None with fewer than two identities.
+        low: Lower end of the interval; None with fewer than two identities, or where draws of them have no value.
+        high: Upper end of the interval, likewise.
         n: Number of clips behind the value.
     """
 
@@ -73,6 +73,8 @@ def cluster_bootstrap(
         return Interval(None, None, None, 0)
     groups = [rows[names == name] for name in sorted(set(names))]
     value = float(statistic(rows))
+    if not np.isfinite(value):
+        return Interval(None, None, None, 0)
     if len(groups) < 2:
         return Interval(value, None, None, len(rows))
     generator = np.random.default_rng(seed)
@@ -82,6 +84,8 @@ def cluster_bootstrap(
         samples = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     else:
         samples = np.array([statistic(np.concatenate([groups[index] for index in draw])) for draw in draws])
+    if not np.isfinite(samples).all():
+        return Interval(value, None, None, len(rows))
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), len(rows))
 

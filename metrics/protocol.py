@@ -1,6 +1,7 @@
 """The frozen evaluation protocols: what is measured, how, and the hash that says whether two results may be ranked.
 
-A protocol is plain data. Whatever changes a number belongs into it; a change here is a new protocol name.
+A protocol is plain data. Whatever changes a number belongs into it; from the first release on, a change here is a new
+protocol name.
 """
 
 import copy
@@ -74,7 +75,8 @@ MEASURES = {
     "head_spectrum_distance": Measure("motion", "lower", "dB", pooled=True),
     "blink_interval_distance": Measure("motion", "lower", "seconds", pooled=True),
 }
-"""Every measure by its name in results. ``fps``, a fact of the machine, is no part of a protocol."""
+"""Every measure by its name in results (``mouth_lmd_best``: ``mouth_lmd_best_of_K`` for K seeds). ``fps``, a fact of the
+machine, is no part of a protocol."""
 
 SYNTHETIC = "synthetic-v1"
 TASKS = ("generation", "reconstruction")
@@ -140,9 +142,11 @@ _COMMON: dict[str, Any] = {
         "still": 0.1,
         "phones": "p, b, m of STEM.TextGrid or STEM.phones.csv beside the real video, or of a synthetic clip's annotations",
     },
-    "shuffled": "the method's videos against the next clip's speech with another voice, of the judged clips and then of "
-    "those that help the fit, in the order of their names; repeated or cut to the length, of phones what there is",
-    "speech": "of the real clip; one that ends more than 2 frames before the pictures is none",
+    "shuffled": "the method's videos against the next clip's audible speech with another voice, of the judged clips and "
+    "then of those that help the fit, in the order of their names; repeated or cut to the length, of phones what there is",
+    "speech": "of the real clip; silence, or one that ends more than 2 frames before the pictures, is none",
+    "motion_steps": [1, 5],
+    "fewest_blink_intervals": 5,
     "fid": {"frames": "all", "enough": 2048},
     "kid": {"subsets": 100, "size": 1000, "seed": 0, "most": 10000},
     "fvd": {"windows": 2048, "window": 16, "size": 224, "seed": 0},

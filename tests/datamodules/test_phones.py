@@ -103,6 +103,8 @@ def test_tables(text, tmp_path):
         ("a.TextGrid", "", "empty"),
         ("a.TextGrid", "hello", "no head of a TextGrid"),
         ("a.TextGrid", LONG[: LONG.index("AA1")], "damaged TextGrid"),
+        ("a.TextGrid", LONG.replace("size = 3", "size = 1e999"), "damaged TextGrid"),
+        ("a.csv", 'start,end,phone\n0,1,"' + "a" * 140_000, "wants columns start,end,phone"),
         ("a.TextGrid", SHORT.replace("phones", "words"), "no tier named 'phones' among words"),
         ("a.TextGrid", SHORT.replace('0\n0.3\n"pʰ"', '0.5\n0.3\n"pʰ"'), "a phone from 0.5 to 0.3 s"),
         ("a.csv", "from,to\n1,2\n", "wants columns start,end,phone"),

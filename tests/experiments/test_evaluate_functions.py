@@ -351,6 +351,8 @@ def test_a_clip_that_the_model_can_not_do_is_listed_and_pools_nothing(root):
     ]
     assert results["metrics"]["psnr"]["n"] == 3
     assert len(judges.images.rows) == 3 * 4
+    rows = sweep_intensity(Picky(), root, (0.0,), judge, options=Options())
+    assert rows[0]["head_motion"]["n"] == 3
     # The others are judged as if nothing had happened: the real clip still helps the fit.
     whole = evaluate_model(FakeModel(), root, judge=judge, options=Options(), judges=judges)
     assert results["protocol"] == whole["protocol"]

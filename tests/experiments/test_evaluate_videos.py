@@ -4,6 +4,7 @@ import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -34,6 +35,7 @@ from experiments.video_pairs import (
 )
 from experiments.video_rows import through_autoencoder, window_starts
 from experiments.video_sync import SYNC_ROWS, Heard, Lessons, correlations, over_takes
+from metrics.bootstrap import Interval
 from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
 from metrics.motion import MotionCurves, lagged_correlation
@@ -462,7 +464,7 @@ def test_shuffled_speech_is_the_next_other_voice_that_can_be_heard(tmp_path):
     clips = []
     for number, voice in enumerate("aabcd"):
         path = tmp_path / f"{number}.wav"
-        write_wav(path, np.full(1280, number / 10, np.float32))
+        write_wav(path, np.full(1280, (number + 1) / 10, np.float32))
         clips.append(VideoPair(str(number), path, path, (), voice, voice))
     (tmp_path / "2.wav").write_bytes(b"no sound")
 
@@ -472,10 +474,14 @@ def test_shuffled_speech_is_the_next_other_voice_that_can_be_heard(tmp_path):
         return float(np.median(found.waveform))
 
     assert level(foreign_speech(clips, 0, 3)) == pytest.approx(
-        0.3, abs=1e-3
+        0.4, abs=1e-3
     )  # past its own voice and the broken one
     assert foreign_speech(clips, 0, 3).voice == "c"
-    assert level(foreign_speech(clips, 4, 3)) == pytest.approx(0, abs=1e-3)  # after the last comes the first
+    assert level(foreign_speech(clips, 4, 3)) == pytest.approx(
+        0.1, abs=1e-3
+    )  # after the last comes the first
+    write_wav(tmp_path / "3.wav", np.zeros(1280, np.float32))
+    assert foreign_speech(clips, 0, 3).voice == "d"  # past silence
     assert foreign_speech(clips[:3], 0, 3) is None
 
 
@@ -672,6 +678,12 @@ def test_no_share_is_given_between_rows_that_chance_parts():
     assert (
         video_summary.share(alike, ["anna"] * 4).value is not None
     )  # of one person nothing is known of chance
+    same = np.stack([method, shuffled, shuffled], axis=1)
+    assert video_summary.share(same, ["anna"] * 4) == Interval(None, None, None, 0)
+    tied = np.stack([method, shuffled + np.array([0.5, 0.4, 0.6, 0]), shuffled], axis=1)
+    found = video_summary.share(tied, people)  # some draws are of dora alone
+    assert found.value is not None
+    assert found.low is None or np.isfinite(found.low)
 
 
 def test_results_have_a_place_before_the_work_begins(videos, reference, tmp_path, capsys, caplog):
@@ -803,6 +815,84 @@ def test_a_video_that_fails_or_is_shorter_moves_no_other_clips_values(faceless, 
     (tmp_path / "reference/ben.phones.csv").unlink()
     again = evaluate_videos(tmp_path / "worse", aligned, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
     assert "lip_closure_shuffled" in again["clips"][0]
+
+
+def test_a_real_clip_that_seldom_shows_its_face_is_on_neither_side(reference, tmp_path):
+    """The method's videos are the intact originals: they are as good as any, and not held against other clips."""
+    shutil.copytree(reference, tmp_path / "reference")
+    (tmp_path / "videos").mkdir()
+    for name in ("ben", "cleo"):
+        shutil.copy(reference / f"{name}.mp4", tmp_path / "videos")
+    frames = read_video(reference / "ben.mp4")
+    frames[20:40] = 0
+    write_video(tmp_path / "reference/ben.mp4", frames, audio=spoken(2)[1], crf=8)
+    places = (tmp_path / "videos", tmp_path / "reference")
+    found = evaluate_videos(*places, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert found["metrics"]["motion_frechet"]["n"] == 1
+    assert found["metrics"]["motion_frechet"]["value"] == pytest.approx(0, abs=1e-3)
+    assert found["metrics"]["head_velocity_distance"]["value"] == pytest.approx(0, abs=1e-3)
+    assert any(note.startswith("the real face is not seen in ben:") for note in found["notes"])
+    ben = next(one for one in found["clips"] if one["clip"] == "ben")
+    assert ben["csim"] > 0.99  # the source shows the face
+    assert ben["csim_still"] == pytest.approx(1)
+    assert ben["csim_real"] is None
+    told = whys(found, "ben")
+    assert "real: 20 of 60 frames: no face found" in told
+    assert "still:" not in told
+    assert "mouth_lmd, sharpness_mouth, sharpness_eyes: the video or the real clip shows no face" in told
+
+
+def test_silence_is_no_speech(videos, reference, tmp_path):
+    """Nothing is learnt from it, and nobody's lips are held against it."""
+    folder = tmp_path / "reference"
+    shutil.copytree(reference, folder)
+    write_wav(folder / "ben.wav", np.zeros(FRAMES * 640, np.float32))
+    found = evaluate_videos(videos, folder, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert "ben.wav: its sound is silence throughout" in whys(found, "ben")
+    one = next(one for one in found["clips"] if one["clip"] == "a1")
+    assert one["av_corr"] > one["av_corr_zero_shuffled"]  # of cleo, who is next
+
+
+def test_what_a_judge_refuses_costs_its_clip_alone(videos, reference):
+    judges = stand_ins()
+    usual = judges.watch
+
+    def picky(frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
+        if frames[0, 24, 40, 0] == read_video(reference / "ben.mp4")[0, 24, 40, 0]:
+            raise ValueError("this face is too much")
+        return usual(frames)
+
+    judges.watch = picky
+    found = evaluate_videos(videos, reference, "m", SETTINGS, "talking-head-v1", judges=judges)
+    assert "this face is too much" in whys(found, "ben")
+    assert {"a1", "cleo", "mute"} == {one["clip"] for one in found["clips"]}
+
+
+def test_tags_in_another_code_harm_nothing(videos, reference, tmp_path):
+    folder = tmp_path / "reference"
+    shutil.copytree(reference, folder)
+    path, plain_path = folder / "ben.mp4", tmp_path / "plain.mp4"
+    path.rename(plain_path)
+    with av.open(str(plain_path)) as source, av.open(str(path), "w") as copy:
+        copy.metadata["title"] = "filmXs"
+        tracks = {one.index: copy.add_stream_from_template(one) for one in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream.index]
+                copy.mux(packet)
+    content = path.read_bytes()
+    assert content.count(b"filmXs") == 1
+    path.write_bytes(content.replace(b"filmXs", "filmés".encode("latin-1")))
+    found = evaluate_videos(videos, folder, "m", SETTINGS, "talking-head-v1", judges=with_all_judges())
+    assert "ben" in {one["clip"] for one in found["clips"]}
+
+
+def test_a_damaged_phones_file_costs_lip_closure_alone(videos, reference, tmp_path):
+    aligned = with_phones(reference, tmp_path / "reference")
+    (aligned / "cleo.phones.csv").write_text('start,end,phone\n0,1,"' + "a" * 140_000)
+    found = evaluate_videos(videos, aligned, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert "cleo.phones.csv: wants columns start,end,phone" in whys(found, "cleo")
+    assert found["metrics"]["lip_closure"]["n"] == 2
 
 
 def test_windows_are_drawn_from_the_frames_that_are_judged():

