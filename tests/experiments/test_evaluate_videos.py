@@ -14,6 +14,7 @@ from datamodules.audio import write_wav
 from datamodules.errors import UserError
 from datamodules.faces import FaceBox, SquareCrop, framing
 from datamodules.manifest import read_manifest
+from datamodules.phones import Phone
 from datamodules.video import VideoReader, read_video, write_video
 from experiments import evaluate_videos as command
 from experiments import selftest, video_pairs, video_summary
@@ -21,6 +22,7 @@ from experiments.cli import main
 from experiments.corruptions import CORRUPTIONS, corrupt, swapped
 from experiments.evaluate_videos import evaluate_videos
 from experiments.results import read_results, write_results
+from experiments.video_closure import closure_values
 from experiments.video_judges import Judges, PooledImages, PooledWindows
 from experiments.video_measures import assemble, look
 from experiments.video_pairs import (
@@ -885,6 +887,25 @@ def test_tags_in_another_code_harm_nothing(videos, reference, tmp_path):
     path.write_bytes(content.replace(b"filmXs", "filmés".encode("latin-1")))
     found = evaluate_videos(videos, folder, "m", SETTINGS, "talking-head-v1", judges=with_all_judges())
     assert "ben" in {one["clip"] for one in found["clips"]}
+
+
+def test_a_floor_of_lip_closure_stands_beside_a_value_alone(videos, reference, tmp_path):
+    lips = spoken(2)[0]
+    clip = Heard("a", "a", "a", None, lips, {"real": [lips], "generated": [lips]})
+    spoken_at_rest = [Phone("m", place / 25, (place + 1) / 25) for place in np.flatnonzero(lips < 0.2)]
+    beyond = [Phone("m", 100, 101)]
+    assert set(closure_values(clip, spoken_at_rest, spoken_at_rest)) == {
+        "lip_closure_real",
+        "lip_closure",
+        "lip_closure_shuffled",
+    }
+    assert closure_values(clip, beyond, spoken_at_rest) == {}
+    aligned = with_phones(reference, tmp_path / "reference")
+    for name in ("anna/a1", "cleo"):  # ben's are the only ones
+        (aligned / f"{name}.phones.csv").unlink()
+    found = evaluate_videos(videos, aligned, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert found["metrics"]["lip_closure"]["n"] == 1
+    assert "lip_closure_share: no clip has a value, the real one and the shuffled one" in whys(found, "*")
 
 
 def test_a_damaged_phones_file_costs_lip_closure_alone(videos, reference, tmp_path):
