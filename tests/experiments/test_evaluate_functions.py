@@ -25,7 +25,7 @@ from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity
 from experiments.video_judges import Judges
 from experiments.video_measures import watch_by
-from experiments.video_pairs import resize
+from experiments.video_pairs import recorded_clip, resize, split_hashes
 from experiments.video_rows import reconstruct
 from metrics.frame_regressor import FrameRegressor
 from metrics.motion import MotionCurves
@@ -448,6 +448,18 @@ def test_protocol_hash_answers_to_what_matters(damaged):
         protocol(max_frames=20),
     }
     assert len(hashes) == 4
+
+
+def test_the_truth_of_drawn_clips_is_part_of_the_hash(root, tmp_path):
+    """Also where phones lie beside the clip: lips and regions are still those of its annotations."""
+    folder = tmp_path / "data"
+    shutil.copytree(root, folder)
+    record = read_manifest(folder)[0]
+    (folder / record.video).with_suffix(".phones.csv").write_text("start,end,phone\n0,1,m")
+    clip = recorded_clip(folder, record)
+    before = split_hashes([clip], [])
+    (folder / record.annotations).write_bytes(b"another truth")
+    assert split_hashes([clip], []) != before
 
 
 def test_intensity_sweep_measures_rendered_frames(root, tmp_path):
