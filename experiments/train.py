@@ -169,9 +169,8 @@ def run_training(config: DictConfig) -> TrainingResult:
     _check_sizes(plain)
     run_dir = require_output_folder(_run_dir(plain))
     resume = _resume_path(plain["resume"], run_dir)
-    callbacks = instantiate_all(
-        config.callbacks
-    )  # first of all: what is wrong is refused before any data is made
+    # First of all: what is wrong is refused before any data is made.
+    callbacks = instantiate_all(config.callbacks)
     _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
     trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger))
     seed_everything(plain["seed"], workers=True, verbose=False)

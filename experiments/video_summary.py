@@ -21,7 +21,7 @@ from metrics.distributions import (
     HeadVelocityDistance,
     MotionFrechetDistance,
 )
-from metrics.protocol import MEASURES, is_lag
+from metrics.protocol import MEASURES, better_of, is_lag
 
 DISTANCES = {
     "motion_frechet": (MotionFrechetDistance, "features"),
@@ -102,17 +102,19 @@ def _between(rows: np.ndarray) -> float:
     return float((value - shuffled) / (real - shuffled)) if real != shuffled else float("nan")
 
 
-def share(rows: np.ndarray, clusters: Sequence[str]) -> Interval:
-    """Place of a measure between the shuffled and the real row, where these differ by more than chance.
+def share(rows: np.ndarray, clusters: Sequence[str], higher: bool = True) -> Interval:
+    """Place of a measure between the shuffled and the real row, where the real one is better by more than chance.
 
     Args:
         rows: ``(N, 3)`` of clips: the method's value, the real and the shuffled one; NaN rows are left out.
-        clusters: Identity of each clip; of only one nothing is known of chance.
+        clusters: Identity of each clip; of only one nothing is known of chance, and there is no value.
+        higher: Whether the higher value is the better.
     """
-    apart = cluster_bootstrap(rows[:, 1] - rows[:, 2], clusters, mean)
-    if apart.low is not None and apart.high is not None and apart.low <= 0 <= apart.high:
+    better = (rows[:, 1] - rows[:, 2]) * (1 if higher else -1)
+    ahead = cluster_bootstrap(better, clusters, mean)
+    if ahead.low is None or ahead.low <= 0:
         return Interval(None, None, None, 0)
-    return cluster_bootstrap(rows, clusters, _between)  # no value where the two are the same
+    return cluster_bootstrap(rows, clusters, _between)
 
 
 def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
@@ -131,7 +133,7 @@ def aggregate(judged: Sequence[Judged]) -> dict[str, Interval]:
         names = (name, f"{name}_real", f"{name}_shuffled")
         rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged])
         if np.isfinite(rows).all(axis=1).any():
-            metrics[f"{name}_share"] = share(rows, clusters)
+            metrics[f"{name}_share"] = share(rows, clusters, better_of(name) == "higher")
     for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
         metrics.update(_pooled_motion(judged, row))
     return metrics
@@ -225,7 +227,7 @@ def _without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing
     return [
         *(entry("*", name, REASONS.get(name, NOTHING)) for name in unknown if name in MEASURES),
         *(
-            entry("*", name, "the real row does not differ from the shuffled one by more than chance")
+            entry("*", name, "the real row is not better than the shuffled one by more than chance")
             for name in unknown
             if name in shares
         ),

@@ -677,11 +677,14 @@ def test_no_share_is_given_between_rows_that_chance_parts():
     assert found.low < found.value < found.high
     alike = np.stack([method, shuffled + np.array([0.2, -0.2, 0.3, -0.25]), shuffled], axis=1)
     assert video_summary.share(alike, people).value is None
-    assert (
-        video_summary.share(alike, ["anna"] * 4).value is not None
-    )  # of one person nothing is known of chance
+    nothing = Interval(None, None, None, 0)
+    assert video_summary.share(apart, ["anna"] * 4) == nothing  # of one person nothing is known of chance
+    worse = np.stack([method, shuffled - 0.5, shuffled], axis=1)
+    assert video_summary.share(worse, people) == nothing  # a judge that prefers foreign speech
+    assert video_summary.share(apart, people, higher=False) == nothing
+    assert video_summary.share(worse, people, higher=False).value == pytest.approx(-found.value)
     same = np.stack([method, shuffled, shuffled], axis=1)
-    assert video_summary.share(same, ["anna"] * 4) == Interval(None, None, None, 0)
+    assert video_summary.share(same, people) == nothing
     tied = np.stack([method, shuffled + np.array([0.5, 0.4, 0.6, 0]), shuffled], axis=1)
     found = video_summary.share(tied, people)  # some draws are of dora alone
     assert found.value is not None
