@@ -24,6 +24,7 @@ from experiments.results import check_results, read_json, write_whole
 from experiments.version import __version__
 
 MAX_PICTURE_BYTES = 3_000_000
+RANKING = "the results on this page are of different protocol hashes: they may not be ranked together"
 TEMPLATE_FOLDER = Path(__file__).resolve().parent / "templates"
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,16 @@ def write_report(
             for section in part:
                 section.title = f"{section.title} ({one.name})"
         sections += part
+    _warn_of_ranking(sections)
     return write_page(sections, output or folders[0] / "report.html", title, lead)
+
+
+def _warn_of_ranking(sections: Sequence[Section]) -> None:
+    """Say at every evaluation of a page that holds some of different protocols that they may not be ranked."""
+    judged = [section for section in sections if "protocol" in section.facts]
+    if len({section.facts["protocol"] for section in judged}) > 1:
+        for section in judged:
+            section.notes.insert(0, RANKING)
 
 
 def write_page(sections: Sequence[Section], output: Path, title: str, lead: str = "") -> Path:

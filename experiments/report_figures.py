@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -19,26 +20,6 @@ ROW_COLORS = {
     "swapped": "#c05621",
 }
 
-TABLE_TITLES = {
-    "psnr": ("PSNR", "dB"),
-    "ssim": ("SSIM", ""),
-    "l1": ("L1", "%"),
-    "lpips": ("LPIPS", ""),
-    "csim": ("CSIM", ""),
-    "lse_d": ("LSE-D", ""),
-    "lse_c": ("LSE-C", ""),
-    "av_offset": ("sync offset", "frames"),
-    "av_corr": ("speech-lip corr.", ""),
-    "lip_corr": ("lip corr. best lag", ""),
-    "lip_corr_zero": ("lip corr. lag 0", ""),
-    "lip_lag": ("lip lag", "frames"),
-    "head_motion": ("head motion", "°"),
-    "mouth_motion": ("mouth motion", ""),
-    "blink_rate": ("blinks", "/min"),
-    "jitter": ("jitter", "°"),
-    "sharpness": ("sharpness / real", ""),
-    "intensity": ("intensity", ""),
-}
 ROW_TITLES = {
     "real": "real video",
     "codec": "real video through the codec",
@@ -48,13 +29,31 @@ ROW_TITLES = {
     "swapped": "generated from another voice's speech",
     "shuffled": "generated, held against another voice's speech",
 }
-DECIMALS = {"dB": 1, "%": 1, "frames": 0, "°": 2, "/min": 0, "frames/s": 1, "eye distances": 4}
-UNITS_OF_LANDMARKS = {"jitter": "eye distances", "jitter_real": "eye distances"}
+VIDEO_TITLES = {
+    **ROW_TITLES,
+    "autoencoder": "real motion, a model's autoencoder",
+    "generated": "the method's videos",
+    "shuffled": "the method's videos, held against another voice's speech",
+}
+"""Of anyone's videos, which nobody knows to be generated from speech."""
+DECIMALS = {
+    "dB": 1,
+    "%": 1,
+    "frames": 0,
+    "°": 2,
+    "°/s": 2,
+    "/min": 0,
+    "s": 2,
+    "frames/s": 1,
+    "eye distances": 4,
+}
+UNITS_OF_LANDMARKS = {"jitter": "eye distances"}
 """Of measures that are in another unit where landmarks are followed instead of the head's rotation."""
 
 
+@functools.cache
 def explanations() -> dict[str, dict[str, str]]:
-    """Metric -> ``title``, ``unit`` and ``says`` (one sentence), in the order of the report."""
+    """Measure -> ``title``, ``unit`` and ``says`` (one sentence), in the order of the report."""
     return yaml.safe_load((Path(__file__).parent / "templates" / "measures.yaml").read_text(encoding="utf-8"))
 
 
@@ -63,7 +62,8 @@ def number(value: float | None, unit: str = "") -> str:
     if value is None:
         return "–"
     scaled = 100 * value if unit == "%" else value
-    places = DECIMALS.get(unit, 3 if abs(value) < 0.1 else 2)
+    small = 4 if 0 < abs(value) < 0.01 else 3
+    places = DECIMALS.get(unit, small if abs(value) < 0.1 else 2)
     text = f"{scaled:.{places}f}"
     text = text.lstrip("-") if not float(text) else text
     return f"{text.replace('-', '−')}{'' if unit in ('%', '°') else ' '}{unit}".strip()

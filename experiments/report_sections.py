@@ -9,8 +9,8 @@ from datamodules.errors import UserError
 from experiments.clip_measures import PLAN
 from experiments.report_figures import (
     ROW_TITLES,
-    TABLE_TITLES,
     UNITS_OF_LANDMARKS,
+    VIDEO_TITLES,
     explanations,
     interval,
     lag_figure,
@@ -20,14 +20,12 @@ from experiments.report_figures import (
     training_figure,
 )
 from experiments.results import read_json
-from experiments.video_rows import PLANS
+from experiments.video_rows import PLANS, Plan
 
 MAX_VIDEO_BYTES = 1_000_000
 MAX_VIDEOS = 16
-ROW_MEASURES = (
-    "psnr", "ssim", "l1", "lpips", "csim", "lip_corr", "lip_corr_zero", "lip_lag", "lse_d", "lse_c", "av_offset", "av_corr",
-    "head_motion", "mouth_motion", "blink_rate", "jitter",
-)  # fmt: skip
+BEST = "mouth_lmd_best"
+"""Measure whose name in results ends with the number of seeds."""
 
 
 @dataclass
@@ -168,22 +166,7 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
         section.facts["judge"] = (
             f"{judge.get('name')}; share of variance it explains on unseen identities: {text}"
         )
-    units = _units(protocol)
-    known = [(name, metrics[name], text) for name, text in explanations().items() if name in metrics]
-    rows = [
-        [text["title"], interval(one, units.get(name, text["unit"])), text["says"]]
-        for name, one, text in known
-    ]
-    section.tables.append({"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows})
-    columns = [name for name in ROW_MEASURES if name in metrics]
-    plan = PLANS["generation"] if videos else PLAN
-    body = [
-        [title, *(_bare(metrics.get(plan.name(name, row)), _unit(name, units)) for name in columns)]
-        for row, title in ROW_TITLES.items()
-        if any(plan.name(name, row) in metrics for name in columns)
-    ]
-    head = ["row", *(_head(name, units) for name in columns)]
-    section.tables.append({"caption": "All rows", "head": head, "rows": body})
+    section.tables += _measure_tables(metrics, protocol, videos)
     if results.get("lag_curves"):
         section.figures.append(
             (lag_figure(results["lag_curves"]), "Correlation with the true lip opening, mean over clips")
@@ -195,18 +178,58 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     return section
 
 
-def _units(protocol: Mapping[str, Any]) -> Mapping[str, str]:
-    """Units that are other ones than usual, as the protocol's judge of motion finds landmarks."""
+def _measure_tables(
+    metrics: Mapping[str, Any], protocol: Mapping[str, Any], videos: bool
+) -> list[dict[str, Any]]:
+    """What each measure says, and those that several rows have beside one another; ``videos``: anyone's."""
+    plan, titles = PLAN, ROW_TITLES
+    if videos:
+        plan, titles = PLANS[(protocol.get("settings") or {}).get("task", "generation")], VIDEO_TITLES
+    known, texts = _known(metrics, plan), explanations()
+    units = {name: _unit(name, protocol) for name in known}
+    rows = [
+        [texts[name]["title"], interval(metrics.get(key), units[name]), texts[name]["says"]]
+        for name, key in known.items()
+    ]
+    told = {"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows}
+    values = {
+        name: {row: metrics[plan.name(name, row)] for row in titles if plan.name(name, row) in metrics}
+        for name in known
+    }
+    compared = {name: rows for name, rows in values.items() if len(rows) > 1}
+    shown = [
+        row
+        for row in titles
+        if any(row in rows and rows[row]["value"] is not None for rows in compared.values())
+    ]
+    body = [
+        [_head(name, units[name]), *(_bare(of.get(row), units[name]) for row in shown)]
+        for name, of in compared.items()
+    ]
+    head = ["measure", *(titles[row] for row in shown)]
+    return [told, {"caption": "Beside the other rows", "head": head, "rows": body}]
+
+
+def _known(metrics: Mapping[str, Any], plan: Plan) -> dict[str, str]:
+    """Measures that are explained and of which some row has a value: the name that results give the bare one."""
+    best = next((key for key in metrics if key.startswith(BEST)), BEST)
+    keys = {**{name: name for name in explanations()}, BEST: best}
+    return {
+        name: key
+        for name, key in keys.items()
+        if key in metrics or any(plan.name(name, row) in metrics for row in ROW_TITLES)
+    }
+
+
+def _unit(name: str, protocol: Mapping[str, Any]) -> str:
+    """Unit of a measure; some have another where the protocol's judge of motion finds landmarks."""
+    usual = explanations()[name]["unit"]
     motion = (protocol.get("settings") or {}).get("motion") or {}
-    return UNITS_OF_LANDMARKS if "landmarks" in motion else {}
+    return UNITS_OF_LANDMARKS.get(name, usual) if "landmarks" in motion else usual
 
 
-def _unit(name: str, units: Mapping[str, str]) -> str:
-    return units.get(name, TABLE_TITLES.get(name, ("", ""))[1])
-
-
-def _head(name: str, units: Mapping[str, str]) -> str:
-    title, unit = TABLE_TITLES.get(name, (name.replace("_", " "), ""))[0], _unit(name, units)
+def _head(name: str, unit: str) -> str:
+    title = explanations()[name]["title"]
     return f"{title} ({unit})" if unit else title
 
 
@@ -232,9 +255,10 @@ def sweep_section(sweep: Mapping[str, Any], path: Path, pictures: Sequence[Path]
     )
     rows = sweep["rows"]
     names = [name for name in rows[0] if name != "intensity"] if rows else []
-    head = ["intensity", *(_head(name, {}) for name in names)]
+    units = {name: _unit(name, {}) for name in names}
+    head = ["intensity", *(_head(name, units[name]) for name in names)]
     body = [
-        [f"{row['intensity']:g}", *(_bare(row[name], _unit(name, {}), bounds=True) for name in names)]
+        [f"{row['intensity']:g}", *(_bare(row[name], units[name], bounds=True) for name in names)]
         for row in rows
     ]
     section.tables.append({"caption": "Measured on the rendered frames", "head": head, "rows": body})

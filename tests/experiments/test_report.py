@@ -13,8 +13,10 @@ from experiments.cli import main
 from experiments.evaluate import ROWS
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report import write_report
-from experiments.report_figures import interval, number, read_curves
+from experiments.report_figures import VIDEO_TITLES, explanations, interval, number, read_curves
 from experiments.results import read_json, write_json, write_results
+from experiments.video_summary import FLOORED
+from metrics.protocol import MEASURES
 
 
 def _interval(value: float, spread: float = 0.1) -> dict:
@@ -71,6 +73,13 @@ def fake_run(folder: Path) -> Path:
     return folder
 
 
+def table_of(text: str, caption: str) -> list[list[str]]:
+    """Cells of the table with that caption, line by line."""
+    table = re.search(rf"<h3>{caption}</h3>.*?</table>", text, re.DOTALL)[0]
+    lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [re.findall(r"<t[dh]>(.*?)</t[dh]>", line, re.DOTALL) for line in lines]
+
+
 class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -114,8 +123,8 @@ def test_page_holds_everything_in_itself(tmp_path):
 @pytest.mark.parametrize(
     ("motion", "head", "real"),
     [
-        ({"judge": "the dataset's frame regressor"}, "jitter (°)", "0.12°"),
-        ({"landmarks": "MediaPipe"}, "jitter (eye distances)", "0.1235 eye distances"),
+        ({"judge": "the dataset's frame regressor"}, "Jitter (°)", "0.12"),
+        ({"landmarks": "MediaPipe"}, "Jitter (eye distances)", "0.1235"),
     ],
 )
 def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
@@ -125,8 +134,8 @@ def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
     results["metrics"] |= {"jitter": _interval(0.3), "jitter_real": _interval(0.12345)}
     write_results(tmp_path / "results.json", results)
     text = write_report(tmp_path).read_text()
-    assert f"<th>{head}</th>" in text
-    assert f"{real} [" in text
+    (row,) = (cells for cells in table_of(text, "Beside the other rows") if cells[0] == head)
+    assert row == [head, real, "0.30" if "°" in head else "0.3000"]
 
 
 def test_anyones_videos_stand_in_their_own_row(tmp_path):
@@ -139,18 +148,46 @@ def test_anyones_videos_stand_in_their_own_row(tmp_path):
     results["notes"] = ["1 of 2 clips judged: rank only beside results of the same clips"]
     write_results(tmp_path / "results.json", results)
     text = write_report(tmp_path).read_text()
-    table = re.search(r"All rows.*?</table>", text, re.DOTALL)[0]
-    rows = [
-        re.sub(r"<[^>]+>", "|", row).strip("|") for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-    ]
-    shown = [[cell.strip() for cell in row.split("|") if cell.strip()] for row in rows[1:]]
-    assert shown == [
-        ["real motion, our autoencoder", "25.2"],
-        ["still source frame", "20.4"],
-        ["generated from speech", "27.1"],
+    assert table_of(text, "Beside the other rows") == [
+        [
+            "measure",
+            "real motion, a model&#39;s autoencoder",
+            "still source frame",
+            "the method&#39;s videos",
+        ],
+        ["PSNR (dB)", "25.2", "20.4", "27.1"],
     ]
     assert "no stage was trained on" not in text
     assert "1 of 2 clips judged" in text
+
+
+def test_every_measure_of_the_protocols_stands_in_the_report(tmp_path):
+    """FID, floors and shares, distances of motion: whatever an evaluation finds is told in words, with its unit."""
+    fake_run(tmp_path)
+    results = read_json(tmp_path / "results.json")
+    results["run"]["videos"] = "somewhere"
+    names = [name for name in MEASURES if name != "mouth_lmd_best"]
+    names += ["mouth_lmd_best_of_3", *(f"{name}_share" for name in FLOORED)]
+    results["metrics"] = {name: _interval(0.31) for name in names}
+    results["metrics"]["lse_c_real"] = results["metrics"].pop("lse_c")  # the method's lips were not seen
+    write_results(tmp_path / "results.json", results)
+    told = table_of(write_report(tmp_path).read_text(), "Measures")
+    assert len(told) == 1 + len(names)
+    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", explanations()["lse_c"]["says"]]]
+    assert set(explanations()) >= {*MEASURES, *(f"{name}_share" for name in FLOORED)}
+
+
+def test_results_of_different_hashes_are_not_for_ranking(tmp_path):
+    for name in ("one", "two"):
+        fake_run(tmp_path / name)
+    page = tmp_path / "page.html"
+    assert "may not be ranked" not in write_report([tmp_path / "one", tmp_path / "two"], page).read_text()
+    results = read_json(tmp_path / "two" / "results.json")
+    results["protocol"]["hash"] = "f" * 16
+    write_results(tmp_path / "two" / "results.json", results)
+    assert (
+        write_report([tmp_path / "one", tmp_path / "two"], page).read_text().count("may not be ranked") == 2
+    )
 
 
 def test_command_takes_several_folders(tmp_path, capsys):
@@ -221,4 +258,4 @@ def test_pictures_have_their_frames(tmp_path):
 def test_every_row_has_a_title():
     from experiments.report_figures import ROW_TITLES
 
-    assert tuple(ROW_TITLES) == (*ROWS, "shuffled")  # which has no frames of its own
+    assert tuple(ROW_TITLES) == tuple(VIDEO_TITLES) == (*ROWS, "shuffled")  # which has no frames of its own
