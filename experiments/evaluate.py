@@ -26,7 +26,14 @@ from experiments.clip_measures import ClipResult, load_clip, measure_clip
 from experiments.evaluate_command import check_method
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.results import RESULTS, plain, require_results_folder, write_results
+from experiments.results import (
+    RESULTS,
+    plain,
+    refuse_nothing,
+    require_results_folder,
+    tell_results,
+    write_results,
+)
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import REAL_FACES, Judges, load_judges
@@ -39,7 +46,6 @@ from experiments.video_pairs import (
     protocol_record,
     recorded_clip,
     spare_clips,
-    why_nothing,
 )
 from experiments.video_rows import add_correlations, listen, window_starts
 from experiments.video_summary import summarise
@@ -53,6 +59,7 @@ TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
 """Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
 CLIP_FAILURES = (UserError, OSError, ValueError)
 """What a broken or unfit clip can raise: it is listed under ``missing`` and the others are still judged."""
+PREPARE_AGAIN = "prepare the data again"
 
 log = logging.getLogger(__name__)
 
@@ -331,16 +338,6 @@ def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tup
     return model, judge, options
 
 
-def refuse_nothing(judged: int, missing: Sequence[Missing]) -> None:
-    """Refuse to call it a result if not one clip could be judged.
-
-    Raises:
-        UserError: Nothing was judged; says why the first clip was not.
-    """
-    if not judged:
-        raise UserError(f"not one clip could be judged{why_nothing(missing)}; prepare the data again")
-
-
 def evaluate_main(overrides: Sequence[str]) -> int:
     """Compose, evaluate and write results.json beside the gallery.
 
@@ -368,11 +365,11 @@ def evaluate_main(overrides: Sequence[str]) -> int:
             config["gallery_clips"],
             method,
         )
-        refuse_nothing(len(results["clips"]), results["missing"])
+        refuse_nothing(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name
         path = write_results(output / RESULTS, results)
         if gallery.is_dir():
             shutil.rmtree(output / gallery.name, ignore_errors=True)
             shutil.move(gallery, output / gallery.name)
-    log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
+    tell_results(path, results)
     return 0

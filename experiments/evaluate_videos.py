@@ -10,20 +10,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import UserError
 from datamodules.manifest import MANIFEST_NAME
 from experiments.evaluate_command import check_videos
 from experiments.judges import Progress, load_judge, log_progress
-from experiments.results import RESULTS, plain, write_results
+from experiments.results import RESULTS, has_values, plain, refuse_nothing, tell_results, write_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import entry, find_pairs, protocol_record, spare_clips, why_nothing
+from experiments.video_pairs import entry, find_pairs, protocol_record, spare_clips
 from experiments.video_rows import judge_pairs
 from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.protocol import SYNTHETIC
 
+DRAWN = (
+    "some of the real clips are annotated, as drawn heads are, which judges of real faces do not know: take "
+    f"--protocol {SYNTHETIC}"
+)
 log = logging.getLogger(__name__)
 
 
@@ -69,6 +72,7 @@ def evaluate_videos(
             drawn = load_judge(judge, reference, progress=progress, size=settings["size"])
         judges = load_judges(settings, drawn, (settings["task"],))
     missing = [entry("*", what, why) for what, why in judges.missing]
+    hints = [DRAWN] if name != SYNTHETIC and any(pair.annotations for pair in pairs) else []
     if model is None:
         missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     spares = spare_clips(pairs, reference, split)
@@ -99,7 +103,7 @@ def evaluate_videos(
             {"clip": one.pair.name, "identity": one.pair.identity, **plain(one.values)} for one in judged
         ],
         "missing": missing + absent + unknown + alone,
-        "notes": notes + remarks,
+        "notes": hints + notes + remarks,
     }
 
 
@@ -129,8 +133,7 @@ def run(args: argparse.Namespace) -> int:
         model=load_model(args.model) if args.model else None,
         judge=args.judge,
     )
-    if not results["clips"]:
-        raise UserError(f"{args.videos}: not one clip could be judged{why_nothing(results['missing'])}")
-    path = write_results(output / RESULTS, results)
-    log.info("%d clips judged, %d entries missing: %s", len(results["clips"]), len(results["missing"]), path)
+    judged = len(results["clips"]) if has_values(results["metrics"]) else 0
+    refuse_nothing(judged, results["missing"], str(args.videos))
+    tell_results(write_results(output / RESULTS, results), results)
     return 0

@@ -5,16 +5,20 @@ import json
 import logging
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, whole_output
+from metrics.protocol import MEASURES
 
 log = logging.getLogger(__name__)
 RESULTS = "results.json"
 RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
 INTERVAL_KEYS = ("value", "low", "high", "n")
+PARTNER = "partner"
+"""What an entry under ``missing`` lacks that is a file of which the other folder has no such stem."""
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:
@@ -81,6 +85,52 @@ def write_results(path: Path, results: dict[str, Any]) -> Path:
         except UserError:
             log.info("%s: takes the place of a file that was no result", path)
     return write_json(path, check_results(results, str(path)))
+
+
+def refuse_nothing(
+    judged: int, missing: Sequence[Mapping[str, str]], where: str = "", hint: str = ""
+) -> None:
+    """Refuse to call it a result if not one clip could be judged.
+
+    Args:
+        judged: Number of clips that were.
+        missing: What was not, with the reason.
+        where: What was to be judged, for the message.
+        hint: What helps.
+
+    Raises:
+        UserError: Nothing was judged; says why the first clip was not.
+    """
+    if judged:
+        return
+    told = [one for one in missing if one["clip"] != "*" and one["what"] != PARTNER]
+    first = next((one for one in told if one["what"] == "all"), told[0] if told else None)
+    why = f" ({first['clip']}: {first['why']})" if first else ""
+    raise UserError(
+        f"{f'{where}: ' if where else ''}not one clip could be judged{why}{f'; {hint}' if hint else ''}"
+    )
+
+
+def has_values(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether anything at all is known of the method, its floors and the rows beside it left out."""
+    merits = [name for name, measure in MEASURES.items() if measure.better != "none"]
+    return any(name in metrics and metrics[name]["value"] is not None for name in merits)
+
+
+def tell_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Say at the end what a reader must know, and how much was judged."""
+    for note in results["notes"]:
+        log.info("note: %s", note)
+    whats = [entry["what"] for entry in results["missing"]]
+    judged, alone = len(results["clips"]), whats.count(PARTNER)
+    log.info(
+        "%d of %d clips judged, %d things missing%s: %s",
+        judged,
+        judged + whats.count("all"),
+        len(whats),
+        f", {alone} of them a partner for a file" if alone else "",
+        path,
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -17,18 +17,18 @@ from datamodules.manifest import ClipRecord, read_manifest
 from experiments.clip_measures import Clip, generate, load_clip, motion_values, to_tensor
 from experiments.evaluate import (
     CLIP_FAILURES,
+    PREPARE_AGAIN,
     check_options,
     choose_clips,
     compose_evaluation,
     load_parts,
     model_protocol,
-    refuse_nothing,
     run_record,
 )
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report_figures import sweep_picture
-from experiments.results import plain, write_json, write_whole
+from experiments.results import plain, refuse_nothing, write_json, write_whole
 from experiments.video_pairs import protocol_record, recorded_clip
 from metrics.bootstrap import cluster_bootstrap, mean, median
 from metrics.motion import Judge
@@ -141,7 +141,7 @@ def sweep_intensity(
             found.append([values for values, _ in seen])
         if progress:
             progress(number + 1, len(chosen), f"sweeping {record.id}")
-    refuse_nothing(len(judged), missing)
+    refuse_nothing(len(judged), missing, hint=PREPARE_AGAIN)
     rows = _aggregate(intensities, judged, found)
     if output is not None:
         pairs = [recorded_clip(root, record) for record in chosen]

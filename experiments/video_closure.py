@@ -16,6 +16,7 @@ NO_PHONES = (
     "no phone times; align the speech (Montreal Forced Aligner) and put STEM.TextGrid beside the real video"
 )
 NOTHING_CLOSES = "its lips hardly move, or show no p, b or m in these frames"
+NO_FACE = "the video or the real clip shows no face"
 
 
 class SpokenPhones:
@@ -76,6 +77,11 @@ def closure_values(clip: Heard, own: Sequence[Phone], foreign: Sequence[Phone]) 
     return values
 
 
+def _seen(clip: Heard) -> bool:
+    """Whether lips are known of the real clip and of every take."""
+    return all(np.isfinite(take).any() for row in ("real", "generated") for take in clip.lips[row])
+
+
 def closures(
     judged: Sequence[Heard], clips: Sequence[VideoPair]
 ) -> tuple[list[dict[str, float]], list[Missing]]:
@@ -91,7 +97,7 @@ def closures(
     if judged and all(why == NO_PHONES for why in whys):
         return values, [entry("*", "lip_closure", NO_PHONES)]
     absent = [
-        entry(one.name, "lip_closure", why or NOTHING_CLOSES)
+        entry(one.name, "lip_closure", why or (NOTHING_CLOSES if _seen(one) else NO_FACE))
         for one, rates, why in zip(judged, values, whys, strict=True)
         if "lip_closure" not in rates
     ]

@@ -17,6 +17,7 @@ from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, fram
 from datamodules.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.phones import phone_file
 from datamodules.video import VideoReader, probe
+from experiments.results import PARTNER
 from metrics.protocol import SHORTEST, protocol_hash
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -108,12 +109,6 @@ class VideoClip:
 def entry(clip: str, what: str, why: str) -> Missing:
     """An entry of what is missing."""
     return {"clip": clip, "what": what, "why": " ".join(why.split())}
-
-
-def why_nothing(missing: Sequence[Missing]) -> str:
-    """Why the first clip that had a partner was not judged, as a message's end; empty where no clip is listed."""
-    clips = [one for one in missing if one["what"] == "all"]  # those without a partner come last
-    return f" ({clips[0]['clip']}: {clips[0]['why']})" if clips else ""
 
 
 def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
@@ -216,7 +211,7 @@ def find_pairs(
     takes = [list_videos(folder, "videos") for folder in folders]
     stems = sorted({stem for found in takes for stem in found})
     missing = [
-        entry(stem, "all", f"no reference clip of this stem in {reference}")
+        entry(stem, PARTNER, f"no reference clip of this stem in {reference}")
         for stem in stems
         if stem not in clips
     ]
@@ -225,7 +220,7 @@ def find_pairs(
         absent = [folder.name for folder, found in zip(folders, takes, strict=True) if name not in found]
         if absent:
             where = f" (seed folders {', '.join(absent)})" if seeds else ""
-            missing.append(entry(name, "all", f"no video of this stem in {videos}{where}"))
+            missing.append(entry(name, PARTNER, f"no video of this stem in {videos}{where}"))
         else:
             paths = tuple(found[name] for found in takes)
             pairs.append(replace(clip, takes=paths))
@@ -389,11 +384,14 @@ def load_pair(pair: VideoPair, settings: dict[str, Any]) -> VideoClip:
     lengths = [len(reader.at_rate()) for reader in (stored, *takes)]
     for path, length in zip(pair.takes, lengths[1:], strict=True):
         if abs(length - lengths[0]) > settings["most_length_difference"]:
-            raise ValueError(f"{path.name} has {length} frames at 25 fps, the reference {lengths[0]}")
+            raise ValueError(
+                f"{path} has {length} frames at 25 fps, the reference {lengths[0]}; they may differ by "
+                f"{settings['most_length_difference']}: give a video of the clip's length"
+            )
     whole = min(lengths[0], settings["max_frames"] or lengths[0])
     length = min(whole, *lengths)
     if length < SHORTEST:
-        raise ValueError(f"only {length} frames: too short to judge")
+        raise ValueError(f"only {length} frames: too short to judge, which takes {SHORTEST}")
     real = _read_fitted(stored, whole, settings)
     size = (real.shape[1], real.shape[2])
     fitted = tuple(_read_fitted(take, length, settings, size) for take in takes)

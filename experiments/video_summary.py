@@ -56,6 +56,8 @@ SEEN = ("yaw", "pitch", "roll", "lip_opening", "blink")
 """What measures of motion are made of, by the names that a fitted judge has for it."""
 WEAK = 0.5
 """Share of variance below which a fitted judge of motion is called weak."""
+SHORT_SPEECH = 75
+"""Frames below which the best of 31 lags is often no higher for a clip's own speech than for foreign speech."""
 FEW_FITTED = 5
 """Clips below which a regression from speech to lips is called fitted on too few."""
 
@@ -178,7 +180,9 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
         notes.append(
             f"the real face is not seen in {', '.join(unseen)}: what the method is given of them has no real value beside it"
         )
-    if lost:
+    if lost and len(lost) + len(unseen) == len(judged):
+        notes.append("the method's face is not seen in any clip: measures of faces have no value")
+    elif lost:
         notes.append(
             f"the method's face is not seen in {', '.join(lost)}: measures of faces are of the other clips, which may be "
             "easier ones; do not rank them beside results of all clips"
@@ -190,6 +194,14 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
     if fitted and min(fitted) < FEW_FITTED:
         notes.append(
             f"av_*: the regression was fitted on {min(fitted)} clips, too few; compare with av_*_real"
+        )
+    short = [
+        one.pair.name for one in judged if one.fitted and len(one.heard.lips["generated"][0]) < SHORT_SPEECH
+    ]
+    if short:
+        notes.append(
+            f"av_corr, av_lag: {len(short)} of the clips last under {SHORT_SPEECH} frames, in which the best of 31 lags is "
+            "high by chance too; take av_corr_zero"
         )
     scores = judges.motion.get("held_out_r2") or {}
     weak = [f"{name} {score:.2f}" for name, score in scores.items() if name in SEEN and score < WEAK]

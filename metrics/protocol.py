@@ -196,6 +196,8 @@ def protocol_settings(name: str, **changes: Any) -> dict[str, Any]:
         if key not in settings:
             raise UserError(f"protocol {name} has no setting '{key}'; it has {', '.join(settings)}")
         settings[key] = value
+    if name == SYNTHETIC and settings["crop"] != _COMMON["crop"]:
+        raise UserError(f"protocol {name} judges whole frames, as they are drawn; leave out the crop")
     if settings["task"] not in TASKS:
         raise UserError(f"task {settings['task']}: use {' or '.join(TASKS)}")
     return settings

@@ -182,6 +182,8 @@ def test_what_cannot_be_judged_is_listed_and_the_rest_is_judged(results):
     assert "resized from 96x96 to 64x64: ben" in results["notes"]
     assert any(note.startswith("4 of 5 clips judged") for note in results["notes"])
     assert any(note.startswith("av_*: the regression was fitted on 2 clips") for note in results["notes"])
+    assert any(note.startswith("av_corr, av_lag: 3 of the clips last under 75") for note in results["notes"])
+    assert {one["clip"] for one in results["missing"] if one["what"] == "partner"} == {"stranger"}
     assert "av_corr" not in next(one for one in results["clips"] if one["clip"] == "mute")
 
 
@@ -593,6 +595,31 @@ def test_a_face_that_is_seldom_seen_is_not_judged(videos, reference, tmp_path):
         assert nothing["metrics"][name]["value"] is None
         assert name in {one["what"] for one in nothing["missing"] if one["clip"] == "*"}
     assert nothing["metrics"]["csim_real"]["value"] > 0.99
+    assert "the method's face is not seen in any clip: measures of faces have no value" in nothing["notes"]
+
+
+def test_videos_without_a_face_are_no_result(videos, reference, tmp_path, monkeypatch, capsys):
+    """Of frames without a face nothing is known but by the judges of whole frames: without these nothing is written."""
+    (tmp_path / "v").mkdir()
+    write_video(tmp_path / "v/ben.mp4", 0 * draw(*(np.zeros(FRAMES),) * 2, 0))
+    words = ["evaluate", "--videos", str(tmp_path / "v"), "--reference", str(reference), "--method", "m"]
+    words += ["--size", "64", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(command, "load_judges", lambda *_: stand_ins())
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "not one clip could be judged (ben: no face found" in err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(command, "load_judges", lambda *_: with_all_judges())
+    assert main(words) == 0
+    found = read_results(tmp_path / "out/results.json")
+    assert found["metrics"]["fid"]["value"] > 0
+
+
+def test_drawn_heads_under_the_judges_of_real_faces_are_told(fake_clips, tmp_path):
+    record = next(record for record in read_manifest(fake_clips) if record.split == "test")
+    shutil.copy(fake_clips / record.video, tmp_path / f"{record.id}.mp4")
+    found = evaluate_videos(tmp_path, fake_clips, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert any(note.endswith("take --protocol synthetic-v1") for note in found["notes"])
 
 
 class LoudLips:
@@ -994,6 +1021,11 @@ def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results
     assert "cleo.TextGrid: damaged TextGrid" in whys(found, "cleo")
     assert "put STEM.TextGrid beside" in whys(found, "mute")
     assert found["protocol"]["hash"] != results["protocol"]["hash"]  # the alignments are part of the judging
+    (tmp_path / "v").mkdir()
+    shutil.copy(videos / "ben.mp4", tmp_path / "v")
+    write_video(tmp_path / "v/a1.mp4", 0 * draw(*(np.zeros(FRAMES),) * 2, 0))
+    found = evaluate_videos(tmp_path / "v", aligned, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert "lip_closure: the video or the real clip shows no face" in whys(found, "a1")
 
 
 @pytest.mark.parametrize(
@@ -1051,6 +1083,21 @@ def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results
             ["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "--protocol", "synthetic-v1"],
             "manifest",
         ),
+        (
+            [
+                "--videos",
+                "VIDEOS",
+                "--reference",
+                "REFERENCE",
+                "--method",
+                "m",
+                "--protocol",
+                "synthetic-v1",
+                "--crop",
+                "face",
+            ],
+            "leave out the crop",
+        ),
         (["model=synthetic-128", "data.root=NOWHERE", "method=../x"], "the first no dot"),
         (["--output", "x", "model=synthetic-128"], "for a model output=..."),
         (
@@ -1085,7 +1132,8 @@ def test_wrong_words_end_in_one_line(words, told, videos, reference, tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_the_command_writes_results_or_nothing(videos, reference, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_results_or_nothing(videos, reference, tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")
     monkeypatch.setattr(command, "load_judges", lambda *_: stand_ins())
     words = [
         "evaluate",
@@ -1099,7 +1147,13 @@ def test_the_command_writes_results_or_nothing(videos, reference, tmp_path, monk
         "64",
     ]
     assert main([*words, "--output", str(tmp_path / "out"), "--max-frames", "32"]) == 0
-    assert read_results(tmp_path / "out/results.json")["protocol"]["settings"]["max_frames"] == 32
+    found = read_results(tmp_path / "out/results.json")
+    assert found["protocol"]["settings"]["max_frames"] == 32
+    assert [text.removeprefix("note: ") for text in caplog.messages if text.startswith("note: ")] == found[
+        "notes"
+    ]
+    told = f"4 of 5 clips judged, {len(found['missing'])} things missing, 1 of them a partner for a file: "
+    assert caplog.messages[-1].startswith(told)
 
     only = tmp_path / "only"
     only.mkdir()
@@ -1107,7 +1161,7 @@ def test_the_command_writes_results_or_nothing(videos, reference, tmp_path, monk
     words[2] = str(only)
     capsys.readouterr()
     assert main([*words, "--output", str(tmp_path / "none")]) == 2
-    assert "not one clip could be judged (a2: a2.mp4 has 50 frames" in capsys.readouterr().err
+    assert f"not one clip could be judged (a2: {only}/a2.mp4 has 50 frames" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
