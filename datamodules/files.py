@@ -34,6 +34,23 @@ def require_file(path: str | Path, what: str) -> Path:
     return path
 
 
+def require_folder(path: str | Path, what: str) -> Path:
+    """Return ``path`` if it is a folder.
+
+    Args:
+        path: A folder that the user named.
+        what: What it should hold, for the message: "videos".
+
+    Raises:
+        UserError: There is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        wrong = "is a file, expected a folder" if path.exists() else "no such folder"
+        raise UserError(f"{path}: {wrong} of {what}; check the name")
+    return path
+
+
 def require_output_folder(path: str | Path) -> Path:
     """Return ``path`` if a folder is there, or can be made there; nothing is made yet.
 

@@ -183,6 +183,8 @@ def read_manifest(folder: Path) -> list[ClipRecord]:
         UserError: No manifest there, or a line of it is wrong; names file, line and reason.
     """
     path = Path(folder) / MANIFEST_NAME
+    if not path.parent.is_dir():
+        raise UserError(f"{folder}: no such folder of prepared clips; check the name")
     if not path.is_file():
         raise UserError(f"{path}: no clip manifest there; prepare the data first (ifmdm prepare)")
     try:

@@ -11,10 +11,19 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from experiments.packages import PackageError, check_packages
 from experiments.version import __version__
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refusal; how it is done right is in ``--help``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words: one line, status 2."""
+        _refuse(f"{message}; see `{self.prog} --help`")
+        raise SystemExit(2)
 
 
 class Command(NamedTuple):
@@ -89,7 +98,7 @@ def _dispatch(words: list[str]) -> int:
     _set_up_logging()
     from datamodules.errors import UserError
 
-    parser = argparse.ArgumentParser(prog=f"ifmdm {words[0]}", description=_sentence(command.help))
+    parser = Parser(prog=f"ifmdm {words[0]}", description=_sentence(command.help))
     try:
         module = importlib.import_module(command.module)
         module.add_arguments(parser)
@@ -103,9 +112,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _top_parser(words: list[str]) -> int:
     """Answer ``ifmdm``, ``--help``, ``--version`` and unknown commands without loading any of them."""
-    parser = argparse.ArgumentParser(
-        prog="ifmdm", description="IF-MDM: talking-head videos from a portrait and speech."
-    )
+    parser = Parser(prog="ifmdm", description="IF-MDM: talking-head videos from a portrait and speech.")
     parser.add_argument("--version", action="version", version=f"ifmdm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

@@ -1,5 +1,6 @@
 """Hydra configs: composing, resolving, and the one place that instantiates."""
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,15 +28,49 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     Raises:
         UserError: an override is malformed, or names a key or a config that does not exist.
     """
+    check_words(overrides)
     outer = GlobalHydra.instance().hydra  # inside a multirun job Hydra is initialised already
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
             return hydra.compose(config_name=name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(config_error_line(error)) from error
+        unknown = re.search(r"Could not override '(.+?)'\.", str(error))
+        line = _unknown_key(unknown[1], overrides, name) if unknown else config_error_line(error)
+        raise UserError(line) from error
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def check_words(overrides: Sequence[str]) -> None:
+    """Refuse words that are no ``KEY=VALUE``.
+
+    Raises:
+        UserError: Names the first.
+    """
+    for word in overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise UserError(f"config: '{word}' says no value; write {word}=VALUE")
+
+
+def _unknown_key(key: str, overrides: Sequence[str], name: str) -> str:
+    """A line about a key that a config does not have, with the most similar that it has."""
+    rest = [word for word in overrides if word.split("=")[0].lstrip("+~") != key]
+    try:
+        known = _keys(OmegaConf.to_container(compose(rest, name)))
+    except UserError:
+        known = []
+    groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
+    similar = difflib.get_close_matches(key, [*known, *groups], n=1)
+    return f"config: there is no key '{key}'{f'; did you mean {similar[0]}?' if similar else ''}"
+
+
+def _keys(config: Any, above: str = "") -> list[str]:
+    """All keys of nested mappings, with dots."""
+    if not isinstance(config, dict):
+        return []
+    names = [(f"{above}{key}", value) for key, value in config.items()]
+    return [found for name, value in names for found in (name, *_keys(value, f"{name}."))]
 
 
 def override(key: str, value: object) -> str:

@@ -291,8 +291,9 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
         UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
             named.
     """
-    from experiments.config import compose, resolve
+    from experiments.config import check_words, compose, resolve
 
+    check_words(overrides)
     pairs = [word.partition("=") for word in overrides]
     words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
     config = resolve(compose(words, name))

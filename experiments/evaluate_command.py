@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from datamodules.files import require_folder
+from datamodules.manifest import MANIFEST_NAME
 from experiments.results import require_results_folder
-from metrics.protocol import SHORTEST, SYNTHETIC, protocol_settings
+from metrics.protocol import JUDGE_FILE, SHORTEST, SYNTHETIC, protocol_settings
 
 ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
 """Flags that are overrides of the same name where a model is evaluated."""
+SELFTEST_FLAGS = ("selftest", "reference", "output", "size", "max_frames", "split")
+"""The flags that the self-test has a use for."""
 MOST_NAME = 100
 """Letters of a method's name, at most."""
 USUAL = {
@@ -151,7 +155,48 @@ def check_videos(args: argparse.Namespace) -> tuple[dict[str, Any], Path]:
             f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
         )
     check_method(args.method)
+    require_folder(args.videos, "videos")
+    require_folder(args.reference, "real clips")
+    if args.protocol == SYNTHETIC:
+        _check_judge(args.judge, args.reference)
     return settings, require_results_folder(args.output or Path("results") / args.method)
+
+
+def _check_judge(judge: str, reference: Path) -> None:
+    """Refuse a judge of drawn heads that is not there, or that nothing is there to fit on.
+
+    Raises:
+        UserError: As said.
+    """
+    if judge != USUAL["judge"]:
+        if not (Path(judge) / JUDGE_FILE).is_file():
+            raise UserError(
+                f"--judge {judge}: holds no fitted judge ({JUDGE_FILE}); name the folder 'judge' of a dataset"
+            )
+    elif not (reference / MANIFEST_NAME).is_file():
+        raise UserError(
+            f"{reference}: holds no {MANIFEST_NAME} as prepared drawn heads do, which --protocol {SYNTHETIC} is for; leave "
+            "it out for real videos"
+        )
+
+
+def check_selftest(args: argparse.Namespace) -> None:
+    """Refuse flags that the self-test has no use for.
+
+    Raises:
+        UserError: There are some, or there is no reference folder.
+    """
+    foreign = [flag for flag in given_flags(args) if flag not in SELFTEST_FLAGS]
+    if foreign:
+        raise UserError(
+            f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"
+        )
+    if args.reference is None:
+        raise UserError(
+            "the self-test needs real clips: give --reference DIR, a folder of videos of two people"
+        )
+    require_folder(args.reference, "real clips")
+    given_numbers(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -169,11 +214,12 @@ def run(args: argparse.Namespace) -> int:
             f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only{hint}"
         )
     if args.selftest:
+        check_selftest(args)  # before half a minute of imports, as below
         from experiments import selftest
 
         return selftest.run(args)
     if given:
-        check_videos(args)  # before half a minute of imports
+        check_videos(args)
         from experiments import evaluate_videos
 
         return evaluate_videos.run(args)

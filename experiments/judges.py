@@ -1,6 +1,8 @@
 """Which judge looks at the frames: the fitted regressor of a synthetic dataset, or MediaPipe's landmarks."""
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from datamodules.errors import UserError
 from datamodules.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from metrics.frame_regressor import FrameRegressor, fit_frame_regressor, held_out_r2
 from metrics.motion import Judge
+from metrics.protocol import JUDGE_FILE
 
+SECONDS_BETWEEN_LINES = 3.0
 JUDGE_FOLDER = "judge"
 """Of a dataset: the judge that protocols mean. One fitted within other limits has a folder that says so."""
 FIT_FRAMES = 6000
@@ -18,9 +22,15 @@ Progress = Callable[[int, int, str], None]
 log = logging.getLogger(__name__)
 
 
+_said = -math.inf
+
+
 def log_progress(done: int, total: int, text: str) -> None:
-    """Progress as a plain log line."""
-    log.info("%s: %d of %d", text, done, total)
+    """Progress as a plain log line, one every few seconds and the last."""
+    global _said
+    if done == total or time.monotonic() - _said >= SECONDS_BETWEEN_LINES:
+        _said = time.monotonic()
+        log.info("%s: %d of %d", text, done, total)
 
 
 def load_judge(
@@ -61,7 +71,7 @@ def load_judge(
         "manifest": file_sha256(root / MANIFEST_NAME),
         "limits": {"seconds": seconds, "steps": steps},
     }
-    judge = FrameRegressor.load(folder) if (folder / "judge.json").is_file() else None
+    judge = FrameRegressor.load(folder) if (folder / JUDGE_FILE).is_file() else None
     if judge is None or any(judge.facts.get(key) != value for key, value in fitted.items()):
         training = [record for record in records if record.split == "train"]
         if not training:

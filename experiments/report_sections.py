@@ -156,7 +156,7 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     unseen = "" if videos else " that no stage was trained on"
     section = Section(
         f"Evaluation of {results['method']}",
-        f"{len(clips)} clips of {people} identities{unseen}. In brackets: 95 % interval "
+        f"{_counted(len(clips), 'clip')} of {_counted(people, 'identity')}{unseen}. In brackets: 95 % interval "
         "by a bootstrap over identities. Motion is measured on the frames, by a judge.",
         {"protocol": f"{protocol['name']}, {protocol['hash']}"},
     )
@@ -219,6 +219,11 @@ def _known(metrics: Mapping[str, Any], plan: Plan) -> dict[str, str]:
         for name, key in keys.items()
         if key in metrics or any(plan.name(name, row) in metrics for row in ROW_TITLES)
     }
+
+
+def _counted(number: int, what: str) -> str:
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number} {what if number == 1 else many}"
 
 
 def _unit(name: str, protocol: Mapping[str, Any]) -> str:

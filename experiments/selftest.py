@@ -19,7 +19,7 @@ from datamodules.files import require_output_folder
 from datamodules.manifest import MANIFEST_NAME
 from datamodules.phones import Phone
 from experiments.corruptions import CORRUPTIONS, SIZE, corrupt
-from experiments.evaluate_command import given_flags, given_numbers
+from experiments.evaluate_command import given_numbers
 from experiments.judges import log_progress
 from experiments.results import write_json, write_whole
 from experiments.selftest_pictures import PictureFeatures, picture_distances, picture_features
@@ -285,25 +285,12 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
     return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
 
 
-FLAGS = ("selftest", "reference", "output", "size", "max_frames", "split")
-"""The flags that the self-test has a use for."""
-
-
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Settings of the self-test.
 
     Raises:
-        UserError: No reference folder, a flag that the self-test has no use for, or a number that makes no sense.
+        UserError: A number that makes no sense.
     """
-    foreign = [flag for flag in given_flags(args) if flag not in FLAGS]
-    if foreign:
-        raise UserError(
-            f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"
-        )
-    if args.reference is None:
-        raise UserError(
-            "the self-test needs real clips: give --reference DIR, a folder of videos of two people"
-        )
     crop = "as given" if (args.reference / MANIFEST_NAME).is_file() else "face"
     numbers = {"size": SIZE, "max_frames": FRAMES, **given_numbers(args)}
     return protocol_settings("talking-head-v1", task="reconstruction", crop=crop, **numbers)

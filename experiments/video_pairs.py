@@ -14,6 +14,7 @@ from datamodules.audio import fit_length, frame_count, load_audio
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, framing, select_face
+from datamodules.files import require_folder
 from datamodules.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.phones import phone_file
 from datamodules.video import VideoReader, probe
@@ -122,9 +123,7 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
     Raises:
         UserError: No such folder, no video in it, or a stem that occurs twice.
     """
-    if not folder.is_dir():
-        wrong = "is a file, expected a folder" if folder.exists() else "no such folder"
-        raise UserError(f"{folder}: {wrong} of {what}; check the name")
+    require_folder(folder, what)
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
@@ -187,9 +186,8 @@ def take_folders(videos: Path, seeds: bool) -> list[Path]:
     """
     if not seeds:
         return [videos]
-    if not videos.is_dir():
-        raise UserError(f"{videos}: no such folder of videos; check the name")
-    folders = sorted(path for path in videos.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = require_folder(videos, "videos").iterdir()
+    folders = sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise UserError(f"{videos}: --seeds wants one subfolder for each sampling seed; there is none")
     return folders

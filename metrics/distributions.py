@@ -108,7 +108,7 @@ class MotionFrechetDistance(Metric):
             (torch.from_numpy(mean * unit), torch.from_numpy(unit[:, None] * cov * unit))
             for mean, cov in zip(means, covariances, strict=True)
         )
-        return frechet_distance(*real, *generated)
+        return frechet_distance(*real, *generated).clamp(min=0)  # rounding of equal motion
 
 
 def head_speed(rotation: np.ndarray, step: int = 5) -> np.ndarray:

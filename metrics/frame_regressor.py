@@ -25,6 +25,7 @@ from datamodules.manifest import ClipRecord
 from datamodules.video import VideoReader
 from metrics.motion import MotionCurves
 from metrics.precision import single_precision
+from metrics.protocol import JUDGE_FILE
 
 TARGETS = ("yaw", "pitch", "roll", "lip_opening", "lip_width", "blink")
 FACE = (0.0, 0.0, 1.0, 1.0)
@@ -130,7 +131,7 @@ class FrameRegressor(nn.Module):
         description = {"name": self.name, "targets": TARGETS, "settings": self.settings, "facts": self.facts}
         for file, content in (
             ("judge.safetensors", self._weights()),
-            ("judge.json", json.dumps(description, indent=2).encode()),
+            (JUDGE_FILE, json.dumps(description, indent=2).encode()),
         ):
             with whole_output(folder / file) as temporary:
                 temporary.write_bytes(content)
@@ -142,7 +143,11 @@ class FrameRegressor(nn.Module):
         Raises:
             UserError: No judge in the folder, or another version's.
         """
-        path = Path(folder) / "judge.json"
+        path = Path(folder) / JUDGE_FILE
+        if not path.is_file():
+            raise UserError(
+                f"{folder}: holds no fitted judge ({JUDGE_FILE}); name the folder 'judge' of a dataset"
+            )
         try:
             description = json.loads(path.read_text())
             judge = cls(**description["settings"])

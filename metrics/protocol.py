@@ -80,6 +80,8 @@ machine, is no part of a protocol."""
 
 SYNTHETIC = "synthetic-v1"
 TASKS = ("generation", "reconstruction")
+JUDGE_FILE = "judge.json"
+"""What the folder of a fitted judge of drawn heads' motion holds, beside its weights."""
 CODEC_CRF = 18
 """Rate of the H.264 that the row ``codec`` went through."""
 SHORTEST = 16

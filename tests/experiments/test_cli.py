@@ -86,7 +86,10 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
 )
 def test_usage_errors_end_in_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
-    assert "ifmdm" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith("ifmdm: error: ")
+    assert err.count("\n") == 1
+    assert "--help`" in err
 
 
 def test_user_error_is_one_line_and_status_2(
@@ -130,8 +133,12 @@ def test_overrides_may_stand_around_flags(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (["train"], "experiment=NAME"),
         (["train", "experiment=nothing"], "experiment/nothing"),
-        (["train", "experiment"], "missing EQUAL"),
-        (["train", "experiment=autoencoder_tiny", "no.such.key=1"], "no.such.key"),
+        (["train", "experiment"], "'experiment' says no value; write experiment=VALUE"),
+        (["evaluate", "model", "synthetic-128"], "'model' says no value; write model=VALUE"),
+        (["train", "experiment=autoencoder_tiny", "no.such.key=1"], "no key 'no.such.key'"),
+        (["train", "experiment=autoencoder_tiny", "trainer.max_step=1"], "did you mean trainer.max_steps?"),
+        (["train", "experimnt=autoencoder_tiny"], "no key 'experimnt'; did you mean experiment?"),
+        (["evaluate", "model=synthetic-128", "clip=2"], "no key 'clip'; did you mean clips?"),
         (["train", "experiment=autoencoder_tiny", "data.size=[1"], "'[1'"),
         (["train", "experiment=autoencoder_tiny", "data.size=${nothing}"], "nothing"),
         (["train", "experiment=diffusion_tiny"], "autoencoder=PATH"),

@@ -1081,8 +1081,11 @@ def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results
         ),
         (
             ["--videos", "VIDEOS", "--reference", "REFERENCE", "--method", "m", "--protocol", "synthetic-v1"],
-            "manifest",
+            "leave it out for real videos",
         ),
+        (["--task", "both"], "invalid choice: 'both'"),
+        (["--videos", "VIDEOS", "--reference", "NOWHERE", "--method", "m"], "no such folder of real clips"),
+        (["model=synthetic-128", "data.root=NOWHERE"], "no such folder of prepared clips"),
         (
             [
                 "--videos",

@@ -273,3 +273,13 @@ def test_no_face_gives_no_number():
     assert np.isnan(list(sharpness(faces, faces).values())).all()
     flat = torch.zeros(3, FACE, FACE)  # no detail to hold another against
     assert np.isnan(list(sharpness(flat + torch.rand(FACE), flat).values())).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equal_motion_is_at_no_distance(seed):
+    """Rounding must not make it less than none."""
+    features = torch.from_numpy(np.random.default_rng(seed).normal(size=(200, 22))).cumsum(dim=0)
+    metric = MotionFrechetDistance()
+    metric.update(features, real=True)
+    metric.update(features, real=False)
+    assert 0 <= float(metric.compute()) < 1e-9
