@@ -11,7 +11,6 @@ from experiments.video_pairs import Missing, VideoPair, entry
 from experiments.video_sync import Heard, over_takes
 from metrics.lip_closure import is_bilabial, lip_closure
 
-ROWS = ("real", "codec", "autoencoder", "generated", "swapped", "still")
 NO_PHONES = (
     "no phone times; align the speech (Montreal Forced Aligner) and put STEM.TextGrid beside the real video"
 )
@@ -67,7 +66,7 @@ def closure_values(clip: Heard, own: Sequence[Phone], foreign: Sequence[Phone]) 
         own: What is spoken in it; empty: unknown, and no row is judged.
         foreign: What is spoken in the other; a floor for those clips alone that have a value of their own.
     """
-    spoken = [*((row, row, own) for row in ROWS), ("shuffled", "generated", foreign)]
+    spoken = [*((row, row, own) for row in clip.lips), ("shuffled", "generated", foreign)]
     values: dict[str, float] = {}
     for row, source, phones in spoken:
         takes = [lip_closure(take, clip.lips["real"][0], phones) for take in clip.lips.get(source, [])]

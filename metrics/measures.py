@@ -220,6 +220,9 @@ class MotionOfClips(Measure):
 
     Args:
         judge: Gives the judge when it is called, e.g. `metrics.landmark_judge.LandmarkJudge`.
+
+    Raises:
+        UserError: It can't be called.
     """
 
     names = ("head_motion", "mouth_motion", "blink_rate", "jitter")
@@ -227,6 +230,10 @@ class MotionOfClips(Measure):
 
     def __init__(self, judge: Callable[[], Judge]) -> None:
         super().__init__()
+        if not callable(judge):
+            raise UserError(
+                f"judge={judge}: give what makes a judge of motion, or null for the whole measure"
+            )
         self._make = judge
 
     def load(self) -> None:

@@ -511,6 +511,7 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
         (lambda: ClipMetrics({}, FadedClips(), max_frames=0), "max_frames=0"),
         (lambda: ClipMetrics({}, None), "render=None: ClipMetrics needs what renders clips"),
         (lambda: LipSync("expert", minimum=5), "minimum is 5 frames, lip sync needs 6 or more"),
+        (lambda: MotionOfClips(None), "judge=None: give what makes a judge of motion, or null for the whole"),
         (lambda: PictureDistance(network=SmallNetwork()), "fid/kid by another network needs a label"),
         (lambda: PerceptualDistance(network=SmallDistance()), "lpips by another network needs a label"),
     ],

@@ -1,0 +1,85 @@
+"""How long a clip must be for ``av_corr``: real lips with their own speech and with foreign speech, by length of the piece.
+
+Run from the repository's root: ``python benchmarks/short_speech.py --reference DIR [--drawn] [--clips 40]``; ``--drawn``
+for a prepared folder of synthetic heads, whose own judge of motion looks at them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from printing import markdown_table, one_line_errors
+
+from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.errors import UserError
+from experiments.judges import load_judge
+from experiments.video_judges import load_judges
+from experiments.video_pairs import reference_clips
+from experiments.video_rows import listen
+from experiments.video_sync import Heard, Lessons
+from metrics.av_correlation import measure_sync
+from metrics.protocol import SYNTHETIC, protocol_settings
+
+LENGTHS = (30, 40, 50, 75, 100, 125)
+
+
+def heard_clips(reference: Path, drawn: bool, most: int) -> list[Heard]:
+    """Lips and speech of real clips whose face is seen."""
+    if drawn:
+        settings = protocol_settings(SYNTHETIC)
+        judges = load_judges(settings, load_judge("regressor", reference), ())
+    else:
+        settings = protocol_settings("talking-head-v1", size=256, crop="face")
+        judges = load_judges(settings, None, ())
+    clips = [clip for _, clip in sorted(reference_clips(reference).items())][:most]
+    return [one for one in listen(clips, settings, judges) if np.isfinite(one.real).any()]
+
+
+def compare(clips: Sequence[Heard], length: int) -> np.ndarray:
+    """``(N, 4)``: ``av_corr`` with own and foreign speech, ``av_corr_zero`` likewise, of all pieces of so many frames."""
+    lessons = Lessons(clips)
+    found = []
+    for place, clip in enumerate(clips):
+        regressor = lessons.without(clip.identity, clip.voice)
+        others = [other for other in [*clips[place + 1 :], *clips[:place]] if other.voice != clip.voice]
+        if regressor is None or not others or clip.sound is None or others[0].sound is None:
+            continue
+        foreign = np.resize(others[0].sound, length * SAMPLES_PER_FRAME)
+        for start in range(0, len(clip.real) - length + 1, length):
+            lips = clip.real[start : start + length]
+            own = clip.sound[start * SAMPLES_PER_FRAME : (start + length) * SAMPLES_PER_FRAME]
+            with_own, with_foreign = (measure_sync(lips, speech, regressor, []) for speech in (own, foreign))
+            found.append(
+                [one[name] for name in ("av_corr", "av_corr_zero") for one in (with_own, with_foreign)]
+            )
+    values = np.array(found).reshape(-1, 4)
+    return values[np.isfinite(values).all(axis=1)]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--drawn", action="store_true")
+    parser.add_argument("--clips", type=int, default=40)
+    args = parser.parse_args()
+    clips = heard_clips(args.reference, args.drawn, args.clips)
+    rows = []
+    for length in LENGTHS:
+        values = compare(clips, length)
+        if not len(values):
+            continue
+        means = [f"{mean:.2f}" for mean in values.mean(axis=0)]
+        ahead = f"{100 * np.mean(values[:, 0] > values[:, 1]):.0f} %"
+        rows.append([str(length), str(len(values)), *means[:2], ahead, *means[2:]])
+    if not rows:
+        raise UserError(
+            f"{args.reference}: no clip of {LENGTHS[0]} frames with sound, a face and another voice"
+        )
+    head = ["frames", "pieces", "av_corr own", "foreign", "own ahead", "av_corr_zero own", "foreign"]
+    print(markdown_table(head, rows))
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
