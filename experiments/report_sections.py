@@ -192,16 +192,13 @@ def _measure_tables(
         for name, key in known.items()
     ]
     told = {"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows}
+    values = {name: {row: metrics.get(plan.name(name, row)) for row in titles} for name in known}
     values = {
-        name: {row: metrics[plan.name(name, row)] for row in titles if plan.name(name, row) in metrics}
-        for name in known
+        name: {row: one for row, one in of.items() if one and one["value"] is not None}
+        for name, of in values.items()
     }
-    compared = {name: rows for name, rows in values.items() if len(rows) > 1}
-    shown = [
-        row
-        for row in titles
-        if any(row in rows and rows[row]["value"] is not None for rows in compared.values())
-    ]
+    compared = {name: of for name, of in values.items() if len(of) > 1}
+    shown = [row for row in titles if any(row in of for of in compared.values())]
     body = [
         [_head(name, units[name]), *(_bare(of.get(row), units[name]) for row in shown)]
         for name, of in compared.items()
