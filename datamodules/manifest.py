@@ -21,6 +21,8 @@ from datamodules.files import whole_output
 MANIFEST_NAME = "manifest.jsonl"
 SCHEMA = 1
 SPLITS = ("train", "val", "test")
+SYNTHETIC_SOURCE = "synthetic_faces"
+"""``source`` of clips that the generator of synthetic heads drew."""
 ID_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -61,6 +63,11 @@ class ClipRecord:
     quality: dict = field(default_factory=dict)
     annotations: str | None = None
     schema: int = SCHEMA
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it shows a synthetic head: its annotations are the truth, and judges of real faces don't know it."""
+        return self.source == SYNTHETIC_SOURCE
 
 
 def without_twins(records: Iterable[ClipRecord]) -> list[ClipRecord]:

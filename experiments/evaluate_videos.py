@@ -7,6 +7,7 @@ against another voice's speech. Whatever can't be judged is listed with its reas
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.protocol import SYNTHETIC
 
-DRAWN = (
-    "some of the real clips are annotated, as drawn heads are, which judges of real faces do not know: take "
-    f"--protocol {SYNTHETIC}"
+DRAWN = f"some of the real clips are synthetic heads, which judges of real faces do not know: take --protocol {SYNTHETIC}"
+RECORDED = (
+    f"the real clips are no synthetic heads of this project, which the judge of lip sync of {SYNTHETIC} was trained on: take "
+    "--protocol talking-head-v1 for real faces"
 )
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def evaluate_videos(
             drawn = load_judge(judge, reference, progress=progress, size=settings["size"])
         judges = load_judges(settings, drawn, (settings["task"],))
     missing = [entry("*", what, why) for what, why in judges.missing]
-    hints = [DRAWN] if name != SYNTHETIC and any(pair.annotations for pair in pairs) else []
+    hints = _hints(name, [pair.drawn for pair in pairs])
     if model is None:
         missing.append(entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     spares = spare_clips(pairs, reference, split)
@@ -105,6 +107,13 @@ def evaluate_videos(
         "missing": missing + absent + unknown + alone,
         "notes": hints + notes + remarks,
     }
+
+
+def _hints(protocol: str, drawn: Sequence[bool]) -> list[str]:
+    """What speaks against the protocol, if its judges are out of their field on these clips."""
+    if protocol == SYNTHETIC:
+        return [] if any(drawn) else [RECORDED]
+    return [DRAWN] if any(drawn) else []
 
 
 def load_model(name: str) -> Any:

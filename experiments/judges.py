@@ -46,8 +46,8 @@ def load_judge(
     """Load a judge; the regressor is fitted once for each dataset and limits, and kept in the dataset's folder.
 
     Args:
-        name: ``auto``: the regressor where clips are annotated, else landmarks; ``regressor``; ``landmarks``; or a folder
-            that holds a fitted regressor.
+        name: ``auto``: the regressor where clips are synthetic heads, else landmarks; ``regressor``, which any annotated
+            clips can fit; ``landmarks``; or a folder that holds a fitted regressor.
         root: Dataset folder.
         device: Torch device of the fit.
         seconds: Time limit of the fit, which no two machines reach alike; None: by steps only, which repeats.
@@ -62,7 +62,7 @@ def load_judge(
     if name not in ("auto", "regressor", "landmarks"):
         return FrameRegressor.load(Path(name))
     records = read_manifest(root) if name != "landmarks" else []
-    if name == "landmarks" or (name == "auto" and not any(record.annotations for record in records)):
+    if name == "landmarks" or (name == "auto" and not any(record.drawn for record in records)):
         from metrics.landmark_judge import LandmarkJudge
 
         return LandmarkJudge()

@@ -58,7 +58,8 @@ class VideoPair:
         identity: Who is seen.
         voice: Who is heard.
         phones: File with the times of its speech sounds; None where there is none.
-        annotations: File with the truth of a drawn clip, likewise.
+        annotations: File with what is known of its frames, likewise: truth of drawn clips, measurements of others.
+        drawn: Whether it is known to show a synthetic head.
     """
 
     name: str
@@ -69,6 +70,7 @@ class VideoPair:
     voice: str
     phones: Path | None = None
     annotations: Path | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def recorded_clip(folder: Path, record: ClipRecord) -> VideoPair:
     speech = folder / record.audio if record.audio else video
     phones = phone_file(video) or annotations
     name, identity, voice = map(_composed, (record.id, record.identity, record.voice))
-    return VideoPair(name, video, speech, (), identity, voice, phones, annotations)
+    return VideoPair(name, video, speech, (), identity, voice, phones, annotations, record.drawn)
 
 
 def _composed(name: str) -> str:

@@ -29,7 +29,7 @@ def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from datamodules.annotations import write_annotations
     from datamodules.audio import write_wav
-    from datamodules.manifest import ClipRecord, file_sha256, write_manifest
+    from datamodules.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256, write_manifest
     from datamodules.video import write_video
 
     root = tmp_path_factory.mktemp("fake_clips")
@@ -67,7 +67,7 @@ def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 identity=f"person{clip}",
                 voice=f"person{clip}",
                 split=split,
-                source="fake",
+                source=SYNTHETIC_SOURCE,
                 start=0.0,
                 frames=frames,
                 size=32,

@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.annotations import write_annotations
 from datamodules.audio import write_wav
-from datamodules.manifest import ClipRecord, file_sha256
+from datamodules.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256
 from datamodules.synthetic_faces.animation import Animation, animate
 from datamodules.synthetic_faces.controls import CONTROL_NAMES
 from datamodules.synthetic_faces.identity import Identity
@@ -19,8 +19,6 @@ from datamodules.synthetic_faces.style import Style, draw_style
 from datamodules.synthetic_faces.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
 from datamodules.synthetic_faces.voices import own_voice
 from datamodules.video import write_video
-
-SOURCE = "synthetic_faces"
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
         identity=f"synthetic_{settings.seed}_{plan.seen:05d}",
         voice=narration.voice.name,
         split=plan.split,
-        source=SOURCE,
+        source=SYNTHETIC_SOURCE,
         start=0.0,
         frames=narration.frames,
         size=settings.size,

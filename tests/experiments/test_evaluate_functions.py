@@ -12,7 +12,7 @@ from datamodules.annotations import write_annotations
 from datamodules.audio import load_audio, write_wav
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
-from datamodules.manifest import ClipRecord, read_manifest, write_manifest
+from datamodules.manifest import SYNTHETIC_SOURCE, ClipRecord, read_manifest, write_manifest
 from datamodules.video import read_video, write_video
 from experiments import judges
 from experiments.cli import main
@@ -130,7 +130,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         records.append(
             ClipRecord(f"c{number}", f"{name}.mp4", f"{name}.wav", f"{number}", f"id{number % 2}",
-                       f"v{number % 2}", "test", "drawn", 0.0, FRAMES, SIZE, None, {}, f"{name}.safetensors")
+                       f"v{number % 2}", "test", SYNTHETIC_SOURCE, 0.0, FRAMES, SIZE, None, {}, f"{name}.safetensors")
         )  # fmt: skip
     write_manifest(folder, records)
     return folder
@@ -422,11 +422,12 @@ def test_a_judge_that_can_not_be_kept_still_judges(root, tmp_path, monkeypatch, 
     assert "can't be kept" in caplog.text
 
 
-def test_clips_without_annotations_are_judged_by_landmarks(root, tmp_path, shared, monkeypatch):
+def test_recorded_clips_are_judged_by_landmarks(root, tmp_path, shared, monkeypatch):
+    """`ifmdm prepare folder` annotates them too, by what it measures: that makes no synthetic heads of them."""
     monkeypatch.setenv("IFMDM_ASSETS", str(shared / "models"))
     folder = tmp_path / "data"
     shutil.copytree(root, folder)
-    write_manifest(folder, [dataclasses.replace(one, annotations=None) for one in read_manifest(folder)])
+    write_manifest(folder, [dataclasses.replace(one, source="talk.mp4") for one in read_manifest(folder)])
     assert load_judge("auto", folder).name == "face-landmarker"
 
 

@@ -13,7 +13,7 @@ from datamodules.assets import MissingAssetError
 from datamodules.audio import write_wav
 from datamodules.errors import UserError
 from datamodules.faces import FaceBox, SquareCrop, framing
-from datamodules.manifest import read_manifest
+from datamodules.manifest import read_manifest, write_manifest
 from datamodules.phones import Phone
 from datamodules.video import VideoReader, read_video, write_video
 from experiments import evaluate_videos as command
@@ -615,11 +615,25 @@ def test_videos_without_a_face_are_no_result(videos, reference, tmp_path, monkey
     assert found["metrics"]["fid"]["value"] > 0
 
 
-def test_drawn_heads_under_the_judges_of_real_faces_are_told(fake_clips, tmp_path):
-    record = next(record for record in read_manifest(fake_clips) if record.split == "test")
-    shutil.copy(fake_clips / record.video, tmp_path / f"{record.id}.mp4")
-    found = evaluate_videos(tmp_path, fake_clips, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
-    assert any(note.endswith("take --protocol synthetic-v1") for note in found["notes"])
+def test_judges_out_of_their_field_are_told(fake_clips, tmp_path):
+    """Synthetic heads under the judges of real faces, recorded clips, which have annotations too, under the others."""
+    recorded = tmp_path / "recorded"
+    shutil.copytree(fake_clips, recorded)
+    records = read_manifest(recorded)
+    write_manifest(recorded, [dataclasses.replace(record, source="talk.mp4") for record in records])
+    test = next(record for record in records if record.split == "test")
+    (tmp_path / "v").mkdir()
+    shutil.copy(fake_clips / test.video, tmp_path / f"v/{test.id}.mp4")
+    for folder, name, hint in (
+        (fake_clips, "talking-head-v1", "take --protocol synthetic-v1"),
+        (fake_clips, "synthetic-v1", None),
+        (recorded, "talking-head-v1", None),
+        (recorded, "synthetic-v1", "take --protocol talking-head-v1 for real faces"),
+    ):
+        found = evaluate_videos(tmp_path / "v", folder, "m", SETTINGS, name, judges=stand_ins())
+        hints = [note for note in found["notes"] if "take --protocol" in note]
+        assert len(hints) == (hint is not None)
+        assert hint is None or hints[0].endswith(hint)
 
 
 class LoudLips:
