@@ -18,16 +18,7 @@ from experiments.video_measures import View
 from experiments.video_pairs import Foreign, Missing, VideoClip, entry, load_pair, recorded_clip
 from experiments.video_rows import Judged, Plan, judge_clip, pool_rows, reconstruct
 from experiments.video_sync import over_takes
-from metrics.motion import (
-    Judge,
-    MotionCurves,
-    blink_rate,
-    head_motion,
-    jitter,
-    lagged_correlation,
-    measure,
-    mouth_motion,
-)
+from metrics.motion import Judge, MotionCurves, lagged_correlation, measure
 from metrics.protocol import SYNTHETIC, protocol_settings
 from metrics.reconstruction import region_errors
 
@@ -129,22 +120,6 @@ def stack(frames: Iterable[np.ndarray]) -> np.ndarray:
 def generate(model: Any, waveform: np.ndarray, source: Any, options: Any) -> np.ndarray:
     """Frames generated from speech ``(640 T,)``: ``(T, S, S, 3)`` uint8."""
     return stack(model.render(source, model.generate_motion(source, waveform, options)))
-
-
-def motion_values(
-    frames: np.ndarray, lip_opening: np.ndarray, judge: Judge
-) -> tuple[dict[str, float], np.ndarray]:
-    """What the judge sees on frames: lips against the true ones and motion, and the correlation at every lag."""
-    curves = measure(frames, judge)
-    lips, curve = lip_values(curves, lip_opening)
-    values = {
-        **lips,
-        "head_motion": head_motion(curves.rotation),
-        "mouth_motion": mouth_motion(curves.lip_opening),
-        "blink_rate": blink_rate(curves.blink),
-        "jitter": jitter(curves.rotation),
-    }
-    return values, curve
 
 
 def lip_values(curves: MotionCurves, lip_opening: np.ndarray) -> tuple[dict[str, float], np.ndarray]:

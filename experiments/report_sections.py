@@ -257,7 +257,7 @@ def sweep_section(sweep: Mapping[str, Any], path: Path, pictures: Sequence[Path]
     )
     rows = sweep["rows"]
     names = [name for name in rows[0] if name != "intensity"] if rows else []
-    units = {name: _unit(name, {}) for name in names}
+    units = {name: _unit(name, sweep.get("protocol") or {}) for name in names}
     head = ["intensity", *(_head(name, units[name]) for name in names)]
     body = [
         [f"{row['intensity']:g}", *(_bare(row[name], units[name], bounds=True) for name in names)]

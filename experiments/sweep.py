@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.manifest import ClipRecord, read_manifest
-from experiments.clip_measures import Clip, generate, load_clip, motion_values, to_tensor
+from experiments.clip_measures import Clip, generate, lip_values, load_clip, to_tensor
 from experiments.evaluate import (
     CLIP_FAILURES,
     PREPARE_AGAIN,
@@ -29,7 +29,10 @@ from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report_figures import sweep_picture
 from experiments.results import plain, refuse_nothing, write_json, write_whole
+from experiments.video_judges import Judges
+from experiments.video_measures import look, own_measures, watch_by
 from experiments.video_pairs import protocol_record, recorded_clip
+from experiments.video_rows import detector_floor
 from metrics.bootstrap import cluster_bootstrap, mean, median
 from metrics.motion import Judge
 
@@ -60,7 +63,7 @@ def sharpness(frames: np.ndarray) -> float:
 
 
 def measure_intensity(
-    model: Any, clip: Clip, source: Any, judge: Judge, options: Sequence[Any]
+    model: Any, clip: Clip, source: Any, judges: Judges, options: Sequence[Any]
 ) -> tuple[dict, np.ndarray]:
     """Generate a clip once for each of the options (they differ in the seed) and measure its frames.
 
@@ -68,9 +71,11 @@ def measure_intensity(
         Measure -> mean over the seeds (the lag: median), and the first seed's frames ``(T, S, S, 3)``.
     """
     takes = [generate(model, clip.waveform, source, option) for option in options]
-    seen = [motion_values(frames, clip.lip_opening, judge)[0] for frames in takes]
-    for values, frames in zip(seen, takes, strict=True):
-        values["sharpness"] = sharpness(frames) / sharpness(clip.frames)
+    floor, seen = detector_floor(clip.frames, judges), []
+    for frames in takes:
+        view = look(frames, judges)
+        values = own_measures(view, None, floor) | lip_values(view.curves, clip.lip_opening)[0]
+        seen.append({**values, "sharpness": sharpness(frames) / sharpness(clip.frames)})
     middle = {name: np.median if name == "lip_lag" else np.mean for name in MEASURES}
     return {name: float(middle[name]([values[name] for values in seen])) for name in MEASURES}, takes[0]
 
@@ -120,6 +125,7 @@ def sweep_intensity(
     check_options(model, options, seeds, intensities)
     chosen = choose_clips(read_manifest(root), split, clips)
     judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
+    judges = Judges(watch_by(judge))
     variants = [
         [dataclasses.replace(options, intensity=value, seed=seed) for seed in seeds] for value in intensities
     ]
@@ -130,7 +136,7 @@ def sweep_intensity(
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
             source = model.prepare_source(to_tensor(clip.frames[:1])[0])
-            seen = [measure_intensity(model, clip, source, judge, variant) for variant in variants]
+            seen = [measure_intensity(model, clip, source, judges, variant) for variant in variants]
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)
             missing.append({"clip": record.id, "what": "all", "why": str(error)})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.faces import measure_landmarks
-from experiments.video_judges import Judges
+from experiments.video_judges import REAL_FACES, Judges
 from metrics.distributions import blink_intervals, head_spectrum, head_speed, motion_features
 from metrics.identity import embedding_distance
 from metrics.landmark_judge import curves_of
@@ -85,8 +85,8 @@ def watch_landmarks(frames: np.ndarray) -> tuple[MotionCurves, np.ndarray | None
 
 
 def watch_by(judge: Judge) -> Watch:
-    """Curves by a judge that knows no landmarks, such as the regressor of a synthetic dataset."""
-    return lambda frames: (judge.measure(frames), None)
+    """Curves by a judge; landmarks too by the one of real faces, as the regressor of a synthetic dataset knows none."""
+    return watch_landmarks if judge.name == REAL_FACES else lambda frames: (judge.measure(frames), None)
 
 
 def assemble(

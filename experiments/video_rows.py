@@ -173,7 +173,7 @@ def measure_rows(
     """Measure a clip's rows, lip sync left out: values, and what could not be judged."""
     name, missing = clip.pair.name, []
     real = rows["real"][0]
-    floor = 0.0 if real.points is None else _detector_floor(clip, judges)
+    floor = 0.0 if real.points is None else detector_floor(clip.real, judges)
     first = rows["still"][0].embeddings  # known even where the real clip shows its face too seldom
     source = None if first is None else first[0]
     values: dict[str, float] = {}
@@ -199,11 +199,19 @@ def measure_rows(
     return values, missing
 
 
-def _detector_floor(clip: VideoClip, judges: Judges) -> float:
-    """Trembling that the detector sees in the still source frame through the codec; 0 where it sees no face."""
-    still = np.repeat(clip.real[:1], min(FLOOR_FRAMES, len(clip)), axis=0)
-    floor = own_measures(look(through_codec(still), judges), None)["jitter"]
-    return floor if np.isfinite(floor) else 0.0
+def detector_floor(frames: np.ndarray, judges: Judges) -> float:
+    """Trembling that the detector of landmarks sees in the still source frame through the codec.
+
+    Args:
+        frames: ``(T, H, W, 3)`` uint8, the real clip.
+        judges: The judges at hand.
+
+    Returns:
+        0 where it sees no face, or the judge knows no landmarks.
+    """
+    still = look(through_codec(np.repeat(frames[:1], min(FLOOR_FRAMES, len(frames)), axis=0)), judges)
+    floor = own_measures(still, None)["jitter"]
+    return floor if still.points is not None and np.isfinite(floor) else 0.0
 
 
 def judge_clip(

@@ -474,6 +474,19 @@ def test_intensity_sweep_measures_rendered_frames(root, tmp_path):
     written = json.loads((tmp_path / "sweep.json").read_text())
     assert written["rows"] == rows
     assert (tmp_path / "sweep.png").is_file()
+    whole = values(
+        evaluate_model(FakeModel(), root, judge=BandJudge(), clips=2, options=Options(intensity=0.5))
+    )
+    for name in (
+        "head_motion",
+        "mouth_motion",
+        "blink_rate",
+        "jitter",
+        "lip_corr",
+        "lip_corr_zero",
+        "lip_lag",
+    ):
+        assert rows[1][name]["value"] == pytest.approx(whole[name], abs=1e-9), name
 
 
 def test_empty_split_and_wrong_files_are_told(root, tmp_path):
