@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,17 +71,24 @@ def require_output_folder(path: str | Path) -> Path:
             ) from None
     for place in (path, *path.absolute().parents):
         if place.is_dir():
-            if not os.access(place, os.W_OK | os.X_OK):
+            if not _takes_files(place):
                 raise UserError(
                     f"{path}: the folder {place} may not be written to; choose another output folder"
                 )
             break
         if place.exists() or place.is_symlink():
-            raise UserError(
-                f"{path}: {'is' if place == path else f'{place} is'} a file, expected a folder for the output; "
-                "choose another"
-            )
+            wrong = "a file, expected a folder for the output" if place.exists() else "a link to nothing"
+            raise UserError(f"{path}: {'is' if place == path else f'{place} is'} {wrong}; choose another")
     return path
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether something can be made in a folder, tried out: permissions tell nothing of such as /proc."""
+    try:
+        tempfile.TemporaryDirectory(dir=folder, prefix=".ifmdm").cleanup()
+    except OSError:
+        return False
+    return True
 
 
 def _umask() -> int:

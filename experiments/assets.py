@@ -20,13 +20,15 @@ def run(args: argparse.Namespace) -> int:
     """Carry out ``ifmdm assets``.
 
     Returns:
-        0 if every file asked for is there and right (``list``: always), else 2.
+        0 if what was asked for was done.
 
     Raises:
-        UserError: Unknown name, or a download failed.
+        UserError: Unknown name, a download failed, the environment names no folder, or ``verify`` found a file missing or
+            damaged.
     """
+    assets.search_folders()
     chosen = [assets.describe(args.name)] if args.name else list(assets.ASSETS.values())
-    status = 0
+    wrong = []
     for asset in chosen:
         if args.action == "fetch":
             print(f"{asset.name}: {asset.megabytes}, {asset.licence}, from {asset.url}", flush=True)
@@ -43,5 +45,9 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "list":
             print(f"    {asset.note}\n    {asset.url}")
         elif not right:
-            status = 2
-    return status
+            wrong.append(asset.name)
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} of {len(chosen)} files missing or damaged: {', '.join(wrong)}; `ifmdm assets fetch` gets them"
+        )
+    return 0

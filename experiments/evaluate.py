@@ -11,7 +11,6 @@ floor of lip sync: what was generated from the clip's own speech against that ot
 
 import dataclasses
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,12 +26,12 @@ from experiments.evaluate_command import check_method
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.results import (
-    RESULTS,
+    GALLERY,
     plain,
     refuse_nothing,
+    replace_results,
     require_results_folder,
     tell_results,
-    write_results,
 )
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
@@ -351,7 +350,7 @@ def evaluate_main(overrides: Sequence[str]) -> int:
     model, judge, options = load_parts(config)
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
-        gallery = Path(scratch) / "gallery"
+        gallery = Path(scratch) / GALLERY
         results = evaluate_model(
             model,
             Path(config["data"]["root"]),
@@ -368,9 +367,6 @@ def evaluate_main(overrides: Sequence[str]) -> int:
         )
         refuse_nothing(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name
-        path = write_results(output / RESULTS, results)
-        if gallery.is_dir():
-            shutil.rmtree(output / gallery.name, ignore_errors=True)
-            shutil.move(gallery, output / gallery.name)
+        path = replace_results(output, results, gallery if gallery.is_dir() else None)
     tell_results(path, results)
     return 0

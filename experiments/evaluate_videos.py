@@ -14,7 +14,7 @@ from typing import Any
 from datamodules.manifest import MANIFEST_NAME
 from experiments.evaluate_command import check_videos
 from experiments.judges import Progress, load_judge, log_progress
-from experiments.results import RESULTS, has_values, plain, refuse_nothing, tell_results, write_results
+from experiments.results import has_values, plain, refuse_nothing, replace_results, tell_results
 from experiments.run_identity import git_state, machine_facts
 from experiments.version import __version__
 from experiments.video_judges import Judges, load_judges
@@ -144,5 +144,5 @@ def run(args: argparse.Namespace) -> int:
     )
     judged = len(results["clips"]) if has_values(results["metrics"]) else 0
     refuse_nothing(judged, results["missing"], str(args.videos))
-    tell_results(write_results(output / RESULTS, results), results)
+    tell_results(replace_results(output, results), results)
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.errors import UserError
+from datamodules.files import require_folder, require_output_folder
 from experiments.report_figures import data_uri
 from experiments.report_sections import (
     Section,
@@ -36,8 +37,7 @@ def collect_sections(folder: Path) -> list[Section]:
     Raises:
         UserError: The folder is missing or holds nothing of these.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder of a run, a sweep or a demo")
+    require_folder(folder, "a run, an evaluation, a sweep or a demo")
     kinds = ("run.json", "times.json", "metrics.csv", "results.json", "sweep.json", "*.png", "*.mp4")
     found = {kind: _files(folder, kind) for kind in kinds}
     pictures = _latest_samples(found["*.png"])
@@ -167,6 +167,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page."""
+    """Write the page.
+
+    Raises:
+        UserError: Nothing to report in a folder, or the page can't be written.
+    """
+    if args.output is not None:
+        require_output_folder(args.output.parent)
     log.info("report: %s", write_report(args.runs, args.output, args.title))
     return 0

@@ -157,7 +157,8 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     section = Section(
         f"Evaluation of {results['method']}",
         f"{_counted(len(clips), 'clip')} of {_counted(people, 'identity')}{unseen}. In brackets: 95 % interval "
-        "by a bootstrap over identities. Motion is measured on the frames, by a judge.",
+        "by a bootstrap over identities (of distances over all clips a jackknife). Motion is measured on the frames, "
+        "by a judge.",
         {"protocol": f"{protocol['name']}, {protocol['hash']}"},
     )
     judge = run.get("judge") or {}
@@ -166,7 +167,7 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
         section.facts["judge"] = (
             f"{judge.get('name')}; share of variance it explains on unseen identities: {text}"
         )
-    section.tables += _measure_tables(metrics, protocol, videos)
+    section.tables += _measure_tables(metrics, protocol, videos, len(clips))
     if results.get("lag_curves"):
         section.figures.append(
             (lag_figure(results["lag_curves"]), "Correlation with the true lip opening, mean over clips")
@@ -179,16 +180,27 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
 
 
 def _measure_tables(
-    metrics: Mapping[str, Any], protocol: Mapping[str, Any], videos: bool
+    metrics: Mapping[str, Any], protocol: Mapping[str, Any], videos: bool, clips: int
 ) -> list[dict[str, Any]]:
-    """What each measure says, and those that several rows have beside one another; ``videos``: anyone's."""
+    """What each measure says, and those that several rows have beside one another.
+
+    Args:
+        metrics: By name.
+        protocol: Of the results.
+        videos: Whether they are of anyone's videos.
+        clips: Number of clips that were judged.
+    """
     plan, titles = PLAN, ROW_TITLES
     if videos:
         plan, titles = PLANS[(protocol.get("settings") or {}).get("task", "generation")], VIDEO_TITLES
     known, texts = _known(metrics, plan), explanations()
     units = {name: _unit(name, protocol) for name in known}
     rows = [
-        [texts[name]["title"], interval(metrics.get(key), units[name]), texts[name]["says"]]
+        [
+            _coded(texts[name]["title"], key),
+            f"{interval(metrics.get(key), units[name])}{_of_some(metrics.get(key), clips)}",
+            texts[name]["says"],
+        ]
         for name, key in known.items()
     ]
     told = {"caption": "Measures", "head": ["measure", "value", "what it says"], "rows": rows}
@@ -200,7 +212,10 @@ def _measure_tables(
     compared = {name: of for name, of in values.items() if len(of) > 1}
     shown = [row for row in titles if any(row in of for of in compared.values())]
     body = [
-        [_head(name, units[name]), *(_bare(of.get(row), units[name]) for row in shown)]
+        [
+            _head(name, units[name]),
+            *(f"{_bare(of.get(row), units[name])}{_of_some(of.get(row), clips)}" for row in shown),
+        ]
         for name, of in compared.items()
     ]
     head = ["measure", *(titles[row] for row in shown)]
@@ -216,6 +231,16 @@ def _known(metrics: Mapping[str, Any], plan: Plan) -> dict[str, str]:
         for name, key in keys.items()
         if key in metrics or any(plan.name(name, row) in metrics for row in ROW_TITLES)
     }
+
+
+def _coded(title: str, key: str) -> str:
+    """Title of a measure with its name in results, where that is another word."""
+    return title if title.lower() == key.replace("_", "-") else f"{title} ({key})"
+
+
+def _of_some(one: Mapping[str, Any] | None, clips: int) -> str:
+    """Of how many clips a value is, where it is not of all: rows side by side may be of others."""
+    return f" ({one['n']} of {clips} clips)" if one and 0 < one["n"] < clips else ""
 
 
 def _counted(number: int, what: str) -> str:
@@ -242,7 +267,10 @@ def _bare(one: Mapping[str, Any] | None, unit: str, bounds: bool = False) -> str
 
 
 def _missing_line(entry: Any) -> str:
-    return f"{entry['clip']}: {entry['what']} ({entry['why']})" if isinstance(entry, dict) else str(entry)
+    if not isinstance(entry, dict):
+        return str(entry)
+    clip = "all clips" if entry["clip"] == "*" else entry["clip"]
+    return f"{clip}: {entry['what']} ({entry['why']})"
 
 
 def sweep_section(sweep: Mapping[str, Any], path: Path, pictures: Sequence[Path]) -> Section:

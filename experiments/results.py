@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from metrics.protocol import MEASURES
 
 log = logging.getLogger(__name__)
 RESULTS = "results.json"
+GALLERY = "gallery"
+"""Of the folder of an evaluation: sheets and videos of its clips."""
 RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
 INTERVAL_KEYS = ("value", "low", "high", "n")
 PARTNER = "partner"
@@ -105,7 +108,8 @@ def refuse_nothing(
         return
     told = [one for one in missing if one["clip"] != "*" and one["what"] != PARTNER]
     first = next((one for one in told if one["what"] == "all"), told[0] if told else None)
-    why = f" ({first['clip']}: {first['why']})" if first else ""
+    what = "" if first is None or first["what"] == "all" else f"{first['what']}: "
+    why = f" ({first['clip']}: {what}{first['why']})" if first else ""
     raise UserError(
         f"{f'{where}: ' if where else ''}not one clip could be judged{why}{f'; {hint}' if hint else ''}"
     )
@@ -117,18 +121,40 @@ def has_values(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
     return any(name in metrics and metrics[name]["value"] is not None for name in merits)
 
 
+def replace_results(output: Path, results: dict[str, Any], gallery: Path | None = None) -> Path:
+    """Write results and, if there are any, their pictures; pictures of what was there before go.
+
+    Args:
+        output: Folder of the evaluation.
+        results: The content of results.json.
+        gallery: Folder with pictures, which is moved.
+    """
+    path = write_results(output / RESULTS, results)
+    shutil.rmtree(output / GALLERY, ignore_errors=True)
+    if gallery is not None:
+        shutil.move(gallery, output / GALLERY)
+    return path
+
+
 def tell_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Say at the end what a reader must know, and how much was judged."""
+    """Say at the end what was found, what a reader must know, and how much was judged."""
+    metrics = results["metrics"]
+    found = [
+        f"{name} {metrics[name]['value']:.4g}"
+        for name in MEASURES
+        if name in metrics and metrics[name]["value"] is not None
+    ]
+    log.info("%s", "  ".join(found))
     for note in results["notes"]:
         log.info("note: %s", note)
     whats = [entry["what"] for entry in results["missing"]]
     judged, alone = len(results["clips"]), whats.count(PARTNER)
     log.info(
-        "%d of %d clips judged, %d things missing%s: %s",
+        "%d of %d clips judged%s; %d entries under missing: %s",
         judged,
         judged + whats.count("all"),
+        f", {alone} without a partner" if alone else "",
         len(whats),
-        f", {alone} of them a partner for a file" if alone else "",
         path,
     )
 

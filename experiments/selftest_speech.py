@@ -62,7 +62,7 @@ def measure_speech(view: View, real: View, speech: Speech, late: int, judges: Ju
     lips = view.curves.lip_opening
     waveform = shift_sound(speech.waveform, late)[: SAMPLES_PER_FRAME * len(view)]
     if speech.regressor is not None:
-        values.update(measure_sync(lips, waveform, speech.regressor, speech.foreign))
+        values.update(measure_sync(lips, waveform, speech.regressor, speech.foreign, real.curves.lip_opening))
     if speech.phones:
         phones = [Phone(one.label, one.start + late / FPS, one.end + late / FPS) for one in speech.phones]
         values["lip_closure"] = lip_closure(lips, real.curves.lip_opening, phones)

@@ -89,7 +89,7 @@ class _PooledJudge:
         real = sum(rows.pop(REAL, {}).values())
         values = {
             name if row == "generated" else f"{name}_{row}": (
-                pooled.interval(list(takes))
+                self._bounded(name, pooled.interval(list(takes)))
                 if all(clips == real for clips in takes.values())
                 else Interval(None, None, None, 0)
             )
@@ -100,11 +100,16 @@ class _PooledJudge:
         values[f"{name}_floor"] = Interval(floor if known else None, None, None, pooled.clips if known else 0)
         return values
 
+    @staticmethod
+    def _bounded(name: str, interval: Interval) -> Interval:
+        """KID alone, which has no bias, may be negative."""
+        return interval if name == "kid" else interval.not_below(0)
+
     def _remarks(self, names: Sequence[str], pooled: PooledFrechet, kind: str) -> list[str]:
         """On how much the distances stand, and what the floor is taken between."""
         takes = self._sides.get("generated", {})
         counts = (pooled.count(REAL), min([pooled.count(take) for take in takes], default=0))
-        few = ", too few" if min(counts) < ENOUGH else ""
+        few = f", too few (under {ENOUGH})" if min(counts) < ENOUGH else ""
         each = " of each take" if len(takes) > 1 else ""
         # Halves have half the frames, so a floor lies above that of the whole.
         of = "people" if len(pooled.identities) > 1 else "clips of the only identity"

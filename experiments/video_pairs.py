@@ -134,7 +134,11 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
                 raise UserError(f"{path}: {found[stem]} has the same stem; rename one of them")
             found[stem] = path
     if not found:
-        raise UserError(f"{folder}: holds no {what}; give a folder with {', '.join(SUFFIXES)} files")
+        inner = [] if deep else [one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES]
+        hint = f"{inner[0]} lies too deep: put them side by side, or give --seeds for takes" if inner else ""
+        raise UserError(
+            f"{folder}: holds no {what}; {hint or 'give a folder with ' + ', '.join(SUFFIXES) + ' files'}"
+        )
     return found
 
 
@@ -318,7 +322,10 @@ def find_crop(frames: np.ndarray) -> SquareCrop:
     """
     looks = [found for found in map(find_faces, frames) if found]
     if 2 * len(looks) < len(frames) or not looks:
-        raise ValueError(f"no face found in {len(frames) - len(looks)} of {len(frames)} frames looked at")
+        raise ValueError(
+            f"no face found in {len(frames) - len(looks)} of {len(frames)} frames looked at; leave out the crop if faces "
+            "fill the frames"
+        )
     largest = select_face([select_face(found) for found in looks])
     centre = np.array([largest.x0 + largest.x1, largest.y0 + largest.y1]) / 2
 

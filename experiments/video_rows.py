@@ -180,7 +180,7 @@ def measure_rows(
     for row, views in rows.items():
         for view in views:
             if view.faceless:
-                rest = "have no value" if view.unseen else "leave these frames out"
+                rest = "have no value, as these are over a tenth" if view.unseen else "leave these frames out"
                 what = f"{row}: {view.faceless} of {len(view)} frames"
                 missing.append(entry(name, what, f"no face found; the measures of faces {rest}"))
         found = [own_measures(view, source, floor) for view in views]

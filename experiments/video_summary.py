@@ -12,6 +12,7 @@ from experiments.video_judges import Judges
 from experiments.video_measures import MotionSample
 from experiments.video_pairs import Missing, VideoPair, entry
 from experiments.video_rows import Judged
+from metrics.av_correlation import FEWEST_FRAMES
 from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
 from metrics.distributions import (
     FEW_FRAMES,
@@ -21,7 +22,7 @@ from metrics.distributions import (
     HeadVelocityDistance,
     MotionFrechetDistance,
 )
-from metrics.protocol import MEASURES, better_of, is_lag
+from metrics.protocol import better_of, is_lag, measure_of
 
 DISTANCES = {
     "motion_frechet": (MotionFrechetDistance, "features"),
@@ -32,7 +33,12 @@ DISTANCES = {
 POOLED = ("fid", "kid", "fvd")
 FLOORED = ("av_corr", "lse_d", "lse_c", "lip_closure")
 """Measures that are also given between the shuffled (0) and the real row (1)."""
+FEWEST_IDENTITIES = 6
+"""Of fewer, all may have the better real row by luck in more than one of forty cases."""
 NOTHING = "no clip has a value"
+STILL = (
+    f"the lips hardly move beside the real ones, or one of the two shows in fewer than {FEWEST_FRAMES} frames"
+)
 REASONS = {
     "psnr": "the frames equal the real ones, which has no finite value",
     "csim": "the source frame or the video shows no face",
@@ -40,13 +46,11 @@ REASONS = {
     "sharpness_mouth": "the video or the real clip shows no face",
     "sharpness_eyes": "the video or the real clip shows no face",
     "aed": "one of the two shows no face",
-    "av_corr": "the lips do not move, or no face is seen",
-    "av_corr_zero": "the lips do not move, or no face is seen",
-    "av_lag": "the lips do not move, or no face is seen",
-    "av_retrieval": "still or unseen lips, fewer than 2 s of overlap at the best lag, or no other voice",
+    **dict.fromkeys(("av_corr", "av_corr_zero", "av_lag"), STILL),
+    "av_retrieval": f"{STILL}; or fewer than 2 s of overlap at the best lag, or no other voice",
     "head_spectrum_distance": "no clip lasts 3 s",
     "blink_interval_distance": f"fewer than {FEWEST_INTERVALS} intervals between blinks on a side",
-    "motion_frechet": "fewer than two frames with a face on a side",
+    "motion_frechet": "fewer than two frames with a face on a side, or a real face that rests",
     "fid": "fewer than two frames on a side",
     "kid": "fewer than two frames on a side",
     "fvd": "fewer than two windows on a side",
@@ -54,6 +58,7 @@ REASONS = {
 """Why a measure can be without a value although its judge is there."""
 SEEN = ("yaw", "pitch", "roll", "lip_opening", "blink")
 """What measures of motion are made of, by the names that a fitted judge has for it."""
+LOST = "the method's face is missing in more than a tenth of the frames"
 WEAK = 0.5
 """Share of variance below which a fitted judge of motion is called weak."""
 SHORT_SPEECH = 75
@@ -90,7 +95,7 @@ def _pooled_motion(judged: Sequence[Judged], row: str) -> dict[str, Interval]:
                 distances.append(float(metric.compute()))
             return float(np.mean(distances))
 
-        found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters)
+        found[f"{name}{suffix}"] = cluster_jackknife(statistic, clusters).not_below(0)
     return found
 
 
@@ -109,12 +114,13 @@ def share(rows: np.ndarray, clusters: Sequence[str], higher: bool = True) -> Int
 
     Args:
         rows: ``(N, 3)`` of clips: the method's value, the real and the shuffled one; NaN rows are left out.
-        clusters: Identity of each clip; of only one nothing is known of chance, and there is no value.
+        clusters: Identity of each clip; fewer than six can't tell chance, and there is no value.
         higher: Whether the higher value is the better.
     """
     better = (rows[:, 1] - rows[:, 2]) * (1 if higher else -1)
     ahead = cluster_bootstrap(better, clusters, mean)
-    if ahead.low is None or ahead.low <= 0:
+    people = len({cluster for cluster, row in zip(clusters, rows, strict=True) if np.isfinite(row).all()})
+    if people < FEWEST_IDENTITIES or ahead.low is None or ahead.low <= 0:
         return Interval(None, None, None, 0)
     return cluster_bootstrap(rows, clusters, _between)
 
@@ -178,22 +184,29 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
     unseen = [one.pair.name for one in judged if not np.isfinite(one.values["mouth_motion_real"])]
     if unseen:
         notes.append(
-            f"the real face is not seen in {', '.join(unseen)}: what the method is given of them has no real value beside it"
+            f"the real face is missing in more than a tenth of the frames, in {', '.join(unseen)}: what the method is given "
+            "of them has no real value beside it"
         )
     if lost and len(lost) + len(unseen) == len(judged):
-        notes.append("the method's face is not seen in any clip: measures of faces have no value")
+        notes.append(f"{LOST}, in every clip: measures of faces have no value")
     elif lost:
         notes.append(
-            f"the method's face is not seen in {', '.join(lost)}: measures of faces are of the other clips, which may be "
-            "easier ones; do not rank them beside results of all clips"
+            f"{LOST}, in {', '.join(lost)}: measures of faces are of the other clips, which may be easier ones and fewer "
+            "than those of the real row (see n); do not rank them beside results of all clips"
+        )
+    still = [one.pair.name for one in judged if one.fitted and _rests(one)]
+    if still:
+        notes.append(
+            f"the method's lips hardly move in {', '.join(still)}: av_* are of the other clips; do not rank them beside "
+            "results of all clips"
         )
     few = sum(len(one.motion["generated"][0].features) for one in judged)
     if 0 < few < FEW_FRAMES:
-        notes.append(f"motion_frechet: {few} frames, too few")
+        notes.append(f"motion_frechet: {few} frames, too few (under {FEW_FRAMES})")
     fitted = [one.fitted for one in judged if one.fitted]
     if fitted and min(fitted) < FEW_FITTED:
         notes.append(
-            f"av_*: the regression was fitted on {min(fitted)} clips, too few; compare with av_*_real"
+            f"av_*: the regression was fitted on too few clips ({min(fitted)}, under {FEW_FITTED}); compare with av_*_real"
         )
     short = [
         one.pair.name for one in judged if one.fitted and len(one.heard.lips["generated"][0]) < SHORT_SPEECH
@@ -210,6 +223,12 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
             f"the judge of motion is weak on people that it never saw (share of variance explained): {', '.join(weak)}"
         )
     return notes
+
+
+def _rests(one: Judged) -> bool:
+    """Whether the method's lips are seen and hardly move where the real ones speak."""
+    seen = np.isfinite([one.values["mouth_motion"], one.values["av_corr_zero_real"]]).all()
+    return bool(seen) and not np.isfinite(one.values["av_corr_zero"])
 
 
 def _add_closures(judged: Sequence[Judged], clips: Sequence[VideoPair]) -> list[Missing]:
@@ -234,37 +253,42 @@ def _add_pooled(metrics: dict[str, Interval], judges: Judges) -> list[str]:
 def _without_value(metrics: dict[str, Interval], judges: Judges) -> list[Missing]:
     """The measures that no clip has a value of although their judge was there, and why."""
     told = {name for what, _ in judges.missing for name in what.split(", ")}
-    unknown = [name for name, one in metrics.items() if one.value is None and name not in told]
-    shares = {f"{name}_share" for name in FLOORED}
-    return [
-        *(entry("*", name, REASONS.get(name, NOTHING)) for name in unknown if name in MEASURES),
-        *(
-            entry("*", name, "the real row is not better than the shuffled one by more than chance")
-            for name in unknown
-            if name in shares
-        ),
-        *(
-            entry("*", f"{name}_share", "no clip has a value, the real one and the shuffled one")
-            for name in FLOORED
-            if name in metrics and f"{name}_share" not in metrics
-        ),
-        *(
-            entry("*", name, "some clips lack this row: they would be on the real side alone")
-            for name in unknown
-            if name in {f"{pooled}_autoencoder" for pooled in POOLED}
-        ),
-    ]
+    whys: dict[str, list[str]] = {}
+    for name, one in metrics.items():
+        measure = measure_of(name)
+        if one.value is None and measure is not None and measure not in told:
+            whys.setdefault(_why_unknown(name, measure), []).append(name)
+    for name in FLOORED:
+        if name in metrics and f"{name}_share" not in metrics:
+            whys.setdefault("no clip has a value, the real one and the shuffled one", []).append(
+                f"{name}_share"
+            )
+    return [entry("*", ", ".join(names), why) for why, names in whys.items()]
+
+
+def _why_unknown(name: str, measure: str) -> str:
+    """Why no clip has a value of a measure, in the row that its name tells."""
+    if name == f"{measure}_share":
+        return (
+            f"fewer than {FEWEST_IDENTITIES} identities, or the real row is not better than the shuffled one by more than "
+            "chance"
+        )
+    if name == f"{measure}_autoencoder" and measure in POOLED:
+        return "some clips lack this row: they would be on the real side alone"
+    return REASONS.get(measure, NOTHING)
 
 
 def _clips_without_value(judged: Sequence[Judged], metrics: dict[str, Interval]) -> list[Missing]:
-    """The measures that others have a value of and a clip has not, and why; a clip without a face is told already."""
+    """The measures that others have a value of and a clip has not, and why; a row without a face is told already."""
     missing = []
     for one in judged:
-        if not np.isfinite(one.values["mouth_motion"]):
-            continue
         absent: dict[str, list[str]] = {}
         for name, value in one.values.items():
-            if name in MEASURES and not np.isfinite(value) and metrics[name].value is not None:
-                absent.setdefault(REASONS.get(name, "no value"), []).append(name)
+            measure = measure_of(name)
+            if measure is None or np.isfinite(value) or metrics[name].value is None:
+                continue
+            row = name.removeprefix(measure)
+            if np.isfinite(one.values["mouth_motion" if row == "_shuffled" else f"mouth_motion{row}"]):
+                absent.setdefault(REASONS.get(measure, "no value"), []).append(name)
         missing += [entry(one.pair.name, ", ".join(names), why) for why, names in absent.items()]
     return missing

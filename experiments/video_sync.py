@@ -90,7 +90,7 @@ def correlations(own: Heard, lessons: Lessons) -> tuple[dict[str, float], int, s
         if own.foreign is not None and row in ("swapped", "shuffled"):
             voices.add(own.foreign.voice)  # lips made from it would find it, rightly
         choice = lessons.choice(voices)
-        found = [measure_sync(lips, speech, regressor, choice) for lips in takes]
+        found = [measure_sync(lips, speech, regressor, choice, own.real) for lips in takes]
         suffix = "" if row == "generated" else f"_{row}"
         for name in found[0] if found else ():
             values[f"{name}{suffix}"] = over_takes(name, [one[name] for one in found])

@@ -1,5 +1,7 @@
 """What metrics ask of their arguments: a wrong one is refused in one line, before any state has changed."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ def _range(values: Tensor) -> tuple[float, float]:
 
 
 def check_images(images: Tensor, shape: Shape = PICTURES, name: str = "images") -> None:
-    """Make sure that images are uint8, or float in [-1, 1].
+    """Make sure that images are uint8, or float in [-1, 1]; a warning where floats look like [0, 1].
 
     Args:
         images: What was given.
@@ -51,6 +53,11 @@ def check_images(images: Tensor, shape: Shape = PICTURES, name: str = "images") 
         if images.is_floating_point():
             low, high = _range(images)
             if low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
+                if 0 <= low < high <= 1:
+                    warnings.warn(
+                        f"{name} lie in {low:g} to {high:g}: they are taken as [-1, 1], not as [0, 1]",
+                        stacklevel=2,
+                    )
                 return
             told = f"{told} from {low:g} to {high:g}"
     wanted = ", ".join(str(size) for size in shape)

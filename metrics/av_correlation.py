@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from datamodules.audio import MEL_BANDS, fit_length, log_mel
+from metrics.lip_closure import hardly_move
 from metrics.motion import correlation, lagged_correlation
 
 CONTEXT = 6
@@ -23,6 +24,8 @@ WINDOW, HOP = 50, 25
 """Frames of the windows that retrieval chooses among, and from one to the next."""
 WINDOW_LAG = 3
 """Frames that a window may be shifted by beyond the clip's lag."""
+FEWEST_FRAMES = MAX_LAG + 25
+"""Frames that must show lips: at every lag a second of them meets the speech."""
 ALIGNMENTS, FIT_LAG, FIT_CORRELATION = 2, 8, 0.3
 """Times that the clips fitted on are put in sync, by how many frames at most, and how well they must correlate for it."""
 RIDGE = 0.3
@@ -222,16 +225,27 @@ def av_retrieval(lip_opening: np.ndarray, expected: np.ndarray, others: Sequence
 
 
 def measure_sync(
-    lip_opening: np.ndarray, waveform: np.ndarray, regressor: LipRegressor, others: Sequence[np.ndarray] = ()
+    lip_opening: np.ndarray,
+    waveform: np.ndarray,
+    regressor: LipRegressor,
+    others: Sequence[np.ndarray] = (),
+    real: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The measures ``av_corr``, ``av_corr_zero``, ``av_lag`` and ``av_retrieval`` of one clip.
+
+    They are NaN for lips that are known in fewer than 40 frames, or that hardly move: what a codec does to a still
+    picture would be told as speech.
 
     Args:
         lip_opening: ``(T,)`` measured on the clip's frames.
         waveform: ``(S,)`` the speech that belongs to them, cut or padded to T frames.
         regressor: Fitted on other people.
         others: Speech of other clips ``(640 T',)``, for retrieval.
+        real: ``(T',)`` lips of the real clip, which says what hardly moves (`hardly_move`); None: only a constant does.
     """
+    known = int(np.isfinite(lip_opening).sum())
+    if known < FEWEST_FRAMES or (real is not None and hardly_move(lip_opening, real)):
+        return dict.fromkeys(("av_corr", "av_corr_zero", "av_lag", "av_retrieval"), float("nan"))
     expected = regressor.expect(fit_length(waveform, len(lip_opening)))
     found = av_correlation(lip_opening, expected)
     foreign = [regressor.expect(other) for other in others]

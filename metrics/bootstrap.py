@@ -1,7 +1,7 @@
 """Confidence intervals by a cluster bootstrap: whole identities are drawn, as clips of one face are alike."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -24,6 +24,10 @@ class Interval:
     low: float | None
     high: float | None
     n: int
+
+    def not_below(self, least: float) -> "Interval":
+        """The interval as far as the value can lie in it, as no distance is negative."""
+        return self if self.low is None else replace(self, low=max(self.low, least))
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The four numbers as plain JSON values."""

@@ -33,6 +33,8 @@ _SIGNALS = (  # pairs of landmarks whose distance is a movement of the face
     (386, 374),  # lids on the right
 )
 MOTION_DIM = (len(_SIGNALS) + 3) * len(STEPS)
+NO_MOTION = 1e-12
+"""Variance below which a feature of the real motion is constant: it gives no unit to count in, and is left out."""
 FEW_FRAMES = 10 * MOTION_DIM
 """With fewer frames on a side a Fréchet distance of motion is mostly bias: the result is marked."""
 FEWEST_INTERVALS = 5
@@ -96,14 +98,18 @@ class MotionFrechetDistance(Metric):
         self.products[side] += values.T @ values
 
     def compute(self) -> Tensor:
-        """The distance; NaN with fewer than two frames on a side."""
+        """The distance over the features in which the real motion varies; NaN with fewer than two frames on a side."""
         self.frames = (int(self.counts[0]), int(self.counts[1]))
         if min(self.frames) < 2:
             return torch.tensor(torch.nan, dtype=torch.float64)
         means = (self.sums / self.counts[:, None]).cpu().numpy()
         products = (self.products / self.counts[:, None, None]).cpu().numpy()
         covariances = [product - np.outer(mean, mean) for product, mean in zip(products, means, strict=True)]
-        unit = 1 / np.sqrt(np.diagonal(covariances[0]).clip(1e-12))
+        kept = np.flatnonzero(np.diagonal(covariances[0]) >= NO_MOTION)
+        if not len(kept):
+            return torch.tensor(torch.nan, dtype=torch.float64)
+        means, covariances = means[:, kept], [covariance[np.ix_(kept, kept)] for covariance in covariances]
+        unit = 1 / np.sqrt(np.diagonal(covariances[0]))
         real, generated = (
             (torch.from_numpy(mean * unit), torch.from_numpy(unit[:, None] * cov * unit))
             for mean, cov in zip(means, covariances, strict=True)

@@ -175,6 +175,9 @@ class _FeatureDistance(Metric):
     Attributes:
         real_count: Real images behind the last computed value, those of all processes; 0 before.
         generated_count: Generated images, likewise.
+
+    Raises:
+        ValueError: ``feature`` is no such network.
     """
 
     full_state_update = False
@@ -184,6 +187,8 @@ class _FeatureDistance(Metric):
 
     def __init__(self, feature: nn.Module) -> None:
         super().__init__()
+        if not isinstance(getattr(feature, "num_features", None), int):
+            raise ValueError(f"feature must be a network with an attribute num_features; got {feature!r:.40}")
         self.feature = feature
         self.num_features = cast(int, feature.num_features)
         self.real_count = self.generated_count = 0

@@ -47,6 +47,18 @@ def _levels(lip_opening: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def hardly_move(lip_opening: np.ndarray, real: np.ndarray) -> bool:
+    """Whether lips move so little beside the real ones, or show so seldom, that nothing can be said of their speech.
+
+    Args:
+        lip_opening: ``(T,)`` of the judged video; NaN on frames without a face.
+        real: ``(T',)`` of the real clip, in the same unit.
+    """
+    low, high = _levels(lip_opening)
+    real_low, real_high = _levels(real)
+    return not high - low > STILL * (real_high - real_low)
+
+
 def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> float:
     """Share of p, b and m at which the lips are closed in at least one frame.
 
@@ -66,9 +78,7 @@ def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phon
     """
     if lip_opening.shape != real.shape:
         raise ValueError(f"{len(lip_opening)} frames of lips against {len(real)} of the real clip")
-    low, high = _levels(lip_opening)
-    real_low, real_high = _levels(real)
-    if not high - low > STILL * (real_high - real_low):
+    if hardly_move(lip_opening, real):
         return float("nan")
     level, times = closed_level(real), np.arange(len(lip_opening)) / FPS
     closed = []

@@ -125,6 +125,8 @@ _COMMON: dict[str, Any] = {
         "context_frames": 6,
         "bands": 8,
         "max_lag": 15,
+        "fewest_frames": 40,
+        "still": 0.1,
         "ridge": 0.3,
         "alignments": 2,
         "alignment_lag": 8,
@@ -144,6 +146,8 @@ _COMMON: dict[str, Any] = {
         "still": 0.1,
         "phones": "p, b, m of STEM.TextGrid or STEM.phones.csv beside the real video, or of a synthetic clip's annotations",
     },
+    "share": "between shuffled and real, where real is better by the bootstrap",
+    "share_identities": 6,
     "shuffled": "the method's videos against the next clip's audible speech with another voice, of the judged clips and "
     "then of those that help the fit, in the order of their names; repeated or cut to the length, of phones what there is",
     "speech": "of the real clip; silence, or one that ends more than 2 frames before the pictures, is none",
@@ -234,5 +238,11 @@ def is_lag(name: str) -> bool:
 
 def better_of(name: str) -> Better:
     """Which way a measure is better; a row's suffix (``csim_real``) is allowed, an unknown name is a fact."""
+    measure = measure_of(name)
+    return "none" if measure is None else MEASURES[measure].better
+
+
+def measure_of(name: str) -> str | None:
+    """The measure that a name in results is of, whatever row's (``csim_real``: ``csim``); None where it is of none."""
     known = [measure for measure in MEASURES if name == measure or name.startswith(f"{measure}_")]
-    return MEASURES[max(known, key=len)].better if known else "none"
+    return max(known, key=len, default=None)

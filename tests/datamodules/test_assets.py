@@ -135,19 +135,24 @@ def test_failed_download_says_where_to_put_the_file(cache, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_commands_list_and_verify(cache, capsys):
+def test_commands_list_and_verify(cache, capsys, monkeypatch):
     assert command("list") == 0
     assert "missing" in capsys.readouterr().out
-    assert command("verify", "toy.bin") == 2
+    with pytest.raises(UserError, match=r"1 of 1 files missing or damaged: toy\.bin; `ifmdm assets fetch`"):
+        command("verify", "toy.bin")
     cache.mkdir()
     (cache / "toy.bin").write_bytes(CONTENT)
     assert command("verify") == 0
     assert f"ok, {cache / 'toy.bin'}" in capsys.readouterr().out
     (cache / "toy.bin").write_bytes(b"another")
-    assert command("verify") == 2
+    with pytest.raises(UserError, match="missing or damaged"):
+        command("verify")
     assert "DAMAGED" in capsys.readouterr().out
     with pytest.raises(UserError, match="no such asset"):
         command("fetch", "other.bin")
+    monkeypatch.setenv("IFMDM_ASSETS", str(cache / "nowhere"))
+    with pytest.raises(UserError, match=r"IFMDM_ASSETS=.*nowhere: is no folder"):
+        command("list")
 
 
 def test_file_of_unknown_hash_is_used_and_told_as_not_verified(cache, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """Outputs: refused before any work where they can't be written."""
 
-import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,22 @@ def test_folders_that_are_there_or_can_be_made_are_accepted(tmp_path: Path, name
 def test_a_file_in_the_way_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="a file, expected a folder") as caught:
+    wrong = "a link to nothing" if name == "dangling" else "a file, expected a folder"
+    with pytest.raises(UserError, match=wrong) as caught:
         require_output_folder(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    def refuse(**arguments):
+        raise PermissionError("no")
+
+    with pytest.raises(UserError, match="the folder /proc may not be written to"):
+        require_output_folder("/proc/new")  # its permissions say it may
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)  # root may write anywhere
     with pytest.raises(UserError, match="may not be written to"):
         require_output_folder(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:

@@ -177,6 +177,20 @@ def test_every_measure_of_the_protocols_stands_in_the_report(tmp_path):
     assert set(explanations()) >= {*MEASURES, *(f"{name}_share" for name in FLOORED)}
 
 
+def test_a_value_of_fewer_clips_says_so(tmp_path):
+    fake_run(tmp_path)
+    results = read_json(tmp_path / "results.json")
+    results["clips"] = [{"clip": name, "identity": name} for name in "abcdefgh"]
+    results["run"]["videos"] = "somewhere"
+    results["metrics"] = {"csim": _interval(0.8) | {"n": 7}, "csim_real": _interval(0.9)}
+    results["missing"] = [{"clip": "*", "what": "fid", "why": "no file"}]
+    write_results(tmp_path / "results.json", results)
+    text = write_report(tmp_path).read_text()
+    assert table_of(text, "Measures")[1][1].endswith("(7 of 8 clips)")
+    assert table_of(text, "Beside the other rows")[1] == ["CSIM", "0.90", "0.80 (7 of 8 clips)"]
+    assert "missing: all clips: fid (no file)" in text
+
+
 def test_results_of_different_hashes_are_not_for_ranking(tmp_path):
     for name in ("one", "two"):
         fake_run(tmp_path / name)

@@ -51,7 +51,7 @@ def test_frames_of_all_clips_have_an_interval_by_identity_and_a_floor():
         assert values[name].low < values[name].value < values[name].high
         assert values[name].n == values[f"{name}_floor"].n == 4
         assert values[f"{name}_floor"].low is None
-    assert remarks[0] == "fid, kid: 160 real and 160 generated frames, too few"
+    assert remarks[0] == "fid, kid: 160 real and 160 generated frames, too few (under 2048)"
     assert "two halves of disjoint people" in remarks[1]
     nobody, remarks = plain.compute()
     assert nobody["fid"].value == pytest.approx(values["fid"].value)
@@ -73,7 +73,7 @@ def test_windows_of_all_clips_have_an_interval_by_identity_and_a_floor():
     assert values["fvd"].value == pytest.approx(float(fvd.compute()))
     assert values["fvd"].low < values["fvd"].value < values["fvd"].high
     assert values["fvd_floor"].value > 0
-    assert remarks[0] == "fvd: 20 real and 20 generated windows, too few"
+    assert remarks[0] == "fvd: 20 real and 20 generated windows, too few (under 2048)"
 
 
 def test_a_single_clip_has_no_floor():
@@ -99,7 +99,7 @@ def test_rows_and_takes_are_compared_each_by_itself():
     assert values["kid"].value == pytest.approx(alone["kid"].value)
     assert values["fid_codec"].value == pytest.approx(0, abs=1e-6)
     assert set(values) == {"fid", "fid_codec", "fid_floor", "kid", "kid_codec", "kid_floor"}
-    assert remarks[0] == "fid, kid: 160 real and 160 generated frames of each take, too few"
+    assert remarks[0] == "fid, kid: 160 real and 160 generated frames of each take, too few (under 2048)"
 
 
 def test_a_row_that_some_clips_lack_is_not_held_against_all():

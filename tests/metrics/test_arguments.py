@@ -1,5 +1,6 @@
 """A wrong argument is refused in one line and leaves no trace; right ones of every float type count alike."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -256,3 +257,19 @@ def test_wrong_clips_for_lip_sync():
 
 def test_a_side_is_true_or_false():
     assert [side_of(real) for real in (True, False, np.bool_(True), np.bool_(False))] == [0, 1, 0, 1]
+
+
+def test_floats_that_look_like_another_range_are_told():
+    pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"taken as \[-1, 1\], not as \[0, 1\]"):
+        as_uint8(pictures)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_uint8(2 * pictures - 1)
+        as_uint8(torch.full((1, 3, 8, 8), 0.5))  # a plain picture may be of any grey
+
+
+@pytest.mark.parametrize("feature", ["inception", nn.Linear(3, 3)])
+def test_a_feature_network_says_its_width(feature):
+    with pytest.raises(ValueError, match="feature must be a network with an attribute num_features; got"):
+        FrechetInceptionDistance(feature)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,17 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert interval.value == pytest.approx(values.mean())
     assert interval.high - interval.value == pytest.approx(1.959964 * values.std(ddof=1) / np.sqrt(40))
     assert interval.n == 40
+
+
+def test_an_interval_of_a_distance_ends_at_none():
+    wide = cluster_jackknife(
+        lambda kept: sum((0.1, 0.1, 3.0, 0.1)[i] for i in kept) / len(kept), list("abcd")
+    )
+    assert wide.low < 0
+    assert wide.not_below(0) == dataclasses.replace(wide, low=0)
+    assert wide.not_below(wide.low - 1) == wide
+    few = cluster_jackknife(lambda kept: 1.0, ["a", "b"])
+    assert few.not_below(0) == few
 
 
 def test_jackknife_without_enough_identities_or_value():

@@ -65,6 +65,21 @@ def test_lips_that_follow_are_told_from_lips_that_do_not(clips):
     assert np.isnan(list(still.values())).all()
 
 
+def test_what_a_codec_does_to_a_still_face_is_no_speech(clips):
+    """Lips that move by a fiftieth of the real ones, however well they follow; and lips that are hardly ever seen."""
+    judged = clips[0]
+    regressor = fit_without(clips, judged.identity, judged.voice)
+    for share, known in ((0.02, False), (0.5, True), (1.0, True)):
+        lips = share * judged.lip_opening
+        found = measure_sync(lips, judged.waveform, regressor, (), judged.lip_opening)
+        assert np.isfinite(found["av_corr"]) == known
+    for frames, known in ((39, False), (40, True)):
+        lips = np.where(np.arange(FRAMES) < frames, judged.lip_opening, np.nan)
+        assert np.isfinite(measure_sync(lips, judged.waveform, regressor)["av_corr"]) == known
+    unseen = measure_sync(judged.lip_opening, judged.waveform, regressor, (), np.full(FRAMES, np.nan))
+    assert np.isnan(unseen["av_corr"])  # nothing to hold it against
+
+
 @pytest.mark.parametrize("late", [-8, -3, 0, 5, 12])
 def test_late_sound_is_a_positive_lag(clips, late):
     judged = clips[0]
@@ -282,4 +297,11 @@ def test_equal_motion_is_at_no_distance(seed):
     metric = MotionFrechetDistance()
     metric.update(features, real=True)
     metric.update(features, real=False)
+    assert 0 <= float(metric.compute()) < 1e-9
+    other, shift = features.clone(), torch.zeros(22)
+    other[:, 3] = 0.5  # of which there is no unit to count in
+    shift[3] = 1.0
+    metric = MotionFrechetDistance()
+    metric.update(other, real=True)
+    metric.update(other + shift, real=False)
     assert 0 <= float(metric.compute()) < 1e-9

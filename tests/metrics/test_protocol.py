@@ -7,6 +7,7 @@ import pytest
 from datamodules.errors import UserError
 from experiments.video_pairs import MOST_FITTED
 from experiments.video_rows import FLOOR_FRAMES
+from experiments.video_summary import FEWEST_IDENTITIES
 from experiments.video_sync import MOST_FOREIGN
 from metrics import av_correlation, frechet, lip_closure, pooled
 from metrics.bootstrap import cluster_bootstrap
@@ -29,8 +30,8 @@ SPLIT, JUDGES = {"a": "1" * 64, "b": "2" * 64}, {"mobilefacenet": "3" * 64}
 
 def test_the_protocol_is_frozen():
     """From the first release on, whoever changes a setting gives the protocol another name."""
-    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "c081328e08849261"
-    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "9642c3cb900693ad"
+    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "78683fd8db3f8b34"
+    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "df3ee8e7405aa2f8"
 
 
 def test_the_hash_covers_settings_split_and_judges():
@@ -55,6 +56,9 @@ def test_settings_are_plain_and_the_callers_own():
     assert PROTOCOLS["talking-head-v1"]["motion"]["jitter_cutoff_hz"] == 6
     assert settings["motion"]["rigid"] == list(RIGID)
     assert settings["av"]["max_lag"] == av_correlation.MAX_LAG
+    assert settings["av"]["fewest_frames"] == av_correlation.FEWEST_FRAMES
+    assert settings["av"]["still"] == lip_closure.STILL
+    assert settings["share_identities"] == FEWEST_IDENTITIES
     assert settings["av"]["ridge"] == av_correlation.RIDGE
     assert settings["av"]["alignments"] == av_correlation.ALIGNMENTS
     assert settings["av"]["alignment_lag"] == av_correlation.FIT_LAG
