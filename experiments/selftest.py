@@ -42,6 +42,8 @@ from metrics.protocol import is_lag, protocol_settings
 
 FRAMES = 125
 MOST_CLIPS = 12
+FEW_CLIPS, SHORT_CLIP = 5, 100
+"""Clips and frames below which an order may be chance."""
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +218,25 @@ def unasked(rows: Sequence[dict[str, Any]], judges: Judges) -> list[Missing]:
     return [entry("*", name, whys.get(name, "no clip has a value")) for name in names if name not in told]
 
 
-def markdown(rows: Sequence[dict[str, Any]], clips: Sequence[str], missing: Sequence[Missing]) -> str:
+def out_of_order(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The measures that a corruption is made for and that do not answer in order."""
+    return [f"{row['measure']} under {row['corruption']}" for row in rows if row["answers"] is False]
+
+
+def caution(samples: Sequence[Sample]) -> str:
+    """What a reader must know of the clips before believing a verdict; empty where they are many and long."""
+    shortest = min(len(sample.view) for sample in samples)
+    if len(samples) >= FEW_CLIPS and shortest >= SHORT_CLIP:
+        return ""
+    return (
+        f"{len(samples)} clips, the shortest of {shortest} frames: lip sync, blinks and distances of motion may be out of "
+        f"order by chance with fewer than {FEW_CLIPS} clips of {SHORT_CLIP} frames. "
+    )
+
+
+def markdown(
+    rows: Sequence[dict[str, Any]], clips: Sequence[str], missing: Sequence[Missing], note: str = ""
+) -> str:
     """The table for people: measures made for a corruption first, then the ones that do not answer."""
     lines = [f"# Self-test of the measures on {len(clips)} clips", "", f"Clips: {', '.join(clips)}.", ""]
     for name, corruption in CORRUPTIONS.items():
@@ -231,8 +251,7 @@ def markdown(rows: Sequence[dict[str, Any]], clips: Sequence[str], missing: Sequ
             values = " | ".join(f"{value:.4g}" for value in row["values"])
             lines.append(f"| {row['measure']} | {values} | {words[row['answers']]} |")
         lines.append("")
-    failed = [f"{row['measure']} under {row['corruption']}" for row in rows if row["answers"] is False]
-    lines.append(f"Do not answer in order: {', '.join(failed) if failed else 'none'}.")
+    lines.append(f"{note}Do not answer in order: {', '.join(out_of_order(rows)) or 'none'}.")
     lines += [
         "",
         "Not judged:",
@@ -268,7 +287,7 @@ def load_samples(
         if why not in ("", NO_PHONES):
             missing.append(entry(name, "lip_closure", why))
         samples.append(Sample(name, pair.identity, view, clip.waveform, phones))
-        log_progress(len(samples), MOST_CLIPS, f"looking at {name}")
+        log_progress(len(samples), min(len(clips), MOST_CLIPS), f"looking at {name}")
     return samples, missing
 
 
@@ -314,6 +333,8 @@ def run(args: argparse.Namespace) -> int:
     write_json(
         output / "selftest.json", {"settings": settings, "clips": names, "rows": rows, "missing": missing}
     )
-    path = write_whole(output / "selftest.md", markdown(rows, names, missing))
+    note = caution(samples)
+    path = write_whole(output / "selftest.md", markdown(rows, names, missing, note))
+    log.info("%sDo not answer in order: %s", note, ", ".join(out_of_order(rows)) or "none")
     log.info("%d clips, %d rows: %s", len(samples), len(rows), path)
     return 0

@@ -1273,6 +1273,10 @@ def test_the_selftest_tells_which_measures_answer(samples, tmp_path):
     assert "| psnr |" in text
     assert "Do not answer in order:" in text
     assert "- *: fvd: absent" in text
+    assert selftest.caution(samples).startswith(f"{len(samples)} clips, the shortest of 60 frames: ")
+    long = dataclasses.replace(samples[0], view=samples[0].view.take(np.arange(120) % 60))
+    assert selftest.caution([long] * 5) == ""
+    assert selftest.caution([long] * 4) != ""
     with pytest.raises(UserError, match="two people"):
         selftest.self_test(samples[:1], stand_ins())
 
