@@ -195,7 +195,9 @@ def _remarks(judged: Sequence[Judged], judges: Judges, asked: int) -> list[str]:
             "than those of the real row (see n); do not rank them beside results of all clips"
         )
     still = [one.pair.name for one in judged if one.fitted and _rests(one)]
-    if still:
+    if still and len(still) == sum(bool(one.fitted) for one in judged):
+        notes.append("the method's lips hardly move in any clip: av_* have no value")
+    elif still:
         notes.append(
             f"the method's lips hardly move in {', '.join(still)}: av_* are of the other clips; do not rank them beside "
             "results of all clips"

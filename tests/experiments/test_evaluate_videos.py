@@ -633,6 +633,9 @@ def test_a_face_that_stands_still_has_no_lip_sync(reference, tmp_path):
     assert found["metrics"]["av_corr_real"]["n"] == 2
     assert "av_corr, av_corr_zero, av_lag" in whys(found, "ben")
     assert any(note.startswith("the method's lips hardly move in ben:") for note in found["notes"])
+    (tmp_path / "cleo.mp4").unlink()
+    found = evaluate_videos(tmp_path, reference, "m", SETTINGS, "talking-head-v1", judges=stand_ins())
+    assert "the method's lips hardly move in any clip: av_* have no value" in found["notes"]
 
 
 def test_judges_out_of_their_field_are_told(fake_clips, tmp_path):
