@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 RESULTS = "results.json"
 GALLERY = "gallery"
 """Of the folder of an evaluation: sheets and videos of its clips."""
+PICTURES = ("sheet_*.png", "rows_*.mp4")
+"""Its files."""
 RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
 INTERVAL_KEYS = ("value", "low", "high", "n")
 PARTNER = "partner"
@@ -122,17 +124,22 @@ def has_values(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def replace_results(output: Path, results: dict[str, Any], gallery: Path | None = None) -> Path:
-    """Write results and, if there are any, their pictures; pictures of what was there before go.
+    """Write results and, if there are any, their pictures; pictures of what was there before go, other files stay.
 
     Args:
         output: Folder of the evaluation.
         results: The content of results.json.
-        gallery: Folder with pictures, which is moved.
+        gallery: Folder with pictures, which are moved.
     """
-    path = write_results(output / RESULTS, results)
-    shutil.rmtree(output / GALLERY, ignore_errors=True)
+    path, place = write_results(output / RESULTS, results), output / GALLERY
+    for old in (one for pattern in PICTURES for one in place.glob(pattern)):
+        old.unlink()
     if gallery is not None:
-        shutil.move(gallery, output / GALLERY)
+        place.mkdir(exist_ok=True)
+        for picture in gallery.iterdir():
+            shutil.move(picture, place / picture.name)
+    elif place.is_dir() and not any(place.iterdir()):
+        place.rmdir()
     return path
 
 

@@ -1207,9 +1207,16 @@ def test_the_command_writes_results_or_nothing(videos, reference, tmp_path, monk
     told = f"4 of 5 clips judged, 1 without a partner; {len(found['missing'])} entries under missing: "
     assert caplog.messages[-1].startswith(told)
 
-    (tmp_path / "out/gallery").mkdir()  # of another evaluation, whose results were here
-    assert main([*words, "--output", str(tmp_path / "out"), "--max-frames", "40"]) == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
+    for own in (["mine.png"], []):
+        (tmp_path / "out/gallery").mkdir(exist_ok=True)  # of another evaluation, whose results were here
+        for name in (*own, "sheet_a.png", "rows_a.mp4"):
+            (tmp_path / "out/gallery" / name).touch()
+        assert main([*words, "--output", str(tmp_path / "out"), "--max-frames", "40"]) == 0
+        left = sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
+        assert left == [*own, "results.json"]
+        for name in own:
+            (tmp_path / "out/gallery" / name).unlink()
+    assert not (tmp_path / "out/gallery").exists()
 
     only = tmp_path / "only"
     only.mkdir()
