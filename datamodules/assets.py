@@ -178,7 +178,7 @@ def search_folders() -> list[Path]:
     named = os.environ.get(FOLDER_VARIABLE)
     if not named:
         return [cache_folder()]
-    folder = Path(named).expanduser()
+    folder = Path(os.path.expanduser(named))  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if not folder.is_dir():
         raise UserError(f"{FOLDER_VARIABLE}={named}: is no folder; correct it or unset it")
     return [folder, cache_folder()]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -152,9 +153,9 @@ class FrameRegressor(nn.Module):
             description = json.loads(path.read_text())
             judge = cls(**description["settings"])
             judge.load_state_dict(load_file(path.with_suffix(".safetensors")))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            judge.facts = description["facts"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise UserError(f"{folder}: holds no judge that can be read ({error}); fit it anew") from error
-        judge.facts = description["facts"]
         return judge.eval()
 
 

@@ -9,15 +9,21 @@ import torch
 
 @contextmanager
 def single_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 as IEEE has it: without autocast and, on NVIDIA cards, without TF32's 10 bits of mantissa.
+    """Compute in float32 as IEEE has it: without autocast, TF32's 10 bits of mantissa (NVIDIA) and bfloat16's 7 (CPUs).
 
-    PyTorch convolves in TF32 unless told otherwise, and multiplies in it after ``torch.set_float32_matmul_precision``.
+    PyTorch convolves in TF32 unless told otherwise, and after ``torch.set_float32_matmul_precision`` multiplies in it, on
+    CPUs that can in bfloat16.
 
     Args:
         device: Where is computed; its settings are as before at the end.
     """
-    cudnn: Any = torch.backends.cudnn  # mypy sees none of its parts
-    operations = (torch.backends.cuda.matmul, cudnn.conv)
+    backends: Any = torch.backends  # mypy sees none of their parts
+    operations = (
+        backends.cuda.matmul,
+        backends.cudnn.conv,
+        backends.mkldnn.matmul,
+        backends.mkldnn.conv,
+    )
     kept = [operation.fp32_precision for operation in operations]
     try:
         for operation in operations:

@@ -199,8 +199,8 @@ def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
         ``(T, 3, size, size)`` uint8 RGB.
 
     Raises:
-        ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, more than 25 frames from one to the next, or
-            boxes without area.
+        ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, more than 25 frames from one to the next or
+            beyond the ends, or boxes without area.
     """
     if (
         frames.ndim != 4
@@ -231,7 +231,7 @@ def _filled(boxes: np.ndarray) -> np.ndarray:
     seen = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     if not len(seen):
         raise ValueError("no face in any frame")
-    if len(seen) > 1 and np.diff(seen).max() > _MOST_UNSEEN:
+    if np.diff([-1, *seen, len(boxes)]).max() > _MOST_UNSEEN:
         raise ValueError(f"no face for more than {_MOST_UNSEEN} frames: the track ends there")
     every = np.arange(len(boxes))
     return np.stack([np.interp(every, seen, column[seen]) for column in boxes.T], axis=1)

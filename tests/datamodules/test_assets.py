@@ -153,6 +153,9 @@ def test_commands_list_and_verify(cache, capsys, monkeypatch):
     monkeypatch.setenv("IFMDM_ASSETS", str(cache / "nowhere"))
     with pytest.raises(UserError, match=r"IFMDM_ASSETS=.*nowhere: is no folder"):
         command("list")
+    monkeypatch.setenv("IFMDM_ASSETS", "~nobody-of-this-name/models")
+    with pytest.raises(UserError, match=r"IFMDM_ASSETS=~nobody-of-this-name.*is no folder"):
+        command("list")
 
 
 def test_file_of_unknown_hash_is_used_and_told_as_not_verified(cache, monkeypatch, capsys):

@@ -119,6 +119,21 @@ def test_no_truth_or_no_judge_is_told(tmp_path):
         FrameRegressor.load(tmp_path)
 
 
+def test_a_damaged_judge_is_told(tmp_path):
+    judge = FrameRegressor(width=4, features=8)
+    judge.save(tmp_path)
+    weights, card = tmp_path / "judge.safetensors", tmp_path / "judge.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"not a judge of anything at all" * 2)
+    with pytest.raises(UserError, match="fit it anew"):
+        FrameRegressor.load(tmp_path)
+    weights.write_bytes(whole)
+    FrameRegressor.load(tmp_path)
+    card.write_text(card.read_text().replace('"facts"', '"other"'))
+    with pytest.raises(UserError, match=r"facts.*fit it anew"):
+        FrameRegressor.load(tmp_path)
+
+
 def test_mixed_precision_around_it_changes_nothing():
     torch.manual_seed(0)
     judge = FrameRegressor(width=4, features=8)

@@ -11,16 +11,19 @@ from torch import Tensor, nn
 from metrics.frame_regressor import FrameRegressor
 from metrics.frechet import extract_features
 from metrics.perceptual import LPIPS
+from metrics.precision import single_precision
 from metrics.sync import judge_clip
 from metrics.syncnet import SyncNet
 
 
 def settings() -> dict[str, Any]:
     """All that decides on how float32 is multiplied, and autocast."""
-    backends = torch.backends
+    backends: Any = torch.backends
     return {
         "matmul": backends.cuda.matmul.fp32_precision,
         "conv": backends.cudnn.conv.fp32_precision,
+        "cpu_matmul": backends.mkldnn.matmul.fp32_precision,
+        "cpu_conv": backends.mkldnn.conv.fp32_precision,
         "autocast": torch.is_autocast_enabled("cpu"),
     }
 
@@ -35,7 +38,7 @@ def old_settings() -> tuple[str, bool, bool]:
     )
 
 
-SINGLE = {"matmul": "ieee", "conv": "ieee", "autocast": False}
+SINGLE = {"matmul": "ieee", "conv": "ieee", "cpu_matmul": "ieee", "cpu_conv": "ieee", "autocast": False}
 
 
 @pytest.fixture(params=["highest", "high", "medium"])
@@ -100,6 +103,16 @@ def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul
     assert before[0]["conv"] == "tf32"  # as PyTorch comes
     assert seen.seen
     assert all(one == SINGLE for one in seen.seen)
+
+
+def test_products_are_those_of_single_precision(matmul_precision: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, 256, 256, generator=generator)
+    with single_precision(torch.device("cpu")):
+        product = left @ right
+    assert (
+        product - left.double() @ right.double()
+    ).abs().max() < 1e-3  # in bfloat16, where a CPU has it: 0.2
 
 
 def test_settings_come_back_after_an_error(matmul_precision: str) -> None:
