@@ -10,12 +10,12 @@ import torch
 from scipy import signal
 from scipy.stats import wasserstein_distance
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
 from metrics.arguments import check_rows, side_of
+from metrics.base import JudgeMetric
 from metrics.frechet import frechet_distance
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
 from metrics.motion import blink_starts
@@ -65,7 +65,7 @@ def motion_features(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return features[np.isfinite(features).all(axis=1)]
 
 
-class MotionFrechetDistance(Metric):
+class MotionFrechetDistance(JudgeMetric):
     """Fréchet distance of landmark motion: `motion_features` of all generated against all real frames. 0 is best.
 
     Every feature is divided by its real standard deviation, so none outweighs the others by its unit.
@@ -157,7 +157,7 @@ def head_spectrum(rotation: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.array(bands)[None] + 1e-6)
 
 
-class _PooledDistance(Metric):
+class _PooledDistance(JudgeMetric):
     """Distance of two sets of rows, gathered from all clips."""
 
     real: list[Tensor]

@@ -6,10 +6,10 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metrics.arguments import PICTURES, Shape, check_rows, side_of
+from metrics.base import JudgeMetric
 from metrics.inception import load_fid_inception, load_i3d
 from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
@@ -166,7 +166,7 @@ def draw_windows(frames_per_clip: Sequence[int], count: int, seed: int = 0) -> l
     return [(int(clip), int(start)) for clip, start in zip(clips, starts, strict=True)]
 
 
-class _FeatureDistance(Metric):
+class _FeatureDistance(JudgeMetric):
     """Distance between features of real and of generated images.
 
     Args:

@@ -7,10 +7,10 @@ points in pixels, ``(T, 478, 3)``: x right, y down, z in the scale of x; NaN on 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from datamodules.faces import FaceMeasurements, measure_landmarks
 from metrics.alignment import fit_similarity
+from metrics.base import JudgeMetric
 from metrics.motion import jitter
 from metrics.reconstruction import as_uint8
 
@@ -151,7 +151,7 @@ def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
     return float(np.sqrt(max(measured**2 - floor**2, 0.0))) if np.isfinite(measured) else float("nan")
 
 
-class ClipMean(Metric):
+class ClipMean(JudgeMetric):
     """Mean over clips of the mean over a clip's frames.
 
     Attributes:

@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from datamodules.batches import FPS
 from metrics.arguments import Shape, check_rows
+from metrics.base import JudgeMetric
 
 SHORTEST_JITTER = 8
 """Frames with a face that jitter needs."""
@@ -197,7 +197,7 @@ def lagged_correlation(measured: np.ndarray, truth: np.ndarray, max_lag: int = M
     return LagCorrelation(float(curve[best]), float(best - max_lag), float(curve[max_lag]), curve)
 
 
-class _ClipMean(Metric):
+class _ClipMean(JudgeMetric):
     """Mean over clips of a function of one clip's curve."""
 
     total: Tensor

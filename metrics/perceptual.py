@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from datamodules import assets
 from metrics.arguments import check_pair
+from metrics.base import JudgeMetric
 from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 
@@ -39,7 +39,7 @@ def load_lpips(weights: str | Path | None = None) -> nn.Module:
     return network.requires_grad_(False).eval()
 
 
-class LPIPS(Metric):
+class LPIPS(JudgeMetric):
     """Mean LPIPS over the images. 0 is best.
 
     Args:

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from metrics.arguments import PICTURES, Shape, check_images, check_pair
+from metrics.base import JudgeMetric
 
 _WINDOW = 7
 _PIXELS = 2**18  # at a time: what the pictures in between need then fits a processor's cache
@@ -146,7 +146,7 @@ def region_errors(predicted: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     return torch.stack([(error * masks[:, 0]).sum(), (error * eyes).sum()])
 
 
-class L1(Metric):
+class L1(JudgeMetric):
     """Mean absolute difference as a share of the 8-bit range, pooled over all pixels. 0 is best."""
 
     total: Tensor
@@ -172,7 +172,7 @@ class L1(Metric):
         return self.total / self.count
 
 
-class PSNR(Metric):
+class PSNR(JudgeMetric):
     """Peak signal-to-noise ratio in dB of the squared error pooled over all frames (not a mean of dB)."""
 
     total: Tensor
@@ -196,7 +196,7 @@ class PSNR(Metric):
         return 10 * torch.log10(255.0**2 * self.count / self.total)
 
 
-class SSIM(Metric):
+class SSIM(JudgeMetric):
     """Mean structural similarity over the images, scikit-image's definition. 1 is best."""
 
     total: Tensor
@@ -220,7 +220,7 @@ class SSIM(Metric):
         return self.total / self.count
 
 
-class RegionErrorRemoved(Metric):
+class RegionErrorRemoved(JudgeMetric):
     """Share of a baseline's squared error that a method removes in the mouth and eye boxes.
 
     1: all of it, 0: as good as the baseline, negative: worse. The baseline of reconstruction is the

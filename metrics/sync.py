@@ -13,11 +13,11 @@ import torch
 from scipy.signal import medfilt
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
 from metrics.arguments import check_sound
+from metrics.base import JudgeMetric
 from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 from metrics.syncnet import SyncNet, clip_cepstra
@@ -246,7 +246,7 @@ def _cut(frame: Tensor, x0: int, y0: int, x1: int, y1: int) -> Tensor:
     return F.pad(inside, missing, value=_GREY)
 
 
-class SyncNetScore(Metric):
+class SyncNetScore(JudgeMetric):
     """LSE-D, LSE-C and offset over clips. Clips that are too short are counted, not judged.
 
     Args:
