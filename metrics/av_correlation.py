@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from datamodules.audio import MEL_BANDS, fit_length, log_mel
+from metrics.base import ClipValues
 from metrics.lip_closure import hardly_move
 from metrics.motion import correlation, lagged_correlation
 
@@ -255,3 +256,27 @@ def measure_sync(
         "av_lag": found.lag,
         "av_retrieval": av_retrieval(lip_opening, expected, foreign),
     }
+
+
+class AVCorrelationScore(ClipValues):
+    """`measure_sync` over clips: means of ``av_corr``, ``av_corr_zero`` and ``av_retrieval``, median of ``av_lag``.
+
+    Args:
+        regressor: Fitted on other people than those who are judged.
+    """
+
+    names = ("av_corr", "av_corr_zero", "av_lag", "av_retrieval")
+
+    def __init__(self, regressor: LipRegressor) -> None:
+        super().__init__()
+        self.regressor = regressor
+
+    def update(
+        self,
+        lip_opening: np.ndarray,
+        waveform: np.ndarray,
+        others: Sequence[np.ndarray] = (),
+        real: np.ndarray | None = None,
+    ) -> None:
+        """Add one clip: its lips ``(T,)``, its speech, and foreign speech and the real lips as in `measure_sync`."""
+        self.add(measure_sync(lip_opening, waveform, self.regressor, others, real))

@@ -11,6 +11,7 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.phones import Phone
+from metrics.base import ClipValues
 
 LOW, HIGH = 5, 95
 """Percentiles over a clip of its lip opening that stand for lips closed and wide open."""
@@ -88,3 +89,14 @@ def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phon
             if np.isfinite(seen).any():
                 closed.append(np.nanmin(seen) <= level)
     return float(np.mean(closed)) if closed else float("nan")
+
+
+class LipClosure(ClipValues):
+    """Mean over clips of `lip_closure`. 1 is best."""
+
+    names = ("lip_closure",)
+    higher_is_better = True
+
+    def update(self, lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> None:
+        """Add one clip: its lips ``(T,)``, those of the real clip, and the phones spoken."""
+        self.add({"lip_closure": lip_closure(lip_opening, real, phones)})

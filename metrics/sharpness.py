@@ -6,6 +6,7 @@ from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
+from metrics.base import ClipValues
 from metrics.landmarks import RIGID
 from metrics.reconstruction import as_uint8
 
@@ -99,3 +100,24 @@ def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     if places is not None:
         change = change[torch.from_numpy(places[2:] - places[:-2] == 2)]
     return float(change.mean())  # of nothing: NaN
+
+
+class Sharpness(ClipValues):
+    """Mean over clips of `sharpness`. 1 is as sharp as the real clip."""
+
+    names = ("sharpness_mouth", "sharpness_eyes")
+
+    def update(self, generated: Tensor, points: np.ndarray, real: Tensor, real_points: np.ndarray) -> None:
+        """Add one clip: of both sides frames ``(T, 3, H, W)`` and landmarks ``(T, 478, 3)`` in pixels."""
+        self.add(sharpness(hold_still(generated, points), hold_still(real, real_points)))
+
+
+class Flicker(ClipValues):
+    """Mean over clips of `flicker` in grey levels. 0 is steady; compare with the real clips' value."""
+
+    names = ("flicker",)
+
+    def update(self, frames: Tensor, points: np.ndarray) -> None:
+        """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], landmarks ``(T, 478, 3)`` in pixels."""
+        places = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
+        self.add({"flicker": flicker(hold_still(frames, points), places)})
