@@ -1,6 +1,6 @@
 """What all metrics of this project are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,8 +27,38 @@ class JudgeMetric(Metric):
         self.add_state(f"_{type(self).__name__}", torch.zeros(()), dist_reduce_fx="sum")
 
 
+class MeanOfClips(JudgeMetric):
+    """Mean over clips of one value each; a clip without a value (NaN) does not count."""
+
+    total: Tensor
+    clips: Tensor
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better: bool | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("clips", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def count(self, value: float) -> None:
+        """Add the value of one clip."""
+        if np.isfinite(value):
+            self.total += value
+            self.clips += 1
+
+    def compute(self) -> Tensor:
+        """Mean over the clips; NaN without any."""
+        return self.total / self.clips
+
+
+def gathered(values: Sequence[Tensor] | Tensor, device: torch.device) -> Tensor:
+    """State of single values ``(N,)``, before or after it was gathered from all processes, as float64; N may be 0."""
+    return (dim_zero_cat(values) if len(values) else torch.zeros(0, device=device)).double()
+
+
 class ClipValues(JudgeMetric):
-    """Measures that a function gives for one clip, over clips: of lags the median, of all others the mean.
+    """Several values of each clip, over clips: of lags the median, of all others the mean.
 
     A clip without a value (NaN) does not count. ``names`` are those of the measures.
     """
@@ -55,7 +85,6 @@ class ClipValues(JudgeMetric):
         """Each measure by its name; NaN without clips."""
         found = {}
         for name in self.names:
-            kept = getattr(self, name)
-            values = (dim_zero_cat(kept) if len(kept) else torch.zeros(0, device=self.device)).double()
+            values = gathered(getattr(self, name), self.device)
             found[name] = values.quantile(0.5) if is_lag(name) and len(values) else values.mean()
         return found

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.faces import FaceMeasurements, measure_landmarks
 from metrics.alignment import fit_similarity
-from metrics.base import JudgeMetric
+from metrics.base import MeanOfClips
 from metrics.motion import jitter
 from metrics.reconstruction import as_uint8
 
@@ -151,24 +151,18 @@ def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
     return float(np.sqrt(max(measured**2 - floor**2, 0.0))) if np.isfinite(measured) else float("nan")
 
 
-class ClipMean(JudgeMetric):
+class ClipMean(MeanOfClips):
     """Mean over clips of the mean over a clip's frames.
 
     Attributes:
         faceless: Number of frames without a face, which the mean leaves out.
     """
 
-    total: Tensor
-    clips: Tensor
     faceless: Tensor
-    full_state_update = False
-    is_differentiable = False
     higher_is_better: bool | None = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("clips", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("faceless", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def add(self, values: np.ndarray) -> None:
@@ -176,12 +170,7 @@ class ClipMean(JudgeMetric):
         known = values[np.isfinite(values)]
         self.faceless += len(values) - len(known)
         if len(known):
-            self.total += float(known.mean())
-            self.clips += 1
-
-    def compute(self) -> Tensor:
-        """Mean over the clips; NaN without any."""
-        return self.total / self.clips
+            self.count(float(known.mean()))
 
 
 class LMD(ClipMean):

@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.phones import Phone
-from metrics.base import ClipValues
+from metrics.base import MeanOfClips
 
 LOW, HIGH = 5, 95
 """Percentiles over a clip of its lip opening that stand for lips closed and wide open."""
@@ -91,12 +91,11 @@ def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phon
     return float(np.mean(closed)) if closed else float("nan")
 
 
-class LipClosure(ClipValues):
+class LipClosure(MeanOfClips):
     """Mean over clips of `lip_closure`. 1 is best."""
 
-    names = ("lip_closure",)
     higher_is_better = True
 
     def update(self, lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> None:
         """Add one clip: its lips ``(T,)``, those of the real clip, and the phones spoken."""
-        self.add({"lip_closure": lip_closure(lip_opening, real, phones)})
+        self.count(lip_closure(lip_opening, real, phones))

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from datamodules.batches import FPS
 from metrics.arguments import Shape, check_rows
-from metrics.base import JudgeMetric
+from metrics.base import MeanOfClips
 
 SHORTEST_JITTER = 8
 """Frames with a face that jitter needs."""
@@ -136,8 +135,12 @@ def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
     detrended = whole - (whole[0] + steps * (whole[-1] - whole[0]))
     window = np.hanning(len(whole))[:, None]
     spectrum = np.fft.rfft((detrended - detrended.mean(axis=0)) * window, axis=0)
-    fast = np.fft.rfftfreq(len(whole), 1 / fps) > cutoff
-    energy = 2 * np.abs(spectrum[fast]) ** 2 / (len(whole) * (window[seen[every]] ** 2).sum())
+    frequencies = np.fft.rfftfreq(len(whole), 1 / fps)
+    fast = frequencies > cutoff
+    twice = np.where(frequencies[fast] == fps / 2, 1, 2)[
+        :, None
+    ]  # all but the highest stand for two frequencies
+    energy = twice * np.abs(spectrum[fast]) ** 2 / (len(whole) * (window[seen[every]] ** 2).sum())
     return float(np.sqrt(energy.sum(axis=0).mean()))
 
 
@@ -197,21 +200,11 @@ def lagged_correlation(measured: np.ndarray, truth: np.ndarray, max_lag: int = M
     return LagCorrelation(float(curve[best]), float(best - max_lag), float(curve[max_lag]), curve)
 
 
-class _ClipMean(JudgeMetric):
+class _ClipMean(MeanOfClips):
     """Mean over clips of a function of one clip's curve."""
 
-    total: Tensor
-    clips: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better: bool | None = None
     function: Callable[[np.ndarray], float]
     shape: Shape = ("T",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("clips", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, curve: Tensor) -> None:
         """Add the curve of one clip, ``(T,)`` or ``(T, C)``, NaN on frames without a face; without a value it is left out.
@@ -220,14 +213,7 @@ class _ClipMean(JudgeMetric):
             ValueError: Another shape, or no floats.
         """
         check_rows(curve, self.shape, name="curve", finite=False)
-        value = type(self).function(curve.detach().cpu().double().numpy())
-        if np.isfinite(value):
-            self.total += value
-            self.clips += 1
-
-    def compute(self) -> Tensor:
-        """Mean over the clips; NaN without any."""
-        return self.total / self.clips
+        self.count(type(self).function(curve.detach().cpu().double().numpy()))
 
 
 class HeadMotion(_ClipMean):

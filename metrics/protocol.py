@@ -94,6 +94,10 @@ _INTERVAL = (
     "kid and fvd: of more than 30 identities some are left out together"
 )
 _FLOOR = "real clips in two halves of disjoint identities, balanced by frames; clips in turn if there is one identity"
+_SYNC = {
+    "reach": 15,
+    "mfcc": "13 coefficients of 26 bands, window 400 and hop 160 samples, 512 points, preemphasis 0.97, lifter 22",
+}
 _COMMON: dict[str, Any] = {
     "version": 1,
     "task": "generation",
@@ -152,6 +156,35 @@ _COMMON: dict[str, Any] = {
     "then of those that help the fit, in the order of their names; repeated or cut to the length, of phones what there is",
     "speech": "of the real clip; silence, or one that ends more than 2 frames before the pictures, is none",
     "motion_steps": [1, 5],
+    "motion_pairs": [
+        [13, 14],
+        [61, 291],
+        [0, 17],
+        [152, 168],
+        [105, 168],
+        [334, 168],
+        [159, 145],
+        [386, 374],
+    ],
+    "head_speed_step": 5,
+    "head_spectrum": "octaves from 0.25 to 8 Hz, Welch over at most 4 s, clips of 3 s or more, half with a face",
+    "psnr": "of a clip's pooled squared error, peak 255",
+    "ssim": "scikit-image's, mean over channels, uniform window of 7",
+    "lpips": "AlexNet, v0.1",
+    "reconstruction": {"akd_size": 256, "akd_landmarks": 468},
+    "identity": {
+        "aligned": "ArcFace's template of five points",
+        "size": 112,
+        "points": [[33, 133], [362, 263], [4], [61], [291]],
+    },
+    "sharpness": {
+        "side": 192,
+        "eyes_apart": 80,
+        "mouth": [0.30, 0.62, 0.70, 0.88],
+        "eyes": [0.22, 0.26, 0.78, 0.46],
+        "smoothing": 9,
+        "detail": "RMS of a 3x3 Laplacian of luma",
+    },
     "fewest_blink_intervals": 5,
     "fid": {"frames": "all", "enough": 2048},
     "kid": {"subsets": 100, "size": 1000, "seed": 0, "most": 10000},
@@ -164,7 +197,16 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         **_COMMON,
         "size": 512,
         "resize": "antialiased bicubic",
-        "sync": {"network": "syncnet_v2", "boxes": "face-landmarker", "minimum_frames": 100, "reach": 15},
+        "sync": {
+            **_SYNC,
+            "network": "syncnet_v2",
+            "boxes": "face-landmarker",
+            "minimum_frames": 100,
+            "crop_scale": 0.4,
+            "crop_median": 13,
+            "crop_grey": 110,
+            "most_unseen": 25,
+        },
     },
     SYNTHETIC: {
         **_COMMON,
@@ -176,10 +218,10 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
             "blink": "above 0.5 for at least 2 frames, begun within the clip",
         },
         "sync": {
+            **_SYNC,
             "network": "the shipped expert, 112 px",
             "boxes": "whole frame",
             "minimum_frames": 50,
-            "reach": 15,
         },
     },
 }

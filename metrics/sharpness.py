@@ -6,7 +6,7 @@ from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
-from metrics.base import ClipValues
+from metrics.base import ClipValues, MeanOfClips
 from metrics.landmarks import RIGID
 from metrics.reconstruction import as_uint8
 
@@ -112,12 +112,10 @@ class Sharpness(ClipValues):
         self.add(sharpness(hold_still(generated, points), hold_still(real, real_points)))
 
 
-class Flicker(ClipValues):
+class Flicker(MeanOfClips):
     """Mean over clips of `flicker` in grey levels. 0 is steady; compare with the real clips' value."""
-
-    names = ("flicker",)
 
     def update(self, frames: Tensor, points: np.ndarray) -> None:
         """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], landmarks ``(T, 478, 3)`` in pixels."""
         places = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
-        self.add({"flicker": flicker(hold_still(frames, points), places)})
+        self.count(flicker(hold_still(frames, points), places))

@@ -13,11 +13,10 @@ import torch
 from scipy.signal import medfilt
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
 from metrics.arguments import check_sound
-from metrics.base import JudgeMetric
+from metrics.base import JudgeMetric, gathered
 from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 from metrics.syncnet import SyncNet, clip_cepstra
@@ -199,8 +198,8 @@ def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
         ``(T, 3, size, size)`` uint8 RGB.
 
     Raises:
-        ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, more than 25 frames from one to the next or
-            beyond the ends, or boxes without area.
+        ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, none for 25 frames in a row, or boxes
+            without area.
     """
     if (
         frames.ndim != 4
@@ -232,7 +231,7 @@ def _filled(boxes: np.ndarray) -> np.ndarray:
     if not len(seen):
         raise ValueError("no face in any frame")
     if np.diff([-1, *seen, len(boxes)]).max() > _MOST_UNSEEN:
-        raise ValueError(f"no face for more than {_MOST_UNSEEN} frames: the track ends there")
+        raise ValueError(f"no face for {_MOST_UNSEEN} frames or more: the track ends there")
     every = np.arange(len(boxes))
     return np.stack([np.interp(every, seen, column[seen]) for column in boxes.T], axis=1)
 
@@ -319,10 +318,7 @@ class SyncNetScore(JudgeMetric):
     def compute(self) -> dict[str, Tensor]:
         """Means ``lse_d`` and ``lse_c``, median ``av_offset`` (NaN without clips), ``sync_clips`` and ``sync_missing``."""
         lists = (self.distances, self.confidences, self.offsets)
-        nothing = torch.zeros(0, device=self.device)
-        distances, confidences, offsets = (
-            (dim_zero_cat(values) if len(values) else nothing).double() for values in lists
-        )
+        distances, confidences, offsets = (gathered(values, self.device) for values in lists)
         return {
             "lse_d": distances.mean(),
             "lse_c": confidences.mean(),

@@ -3,34 +3,28 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from metrics.landmarks import LMD, MouthLMD
 from metrics.reconstruction import L1, PSNR, SSIM
 
 
+def in_a_collection_as_alone(metrics: list[type[Metric]], pairs: list[tuple]) -> None:
+    together, alone = MetricCollection([metric() for metric in metrics]), [metric() for metric in metrics]
+    for pair in pairs:
+        together.update(*pair)
+        for metric in alone:
+            metric.update(*pair)
+    expected = {type(metric).__name__: float(metric.compute()) for metric in alone}
+    assert {name: float(value) for name, value in together.compute().items()} == pytest.approx(expected)
+
+
 def test_pictures_that_first_equal_the_real_ones_merge_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     one, other = torch.randint(0, 256, (2, 2, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    alone = {"L1": L1(), "PSNR": PSNR(), "SSIM": SSIM()}
-    together = MetricCollection([L1(), PSNR(), SSIM()])
-    for pair in ((one, one), (one, other)):
-        together.update(*pair)
-        for metric in alone.values():
-            metric.update(*pair)
-    assert {name: float(value) for name, value in together.compute().items()} == pytest.approx(
-        {name: float(metric.compute()) for name, metric in alone.items()}
-    )
+    in_a_collection_as_alone([L1, PSNR, SSIM], [(one, one), (one, other)])
 
 
 def test_landmarks_that_first_equal_the_real_ones_merge_nothing() -> None:
     real, made = np.random.default_rng(0).uniform(50, 200, (2, 20, 478, 3))
-    alone = {"LMD": LMD(), "MouthLMD": MouthLMD()}
-    together = MetricCollection([LMD(), MouthLMD()])
-    for pair in ((real, real), (made, real)):
-        together.update(*pair)
-        for metric in alone.values():
-            metric.update(*pair)
-    assert {name: float(value) for name, value in together.compute().items()} == pytest.approx(
-        {name: float(metric.compute()) for name, metric in alone.items()}
-    )
+    in_a_collection_as_alone([LMD, MouthLMD], [(real, real), (made, real)])

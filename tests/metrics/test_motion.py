@@ -104,6 +104,11 @@ def test_jitter_hears_only_what_is_fast():
     assert jitter(slow) < 0.02
     assert jitter(slow + fast) == pytest.approx(1, rel=0.05)
     assert jitter(slow + 100 * times[:, None]) < 0.02  # drift is not trembling
+    for frames in (240, 241):  # of even and odd number: the highest frequency counts alike
+        assert jitter((-1.0) ** np.arange(frames)[:, None]) == pytest.approx(1, rel=0.01)
+        assert jitter(np.sqrt(2) * np.sin(2 * np.pi * 0.4 * np.arange(frames))[:, None]) == pytest.approx(
+            1, rel=0.01
+        )
 
 
 @pytest.mark.parametrize("gaps", [[(100, 110)], [(50, 55), (100, 105), (180, 190)], [(0, 20), (230, 250)]])

@@ -9,7 +9,19 @@ from experiments.video_pairs import MOST_FITTED
 from experiments.video_rows import FLOOR_FRAMES
 from experiments.video_summary import FEWEST_IDENTITIES
 from experiments.video_sync import MOST_FOREIGN
-from metrics import av_correlation, frechet, lip_closure, pooled
+from metrics import (
+    av_correlation,
+    distributions,
+    frechet,
+    identity,
+    landmarks,
+    lip_closure,
+    mfcc,
+    pooled,
+    reconstruction,
+    sharpness,
+    sync,
+)
 from metrics.bootstrap import cluster_bootstrap
 from metrics.distributions import FEWEST_INTERVALS, STEPS, blink_intervals
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
@@ -30,8 +42,8 @@ SPLIT, JUDGES = {"a": "1" * 64, "b": "2" * 64}, {"mobilefacenet": "3" * 64}
 
 def test_the_protocol_is_frozen():
     """From the first release on, whoever changes a setting gives the protocol another name."""
-    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "78683fd8db3f8b34"
-    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "df3ee8e7405aa2f8"
+    assert protocol_hash(protocol_settings("talking-head-v1"), {}, {}) == "5ab8cf1202e9e5d2"
+    assert protocol_hash(protocol_settings("synthetic-v1"), {}, {}) == "7845abab911fa605"
 
 
 def test_the_hash_covers_settings_split_and_judges():
@@ -86,12 +98,12 @@ def usual(function: Callable[..., object], *names: str) -> list[object]:
 
 def test_settings_are_what_the_code_does():
     settings, drawn = protocol_settings("talking-head-v1"), protocol_settings("synthetic-v1")
-    kid, fvd, av, sync = settings["kid"], settings["fvd"], settings["av"], settings["sync"]
+    kid, fvd, av, lips = settings["kid"], settings["fvd"], settings["av"], settings["sync"]
     assert [kid["subsets"], kid["size"], kid["seed"]] == usual(PooledKernel, "subsets", "size", "seed")
     assert settings["fid"]["enough"] == frechet.ENOUGH
     assert (fvd["window"], fvd["windows"]) == (frechet.WINDOW, frechet.ENOUGH)
     assert (av["context_frames"], av["bands"]) == (av_correlation.CONTEXT, av_correlation.BANDS)
-    assert (sync["reach"], sync["minimum_frames"]) == (REACH, MINIMUM_FRAMES)
+    assert (lips["reach"], lips["minimum_frames"]) == (REACH, MINIMUM_FRAMES)
     assert drawn["sync"]["reach"] == REACH
     assert settings["motion"]["scale"].endswith("{} and {}".format(*OUTER_EYE_CORNERS))
     for one in (settings, drawn):
@@ -107,6 +119,38 @@ def test_settings_are_what_the_code_does():
         assert f"of more than {pooled.MOST_CLUSTERS} identities" in one["interval"]
         assert f"crf {one['codec_crf']}" in one["codec"]
     assert f"up to {MOST_FITTED} in all" in av["fitted"]
+
+
+def test_constants_of_the_judges_are_in_the_hash():
+    """Who edits one of these gives results another hash."""
+    settings, drawn = protocol_settings("talking-head-v1"), protocol_settings("synthetic-v1")
+    crop, sharp = settings["sync"], settings["sharpness"]
+    assert [crop[name] for name in ("crop_scale", "crop_median", "crop_grey", "most_unseen")] == [
+        sync._CROP_SCALE,
+        sync._MEDIAN,
+        sync._GREY,
+        sync._MOST_UNSEEN,
+    ]
+    assert crop["mfcc"] == drawn["sync"]["mfcc"]
+    assert crop["mfcc"] == (
+        f"{mfcc.COEFFICIENTS} coefficients of {mfcc._BANDS} bands, window {mfcc.MFCC_WINDOW} and hop {mfcc.MFCC_HOP} "
+        f"samples, {mfcc._FFT} points, preemphasis {mfcc._PREEMPHASIS}, lifter {mfcc._LIFTER}"
+    )
+    assert [sharp["side"], sharp["eyes_apart"], sharp["smoothing"]] == [
+        sharpness.FACE,
+        sharpness._EYES_APART,
+        sharpness._SMOOTHING,
+    ]
+    assert {name: tuple(sharp[name]) for name in sharpness._REGIONS} == sharpness._REGIONS
+    assert settings["motion_pairs"] == [list(pair) for pair in distributions._SIGNALS]
+    assert [settings["head_speed_step"]] == usual(distributions.head_speed, "step")
+    assert settings["ssim"].endswith(f"window of {reconstruction._WINDOW}")
+    assert settings["reconstruction"] == {
+        "akd_size": landmarks.REFERENCE_SIZE,
+        "akd_landmarks": landmarks.MESH,
+    }
+    assert settings["identity"]["size"] == identity.FACE_SIZE
+    assert settings["identity"]["points"] == [list(points) for points in identity._FIVE]
 
 
 @pytest.mark.parametrize(
