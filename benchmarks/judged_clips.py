@@ -7,9 +7,11 @@ import numpy as np
 from PIL import Image
 
 from datamodules.batches import FPS
-from datamodules.faces import FaceBox, FaceMeasurements, SquareCrop, find_faces, framing, measure_landmarks
-from datamodules.video import VideoReader
-from metrics.landmark_judge import LOWER_LIP, OUTER_EYE_CORNERS, UPPER_LIP
+from datamodules.faces.finding import FaceBox, find_faces
+from datamodules.faces.framing import SquareCrop, framing
+from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
+from datamodules.media.video import VideoReader
+from metrics.judges.landmark_judge import LOWER_LIP, OUTER_EYE_CORNERS, UPPER_LIP
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 
 SIZE = 256
@@ -160,7 +162,7 @@ def _usual_box(frames: np.ndarray) -> FaceBox:
 def _cut_out(frame: np.ndarray, crop: SquareCrop) -> np.ndarray:
     """The square of a frame ``(H, W, 3)`` uint8 RGB, ``(256, 256, 3)``; the picture's edge goes on beyond it.
 
-    Ten times faster than `datamodules.faces.crop_square`, which also blurs what lies beyond.
+    Ten times faster than `datamodules.faces.framing.crop_square`, which also blurs what lies beyond.
     """
     side = round(crop.side)
     rows = (round(crop.y) + np.arange(side)).clip(0, frame.shape[0] - 1)

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.video_judges import PooledImages, PooledWindows, SyncJudge
-from metrics.inception import I3D, FIDInception, fid_network
-from metrics.syncnet import SyncNet
+from metrics.judges.inception import I3D, FIDInception, fid_network
+from metrics.judges.syncnet import SyncNet
 
 _MIXED = (  # channels of the four branches, those of the middle two before and after their convolution
     (64, 96, 128, 16, 32, 32),

@@ -15,12 +15,12 @@ import torch
 from printing import one_line_errors
 
 from datamodules.batches import FPS
+from datamodules.media.video import write_video
 from datamodules.synthetic_faces.clips import Performance, perform
-from datamodules.synthetic_faces.controls import Controls
+from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.video import write_video
 
 KINDS = ("rendering", "with encoding", "with dense truth", "measuring")
 

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from printing import markdown_table, one_line_errors
 
-from datamodules.audio import fit_length, load_audio
 from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.clips.manifest import read_manifest, without_twins
 from datamodules.errors import UserError
-from datamodules.manifest import read_manifest, without_twins
-from datamodules.video import read_video
+from datamodules.media.audio import fit_length, load_audio
+from datamodules.media.video import read_video
 from experiments.video_pairs import load_pair, reference_clips
+from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, clip_cepstra, load_expert
 from metrics.protocol import protocol_settings
 from metrics.sync import MINIMUM_FRAMES, SyncResult, clip_features, judge_clip, offsets_and_distances
-from metrics.syncnet import SHIPPED_EXPERT, SyncNet, clip_cepstra, load_expert
 
 SHIFTS = tuple(range(-8, 9))
 """Frames that the sound is moved by, positive: late."""

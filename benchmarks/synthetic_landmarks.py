@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from printing import markdown_table, one_line_errors
 
-from datamodules.annotations import read_annotations
-from datamodules.manifest import ClipRecord, read_manifest
-from datamodules.video import VideoReader
+from datamodules.clips.annotations import read_annotations
+from datamodules.clips.manifest import ClipRecord, read_manifest
+from datamodules.media.video import VideoReader
 from experiments.results import write_json
-from metrics.landmark_judge import LandmarkJudge
+from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.motion import MotionCurves, correlation, measure
 
 AXES = ("yaw", "pitch", "roll")

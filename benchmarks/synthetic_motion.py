@@ -19,8 +19,8 @@ import numpy as np
 from judged_clips import JudgedClip, UnfitClipError, judge_clip, measures_of
 from printing import markdown_table, one_line_errors
 
+from datamodules.clips.manifest import file_sha256, read_manifest
 from datamodules.errors import UserError
-from datamodules.manifest import file_sha256, read_manifest
 from experiments.results import write_json, write_whole
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")

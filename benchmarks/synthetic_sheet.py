@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from printing import one_line_errors
 
-from datamodules.manifest import ClipRecord, read_manifest
-from datamodules.video import VideoReader
+from datamodules.clips.manifest import ClipRecord, read_manifest
+from datamodules.media.video import VideoReader
 
 
 def main() -> None:

@@ -24,16 +24,16 @@ from printing import markdown_table, one_line_errors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.annotations import read_annotations
-from datamodules.audio import MEL_BANDS, load_audio, log_mel
-from datamodules.augmentation import change_voice
 from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.clips.annotations import read_annotations
+from datamodules.clips.augmentation import change_voice
+from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
-from datamodules.manifest import read_manifest
+from datamodules.media.audio import MEL_BANDS, load_audio, log_mel
 from datamodules.synthetic_faces.clips import perform
-from datamodules.synthetic_faces.landmarks import landmark_vertices, lip_measures
+from datamodules.synthetic_faces.mesh.landmarks import landmark_vertices, lip_measures
+from datamodules.synthetic_faces.mesh.rig import Rig
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
-from datamodules.synthetic_faces.rig import Rig
 from datamodules.synthetic_faces.settings import Settings
 from experiments.results import write_json
 from metrics.motion import correlation

@@ -18,10 +18,10 @@ import torch
 from printing import markdown_table, one_line_errors
 
 from datamodules.synthetic_faces.clips import perform
+from datamodules.synthetic_faces.motion.style import AXES
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.synthetic_faces.style import AXES
 
 
 def curves_of(settings: Settings) -> dict[int, dict[str, list[np.ndarray]]]:

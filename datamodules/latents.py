@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from datamodules.audio import fit_length, load_audio
-from datamodules.clip_store import ClipStore, as_store
+from datamodules.clips.clip_store import ClipStore, as_store
+from datamodules.clips.frames import ClipFrames
+from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.frames import ClipFrames
-from datamodules.manifest import ClipRecord
+from datamodules.media.audio import fit_length, load_audio
 
 Encode = Callable[[np.ndarray, np.ndarray], dict[str, Tensor]]
 """Frames uint8 (T, H, W, 3), waveform float32 (640T,) -> motion (T, M), appearance (T, A), audio (2T, D)."""

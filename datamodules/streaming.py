@@ -16,10 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from datamodules.clip_store import ClipStore
+from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, parse_manifest, read_manifest
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.manifest import MANIFEST_NAME, ClipRecord, parse_manifest, read_manifest
 from datamodules.talking_head import TalkingHeadDataModule
 
 STREAM_FOLDER = "stream"

@@ -9,15 +9,15 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.audio import fit_length, load_audio
 from datamodules.batches import WholeClip
-from datamodules.clip_store import ClipStore
-from datamodules.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
+from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
+from datamodules.clips.frames import ClipFrames
+from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
+from datamodules.clips.splits import read_splits, with_splits
 from datamodules.errors import UserError
-from datamodules.frames import ClipFrames
 from datamodules.latents import LatentCache
-from datamodules.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
-from datamodules.splits import read_splits, with_splits
+from datamodules.media.audio import fit_length, load_audio
 
 Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")

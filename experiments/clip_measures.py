@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from datamodules.annotations import read_annotations
-from datamodules.manifest import ClipRecord
+from datamodules.clips.annotations import read_annotations
+from datamodules.clips.manifest import ClipRecord
+from datamodules.media.pictures import to_float
 from experiments.video_judges import Judges
 from experiments.video_measures import View
 from experiments.video_pairs import Foreign, Missing, VideoClip, entry, load_pair, recorded_clip
@@ -106,12 +106,6 @@ def load_clip(root: Path, record: ClipRecord, size: int, judge: Judge, max_frame
     return Clip(record, frames, shown.waveform, lips, regions)
 
 
-def to_tensor(frames: np.ndarray) -> Tensor:
-    """``(T, H, W, 3)`` uint8 -> ``(T, 3, H, W)`` float32 in [-1, 1]."""
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    return images.float() / 127.5 - 1
-
-
 def stack(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Frames one by one -> ``(T, H, W, 3)`` uint8."""
     return np.stack(list(frames))
@@ -168,7 +162,7 @@ def measure_clip(
         The values, and the frames of each row ``(T, S, S, 3)`` uint8 for pictures.
     """
     record = clip.record
-    source = model.prepare_source(to_tensor(clip.frames[:1])[0])
+    source = model.prepare_source(to_float(clip.frames[:1])[0])
     others: dict[str, tuple[np.ndarray, ...]] = {"autoencoder": (reconstruct(model, clip.frames),)}
     started = time.perf_counter()
     takes = tuple(

@@ -162,10 +162,10 @@ class Demo:
 
     def prepare(self) -> None:
         """Render the clips and a contact sheet of them."""
-        from datamodules.manifest import read_manifest
+        from datamodules.clips.manifest import read_manifest
+        from datamodules.media.video import VideoReader
         from datamodules.synthetic_faces.dataset import prepare_synthetic
         from datamodules.synthetic_faces.settings import Settings
-        from datamodules.video import VideoReader
         from experiments.pictures import contact_sheet
         from experiments.prepare import clip_progress
 

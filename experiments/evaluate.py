@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.clips.manifest import ClipRecord, read_manifest, without_twins
 from datamodules.errors import UserError
-from datamodules.manifest import ClipRecord, read_manifest, without_twins
 from experiments.clip_measures import ClipResult, load_clip, measure_clip
 from experiments.evaluate_command import check_method
 from experiments.judges import Progress, load_judge, log_progress
@@ -206,7 +206,7 @@ def evaluate_model(
         UserError: No manifest, no clip in the split, or options that the model can't follow.
     """
     if options is None:
-        from lightning_modules.talking_head import GenerationOptions
+        from lightning_modules.generation.talking_head import GenerationOptions
 
         options = GenerationOptions()
     started = time.perf_counter()
@@ -317,7 +317,7 @@ def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tup
         UserError: No such model or judge, options that the model can't follow, at one of the intensities or seeds, or a
             number that makes no sense.
     """
-    from lightning_modules.talking_head import GenerationOptions, TalkingHead
+    from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
 
     most, seeds = config["max_frames"], config["seeds"]
     if most is not None and not (isinstance(most, int) and most >= SHORTEST):

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.errors import UserError
 from datamodules.files import require_folder
-from datamodules.manifest import MANIFEST_NAME
 from experiments.results import require_results_folder
 from metrics.protocol import JUDGE_FILE, SHORTEST, SYNTHETIC, protocol_settings
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.manifest import MANIFEST_NAME
+from datamodules.clips.manifest import MANIFEST_NAME
 from experiments.evaluate_command import check_videos
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.results import has_values, plain, refuse_nothing, replace_results, tell_results
@@ -118,7 +118,7 @@ def _hints(protocol: str, drawn: Sequence[bool]) -> list[str]:
 
 def load_model(name: str) -> Any:
     """A TalkingHead by its folder or name."""
-    from lightning_modules.talking_head import TalkingHead
+    from lightning_modules.generation.talking_head import TalkingHead
 
     return TalkingHead.from_pretrained(name)
 

@@ -13,7 +13,7 @@ from datamodules.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.faces import SquareCrop
+    from datamodules.faces.framing import SquareCrop
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,9 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Generate as the command line says."""
     check_output(args.output)
-    from datamodules.audio import load_audio, load_audio_native
-    from datamodules.video import read_image
-    from lightning_modules.talking_head import GenerationOptions, TalkingHead
+    from datamodules.media.audio import load_audio, load_audio_native
+    from datamodules.media.pictures import read_image
+    from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
 
     image = read_image(args.image)
     waveform = load_audio(args.audio)
@@ -123,18 +123,18 @@ def frame_portrait(image: np.ndarray, path: Path) -> "tuple[Tensor, SquareCrop]"
     Raises:
         UserError: no face.
     """
-    import torch
-
-    from datamodules.faces import crop_square, framing, require_face
+    from datamodules.faces.finding import require_face
+    from datamodules.faces.framing import crop_square, framing
+    from datamodules.media.pictures import to_float
 
     crop = framing(require_face(image, path))
     pixels = crop_square(image, crop, min(1024, max(16, round(crop.side))))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, crop
+    return to_float(pixels), crop
 
 
 def pasted(frames: Iterable[np.ndarray], image: np.ndarray, crop: "SquareCrop") -> Iterator[np.ndarray]:
     """Frames put back into the whole picture ``image`` at the place they were cut from."""
-    from datamodules.faces import paste_back
+    from datamodules.faces.framing import paste_back
 
     for frame in frames:
         yield paste_back(frame, image, crop)
@@ -144,7 +144,7 @@ def write_result(
     path: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray | None, rate: int
 ) -> None:
     """Write frames and sound to an mp4, with progress; the file appears when it is whole."""
-    from datamodules.video import write_video
+    from datamodules.media.video import write_video
     from experiments.progress import track
 
     write_video(path, track(frames, count, "rendering"), audio=sound, sample_rate=rate)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
-from datamodules.manifest import MANIFEST_NAME, file_sha256, read_manifest
-from metrics.frame_regressor import FrameRegressor, fit_frame_regressor, held_out_r2
+from metrics.judges.frame_regressor import FrameRegressor, fit_frame_regressor, held_out_r2
 from metrics.motion import Judge
 from metrics.protocol import JUDGE_FILE
 
@@ -63,7 +63,7 @@ def load_judge(
         return FrameRegressor.load(Path(name))
     records = read_manifest(root) if name != "landmarks" else []
     if name == "landmarks" or (name == "auto" and not any(record.drawn for record in records)):
-        from metrics.landmark_judge import LandmarkJudge
+        from metrics.judges.landmark_judge import LandmarkJudge
 
         return LandmarkJudge()
     folder = root / _folder_name(seconds, steps)

@@ -12,23 +12,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from datamodules.annotations import pose_of, read_annotations
 from datamodules.batches import POSE_NAMES
-from datamodules.clip_store import ClipStore, as_store
+from datamodules.clips.annotations import pose_of, read_annotations
+from datamodules.clips.clip_store import ClipStore, as_store
+from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.latents import Encode, LatentCache, build_latents, cache_key
-from datamodules.manifest import ClipRecord
+from datamodules.media.pictures import to_float
 from experiments.locks import one_process_at_a_time
 from lightning_modules.audio_frontend import AudioFrontend
 from lightning_modules.checkpoints import weights_hash
-from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
 from lightning_modules.networks.motion_basis import (
     FRAMES_PER_DIMENSION,
     MotionBasis,
     basis_report,
     fit_motion_basis,
 )
+from lightning_modules.networks.paper_renderer import PaperRenderer
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ SCHEMA = 2
 
 
 def ensure_latents(
-    autoencoder: MotionAutoencoder,
+    autoencoder: PaperRenderer,
     frontend: AudioFrontend,
     records: Sequence[ClipRecord],
     clips: Path | ClipStore,
@@ -93,7 +94,7 @@ def ensure_latents(
 
 @contextlib.contextmanager
 def _on_device(
-    autoencoder: MotionAutoencoder, frontend: AudioFrontend, folder: Path, records: Sequence[ClipRecord]
+    autoencoder: PaperRenderer, frontend: AudioFrontend, folder: Path, records: Sequence[ClipRecord]
 ) -> Iterator[None]:
     """Both networks on a GPU, if there is one and anything to do."""
     device = encoding_device()
@@ -160,7 +161,7 @@ def encoding_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
-def encode_clip(autoencoder: MotionAutoencoder, frontend: AudioFrontend, batch: int = 16) -> Encode:
+def encode_clip(autoencoder: PaperRenderer, frontend: AudioFrontend, batch: int = 16) -> Encode:
     """Encode function of the latent cache: frames uint8 (T, S, S, 3) and waveform (640T,) -> latents on the CPU.
 
     It computes where the autoencoder is; the frontend has to be there too.
@@ -171,7 +172,7 @@ def encode_clip(autoencoder: MotionAutoencoder, frontend: AudioFrontend, batch: 
         latents, motion = [], []
         for start in range(0, len(frames), batch):
             images = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch])).to(device)
-            code = autoencoder.encode(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            code = autoencoder.encode(to_float(images.permute(0, 3, 1, 2)))
             latents.append(code.latent.cpu())
             motion.append(code.motion.cpu())
         audio = frontend(torch.from_numpy(np.ascontiguousarray(waveform))[None].to(device))[0].cpu()

@@ -12,7 +12,7 @@ from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 
 if TYPE_CHECKING:
-    from lightning_modules.talking_head import TalkingHead
+    from lightning_modules.generation.talking_head import TalkingHead
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ def assemble(autoencoder: Path, statistics: Path, diffusion: Path) -> "TalkingHe
         weights_hash,
     )
     from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+    from lightning_modules.generation.talking_head import TalkingHead
     from lightning_modules.networks.motion_basis import MotionBasis
-    from lightning_modules.talking_head import TalkingHead
 
     runs = {"autoencoder": autoencoder, "statistics": statistics, "diffusion": diffusion}
     built: dict[str, Any] = {}
@@ -136,7 +136,7 @@ def write_card(folder: Path, model: "TalkingHead", runs: dict[str, Path]) -> Non
 
 
 def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
-    """Write the judge of lip sync that a run of stage ``sync`` trained, as `metrics.syncnet.load_expert` reads it.
+    """Write the judge of lip sync that a run of stage ``sync`` trained, as `metrics.judges.syncnet.load_expert` reads it.
 
     Args:
         run: run folder or checkpoint.
@@ -150,7 +150,7 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
     import yaml
 
     from lightning_modules.checkpoints import find_checkpoint, load_state, run_config, write_weights
-    from metrics.syncnet import EXPERT_CONFIG, EXPERT_WEIGHTS, SyncNet
+    from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_WEIGHTS, SyncNet
 
     checkpoint = find_checkpoint(run)
     config = run_config(checkpoint)

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.batches import SAMPLE_RATE
-from datamodules.frames import resize_frames
-from datamodules.video import write_video
+from datamodules.clips.frames import resize_frames
+from datamodules.media.video import write_video
 from experiments.results import write_whole
 
 MARGIN = 4

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from datamodules.batches import FPS
-from datamodules.manifest import SPLITS, ClipRecord
+from datamodules.clips.manifest import SPLITS, ClipRecord
+from datamodules.media.video import VideoReader
 from datamodules.preparation.run import Prepared
 from datamodules.preparation.sources import Availability, Rejection, Source
-from datamodules.video import VideoReader
 from experiments.pictures import contact_sheet, spread
 from experiments.report import write_page
 from experiments.report_figures import figure_svg, new_figure

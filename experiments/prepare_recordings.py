@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from datamodules.clips.manifest import SPLITS
 from datamodules.errors import UserError
-from datamodules.manifest import SPLITS
 from datamodules.preparation.run import Prepared, Shard, prepare
 from datamodules.preparation.settings import PreparationSettings, read_settings
 from datamodules.preparation.sources import Availability, file_stem

@@ -12,9 +12,9 @@ from experiments.generate import add_model_argument, check_output, frame_portrai
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.faces import SquareCrop
-    from datamodules.video import VideoReader
-    from lightning_modules.talking_head import TalkingHead
+    from datamodules.faces.framing import SquareCrop
+    from datamodules.media.video import VideoReader
+    from lightning_modules.generation.talking_head import TalkingHead
 
 CHUNK_BYTES = 256 * 2**20
 """Decoded pictures of the driving video that are in memory at a time: 43 frames of 1080p."""
@@ -44,10 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reenact as the command line says."""
     check_output(args.output)
-    from datamodules.audio import load_audio_native
-    from datamodules.faces import framing, require_face
-    from datamodules.video import VideoReader, read_image
-    from lightning_modules.talking_head import TalkingHead
+    from datamodules.faces.finding import require_face
+    from datamodules.faces.framing import framing
+    from datamodules.media.audio import load_audio_native
+    from datamodules.media.pictures import read_image
+    from datamodules.media.video import VideoReader
+    from lightning_modules.generation.talking_head import TalkingHead
 
     image = read_image(args.image)
     driving = VideoReader(args.video)
@@ -79,7 +81,8 @@ def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop
     """
     import torch
 
-    from datamodules.faces import crop_square
+    from datamodules.faces.framing import crop_square
+    from datamodules.media.pictures import to_float
 
     indices = video.at_rate()
     chunk = max(1, CHUNK_BYTES // (3 * video.info.height * video.info.width))
@@ -87,7 +90,7 @@ def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
         cropped = np.stack([crop_square(picture, crop, model.size) for picture in pictures])
-        parts.append(model.motion_of(torch.from_numpy(cropped).permute(0, 3, 1, 2).float() / 127.5 - 1))
+        parts.append(model.motion_of(to_float(cropped)))
     return torch.cat(parts)
 
 

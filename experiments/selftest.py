@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from datamodules.clips.manifest import MANIFEST_NAME
+from datamodules.clips.phones import Phone
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
-from datamodules.manifest import MANIFEST_NAME
-from datamodules.phones import Phone
 from experiments.corruptions import CORRUPTIONS, SIZE, corrupt
 from experiments.evaluate_command import given_numbers
 from experiments.judges import log_progress

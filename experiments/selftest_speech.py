@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
-from datamodules.phones import Phone
+from datamodules.clips.phones import Phone
 from experiments.video_judges import Judges
 from experiments.video_measures import View
 from metrics.av_correlation import LipRegressor, SpokenClip, fit_without, measure_sync

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
-from datamodules.manifest import ClipRecord, read_manifest
-from experiments.clip_measures import Clip, generate, lip_values, load_clip, to_tensor
+from datamodules.media.pictures import to_float
+from experiments.clip_measures import Clip, generate, lip_values, load_clip
 from experiments.evaluate import (
     CLIP_FAILURES,
     PREPARE_AGAIN,
@@ -117,7 +118,7 @@ def sweep_intensity(
             could be judged; nothing is written then.
     """
     if options is None:
-        from lightning_modules.talking_head import GenerationOptions
+        from lightning_modules.generation.talking_head import GenerationOptions
 
         options = GenerationOptions()
     started = time.perf_counter()
@@ -135,7 +136,7 @@ def sweep_intensity(
     for number, record in enumerate(chosen):
         try:
             clip = load_clip(root, record, model.size, judge, max_frames)
-            source = model.prepare_source(to_tensor(clip.frames[:1])[0])
+            source = model.prepare_source(to_float(clip.frames[:1])[0])
             seen = [measure_intensity(model, clip, source, judges, variant) for variant in variants]
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", record.id, error)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.clips.phones import Phone, read_phones
 from datamodules.errors import UserError
-from datamodules.phones import Phone, read_phones
 from experiments.video_pairs import Missing, VideoPair, entry
 from experiments.video_sync import Heard, over_takes
 from metrics.lip_closure import is_bilabial, lip_closure

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from datamodules import assets
+from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
-from datamodules.manifest import file_sha256
 from metrics.bootstrap import Interval
 from metrics.frechet import ENOUGH, WINDOW, extract_features
 from metrics.identity import Embedder, FaceEmbedder
@@ -32,7 +32,7 @@ class SyncJudge:
     """LSE-D, LSE-C and offset of one clip by a SyncNet.
 
     Args:
-        network: ``metrics.syncnet.SyncNet``, ready to judge.
+        network: ``metrics.judges.syncnet.SyncNet``, ready to judge.
         minimum: Frames that a clip must have.
         boxes: Whether faces are cut out by landmark boxes; else the whole frame is the face.
     """
@@ -134,7 +134,7 @@ class PooledImages(_PooledJudge):
     """
 
     def __init__(self, network: Any = None) -> None:
-        from metrics.inception import load_fid_inception
+        from metrics.judges.inception import load_fid_inception
 
         super().__init__()
         self.network = load_fid_inception() if network is None else network
@@ -173,7 +173,7 @@ class PooledWindows(_PooledJudge):
     """
 
     def __init__(self, network: Any = None) -> None:
-        from metrics.inception import load_i3d
+        from metrics.judges.inception import load_i3d
 
         super().__init__()
         self.network = load_i3d() if network is None else network
@@ -259,13 +259,13 @@ def _load_lpips() -> Any:
 
 
 def _load_syncnet(minimum: int) -> SyncJudge:
-    from metrics.syncnet import SyncNet
+    from metrics.judges.syncnet import SyncNet
 
     return SyncJudge(SyncNet.load(assets.find("syncnet_v2.model")), minimum, boxes=True)
 
 
 def _load_expert(minimum: int) -> SyncJudge:
-    from metrics.syncnet import load_expert
+    from metrics.judges.syncnet import load_expert
 
     return SyncJudge(load_expert(), minimum, boxes=False)
 
@@ -297,7 +297,7 @@ def load_judges(settings: dict[str, Any], drawn: Motion | None, families: Collec
             lambda judge: judge.network.sha256,
         )
     else:
-        from datamodules.landmarker import MODEL
+        from datamodules.faces.landmarks import MODEL
         from experiments.video_measures import watch_landmarks
 
         judges = Judges(

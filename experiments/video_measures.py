@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.faces import measure_landmarks
+from datamodules.faces.landmarks import measure_landmarks
 from experiments.video_judges import REAL_FACES, Judges
 from metrics.distributions import blink_intervals, head_spectrum, head_speed, motion_features
 from metrics.identity import embedding_distance
-from metrics.landmark_judge import curves_of
+from metrics.judges.landmark_judge import curves_of
 from metrics.landmarks import keypoint_distance, landmark_distance, mouth_distance, rigid_jitter, to_pixels
 from metrics.motion import Judge, MotionCurves, blink_rate, head_motion, jitter, mouth_motion
 from metrics.protocol import MOST_FACELESS

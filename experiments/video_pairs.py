@@ -10,14 +10,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datamodules.audio import fit_length, frame_count, load_audio
 from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
+from datamodules.clips.phones import phone_file
 from datamodules.errors import UserError
-from datamodules.faces import FaceBox, SquareCrop, crop_square, find_faces, framing, select_face
+from datamodules.faces.finding import FaceBox, find_faces, select_face
+from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.files import require_folder
-from datamodules.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
-from datamodules.phones import phone_file
-from datamodules.video import VideoReader, probe
+from datamodules.media.audio import fit_length, frame_count, load_audio
+from datamodules.media.video import VideoReader, probe
 from experiments.results import PARTNER
 from metrics.protocol import SHORTEST, protocol_hash
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from datamodules.errors import UserError
-from datamodules.video import read_video, write_video
+from datamodules.media.pictures import to_float
+from datamodules.media.video import read_video, write_video
 from experiments.judges import Progress
 from experiments.video_judges import Judges
 from experiments.video_measures import (
@@ -133,7 +133,7 @@ def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
 
 def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
     """Real motion of frames ``(T, S, S, 3)`` uint8 of the model's size through its autoencoder, from the first one."""
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = to_float(frames)
     source = model.prepare_source(images[0])
     return np.stack(list(model.render(source, model.motion_of(images))))
 

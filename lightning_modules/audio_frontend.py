@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datamodules.audio import MEL_DIM, log_mel
 from datamodules.errors import UserError
+from datamodules.media.audio import MEL_DIM, log_mel
 
 FRONTENDS = ("mel", "wav2vec2", "hubert")
 _PADDING = 40

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
+from lightning_modules.networks.paper_renderer import PaperRenderer
 
 TRUSTED_PACKAGE = "lightning_modules.networks."
 """A config from outside may build the networks that modules of this package define, and nothing else."""
@@ -162,7 +162,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
 
 
-def load_autoencoder(path: Path | str) -> tuple[MotionAutoencoder, dict[str, Any]]:
+def load_autoencoder(path: Path | str) -> tuple[PaperRenderer, dict[str, Any]]:
     """Trained motion autoencoder of a stage-1 run and its network config.
 
     Args:
@@ -172,7 +172,7 @@ def load_autoencoder(path: Path | str) -> tuple[MotionAutoencoder, dict[str, Any
         UserError: see ``load_network``, or the run trained something else.
     """
     network, config, _ = load_network(path)
-    if not isinstance(network, MotionAutoencoder):
+    if not isinstance(network, PaperRenderer):
         raise UserError(
             f"{path}: holds a {type(network).__name__}, expected a motion autoencoder (a stage-1 run)"
         )

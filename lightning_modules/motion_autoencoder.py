@@ -19,7 +19,7 @@ from lightning_modules.losses.reconstruction import (
     pyramid_l1,
     region_weights,
 )
-from lightning_modules.networks.motion_autoencoder import Decoded, MotionAutoencoder
+from lightning_modules.networks.paper_renderer import Decoded, PaperRenderer
 
 MOUTH = REGION_NAMES.index("mouth")
 MOUTH_LEVELS = 2
@@ -65,7 +65,7 @@ class MotionAutoencoderModule(L.LightningModule):
 
     def __init__(
         self,
-        network: MotionAutoencoder,
+        network: PaperRenderer,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         discriminator: nn.Module | None = None,
         discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
@@ -238,7 +238,7 @@ class MotionAutoencoderModule(L.LightningModule):
         return 0.05 + 0.95 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * progress))))
 
 
-def trainable_parts(network: MotionAutoencoder, part: str) -> Sequence[nn.Module | nn.Parameter]:
+def trainable_parts(network: PaperRenderer, part: str) -> Sequence[nn.Module | nn.Parameter]:
     """Modules that a partial training mode optimises (see ``MotionAutoencoderModule``)."""
     if part == "outer":
         outer: list[nn.Module | nn.Parameter] = [

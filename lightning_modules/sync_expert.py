@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from datamodules.batches import SYNC_FRAMES, SyncWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.learning_rate import warmup_cosine
-from metrics.syncnet import CEPSTRA_SHAPE, SyncNet, window_cepstra
+from metrics.judges.syncnet import CEPSTRA_SHAPE, SyncNet, window_cepstra
 
 Loss = Literal["infonce", "contrastive"]
 STEEPEST = 100.0

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from datamodules.audio import MEL_BANDS, fit_length, log_mel
+from datamodules.media.audio import MEL_BANDS, fit_length, log_mel
 from metrics.base import ClipValues
 from metrics.lip_closure import hardly_move
 from metrics.motion import correlation, lagged_correlation

@@ -18,8 +18,8 @@ from torch import Tensor, tensor
 from torch.utils.data import DistributedSampler
 
 from datamodules.batches import FramePairBatch, WholeClip
+from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
-from datamodules.manifest import ClipRecord
 from metrics.measures import Measure
 from metrics.sample_videos import log_sample, side_by_side, write_sample
 

@@ -10,7 +10,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metrics.arguments import PICTURES, Shape, check_rows, side_of
 from metrics.base import JudgeMetric
-from metrics.inception import load_fid_inception, load_i3d
+from metrics.judges.inception import load_fid_inception, load_i3d
 from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules import assets
-from datamodules.manifest import file_sha256
+from datamodules.clips.manifest import file_sha256
 from metrics.alignment import cut_aligned, fit_similarity
 from metrics.arguments import check_images
 from metrics.landmarks import ClipMean, find_landmarks

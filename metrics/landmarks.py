@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.faces import FaceMeasurements, measure_landmarks
+from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
 from metrics.alignment import fit_similarity
 from metrics.base import MeanOfClips
 from metrics.motion import jitter

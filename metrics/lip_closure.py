@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from datamodules.batches import FPS
-from datamodules.phones import Phone
+from datamodules.clips.phones import Phone
 from metrics.base import MeanOfClips
 
 LOW, HIGH = 5, 95

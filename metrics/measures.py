@@ -15,12 +15,12 @@ from torchmetrics import Metric
 from datamodules import assets
 from datamodules.errors import UserError
 from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
-from metrics.landmark_judge import LandmarkJudge
+from metrics.judges.landmark_judge import LandmarkJudge
+from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, load_expert
 from metrics.landmarks import MESH, find_landmarks, rigid_curves
 from metrics.motion import SHORTEST_JITTER, BlinkRate, HeadMotion, Jitter, Judge, MouthMotion, measure
 from metrics.perceptual import LPIPS
 from metrics.sync import MINIMUM_FRAMES, SHORTEST, SyncNetScore, face_crops
-from metrics.syncnet import SHIPPED_EXPERT, SyncNet, load_expert
 
 PUBLIC_SYNCNET = "syncnet_v2.model"
 LANDMARKER = "face_landmarker.task"
@@ -219,7 +219,7 @@ class MotionOfClips(Measure):
     (`ifmdm evaluate` takes that off); else that of the head's rotation in degrees.
 
     Args:
-        judge: Gives the judge when it is called, e.g. `metrics.landmark_judge.LandmarkJudge`.
+        judge: Gives the judge when it is called, e.g. `metrics.judges.landmark_judge.LandmarkJudge`.
 
     Raises:
         UserError: It can't be called.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules import assets
+from datamodules.media.pictures import to_float
 from metrics.arguments import check_pair
 from metrics.base import JudgeMetric
 from metrics.precision import single_precision
@@ -84,5 +85,5 @@ class LPIPS(JudgeMetric):
         check_pair(predicted, target)
         self.network.eval()
         with single_precision(predicted.device):
-            first, second = (as_uint8(images).float() / 127.5 - 1 for images in (predicted, target))
+            first, second = (to_float(as_uint8(images)) for images in (predicted, target))
             return self.network(first, second).flatten()

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from datamodules.media.pictures import to_uint8
 from metrics.arguments import PICTURES, Shape, check_images, check_pair
 from metrics.base import JudgeMetric
 
@@ -21,11 +22,7 @@ def as_uint8(images: Tensor, shape: Shape = PICTURES) -> Tensor:
         ValueError: Images of another shape, type or range, see `check_images`.
     """
     check_images(images, shape)
-    if images.dtype == torch.uint8:
-        return images
-    # in single precision at least: bfloat16 has no room for 256 levels between 0 and 2
-    exact = images.to(torch.promote_types(images.dtype, torch.float32))
-    return ((exact + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return to_uint8(images)
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, cat
 
 from datamodules.batches import FPS
-from datamodules.video import write_video
+from datamodules.media.video import write_video
 
 
 def side_by_side(real: Tensor, rendered: Tensor) -> np.ndarray:

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
 from metrics.arguments import check_sound
 from metrics.base import JudgeMetric, gathered
+from metrics.judges.syncnet import SyncNet, clip_cepstra
 from metrics.precision import single_precision
 from metrics.reconstruction import as_uint8
-from metrics.syncnet import SyncNet, clip_cepstra
 
 REACH = 15
 """Frames to either side that sound and lips are shifted against each other."""

@@ -27,10 +27,10 @@ def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Splits: four train, one val, one test, each clip its own identity. To be read only.
     """
-    from datamodules.annotations import write_annotations
-    from datamodules.audio import write_wav
-    from datamodules.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256, write_manifest
-    from datamodules.video import write_video
+    from datamodules.clips.annotations import write_annotations
+    from datamodules.clips.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256, write_manifest
+    from datamodules.media.audio import write_wav
+    from datamodules.media.video import write_video
 
     root = tmp_path_factory.mktemp("fake_clips")
     (root / "clips").mkdir()
@@ -86,13 +86,13 @@ def build_model() -> Callable[..., Any]:
     from lightning_modules.audio_frontend import AudioFrontend
     from lightning_modules.checkpoints import build_network
     from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+    from lightning_modules.generation.talking_head import TalkingHead
     from lightning_modules.networks.motion_basis import fit_motion_basis
-    from lightning_modules.talking_head import TalkingHead
 
     networks = "lightning_modules.networks."
     encoder = {"_target_": networks + "audio_encoder.MelEncoder", "in_dim": 160, "width": 16, "out_dim": 16}
     autoencoder = {
-        "_target_": networks + "motion_autoencoder.MotionAutoencoder",
+        "_target_": networks + "paper_renderer.PaperRenderer",
         "size": 32,
         "channels": {"4": 16, "8": 16, "16": 12, "32": 8},
         "latent_dim": 64,

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.annotations import write_annotations
-from datamodules.audio import fit_length, load_audio, write_wav
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
-from datamodules.faces import crop_square, outside_share
-from datamodules.manifest import ClipRecord, file_sha256
-from datamodules.playback import play
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.manifest import ClipRecord, file_sha256
+from datamodules.faces.framing import crop_square, outside_share
+from datamodules.media.audio import fit_length, load_audio, write_wav
+from datamodules.media.playback import play
+from datamodules.media.video import VideoReader, write_video
 from datamodules.preparation.measured import annotations_of
 from datamodules.preparation.pieces import Piece
 from datamodules.preparation.quality import cut_share, loudness, pose_range
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Source
-from datamodules.video import VideoReader, write_video
 
 KEYFRAME_INTERVAL = 25
 

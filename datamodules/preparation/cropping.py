@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from datamodules.faces import FACE_SHARE, FaceBox, SquareCrop, framing
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import FACE_SHARE, SquareCrop, framing
 
 WIDEST, TALLEST = 0.9, 0.8
 """Most of the square's side that the union of all landmark boxes takes where the picture is large enough."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
+from datamodules.media.video import probe
 from datamodules.preparation.sources import VIDEO_SUFFIXES, file_stem
-from datamodules.video import probe
 
 MOST_LINES = 1080
 """Height in pixels of the largest version that is asked for."""

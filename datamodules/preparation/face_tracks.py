@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.faces import FaceBox, SquareCrop
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import SquareCrop
 
 OVERLAP = 0.3
 """Least intersection over union of a face's boxes in neighbouring frames."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.faces import SquareCrop
+from datamodules.faces.framing import SquareCrop
 from datamodules.preparation.face_tracks import FaceTrack
 
 # Numbers of MediaPipe's face mesh; left and right are the person's.

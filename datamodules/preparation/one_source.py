@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.audio import load_audio
 from datamodules.batches import FPS, SAMPLE_RATE
+from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
-from datamodules.manifest import ClipRecord
-from datamodules.playback import DamagedVideoError
+from datamodules.media.audio import load_audio
+from datamodules.media.playback import DamagedVideoError
+from datamodules.media.video import VideoReader
 from datamodules.preparation.clip_files import OpenSource, SyncJudge, problem_of, quality_of, write_clip
 from datamodules.preparation.pieces import Cutter, Unfit
 from datamodules.preparation.seeing import look
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Rejection, Source, Span
-from datamodules.video import VideoReader
 
 FAULTS_OF_MACHINE = frozenset(
     (

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from datamodules.batches import FPS
-from datamodules.faces import SquareCrop
+from datamodules.faces.framing import SquareCrop
 from datamodules.preparation.cropping import clip_crop
 from datamodules.preparation.face_tracks import FaceTrack, company_share, tracks_of
 from datamodules.preparation.seeing import Seen

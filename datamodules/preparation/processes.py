@@ -9,9 +9,9 @@ from concurrent.futures import TimeoutError as Expired
 from queue import Queue
 from typing import Any
 
+from datamodules.media.video import probe
 from datamodules.preparation.one_source import LEAST_RATE, Outcome
 from datamodules.preparation.sources import Rejection, Source
-from datamodules.video import probe
 
 PROBE_SECONDS = 30.0
 """Longest time for finding out how long a video is; longer for large files, by ``SLOWEST_DISK``."""

@@ -20,15 +20,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datamodules.clips.manifest import SPLITS, ClipRecord, fill_splits, split_by_identity, write_manifest
+from datamodules.clips.splits import SPLITS_NAME, write_splits
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.manifest import SPLITS, ClipRecord, fill_splits, split_by_identity, write_manifest
 from datamodules.preparation.clip_files import SyncJudge
 from datamodules.preparation.one_source import Outcome, prepare_safely
 from datamodules.preparation.processes import in_processes, in_turn
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
-from datamodules.splits import SPLITS_NAME, write_splits
 
 SETTINGS_NAME = "dataset.json"
 REJECTED_NAME = "rejected.jsonl"

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from datamodules.batches import FPS
-from datamodules.faces import FaceBox, crop_square, framing
-from datamodules.landmarker import head_rotation, open_landmarker
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import crop_square, framing
+from datamodules.faces.landmarks import head_rotation, open_landmarker
 from datamodules.preparation.face_tracks import SeenFace
 from datamodules.preparation.quality import SHARPNESS_SIZE, sharpness
 from datamodules.preparation.shots import CutFinder

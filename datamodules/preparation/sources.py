@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from datamodules.manifest import ID_ALPHABET
+from datamodules.clips.manifest import ID_ALPHABET
 from datamodules.preparation.boxes import PixelBox
 
 VIDEO_SUFFIXES = frozenset((".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))

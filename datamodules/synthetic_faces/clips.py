@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import write_annotations
-from datamodules.audio import write_wav
-from datamodules.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256
-from datamodules.synthetic_faces.animation import Animation, animate
-from datamodules.synthetic_faces.controls import CONTROL_NAMES
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256
+from datamodules.media.audio import write_wav
+from datamodules.media.video import write_video
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.narration import Narration, narrate
+from datamodules.synthetic_faces.motion.animation import Animation, animate
+from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
+from datamodules.synthetic_faces.motion.style import Style, draw_style
+from datamodules.synthetic_faces.motion.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
 from datamodules.synthetic_faces.plans import ClipPlan
 from datamodules.synthetic_faces.renderer import LANDMARK_NAMES, HeadRenderer, Rendering
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.synthetic_faces.style import Style, draw_style
-from datamodules.synthetic_faces.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
-from datamodules.synthetic_faces.voices import own_voice
-from datamodules.video import write_video
+from datamodules.synthetic_faces.speech.narration import Narration, narrate
+from datamodules.synthetic_faces.speech.voices import own_voice
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ DENSE_SUFFIX = ".dense.safetensors"
 
 
 def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarray]:
-    """Per-frame annotations, see ``datamodules/annotations.py``.
+    """Per-frame annotations, see ``datamodules/clips/annotations.py``.
 
     Beside the arrays that every dataset may have: ``controls`` (T, C), all control curves; ``visible`` (T, L), the
     landmarks that nothing hides; ``head_speech``, ``head_style``, ``head_free`` (T, 3), what the rotation is made of in

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
 from datamodules.synthetic_faces.clips import DENSE_SUFFIX, make_clip
 from datamodules.synthetic_faces.data_card import CARD_NAME, data_card
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.synthetic_faces.speech import require_espeak
+from datamodules.synthetic_faces.speech.espeak import require_espeak
 
 SETTINGS_NAME = "dataset.json"
 
@@ -35,7 +35,7 @@ def prepare_synthetic(
     from an interrupted run with the same settings are kept; a complete dataset is returned at once.
 
     Args:
-        output: folder to write, see ``datamodules/manifest.py``.
+        output: folder to write, see ``datamodules/clips/manifest.py``.
         settings: what the dataset holds.
         workers: rendering processes; 0 renders in this process.
         device: where to render.

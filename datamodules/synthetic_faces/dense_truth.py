@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
 
 if TYPE_CHECKING:
-    from datamodules.synthetic_faces.controls import Controls
+    from datamodules.synthetic_faces.motion.controls import Controls
     from datamodules.synthetic_faces.renderer import HeadRenderer, Stage
 
 REFERENCE_DETAIL = 3  # samples of the first frame along a pixel's side; odd: one lies at its centre

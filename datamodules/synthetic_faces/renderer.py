@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.faces import FACE_CENTRE, FACE_SHARE
-from datamodules.synthetic_faces.backgrounds import Backdrop
-from datamodules.synthetic_faces.controls import Controls
+from datamodules.faces.framing import FACE_CENTRE, FACE_SHARE
 from datamodules.synthetic_faces.dense_truth import DenseTruth, dense_truth
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.landmarks import (
+from datamodules.synthetic_faces.mesh.landmarks import (
     LANDMARK_NAMES,
     landmark_vertices,
     lip_measures,
     region_boxes,
 )
-from datamodules.synthetic_faces.painting import Atlas
+from datamodules.synthetic_faces.mesh.rig import Rig
+from datamodules.synthetic_faces.motion.controls import Controls
+from datamodules.synthetic_faces.paint.backgrounds import Backdrop
+from datamodules.synthetic_faces.paint.painting import Atlas
+from datamodules.synthetic_faces.paint.shading import Lights, shade
 from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
-from datamodules.synthetic_faces.rig import Rig
-from datamodules.synthetic_faces.shading import Lights, shade
 
 CAMERA_DISTANCE = 7.0  # head radii from the head's centre
 SUPERSAMPLING = 2

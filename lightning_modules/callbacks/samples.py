@@ -9,7 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import FramePairBatch
-from lightning_modules.clip_rendering import require_autoencoder
+from datamodules.media.pictures import to_uint8
+from lightning_modules.callbacks.clip_rendering import require_autoencoder
 
 
 class SamplePictures(Callback):
@@ -74,7 +75,7 @@ def contact_sheet(module: LightningModule, batch: FramePairBatch, count: int) ->
     decoded = network.decode(network.encode(source), network.motion(driving))
     mask = (decoded.mask * 2 - 1).expand_as(source)
     columns = torch.stack([source, driving, decoded.frame, decoded.warped, mask], dim=1)  # (R, 5, 3, S, S)
-    pixels = ((columns.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    pixels = to_uint8(columns).cpu()
     rows, cols, _, height, width = pixels.shape
     return pixels.permute(0, 3, 1, 4, 2).reshape(rows * height, cols * width, 3).contiguous()
 

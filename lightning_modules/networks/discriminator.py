@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.layers import EqualConv, EqualLinear, ResidualDown, activate
-from lightning_modules.networks.motion_autoencoder import scale_list
+from lightning_modules.networks.paper_renderer import scale_list
 
 
 class Discriminator(nn.Module):

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from lightning_modules.networks.motion_autoencoder import MotionAutoencoder
+from lightning_modules.networks.paper_renderer import PaperRenderer
 
 
 @torch.no_grad()
-def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
+def lift(small: PaperRenderer, large: PaperRenderer) -> None:
     """Start ``large`` from ``small``: it renders what ``small`` does, upsampled, until its outer layers have learned more.
 
     All inner layers are copied. The new outermost encoder block halves the picture and applies the old stem: leaky ReLUs
@@ -43,7 +43,7 @@ def lift(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
     finest.to_rgb.bias.zero_()
 
 
-def _pass_colours(small: MotionAutoencoder, large: MotionAutoencoder) -> None:
+def _pass_colours(small: PaperRenderer, large: PaperRenderer) -> None:
     """Make stem and first block of ``large`` the stem of ``small`` behind a blur-pool."""
     stem, old = large.encoder.stem, small.encoder.stem
     block: Any = large.encoder.blocks[0]

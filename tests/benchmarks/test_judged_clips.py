@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from datamodules.faces import FaceMeasurements
+from datamodules.faces.landmarks import FaceMeasurements
 from metrics.motion import MotionCurves
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -55,7 +55,7 @@ def test_measures_have_their_units(load):
 
 
 def test_curves_are_those_of_the_judge(load, monkeypatch):
-    from metrics import landmark_judge
+    from metrics.judges import landmark_judge
 
     monkeypatch.setattr(landmark_judge, "measure_landmarks", lambda frames, mode: seen())
     judge = object.__new__(landmark_judge.LandmarkJudge)  # without its model file

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datamodules.errors import UserError
-from datamodules.video import write_video
+from datamodules.media.video import write_video
 from experiments import video_rows, video_summary
 from experiments.video_judges import Judges, PooledWindows
 from metrics.motion import MotionCurves

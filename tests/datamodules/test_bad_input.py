@@ -7,8 +7,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from datamodules import audio, video
 from datamodules.errors import UserError
+from datamodules.media import audio, pictures, video
 
 
 def text(path):
@@ -103,7 +103,7 @@ def refusal(read, path):
 )
 def test_images(tmp_path, name, make, reason):
     make(tmp_path / name)
-    assert reason in refusal(video.read_image, tmp_path / name)
+    assert reason in refusal(pictures.read_image, tmp_path / name)
 
 
 @pytest.mark.parametrize(

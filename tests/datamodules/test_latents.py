@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from datamodules import latents
-from datamodules.audio import load_audio
+from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache, build_latents, cache_key
-from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.media.audio import load_audio
 
 
 class Encoder:

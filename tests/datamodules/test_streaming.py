@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from datamodules import streaming
+from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
 from datamodules.folder import FolderDataModule
-from datamodules.manifest import read_manifest
 from datamodules.streaming import STREAM_FOLDER, StreamedClips, StreamingDataModule, write_stream
 
 pytest.importorskip("litdata", reason="the extra 'stream' is not installed")

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from datamodules.audio import log_mel
-from datamodules.augmentation import augment_pair, hue_matrix, mirror, saturation_matrix
 from datamodules.batches import FramePairBatch, MotionWindowBatch
-from datamodules.datasets import EpochSampler, cut_window, sample_pair, sample_source
+from datamodules.clips.augmentation import augment_pair, hue_matrix, mirror, saturation_matrix
+from datamodules.clips.datasets import EpochSampler, cut_window, sample_pair, sample_source
+from datamodules.clips.frames import ClipFrames, resize_frames
+from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
-from datamodules.frames import ClipFrames, resize_frames
 from datamodules.latents import LatentCache, build_latents
-from datamodules.manifest import read_manifest
+from datamodules.media.audio import log_mel
+from datamodules.media.video import VideoReader
 from datamodules.talking_head import TalkingHeadDataModule
-from datamodules.video import VideoReader
 
 
 def encode(frames: np.ndarray, waveform: np.ndarray) -> dict[str, torch.Tensor]:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.annotations import write_annotations
-from datamodules.audio import write_wav
-from datamodules.manifest import ClipRecord, write_manifest
-from datamodules.video import write_video
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.manifest import ClipRecord, write_manifest
+from datamodules.media.audio import write_wav
+from datamodules.media.video import write_video
 
 SIZE = 32
 FRAMES = 90

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.annotations import write_annotations
-from datamodules.audio import load_audio, write_wav
 from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.manifest import SYNTHETIC_SOURCE, ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
-from datamodules.manifest import SYNTHETIC_SOURCE, ClipRecord, read_manifest, write_manifest
-from datamodules.video import read_video, write_video
+from datamodules.media.audio import load_audio, write_wav
+from datamodules.media.video import read_video, write_video
 from experiments import judges
 from experiments.cli import main
 from experiments.clip_measures import PLAN, load_clip
@@ -27,7 +27,7 @@ from experiments.video_judges import Judges
 from experiments.video_measures import watch_by
 from experiments.video_pairs import recorded_clip, resize, split_hashes
 from experiments.video_rows import reconstruct
-from metrics.frame_regressor import FrameRegressor
+from metrics.judges.frame_regressor import FrameRegressor
 from metrics.motion import MotionCurves
 from metrics.protocol import protocol_settings
 
@@ -302,7 +302,7 @@ def test_wrong_settings_write_nothing(
         "experiments.evaluate.load_judge", lambda *args, **more: judged.append(args) or BandJudge()
     )
     monkeypatch.setattr(
-        "lightning_modules.talking_head.TalkingHead.from_pretrained", lambda folder: build_model()
+        "lightning_modules.generation.talking_head.TalkingHead.from_pretrained", lambda folder: build_model()
     )
     (tmp_path / "file").write_text("something")
     places = {"root": root, "damaged": damaged, "file": tmp_path / "file"}

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from datamodules.assets import MissingAssetError
-from datamodules.audio import write_wav
+from datamodules.clips.manifest import read_manifest, write_manifest
+from datamodules.clips.phones import Phone
 from datamodules.errors import UserError
-from datamodules.faces import FaceBox, SquareCrop, framing
-from datamodules.manifest import read_manifest, write_manifest
-from datamodules.phones import Phone
-from datamodules.video import VideoReader, read_video, write_video
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import SquareCrop, framing
+from datamodules.media.audio import write_wav
+from datamodules.media.video import VideoReader, read_video, write_video
 from experiments import evaluate_videos as command
 from experiments import selftest, video_pairs, video_summary
 from experiments.cli import main

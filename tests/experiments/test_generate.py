@@ -7,14 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import faces
-from datamodules.audio import load_audio_native, write_wav
-from datamodules.faces import crop_square, framing
-from datamodules.video import VideoReader, probe, read_image, read_video, write_video
+from datamodules.faces import finding
+from datamodules.faces.framing import crop_square, framing
+from datamodules.media.audio import load_audio_native, write_wav
+from datamodules.media.pictures import read_image
+from datamodules.media.video import VideoReader, probe, read_video, write_video
 from experiments.cli import main
-from lightning_modules.talking_head import TalkingHead
+from lightning_modules.generation.talking_head import TalkingHead
 
-FACE = faces.FaceBox(50.0, 67.0, 206.0, 225.0, 1.0, "mediapipe")
+FACE = finding.FaceBox(50.0, 67.0, 206.0, 225.0, 1.0, "mediapipe")
 """Where framing puts the face in a picture of 256 x 256 pixels."""
 WIDE_FACE = (slice(48, 304), slice(96, 352))
 """Where the portrait lies in the picture ``wide.png`` of 352 x 416 pixels."""
@@ -30,8 +31,8 @@ def model_folder(build_model, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory) -> Path:
     """Good and wrong files: synthetic portraits, a head that turns, sound, and what users mistake for them."""
-    from datamodules.synthetic_faces.controls import Controls
     from datamodules.synthetic_faces.identity import Identity
+    from datamodules.synthetic_faces.motion.controls import Controls
     from datamodules.synthetic_faces.renderer import HeadRenderer
 
     folder = tmp_path_factory.mktemp("inputs")
@@ -131,7 +132,7 @@ def test_outputs_that_cannot_be_written_are_refused(inputs, model_folder, tmp_pa
 @pytest.fixture
 def found_face(monkeypatch):
     """A face where framing puts it, so that the test needs no detector."""
-    monkeypatch.setattr(faces, "find_faces", lambda image: [FACE])
+    monkeypatch.setattr(finding, "find_faces", lambda image: [FACE])
 
 
 def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder, tmp_path, found_face):
@@ -144,8 +145,8 @@ def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder,
 
 
 def test_paste_back_keeps_the_picture_around_the_face(inputs, model_folder, tmp_path, monkeypatch):
-    box = faces.FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0, 1.0, "mediapipe")
-    monkeypatch.setattr(faces, "find_faces", lambda image: [box])
+    box = finding.FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0, 1.0, "mediapipe")
+    monkeypatch.setattr(finding, "find_faces", lambda image: [box])
     output = tmp_path / "out.mp4"
     assert generate(inputs, output, model_folder, "wide.png", "speech.wav", "--paste-back") == 0
     picture, frames = read_image(inputs / "wide.png").astype(float), read_video(output)

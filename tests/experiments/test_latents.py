@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
-from datamodules.manifest import ClipRecord, read_manifest
 from experiments import latents
 
 

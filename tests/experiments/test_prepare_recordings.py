@@ -14,13 +14,13 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.audio import load_audio
-from datamodules.manifest import ClipRecord, read_manifest
+from datamodules.clips.manifest import ClipRecord, read_manifest
+from datamodules.media.audio import load_audio
+from datamodules.media.video import probe, read_video, write_video
 from datamodules.preparation.folder_sources import folder_sources
 from datamodules.preparation.hdtf_annotations import SUBSETS
 from datamodules.preparation.run import prepare
 from datamodules.preparation.settings import PreparationSettings
-from datamodules.video import probe, read_video, write_video
 from experiments.cli import main
 
 EXPECTED = {

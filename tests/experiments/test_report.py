@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datamodules.errors import UserError
-from datamodules.video import read_video
+from datamodules.media.video import read_video
 from experiments.cli import main
 from experiments.evaluate import ROWS
 from experiments.pictures import contact_sheet, side_by_side, spread

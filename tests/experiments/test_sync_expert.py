@@ -13,8 +13,8 @@ from experiments import cli
 from experiments.config import compose
 from experiments.package import pack_sync_expert
 from experiments.train import TrainingResult, run_training
+from metrics.judges.syncnet import load_expert
 from metrics.sync import SyncNetScore
-from metrics.syncnet import load_expert
 
 
 def words(clips: Path, run_dir: Path, *more: str) -> list[str]:

@@ -115,7 +115,7 @@ def test_resume_last_equals_an_uninterrupted_run(
 
 
 def test_autoencoder_writes_sample_pictures(autoencoder: TrainingResult) -> None:
-    from datamodules.video import read_image
+    from datamodules.media.pictures import read_image
 
     pictures = sorted((autoencoder.run_dir / "samples").glob("step_*.png"))
     assert pictures

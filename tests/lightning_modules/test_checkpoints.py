@@ -29,7 +29,7 @@ def test_a_network_is_built():
         f"{LAYERS}.EqualLinear.register_forward_hook",
         "lightning_modules.networks.discriminator.EqualLinear",
         "lightning_modules.networks.motion_basis.Mapping",
-        "lightning_modules.networks.motion_autoencoder.SourceCode",  # a class, but no network
+        "lightning_modules.networks.paper_renderer.SourceCode",  # a class, but no network
         "lightning_modules.networks_of_others.Network",
         "lightning_modules.networks..os.system",
         "lightning_modules.networks.",

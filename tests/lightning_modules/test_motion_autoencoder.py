@@ -11,9 +11,9 @@ from lightning_modules.motion_autoencoder import MotionAutoencoderModule, traina
 from lightning_modules.networks.discriminator import Discriminator
 from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
 from lightning_modules.networks.lifting import lift
-from lightning_modules.networks.motion_autoencoder import (
-    MotionAutoencoder,
+from lightning_modules.networks.paper_renderer import (
     MotionTemplates,
+    PaperRenderer,
     repeat_code,
     scale_list,
 )
@@ -21,9 +21,9 @@ from lightning_modules.networks.motion_autoencoder import (
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
 
 
-def small(**options) -> MotionAutoencoder:
+def small(**options) -> PaperRenderer:
     torch.manual_seed(0)
-    return MotionAutoencoder(32, CHANNELS, latent_dim=32, motion_dim=6, **options)
+    return PaperRenderer(32, CHANNELS, latent_dim=32, motion_dim=6, **options)
 
 
 def pictures(count: int = 2, size: int = 32) -> torch.Tensor:
@@ -327,7 +327,7 @@ def test_a_lifted_model_renders_what_the_small_one_does():
     with torch.no_grad():
         for scale in small_model.scales:
             scale.to_flow.weight.normal_(std=0.3)
-    large = MotionAutoencoder(64, CHANNELS | {64: 6}, 32, 6, source_skip=True, rgb_input="blend").eval()
+    large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, source_skip=True, rgb_input="blend").eval()
     lift(small_model, large)
     with torch.no_grad():
         frames = pictures(4, 64)
@@ -344,7 +344,7 @@ def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
     small_model = small(mouth_painter=8)
     nn.init.normal_(small_model.mouth_painter.paint.weight)
     nn.init.normal_(small_model.mouth_painter.place.weight)
-    large = MotionAutoencoder(64, CHANNELS | {64: 6}, 32, 6, mouth_painter=8)
+    large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, mouth_painter=8)
     lift(small_model, large)
     motion = torch.rand(3, 6)
     assert torch.equal(large.mouth_painter.centre(motion), small_model.mouth_painter.centre(motion))
@@ -355,4 +355,4 @@ def test_models_that_do_not_fit_are_not_lifted():
     with pytest.raises(ValueError, match="64 px"):
         lift(small(), small())
     with pytest.raises(ValueError, match="differ inside"):
-        lift(small(), MotionAutoencoder(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))
+        lift(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))

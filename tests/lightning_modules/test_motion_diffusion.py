@@ -9,8 +9,8 @@ from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from experiments.config import compose, instantiate
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.generation.sampling import GuidedDenoiser, no_statistics, sample_motion
 from lightning_modules.motion_diffusion import MotionDiffusionModule, encode_window, random_keep
-from lightning_modules.motion_sampling import GuidedDenoiser, no_statistics, sample_motion
 from lightning_modules.networks.audio_encoder import FeatureProjection, MelEncoder
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer, KeepMask
 from lightning_modules.networks.motion_basis import MotionBasis

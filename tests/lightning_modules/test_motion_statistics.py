@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from experiments.config import compose, instantiate
-from lightning_modules.motion_intensity import scale_motion, scale_statistics
+from lightning_modules.generation.intensity import scale_motion, scale_statistics
 from lightning_modules.motion_statistics import MotionStatisticsModule, pit_error
 from lightning_modules.networks.audio_encoder import MelEncoder
 from lightning_modules.networks.motion_basis import MotionBasis

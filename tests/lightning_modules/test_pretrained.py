@@ -7,11 +7,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from experiments.config import compose
-from lightning_modules.talking_head import GenerationOptions, TalkingHead, resolve_model
+from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead, resolve_model
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from lightning_modules.sync_expert import (
     info_nce,
     vary,
 )
-from metrics.syncnet import SyncNet
+from metrics.judges.syncnet import SyncNet
 
 LOSSES = ["infonce", "contrastive"]
 

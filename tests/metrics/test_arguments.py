@@ -20,12 +20,12 @@ from metrics.distributions import (
 )
 from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, KernelInceptionDistance
 from metrics.identity import AED, CSIM
+from metrics.judges.syncnet import SyncNet
 from metrics.landmarks import AKD, LMD, MouthLMD
 from metrics.motion import BlinkRate, HeadMotion, Jitter, MouthMotion
 from metrics.perceptual import LPIPS
 from metrics.reconstruction import L1, PSNR, SSIM, RegionErrorRemoved, as_uint8
 from metrics.sync import SyncNetScore
-from metrics.syncnet import SyncNet
 
 
 class Features(nn.Module):

@@ -21,22 +21,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datamodules import assets
-from datamodules.audio import load_audio
 from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.errors import UserError
+from datamodules.media.audio import load_audio
+from datamodules.media.video import read_video
 from datamodules.talking_head import TalkingHeadDataModule
-from datamodules.video import read_video
+from lightning_modules.callbacks.clip_rendering import GeneratedClips, ReconstructedClips
 from lightning_modules.callbacks.samples import SamplePictures
-from lightning_modules.clip_rendering import GeneratedClips, ReconstructedClips
 from metrics import measures as measures_module
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
-from metrics.frame_regressor import FrameRegressor
 from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.judges.frame_regressor import FrameRegressor
+from metrics.judges.syncnet import SyncNet, load_expert
 from metrics.measures import LipSync, Measure, MotionOfClips, PerceptualDistance, PictureDistance
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 from metrics.perceptual import LPIPS
 from metrics.sync import judge_clip
-from metrics.syncnet import SyncNet, load_expert
 
 FRAMES = 60
 CLIP_NAMES = ("fid_small", "kid_small", "lse_d", "lse_c", "av_offset")

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from torch import distributed as dist
 from torchmetrics import Metric
 
-from datamodules.phones import Phone
+from datamodules.clips.phones import Phone
 from metrics.av_correlation import AVCorrelationScore, LipRegressor, SpokenClip, measure_sync
 from metrics.lip_closure import LipClosure, lip_closure
 from metrics.sharpness import Flicker, Sharpness, flicker, hold_still, sharpness

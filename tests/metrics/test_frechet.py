@@ -23,7 +23,7 @@ from metrics.frechet import (
     kernel_distances,
     mean_and_covariance,
 )
-from metrics.inception import INCEPTION_FILE, FIDInception, fid_network, load_fid_inception, load_i3d
+from metrics.judges.inception import INCEPTION_FILE, FIDInception, fid_network, load_fid_inception, load_i3d
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -177,7 +177,7 @@ def test_value_is_that_of_the_pytorch_fid_command(shared, torch_home, monkeypatc
     from PIL import Image
     from pytorch_fid.fid_score import calculate_fid_given_paths
 
-    from datamodules.video import VideoReader
+    from datamodules.media.video import VideoReader
 
     sides = []
     for name in ("hdtf_wda_katiehill", "hdtf_wda_edmarkey"):

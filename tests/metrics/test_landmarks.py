@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.faces import FaceMeasurements
-from metrics import landmark_judge
+from datamodules.faces.landmarks import FaceMeasurements
 from metrics.alignment import cut_aligned, fit_similarity
+from metrics.judges import landmark_judge
 from metrics.landmarks import (
     AKD,
     LMD,

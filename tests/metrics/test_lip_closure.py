@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodules.phones import Phone
+from datamodules.clips.phones import Phone
 from metrics.lip_closure import closed_level, is_bilabial, lip_closure
 
 FRAMES = 250

@@ -51,7 +51,7 @@ def noisy_pairs(noise: float = 0.1) -> tuple[Tensor, Tensor]:
 
 def real_pairs(shared: Path) -> tuple[Tensor, Tensor]:
     """Frames 256 px high of a real clip and those a quarter of a second later, ``(6, 3, 256, W)`` uint8."""
-    from datamodules.video import VideoReader
+    from datamodules.media.video import VideoReader
 
     reader = VideoReader(shared / "data/clips/hdtf_wda_katiehill.mp4")
     first = np.arange(6) * 20

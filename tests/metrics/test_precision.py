@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metrics.frame_regressor import FrameRegressor
 from metrics.frechet import extract_features
+from metrics.judges.frame_regressor import FrameRegressor
+from metrics.judges.syncnet import SyncNet
 from metrics.perceptual import LPIPS
 from metrics.precision import single_precision
 from metrics.sync import judge_clip
-from metrics.syncnet import SyncNet
 
 
 def settings() -> dict[str, Any]:

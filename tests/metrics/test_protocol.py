@@ -16,7 +16,6 @@ from metrics import (
     identity,
     landmarks,
     lip_closure,
-    mfcc,
     pooled,
     reconstruction,
     sharpness,
@@ -24,6 +23,7 @@ from metrics import (
 )
 from metrics.bootstrap import cluster_bootstrap
 from metrics.distributions import FEWEST_INTERVALS, STEPS, blink_intervals
+from metrics.judges import mfcc
 from metrics.landmarks import OUTER_EYE_CORNERS, RIGID
 from metrics.motion import blink_rate, jitter
 from metrics.pooled import PooledKernel

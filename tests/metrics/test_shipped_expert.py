@@ -9,8 +9,8 @@ import pytest
 
 from datamodules.synthetic_faces.dataset import prepare_synthetic
 from datamodules.synthetic_faces.settings import Settings
+from metrics.judges.syncnet import SHIPPED_EXPERT, load_expert
 from metrics.sync import judge_clip
-from metrics.syncnet import SHIPPED_EXPERT, load_expert
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

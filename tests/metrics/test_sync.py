@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from experiments.video_judges import SyncJudge
+from metrics.judges.syncnet import SyncNet
 from metrics.sync import (
     MINIMUM_FRAMES,
     SyncNetScore,
@@ -20,7 +21,6 @@ from metrics.sync import (
     judge_sounds,
     offsets_and_distances,
 )
-from metrics.syncnet import SyncNet
 
 D = 12
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from datamodules.faces import FaceBox, framing, outside_share
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import framing, outside_share
 from datamodules.preparation.cropping import clip_crop
 from datamodules.preparation.quality import loudness, sharpness
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.media.video import probe, write_video
 from datamodules.preparation.download import download_originals, sound_beside, videos_by_name
-from datamodules.video import probe, write_video
 
 pytest.importorskip("yt_dlp", reason="yt-dlp is an extra: pip install 'ifmdm[download]'")
 

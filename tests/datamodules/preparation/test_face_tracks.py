@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from datamodules.faces import FaceBox, SquareCrop
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import SquareCrop
 from datamodules.preparation.face_tracks import LONGEST_GAP, FaceTrack, SeenFace, company_share, tracks_of
 
 

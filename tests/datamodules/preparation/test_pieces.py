@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.faces import FaceBox
+from datamodules.faces.finding import FaceBox
 from datamodules.preparation.boxes import PixelBox
 from datamodules.preparation.face_tracks import SeenFace
 from datamodules.preparation.pieces import Cutter, Piece, Unfit

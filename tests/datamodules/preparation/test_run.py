@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.clips.manifest import SPLITS, ClipRecord, read_manifest
 from datamodules.errors import UserError
-from datamodules.manifest import SPLITS, ClipRecord, read_manifest
 from datamodules.preparation import one_source, processes, run
 from datamodules.preparation.one_source import Outcome, prepare_safely
 from datamodules.preparation.processes import in_processes

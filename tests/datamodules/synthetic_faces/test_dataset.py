@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.annotations import read_annotations
-from datamodules.audio import load_audio
+from datamodules.clips.annotations import read_annotations
+from datamodules.clips.manifest import SPLITS, ClipRecord, read_manifest
 from datamodules.errors import UserError
-from datamodules.manifest import SPLITS, ClipRecord, read_manifest
+from datamodules.media.audio import load_audio
+from datamodules.media.video import probe
 from datamodules.synthetic import SyntheticDataModule
 from datamodules.synthetic_faces import dataset
 from datamodules.synthetic_faces.dataset import prepare_synthetic
-from datamodules.synthetic_faces.head_motion import LIMITS
+from datamodules.synthetic_faces.motion.head_motion import LIMITS
 from datamodules.synthetic_faces.plans import ClipPlan
-from datamodules.synthetic_faces.sentences import sentences
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.video import probe
+from datamodules.synthetic_faces.speech.sentences import sentences
 from experiments.evaluate import choose_clips
 
 pytest.importorskip("espeakng_loader")

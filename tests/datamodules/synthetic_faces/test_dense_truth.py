@@ -6,10 +6,10 @@ import torch
 from scipy.ndimage import binary_erosion, map_coordinates
 from scipy.spatial import Delaunay
 
-from datamodules.synthetic_faces.controls import Controls
 from datamodules.synthetic_faces.dense_truth import DenseTruth, dense_truth
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES
+from datamodules.synthetic_faces.mesh.landmarks import LANDMARK_NAMES
+from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.renderer import CAMERA_DISTANCE, HeadRenderer, camera_moves
 
 SIZE = 96

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from datamodules.batches import REGION_NAMES
-from datamodules.faces import FACE_CENTRE, FACE_SHARE, FaceBox, framing
-from datamodules.synthetic_faces.backgrounds import BEYOND, FINE
-from datamodules.synthetic_faces.controls import Controls
+from datamodules.faces.finding import FaceBox
+from datamodules.faces.framing import FACE_CENTRE, FACE_SHARE, framing
 from datamodules.synthetic_faces.identity import BACKGROUNDS, SHAPE_NAMES, Identity
-from datamodules.synthetic_faces.landmarks import LANDMARK_NAMES, REGIONS
+from datamodules.synthetic_faces.mesh.landmarks import LANDMARK_NAMES, REGIONS
+from datamodules.synthetic_faces.motion.controls import Controls
+from datamodules.synthetic_faces.paint.backgrounds import BEYOND, FINE
 from datamodules.synthetic_faces.rasteriser import rasterise
 from datamodules.synthetic_faces.renderer import HeadRenderer, Measures, camera_moves
 

@@ -1,0 +1,132 @@
+"""Augmentation: colour and side of frame pairs, alike for both frames; the voice of log-mel sound."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.batches import POSE_NAMES
+from datamodules.media.audio import MEL_BANDS
+
+LUMA = (0.299, 0.587, 0.114)
+BRIGHTNESS = 0.12
+"""Largest shift, as a share of the value range."""
+CONTRAST = 0.25
+SATURATION = 0.4
+HUE_DEGREES = 12.0
+CHANNEL_GAIN = 0.08
+GAMMA_LOG = 0.3
+FLIP_PROBABILITY = 0.5
+MIRRORED = ("yaw", "roll", "shift_x")
+"""Members of ``POSE_NAMES`` that a mirror turns round."""
+THROAT_STRETCH = 0.06
+"""Standard deviation of the change of scale of the mel axis: the length of the vocal tract (Jaitly and Hinton, ICML 2013)."""
+THROAT_SHIFT = 1.5
+"""Standard deviation in mel bands."""
+TONE = 0.25
+"""Standard deviation of the change of tone at five places of the mel axis, in units of ``log_mel``."""
+HISS = 0.07
+
+
+def hue_matrix(degrees: float) -> Tensor:
+    """``(3, 3)`` rotation of RGB about the grey axis (Rodrigues' formula)."""
+    angle = math.radians(degrees)
+    third, root = 1.0 / 3.0, math.sqrt(1.0 / 3.0)
+    identity = torch.eye(3)
+    cross = torch.tensor([[0.0, -root, root], [root, 0.0, -root], [-root, root, 0.0]])
+    return math.cos(angle) * identity + math.sin(angle) * cross + (1 - math.cos(angle)) * third
+
+
+def saturation_matrix(factor: float) -> Tensor:
+    """``(3, 3)`` matrix that moves colours away from (factor > 1) or towards (< 1) their grey."""
+    grey = torch.tensor(LUMA).expand(3, 3)
+    return factor * torch.eye(3) + (1 - factor) * grey
+
+
+def change_colours(frames: Tensor, generator: np.random.Generator) -> Tensor:
+    """Change brightness, contrast, saturation, hue, white balance and gamma, alike in all frames.
+
+    Args:
+        frames: ``(N, 3, H, W)`` in [-1, 1].
+        generator: Source of the random parameters.
+
+    Returns:
+        ``(N, 3, H, W)`` in [-1, 1].
+    """
+    draw = generator.uniform
+    gains = torch.from_numpy(draw(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)).float()
+    matrix = hue_matrix(draw(-HUE_DEGREES, HUE_DEGREES)) @ saturation_matrix(
+        draw(1 - SATURATION, 1 + SATURATION)
+    )
+    contrast, brightness = draw(1 - CONTRAST, 1 + CONTRAST), draw(-BRIGHTNESS, BRIGHTNESS)
+    gamma = math.exp(draw(-GAMMA_LOG, GAMMA_LOG))
+    matrix = gains[:, None] * matrix * contrast
+    changed = torch.einsum("ij,njhw->nihw", matrix, frames)  # contrast acts about mid-grey, which is 0 here
+    changed = ((changed + 1) / 2 + brightness).clamp(0, 1)
+    return changed.pow(gamma) * 2 - 1
+
+
+def mirror(
+    frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mirror frames, boxes and landmarks left to right; the boxes of the two eyes change places, landmarks keep theirs.
+
+    Args:
+        frames: ``(N, 3, H, W)``.
+        regions: ``(3, 4)`` boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye, right eye; zeros where unknown.
+        landmarks: ``(N, L, 2)`` in [0, 1].
+        pose: ``(N, 8)`` centred ``POSE_NAMES``, or ``(N, 0)``; yaw, roll and sideways shift change their sign.
+
+    Returns:
+        Mirrored frames, boxes, landmarks and pose; unknown boxes stay zeros.
+    """
+    x0, y0, x1, y1 = regions[[0, 2, 1]].unbind(-1)
+    mirrored = torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
+    known = (regions[[0, 2, 1]] != 0).any(dim=-1, keepdim=True)
+    flipped = torch.stack([1 - landmarks[..., 0], landmarks[..., 1]], dim=-1)
+    if pose.shape[-1]:
+        pose = pose * torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in POSE_NAMES])
+    return frames.flip(-1), torch.where(known, mirrored, torch.zeros(())), flipped, pose
+
+
+def augment_pair(
+    frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor, generator: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Apply the same random change to both frames of a pair, so that only the motion differs between them.
+
+    Args:
+        frames: ``(2, 3, H, W)`` source and driving frame in [-1, 1].
+        regions: ``(3, 4)`` boxes of the driving frame.
+        landmarks: ``(2, L, 2)`` of both frames.
+        pose: ``(2, 8)`` or ``(2, 0)`` of both frames.
+        generator: Source of the random parameters.
+
+    Returns:
+        Changed frames, boxes, landmarks and pose.
+    """
+    if generator.random() < FLIP_PROBABILITY:
+        frames, regions, landmarks, pose = mirror(frames, regions, landmarks, pose)
+    return change_colours(frames, generator), regions, landmarks, pose
+
+
+def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
+    """Log-mel sound as if by another throat, through another microphone: alike at all moments, but for a little hiss.
+
+    Args:
+        mel: ``(N, D)`` of `log_mel`, or more of its columns in a row; D is a multiple of 80.
+        generator: Source of the random parameters.
+
+    Returns:
+        ``(N, D)``.
+    """
+    bands = mel.unflatten(1, (-1, MEL_BANDS))
+    axis = np.arange(MEL_BANDS)
+    place = axis * (1 + generator.normal(0, THROAT_STRETCH)) + generator.normal(0, THROAT_SHIFT)
+    place = place.clip(0, MEL_BANDS - 1)
+    low = place.astype(int).clip(max=MEL_BANDS - 2)
+    share = torch.from_numpy(place - low).float()
+    moved = (1 - share) * bands[..., low] + share * bands[..., low + 1]
+    tone = np.interp(axis, np.linspace(0, MEL_BANDS - 1, 5), generator.normal(0, TONE, 5))
+    hiss = torch.from_numpy(generator.normal(0, HISS, bands.shape)).float()
+    return (moved + torch.from_numpy(tone).float() + hiss).flatten(1)

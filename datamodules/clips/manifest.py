@@ -1,0 +1,296 @@
+"""The clip manifest: one JSON object a line, one line a clip; and splits by identity.
+
+A prepared folder looks the same whatever it was made from::
+
+    ROOT/manifest.jsonl           one ClipRecord a line
+    ROOT/clips/ID.mp4             25 fps video
+    ROOT/clips/ID.wav             16 kHz mono speech
+    ROOT/clips/ID.safetensors     per-frame annotations (datamodules/clips/annotations.py)
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path, PurePosixPath
+
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+
+MANIFEST_NAME = "manifest.jsonl"
+SCHEMA = 1
+SPLITS = ("train", "val", "test")
+SYNTHETIC_SOURCE = "synthetic_faces"
+"""``source`` of clips that the generator of synthetic heads drew."""
+ID_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+@dataclass
+class ClipRecord:
+    """What is known of one prepared clip.
+
+    Attributes:
+        id: File stem of all files of the clip; letters, digits, ``.``, ``_`` and ``-``.
+        video: POSIX path of the video, relative to the dataset folder.
+        audio: POSIX path of the speech, relative to the dataset folder, or None without sound.
+        sha256: Hexadecimal hash of the video file; empty where it was not computed.
+        identity: Who is seen; splits never share an identity.
+        voice: Who is heard; the identity itself where picture and sound were recorded together.
+        split: ``train``, ``val`` or ``test``.
+        source: Where the clip comes from (raw file or generator).
+        start: Position of the first frame in the source, in seconds.
+        frames: Number of frames at 25 fps, at least 1.
+        size: Edge of the square frames in pixels.
+        crop: x0, y0, x1, y1 of the crop in source pixels, or None.
+        quality: Named measures of the clip (plain JSON values).
+        annotations: POSIX path of the annotation file, relative to the dataset folder, or None.
+        schema: Version of this layout.
+    """
+
+    id: str
+    video: str
+    audio: str | None
+    sha256: str
+    identity: str
+    voice: str
+    split: str
+    source: str
+    start: float
+    frames: int
+    size: int
+    crop: list[float] | None = None
+    quality: dict = field(default_factory=dict)
+    annotations: str | None = None
+    schema: int = SCHEMA
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it shows a synthetic head: its annotations are the truth, and judges of real faces don't know it."""
+        return self.source == SYNTHETIC_SOURCE
+
+
+def without_twins(records: Iterable[ClipRecord]) -> list[ClipRecord]:
+    """The clips whose motion is their own.
+
+    A twin (``quality["twin_of"]`` names its original) shows another clip's motion and sound on another head: an answer to
+    compare with, not one more sample.
+    """
+    return [record for record in records if "twin_of" not in record.quality]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(_is_number(item) for item in value)
+
+
+def _is_inner_path(value: object, optional: bool = False) -> bool:
+    """Whether the value is a relative POSIX path that stays inside the dataset folder."""
+    if value is None:
+        return optional
+    if not isinstance(value, str) or not value or "\\" in value:
+        return False
+    path = PurePosixPath(value)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def record_problem(record: ClipRecord) -> str | None:
+    """What is wrong with a record, in a few words, or None if it is valid."""
+    for name in ("id", "sha256", "identity", "voice", "source"):
+        if not isinstance(getattr(record, name), str):
+            return f"field '{name}' must be a string"
+    checks = [
+        (record.schema == SCHEMA, f"schema {record.schema!r} is not supported (expected {SCHEMA})"),
+        (bool(record.id) and set(record.id) <= ID_ALPHABET, f"id {record.id!r} is not a plain file stem"),
+        (bool(record.identity), "identity is empty"),
+        (record.split in SPLITS, f"split {record.split!r} is none of {', '.join(SPLITS)}"),
+        (_is_inner_path(record.video), f"video {record.video!r} is not a relative path inside the folder"),
+        (_is_inner_path(record.audio, optional=True), f"audio {record.audio!r} is not a relative path"),
+        (
+            _is_inner_path(record.annotations, optional=True),
+            f"annotations {record.annotations!r} is not a relative path",
+        ),
+        (_is_number(record.start) and record.start >= 0, f"start {record.start!r} is not a time in seconds"),
+        (_is_count(record.frames), f"frames {record.frames!r} is not a positive integer"),
+        (_is_count(record.size), f"size {record.size!r} is not a positive integer"),
+        (isinstance(record.quality, dict), "quality is not an object"),
+        (record.crop is None or _is_box(record.crop), "crop is not a list of four numbers"),
+    ]
+    return next((problem for good, problem in checks if not good), None)
+
+
+def write_manifest(folder: Path, records: Iterable[ClipRecord]) -> Path:
+    """Write ``folder/manifest.jsonl`` in one step, sorted by clip id.
+
+    Args:
+        folder: Dataset folder; created if missing.
+        records: Clips with distinct ids.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        UserError: A record is invalid or an id occurs twice.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST_NAME
+    ordered = sorted(records, key=lambda record: record.id)
+    seen: set[str] = set()
+    for record in ordered:
+        problem = record_problem(record) or (f"id {record.id!r} occurs twice" if record.id in seen else None)
+        if problem:
+            raise UserError(f"cannot write {path}: clip {record.id!r}: {problem}")
+        seen.add(record.id)
+    text = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in ordered)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _parse_line(line: str) -> ClipRecord:
+    """One manifest line as a record; ValueError with the reason if it is not one."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg})") from error
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    every = {item.name: item for item in fields(ClipRecord)}
+    required = {
+        name for name, item in every.items() if item.default is MISSING and item.default_factory is MISSING
+    }
+    if missing := sorted(required - values.keys()):
+        raise ValueError(f"missing field {', '.join(missing)}")
+    if unknown := sorted(values.keys() - every.keys()):
+        raise ValueError(f"unknown field {', '.join(unknown)}")
+    record = ClipRecord(**values)
+    if problem := record_problem(record):
+        raise ValueError(problem)
+    return record
+
+
+def read_manifest(folder: Path) -> list[ClipRecord]:
+    """Read and check ``folder/manifest.jsonl``.
+
+    Args:
+        folder: Dataset folder.
+
+    Returns:
+        The clips in file order.
+
+    Raises:
+        UserError: No manifest there, or a line of it is wrong; names file, line and reason.
+    """
+    path = Path(folder) / MANIFEST_NAME
+    if not path.parent.is_dir():
+        raise UserError(f"{folder}: no such folder of prepared clips; check the name")
+    if not path.is_file():
+        raise UserError(f"{path}: no clip manifest there; prepare the data first (ifmdm prepare)")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a UTF-8 text file; prepare the data again") from error
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: str, path: str) -> list[ClipRecord]:
+    """Check the text of a manifest.
+
+    Args:
+        text: One clip a line.
+        path: Where it comes from, for messages.
+
+    Returns:
+        The clips in file order.
+
+    Raises:
+        UserError: A line is wrong, or there is none; names file, line and reason.
+    """
+    records: list[ClipRecord] = []
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _parse_line(line)
+            if record.id in first_line:
+                raise ValueError(f"id {record.id!r} occurs already in line {first_line[record.id]}")
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}") from error
+        first_line[record.id] = number
+        records.append(record)
+    if not records:
+        raise UserError(f"{path}: the manifest lists no clips; prepare the data again")
+    return records
+
+
+def split_by_identity(
+    identities: Iterable[str], fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> dict[str, str]:
+    """Assign identities to train, val and test by a hash of their name.
+
+    An identity's split depends on nothing but its name, the seed and the fractions, so data added later
+    never moves a known identity. The price: the shares are met on average only, and a handful of identities
+    may leave a split empty.
+
+    Args:
+        identities: Names; repeated ones are fine.
+        fractions: Shares of train, val and test; they must add up to 1.
+        seed: Another seed gives another assignment.
+
+    Returns:
+        Mapping from identity to ``train``, ``val`` or ``test``.
+
+    Raises:
+        ValueError: The fractions are no shares of a whole.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}")
+    splits = {}
+    for identity in sorted(set(identities)):
+        digest = _digest(f"{seed}/{identity}")
+        position = int.from_bytes(digest[:8], "big") / 2**64
+        if position < fractions[0]:
+            splits[identity] = "train"
+        else:
+            splits[identity] = "val" if position < fractions[0] + fractions[1] else "test"
+    return splits
+
+
+def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
+    """Moves, of a handful of identities, one into each split that is meant to have some and has none; training first.
+
+    Only then does an identity's split depend on who else is there.
+
+    Args:
+        assigned: As ``split_by_identity`` gives it.
+        fractions: Shares of train, val and test.
+        seed: Another seed moves others.
+    """
+    filled = dict(assigned)
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction == 0 or split in filled.values():
+            continue
+        train = [identity for identity, place in filled.items() if place == "train"]
+        free = list(filled) if split == "train" else train if len(train) > 1 else []
+        if free:
+            filled[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
+    return filled
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

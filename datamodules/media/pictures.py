@@ -1,0 +1,94 @@
+"""Pictures: reading them, and the one conversion between stored pixels and the floats that networks see."""
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from datamodules.errors import UserError
+from datamodules.files import require_file
+
+MIN_SIDE = 16
+MAX_PIXELS = 50_000_000
+
+
+def to_float(pixels: np.ndarray | Tensor) -> Tensor:
+    """Pixels as networks see them.
+
+    Args:
+        pixels: uint8 array ``(..., H, W, 3)``, or uint8 tensor ``(..., 3, H, W)``.
+
+    Returns:
+        float32 ``(..., 3, H, W)`` in [-1, 1], on the pixels' device.
+    """
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3)
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """What networks paint as pixels: floats in [-1, 1], clamped and rounded; any shape, uint8 stays as it is."""
+    if images.dtype == torch.uint8:
+        return images
+    # in single precision at least: bfloat16 has no room for 256 levels between 0 and 2
+    exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    return ((exact.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """Floats ``(..., 3, H, W)`` in [-1, 1] as uint8 array ``(..., H, W, 3)``."""
+    return to_uint8(images).movedim(-3, -1).cpu().numpy()
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture of any format that Pillow knows, upright as its EXIF tag says, transparency over white.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        UserError: Missing, empty or damaged file, no picture, a side under 16 pixels, or over 50 megapixels.
+    """
+    path = require_file(path, "image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            image = Image.open(path)
+        with image:
+            _check_size(image, path)
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: is not an image that can be read; give a JPEG, PNG or WebP") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: image over {MAX_PIXELS // 1_000_000} megapixels; scale it down") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise UserError(f"{path}: damaged image ({error}); save it again") from None
+
+
+def _check_size(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{path}: image of {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} "
+            "megapixels; scale it down"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise UserError(
+            f"{path}: image of {width} x {height} pixels, each side must have {MIN_SIDE} or more; "
+            "give a larger one"
+        )
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grey
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,133 @@
+"""Named landmarks of the head, each a vertex of the mesh, and what is measured on them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.synthetic_faces.mesh.rig import Rig
+
+# Left and right are the person's. Contours run as seen in the image: clockwise, from the corner at image left.
+_EYE = (
+    "corner_outer",
+    "upper_outer",
+    "upper_middle",
+    "upper_inner",
+    "corner_inner",
+    "lower_inner",
+    "lower_middle",
+    "lower_outer",
+)
+LANDMARK_NAMES: list[str] = [
+    *(f"lips_outer_{i}" for i in range(12)),
+    *(f"lips_inner_{i}" for i in range(8)),
+    *(f"right_eye_{n}" for n in _EYE),
+    *(f"left_eye_{n}" for n in _EYE),
+    "right_pupil", "left_pupil",
+    *(f"right_brow_{i}" for i in range(5)),
+    *(f"left_brow_{i}" for i in range(5)),
+    *(f"nose_bridge_{i}" for i in range(4)),
+    "nose_tip",
+    *(f"nose_base_{i}" for i in range(5)),
+    *(f"jaw_{i}" for i in range(17)),
+    *(f"forehead_{i}" for i in range(5)),
+]  # fmt: skip
+
+REGIONS = {
+    "mouth": ("lips",),
+    "left_eye": ("left_eye", "left_pupil"),
+    "right_eye": ("right_eye", "right_pupil"),
+}
+REGION_MARGIN = 0.45  # of the region's width, on each side
+
+
+def landmark_vertices(rig: Rig) -> np.ndarray:
+    """Vertex ``(L,)`` of each landmark."""
+    skin, m = rig.skin, rig.proportions
+    found: dict[str, int] = {}
+    columns = skin.mouth_columns
+    upper, lower = (skin.index[r, columns] for r in skin.mouth_rows)
+    last = len(columns) - 1
+    places = [0, last * 0.25, last * 0.5, last * 0.75, last, last * 0.75, last * 0.5, last * 0.25]
+    for i, place in enumerate(places):
+        found[f"lips_inner_{i}"] = int((upper if i <= 4 else lower)[round(place)])
+    for i, share in enumerate(np.linspace(-1, 1, 7)):
+        x = np.array(share * m.mouth_half)
+        found[f"lips_outer_{i}"] = _nearest(
+            rig, float(x), float(m.mouth_line(x) + 0.9 * m.upper_lip(x)), above=True
+        )
+    for i, share in enumerate(np.linspace(1, -1, 7)[1:-1]):
+        x = np.array(share * m.mouth_half)
+        found[f"lips_outer_{7 + i}"] = _nearest(
+            rig, float(x), float(m.mouth_line(x) - 0.9 * m.lower_lip(x)), above=False
+        )
+    for eye, columns in zip(("right", "left"), skin.eye_columns, strict=True):
+        outwards = columns if eye == "right" else columns[::-1]  # outer corner first
+        up, down = (skin.index[r, outwards] for r in skin.eye_rows)
+        last = len(outwards) - 1
+        for i, name in enumerate(_EYE):
+            place = (0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25)[i] * last
+            found[f"{eye}_eye_{name}"] = int((up if i <= 4 else down)[round(place)])
+        found[f"{eye}_pupil"] = rig.first[f"{eye}_eye"]
+        sign = -1 if eye == "right" else 1
+        shares = np.linspace(1, 0, 5) if eye == "right" else np.linspace(0, 1, 5)
+        for i, share in enumerate(shares):
+            brow = sign * (m.brow_inner + share * (m.brow_outer - m.brow_inner))
+            found[f"{eye}_brow_{i}"] = _nearest(rig, brow, float(m.brow_line(np.array(brow))[0]))
+    for i, y in enumerate(np.linspace(m.eye_y + 0.05, m.nose_y + 0.16, 4)):
+        found[f"nose_bridge_{i}"] = _nearest(rig, 0.0, float(y))
+    found["nose_tip"] = _nearest(rig, 0.0, m.nose_y + 0.09)
+    for i, share in enumerate((-1, -0.5, 0, 0.5, 1)):
+        found[f"nose_base_{i}"] = _nearest(
+            rig, share * m.nose_width, m.nose_y + (0.03 if abs(share) == 1 else 0.0)
+        )
+    chin = int(np.argmin(np.abs(skin.points[:, skin.points.shape[1] // 2, 1] - (m.chin_y + 0.015))))
+    azimuth = np.arctan2(skin.points[chin, :, 0], skin.points[chin, :, 2])
+    for i, a in enumerate(np.deg2rad(np.linspace(-86, 86, 17))):
+        found[f"jaw_{i}"] = int(skin.index[chin, np.argmin(np.abs(azimuth - a))])
+    for i, side in enumerate((-0.55, -0.3, 0.0, 0.3, 0.55)):
+        found[f"forehead_{i}"] = _nearest(rig, side, 0.615 - 0.5 * side * side)
+    return np.array([found[name] for name in LANDMARK_NAMES])
+
+
+def _nearest(rig: Rig, x: float, y: float, above: bool | None = None) -> int:
+    vertices = rig.skin.part.vertices
+    distance = np.hypot(vertices[:, 0] - x, vertices[:, 1] - y) + 10.0 * (vertices[:, 2] < 0)
+    if above is not None:
+        distance = distance + 10.0 * ((rig.skin.side > 0) != above)
+    return int(np.argmin(distance))
+
+
+def _named(points: Tensor, name: str) -> Tensor:
+    return points[:, LANDMARK_NAMES.index(name)]
+
+
+def _distance(points: Tensor, first: str, second: str) -> Tensor:
+    d = _named(points, first) - _named(points, second)
+    return torch.sqrt(d[:, 0] * d[:, 0] + d[:, 1] * d[:, 1] + d[:, 2] * d[:, 2])
+
+
+def lip_measures(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Gap between the inner lips and distance of their corners ``(T,)``, over the distance of the eyes' outer corners.
+
+    Args:
+        points: ``(T, L, 3)`` landmarks in head space, before the pose.
+    """
+    unit = _distance(points, "right_eye_corner_outer", "left_eye_corner_outer")
+    return _distance(points, "lips_inner_2", "lips_inner_6") / unit, _distance(
+        points, "lips_inner_0", "lips_inner_4"
+    ) / unit
+
+
+def region_boxes(points: np.ndarray) -> np.ndarray:
+    """Boxes ``(T, 3, 4)`` x0, y0, x1, y1 in [0, 1] round mouth, left eye and right eye, with margin.
+
+    Args:
+        points: ``(T, L, 2)`` landmarks in the image.
+    """
+    boxes = []
+    for prefixes in REGIONS.values():
+        chosen = points[:, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(prefixes)]]
+        low, high = chosen.min(axis=1), chosen.max(axis=1)
+        margin = REGION_MARGIN * (high - low)[:, :1] * np.array([[0.5, 1.0]])
+        boxes.append(np.concatenate([low - margin * 0.8, high + margin * 0.8], axis=1))
+    return np.clip(np.stack(boxes, axis=1), 0, 1).astype(np.float32)

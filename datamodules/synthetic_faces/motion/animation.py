@@ -1,0 +1,82 @@
+"""Speech, style and chance to the control curves of a synthetic head."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.synthetic_faces.motion import expressions, eyes, visemes
+from datamodules.synthetic_faces.motion.controls import Controls
+from datamodules.synthetic_faces.motion.curves import changing_level
+from datamodules.synthetic_faces.motion.head_motion import (
+    HeadMotion,
+    head_motion,
+    move_camera,
+    move_head,
+    move_shoulders,
+    swing,
+)
+from datamodules.synthetic_faces.motion.style import Style
+from datamodules.synthetic_faces.speech.espeak import Phoneme
+from datamodules.synthetic_faces.speech.narration import Narration
+from datamodules.synthetic_faces.speech.speech_drives import speech_drives, stressed_moments
+
+
+@dataclass(frozen=True)
+class Animation:
+    """The motion of a clip.
+
+    Attributes:
+        controls: control curves.
+        head: the parts that the head's rotation is made of.
+        mouth_intensity: ``(T,)`` articulation strength of the moment.
+        blink_intensity: ``(T,)`` blinks of the moment relative to one every three seconds.
+    """
+
+    controls: Controls
+    head: HeadMotion
+    mouth_intensity: np.ndarray
+    blink_intensity: np.ndarray
+
+
+def animate(narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still") -> Animation:
+    """Control curves of a clip.
+
+    Args:
+        narration: what is said.
+        style: how it is said.
+        rng: source of the free motion, blinks and gaze; every part of the motion has a stream of its own, so that
+            a change to one leaves the others.
+        camera: ``still`` or ``moving``.
+
+    Returns:
+        Motion of ``narration.frames`` frames.
+    """
+    frames = narration.frames
+    controls = Controls.neutral(frames)
+    units = visemes.split_phonemes(narration.phonemes)
+    stresses = stressed_moments(units)
+    for_mouth, for_head, for_body, for_eyes, for_face, for_camera = rng.spawn(6)
+
+    mouth_intensity = style.mouth_intensity * changing_level(frames, 1.4, 0.35, for_mouth)
+    _speak(controls, narration, units, mouth_intensity)
+    motion = head_motion(speech_drives(narration, units), style, for_head)
+    move_head(controls, motion, style, for_head)
+    move_shoulders(controls, style, for_body)
+    swing(controls, for_body)
+    blinking = eyes.blink_intensity(frames, style, for_eyes)
+    controls["blink_left"][:], controls["blink_right"][:] = eyes.blink_curves(frames, blinking, for_eyes)
+    eyes.move_gaze(controls, style, for_eyes)
+    expressions.move_brows(controls, stresses, style, for_face)
+    expressions.smile(controls, style, for_face)
+    expressions.add_habits(controls, style, for_face)
+    move_camera(controls, camera, for_camera)
+    return Animation(controls, motion, mouth_intensity, blinking)
+
+
+def _speak(controls: Controls, narration: Narration, units: list[Phoneme], intensity: np.ndarray) -> None:
+    """Writes the mouth of speech; ``intensity (T,)`` beyond what the loudness says."""
+    loud = visemes.articulation_from_loudness(narration.speech)
+    at = np.linspace(0, len(intensity) - 1, len(loud))
+    articulation = loud * np.interp(at, np.arange(len(intensity)), intensity)
+    for name, curve in visemes.mouth_curves(units, articulation, len(controls)).items():
+        controls[name][:] = curve

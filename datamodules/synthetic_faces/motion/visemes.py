@@ -1,0 +1,267 @@
+"""Mouth shapes of speech sounds, blended by dominance functions (Cohen and Massaro, 1993).
+
+Each sound pulls every control of the mouth towards its own target, with a weight that falls off
+exponentially before and after it; the curve is the weighted mean of all targets. So a vowel after p is
+smaller than a long one, and lips round before the u is heard: through consonants that leave the lips free, up
+to 0.3 s before it. Closures (p b m) and lip to teeth (f v) are not averaged: they are reached whatever the
+neighbours want. What goes along with single sounds (tongue between the teeth, rolled lips, a raised chin) has
+its own pace.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from datamodules.batches import FPS, SAMPLE_RATE
+from datamodules.synthetic_faces.speech.espeak import Phoneme
+
+RATE = 200
+"""Samples a second of the curves before they are read at the frame centres."""
+
+BLENDED = ("jaw_open", "lips_part", "lips_wide", "lips_round", "tongue_up")
+LEAD = {"jaw_open": 0.045, "lips_part": 0.045, "lips_wide": 0.055, "lips_round": 0.055, "tongue_up": 0.04}
+"""Seconds by which the curves are read ahead; with the flanks, half of a vowel's shape is there 0.04 to 0.1 s before."""
+ANTICIPATION = {"lips_wide": 1.45, "lips_round": 1.45}
+"""How much further the dominance of a sound reaches ahead than behind."""
+INSET = 0.05
+"""Most seconds that a neighbour may take from a sound before its dominance falls."""
+CLOSURE_LEAD = 0.025
+"""Seconds by which the closure is complete before the sound; half of it is there some 0.055 s before."""
+CLOSURE_HOLD = 0.05
+"""Shortest full closure in seconds; longer than a frame, so that a frame shows it."""
+CLOSURE_RAMP = 0.06
+SMOOTHING = 0.012
+
+
+@dataclass(frozen=True)
+class Viseme:
+    """Targets of one speech sound and how strongly it insists on them.
+
+    Attributes:
+        jaw, part, wide, round, tongue: targets of ``BLENDED``.
+        press: 1 where the lips close, below 1 where they only come near.
+        tuck: 1 where the lower lip touches the upper teeth.
+        weight: dominance at the centre.
+        reach: seconds over which the dominance falls to 1/e.
+        care: share of the weight with which it insists on wide or round lips; small where the lips are free to
+            take the shape of the next vowel.
+    """
+
+    jaw: float
+    part: float
+    wide: float = 0.0
+    round: float = 0.0
+    tongue: float = 0.0
+    press: float = 0.0
+    tuck: float = 0.0
+    weight: float = 1.0
+    reach: float = 0.05
+    care: float = 1.0
+
+    @property
+    def blended(self) -> tuple[float, ...]:
+        """The targets in the order of ``BLENDED``."""
+        return self.jaw, self.part, self.wide, self.round, self.tongue
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Timing in seconds of a gesture that goes with single sounds.
+
+    Attributes:
+        lead: from the full gesture to the start of the sound.
+        attack, release: length of the flanks.
+    """
+
+    lead: float
+    attack: float
+    release: float
+
+
+_SILENCE = Viseme(0.0, 0.0, weight=1.3, reach=0.05)
+_BILABIAL = Viseme(0.12, 0.05, press=1.0, weight=0.7, reach=0.04, care=0.3)
+_LABIODENTAL = Viseme(0.12, 0.15, tuck=1.0, weight=0.7, reach=0.04, care=0.3)
+_ALVEOLAR = Viseme(0.2, 0.3, tongue=0.7, weight=0.45, reach=0.035, care=0.2)
+_SIBILANT = Viseme(0.1, 0.42, wide=0.25, tongue=0.4, weight=0.7, reach=0.04, care=0.5)
+_POSTALVEOLAR = Viseme(0.16, 0.5, round=0.55, tongue=0.3, weight=0.75, reach=0.045)
+_DENTAL = Viseme(0.22, 0.35, tongue=1.0, weight=0.55, reach=0.04, care=0.25)
+_VELAR = Viseme(0.3, 0.25, weight=0.35, reach=0.035, care=0.15)
+_RHOTIC = Viseme(0.26, 0.3, round=0.45, tongue=0.3, weight=0.5, reach=0.05)
+
+VISEMES: dict[str, Viseme] = {
+    "": _SILENCE,
+    **dict.fromkeys("pbm", _BILABIAL),
+    **dict.fromkeys("fv", _LABIODENTAL),
+    **dict.fromkeys("tdnlɾɲʎ", _ALVEOLAR),
+    **dict.fromkeys("szç", _SIBILANT),
+    **dict.fromkeys("ʃʒʝ", _POSTALVEOLAR),
+    **dict.fromkeys("θð", _DENTAL),
+    **dict.fromkeys("kɡŋxɣhʔʁ", _VELAR),
+    **dict.fromkeys("ɹr", _RHOTIC),
+    "β": Viseme(0.12, 0.1, press=0.6, weight=0.6, reach=0.04),
+    "ʋ": Viseme(0.15, 0.15, tuck=0.6, weight=0.6, reach=0.04),
+    **dict.fromkeys("wʍ", Viseme(0.16, 0.15, wide=-0.3, round=1.0, weight=1.4, reach=0.07)),
+    "j": Viseme(0.16, 0.35, wide=0.7, weight=0.6, reach=0.05),
+    "i": Viseme(0.2, 0.42, wide=0.85, weight=1.0, reach=0.06),
+    **dict.fromkeys("ɪᵻ", Viseme(0.3, 0.4, wide=0.55, weight=0.9, reach=0.05)),
+    "e": Viseme(0.42, 0.45, wide=0.65, weight=1.0, reach=0.06),
+    "ɛ": Viseme(0.6, 0.5, wide=0.5, weight=1.0, reach=0.06),
+    "æ": Viseme(0.82, 0.6, wide=0.45, weight=1.1, reach=0.06),
+    "a": Viseme(1.0, 0.55, wide=0.2, weight=1.1, reach=0.065),
+    "ɑ": Viseme(0.95, 0.45, weight=1.1, reach=0.065),
+    **dict.fromkeys("ʌɐ", Viseme(0.65, 0.4, wide=0.1, weight=0.9, reach=0.055)),
+    **dict.fromkeys("əɚ", Viseme(0.38, 0.32, weight=0.6, reach=0.045)),
+    "ɜ": Viseme(0.42, 0.35, round=0.2, weight=1.0, reach=0.06),
+    "ɒ": Viseme(0.78, 0.4, wide=-0.1, round=0.45, weight=1.1, reach=0.065),
+    "ɔ": Viseme(0.62, 0.35, wide=-0.2, round=0.7, weight=1.1, reach=0.065),
+    "o": Viseme(0.45, 0.3, wide=-0.25, round=0.85, weight=1.1, reach=0.065),
+    **dict.fromkeys("ʊɵ", Viseme(0.28, 0.25, wide=-0.2, round=0.75, weight=1.0, reach=0.06)),
+    **dict.fromkeys("uʉ", Viseme(0.2, 0.2, wide=-0.3, round=1.0, weight=1.1, reach=0.07)),
+    **dict.fromkeys("yʏ", Viseme(0.2, 0.28, wide=-0.1, round=0.9, weight=1.1, reach=0.065)),
+    **dict.fromkeys("øœ", Viseme(0.42, 0.35, wide=-0.1, round=0.75, weight=1.1, reach=0.065)),
+}
+
+_CLOSURE = Pace(CLOSURE_LEAD, CLOSURE_RAMP, CLOSURE_RAMP)
+
+GESTURES: dict[str, tuple[dict[str, float], Pace]] = {
+    "tongue_out": ({"θ": 0.9, "ð": 0.75}, Pace(0.04, 0.07, 0.06)),
+    "lip_roll_upper": (dict.fromkeys("pbm", -0.3) | dict.fromkeys("ʃʒʝ", 0.25), Pace(0.02, 0.08, 0.07)),
+    "lip_roll_lower": (
+        dict.fromkeys("pbm", -0.35) | dict.fromkeys("fv", -0.25) | dict.fromkeys("ʃʒʝ", 0.3),
+        Pace(0.02, 0.08, 0.07),
+    ),
+    "chin_raise": (dict.fromkeys("pbm", 0.25) | {"β": 0.1}, Pace(0.01, 0.10, 0.12)),
+    "cheek_puff_left": ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05)),
+    "cheek_puff_right": ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05)),
+    "nostril_flare": (dict.fromkeys("mnŋɲ", 0.2), Pace(0.01, 0.11, 0.15)),
+}
+"""Further controls by name: targets by sound, and their timing."""
+
+PHONEME_TABLE: tuple[str, ...] = tuple(VISEMES)
+"""Speech sounds by the number that annotations store; 0 is silence."""
+
+
+def split_phonemes(phonemes: list[Phoneme]) -> list[Phoneme]:
+    """Splits diphthongs, affricates and coloured vowels into sounds of ``PHONEME_TABLE``.
+
+    A length mark doubles the share of its sound; unknown symbols (diacritics) are dropped; a sound with no
+    known symbol becomes a schwa.
+    """
+    units: list[Phoneme] = []
+    for phoneme in phonemes:
+        shares: list[list] = []
+        for symbol in phoneme.ipa:
+            if symbol in "ː:" and shares:
+                shares[-1][1] = 2.0
+            elif symbol in VISEMES:
+                shares.append([symbol, 1.0])
+        if not shares:
+            shares = [["ə" if phoneme.ipa else "", 1.0]]
+        edges = np.cumsum([0.0] + [share for _, share in shares])
+        edges = phoneme.start + edges / edges[-1] * (phoneme.end - phoneme.start)
+        units += [
+            Phoneme(symbol, float(edges[place]), float(edges[place + 1]), phoneme.stress)
+            for place, (symbol, _) in enumerate(shares)
+        ]
+    return units
+
+
+def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) -> dict[str, np.ndarray]:
+    """Mouth controls of a clip.
+
+    Args:
+        units: sounds of ``split_phonemes``.
+        articulation: ``(N,)`` at ``RATE``, how wide the mouth moves, around 1; its last value is held.
+        frames: T, at 25 fps; frame t shows the moment (t + 0.5) / 25 s.
+
+    Returns:
+        Control name to ``(T,)`` curve, for ``BLENDED``, ``lips_press``, ``lip_tuck`` and ``GESTURES``.
+    """
+    moments = (np.arange(frames) + 0.5) / FPS
+    time = np.arange(int(np.ceil(frames / FPS * RATE)) + RATE // 2) / RATE  # half a second more, for the lead
+    gain = np.interp(time, np.arange(len(articulation)) / RATE, articulation)
+    curves = {}
+    for name in BLENDED:
+        curve = _dominance_blend(units, name, time)
+        if name != "tongue_up":
+            curve = curve * gain
+        curve = gaussian_filter1d(curve, SMOOTHING * RATE)
+        low = -1.0 if name == "lips_wide" else 0.0
+        curves[name] = np.clip(np.interp(moments + LEAD[name], time, curve), low, 1.0)
+    curves["lips_press"] = _contact(units, {s: v.press for s, v in VISEMES.items()}, _CLOSURE, moments)
+    curves["lip_tuck"] = _contact(units, {s: v.tuck for s, v in VISEMES.items()}, _CLOSURE, moments)
+    strength = np.clip(np.interp(moments, time, gain), 0.0, 1.0)
+    for name, (targets, pace) in GESTURES.items():
+        curves[name] = strength * _contact(units, targets, pace, moments)
+    return curves
+
+
+def articulation_from_loudness(waveform: np.ndarray) -> np.ndarray:
+    """How wide the mouth opens, from what is heard: quiet speech is mumbled, loud speech is wide.
+
+    Args:
+        waveform: ``(S,)`` 16 kHz speech in [-1, 1].
+
+    Returns:
+        ``(N,)`` at ``RATE``, about 1.
+    """
+    return np.interp(loudness(waveform), (-52.0, -36.0, -20.0), (0.35, 0.7, 1.15))
+
+
+def loudness(waveform: np.ndarray, spread: float = 0.08) -> np.ndarray:
+    """Level of ``(S,)`` in dB of full scale, ``(N,)`` at ``RATE``, smoothed over ``spread`` seconds."""
+    hop = SAMPLE_RATE // RATE
+    power = np.square(waveform[: len(waveform) // hop * hop].astype(np.float64)).reshape(-1, hop).mean(axis=1)
+    return 10.0 * np.log10(gaussian_filter1d(power, spread * RATE) + 1e-9)
+
+
+def phoneme_numbers(units: list[Phoneme], frames: int) -> np.ndarray:
+    """Number of the sound in ``PHONEME_TABLE`` at each frame centre, ``(T,)`` int16."""
+    numbers = np.zeros(frames, dtype=np.int16)
+    moments = (np.arange(frames) + 0.5) / FPS
+    for unit in units:
+        numbers[(moments >= unit.start) & (moments < unit.end)] = PHONEME_TABLE.index(unit.ipa)
+    return numbers
+
+
+def _dominance_blend(units: list[Phoneme], name: str, time: np.ndarray) -> np.ndarray:
+    """Sum of dominance times target over sum of dominance, ``(N,)``."""
+    column, ahead = BLENDED.index(name), ANTICIPATION.get(name, 1.0)
+    weighted = np.full(len(time), 0.0)
+    total = np.full(len(time), 1e-4)  # rest, where no sound is near
+    for unit in units:
+        viseme = VISEMES[unit.ipa]
+        duration = unit.end - unit.start
+        weight = viseme.weight * min(1.0, 0.35 + duration / 0.12) * (1.0 + 0.15 * unit.stress)
+        if name in ANTICIPATION:
+            weight *= viseme.care
+        inset = min(0.25 * duration, INSET)
+        before, after = ahead * viseme.reach, viseme.reach
+        # Beyond nine times the reach the dominance is below the one of rest.
+        near = slice(*np.searchsorted(time, (unit.start - 9.0 * before, unit.end + 9.0 * after)))
+        early = np.maximum(unit.start + inset - time[near], 0.0) / before
+        late = np.maximum(time[near] - unit.end + inset, 0.0) / after
+        dominance = weight * np.exp(-np.maximum(early, late))
+        weighted[near] += dominance * viseme.blended[column]
+        total[near] += dominance
+    return weighted / total
+
+
+def _contact(units: list[Phoneme], targets: dict[str, float], pace: Pace, moments: np.ndarray) -> np.ndarray:
+    """Curve that is held at the full target during each sound that has one, with smooth flanks, ``(T,)``.
+
+    Where sounds overlap, the target further from 0 holds.
+    """
+    curve = np.zeros(len(moments))
+    for unit in units:
+        target = targets.get(unit.ipa, 0.0)
+        if target == 0.0:
+            continue
+        start = unit.start - pace.lead
+        end = max(unit.start + 0.75 * (unit.end - unit.start), start + CLOSURE_HOLD)
+        near = slice(*np.searchsorted(moments, (start - pace.attack, end + pace.release)))
+        distance = np.maximum((start - moments[near]) / pace.attack, (moments[near] - end) / pace.release)
+        value = target * (0.5 + 0.5 * np.cos(np.pi * np.clip(distance, 0.0, 1.0)))
+        curve[near] = np.where(np.abs(value) > np.abs(curve[near]), value, curve[near])
+    return curve

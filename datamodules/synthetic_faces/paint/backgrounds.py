@@ -1,0 +1,142 @@
+"""Backgrounds: soft gradients, out-of-focus lights, a textured wall, a window; larger than the picture."""
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.mesh.geometry import smoothstep
+from datamodules.synthetic_faces.paint.colours import from_hex, mix, noise
+
+FINE = 256  # cells of the painted scene along the picture's side
+BEYOND = 44  # cells painted beyond each side: enough for moves of 0.06, zooms of 0.1 and rolls of 3 degrees at once
+OVERSAMPLING = 2  # samples of the canvas per pixel of the picture
+
+
+class Backdrop:
+    """The scene behind a person, seen by a camera that may move.
+
+    Args:
+        person: whose background it is.
+        size: side of the square frames in pixels.
+        device: where to compute.
+    """
+
+    def __init__(self, person: Identity, size: int, device: torch.device) -> None:
+        self.size = size
+        self._margin = BEYOND * size * OVERSAMPLING // FINE  # samples
+        canvas = paint_background(person, size * OVERSAMPLING, self._margin)
+        self._canvas = torch.as_tensor(canvas, dtype=torch.float32, device=device).permute(2, 0, 1)[None]
+        m = self._margin
+        picture = canvas[m:-m, m:-m].reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).mean(axis=(1, 3))
+        self._still = torch.as_tensor(picture, dtype=torch.float32, device=device).permute(2, 0, 1)
+
+    def pictures(self, moves: np.ndarray) -> Tensor:
+        """The background of each frame ``(3, T, S, S)`` in linear light; ``T`` is 1 where no camera moves.
+
+        Args:
+            moves: ``(T, 2, 3)`` where the camera moves the picture's points, see ``camera_moves``.
+        """
+        moving = np.flatnonzero((moves != np.eye(2, 3)).any(axis=(1, 2)))
+        if not len(moving):
+            return self._still[:, None]
+        result = self._still[:, None].repeat(1, len(moves), 1, 1)
+        side = self._canvas.shape[-1]
+        scale = self.size * OVERSAMPLING * 2 / side
+        centre = (torch.arange(self.size, device=self._still.device, dtype=torch.float32) + 0.5) / self.size
+        for t in moving.tolist():  # one by one: the bits do not depend on the other frames
+            turn = np.linalg.inv(moves[t, :, :2]) * scale
+            offset = 2 * self._margin / side - 1 - turn @ moves[t, :, 2]
+            grid = torch.stack(
+                [
+                    centre * float(turn[i, 0]) + (centre * float(turn[i, 1]) + float(offset[i]))[:, None]
+                    for i in range(2)
+                ],
+                dim=-1,
+            )
+            result[:, t] = F.grid_sample(
+                self._canvas, grid[None], mode="bilinear", padding_mode="border", align_corners=False
+            )[0]
+        return result
+
+
+def paint_background(person: Identity, size: int, margin: int) -> np.ndarray:
+    """The scene behind the head in linear light, the same at every size.
+
+    Args:
+        person: whose background it is.
+        size: samples along the picture's side.
+        margin: further samples beyond each side, up to ``BEYOND * size // FINE``.
+
+    Returns:
+        ``(size + 2 * margin, size + 2 * margin, 3)``.
+    """
+    rng = np.random.default_rng(person.seed + 1)
+    place = (np.arange(-BEYOND, FINE + BEYOND) + 0.5) / FINE
+    y, x = np.meshgrid(place, place, indexing="ij")
+    first, second = from_hex(person.background_colour), from_hex(person.background_colour_2)
+    angle = rng.uniform(0, 2 * np.pi)
+    t = 0.5 + 0.6 * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))
+    picture = mix(first, second, smoothstep(0.0, 1.0, t)[..., None])
+    glow = np.exp(-(((x - 0.5) / 0.45) ** 2) - ((y - 0.45) / 0.5) ** 2)
+    picture = picture * (0.86 + 0.18 * glow)[..., None]
+    if person.background == "bokeh":
+        picture = _lights(picture * 0.8, x, y, rng)
+    elif person.background == "wall":
+        picture = _wall(picture, x, y, rng)
+    elif person.background == "window":
+        picture = _window(picture, x, y, rng)
+    picture = np.clip(picture, 0, 1) ** 2
+    grid = BEYOND + np.arange(-margin, size + margin + 1) * (FINE / size)
+    total = np.zeros((len(place) + 1, len(place) + 1, 3))
+    total[1:, 1:] = picture.cumsum(0).cumsum(1)
+    return _box(total, grid)
+
+
+def _box(total: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Means over boxes between ``edges`` of a picture given by its summed-area table."""
+    low = np.clip(np.floor(edges).astype(int), 0, total.shape[0] - 2)
+    share = edges - low
+    rows = total[low] * (1 - share)[:, None, None] + total[low + 1] * share[:, None, None]
+    both = rows[:, low] * (1 - share)[None, :, None] + rows[:, low + 1] * share[None, :, None]
+    area = (edges[1] - edges[0]) ** 2
+    return (both[1:, 1:] - both[:-1, 1:] - both[1:, :-1] + both[:-1, :-1]) / area
+
+
+def _lights(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    low, high = x.min(), x.max()
+    count = int(rng.integers(10, 22))
+    for i in range(round(count * (high - low) ** 2)):
+        inside = i < count
+        cx, cy = (rng.uniform(0, 1), rng.uniform(0, 0.9)) if inside else rng.uniform(low, high, 2)
+        radius = rng.uniform(0.025, 0.085)
+        colour = mix(np.array([1.0, 0.85, 0.6]), rng.uniform(0.4, 1.0, 3), rng.uniform(0, 0.7))
+        disc = smoothstep(radius * 1.12, radius * 0.9, np.hypot(x - cx, y - cy))
+        share = rng.uniform(0.10, 0.38)
+        if inside or max(abs(cx - 0.5), abs(cy - 0.5)) > 0.5 + radius:  # those added lie beyond the picture
+            picture = mix(picture, colour, (disc * share)[..., None])
+    return gaussian_filter(picture, (2, 2, 0))
+
+
+def _wall(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    side = len(x) / FINE
+    texture = 0.03 * noise(rng, x.shape, round(12 * side)) + 0.03 * noise(rng, x.shape, round(50 * side))
+    kind = rng.integers(3)
+    if kind == 1:
+        texture = texture - 0.10 * (np.abs(((x * 7) % 1.0) - 0.5) > 0.47)
+    elif kind == 2:
+        row = np.floor(y * 12)
+        texture = texture - 0.09 * (((y * 12) % 1.0 < 0.09) | ((x * 6 + 0.5 * (row % 2)) % 1.0 < 0.045))
+    return gaussian_filter(picture * (1 + texture)[..., None], (1.2, 1.2, 0))
+
+
+def _window(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    left = rng.uniform(0.0, 0.25) if rng.random() < 0.5 else rng.uniform(0.62, 0.8)
+    wide, sky = rng.uniform(0.25, 0.35), np.array([0.93, 0.96, 1.0])
+    pane = (x > left) & (x < left + wide) & (y > 0.06) & (y < 0.72)
+    bar = (np.abs(x - left - wide / 2) < 0.012) | (np.abs(y - 0.36) < 0.012)
+    light = gaussian_filter((pane & ~bar).astype(float), 5)
+    shelf = gaussian_filter(((y > 0.76) & (y < 0.80)).astype(float), 3) * 0.3
+    return mix(mix(picture, sky, 0.75 * light[..., None]), picture * 0.5, shelf[..., None])

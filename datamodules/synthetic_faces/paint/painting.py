@@ -1,0 +1,226 @@
+"""Procedural textures, painted once per identity: skin with lips and brows, eyes, hair, mouth, clothes.
+
+Textures hold linear light (the square of the display value) in three channels and gloss 0..1 in the fourth.
+"""
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.mesh.geometry import smoothstep
+from datamodules.synthetic_faces.mesh.parts import EYE_IRIS_ROW
+from datamodules.synthetic_faces.mesh.rig import WRINKLES, Rig
+from datamodules.synthetic_faces.paint import skin_paint
+from datamodules.synthetic_faces.paint.colours import from_hex, mix, natural_lip, noise, skin_colour
+
+PAD = 2  # texels repeated round each tile against bleeding
+
+
+class Atlas:
+    """All textures of a person in one picture.
+
+    Attributes:
+        texture: ``(1, 4, H, W)`` float32, linear RGB and gloss.
+        wrinkles: ``(1, K, H, W)`` float32, how much each fold of ``WRINKLES`` darkens where it is deepest, 0 .. 0.45; aligned
+            with ``texture`` and 0 outside the skin.
+        uv: ``(F, 3, 2)`` texture coordinates of the rig's faces in [-1, 1], as ``grid_sample`` wants them.
+    """
+
+    def __init__(self, person: Identity, rig: Rig, size: int, device: torch.device) -> None:
+        tiles = paint_tiles(person, rig, size)
+        width = max(t.shape[1] for t in tiles.values()) + 2 * PAD
+        height = sum(t.shape[0] + 2 * PAD for t in tiles.values())
+        canvas = np.zeros((height, width, 4), dtype=np.float32)
+        corner: dict[str, tuple[int, int, int, int]] = {}
+        top = 0
+        for name, tile in tiles.items():
+            padded = np.pad(tile, ((PAD, PAD), (PAD, PAD), (0, 0)), mode="edge")
+            canvas[top : top + padded.shape[0], : padded.shape[1]] = padded
+            corner[name] = (top + PAD, PAD, *tile.shape[:2])
+            top += padded.shape[0]
+        wrinkles = np.zeros((len(WRINKLES), height, width), dtype=np.float32)
+        y, x, h, w = corner["skin"]
+        wrinkles[:, y : y + h, x : x + w] = skin_paint.paint_wrinkles(person, rig, h)
+        self.wrinkles = torch.as_tensor(wrinkles, device=device)[None]
+        self.texture = torch.as_tensor(canvas, device=device).permute(2, 0, 1)[None].contiguous()
+        placed = []
+        for part in rig.parts:
+            y, x, h, w = corner[part.tile]
+            u = (x + part.uv[..., 0] * w) / width * 2 - 1
+            v = (y + part.uv[..., 1] * h) / height * 2 - 1
+            placed.append(np.stack([u, v], axis=-1))
+        self.uv = torch.as_tensor(np.concatenate(placed), dtype=torch.float32, device=device)
+
+
+def paint_tiles(person: Identity, rig: Rig, size: int) -> dict[str, np.ndarray]:
+    """All tiles ``(h, w, 4)`` by name, with a resolution that suits pictures of ``size`` pixels."""
+    scale = int(np.clip(size * 2, 192, 768))
+    rng = np.random.default_rng(person.seed)
+    skin = skin_colour(person)
+    lip = mix(natural_lip(person), skin, 0.1)
+    tiles = {
+        "skin": skin_paint.paint_skin(person, rig, scale, rng),
+        "eye": _eye(person, scale // 3, rng),
+        "hair": _hair(person, scale // 2, rng),
+        "hair_lining": _flat(from_hex(person.hair_colour) * 0.45, 0.05),
+        "clothes": _clothes(person, scale // 2, rng),
+        "ear": _ear(person, skin, scale // 6),
+        "cavity": _flat((0.16, 0.035, 0.04), 0.0),
+        "lip": _inner(lip * 0.55, (0.22, 0.05, 0.05), 0.35),
+        "lash": _flat((0.10, 0.06, 0.05), 0.05),
+        "rim": _flat(mix(skin, np.array([0.85, 0.55, 0.52]), 0.5) * 0.8, 0.3),
+        "upper_teeth": _teeth(scale // 4, upper=True),
+        "lower_teeth": _teeth(scale // 4, upper=False),
+        "tongue": _inner(np.array([0.72, 0.32, 0.34]), (0.55, 0.22, 0.24), 0.3, turn=True),
+        "headwear": _headwear(person, scale // 2, rng),
+        "visor": _flat(from_hex(person.headwear_colour) * 0.9, 0.08),
+        "visor_under": _flat(from_hex(person.headwear_colour) * 0.45, 0.05),
+        "glasses": _flat(from_hex(person.glasses_colour), 0.7),
+    }
+    for tile in tiles.values():
+        tile[..., :3] = np.clip(tile[..., :3], 0, 1) ** 2
+    return tiles
+
+
+def _flat(colour: np.ndarray | tuple[float, ...], gloss: float) -> np.ndarray:
+    tile = np.empty((4, 4, 4), dtype=np.float32)
+    tile[..., :3], tile[..., 3] = colour, gloss
+    return tile
+
+
+def _inner(
+    front: np.ndarray, back: tuple[float, float, float], gloss: float, turn: bool = False
+) -> np.ndarray:
+    """A ramp from ``front`` (v = 0, or v = 1 when turned) to ``back``."""
+    v = np.linspace(1, 0, 16) if turn else np.linspace(0, 1, 16)
+    tile = np.empty((16, 4, 4), dtype=np.float32)
+    tile[..., :3] = (front[None] * (1 - v[:, None]) + np.array(back)[None] * v[:, None])[:, None]
+    tile[..., 3] = gloss
+    return tile
+
+
+def _eye(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Iris, pupil and white in polar coordinates: v runs outwards, u round."""
+    size = max(size, 96)
+    v, u = np.meshgrid((np.arange(size) + 0.5) / size, (np.arange(size) + 0.5) / size, indexing="ij")
+    r = v / EYE_IRIS_ROW  # 1 at the iris' rim
+    iris = from_hex(person.iris_colour)
+    fibres = gaussian_filter(rng.normal(size=(size, size)), (size / 24, 0.8), mode="wrap")
+    fibres /= fibres.std()
+    bright = np.clip(0.85 + 0.13 * fibres + 0.35 * (r - 0.5), 0.4, 1.6)[..., None]
+    colour = np.clip(iris * bright * 1.15, 0, 1)
+    warm = np.exp(-(((r - 0.52) / 0.12) ** 2))[..., None] * 0.25
+    colour = colour * (1 - warm) + np.clip(iris * np.array([1.5, 1.15, 0.7]), 0, 1) * warm
+    # The upper part of the iris lies in the lid's shadow, the lower part glows.
+    below = 0.5 - 0.5 * np.sin(2 * np.pi * u)
+    colour = colour * (0.72 + 0.55 * below)[..., None]
+    colour *= (1 - 0.65 * smoothstep(0.78, 1.0, r))[..., None]
+    colour *= smoothstep(0.36, 0.44, r)[..., None] * 0.97 + 0.03
+    white = np.array([0.955, 0.945, 0.935]) - np.array([0.0, 0.05, 0.05]) * smoothstep(1.5, 3.4, r)[..., None]
+    veins = np.clip(
+        gaussian_filter(rng.normal(size=(size, size)), (size / 14, 1.0), mode="wrap") * 14 - 1.0, 0, 1
+    )
+    white = white - (np.array([0.0, 0.10, 0.10]) * (veins * smoothstep(2.0, 3.0, r) * 0.5)[..., None])
+    edge = smoothstep(0.97, 1.06, r)[..., None]
+    colour = colour * (1 - edge) + white * edge
+    return np.concatenate([colour, np.full((size, size, 1), 0.95)], axis=-1).astype(np.float32)
+
+
+def _hair(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Strands along v with a soft band of light."""
+    base = from_hex(person.hair_colour)
+    wide = size * 2
+    v = ((np.arange(size) + 0.5) / size)[:, None]
+    curly = person.hair_style in ("curly", "afro")
+    spread = (1.5, 1.5) if curly else (size / 5, 0.7)
+    strands = gaussian_filter(rng.normal(size=(size, wide)), spread, mode="wrap")
+    locks = gaussian_filter(
+        rng.normal(size=(size, wide)), (size / 10, size / 45) if not curly else (4, 4), mode="wrap"
+    )
+    tone = 1 + 0.16 * strands / strands.std() + 0.14 * locks / locks.std()
+    wave = 0.03 * locks / locks.std()
+    band = np.exp(-(((v - 0.42 + wave) / 0.11) ** 2)) * (0.15 if curly else 0.5)
+    tone = tone * (1 + band) * (1 - 0.35 * smoothstep(0.86, 1.0, v))
+    light = base + (0.10 + 0.25 * base) * (band[..., None] * np.clip(tone, 0, 1.6)[..., None]) * 0.4
+    colour = np.clip(light * np.clip(tone, 0.35, 1.8)[..., None] + 0.012, 0, 1)
+    return np.concatenate([colour, np.full((size, wide, 1), 0.16 if curly else 0.30)], axis=-1).astype(
+        np.float32
+    )
+
+
+def _clothes(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Knitted or woven cloth with a seam at the neckline; a shirt has a collar in its second colour."""
+    v, u = np.meshgrid(
+        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
+    )
+    colour = np.broadcast_to(from_hex(person.clothes_colour), (*v.shape, 3)).copy()
+    second = from_hex(person.clothes_colour_2)
+    pattern = rng.integers(4)
+    if pattern == 1:
+        stripes = (np.sin(v * 2 * np.pi * 14) > 0.2)[..., None]
+        colour = np.where(stripes & (v > 0.32)[..., None], second, colour)
+    elif pattern == 2:
+        colour = np.where((np.cos(u * 2 * np.pi) < 0.96)[..., None], colour, mix(colour, second, 0.6))
+    if person.clothes_style == "collar":
+        colour = np.where((v < 0.36)[..., None], np.clip(second * 0.5 + 0.5, 0, 1), colour)
+    cloth = 1 + 0.04 * noise(rng, v.shape, 3) + 0.03 * noise(rng, v.shape, 30)
+    ribs = np.where(
+        (v < 0.36) & (person.clothes_style != "collar"), 1 + 0.05 * np.sin(u * 2 * np.pi * 110), 1.0
+    )
+    seam = 1 - 0.28 * np.exp(-(((v - 0.37) / 0.012) ** 2)) - 0.35 * smoothstep(0.12, 0.02, v)
+    colour = colour * (cloth * ribs * seam)[..., None]
+    return np.concatenate([colour, np.full((*v.shape, 1), 0.05)], axis=-1).astype(np.float32)
+
+
+def _headwear(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Six panels with seams and a button, or ribs with a fold; v runs from the crown to the edge."""
+    v, u = np.meshgrid(
+        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
+    )
+    cloth = 1 + 0.04 * noise(rng, v.shape, 6) + 0.025 * noise(rng, v.shape, 50)
+    if person.headwear == "beanie":
+        shade = (1 + 0.10 * np.sin(u * 2 * np.pi * 72)) * (1 - 0.30 * np.exp(-(((v - 0.62) / 0.015) ** 2)))
+    else:
+        panel = np.abs((u * 6) % 1.0 - 0.5)
+        shade = 1 - 0.25 * np.exp(-((panel * v / 0.012) ** 2)) * smoothstep(0.03, 0.08, v)
+    shade = shade * (1 - 0.35 * smoothstep(0.90, 0.95, v))
+    colour = from_hex(person.headwear_colour) * (cloth * shade)[..., None]
+    return np.concatenate([colour, np.full((*v.shape, 1), 0.05)], axis=-1).astype(np.float32)
+
+
+def _ear(person: Identity, skin: np.ndarray, size: int) -> np.ndarray:
+    """Redder and darker towards the concha; v runs from the middle outwards."""
+    size = max(size, 24)
+    v = np.broadcast_to(((np.arange(size) + 0.5) / size)[:, None], (size, size))
+    red = skin * np.array([0.97, 0.80, 0.76])
+    colour = mix(
+        np.broadcast_to(skin * np.array([1.0, 0.92, 0.9]), (*v.shape, 3)),
+        red,
+        smoothstep(0.75, 0.25, v)[..., None],
+    )
+    shade = 1 - 0.42 * smoothstep(0.42, 0.05, v) - 0.14 * np.exp(-(((v - 0.52) / 0.06) ** 2))
+    return np.concatenate([colour * shade[..., None], np.full((*v.shape, 1), 0.12)], axis=-1).astype(
+        np.float32
+    )
+
+
+def _teeth(size: int, upper: bool) -> np.ndarray:
+    """A row of teeth, darker towards the corners; the gum lies above the upper and below the lower ones."""
+    size = max(size, 48)
+    v, u = np.meshgrid(
+        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
+    )
+    along = u - 0.5
+    count = 10 if upper else 12
+    phase = (along * count + (0 if count % 2 == 0 else 0.5)) % 1.0
+    gap = np.exp(-((np.minimum(phase, 1 - phase) / 0.07) ** 2))
+    colour = np.array([0.955, 0.935, 0.885]) * (1 - 0.10 * gap)[..., None]
+    shade = 1 - 0.60 * smoothstep(0.20, 0.52, np.abs(along))
+    if not upper:
+        v, shade = 1 - v, shade * 0.92
+    gum = smoothstep(0.30, 0.22, v + 0.05 * np.cos(2 * np.pi * phase))[..., None]
+    colour = colour * (1 - gum) + np.array([0.72, 0.38, 0.38]) * gum
+    return np.concatenate([colour * shade[..., None], np.full((*v.shape, 1), 0.45)], axis=-1).astype(
+        np.float32
+    )

@@ -1,0 +1,148 @@
+"""Text to waveform with exact phoneme times, by espeak-ng in a fresh process."""
+
+import json
+import subprocess
+import sys
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.batches import SAMPLE_RATE
+from datamodules.errors import UserError
+from datamodules.synthetic_faces.speech.voices import Voice
+
+_PROCESS = Path(__file__).with_name("espeak_process.py")
+_STRESS = {"ˈ": 2, "ˌ": 1}
+_LENGTH_MARKS = "ːˑ"
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """One speech sound.
+
+    Attributes:
+        ipa: IPA symbols without stress marks, such as ``aɪ``; empty for a pause.
+        start: seconds from the start of the waveform.
+        end: seconds, where the next sound starts.
+        stress: 0 none, 1 secondary, 2 primary.
+    """
+
+    ipa: str
+    start: float
+    end: float
+    stress: int = 0
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One spoken sentence.
+
+    Attributes:
+        text: what is said.
+        waveform: ``(S,)`` float32 in [-1, 1], 16 kHz.
+        phonemes: gapless, from 0 to the end of the waveform.
+    """
+
+    text: str
+    waveform: np.ndarray
+    phonemes: list[Phoneme]
+
+
+def speak(texts: list[str], voice: Voice) -> list[Utterance]:
+    """Speaks texts; the same texts and voice give the same bytes.
+
+    Args:
+        texts: sentences, spoken one after the other in one process.
+        voice: who speaks.
+
+    Raises:
+        UserError: the extra ``synthetic`` is not installed, or espeak-ng failed.
+    """
+    library, data = _espeak_paths()
+    request = {
+        "library": library,
+        "data": data,
+        "voice": voice.espeak,
+        "rate": round(voice.rate / voice.tract),
+        "pitch": voice.pitch,
+        "range": voice.pitch_range,
+        "texts": texts,
+    }
+    # -I -S: no site packages, so that the process starts in some 20 ms.
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", str(_PROCESS)],
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        reason = result.stderr.decode(errors="replace").strip().splitlines() or [
+            f"status {result.returncode}"
+        ]
+        raise UserError(f"speech synthesis with voice {voice.espeak} failed: {reason[-1]}")
+    header_line, _, samples = result.stdout.partition(b"\n")
+    header = json.loads(header_line)
+    pcm = np.frombuffer(samples, dtype="<i2").astype(np.float32) / 32768.0
+    utterances, start = [], 0
+    for text, spoken in zip(texts, header["spoken"], strict=True):
+        wave = pcm[start : start + spoken["samples"]]
+        start += spoken["samples"]
+        # Played faster by the tract's scale, so that the formants shift: espeak spoke slower by as much.
+        sample_rate = header["sample_rate"] * voice.tract
+        events = [[seconds / voice.tract, name] for seconds, name in spoken["events"]]
+        utterances.append(
+            Utterance(text, _resample(wave, sample_rate), _phonemes(events, len(wave) / sample_rate))
+        )
+    return utterances
+
+
+def require_espeak() -> None:
+    """Refuses to start without a speech synthesiser.
+
+    Raises:
+        UserError: the extra ``synthetic`` is not installed.
+    """
+    _espeak_paths()
+
+
+def _espeak_paths() -> tuple[str, str]:
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise UserError(
+            "synthetic speech needs espeak-ng: install the extra with `pip install ifmdm[synthetic]`"
+        ) from error
+    return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
+
+
+def _resample(waveform: np.ndarray, sample_rate: float) -> np.ndarray:
+    import soxr
+
+    return np.asarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
+
+
+def _phonemes(events: list[list], duration: float) -> list[Phoneme]:
+    """Phoneme intervals from espeak's onsets: language marks dropped, pauses merged, no gaps."""
+    onsets: list[tuple[float, str, int]] = []
+    for seconds, name in events:
+        if name.startswith("("):  # a change of language, such as "(en)", is not a sound
+            continue
+        stress = max((_STRESS.get(symbol, 0) for symbol in name), default=0)
+        ipa = "".join(symbol for symbol in unicodedata.normalize("NFC", name) if symbol not in _STRESS)
+        if not ipa.strip(_LENGTH_MARKS) and not onsets:
+            continue
+        onsets.append((min(seconds, duration), ipa if ipa.strip(_LENGTH_MARKS) else "", stress))
+    if not onsets or onsets[0][0] > 0:
+        onsets.insert(0, (0.0, "", 0))
+    phonemes: list[Phoneme] = []
+    for position, (start, ipa, stress) in enumerate(onsets):
+        end = onsets[position + 1][0] if position + 1 < len(onsets) else duration
+        if end <= start:
+            continue
+        if phonemes and not ipa and not phonemes[-1].ipa:
+            phonemes[-1] = Phoneme("", phonemes[-1].start, end)
+        else:
+            phonemes.append(Phoneme(ipa, start, end, stress))
+    return phonemes

@@ -1,0 +1,200 @@
+"""The sound track of a clip: sentences with pauses, levels, the echo of a room and background noise."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from datamodules.batches import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, speak
+from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_noise, reverberate, room_response
+from datamodules.synthetic_faces.speech.sentences import sentences
+from datamodules.synthetic_faces.speech.voices import Voice
+
+LEVELS = (-30.0, -18.0)
+"""Range of a clip's speech level in dB of full scale."""
+SHORT_PAUSE = (0.15, 0.6)
+LONG_PAUSE = (0.8, 1.8)
+"""Ranges of the pause after a sentence in seconds."""
+LONG_PAUSE_SHARE = 1 / 6
+ROOM_SHARE = 1 / 3
+"""Share of the noisy clips that are heard with the echo of a room."""
+NOISE_SHARE = 1 / 2
+"""Share of the noisy clips with background noise."""
+NOISE_BELOW = (30.0, 50.0)
+"""Range of its distance to the level of speech in dB."""
+RATE_SPREAD = (0.88, 1.15)
+"""Range of a clip's speaking rate over that of its voice."""
+DRIFT = 1.6
+"""Standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them."""
+_DRIFT_SECONDS = 1.2  # width of its smoothing
+_FLOOR_BELOW = 60.0  # dB: noise of a clip without noise
+_SHORTEST_SENTENCE = 1.2  # seconds, with its pause
+_FADE = 0.02
+_PEAK = 0.97
+
+
+@dataclass(frozen=True)
+class Narration:
+    """What is said in a clip.
+
+    Attributes:
+        voice: who speaks, at the rate and pitch of this clip.
+        text: all sentences.
+        speech: ``(640 T,)`` float32 without noise and echo; what moves the lips.
+        waveform: ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard.
+        phonemes: gapless over the clip.
+        level: speech level drawn for the clip, in dB of full scale; its sentences lie about it.
+    """
+
+    voice: Voice
+    text: str
+    speech: np.ndarray
+    waveform: np.ndarray
+    phonemes: list[Phoneme]
+    level: float
+
+    @property
+    def heard_level(self) -> float:
+        """Level of ``speech`` where somebody speaks, in dB of full scale (RMS)."""
+        moments = np.arange(len(self.speech)) / SAMPLE_RATE
+        edges = np.array([[unit.start, unit.end] for unit in self.phonemes if unit.ipa]).reshape(-1, 2)
+        inside = np.searchsorted(edges[:, 0], moments, "right") > np.searchsorted(
+            edges[:, 1], moments, "right"
+        )
+        power = np.mean(np.square(self.speech[inside], dtype=np.float64)) if inside.any() else 0.0
+        return float(10.0 * np.log10(power + 1e-12))
+
+    @property
+    def frames(self) -> int:
+        """T, at 25 fps."""
+        return len(self.waveform) // SAMPLES_PER_FRAME
+
+
+def narrate(
+    rng: np.random.Generator, voice: Voice, split: str, seconds: tuple[float, float], noisy: bool
+) -> Narration:
+    """Draws sentences of a split and lets a voice say them.
+
+    Args:
+        rng: source of all random choices.
+        voice: who speaks; rate and pitch vary a little from clip to clip.
+        split: whose sentences are said.
+        seconds: shortest and longest clip; a sentence that runs over the end is cut with a short fade.
+        noisy: some clips are heard in a room, and some with background noise.
+    """
+    target = rng.uniform(*seconds)
+    stock = sentences(voice.language, split)
+    wanted = int(np.ceil(seconds[1] / _SHORTEST_SENTENCE)) + 1
+    texts = [stock[place] for place in _order(rng, len(stock), wanted)]
+    level = float(rng.uniform(*LEVELS))
+    voice = _delivery(rng, voice)
+
+    pieces: list[np.ndarray] = []
+    phonemes: list[Phoneme] = []
+    said: list[str] = []
+    time = _append_pause(rng.uniform(0.12, 0.45), 0.0, pieces, phonemes)
+    for utterance in speak(texts, voice):
+        if time >= target:
+            break
+        time = _append_utterance(
+            utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)), time, pieces, phonemes
+        )
+        pause = LONG_PAUSE if rng.random() < LONG_PAUSE_SHARE else SHORT_PAUSE
+        time = _append_pause(rng.uniform(*pause), time, pieces, phonemes)
+        said.append(utterance.text)
+
+    frames = max(int(min(time, seconds[1]) * FPS), 1)
+    speech = _cut(np.concatenate(pieces), frames * SAMPLES_PER_FRAME)
+    speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
+    speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
+    return Narration(
+        voice=voice,
+        text=" ".join(said),
+        speech=speech,
+        waveform=_heard(rng, speech, level, noisy),
+        phonemes=_cut_phonemes(phonemes, frames / FPS),
+        level=level,
+    )
+
+
+def _order(rng: np.random.Generator, stock: int, wanted: int) -> list[int]:
+    """Numbers of the sentences to say: all before any comes again, and none twice in a row."""
+    order: list[int] = []
+    while len(order) < wanted:
+        turn = rng.permutation(stock).tolist()
+        if order and turn[0] == order[-1]:
+            turn.reverse()
+        order += turn
+    return order[:wanted]
+
+
+def _delivery(rng: np.random.Generator, voice: Voice) -> Voice:
+    """The voice at the speaking rate and pitch of one clip."""
+    return replace(
+        voice,
+        rate=round(voice.rate * rng.uniform(*RATE_SPREAD)),
+        pitch=int(np.clip(voice.pitch + rng.integers(-4, 5), 0, 100)),
+        pitch_range=int(np.clip(voice.pitch_range + rng.integers(-8, 9), 0, 100)),
+    )
+
+
+def _append_pause(seconds: float, time: float, pieces: list[np.ndarray], phonemes: list[Phoneme]) -> float:
+    samples = round(seconds * SAMPLE_RATE)
+    pieces.append(np.zeros(samples, dtype=np.float32))
+    end = time + samples / SAMPLE_RATE
+    phonemes.append(Phoneme("", time, end))
+    return end
+
+
+def _append_utterance(
+    utterance: Utterance, level: float, time: float, pieces: list[np.ndarray], phonemes: list[Phoneme]
+) -> float:
+    """Adds a sentence at a level in dB of full scale."""
+    wave = utterance.waveform
+    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-6
+    pieces.append((wave * (10.0 ** (level / 20.0) / rms)).astype(np.float32))
+    phonemes += [
+        Phoneme(sound.ipa, sound.start + time, sound.end + time, sound.stress) for sound in utterance.phonemes
+    ]
+    return time + len(wave) / SAMPLE_RATE
+
+
+def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
+    waveform = waveform[:samples].copy()
+    fade = min(int(_FADE * SAMPLE_RATE), samples)
+    waveform[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+    return waveform
+
+
+def _cut_phonemes(phonemes: list[Phoneme], end: float) -> list[Phoneme]:
+    return [
+        Phoneme(sound.ipa, sound.start, min(sound.end, end), sound.stress)
+        for sound in phonemes
+        if sound.start < end
+    ]
+
+
+def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Slow change of the loudness in dB, ``(S,)`` float32."""
+    knots = np.arange(0, samples + SAMPLES_PER_FRAME, SAMPLES_PER_FRAME)
+    spread = _DRIFT_SECONDS * FPS
+    edge = int(4 * spread)
+    drift = gaussian_filter1d(rng.standard_normal(len(knots) + 2 * edge), spread)[edge:-edge]
+    # The sum of squares of the smoothing's weights gives the spread that is to be expected.
+    drift *= DRIFT * np.sqrt(2.0 * np.sqrt(np.pi) * spread)
+    drift = np.clip(drift - drift.mean(), -2.5 * DRIFT, 2.5 * DRIFT)
+    return np.interp(np.arange(samples), knots, drift).astype(np.float32)
+
+
+def _heard(rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool) -> np.ndarray:
+    """Speech with echo and noise as drawn for the clip, ``(S,)`` float32 in [-1, 1]; a floor far below hearing at least."""
+    kind, below = "pink", _FLOOR_BELOW
+    heard = speech
+    if noisy:
+        if rng.random() < ROOM_SHARE:
+            heard = reverberate(speech, room_response(rng))
+        if rng.random() < NOISE_SHARE:
+            kind, below = str(rng.choice(NOISE_KINDS)), rng.uniform(*NOISE_BELOW)
+    noise = background_noise(rng, kind, len(speech)) * 10.0 ** ((level - below) / 20.0)
+    return np.clip(heard + noise, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,103 @@
+"""What of speech can move a head: curves that are functions of the sound and its phonemes alone."""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from datamodules.batches import FPS
+from datamodules.synthetic_faces.motion import visemes
+from datamodules.synthetic_faces.speech.espeak import Phoneme
+from datamodules.synthetic_faces.speech.narration import Narration
+
+DRIVE_NAMES = ("nods", "late_nods", "loudness", "onsets", "phrase_fall", "phrase_side", "pauses")
+_PHRASE_PAUSE = 0.12
+"""Seconds of silence between two phrases."""
+
+
+def stressed_moments(units: list[Phoneme]) -> np.ndarray:
+    """Seconds of the middle of each vowel with primary stress, ``(N,)``."""
+    moments: list[float] = []
+    for unit in units:
+        middle = 0.5 * (unit.start + unit.end)
+        if unit.stress == 2 and (not moments or middle - moments[-1] > 0.15):
+            moments.append(middle)
+    return np.array(moments)
+
+
+def speech_drives(narration: Narration, units: list[Phoneme]) -> np.ndarray:
+    """Curves ``(T, D)`` in the order of ``DRIVE_NAMES``, each with zero mean and unit std (or zero, in silence)."""
+    moments = (np.arange(narration.frames) + 0.5) / FPS
+    stresses = stressed_moments(units)
+    level = visemes.loudness(narration.speech)
+    slow = np.maximum(visemes.loudness(narration.speech, 0.22), narration.level - 25.0)
+    slow = np.interp(moments, np.arange(len(slow)) / visemes.RATE, slow)
+    phrases = _phrases(units)
+    columns = (
+        _nods(moments, stresses, level - narration.level, 0.06, 0.13),
+        _nods(moments, stresses, level - narration.level, 0.35, 0.20),
+        slow,
+        gaussian_filter1d(np.gradient(slow), 3.0, mode="nearest"),
+        _phrase_fall(moments, phrases),
+        _phrase_side(moments, phrases),
+        _pauses(moments, phrases),
+    )
+    return np.stack([unit_curve(column) for column in columns], axis=1)
+
+
+def unit_curve(curve: np.ndarray) -> np.ndarray:
+    """``(T,)`` with zero mean and unit std; zero where the curve is constant."""
+    centred = curve - curve.mean()
+    spread = centred.std()
+    return centred / spread if spread > 1e-9 else np.zeros_like(centred)
+
+
+def _nods(
+    moments: np.ndarray, stresses: np.ndarray, level: np.ndarray, delay: float, width: float
+) -> np.ndarray:
+    """Sum of short dips after stressed syllables, deeper where the syllable is louder, ``(T,)`` <= 0."""
+    if len(stresses) == 0:
+        return np.zeros(len(moments))
+    here = level[np.minimum((stresses * visemes.RATE).astype(int), len(level) - 1)]
+    depth = np.interp(here, (-8.0, 0.0, 6.0), (0.1, 0.7, 1.6))
+    nods = np.zeros(len(moments))
+    for stress, deep in zip(stresses, depth, strict=True):
+        nods -= deep * np.exp(-0.5 * np.square((moments - stress - delay) / width))
+    return nods
+
+
+def _phrases(units: list[Phoneme]) -> list[tuple[float, float]]:
+    """Start and end in seconds of the stretches of speech between pauses."""
+    phrases: list[tuple[float, float]] = []
+    for unit in units:
+        if not unit.ipa:
+            continue
+        if phrases and unit.start - phrases[-1][1] < _PHRASE_PAUSE:
+            phrases[-1] = (phrases[-1][0], unit.end)
+        else:
+            phrases.append((unit.start, unit.end))
+    return phrases
+
+
+def _phrase_fall(moments: np.ndarray, phrases: list[tuple[float, float]]) -> np.ndarray:
+    """Raised at the start of a phrase, sinking to its end, ``(T,)``."""
+    curve = np.zeros(len(moments))
+    for start, end in phrases:
+        inside = (moments >= start) & (moments < end)
+        curve[inside] = 0.5 - (moments[inside] - start) / (end - start)
+    return gaussian_filter1d(curve, 0.15 * FPS, mode="nearest")
+
+
+def _phrase_side(moments: np.ndarray, phrases: list[tuple[float, float]]) -> np.ndarray:
+    """Turns to the other side from phrase to phrase, further in longer phrases, ``(T,)``."""
+    curve = np.zeros(len(moments))
+    for number, (start, end) in enumerate(phrases):
+        side = 1.0 if number % 2 else -1.0
+        curve[(moments >= start) & (moments < end)] = side * min(1.0, 0.3 + 0.4 * (end - start))
+    return gaussian_filter1d(curve, 0.30 * FPS, mode="nearest")
+
+
+def _pauses(moments: np.ndarray, phrases: list[tuple[float, float]]) -> np.ndarray:
+    """A bump in every pause, ``(T,)``."""
+    speaking = np.zeros(len(moments))
+    for start, end in phrases:
+        speaking[(moments >= start) & (moments < end)] = 1.0
+    return 1.0 - gaussian_filter1d(speaking, 0.12 * FPS, mode="nearest")

@@ -1,0 +1,133 @@
+"""Where the motion statistics of each window come from when motion is generated."""
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.batches import WINDOW
+from datamodules.errors import UserError
+from lightning_modules.generation.intensity import scale_statistics
+from lightning_modules.networks.paper_renderer import SourceCode
+from lightning_modules.networks.statistics_estimator import target_statistics
+
+if TYPE_CHECKING:
+    from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
+
+STATISTICS_MODES = ("estimated", "none", "source", "previous")
+
+
+class WindowStatistics:
+    """Mean and std handed to the diffusion model for each window, in basis coordinates.
+
+    Args:
+        model: the talking head.
+        source: code of the portrait.
+        rest: ``(1, M)`` its motion.
+        audio: ``(1, 2T, D)`` features of the whole speech.
+        options: generation options.
+        generator: of the estimator's samples.
+    """
+
+    def __init__(
+        self,
+        model: "TalkingHead",
+        source: SourceCode,
+        rest: Tensor,
+        audio: Tensor,
+        options: "GenerationOptions",
+        generator: torch.Generator,
+    ) -> None:
+        self.model, self.source, self.rest, self.audio = model, source, rest, audio
+        self.options, self.generator = options, generator
+        self.file = (
+            None
+            if options.statistics in STATISTICS_MODES
+            else read_statistics(Path(options.statistics), model.basis.motion_dim)
+        )
+        self.previous: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def steers_std(self) -> bool:
+        """Whether windows get a std token; without one, intensity scales the generated motion instead."""
+        return (
+            self.options.std_quantile is not None
+            or self.file is not None
+            or self.options.statistics == "estimated"
+        )
+
+    def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Statistics of one window.
+
+        Args:
+            window: its index from 0.
+            generated: ``(1, 65, M)`` hint and frames of the window before, None for the first.
+
+        Returns:
+            Mean and std ``(1, M)`` each; None = dropped.
+        """
+        mean, std = self._of_mode(window, generated)
+        if self.options.std_quantile is not None:
+            std = self.model.estimator.std_quantile(self.options.std_quantile)[None].to(self.rest)
+        if std is None:
+            return mean, None
+        blocks, intensity = self.model.basis.blocks, self.options.intensity
+        scaled, std = scale_statistics(self.rest if mean is None else mean, std, self.rest, blocks, intensity)
+        return (None if mean is None else scaled), std
+
+    def _of_mode(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        mode = self.options.statistics
+        if self.file is not None:
+            return self.file[0].to(self.rest), self.file[1].to(self.rest)
+        if mode == "estimated":
+            return self._estimate(window)
+        if mode == "source" or (mode == "previous" and generated is None):
+            return self.rest, None
+        if mode == "previous" and generated is not None:
+            return generated[:, -1], None
+        return None, None
+
+    def _estimate(self, window: int) -> tuple[Tensor, Tensor]:
+        """Sample from the estimator; the next window sees what was sampled here, before any scaling."""
+        start = 2 * WINDOW * window
+        audio = self.audio[:, start : start + 2 * WINDOW]
+        missing = 2 * WINDOW - audio.shape[1]
+        audio = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1)
+        known = self.previous is not None
+        previous = (
+            torch.stack(self.previous, dim=1)
+            if self.previous
+            else torch.zeros_like(self.rest).expand(2, -1)[None]
+        )
+        has_previous = torch.tensor([known], device=self.rest.device)
+        mixture = self.model.estimator(audio, self.source.latent, self.rest, previous, has_previous)
+        mean, std = target_statistics(mixture.sample(self.generator), self.rest)
+        self.previous = (mean, std)
+        return mean, std
+
+
+def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
+    """Window mean and std ``(1, M)`` each from a ``.npz`` file with the arrays ``mean`` and ``std``.
+
+    Raises:
+        UserError: missing or unreadable file, or arrays of another shape, or a std that is not positive and finite.
+    """
+    if not path.is_file():
+        modes = ", ".join(STATISTICS_MODES)
+        raise UserError(f"{path}: no such statistics file; give a .npz file or one of {modes}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, std = (np.asarray(file[name], dtype=np.float32) for name in ("mean", "std"))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: needs a .npz file with the arrays mean and std ({error})") from error
+    if mean.shape != (motion_dim,) or std.shape != (motion_dim,):
+        raise UserError(
+            f"{path}: mean and std must have shape ({motion_dim},), got {mean.shape} and {std.shape}"
+        )
+    if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
+        raise UserError(f"{path}: mean and std must be finite and std not negative")
+    return torch.from_numpy(mean)[None], torch.from_numpy(std)[None]

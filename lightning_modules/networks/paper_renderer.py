@@ -1,0 +1,323 @@
+"""Motion autoencoder of IF-MDM, stage 1: one encoder, linear motion templates, a flow decoder at every scale.
+
+Source: PAPER facts of IF-MDM (arXiv 2412.04000 and its authors' published model files); the linear decomposition of
+motion goes back to LIA (arXiv 2203.09043).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.networks.layers import (
+    EqualConv,
+    EqualLinear,
+    ModulatedConv,
+    ResidualDown,
+    RunningNorm,
+    StyledBlock,
+    activate,
+    upsample,
+    warp,
+)
+from lightning_modules.networks.motion_encoder import MotionEncoder
+from lightning_modules.networks.mouth_painter import MouthPainter
+
+
+class SourceCode(NamedTuple):
+    """What is computed once per source picture.
+
+    Attributes:
+        image: ``(B, 3, S, S)`` float32 in [-1, 1].
+        motion: ``(B, M)`` the source's own motion coefficients in (-1, 1).
+        latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
+        features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``.
+    """
+
+    image: Tensor
+    motion: Tensor
+    latent: Tensor
+    features: tuple[Tensor, ...]
+
+
+class Decoded(NamedTuple):
+    """A rendered frame and how it was made.
+
+    Attributes:
+        frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
+        warped: ``(B, 3, S, S)`` source pixels moved by the finest flow.
+        flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths.
+        mask: ``(B, 1, S, S)`` share of the finest feature map taken from the warped source features, 0..1.
+    """
+
+    frame: Tensor
+    warped: Tensor
+    flow: Tensor
+    mask: Tensor
+
+
+class Encoder(nn.Module):
+    """Residual pyramid from ``(B, 3, S, S)`` to a latent and the feature maps of all scales from 8 to S."""
+
+    def __init__(self, size: int, channels: Mapping[int, int], latent_dim: int, normalise: bool) -> None:
+        super().__init__()
+        self.stem = EqualConv(3, channels[size], 1)
+        scales = scale_list(size)  # 4, 8, ..., S
+        self.blocks = nn.ModuleList(
+            ResidualDown(channels[s], channels[s // 2]) for s in reversed(scales) if s > 4
+        )
+        self.head = EqualLinear(channels[4] * 16, latent_dim)
+        self.norm = RunningNorm(latent_dim) if normalise else nn.Identity()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the latent ``(B, L)`` and the maps of scales 8..S, coarse to fine."""
+        x = activate(self.stem(image))
+        maps = [x]
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return self.norm(self.head(x.flatten(1)).float()), tuple(reversed(maps[:-1]))
+
+
+class MotionTemplates(nn.Module):
+    """Dictionary of M directions in the latent space, made orthonormal by a QR decomposition at each use."""
+
+    def __init__(self, latent_dim: int, motion_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(latent_dim, motion_dim))
+
+    def directions(self) -> Tensor:
+        """Orthonormal templates ``(L, M)``; the sign of each follows its parameter column, so that it is unique."""
+        q, r = torch.linalg.qr(self.weight.float() + 1e-8)
+        return q * torch.sign(torch.diagonal(r))
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Map motion coefficients ``(B, M)`` to a latent offset ``(B, L)``."""
+        return motion.float() @ self.directions().t()
+
+
+class DecoderScale(nn.Module):
+    """One scale: styled convolutions, flow and mask logits, warped source features, generated features, RGB."""
+
+    def __init__(
+        self, inputs: int, outputs: int, style_dim: int, rgb_input: str, blank: bool = False
+    ) -> None:
+        super().__init__()
+        self.styled = StyledBlock(inputs, outputs, style_dim)
+        self.to_flow = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=True)
+        self.generate = ModulatedConv(outputs, outputs, 1, style_dim)
+        self.to_rgb = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=blank)
+        self.rgb_input = rgb_input
+
+    def forward(
+        self, hidden: Tensor, latent: Tensor, features: Tensor, logits: Tensor, rgb: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return hidden ``(B, C, s, s)``, accumulated flow and mask logits ``(B, 3, s, s)`` and RGB ``(B, 3, s, s)``."""
+        hidden = self.styled(hidden, latent)
+        logits = upsample(logits) + self.to_flow(hidden, latent).float()
+        mask = torch.sigmoid(logits[:, 2:]).to(hidden.dtype)
+        masked = warp(features, torch.tanh(logits[:, :2])) * mask
+        hidden = masked + activate(self.generate(hidden, latent)) * (1 - mask)
+        seen = masked if self.rgb_input == "warp" else hidden
+        return hidden, logits, upsample(rgb) + self.to_rgb(seen, latent).float()
+
+
+COARSE_FEATURES = 12
+"""Channels of the coarse grid beside its flow."""
+
+
+class CoarseGrid(nn.Module):
+    """Flow and features on a grid, read off the motion of source and driving frame by two linear layers; starts as zero."""
+
+    def __init__(self, motion_dim: int, side: int, channels: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.side = side
+        self.layers = nn.Sequential(
+            nn.Linear(2 * motion_dim, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, (2 + COARSE_FEATURES) * side**2),
+        )
+        self.spread = EqualConv(COARSE_FEATURES, channels, 1, bias=False)
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, source: Tensor, driving: Tensor, hidden: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add to decoder features ``(B, C, side, side)`` and flow and mask logits ``(B, 3, side, side)``."""
+        grid = self.layers(torch.cat([source, driving], dim=1)).view(len(source), -1, self.side, self.side)
+        flow, features = grid.split((2, COARSE_FEATURES), dim=1)
+        return hidden + self.spread(features).to(hidden.dtype), logits + F.pad(flow, (0, 0, 0, 0, 0, 1))
+
+
+class Refine(nn.Module):
+    """Residual block of three 3x3 convolutions on the RGB output; starts as the identity."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, hidden, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(hidden, 3, 3, padding=1),
+        )
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Add a learned correction to ``(B, 3, S, S)``."""
+        return rgb + self.net(rgb)
+
+
+class PaperRenderer(nn.Module):
+    """Encoder, motion head, motion templates and flow decoder.
+
+    Args:
+        size: picture side S, a power of two from 16.
+        channels: feature channels per scale, e.g. ``{4: 512, 8: 512, ..., S: 32}``; every scale from 4 to S.
+        latent_dim: L, 512 in the paper.
+        motion_dim: M, the number of motion coefficients, 20 in the paper.
+        source_skip: the RGB heads paint what is added to the warped source *pixels* (ours). Starts as a copy of the
+            source, which keeps a small model from collapsing; off in the paper.
+        rgb_input: what the RGB heads read: ``warp``, the masked warped features (paper), or ``blend``, the warped and
+            generated features (ours: the mouth's inside has nothing to be warped from).
+        normalise_latent: standardise the latent by running statistics (ours: motion is found much sooner).
+        face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``MotionEncoder``); the
+            source's own motion then joins its latent through a linear layer. 0 = five linear layers on the shared encoder's
+            latent (paper).
+        coarse_flow: side of a grid that two linear layers read off the motion of source and driving frame (ours); 0 = off.
+            Two of its channels are added to the flow logits of that side: they find the head's motion long before the
+            convolutions do. The others, ``COARSE_FEATURES``, join the decoder's features: they say where the mouth opens
+            and the lids close, which there is nothing to warp from.
+        mouth_painter: width of a small network that paints the mouth's inside (ours, see ``MouthPainter``; trained where the
+            batches know the mouth's box); 0 = none.
+        refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: Mapping[int, int],
+        latent_dim: int = 512,
+        motion_dim: int = 20,
+        source_skip: bool = False,
+        rgb_input: str = "warp",
+        normalise_latent: bool = False,
+        face_views: int = 0,
+        coarse_flow: int = 0,
+        mouth_painter: int = 0,
+        refine_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        channels = {int(k): int(v) for k, v in channels.items()}
+        scales = scale_list(size)
+        if missing := [s for s in scales if s not in channels]:
+            raise ValueError(f"channels lack the scales {missing} of a {size} px model")
+        if rgb_input not in ("warp", "blend"):
+            raise ValueError(f"rgb_input is 'warp' or 'blend', got {rgb_input!r}")
+        self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
+        self.encoder = Encoder(size, channels, latent_dim, normalise_latent)
+        self.motion_head: nn.Module
+        if face_views:
+            self.motion_head = MotionEncoder(motion_dim, face_views)
+            self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False)
+        else:
+            self.motion_head = nn.Sequential(
+                *[EqualLinear(latent_dim, latent_dim) for _ in range(4)],
+                EqualLinear(latent_dim, motion_dim, bias=False),
+            )
+        self.templates = MotionTemplates(latent_dim, motion_dim)
+        self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
+        self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
+        self.first_rgb = ModulatedConv(channels[4], 3, 1, latent_dim, demodulate=False, zero=source_skip)
+        self.scales = nn.ModuleList(
+            DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input, source_skip)
+            for s in scales[1:]
+        )
+        self.source_skip = source_skip
+        if coarse_flow and coarse_flow not in scales[:-1]:
+            raise ValueError(f"coarse_flow is 0 or one of the scales {scales[:-1]}, got {coarse_flow}")
+        self.coarse_flow = coarse_flow
+        self.coarse = CoarseGrid(motion_dim, coarse_flow, channels[coarse_flow]) if coarse_flow else None
+        self.mouth_painter = MouthPainter(motion_dim, mouth_painter) if mouth_painter else None
+        self.refine = Refine(refine_channels) if refine_channels else None
+
+    def encode(self, image: Tensor) -> SourceCode:
+        """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
+        latent, features = self.encoder(image)
+        if not isinstance(self.motion_head, MotionEncoder):
+            return SourceCode(image, self._bound(self.motion_head(latent)), latent.float(), features)
+        motion = self._bound(self.motion_head(image))
+        return SourceCode(image, motion, latent.float() + self.own_motion(motion), features)
+
+    def motion(self, image: Tensor) -> Tensor:
+        """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
+        seen = image if isinstance(self.motion_head, MotionEncoder) else self.encoder(image)[0]
+        return self._bound(self.motion_head(seen))
+
+    @staticmethod
+    def _bound(coefficients: Tensor) -> Tensor:
+        return torch.tanh(coefficients.float())
+
+    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+        """Render the source in the given motion.
+
+        Args:
+            code: of B sources (see ``encode``).
+            motion: ``(B, M)`` coefficients in [-1, 1].
+        """
+        latent = code.latent + self.templates(motion)
+        batch = motion.shape[0]
+        hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)
+        rgb = self.first_rgb(hidden, latent).float()
+        logits = rgb.new_zeros(batch, 3, 4, 4)
+        for scale, features in zip(self.scales, code.features, strict=True):
+            if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
+                hidden, logits = self.coarse(code.motion, motion, hidden, logits)
+            hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
+        flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
+        warped = warp(code.image, flow)
+        if self.source_skip:
+            rgb = warped + rgb
+        if self.mouth_painter is not None:
+            rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
+        if self.refine is not None:
+            rgb = self.refine(rgb)
+        return Decoded(rgb, warped, flow, mask)
+
+    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+        """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``."""
+        return self.decode(self.encode(source), self.motion(driving))
+
+
+def scale_list(size: int) -> list[int]:
+    """Resolutions 4, 8, ..., ``size``.
+
+    Raises:
+        ValueError: the size is not a power of two from 16.
+    """
+    if size < 16 or size & (size - 1):
+        raise ValueError(f"size must be a power of two from 16, got {size}")
+    return [2**k for k in range(2, int(math.log2(size)) + 1)]
+
+
+def repeat_code(code: SourceCode, batch: int) -> SourceCode:
+    """Expand the code of one source to a batch, without copying."""
+    return SourceCode(
+        code.image.expand(batch, -1, -1, -1),
+        code.motion.expand(batch, -1),
+        code.latent.expand(batch, -1),
+        tuple(f.expand(batch, -1, -1, -1) for f in code.features),
+    )
+
+
+def to_size(image: Tensor, size: int) -> Tensor:
+    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
+    if image.shape[-2:] == (size, size):
+        return image
+    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(-1, 1)

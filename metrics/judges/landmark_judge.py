@@ -1,0 +1,48 @@
+"""MediaPipe's face landmarks as the judge of motion: for real faces, where the model file is present."""
+
+import numpy as np
+
+from datamodules import assets
+from datamodules.clips.manifest import file_sha256
+from datamodules.faces.landmarks import MODEL, FaceMeasurements, measure_landmarks
+from metrics.landmarks import OUTER_EYE_CORNERS, eye_distance, to_pixels
+from metrics.motion import MotionCurves
+
+UPPER_LIP, LOWER_LIP = 13, 14
+__all__ = ["LOWER_LIP", "OUTER_EYE_CORNERS", "UPPER_LIP", "LandmarkJudge", "curves_of"]
+
+
+def curves_of(seen: FaceMeasurements, height: int, width: int) -> MotionCurves:
+    """Motion curves of landmarks seen in frames ``height`` x ``width``; NaN where no face was found."""
+    points = to_pixels(seen, height, width)
+    gap = np.linalg.norm((points[:, UPPER_LIP] - points[:, LOWER_LIP])[:, :2], axis=1)
+    lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
+    blink = seen.blendshapes[:, lids].mean(axis=1) if lids else np.full(len(points), np.nan)
+    return MotionCurves(seen.rotation, gap / eye_distance(points), blink)
+
+
+class LandmarkJudge:
+    """Measures every frame by itself: tracking over time would smooth the motion that is to be judged.
+
+    Raises:
+        MissingAssetError: The landmark model is absent.
+    """
+
+    name = "face-landmarker"
+
+    def __init__(self) -> None:
+        self._sha256 = file_sha256(assets.find(MODEL))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the landmark model."""
+        return self._sha256
+
+    def measure(self, frames: np.ndarray) -> MotionCurves:
+        """Motion curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip; NaN where no face is found."""
+        return self.look(frames)[0]
+
+    def look(self, frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
+        """Motion curves, and the landmarks ``(T, 478, 3)`` in pixels that they come from."""
+        seen, size = measure_landmarks(frames, "image"), frames.shape[1:3]
+        return curves_of(seen, *size), to_pixels(seen, *size)

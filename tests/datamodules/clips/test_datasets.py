@@ -1,0 +1,115 @@
+"""Frame pairs of clips that are annotated differently, and the choice of frames with shut lids or open lips."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from datamodules.batches import FramePairBatch
+from datamodules.clips.annotations import POSE_ARRAYS, read_annotations, read_shapes, write_annotations
+from datamodules.clips.datasets import FramePairDataset
+from datamodules.clips.frames import ClipFrames
+from datamodules.clips.manifest import ClipRecord, read_manifest
+
+POINTS = {"fake0": 3, "fake1": 5}
+
+
+@pytest.fixture
+def mixed(fake_clips: Path, tmp_path: Path) -> tuple[Path, list[ClipRecord]]:
+    """Three clips: one with pose and 3 landmarks, one with 5 landmarks but no lips, one without annotations."""
+    root = tmp_path / "mixed"
+    shutil.copytree(fake_clips, root)
+    records = read_manifest(root)[:3]
+    for record in records[:2]:
+        arrays = read_annotations(root / str(record.annotations)).arrays
+        arrays["landmarks"] = np.random.default_rng(0).uniform(size=(record.frames, POINTS[record.id], 2))
+        if record.id == "fake0":
+            arrays["lip_width"] = np.ones(record.frames)
+        write_annotations(root / str(record.annotations), arrays, {})
+    records[2] = dataclasses.replace(records[2], annotations=None)
+    return root, records
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_clips_with_and_without_annotations_share_a_batch(mixed, augment: bool) -> None:
+    root, records = mixed
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 2, augment=augment)
+    batch = default_collate([dataset[0, index] for index in range(6)])
+    assert isinstance(batch, FramePairBatch)
+    assert batch.landmarks.shape == (6, 2, 5, 2)
+    assert batch.pose.shape == (6, 2, 8)
+    known = batch.landmarks.isfinite()
+    assert known[:2, :, :3].all()
+    assert not known[:2, :, 3:].any()
+    assert known[2:4].all()
+    assert not known[4:].any()
+    assert batch.pose[:2].isfinite().all()
+    assert batch.pose[2:].isnan().all()
+    assert all(value.dtype == torch.float32 for value in batch)
+
+
+def test_what_no_clip_knows_takes_no_room(mixed) -> None:
+    root, records = mixed
+    pair = FramePairDataset(ClipFrames(root, 16), records[2:], 1)[0, 0]
+    assert pair.landmarks.shape == (2, 0, 2)
+    assert pair.pose.shape == (2, 0)
+    assert FramePairDataset(ClipFrames(root, 16), records[1:], 1)[0, 0].pose.shape == (2, 0)
+
+
+def test_shapes_are_those_of_the_arrays(mixed) -> None:
+    root, records = mixed
+    path = root / str(records[0].annotations)
+    shapes = read_shapes(path)
+    assert shapes == {name: array.shape for name, array in read_annotations(path).arrays.items()}
+    assert set(POSE_ARRAYS) <= set(shapes)
+
+
+def test_a_frame_with_shut_lids_is_never_the_source(mixed) -> None:
+    root, records = mixed
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 1, blink_share=1.0)
+    generator = np.random.default_rng(0)
+    drawn = {dataset._shut_frame(records[0], 42, 7, generator) for _ in range(100)}
+    assert drawn == {40, 41, 43, 44}  # the lids are shut from 40 to 44
+    path = root / str(records[0].annotations)
+    arrays = read_annotations(path).arrays
+    write_annotations(path, arrays | {"blink": (np.arange(90) == 42).astype(np.float32)}, {})
+    assert dataset._shut_frame(records[0], 42, 7, generator) == 7
+    assert dataset._shut_frame(records[0], 41, 7, generator) == 42
+    assert dataset._shut_frame(records[2], 41, 7, generator) == 7
+
+
+def test_opening_pairs_lead_from_shut_to_open_lips(mixed) -> None:
+    root, records = mixed
+    path = root / str(records[0].annotations)
+    lips = np.random.default_rng(3).permutation(90) / 90
+    lips[5] = np.nan
+    arrays = read_annotations(path).arrays | {"lip_opening": lips.astype(np.float32)}
+    write_annotations(path, arrays, {})
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 1, mouth_share=1.0)
+    generator = np.random.default_rng(0)
+    pairs = [dataset._opening_pair(records[0], 1, 2, generator) for _ in range(200)]
+    sources, driving = (lips[list(frames)] for frames in zip(*pairs, strict=True))
+    assert sources.max() < 0.21
+    assert driving.min() > 0.78
+    assert len(set(pairs)) > 100
+    assert dataset._opening_pair(records[2], 1, 2, generator) == (1, 2)
+    for still in (np.full(90, 0.2), np.full(90, np.nan)):
+        write_annotations(path, arrays | {"lip_opening": still.astype(np.float32)}, {})
+        assert dataset._opening_pair(records[0], 1, 2, generator) == (1, 2)
+
+
+def test_shares_of_chosen_pairs_are_what_they_say(mixed, monkeypatch) -> None:
+    root, records = mixed
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 400, blink_share=0.15, mouth_share=0.25)
+    seen = []
+    monkeypatch.setattr(dataset, "_shut_frame", lambda r, s, d, g: seen.append("lids") or d)
+    monkeypatch.setattr(dataset, "_opening_pair", lambda r, s, d, g: seen.append("lips") or (s, d))
+    monkeypatch.setattr(dataset.frames, "get", lambda record, frames: np.zeros((2, 16, 16, 3), np.uint8))
+    for index in range(1200):
+        dataset[0, index]
+    assert seen.count("lids") / 1200 == pytest.approx(0.15, abs=0.03)
+    assert seen.count("lips") / 1200 == pytest.approx(0.25, abs=0.03)

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.phones import Phone, phone_file, read_phones
+from datamodules.errors import UserError
+
+LONG = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 0.9
+tiers? <exists>
+size = 3
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 0.9
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0
+            xmax = 0.3
+            text = ""
+        intervals [2]:
+            xmin = 0.3
+            xmax = 0.9
+            text = "say ""7"" [3]"
+    item [2]:
+        class = "TextTier"
+        name = "notes"
+        xmin = 0
+        xmax = 0.9
+        points: size = 1
+        points [1]:
+            number = 0.5
+            mark = "x"
+    item [3]:
+        class = "IntervalTier"
+        name = "ann - phones"
+        xmin = 0
+        xmax = 0.9
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0
+            xmax = 3e-1
+            text = "pʰ"
+        intervals [2]:
+            xmin = 0.3
+            xmax = 0.9
+            text = "AA1"
+"""
+SHORT = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+0.9
+<exists>
+1
+"IntervalTier"
+"phones"
+0
+0.9
+2
+0
+0.3
+"pʰ"
+0.3
+0.9
+"AA1"
+"""
+PHONES = [Phone("pʰ", 0.0, 0.3), Phone("AA1", 0.3, 0.9)]
+
+
+@pytest.mark.parametrize("text", [LONG, SHORT])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_both_forms_of_a_textgrid_in_every_encoding(text, encoding, tmp_path):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(text, encoding=encoding)
+    assert read_phones(path) == PHONES
+    assert phone_file(tmp_path / "a.mp4") == path
+    assert phone_file(tmp_path / "b.mp4") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "start,end,phone\n0.3,0.9,AA1\n0,0.3,pʰ\n",
+        "Begin,End,Label,Type,Speaker\n0,0.9,word,words,ann\n0,0.3,pʰ,phones,ann\n0.3,0.9,AA1,phones,ann\n",
+    ],
+)
+def test_tables(text, tmp_path):
+    path = tmp_path / "a.b.phones.csv"
+    path.write_text(text)
+    assert read_phones(path) == PHONES
+    assert phone_file(tmp_path / "a.b.mp4") == path
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.TextGrid", "", "empty"),
+        ("a.TextGrid", "hello", "no head of a TextGrid"),
+        ("a.TextGrid", LONG[: LONG.index("AA1")], "damaged TextGrid"),
+        ("a.TextGrid", LONG.replace("size = 3", "size = 1e999"), "damaged TextGrid"),
+        ("a.csv", 'start,end,phone\n0,1,"' + "a" * 140_000, "wants columns start,end,phone"),
+        ("a.TextGrid", SHORT.replace("phones", "words"), "no tier named 'phones' among words"),
+        ("a.TextGrid", SHORT.replace('0\n0.3\n"pʰ"', '0.5\n0.3\n"pʰ"'), "a phone from 0.5 to 0.3 s"),
+        ("a.csv", "from,to\n1,2\n", "wants columns start,end,phone"),
+        ("a.csv", "start,end,phone\n1,x,p\n", "wants columns"),
+        ("a.csv", "start,end,phone\n", "no phone in it"),
+    ],
+)
+def test_what_is_no_alignment_is_refused_in_one_line(name, text, told, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError, match=told) as caught:
+        read_phones(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(b"\xe4\xf6\x00")
+    with pytest.raises(UserError, match="UTF-8"):
+        read_phones(path)
+
+
+def test_a_synthetic_clip_knows_its_phones(tmp_path):
+    path = tmp_path / "a.safetensors"
+    numbers = np.array([0, 0, 2, 2, 2, 1, 0], np.int16)
+    write_annotations(path, {"phoneme": numbers}, {"phoneme_table": ["", "a", "m"]})
+    assert read_phones(path) == [
+        Phone("", 0.0, 0.08),
+        Phone("m", 0.08, 0.2),
+        Phone("a", 0.2, 0.24),
+        Phone("", 0.24, 0.28),
+    ]
+    write_annotations(path, {"blink": np.zeros(7, np.float32)}, {})
+    assert read_phones(path) == []

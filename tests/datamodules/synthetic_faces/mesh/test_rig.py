@@ -1,0 +1,221 @@
+import numpy as np
+import pytest
+import torch
+
+from datamodules.synthetic_faces.identity import HAIR_STYLES, HEADWEAR_STYLES, Identity
+from datamodules.synthetic_faces.mesh.fields import FEATURES, PULLS, anchors
+from datamodules.synthetic_faces.mesh.landmarks import landmark_vertices, lip_measures
+from datamodules.synthetic_faces.mesh.rig import WRINKLES, Rig
+from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES, Controls
+from datamodules.synthetic_faces.paint.painting import Atlas
+
+PERSON = Identity(seed=5, hair_style="long")
+CPU = torch.device("cpu")
+POSE = ("yaw", "pitch", "roll", "shift_x", "shift_y", "shift_z")
+MOVING = [name for name in CONTROL_NAMES if name not in POSE and not name.startswith("camera")]
+DEGREES = ("gaze_x", "gaze_y", "vergence", "shoulder_roll", "shoulder_yaw")
+SWINGING = ("jowl_x", "jowl_y", "hair_x", "hair_y", "hair_z", "hair_twist", "shoulder_x", "shoulder_y")
+MOUTH = MOVING[MOVING.index("jaw_open") : MOVING.index("blink_left")]
+SIGNED = (
+    "breath", "jaw_forward", "jaw_side", "lips_wide", "lip_roll_upper", "lip_roll_lower", "smile_skew", "tongue_side",
+    "brow_left", "brow_right", "nostril_flare", "scalp", "jowl_x", "jowl_y", "hair_x", "hair_y", "hair_z", "hair_twist",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rig() -> Rig:
+    return Rig(PERSON, CPU)
+
+
+def posed(rig: Rig, *frames: dict[str, float]) -> np.ndarray:
+    clip = Controls.of_poses(*frames)
+    return rig.pose(rig.shape(clip, 0, len(clip)), clip, 0, len(clip)).numpy()
+
+
+def strength(name: str) -> float:
+    return 10.0 if name in DEGREES else 0.1 if name in SWINGING else 1.0
+
+
+def lip_opening(rig: Rig, clip: Controls) -> np.ndarray:
+    return lip_measures(rig.shape(clip, 0, len(clip))[:, landmark_vertices(rig)])[0].numpy()
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_every_control_moves_something_and_nothing_far(rig, name):
+    context = {"smile_skew": {"smile": 0.5}, "lips_press": {"jaw_open": 0.5}}.get(name, {})
+    for sign in (1, -1) if name in SIGNED else (1,):
+        rest, moved = posed(rig, context, context | {name: sign * strength(name)})
+        way = np.linalg.norm(moved - rest, axis=1)
+        assert np.isfinite(moved).all()
+        assert 0.008 < way.max() < 0.35
+
+
+def test_no_control_moves_what_it_has_no_business_with(rig):
+    """Face controls leave the back of the head alone, and mouth controls the eyes."""
+    rest = posed(rig, {})[0]
+    skin = rig.skin.part.vertices
+    back = np.flatnonzero(skin[:, 2] < -0.25)
+    eyes = np.flatnonzero((skin[:, 1] > 0.25) & (skin[:, 1] < 0.6))
+    face = [n for n in MOVING if not n.startswith(("shoulder", "hair", "neck", "swallow", "jaw", "breath"))]
+    for name in face:
+        moved = posed(rig, {name: strength(name)})[0]
+        np.testing.assert_allclose(moved[back], rest[back], atol=2e-3, err_msg=name)
+        if name in MOUTH:
+            np.testing.assert_allclose(moved[eyes], rest[eyes], atol=2e-3, err_msg=name)
+
+
+def test_left_and_right_are_mirror_images(rig):
+    skin = rig.skin
+    twin = np.zeros(len(skin.part.vertices), dtype=int)
+    twin[skin.index] = skin.index[:, ::-1]
+    mirror = np.array([-1.0, 1.0, 1.0])
+    pairs = [n[: -len("_left")] for n in CONTROL_NAMES if n.endswith("_left")]
+    assert len(pairs) > 10
+    for name in pairs:
+        left, right = posed(rig, {f"{name}_left": 1}, {f"{name}_right": 1})[:, : len(twin)]
+        np.testing.assert_allclose(left, right[twin] * mirror, atol=2e-5, err_msg=name)
+    for name in ("jaw_side", "smile_skew", "jowl_x"):
+        left, right = posed(rig, {"smile": 0.5, name: 0.1}, {"smile": 0.5, name: -0.1})[:, : len(twin)]
+        np.testing.assert_allclose(left, right[twin] * mirror, atol=2e-5, err_msg=name)
+
+
+def test_left_is_image_right(rig):
+    rest = posed(rig, {})[0]
+    for name in ("cheek_puff_left", "brow_left", "dimple_left", "upper_lip_left", "shoulder_left"):
+        moved = posed(rig, {name: 1})[0]
+        way = np.linalg.norm(moved - rest, axis=1)
+        assert (way * rest[:, 0]).sum() > 0.8 * (way * np.abs(rest[:, 0])).sum(), name
+    assert (posed(rig, {"jaw_side": 1})[0] - rest)[:, 0].max() > 0.03
+
+
+def test_displacement_is_zero_at_zero_and_continuous(rig):
+    rng = np.random.default_rng(0)
+    start = Controls(np.zeros((1, len(CONTROL_NAMES))))
+    np.testing.assert_array_equal(rig.shape(start, 0, 1), rig.shape(Controls.neutral(1), 0, 1))
+    for _ in range(6):
+        ends = [{n: rng.uniform(-1 if n in SIGNED else 0, 1) * strength(n) for n in MOVING} for _ in range(2)]
+        frames = [{n: (1 - t) * ends[0][n] + t * ends[1][n] for n in MOVING} for t in np.linspace(0, 1, 201)]
+        clip = Controls.of_poses(*frames)
+        steps = np.abs(np.diff(rig.shape(clip, 0, len(clip)).numpy(), axis=0)).max(axis=(1, 2))
+        assert steps.max() < 0.006
+
+
+def test_frames_do_not_depend_on_their_chunk(rig):
+    rng = np.random.default_rng(1)
+    clip = Controls(rng.uniform(0, 0.5, (5, len(CONTROL_NAMES))) * (rng.random((5, 1)) > 0.3))
+    whole = rig.shape(clip, 0, 5)
+    pieces = torch.cat([rig.shape(clip, a, b) for a, b in ((0, 2), (2, 3), (3, 5))])
+    assert torch.equal(whole, pieces)
+
+
+def mouth_draws(rng: np.random.Generator, count: int) -> Controls:
+    return Controls.of_poses(
+        *({n: rng.uniform(-1 if n in SIGNED else 0, 1) for n in MOUTH} for _ in range(count))
+    )
+
+
+def test_pressed_lips_are_closed_whatever_the_mouth_does(rig):
+    clip = mouth_draws(np.random.default_rng(2), 200)
+    clip["lips_press"][:] = 1
+    assert lip_opening(rig, clip).max() < 1e-3
+
+
+def test_lips_never_cross(rig):
+    clip = mouth_draws(np.random.default_rng(3), 200)
+    clip["lips_press"][:] = 0
+    p = rig.shape(clip, 0, len(clip)).numpy()
+    columns, (upper, lower) = rig.skin.mouth_columns, rig.skin.mouth_rows
+    gap = p[:, rig.skin.index[upper, columns], 1] - p[:, rig.skin.index[lower, columns], 1]
+    assert gap.min() > -1e-5
+
+
+@pytest.mark.parametrize("name", [n for n in MOUTH if n not in ("jaw_open", "lips_part", "lip_tuck")])
+def test_closed_lips_stay_closed_until_something_opens_them(rig, name):
+    opened = lip_opening(rig, Controls.of_poses({}, {name: 1}))
+    assert opened[0] < 1e-3
+    parts = name.startswith(("upper_lip", "lower_lip"))
+    assert (opened[1] > 0.02) if parts else (opened[1] < 2e-3)
+
+
+def test_lids_never_cross(rig):
+    rng = np.random.default_rng(4)
+    lids = ("blink_left", "squint_left", "lid_wide_left", "cheek_raise_left", "smile")
+    clip = Controls.of_poses(
+        *({"gaze_y": rng.uniform(-25, 25)} | {n: rng.random() for n in lids} for _ in range(100))
+    )
+    p = rig.shape(clip, 0, len(clip)).numpy()
+    columns, (upper, lower) = rig.skin.eye_columns[1], rig.skin.eye_rows
+    gap = p[:, rig.skin.index[upper, columns], 1] - p[:, rig.skin.index[lower, columns], 1]
+    assert gap.min() > -2e-3
+
+
+def test_hair_swings_more_the_lower_it_hangs(rig):
+    rest, moved = posed(rig, {}, {"hair_x": 0.1})
+    first = rig.first["hair"]
+    part = next(p for p in rig.parts if p.name == "hair")
+    way = (moved - rest)[first : first + len(part.vertices), 0]
+    low, middle = rest[first:, 1][: len(way)] < -1.3, np.abs(rest[first:, 1][: len(way)] + 0.6) < 0.1
+    assert way[low].min() > 2 * way[middle].mean() > 0
+    cropped = Rig(Identity(hair_style="short"), CPU)
+    rest, moved = posed(cropped, {}, {"hair_x": 0.1})
+    assert 0.002 < np.abs(moved - rest).max() < 0.02
+
+
+def test_table_is_sound(rig):
+    places = anchors(rig.proportions)
+    assert {p.anchor for p in PULLS} <= set(places)
+    controls_of_table = {p.feature.replace("*", side) for p in PULLS for side in ("left", "right")}
+    assert controls_of_table <= set(CONTROL_NAMES) | {"smile_left", "smile_right"}
+    assert len(set(FEATURES)) == len(FEATURES)
+
+
+def test_wrinkles_follow_their_muscles_and_lie_on_the_skin(rig):
+    frames: tuple[dict[str, float], ...] = (
+        {},
+        {"brow_left": 1, "brow_right": 1},
+        {"brow_knit": 1},
+        {"smile": 1},
+        {"squint_left": 1, "squint_right": 1},
+    )
+    clip = Controls.of_poses(*frames)
+    depth = rig.wrinkle_strengths(clip, 0, len(clip))
+    assert depth.shape == (5, len(WRINKLES))
+    assert depth.dtype == torch.float32
+    assert depth[0].abs().max() == 0
+    assert depth.min() >= 0
+    assert depth.max() <= 1
+    assert depth[1:].argmax(dim=1).tolist() == [0, 1, 2, 3]
+    young, old = (Atlas(Identity(age=age), rig, 64, CPU) for age in (0.0, 1.0))
+    assert young.wrinkles.shape == (1, len(WRINKLES), *young.texture.shape[2:])
+    assert (old.wrinkles.amax(dim=(0, 2, 3)) > young.wrinkles.amax(dim=(0, 2, 3))).all()
+    assert 0.1 < young.wrinkles.max() < old.wrinkles.max() <= 0.45
+    assert young.wrinkles[..., -40:, :].max() == 0
+
+
+@pytest.mark.parametrize("headwear", HEADWEAR_STYLES)
+@pytest.mark.parametrize("hair", HAIR_STYLES)
+def test_nothing_sticks_out_of_headwear(hair, headwear):
+    made = Rig(Identity(hair_style=hair, headwear=headwear), CPU)
+    names = {p.name for p in made.parts}
+    assert ("headwear" in names) == (headwear != "none")
+    assert ("visor" in names) == (headwear == "cap")
+    if headwear == "none" or hair == "bald":
+        return
+    hat = next(p for p in made.parts if p.name == "headwear").vertices
+    strands = next(p for p in made.parts if p.name == "hair").vertices
+    above = strands[strands[:, 1] > 0.75]
+    for point in above:  # the hat's nearest point in direction lies further out
+        cosine = (hat @ point) / (np.linalg.norm(hat, axis=1) * np.linalg.norm(point))
+        assert np.linalg.norm(hat[cosine.argmax()]) > np.linalg.norm(point) - 0.01
+
+
+def test_sampled_people_build():
+    worn = set()
+    for seed in range(40):
+        person = Identity.sample(np.random.default_rng(seed))
+        assert Identity.from_dict(person.to_dict()) == person
+        worn.add(person.headwear)
+        made = Rig(person, CPU)
+        assert torch.isfinite(made.rest).all()
+        assert torch.isfinite(made.shape(Controls.neutral(1), 0, 1)).all()
+    assert len(worn) > 1

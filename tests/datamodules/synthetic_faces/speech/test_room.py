@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from datamodules.synthetic_faces.speech import narration
+from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance
+from datamodules.synthetic_faces.speech.narration import Narration, narrate
+from datamodules.synthetic_faces.speech.room import (
+    DIRECT_TO_ECHO,
+    NOISE_KINDS,
+    RT60,
+    background_noise,
+    reverberate,
+    room_response,
+)
+from datamodules.synthetic_faces.speech.voices import VOICES, Voice
+
+
+def murmur(samples: int, seed: int = 0) -> np.ndarray:
+    """Noise that comes and goes four times a second."""
+    envelope = np.maximum(np.sin(2 * np.pi * 4 * np.arange(samples) / 16_000), 0.0)
+    return (0.1 * envelope * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+@pytest.fixture
+def quick_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences of 1.5 s without the synthesizer."""
+
+    def speak(texts: list[str], voice: Voice) -> list[Utterance]:
+        return [
+            Utterance(text, murmur(24_000, seed), [Phoneme("a", 0.0, 1.5, 2)])
+            for seed, text in enumerate(texts)
+        ]
+
+    monkeypatch.setattr(narration, "speak", speak)
+
+
+def lag(heard: np.ndarray, dry: np.ndarray, furthest: int = 400) -> int:
+    """Samples by which ``heard`` is late."""
+    size = 2 * len(dry)
+    product = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(dry, size))
+    scores = np.roll(np.fft.irfft(product, size), furthest)[: 2 * furthest + 1]
+    return int(np.argmax(scores)) - furthest
+
+
+def narrations(count: int, noisy: bool, seconds: tuple[float, float] = (4.0, 8.0)) -> list[Narration]:
+    return [narrate(np.random.default_rng(seed), VOICES[0], "train", seconds, noisy) for seed in range(count)]
+
+
+def test_direct_sound_comes_first_and_the_echo_decays() -> None:
+    for seed in range(30):
+        response = room_response(np.random.default_rng(seed))
+        assert response[0] == 1.0
+        assert RT60[0] <= len(response) / 16_000 <= RT60[1] + 1e-4
+        echo = np.square(response[1:])
+        ratio = -10 * np.log10(echo.sum())
+        assert DIRECT_TO_ECHO[0] - 0.1 <= ratio <= DIRECT_TO_ECHO[1] + 0.1
+        assert np.abs(response[1:]).max() < 0.6
+        quarter = len(echo) // 4
+        assert echo[-quarter:].mean() < 1e-2 * echo[:quarter].mean()
+
+
+def test_echo_neither_delays_nor_lengthens() -> None:
+    dry = murmur(48_000)
+    for seed in range(10):
+        heard = reverberate(dry, room_response(np.random.default_rng(seed)))
+        assert heard.shape == dry.shape
+        assert heard.dtype == np.float32
+        assert lag(heard, dry) == 0
+        assert 0.8 < heard.std() / dry.std() < 1.3
+    one, other = (reverberate(dry, room_response(np.random.default_rng(3))) for _ in range(2))
+    assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+def test_noise_has_unit_power_and_follows_the_generator(kind: str) -> None:
+    one, other, third = (background_noise(np.random.default_rng(seed), kind, 40_000) for seed in (1, 1, 2))
+    assert one.shape == (40_000,)
+    assert np.mean(np.square(one)) == pytest.approx(1.0, rel=1e-6)
+    assert one.tobytes() == other.tobytes()
+    assert abs(np.corrcoef(one, third)[0, 1]) < 0.9
+
+
+def test_noises_differ_in_kind() -> None:
+    def share_below(noise: np.ndarray, hertz: float) -> float:
+        power = np.square(np.abs(np.fft.rfft(noise)))
+        return float(power[: int(hertz * len(noise) / 16_000)].sum() / power.sum())
+
+    def unrest(noise: np.ndarray) -> float:
+        level = np.square(noise).reshape(-1, 800).mean(axis=1)
+        return float(level.std() / level.mean())
+
+    pink, hum, babble = (background_noise(np.random.default_rng(0), kind, 80_000) for kind in NOISE_KINDS)
+    assert share_below(hum, 600) > 0.9 > share_below(pink, 600)
+    assert share_below(babble, 200) < 0.1
+    assert unrest(babble) > 1.3 * unrest(pink)
+    with pytest.raises(KeyError):
+        background_noise(np.random.default_rng(0), "rain", 100)
+
+
+@pytest.mark.usefixtures("quick_speech")
+def test_what_is_heard_is_in_sync_with_what_moves_the_lips() -> None:
+    for one in narrations(12, noisy=True):
+        assert one.waveform.shape == one.speech.shape == (640 * one.frames,)
+        assert one.waveform.dtype == one.speech.dtype == np.float32
+        assert lag(one.waveform, one.speech) == 0
+
+
+@pytest.mark.usefixtures("quick_speech")
+def test_a_third_of_noisy_clips_has_echo_and_half_has_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, below = [], []
+    monkeypatch.setattr(narration, "room_response", lambda rng: rooms.append(1) or np.ones(1))
+    for one in narrations(150, noisy=True, seconds=(1.0, 2.0)):
+        noise = one.waveform.astype(np.float64) - one.speech
+        below.append(one.level - 10 * np.log10(np.mean(np.square(noise))))
+    assert 0.2 < len(rooms) / 150 < 0.47
+    audible = np.array(below) < 55
+    assert 0.38 < audible.mean() < 0.62
+    assert np.min(below) > 29
+    assert np.array(below)[~audible] == pytest.approx(60, abs=0.5)
+
+
+@pytest.mark.usefixtures("quick_speech")
+def test_clean_clips_have_only_a_floor() -> None:
+    for one in narrations(10, noisy=False):
+        noise = one.waveform - one.speech
+        assert 20 * np.log10(noise.std()) == pytest.approx(one.level - 60, abs=0.5)
+
+
+@pytest.mark.usefixtures("quick_speech")
+def test_some_pauses_are_long_and_all_are_silent() -> None:
+    pauses = []
+    for one in narrations(60, noisy=False, seconds=(20.0, 21.0)):
+        inner = [sound for sound in one.phonemes[1:-1] if not sound.ipa]
+        pauses += [sound.end - sound.start for sound in inner]
+        for sound in inner:
+            assert not one.speech[int(sound.start * 16_000) + 1 : int(sound.end * 16_000) - 1].any()
+    long = np.array(pauses) > 0.7
+    assert 0.11 < long.mean() < 0.23
+    assert 0.8 <= np.array(pauses)[long].min() <= np.max(pauses) <= 1.81
+
+
+@pytest.mark.usefixtures("quick_speech")
+def test_heard_level_is_that_of_what_is_said() -> None:
+    for one in narrations(20, noisy=False):
+        said = [one.speech[int(s.start * 16_000) : int(s.end * 16_000)] for s in one.phonemes if s.ipa]
+        level = 10 * np.log10(np.mean(np.square(np.concatenate(said), dtype=np.float64)))
+        assert one.heard_level == pytest.approx(level, abs=0.05)
+        assert abs(one.heard_level - one.level) < 9
+
+
+@pytest.mark.usefixtures("quick_speech")
+def test_loudness_drifts_by_a_few_decibels() -> None:
+    spreads = []
+    for one in narrations(40, noisy=False, seconds=(20.0, 21.0)):
+        said = [sound for sound in one.phonemes if sound.ipa][:-1]
+        levels = [20 * np.log10(one.speech[int(s.start * 16_000) : int(s.end * 16_000)].std()) for s in said]
+        spreads.append(np.std(levels))
+        assert all(one.level - 11 < level < one.level + 11 for level in levels)
+    assert 1.5 < np.mean(spreads) < 4.5

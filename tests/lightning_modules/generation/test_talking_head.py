@@ -1,0 +1,169 @@
+"""TalkingHead: published folders, options, length and memory of generation."""
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from datamodules.errors import UserError
+from lightning_modules.checkpoints import build_network
+from lightning_modules.generation.statistics import read_statistics
+from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead, resolve_model
+
+TARGET = "lightning_modules.networks.paper_renderer.PaperRenderer"
+
+
+@pytest.fixture(scope="module")
+def model(build_model) -> TalkingHead:
+    return build_model()
+
+
+@pytest.fixture(scope="module")
+def source(model):
+    return model.prepare_source(torch.rand(3, 40, 40) * 2 - 1)
+
+
+def speech(frames: int) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(640 * frames)).astype(np.float32)
+
+
+@pytest.mark.parametrize("samples", [1, 640, 641, 640 * 64, 640 * 65, 640 * 150 - 3])
+def test_any_length_of_speech_gives_its_number_of_frames(model, source, samples):
+    motion = model.generate_motion(source, speech(151)[:samples])
+    assert motion.shape == (-(-samples // 640), 20)
+    assert motion.abs().max() <= 1
+
+
+def test_frames_are_pictures_of_the_model_size(model):
+    frames = list(model.animate(torch.rand(3, 50, 50) * 2 - 1, speech(10)))
+    assert len(frames) == 10
+    assert frames[0].shape == (32, 32, 3)
+    assert frames[0].dtype == np.uint8
+
+
+def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, tmp_path):
+    base = model.generate_motion(source, speech(100))
+    assert torch.equal(base, model.generate_motion(source, speech(100), GenerationOptions()))
+    np.savez(tmp_path / "statistics.npz", mean=np.zeros(20, np.float32), std=np.ones(20, np.float32))
+    for change in (
+        {"intensity": 2.0},
+        {"intensity": 2.0, "scaling": "statistics"},
+        {"mouth_intensity": 0.5},
+        {"statistics": "none"},
+        {"statistics": "source"},
+        {"statistics": "previous"},
+        {"statistics": str(tmp_path / "statistics.npz")},
+        {"std_quantile": 0.9},
+        {"steps": 2},
+        {"guidance": 2.0},
+        {"seed": 1},
+    ):
+        assert not torch.allclose(
+            base, model.generate_motion(source, speech(100), GenerationOptions(**change))
+        ), change
+
+
+def test_modes_differ_among_each_other(model, source):
+    motions = [
+        model.generate_motion(source, speech(130), GenerationOptions(statistics=mode))
+        for mode in ("estimated", "none", "source", "previous")
+    ]
+    for i, first in enumerate(motions):
+        for second in motions[i + 1 :]:
+            assert not torch.allclose(first, second)
+
+
+def test_without_a_std_intensity_scales_the_motion_itself(model, source):
+    still, moving = (
+        model.basis.encode(
+            model.generate_motion(source, speech(64), GenerationOptions(statistics="none", intensity=i))
+        )
+        for i in (0.0, 1.0)
+    )
+    blocks = model.basis.blocks
+    assert still[:, blocks["head"]].std(0).max() < 1e-3
+    assert moving[:, blocks["head"]].std(0).min() > 1e-3
+    assert torch.allclose(still[:, blocks["mouth"]], moving[:, blocks["mouth"]], atol=1e-3)
+
+
+def test_a_saved_folder_loads_to_the_same_model(model, source, tmp_path):
+    model.save_pretrained(tmp_path / "model", half=False)
+    loaded = TalkingHead.from_pretrained(tmp_path / "model")
+    motion = model.generate_motion(source, speech(20))
+    assert torch.equal(loaded.generate_motion(loaded.prepare_source(source.image), speech(20)), motion)
+    assert loaded.basis.blocks == model.basis.blocks
+    model.save_pretrained(tmp_path / "half")
+    size = {
+        d: sum(p.stat().st_size for p in (tmp_path / d).rglob("*.safetensors")) for d in ("model", "half")
+    }
+    assert size["half"] < 0.6 * size["model"]
+
+
+def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_path):
+    for options in (
+        {"intensity": -1.0},
+        {"intensity": float("nan")},
+        {"std_quantile": 2.0},
+        {"statistics": "nonsense"},
+        {"intensity": 1e38},
+        {"scaling": "nonsense"},
+        {"guidance": float("nan")},
+        {"guidance": float("inf")},
+        {"steps": 0},
+        {"seed": -1},
+        {"seed": 10**20},
+    ):
+        with pytest.raises(UserError):
+            model.generate_motion(source, speech(2), GenerationOptions(**options))
+    with pytest.raises(UserError, match="mouth"):
+        build_model(blocks=False).generate_motion(source, speech(2), GenerationOptions(mouth_intensity=2.0))
+    (tmp_path / "bad.npz").write_text("text")
+    with pytest.raises(UserError, match=r"bad\.npz"):
+        read_statistics(tmp_path / "bad.npz", 20)
+    np.savez(tmp_path / "cut.npz", mean=np.zeros(20), std=np.ones(20))
+    for kept in (0, 100, 400):
+        (tmp_path / "less.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:kept])
+        with pytest.raises(UserError, match=r"less\.npz"):
+            read_statistics(tmp_path / "less.npz", 20)
+    np.savez(tmp_path / "short.npz", mean=np.zeros(3), std=np.ones(3))
+    with pytest.raises(UserError, match="shape"):
+        read_statistics(tmp_path / "short.npz", 20)
+
+
+def test_damaged_folders_are_user_errors(model, tmp_path):
+    with pytest.raises(UserError, match="shipped"):
+        resolve_model(tmp_path / "nothing")
+    model.save_pretrained(tmp_path / "model")
+    weights = tmp_path / "model" / "diffusion" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        TalkingHead.from_pretrained(tmp_path / "model")
+    weights.unlink()
+    with pytest.raises(UserError, match="missing"):
+        TalkingHead.from_pretrained(tmp_path / "model")
+
+
+def test_damaged_configs_are_user_errors(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.yaml"
+    whole = OmegaConf.to_container(OmegaConf.load(path))
+    for key, value, told in (
+        ("networks", {}, "can be built"),
+        ("diffusion", {"unknown": 1}, "can be built"),
+        ("audio", {"unknown": 1}, "can be built"),
+        ("networks", whole["networks"] | {"autoencoder": {"_target_": TARGET, "size": 100}}, "can be built"),
+        ("format", 1, "format 1"),
+    ):
+        OmegaConf.save(OmegaConf.create(whole | {key: value}), path)
+        with pytest.raises(UserError, match=told):
+            TalkingHead.from_pretrained(tmp_path)
+
+
+def test_a_config_may_build_nothing_but_our_networks():
+    with pytest.raises(UserError, match=r"os\.system"):
+        build_network(
+            {
+                "_target_": "lightning_modules.networks.motion_basis.MotionBasis",
+                "x": {"_target_": "os.system"},
+            }
+        )

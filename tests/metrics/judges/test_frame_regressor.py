@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.manifest import ClipRecord
+from datamodules.errors import UserError
+from datamodules.media.video import write_video
+from metrics.judges.frame_regressor import (
+    TARGETS,
+    FrameRegressor,
+    _augment,
+    fit_frame_regressor,
+    held_out_r2,
+)
+from metrics.motion import measure
+
+SIZE = 64
+
+
+def draw_face(
+    yaw: float, pitch: float, roll: float, opening: float, width: float, blink: float, skin: float
+) -> np.ndarray:
+    """A face of ellipses whose features move as the truth says: enough to tell whether the judge can read."""
+    ys, xs = np.mgrid[0:SIZE, 0:SIZE] / SIZE
+    angle = np.deg2rad(roll)
+    cx, cy = 0.5 + 0.006 * yaw, 0.57 - 0.006 * pitch
+    dx, dy = xs - 0.5, ys - 0.57
+    x, y = np.cos(angle) * dx + np.sin(angle) * dy + 0.5, -np.sin(angle) * dx + np.cos(angle) * dy + 0.57
+    face = np.full((SIZE, SIZE, 3), 60.0)
+    face[((x - 0.5) / 0.3) ** 2 + ((y - 0.57) / 0.4) ** 2 < 1] = [skin, 0.8 * skin, 0.7 * skin]
+    for side in (-1, 1):
+        eye = ((x - cx - 0.13 * side) / 0.06) ** 2 + ((y - cy + 0.13) / (0.005 + 0.05 * (1 - blink))) ** 2 < 1
+        face[eye] = [245, 245, 245]
+    mouth = ((x - cx) / (0.15 * width)) ** 2 + ((y - cy - 0.18) / (0.012 + 0.2 * opening)) ** 2 < 1
+    face[mouth] = [90, 20, 30]
+    return face.clip(0, 255).astype(np.uint8)
+
+
+def make_clips(root: Path, names: list[str], split: str, frames: int = 60) -> list[ClipRecord]:
+    records = []
+    for number, name in enumerate(names):
+        generator = np.random.default_rng(number + (1000 if split == "test" else 0))
+        skin = generator.uniform(130, 230)
+        values = generator.uniform([-20, -12, -10, 0, 0.6, 0], [20, 12, 10, 0.4, 1.0, 1], (frames, 6))
+        write_video(root / f"{name}.mp4", [draw_face(*row, skin) for row in values])
+        arrays = {
+            "rotation": values[:, :3].astype(np.float32),
+            "lip_opening": values[:, 3].astype(np.float32),
+            "lip_width": values[:, 4].astype(np.float32),
+            "blink": values[:, 5].astype(np.float32),
+        }
+        write_annotations(root / f"{name}.safetensors", arrays, {})
+        records.append(
+            ClipRecord(name, f"{name}.mp4", None, "", name, name, split, "drawn", 0.0, frames, SIZE,
+                       annotations=f"{name}.safetensors")
+        )  # fmt: skip
+    return records
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ClipRecord], list[ClipRecord]]:
+    root = tmp_path_factory.mktemp("faces")
+    return (
+        root,
+        make_clips(root, [f"a{i}" for i in range(8)], "train"),
+        make_clips(root, ["b0", "b1"], "test", 40),
+    )
+
+
+def test_reads_faces_it_never_saw_and_survives_a_round_trip(clips, tmp_path):
+    root, training, test = clips
+    judge = fit_frame_regressor(root, training, seconds_budget=None, steps=200, batch_size=16)
+    scores = held_out_r2(judge, root, test)
+    assert set(scores) == set(TARGETS)
+    assert scores["lip_opening"] > 0.7
+    assert scores["yaw"] > 0.7
+    judge.save(tmp_path / "judge")
+    again = FrameRegressor.load(tmp_path / "judge")
+    assert again.sha256 == judge.sha256
+    frames = np.random.default_rng(0).integers(0, 256, (3, 80, 80, 3), dtype=np.uint8)
+    np.testing.assert_allclose(again.predict(frames), judge.predict(frames), atol=1e-6)
+    curves = measure(frames, again)
+    assert curves.rotation.shape == (3, 3)
+    assert curves.blink.min() >= 0
+    assert curves.blink.max() <= 1
+
+
+def test_same_seed_same_judge_and_a_budget_ends_early(clips):
+    root, training, _ = clips
+    first, second, other = (
+        fit_frame_regressor(root, training[:2], seconds_budget=None, steps=3, seed=seed, frames=40)
+        for seed in (0, 0, 1)
+    )
+    assert first.sha256 == second.sha256 != other.sha256
+    hurried = fit_frame_regressor(root, training[:2], seconds_budget=0.2, steps=100_000, frames=40)
+    assert hurried.facts["steps"] < 1000
+
+
+def test_augmentation_mirrors_the_truth_with_the_picture():
+    images = torch.zeros(64, 3, 64, 64)
+    images[..., 48:] = 1.0  # bright right side
+    labels = torch.tensor([[5.0, 3, 2, 0.2, 1, 0]]).expand(64, 6)
+    varied, turned = _augment(images, labels, torch.Generator().manual_seed(0))
+    brighter_right = varied[..., 52:].mean(dim=(1, 2, 3)) > varied[..., :12].mean(dim=(1, 2, 3))
+    assert 10 < brighter_right.sum() < 54
+    assert torch.equal(turned[:, 0] > 0, brighter_right)
+    assert torch.equal(turned[:, 2] > 0, brighter_right)
+    assert torch.equal(turned[:, [1, 3, 4, 5]], labels[:, [1, 3, 4, 5]])
+
+
+def test_no_truth_or_no_judge_is_told(tmp_path):
+    record = ClipRecord("a", "a.mp4", None, "", "a", "a", "train", "drawn", 0.0, 5, 64)
+    with pytest.raises(UserError, match="annotations"):
+        fit_frame_regressor(tmp_path, [record])
+    with pytest.raises(UserError, match="judge"):
+        FrameRegressor.load(tmp_path)
+
+
+def test_a_damaged_judge_is_told(tmp_path):
+    judge = FrameRegressor(width=4, features=8)
+    judge.save(tmp_path)
+    weights, card = tmp_path / "judge.safetensors", tmp_path / "judge.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"not a judge of anything at all" * 2)
+    with pytest.raises(UserError, match="fit it anew"):
+        FrameRegressor.load(tmp_path)
+    weights.write_bytes(whole)
+    FrameRegressor.load(tmp_path)
+    card.write_text(card.read_text().replace('"facts"', '"other"'))
+    with pytest.raises(UserError, match=r"facts.*fit it anew"):
+        FrameRegressor.load(tmp_path)
+
+
+def test_mixed_precision_around_it_changes_nothing():
+    torch.manual_seed(0)
+    judge = FrameRegressor(width=4, features=8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    alone = judge.predict(frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(judge.predict(frames), alone)
