@@ -1,6 +1,8 @@
-"""Checks of input files and outputs that appear only when they are whole."""
+"""Checks of input files, outputs that appear only when they are whole, and the lock of a folder."""
 
+import contextlib
 import errno
+import logging
 import os
 import tempfile
 import uuid
@@ -9,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datamodules.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def require_file(path: str | Path, what: str) -> Path:
@@ -127,3 +131,42 @@ def whole_output(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_lock(folder: str | Path) -> Iterator[None]:
+    """Hold the lock of a folder: of several processes one fills it, the others wait and find it filled.
+
+    The lock is the file ``.NAME.lock`` next to the folder, or in it where only that may be written; a folder that may not
+    be written at all needs none. It is freed when its holder ends, however that happens.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder).absolute()
+    with contextlib.suppress(OSError):  # what can't be made is refused where it is used
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    places = (folder.parent, folder)
+    place = next((place for place in places if place.is_dir() and os.access(place, os.W_OK)), None)
+    if place is None:
+        yield
+        return
+    lock = FileLock(place / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process fills this folder, waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        UserError: See ``whole_output``.
+    """
+    with whole_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
