@@ -150,9 +150,7 @@ def _checked(value: Any, kind: Any, key: str, name: str) -> Any:
         key_kind, item_kind = inner or (str, int)
         if key_kind is int:
             value = {int(k) if str(k).isdecimal() and len(str(k)) < 6 else k: v for k, v in value.items()}
-        return {
-            _checked(k, key_kind, key, name): _checked(v, item_kind, key, name) for k, v in value.items()
-        }
+        return {_checked(k, key_kind, key, name): _checked(v, item_kind, key, name) for k, v in value.items()}
     if isinstance(value, list):
         return [_checked(item, inner[0] if inner else float, key, name) for item in value]
     largest = MAX_NUMBERS.get(key, MAX_NUMBER)
