@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -198,3 +199,23 @@ def whole_output(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a new folder beside ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
+
+    Raises:
+        UserError: ``path`` holds files already, or nothing may be written there.
+    """
+    path = require_output_folder(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path}: holds files already; choose another folder or empty it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:12]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
