@@ -107,11 +107,8 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger))
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if plain["autoencoder"]:
-            from lightning_modules.checkpoints import load_autoencoder, weights_hash
-
-            plain["motion_space"] = weights_hash(load_autoencoder(plain["autoencoder"])[0])
         write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        _write_network(run_dir, plain, model)
     try:
         trainer.fit(
             model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True
@@ -126,7 +123,7 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     if not checkpoint.is_file():  # a fast_dev_run keeps none
         trainer.save_checkpoint(checkpoint)
     if trainer.is_global_zero:
-        write_run_record(run_dir, resolve(config), trainer, metrics, time.monotonic() - started)
+        write_run_record(run_dir, plain, trainer, metrics, time.monotonic() - started)
     return TrainingResult(run_dir, checkpoint, metrics)
 
 
@@ -152,6 +149,17 @@ def one_of_several_processes() -> bool:
 
     tasks = os.environ.get("SLURM_NTASKS", "1") if SLURMEnvironment.detect() else "1"
     return max(int(os.environ.get("WORLD_SIZE", "1")), int(tasks)) > 1
+
+
+def _write_network(run_dir: Path, plain: dict[str, Any], model: Any) -> None:
+    """Write ``network.json``, what programs read back of the run; ``config.yaml`` is for people."""
+    from lightning_modules.checkpoints import load_autoencoder, weights_hash, write_network_record
+
+    on_latents = plain["data"]["task"] == "motion_windows"
+    space = weights_hash(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
+    diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
+    audio = plain["audio"] if on_latents else None
+    write_network_record(run_dir, plain["stage"], model.network, diffusion, audio, space)
 
 
 def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: str) -> None:
