@@ -138,7 +138,7 @@ def record_of(run: Path, stage: str) -> Any:
 
     record = read_network_record(run)
     if record.stage != stage:
-        raise UserError(f"{run}: is a run of stage {record.stage[:40]}, not {stage}")
+        raise UserError(f"{run}: is a run of stage {record.stage!r:.40}, not {stage}")
     return record
 
 

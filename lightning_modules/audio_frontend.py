@@ -36,7 +36,7 @@ class AudioFrontend(nn.Module):
     def __init__(self, name: str = "mel", source: str | None = None, own: bool = False) -> None:
         super().__init__()
         if name not in FRONTENDS:
-            raise UserError(f"audio encoder {name!r} is unknown: use one of {', '.join(FRONTENDS)}")
+            raise UserError(f"audio encoder {name!r:.40} is unknown: use one of {', '.join(FRONTENDS)}")
         self.name = name
         self.source = source
         self.speech_model: nn.Module | None = None
@@ -152,7 +152,9 @@ def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
         raise UserError(f"{folder}: is no folder inside its model folder")
     names = {path.name for path in folder.iterdir()}
     if strange := sorted(names - set(SPEECH_MODEL_FILES)):
-        raise UserError(f"{folder}: holds {strange[0]!r}; a speech model is {', '.join(SPEECH_MODEL_FILES)}")
+        raise UserError(
+            f"{folder}: holds {strange[0]!r:.80}; a speech model is {', '.join(SPEECH_MODEL_FILES)}"
+        )
     files = {
         file: file_inside(folder, file)
         for file in SPEECH_MODEL_FILES
@@ -160,7 +162,7 @@ def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
     }
     values = read_plain_json(files["config.json"])
     if values.get("model_type") != name:
-        raise UserError(f"{folder}: holds a {str(values.get('model_type'))[:40]} model, not {name}")
+        raise UserError(f"{folder}: holds a {values.get('model_type')!r:.40} model, not {name}")
     kept = {key: values[key] for key in ARCHITECTURE if key in values}
     numbers = [n for value in kept.values() for n in (value if isinstance(value, list) else [value])]
     if len(numbers) > 100 or any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers):

@@ -181,7 +181,7 @@ def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
     """
     stage = read_network_record(path).stage
     if stage != "autoencoder":
-        raise UserError(f"{path}: is a run of stage {stage[:40]}, expected a motion autoencoder (stage 1)")
+        raise UserError(f"{path}: is a run of stage {stage!r:.40}, expected a motion autoencoder (stage 1)")
     network, spec, _ = load_network(path)
     if not is_renderer(network):
         raise UserError(f"{path}: its network {spec['name']} renders nothing: it is no motion autoencoder")
@@ -226,7 +226,7 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{source}: weights don't fit the network: {first}") from error
+        raise UserError(f"{source}: weights don't fit the network: {first[:200]}") from error
 
 
 def write_weights(path: Path, module: nn.Module, half: bool) -> None:
@@ -271,7 +271,7 @@ def load_weights(module: nn.Module, folder: Path, name: str) -> None:
             for key in sorted(wanted.keys() | found.keys()):
                 if wanted.get(key) != found.get(key):
                     raise UserError(
-                        f"{path}: weights don't fit the network: {key[:80]} is {found.get(key, 'missing')}, "
+                        f"{path}: weights don't fit the network: {key!r:.80} is {found.get(key, 'missing')}, "
                         f"expected {wanted.get(key, 'none')}"
                     )
             state = {key: file.get_tensor(key) for key in found}
