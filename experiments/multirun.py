@@ -50,7 +50,12 @@ def refuse_script_launcher(config: DictConfig) -> None:
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
     trainer = instantiate(config.trainer, logger=False)
-    if trainer.num_devices > 1 and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+    launcher = trainer.strategy.launcher
+    repeats = (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+    if trainer.num_devices > 1 and repeats:
         raise UserError(
             "multirun with trainer.devices > 1 would train other settings on other devices: set trainer.devices=1, "
             "start each run by torchrun or Slurm, or use trainer.strategy=ddp_spawn"

@@ -3,7 +3,10 @@
 import csv
 import json
 import math
-import threading
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,11 @@ import yaml
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from experiments import cli
 from experiments.config import compose
-from experiments.locks import one_process_at_a_time
-from experiments.train import TrainingResult, refuse_script_launcher, run_training
+from experiments.encode import encode_data, find_latents
+from experiments.multirun import refuse_script_launcher
+from experiments.train import TrainingResult, run_training
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
@@ -268,38 +273,60 @@ def test_wrong_settings_are_one_line(
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_one_process_prepares_while_the_others_wait(tmp_path: Path) -> None:
-    root, order = tmp_path / "new" / "data", []
-    inside, leave = threading.Event(), threading.Event()
+def test_latents_of_a_command_are_found_by_all_processes_and_missing_ones_name_it(
+    blobs: Path,
+    tmp_path: Path,
+    autoencoder: TrainingResult,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As torchrun starts them: none encodes, none waits."""
+    folder = f"data.latents={tmp_path / 'la tents'}"
+    overrides = stage_words("statistics", blobs, tmp_path / "run", autoencoder, folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["train", *overrides]) == 2
+    told = capsys.readouterr().err
+    assert "latents of 4 of 4 clips are missing" in told
+    assert told.count("\n") == 1
+    command = shlex.split(told.partition("ifmdm encode ")[2])
+    assert command == overrides
+    assert not (tmp_path / "run").exists()
+    absent = [
+        f"data.root={tmp_path / 'absent'}" if word.startswith("data.root") else word for word in overrides
+    ]
+    with pytest.raises(UserError, match=r"no such folder of prepared clips.*ifmdm encode"):
+        run_training(compose(absent))
+    assert cli.main(["encode", *command]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "la tents")
+    latents = find_latents(compose(overrides))
+    monkeypatch.delenv("WORLD_SIZE")
+    assert torch.equal(encode_data(compose(overrides)).basis.mean, latents.basis.mean)
 
-    def first() -> None:
-        with one_process_at_a_time(root):
-            inside.set()
-            leave.wait(60)
-            order.append("first made it")
 
-    def second() -> None:
-        with one_process_at_a_time(root):
-            order.append("second found it")
-
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
-    threads[0].start()
-    assert inside.wait(60)
-    threads[1].start()
-    threads[1].join(0.5)
-    assert order == []  # the second waits
-    leave.set()
-    for thread in threads:
-        thread.join(60)
-    assert order == ["first made it", "second found it"]
-    assert not root.exists()
+@pytest.mark.slow
+def test_processes_that_lightning_starts_find_what_the_first_one_encoded(
+    blobs: Path, tmp_path: Path, autoencoder: TrainingResult
+) -> None:
+    more = [
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        "data.batch_size=2",
+        f"data.latents={tmp_path / 'latents'}",
+    ]
+    overrides = stage_words("statistics", blobs, tmp_path / "run", autoencoder, *more, "trainer.max_steps=2")
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "experiments", "train", *overrides], check=True, env=environment, cwd=root
+    )
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"] == 2
 
 
 @pytest.mark.parametrize(
     ("more", "refused"),
     [
         (["trainer.devices=2"], True),
-        (["trainer.devices=[0,1]", "trainer.strategy=ddp"], True),
+        (["trainer.devices=2", "trainer.strategy=ddp"], True),
         (["trainer.devices=2", "trainer.strategy=ddp_spawn"], False),
         (["trainer.devices=1"], False),
         (["trainer.devices=auto"], False),
@@ -308,11 +335,15 @@ def test_one_process_prepares_while_the_others_wait(tmp_path: Path) -> None:
 def test_multirun_refuses_several_devices_by_the_script_launcher(
     more: list[str], refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose(["experiment=autoencoder_tiny", "trainer.accelerator=cpu", *more])
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
-        monkeypatch.delenv(name, raising=False)
+    config = compose(["experiment=autoencoder_tiny", "run_dir=run", "trainer.accelerator=cpu", *more])
     if refused:
         with pytest.raises(UserError, match="multirun"):
             refuse_script_launcher(config)
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+        for name, value in {
+            "TORCHELASTIC_RUN_ID": "1",
+            "WORLD_SIZE": "2",
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+        }.items():
+            monkeypatch.setenv(name, value)
     refuse_script_launcher(config)
