@@ -29,7 +29,7 @@ from lightning_modules.networks.motion_basis import (
     basis_report,
     fit_motion_basis,
 )
-from lightning_modules.networks.paper_renderer import PaperRenderer
+from lightning_modules.networks.renderer import Renderer
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ SCHEMA = 2
 
 
 def ensure_latents(
-    autoencoder: PaperRenderer,
+    autoencoder: Renderer,
     frontend: AudioFrontend,
     records: Sequence[ClipRecord],
     clips: Path | ClipStore,
@@ -94,7 +94,7 @@ def ensure_latents(
 
 @contextlib.contextmanager
 def _on_device(
-    autoencoder: PaperRenderer, frontend: AudioFrontend, folder: Path, records: Sequence[ClipRecord]
+    autoencoder: Renderer, frontend: AudioFrontend, folder: Path, records: Sequence[ClipRecord]
 ) -> Iterator[None]:
     """Both networks on a GPU, if there is one and anything to do."""
     device = encoding_device()
@@ -161,7 +161,7 @@ def encoding_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
-def encode_clip(autoencoder: PaperRenderer, frontend: AudioFrontend, batch: int = 16) -> Encode:
+def encode_clip(autoencoder: Renderer, frontend: AudioFrontend, batch: int = 16) -> Encode:
     """Encode function of the latent cache: frames uint8 (T, S, S, 3) and waveform (640T,) -> latents on the CPU.
 
     It computes where the autoencoder is; the frontend has to be there too.

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from lightning_modules.networks.paper_renderer import PaperRenderer
+from lightning_modules.networks import registry
+from lightning_modules.networks.renderer import Renderer
 
 TRUSTED_PACKAGE = "lightning_modules.networks."
 """A config from outside may build the networks that modules of this package define, and nothing else."""
@@ -24,6 +25,8 @@ def build_network(config: dict[str, Any]) -> nn.Module:
     Raises:
         UserError: a target is no ``nn.Module`` that a module of ``lightning_modules.networks`` defines.
     """
+    if "name" in config:
+        return registry.build_network(**{k: v for k, v in config.items() if k != "_target_"})
     _check_targets(config)
     return instantiate(config)
 
@@ -162,7 +165,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
 
 
-def load_autoencoder(path: Path | str) -> tuple[PaperRenderer, dict[str, Any]]:
+def load_autoencoder(path: Path | str) -> tuple[Renderer, dict[str, Any]]:
     """Trained motion autoencoder of a stage-1 run and its network config.
 
     Args:
@@ -172,7 +175,7 @@ def load_autoencoder(path: Path | str) -> tuple[PaperRenderer, dict[str, Any]]:
         UserError: see ``load_network``, or the run trained something else.
     """
     network, config, _ = load_network(path)
-    if not isinstance(network, PaperRenderer):
+    if not isinstance(network, Renderer):
         raise UserError(
             f"{path}: holds a {type(network).__name__}, expected a motion autoencoder (a stage-1 run)"
         )

@@ -12,10 +12,10 @@ from datamodules.errors import UserError
 from datamodules.media.pictures import to_float, to_uint8
 from lightning_modules.checkpoints import load_autoencoder
 from lightning_modules.generation.sampling import sample_motion
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode, repeat_code
+from lightning_modules.networks.renderer import Renderer, SourceCode, repeat_code
 
 
-def render_frames(autoencoder: PaperRenderer, source: SourceCode, motion: Tensor, batch_size: int) -> Tensor:
+def render_frames(autoencoder: Renderer, source: SourceCode, motion: Tensor, batch_size: int) -> Tensor:
     """Frames ``(T, 3, S, S)`` uint8 on the CPU of one source in raw motion ``(T, M)``."""
     parts = []
     for chunk in motion.split(batch_size):
@@ -34,7 +34,7 @@ def require_autoencoder(module: LightningModule, who: str) -> None:
     Raises:
         UserError: its network is no motion autoencoder.
     """
-    if not isinstance(getattr(module, "network", None), PaperRenderer):
+    if not isinstance(getattr(module, "network", None), Renderer):
         raise UserError(
             f"{who} shows what a motion autoencoder renders, not {type(module).__name__}: choose callbacks for this "
             "stage, such as callbacks=default"
@@ -69,7 +69,7 @@ class ReconstructedClips:
             module: with a ``network`` that is a motion autoencoder, in evaluation mode.
             clip: the real clip.
         """
-        network: PaperRenderer = module.network  # type: ignore[assignment]
+        network: Renderer = module.network  # type: ignore[assignment]
         source = network.encode(to_float(clip.frames[:1].to(module.device)))
         chunks = clip.frames.split(self.batch_size)
         motion = torch.cat([network.motion(to_float(chunk.to(module.device))) for chunk in chunks])
@@ -103,7 +103,7 @@ class GeneratedClips:
         self.steps, self.guidance, self.seed, self.batch_size = steps, guidance, seed, batch_size
 
     @cached_property
-    def autoencoder(self) -> PaperRenderer:
+    def autoencoder(self) -> Renderer:
         """Stage 1, frozen and in evaluation mode."""
         return load_autoencoder(self.path)[0].requires_grad_(False)
 

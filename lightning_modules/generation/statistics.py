@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from lightning_modules.generation.intensity import scale_statistics
-from lightning_modules.networks.paper_renderer import SourceCode
+from lightning_modules.networks.renderer import SourceCode
 from lightning_modules.networks.statistics_estimator import target_statistics
 
 if TYPE_CHECKING:

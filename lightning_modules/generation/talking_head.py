@@ -27,7 +27,7 @@ from lightning_modules.generation.sampling import sample_motion
 from lightning_modules.generation.statistics import STATISTICS_MODES, WindowStatistics, read_statistics
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode, repeat_code, to_size
+from lightning_modules.networks.renderer import Renderer, SourceCode, repeat_code, to_size
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class TalkingHead(nn.Module):
 
     def __init__(
         self,
-        autoencoder: PaperRenderer,
+        autoencoder: Renderer,
         basis: MotionBasis,
         denoiser: DiffusionTransformer,
         diffusion: GaussianDiffusion,
