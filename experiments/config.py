@@ -82,7 +82,9 @@ def _hydra_override(word: str, multirun: bool) -> str:
             raise UserError(f"config: {word} can't be read; {how}") from error
         return override(key, value)
     if parsed.is_sweep_override() and not multirun:
-        raise UserError(f"config: {word} gives several values: write a list as [a,b], use -m for a run each, or {how}")
+        raise UserError(
+            f"config: {word} gives several values: write a list as [a,b], use -m for a run each, or {how}"
+        )
     return f"++{word}" if isinstance(parsed.value(), dict) and "." in key and key[0] != "+" else word
 
 

@@ -35,9 +35,7 @@ def warmup_cosine(
     Returns:
         Scheduler to step once a batch.
     """
-    factor = partial(
-        _factor, warmup_steps=warmup_steps, total_steps=total_steps, final_factor=final_factor
-    )
+    factor = partial(_factor, warmup_steps=warmup_steps, total_steps=total_steps, final_factor=final_factor)
     return LambdaLR(optimizer, factor)
 
 

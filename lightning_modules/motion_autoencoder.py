@@ -52,10 +52,14 @@ class MotionAutoencoderModule(L.LightningModule):
         super().__init__()
         terms = {name: term for name, term in losses.items() if term is not None}
         if lacking := [name for name in network.required_losses if name not in terms]:
-            raise UserError(f"this renderer needs the loss {lacking[0]!r}: a part of it learns from nothing else")
+            raise UserError(
+                f"this renderer needs the loss {lacking[0]!r}: a part of it learns from nothing else"
+            )
         if trainable not in ("all", *network.parts()):
             known = ", ".join(("all", *network.parts()))
-            raise UserError(f"this renderer has no part {trainable!r} to train alone: trainable is one of {known}")
+            raise UserError(
+                f"this renderer has no part {trainable!r} to train alone: trainable is one of {known}"
+            )
         self.save_hyperparameters(ignore=["network", "optimizer", "losses", "scheduler", "gan"])
         self.automatic_optimization = False
         memory = torch.channels_last if channels_last else torch.contiguous_format
@@ -106,7 +110,7 @@ class MotionAutoencoderModule(L.LightningModule):
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()
 
-    def _optimise(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+    def _optimise(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         if self.hparams["gradient_clip"]:

@@ -43,8 +43,9 @@ class SyncNetModule(L.LightningModule):
     """Losses, scores, optimizer and logging of a SyncNet that learns from sync windows.
 
     What counts is to tell the own sound of five frames from other sound of the same clip. Sound of other clips (under DDP:
-    of this process), the batch's negatives, can be told by whose voice it is and counts as little as ``negatives_weight`` says:
-    together with the other it helps, alone it teaches voices. As the judge compares by Euclidean distance, so do the losses.
+    of this process), the batch's negatives, can be told by whose voice it is and counts as little as ``negatives_weight``
+    says: together with the other it helps, alone it teaches voices. As the judge compares by Euclidean distance, so do the
+    losses.
 
     Telling them is hard to begin with: lips are few of the pixels, and a loss of distances teaches nothing until both
     branches have found something in common. An auxiliary task gives them that: one linear layer, which is no part of the
@@ -54,7 +55,7 @@ class SyncNetModule(L.LightningModule):
         network: The network.
         optimizer: Partial optimizer that takes the parameters.
         loss: ``infonce``: cross-entropy over minus the distances times a learned factor (van den Oord et al. 2018, equation
-            4; among the batch's negatives from lips to sounds and from sounds to lips, Radford et al. 2021). ``contrastive``: squared
+            4; among the batch's negatives both ways, Radford et al. 2021). ``contrastive``: squared
             distance of what belongs together, squared lack of ``margin`` of what does not (Hadsell et al. 2006; SyncNet's
             own).
         margin: Distance that ``contrastive`` asks for.
@@ -133,7 +134,7 @@ class SyncNetModule(L.LightningModule):
         return loss
 
     def validation_step(self, batch: SyncWindowBatch, batch_idx: int) -> None:
-        """Loss without the auxiliary task, and how often the own sound lies nearer than the clip's other one (chance: 0.5)."""
+        """Loss without the auxiliary task, and how often the own sound lies nearer than the clip's other (chance: 0.5)."""
         seen = self.compare(batch)
         figures = {
             "val/loss": self.contrast(seen),

@@ -37,9 +37,9 @@ class PerceptualLoss(LossTerm):
 
     Args:
         weight: factor in the sum.
-        pretrained: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where they are
-            not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or ``random``
-            for an untrained network (tests).
+        pretrained: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where
+            they are not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or
+            ``random`` for an untrained network (tests).
         levels: number of resolutions, each half the last.
 
     Raises:
@@ -102,8 +102,9 @@ def _load_weights(net: nn.Module, pretrained: str) -> None:
             state = torch.load(Path(pretrained), weights_only=True)
         net.load_state_dict(state)
     except (OSError, RuntimeError, TypeError, UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"VGG19 weights ({pretrained}): {str(error).splitlines()[0]}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints folder, "
-            "give its path as model.losses.perceptual.pretrained, let model.losses.perceptual.pretrained=torchvision download it (575 MB), "
-            "or set model.losses.perceptual=null"
+            f"VGG19 weights ({pretrained}): {reason}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints "
+            "folder, or set model.losses.perceptual.pretrained to its path or to 'torchvision' (downloads 575 MB), or "
+            "model.losses.perceptual=null"
         ) from error

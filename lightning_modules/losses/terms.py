@@ -1,7 +1,6 @@
 """What a loss of stage 1 is: a weighted term that looks at rendered pairs, named and switched on in the config."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -41,9 +40,7 @@ class LossTerm(nn.Module, ABC):
         """The term without its weight, a scalar; None where the batch doesn't know what it would compare with."""
 
 
-def evaluate_terms(
-    terms: Mapping[str, nn.Module], pairs: RenderedPairs, batch: FramePairBatch
-) -> dict[str, Tensor]:
+def evaluate_terms(terms: nn.ModuleDict, pairs: RenderedPairs, batch: FramePairBatch) -> dict[str, Tensor]:
     """All terms by name and their weighted sum ``loss``, each a scalar."""
     values: dict[str, Tensor] = {}
     total = pairs.decoded.frame.new_zeros(())

@@ -142,7 +142,9 @@ class DiffusionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
-            raise ValueError(f"no condition token named {unknown[0]!r}: use any of {', '.join(CONDITION_TOKENS)}")
+            raise ValueError(
+                f"no condition token named {unknown[0]!r}: use any of {', '.join(CONDITION_TOKENS)}"
+            )
         if null_condition not in ("mask", "zero"):
             raise ValueError(f"no null condition named {null_condition!r}: use mask or zero")
         if width % (2 * heads) != 0:
@@ -233,7 +235,7 @@ class DiffusionTransformer(nn.Module):
     def _embed_tokens(self, values: dict[str, Tensor], keep: KeepMask) -> Tensor:
         """Condition tokens ``(B, K, W)`` of values ``(B, M)`` by name."""
         if not self.tokens:
-            return self.positions.new_zeros(len(values["hint"]), 0, self.positions.shape[1])
+            return values["hint"].new_zeros(len(values["hint"]), 0, self.motion_embedding.out_features)
         kept = torch.stack([getattr(keep, name) for name in self.tokens], dim=1).unsqueeze(-1)  # (B, K, 1)
         inputs = torch.stack([values[name] for name in self.tokens], dim=1)  # (B, K, M)
         if self.null_condition == "zero":

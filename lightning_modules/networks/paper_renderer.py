@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.layers import (
     EqualConv,
     EqualLinear,
@@ -22,7 +23,6 @@ from lightning_modules.networks.layers import (
     upsample,
     warp,
 )
-from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.mouth_painter import MouthPainter
 from lightning_modules.networks.renderer import Decoded, Renderer, SourceCode
 
@@ -50,18 +50,19 @@ class Encoder(nn.Module):
         return self.norm(self.head(x.flatten(1)).float()), tuple(reversed(maps[:-1]))
 
 
-class LatentHead(nn.Sequential):
+class LatentHead(nn.ModuleList):
     """Motion coefficients by five linear layers on the shared encoder's latent (paper)."""
 
     def __init__(self, latent_dim: int, motion_dim: int) -> None:
-        super().__init__(
-            *[EqualLinear(latent_dim, latent_dim) for _ in range(4)],
-            EqualLinear(latent_dim, motion_dim, bias=False),
-        )
+        layers = [EqualLinear(latent_dim, latent_dim) for _ in range(4)]
+        super().__init__([*layers, EqualLinear(latent_dim, motion_dim, bias=False)])
 
     def forward(self, image: Tensor, latent: Callable[[], Tensor]) -> Tensor:
         """Map the latent ``(B, L)`` that ``latent`` computes of the pictures to unbounded coefficients ``(B, M)``."""
-        return super().forward(latent())
+        hidden = latent()
+        for layer in self:
+            hidden = layer(hidden)
+        return hidden
 
 
 class MotionTemplates(nn.Module):

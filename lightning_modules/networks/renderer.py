@@ -35,7 +35,7 @@ class Decoded(NamedTuple):
         warped: ``(B, 3, S, S)`` source pixels moved by the finest flow; None of a renderer that moves none.
         flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths; None of a renderer without flow.
         mask: ``(B, 1, S, S)`` share taken from the warped source, 0..1; None of a renderer without one.
-        mouth_centre: ``(B, 2)`` where the mouth is thought to be, x, y in [0, 1]; None of a renderer that doesn't look for it.
+        mouth_centre: ``(B, 2)`` where the mouth is thought to be, x, y in [0, 1]; None of a renderer that doesn't look.
     """
 
     frame: Tensor
