@@ -290,10 +290,9 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
         UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
             named.
     """
-    from experiments.config import check_words, compose, resolve
+    from experiments.config import compose, hydra_overrides, resolve
 
-    check_words(overrides)
-    pairs = [word.partition("=") for word in overrides]
+    pairs = [word.partition("=") for word in hydra_overrides(overrides)]
     words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
     config = resolve(compose(words, name))
     if config["name"] and not any(key in ("model", "talking_head") for key, _, _ in pairs):
