@@ -159,7 +159,7 @@ def _write_network(run_dir: Path, plain: dict[str, Any], model: Any) -> None:
     space = weights_hash(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
     diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
     audio = plain["audio"] if on_latents else None
-    write_network_record(run_dir, plain["stage"], plain["model"]["network"], diffusion, audio, space)
+    write_network_record(run_dir, plain["stage"], model.network, diffusion, audio, space)
 
 
 def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: str) -> None:
