@@ -20,13 +20,24 @@ from experiments.config import compose
 from experiments.encode import encode_data, find_latents
 from experiments.multirun import refuse_script_launcher
 from experiments.train import TrainingResult, run_training
+from lightning_modules.checkpoints import load_network
+from lightning_modules.networks.registry import network_spec
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
     "autoencoder": [*NETWORK, "model.network.latent_dim=32", "data.pairs_per_clip=4"],
     "statistics": ["data.windows_per_clip=4", "model.network.appearance_dim=32"],
     "diffusion": ["data.windows_per_clip=4", "model.network.depth=1"],
+    "sync": [
+        "data.windows_per_clip=4",
+        "data.size=64",
+        "data.cache_frames=false",
+        "model.network.size=64",
+        "model.network.width=0.0625",
+    ],
 }
+EXPERIMENTS = {"sync": "sync_expert_tiny"}
+FROM_FRAMES = ("autoencoder", "sync")
 
 
 class SmallNetwork(nn.Module):
@@ -54,7 +65,7 @@ def judged_by(measure: str, network: type[nn.Module]) -> list[str]:
 def words(stage: str, blobs: Path, run_dir: Path, *more: str) -> list[str]:
     """Overrides that make the tiny experiment of a stage take a second."""
     return [
-        f"experiment={stage}_tiny",
+        f"experiment={EXPERIMENTS.get(stage, f'{stage}_tiny')}",
         "data=folder",
         f"data.root={blobs}",
         "data.size=32",
@@ -75,11 +86,11 @@ def autoencoder(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Traini
 
 
 def stage_words(stage: str, blobs: Path, run_dir: Path, autoencoder: TrainingResult, *more: str) -> list[str]:
-    source = [] if stage == "autoencoder" else [f"autoencoder={autoencoder.run_dir}"]
+    source = [] if stage in FROM_FRAMES else [f"autoencoder={autoencoder.run_dir}"]
     return words(stage, blobs, run_dir, *source, *more)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "statistics", "diffusion"])
+@pytest.mark.parametrize("stage", QUICK)
 def test_stage_trains_leaves_a_record_and_resumes(
     stage: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
 ) -> None:
@@ -89,8 +100,11 @@ def test_stage_trains_leaves_a_record_and_resumes(
     checkpoint = torch.load(result.checkpoint, map_location="cpu", weights_only=True)
     assert checkpoint["global_step"] == 6
     assert (result.run_dir / "checkpoints" / "best.ckpt").is_file()
-    config = yaml.safe_load((result.run_dir / "config.yaml").read_text())
-    assert config["stage"] == stage
+    assert yaml.safe_load((result.run_dir / "config.yaml").read_text())["stage"] == stage
+    network, spec, _ = load_network(result.run_dir)
+    assert (
+        network_spec(network) == spec == json.loads((result.run_dir / "network.json").read_text())["network"]
+    )
     record = json.loads((result.run_dir / "run.json").read_text())
     assert record["steps"] == 6
     assert len(record["identity"]["config_hash"]) == 16
@@ -127,7 +141,7 @@ def test_autoencoder_writes_sample_pictures(autoencoder: TrainingResult) -> None
     assert read_image(pictures[-1]).shape == (4 * 32, 5 * 32, 3)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "statistics"])
+@pytest.mark.parametrize("stage", ["autoencoder", "statistics", "sync"])
 def test_two_processes_train_together(
     stage: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
 ) -> None:
