@@ -85,16 +85,3 @@ def test_packing_refuses_what_is_no_sync_run(
     ):
         assert cli.main(["package", *wrong, *output]) == 2
         assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["model.network.size=32"], "51 pixels or more"),
-        (["lift=run"], "only stage 'autoencoder'"),
-        (["model.loss=triplet"], "loss 'triplet'"),
-    ],
-)
-def test_wrong_settings_are_one_line(fake_clips: Path, tmp_path: Path, more: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        run_training(compose(words(fake_clips, tmp_path / "run", *more)))
