@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from experiments.package import pack_model
 from lightning_modules.checkpoints import load_autoencoder, load_network, weights_hash, write_network_record
@@ -196,6 +197,13 @@ def test_weights_are_tensors_of_the_right_shapes(folder: Path, watch: Any) -> No
     ):
         weights.write_bytes(content)
         watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+def test_blocks_of_a_basis_lie_within_the_motion(folder: Path, watch: Any) -> None:
+    state = load_file(folder / "basis.safetensors")
+    for sizes in ([10**18, 1, 1], [-1, 1, 1], [10, 10, 1]):
+        save_file(state | {"sizes": torch.tensor(sizes)}, folder / "basis.safetensors")
+        assert "blocks" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
 def test_a_model_folder_names_no_speech_model(folder: Path, watch: Any) -> None:
