@@ -95,8 +95,10 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
     Raises:
         UserError: The name is unknown, or there is no such speech model that may be read.
     """
-    if name == "mel" or speech_model is not None or name not in FRONTENDS:
-        return AudioFrontend(name, None if name == "mel" else str(speech_model))
+    if name == "mel" and speech_model is not None:
+        raise UserError(f"{folder.parent}: hears by log-mel, not by a speech model: leave --speech-model out")
+    if name not in FRONTENDS or name == "mel" or speech_model is not None:
+        return AudioFrontend(name, None if speech_model is None else str(speech_model))
     if not folder.exists():
         raise UserError(
             f"{folder.parent}: hears by a {name} model, which is not in it: name its folder or hub name by --speech-model, "

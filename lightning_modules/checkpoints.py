@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def read_network_record(path: Path | str) -> NetworkRecord:
 
 def _record(path: Path) -> NetworkRecord:
     values = read_plain_json(path)
-    if values.pop("format", None) != RECORD_FORMAT:
+    if repr(values.pop("format", None)) != str(RECORD_FORMAT):  # true would equal 1
         raise UserError(f"{path}: is no record of format {RECORD_FORMAT}, which this version reads")
     try:
         record = NetworkRecord(**values)
@@ -147,7 +148,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     checkpoint = find_checkpoint(path)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on strange pickles, which are refused anyway
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if not all(isinstance(value, Tensor) for value in content["state_dict"].values()):
             raise TypeError("its state holds other things than tensors")
     except Exception as error:  # torch raises half a dozen kinds for damaged files

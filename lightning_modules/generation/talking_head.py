@@ -99,6 +99,9 @@ class TalkingHead(PortraitRenderer):
         for stage in STAGES:
             load_weights(built[stage], folder, weights_name(stage))
         load_weights(basis, folder, BASIS_NAME)
+        sizes = basis.sizes.tolist()
+        if min(sizes) < 0 or sum(sizes) > basis.motion_dim:
+            raise UserError(f"{folder / BASIS_NAME}: its blocks of sizes {sizes} don't fit the motion")
         diffusion = GaussianDiffusion(**settings)
         model = cls(built["autoencoder"], basis, built["diffusion"], diffusion, built["statistics"], frontend)
         return model.eval().requires_grad_(False)
