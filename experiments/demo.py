@@ -167,7 +167,7 @@ class Demo:
         from datamodules.synthetic_faces.dataset import prepare_synthetic
         from datamodules.synthetic_faces.settings import Settings
         from experiments.pictures import contact_sheet
-        from experiments.prepare import clip_progress
+        from experiments.progress import clip_progress
 
         with clip_progress("rendering clips") as progress:
             prepare_synthetic(self.data, Settings(self.clips, SIZE), workers=self.workers, progress=progress)

@@ -292,7 +292,7 @@ def build_stage(
 def _prepare(datamodule: "LightningDataModule") -> None:
     """Make the data where it is not there yet, and tell how far it is."""
     from datamodules.synthetic import SyntheticDataModule
-    from experiments.prepare import clip_progress
+    from experiments.progress import clip_progress
 
     if not isinstance(datamodule, SyntheticDataModule):
         datamodule.prepare_data()

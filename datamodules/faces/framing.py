@@ -18,13 +18,7 @@ _FEATHER = 0.08  # share of the square's side over which a pasted face fades in
 
 
 class SquareCrop(NamedTuple):
-    """A square in a picture, in pixels; it may reach beyond the picture.
-
-    Attributes:
-        x: Left edge.
-        y: Upper edge.
-        side: Length of a side, > 0.
-    """
+    """A square in a picture, in pixels: left and upper edge and length of a side; it may reach beyond the picture."""
 
     x: float
     y: float

@@ -137,15 +137,12 @@ def measure_landmarks(
         MissingAssetError: The model file is absent.
         MissingLibraryError: A system library that MediaPipe needs is absent.
     """
-    results = []
     with open_landmarker(mode, faces=1) as landmarker:
-        for index, frame in enumerate(frames):
-            picture = mediapipe_image(frame)
-            results.append(
-                landmarker.detect(picture)
-                if mode == "image"
-                else landmarker.detect_for_video(picture, round(index * 1000 / fps))
-            )
+        pictures = enumerate(map(mediapipe_image, frames))
+        if mode == "image":
+            results = [landmarker.detect(picture) for _, picture in pictures]
+        else:
+            results = [landmarker.detect_for_video(one, round(index * 1000 / fps)) for index, one in pictures]
     count = len(results)
     landmarks = np.full((count, LANDMARKS, 3), np.nan, np.float32)
     blendshapes = np.full((count, BLENDSHAPES), np.nan, np.float32)

@@ -16,11 +16,10 @@ from datamodules.clips.annotations import (
 )
 from datamodules.clips.manifest import (
     ClipRecord,
-    fill_splits,
     read_manifest,
-    split_by_identity,
     write_manifest,
 )
+from datamodules.clips.splits import fill_splits, split_by_identity
 from datamodules.errors import UserError
 
 
