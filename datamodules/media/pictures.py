@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional as F
 
 from datamodules.errors import UserError
 from datamodules.files import require_file
@@ -44,6 +45,23 @@ def to_pixels(images: Tensor) -> np.ndarray:
     return to_uint8(images).movedim(-3, -1).cpu().numpy()
 
 
+def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
+    """Resize for what models see and pages show, by antialiased bilinear interpolation.
+
+    Args:
+        frames: uint8 ``(N, H, W, 3)``.
+        size: Edge of the result in pixels.
+
+    Returns:
+        uint8 ``(N, size, size, 3)``; the input itself if it has this size already.
+    """
+    if frames.shape[1:3] == (size, size):
+        return frames
+    image = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    resized = F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture of any format that Pillow knows, upright as its EXIF tag says, transparency over white.
 
@@ -72,15 +90,11 @@ def read_image(path: str | Path) -> np.ndarray:
 def _check_size(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise UserError(
-            f"{path}: image of {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} "
-            "megapixels; scale it down"
-        )
+        told = f"more than {MAX_PIXELS // 1_000_000} megapixels; scale it down"
+        raise UserError(f"{path}: image of {width} x {height} pixels, {told}")
     if min(width, height) < MIN_SIDE:
-        raise UserError(
-            f"{path}: image of {width} x {height} pixels, each side must have {MIN_SIDE} or more; "
-            "give a larger one"
-        )
+        told = f"each side must have {MIN_SIDE} or more; give a larger one"
+        raise UserError(f"{path}: image of {width} x {height} pixels, {told}")
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -9,6 +9,7 @@ from datamodules.clips.annotations import write_annotations
 from datamodules.clips.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256
 from datamodules.media.audio import write_wav
 from datamodules.media.video import write_video
+from datamodules.synthetic_faces.dense_truth import dense_truth
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.motion.animation import Animation, animate
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
@@ -71,12 +72,12 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
     rendering = renderer.render(controls)
     stem = f"clips/{plan.clip_id}"
     video, audio, annotations = (root / f"{stem}{suffix}" for suffix in (".mp4", ".wav", ".safetensors"))
-    write_video(video, rendering.frames, keyframe_interval=25)
+    write_video(video, rendering.frames)
     rendering.frames = rendering.mask = np.empty(0)  # a long clip's pictures are large
     write_wav(audio, performance.narration.waveform)
     write_annotations(annotations, _truth(performance, rendering), _metadata(performance, plan, settings))
     if settings.dense:
-        write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(renderer.dense_truth(controls)), {})
+        write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(dense_truth(renderer, controls)), {})
     narration = performance.narration
     quality: dict = {"head_intensity": round(performance.style.head_intensity, 4)}
     if plan.is_twin:

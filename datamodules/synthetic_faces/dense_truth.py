@@ -1,19 +1,14 @@
 """What is seen at every pixel: person, depth, and where the first frame shows the same point."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
-
-if TYPE_CHECKING:
-    from datamodules.synthetic_faces.motion.controls import Controls
-    from datamodules.synthetic_faces.renderer import HeadRenderer, Stage
+from datamodules.synthetic_faces.renderer import HeadRenderer, Stage
 
 REFERENCE_DETAIL = 3  # samples of the first frame along a pixel's side; odd: one lies at its centre
 DEPTH_TOLERANCE = 6e-4  # of the distance: nearer surfaces than this hide nothing

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.faces.framing import FACE_CENTRE, FACE_SHARE
-from datamodules.synthetic_faces.dense_truth import DenseTruth, dense_truth
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.mesh.landmarks import (
     LANDMARK_NAMES,
@@ -164,10 +163,6 @@ class HeadRenderer:
         return _joined(
             [self.measure_chunk(controls, a, b) for a, b in _stretches(len(controls), MEASURED_AT_ONCE)]
         )
-
-    def dense_truth(self, controls: Controls) -> DenseTruth:
-        """Person, depth and flow to the first frame at every pixel of a whole clip."""
-        return dense_truth(self, controls)
 
     @torch.inference_mode()
     def render_chunk(self, controls: Controls, start: int, stop: int) -> Rendering:

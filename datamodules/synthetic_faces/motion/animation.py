@@ -15,10 +15,10 @@ from datamodules.synthetic_faces.motion.head_motion import (
     move_shoulders,
     swing,
 )
+from datamodules.synthetic_faces.motion.speech_drives import speech_drives, stressed_moments
 from datamodules.synthetic_faces.motion.style import Style
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
-from datamodules.synthetic_faces.speech.speech_drives import speech_drives, stressed_moments
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter1d
 from datamodules.batches import FPS
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind, smooth_noise
+from datamodules.synthetic_faces.motion.speech_drives import unit_curve
 from datamodules.synthetic_faces.motion.style import AXES, Style
-from datamodules.synthetic_faces.speech.speech_drives import unit_curve
 
 BUDGET = {"speech": 0.20, "style": 0.30, "free": 0.50}
 """Shares of the variance of each axis of the head's rotation."""

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import norm
 
 from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.motion.speech_drives import DRIVE_NAMES
 from datamodules.synthetic_faces.speech.narration import LEVELS, RATE_SPREAD, Narration
-from datamodules.synthetic_faces.speech.speech_drives import DRIVE_NAMES
 from datamodules.synthetic_faces.speech.voices import VOICES
 
 AXES = ("yaw", "pitch", "roll")

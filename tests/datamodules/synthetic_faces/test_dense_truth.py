@@ -42,7 +42,7 @@ def warp_psnr(person: Identity, size: int) -> float:
     """Worst PSNR in dB over turned frames of the face's seen pixels, away from the edges of what is seen."""
     renderer = HeadRenderer(person, size)
     clip = Controls.of_poses(*TURNING)
-    drawn, truth = renderer.render(clip), renderer.dense_truth(clip)
+    drawn, truth = renderer.render(clip), dense_truth(renderer, clip)
     oval = [i for i, name in enumerate(LANDMARK_NAMES) if name.startswith(("jaw", "forehead"))]
     result = []
     for t in range(1, len(clip)):
@@ -56,7 +56,7 @@ def warp_psnr(person: Identity, size: int) -> float:
 
 def test_first_frame_leads_to_itself(renderer):
     clip = Controls.of_poses({"yaw": 8, "jaw_open": 0.5, "camera_roll": 2})
-    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     assert np.abs(truth.flow).max() < 1e-3
     assert truth.seen.mean() > 0.999
     assert (truth.mask == (rendering.mask > 127)).mean() > 0.99
@@ -74,7 +74,7 @@ def test_first_frame_leads_to_itself(renderer):
 )
 def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
     clip = Controls.of_poses({"camera_x": 0.01, "camera_roll": -1}, move)
-    truth = renderer.dense_truth(clip)
+    truth = dense_truth(renderer, clip)
     first, moved = camera_moves(clip, 0, 2)
     still = (centres(SIZE) / SIZE - moved[:, 2]) @ np.linalg.inv(moved[:, :2]).T
     flow = SIZE * (still @ first[:, :2].T + first[:, 2]) - centres(SIZE)
@@ -87,7 +87,7 @@ def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
 
 
 def test_flow_of_a_head_that_shifts(renderer):
-    truth = renderer.dense_truth(Controls.of_poses({}, {"shift_x": 0.2, "shift_y": -0.1}))
+    truth = dense_truth(renderer, Controls.of_poses({}, {"shift_x": 0.2, "shift_y": -0.1}))
     face = truth.mask[1].copy()
     face[SIZE * 6 // 10 :] = False  # the neck bends
     depth = truth.depth[1].astype(float)[face]
@@ -103,7 +103,7 @@ def test_flow_leads_landmarks_home():
     clip = Controls.of_poses(
         {}, {"yaw": 12, "jaw_open": 0.6, "smile": 0.7, "camera_zoom": 0.05}, {"yaw": -9, "roll": 9}
     )
-    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     points = rendering.landmarks * size
     for t in (1, 2):
         distances = []
@@ -121,7 +121,7 @@ def test_flow_leads_landmarks_home():
 
 def test_what_the_first_frame_hides_is_not_seen(renderer):
     clip = Controls.of_poses({}, {"yaw": 25}, {"jaw_open": 1})
-    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     background = ~truth.mask[1:]
     assert (
         truth.seen[1:][background] == np.broadcast_to(~truth.mask[0], background.shape)[background]
@@ -137,7 +137,7 @@ def test_what_the_first_frame_hides_is_not_seen(renderer):
 
 def test_same_bytes_in_any_stretches(renderer):
     clip = Controls.of_poses({}, {"yaw": 9, "camera_x": 0.02}, {"jaw_open": 1}, {"blink_left": 1})
-    whole = renderer.dense_truth(clip)
+    whole = dense_truth(renderer, clip)
     pieces = [dense_truth(renderer, clip, a, b) for a, b in ((0, 1), (1, 4))]
     for field in dataclasses.fields(DenseTruth):
         joined = np.concatenate([getattr(p, field.name) for p in pieces])
@@ -161,5 +161,5 @@ def test_wide_light_stays_in_the_room():
 
 def test_truth_leaves_the_random_state_alone(renderer):
     state = torch.get_rng_state()
-    renderer.dense_truth(Controls.of_poses({}))
+    dense_truth(renderer, Controls.of_poses({}))
     assert torch.equal(state, torch.get_rng_state())
