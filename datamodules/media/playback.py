@@ -126,9 +126,7 @@ def _after_jump(reader: VideoReader, first: int) -> Iterator[tuple[int, av.Video
 
 
 @contextlib.contextmanager
-def _opened(
-    reader: VideoReader,
-) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def _opened(reader: VideoReader) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     with open_container(reader.path) as container:
         stream = container.streams.video[0]
         if container.format.name == "avi" and stream.frames > len(reader):

@@ -60,14 +60,12 @@ def _visor(person: Identity, skull: Skull) -> list[Part]:
     line = headwear_line(person, azimuth)
     edge = skull.point(azimuth, line, GROWN - 0.02)
     length = 0.40 * np.sqrt(np.clip(1 - np.abs(a) ** 2.4, 0, 1)) * out
-    points = edge + np.stack(
-        [0.10 * a * length, 0.02 - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
-    )
-    points[-1, :, 1] -= 0.03  # the rim's thickness
-    under = edge + np.stack(
-        [0.10 * a * length, -0.01 - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
-    )
-    return [
-        grid_part("visor", points, "visor"),
-        grid_part("visor_under", under[:-1], "visor_under", flip=True),
-    ]
+
+    def face(height: float) -> np.ndarray:
+        return edge + np.stack(
+            [0.10 * a * length, height - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
+        )
+
+    upper, under = face(0.02), face(-0.01)[:-1]
+    upper[-1, :, 1] -= 0.03  # the rim's thickness
+    return [grid_part("visor", upper, "visor"), grid_part("visor_under", under, "visor_under", flip=True)]

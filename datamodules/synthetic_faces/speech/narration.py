@@ -59,9 +59,8 @@ class Narration:
         """Level of ``speech`` where somebody speaks, in dB of full scale (RMS)."""
         moments = np.arange(len(self.speech)) / SAMPLE_RATE
         edges = np.array([[unit.start, unit.end] for unit in self.phonemes if unit.ipa]).reshape(-1, 2)
-        inside = np.searchsorted(edges[:, 0], moments, "right") > np.searchsorted(
-            edges[:, 1], moments, "right"
-        )
+        begun, ended = (np.searchsorted(column, moments, "right") for column in edges.T)
+        inside = begun > ended
         power = np.mean(np.square(self.speech[inside], dtype=np.float64)) if inside.any() else 0.0
         return float(10.0 * np.log10(power + 1e-12))
 
@@ -74,14 +73,14 @@ class Narration:
 def narrate(
     rng: np.random.Generator, voice: Voice, split: str, seconds: tuple[float, float], noisy: bool
 ) -> Narration:
-    """Draws sentences of a split and lets a voice say them.
+    """Draw sentences of a split and lets a voice say them.
 
     Args:
-        rng: source of all random choices.
-        voice: who speaks; rate and pitch vary a little from clip to clip.
-        split: whose sentences are said.
-        seconds: shortest and longest clip; a sentence that runs over the end is cut with a short fade.
-        noisy: some clips are heard in a room, and some with background noise.
+        rng: Source of all random choices.
+        voice: Who speaks; rate and pitch vary a little from clip to clip.
+        split: Whose sentences are said.
+        seconds: Shortest and longest clip; a sentence that runs over the end is cut with a short fade.
+        noisy: Some clips are heard in a room, and some with background noise.
     """
     target = rng.uniform(*seconds)
     stock = sentences(voice.language, split)
@@ -90,30 +89,25 @@ def narrate(
     level = float(rng.uniform(*LEVELS))
     voice = _delivery(rng, voice)
 
-    pieces: list[np.ndarray] = []
-    phonemes: list[Phoneme] = []
-    said: list[str] = []
-    time = _append_pause(rng.uniform(0.12, 0.45), 0.0, pieces, phonemes)
+    track = _Track()
+    track.pause(rng.uniform(0.12, 0.45))
     for utterance in speak(texts, voice):
-        if time >= target:
+        if track.end >= target:
             break
-        time = _append_utterance(
-            utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)), time, pieces, phonemes
-        )
+        track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))
         pause = LONG_PAUSE if rng.random() < LONG_PAUSE_SHARE else SHORT_PAUSE
-        time = _append_pause(rng.uniform(*pause), time, pieces, phonemes)
-        said.append(utterance.text)
+        track.pause(rng.uniform(*pause))
 
-    frames = max(int(min(time, seconds[1]) * FPS), 1)
-    speech = _cut(np.concatenate(pieces), frames * SAMPLES_PER_FRAME)
+    frames = max(int(min(track.end, seconds[1]) * FPS), 1)
+    speech = _cut(np.concatenate(track.pieces), frames * SAMPLES_PER_FRAME)
     speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
     return Narration(
         voice=voice,
-        text=" ".join(said),
+        text=" ".join(track.said),
         speech=speech,
         waveform=_heard(rng, speech, level, noisy),
-        phonemes=_cut_phonemes(phonemes, frames / FPS),
+        phonemes=_cut_phonemes(track.phonemes, frames / FPS),
         level=level,
     )
 
@@ -139,25 +133,33 @@ def _delivery(rng: np.random.Generator, voice: Voice) -> Voice:
     )
 
 
-def _append_pause(seconds: float, time: float, pieces: list[np.ndarray], phonemes: list[Phoneme]) -> float:
-    samples = round(seconds * SAMPLE_RATE)
-    pieces.append(np.zeros(samples, dtype=np.float32))
-    end = time + samples / SAMPLE_RATE
-    phonemes.append(Phoneme("", time, end))
-    return end
+class _Track:
+    """Sentences and pauses one after another; ``end`` is where it ends so far in seconds."""
 
+    def __init__(self) -> None:
+        self.pieces: list[np.ndarray] = []
+        self.phonemes: list[Phoneme] = []
+        self.said: list[str] = []
+        self.end = 0.0
 
-def _append_utterance(
-    utterance: Utterance, level: float, time: float, pieces: list[np.ndarray], phonemes: list[Phoneme]
-) -> float:
-    """Adds a sentence at a level in dB of full scale."""
-    wave = utterance.waveform
-    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-6
-    pieces.append((wave * (10.0 ** (level / 20.0) / rms)).astype(np.float32))
-    phonemes += [
-        Phoneme(sound.ipa, sound.start + time, sound.end + time, sound.stress) for sound in utterance.phonemes
-    ]
-    return time + len(wave) / SAMPLE_RATE
+    def pause(self, seconds: float) -> None:
+        """Add silence."""
+        samples = round(seconds * SAMPLE_RATE)
+        self.pieces.append(np.zeros(samples, dtype=np.float32))
+        start, self.end = self.end, self.end + samples / SAMPLE_RATE
+        self.phonemes.append(Phoneme("", start, self.end))
+
+    def say(self, utterance: Utterance, level: float) -> None:
+        """Add a sentence at a level in dB of full scale."""
+        wave = utterance.waveform
+        rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-6
+        self.pieces.append((wave * (10.0 ** (level / 20.0) / rms)).astype(np.float32))
+        self.phonemes += [
+            replace(sound, start=sound.start + self.end, end=sound.end + self.end)
+            for sound in utterance.phonemes
+        ]
+        self.said.append(utterance.text)
+        self.end += len(wave) / SAMPLE_RATE
 
 
 def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
@@ -168,11 +170,7 @@ def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _cut_phonemes(phonemes: list[Phoneme], end: float) -> list[Phoneme]:
-    return [
-        Phoneme(sound.ipa, sound.start, min(sound.end, end), sound.stress)
-        for sound in phonemes
-        if sound.start < end
-    ]
+    return [replace(sound, end=min(sound.end, end)) for sound in phonemes if sound.start < end]
 
 
 def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:

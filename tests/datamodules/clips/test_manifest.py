@@ -14,11 +14,7 @@ from datamodules.clips.annotations import (
     read_shapes,
     write_annotations,
 )
-from datamodules.clips.manifest import (
-    ClipRecord,
-    read_manifest,
-    write_manifest,
-)
+from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.clips.splits import fill_splits, split_by_identity
 from datamodules.errors import UserError
 

@@ -30,15 +30,15 @@ def test_draws_share_identity_and_speech_but_not_motion() -> None:
     for group in groups.values():
         assert len(group) == 8
         assert len({(p.performer, p.split, p.seconds) for p in group}) == 1
-        assert len({p.speech_rng(7).random() for p in group}) == 1
-        assert len({p.motion_rng(7).random() for p in group}) == 8
+        assert len({p.rng("speech", 7).random() for p in group}) == 1
+        assert len({p.rng("motion", 7).random() for p in group}) == 8
 
 
 def test_an_identity_keeps_its_voice() -> None:
     plans = plan_clips(Settings(60, identities=12))
     drawn = defaultdict(set)
     for plan in plans:
-        drawn[plan.performer].add(plan.voice_rng(3).random())
+        drawn[plan.performer].add(plan.rng("voice", 3).random())
     assert {len(values) for values in drawn.values()} == {1}
     assert len(set.union(*drawn.values())) == len(drawn)
 
@@ -52,10 +52,10 @@ def test_twins_have_the_motion_on_a_head_of_their_own() -> None:
     )
     for twin in twins:
         original = originals[twin.original_id]
-        assert twin.motion_rng(3).random() == original.motion_rng(3).random()
-        assert twin.speech_rng(3).random() == original.speech_rng(3).random()
-        assert twin.identity_rng(3).random() != original.identity_rng(3).random()
-        assert twin.performer_rng(3).random() == original.identity_rng(3).random()
+        assert twin.rng("motion", 3).random() == original.rng("motion", 3).random()
+        assert twin.rng("speech", 3).random() == original.rng("speech", 3).random()
+        assert twin.rng("seen", 3).random() != original.rng("seen", 3).random()
+        assert twin.performer_rng(3).random() == original.rng("seen", 3).random()
     assert not {t.seen for t in twins} & {p.seen for p in originals.values()}
 
 

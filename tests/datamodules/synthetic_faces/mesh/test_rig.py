@@ -213,7 +213,6 @@ def test_sampled_people_build():
     worn = set()
     for seed in range(40):
         person = Identity.sample(np.random.default_rng(seed))
-        assert Identity.from_dict(person.to_dict()) == person
         worn.add(person.headwear)
         made = Rig(person, CPU)
         assert torch.isfinite(made.rest).all()

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.clips.manifest import SPLITS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.motion.visemes import PHONEME_TABLE, split_phonemes
 from datamodules.synthetic_faces.speech import espeak as speech
 from datamodules.synthetic_faces.speech.narration import narrate
 from datamodules.synthetic_faces.speech.sentences import sentences
-from datamodules.synthetic_faces.speech.voices import SPLITS, VOICES, Voice, voices_of
+from datamodules.synthetic_faces.speech.voices import VOICES, Voice, voices_of
 
 pytest.importorskip("espeakng_loader")
 
