@@ -83,10 +83,10 @@ def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 def write_annotations(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Write the annotations of one clip in one step.
+    """Write the annotations of one clip (``clips/ID.safetensors``) in one step.
 
     Args:
-        path: File to write (``clips/ID.safetensors``).
+        path: File to write.
         arrays: Arrays by name; known names must have the shape of the table above and agree in T.
         metadata: JSON values by name.
 
@@ -135,15 +135,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
-    """Some arrays at some frames, without reading the rest of the file.
+    """Some arrays at some frames, name -> ``(N, ...)`` float32, without reading the rest of the file.
 
-    Args:
-        path: Annotation file.
-        names: Of the arrays, e.g. ``regions``; those that the file does not hold are left out.
-        frames: Frame indices.
-
-    Returns:
-        Name -> ``(N, ...)`` float32.
+    Names that the file does not hold are left out.
 
     Raises:
         UserError: The file is missing or damaged, or ends before one of these frames.
@@ -162,15 +156,10 @@ def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict
 
 
 def pose_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """``POSE_NAMES`` of annotated frames: ``(N, 8)`` float32 in degrees, shares of the picture and annotation units.
+    """``POSE_NAMES`` of N annotated frames: ``(N, 8)`` float32 in degrees, shares of the picture and annotation units.
 
-    The shift is the mean of the landmarks in the picture, which also moves where a real head does, whatever the camera.
-
-    Args:
-        arrays: Annotation arrays with N frames.
-
-    Returns:
-        The pose, or None where one of the arrays is missing.
+    The shift is the mean of the landmarks in the picture, which also moves where a real head does, whatever the camera. None
+    where one of the arrays is missing.
     """
     if not set(POSE_ARRAYS) <= set(arrays):
         return None

@@ -7,11 +7,7 @@ from datamodules.clips.manifest import ClipRecord
 
 
 class ClipStore:
-    """Files of the clips in a dataset folder.
-
-    Args:
-        root: The folder.
-    """
+    """Files of the clips in the dataset folder ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

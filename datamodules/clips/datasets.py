@@ -75,14 +75,9 @@ def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw two frames of a clip, at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
+    """Draw source and driving frame of a clip.
 
-    Args:
-        frames: Length of the clip.
-        generator: Random source.
-
-    Returns:
-        Source and driving frame index.
+    They are at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
     """
     source = int(generator.integers(frames))
     distance = np.abs(np.arange(frames) - source)
@@ -288,15 +283,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
 
 
 def sample_sync_starts(frames: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw two runs of ``SYNC_FRAMES`` frames of a clip that have none in common.
-
-    Args:
-        frames: Length of the clip, at least twice as many.
-        generator: Random source.
-
-    Returns:
-        First frame of each.
-    """
+    """Draw the first frames of two runs of ``SYNC_FRAMES`` frames without a common one; a clip has twice as many at least."""
     starts = np.arange(frames - SYNC_FRAMES + 1)
     possible = starts[(starts >= SYNC_FRAMES) | (starts <= starts[-1] - SYNC_FRAMES)]
     start = int(generator.choice(possible))

@@ -45,14 +45,7 @@ class ClipFrames:
         self.__init__(**state)  # type: ignore[misc]
 
     def get(self, record: ClipRecord, indices: np.ndarray) -> np.ndarray:
-        """Frames of one clip.
-
-        Args:
-            record: The clip.
-            indices: (N,) frame indices.
-
-        Returns:
-            uint8 (N, size, size, 3), RGB.
+        """Frames ``(N, size, size, 3)`` uint8 RGB of one clip by their indices ``(N,)``.
 
         Raises:
             UserError: The video is missing or damaged, or shorter than the manifest says.

@@ -134,14 +134,7 @@ def record_problem(record: ClipRecord) -> str | None:
 
 
 def write_manifest(folder: Path, records: Iterable[ClipRecord]) -> Path:
-    """Write ``folder/manifest.jsonl`` in one step, sorted by clip id.
-
-    Args:
-        folder: Dataset folder; created if missing.
-        records: Clips with distinct ids.
-
-    Returns:
-        Path of the manifest.
+    """Write ``folder/manifest.jsonl`` in one step, sorted by clip id; the folder is made if missing.
 
     Raises:
         UserError: A record is invalid or an id occurs twice.
@@ -185,13 +178,7 @@ def _parse_line(line: str) -> ClipRecord:
 
 
 def read_manifest(folder: Path) -> list[ClipRecord]:
-    """Read and check ``folder/manifest.jsonl``.
-
-    Args:
-        folder: Dataset folder.
-
-    Returns:
-        The clips in file order.
+    """Read and check ``folder/manifest.jsonl``: the clips in file order.
 
     Raises:
         UserError: No manifest there, or a line of it is wrong; names file, line and reason.
@@ -209,14 +196,7 @@ def read_manifest(folder: Path) -> list[ClipRecord]:
 
 
 def parse_manifest(text: str, path: str) -> list[ClipRecord]:
-    """Check the text of a manifest.
-
-    Args:
-        text: One clip a line.
-        path: Where it comes from, for messages.
-
-    Returns:
-        The clips in file order.
+    """Check the text of a manifest, which ``path`` names in messages: the clips in file order.
 
     Raises:
         UserError: A line is wrong, or there is none; names file, line and reason.

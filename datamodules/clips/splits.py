@@ -43,13 +43,7 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def read_pairs(path: Path, what: str, first: str, second: str) -> Iterator[tuple[str, str]]:
-    """Two columns of a CSV file, without blanks round the values.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the message.
-        first: Name of a column.
-        second: Name of another one.
+    """Two columns, ``first`` and ``second``, of a CSV file of ``what``, without blanks round the values.
 
     Raises:
         UserError: No such file, not a CSV file in UTF-8, or a column is not there.
@@ -73,19 +67,10 @@ def with_splits(records: Iterable[ClipRecord], splits: Mapping[str, str]) -> lis
 def split_by_identity(
     identities: Iterable[str], fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
 ) -> dict[str, str]:
-    """Assign identities to train, val and test by a hash of their name.
+    """Assign identities to train, val and test, in shares that add up to 1, by a hash of their name.
 
-    An identity's split depends on nothing but its name, the seed and the fractions, so data added later
-    never moves a known identity. The price: the shares are met on average only, and a handful of identities
-    may leave a split empty.
-
-    Args:
-        identities: Names; repeated ones are fine.
-        fractions: Shares of train, val and test; they must add up to 1.
-        seed: Another seed gives another assignment.
-
-    Returns:
-        Mapping from identity to ``train``, ``val`` or ``test``.
+    An identity's split depends on nothing but its name, the seed and the fractions, so data added later never moves a known
+    identity. The price: the shares are met on average only, and a handful of identities may leave a split empty.
 
     Raises:
         ValueError: The fractions are no shares of a whole.
@@ -104,14 +89,10 @@ def split_by_identity(
 
 
 def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
-    """Moves, of a handful of identities, one into each split that is meant to have some and has none; training first.
+    """Move, of a handful of identities, one into each split that is meant to have some and has none; training first.
 
-    Only then does an identity's split depend on who else is there.
-
-    Args:
-        assigned: As ``split_by_identity`` gives it.
-        fractions: Shares of train, val and test.
-        seed: Another seed moves others.
+    Only then does an identity's split depend on who else is there. The arguments are those of `split_by_identity`, and
+    what it returned.
     """
     filled = dict(assigned)
     for split, fraction in zip(SPLITS, fractions, strict=True):

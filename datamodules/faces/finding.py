@@ -55,13 +55,10 @@ class FaceBox(NamedTuple):
 
 
 def find_faces(image: np.ndarray) -> list[FaceBox]:
-    """All faces of a picture, by MediaPipe or, where its model file or libraries are absent, by a cascade.
+    """All faces of a picture ``(H, W, 3)`` uint8 RGB, by MediaPipe or, where it is not installed, by a cascade.
 
     The fallback (scikit-image's LBP cascade for frontal faces) is announced once by a warning; its boxes are converted to
     landmark boxes.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
 
     Raises:
         UserError: The model file is there but is not the published one.
@@ -91,11 +88,7 @@ def select_face(boxes: Iterable[FaceBox]) -> FaceBox:
 
 
 def require_face(image: np.ndarray, path: str | Path) -> FaceBox:
-    """The face that a portrait is used for; a small one is warned about.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        path: Where the picture comes from, for the messages.
+    """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for; a small one is warned about, ``path`` named in messages.
 
     Raises:
         UserError: There is no face.

@@ -63,13 +63,9 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, strict: bool = 
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
-    """Read the sound of any file as it is stored.
+    """Read the sound of any file as it is stored, with the arguments of `load_audio`.
 
-    A track beside pictures is cut, or padded with silence, so that its first sample lies at the first frame.
-
-    Args:
-        path: Sound file, or video with a sound track.
-        strict: Whether data that the decoder would conceal are an error.
+    A track that goes with pictures is cut, or padded with silence, so that its first sample lies at the first frame.
 
     Returns:
         ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
@@ -107,13 +103,7 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
 def require_whole(
     path: Path, container: av.container.InputContainer, stream: av.stream.Stream, end: Fraction
 ) -> None:
-    """Refuse a track of an mp4 file that ends early: the index in front of the file promises ``duration``.
-
-    Args:
-        path: For the message.
-        container: Where the track lies; only mp4 and mov keep such an index.
-        stream: The track.
-        end: Seconds that were found.
+    """Refuse a track of an mp4 or mov file that ends, at ``end`` seconds, before what the index in front promises.
 
     Raises:
         UserError: More than 0.25 s are missing.

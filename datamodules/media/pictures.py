@@ -46,15 +46,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 
 def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
-    """Resize for what models see and pages show, by antialiased bilinear interpolation.
-
-    Args:
-        frames: uint8 ``(N, H, W, 3)``.
-        size: Edge of the result in pixels.
-
-    Returns:
-        uint8 ``(N, size, size, 3)``; the input itself if it has this size already.
-    """
+    """Frames ``(N, H, W, 3)`` uint8 as ``(N, size, size, 3)``, for models and pages: antialiased bilinear interpolation."""
     if frames.shape[1:3] == (size, size):
         return frames
     image = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)

@@ -242,15 +242,9 @@ def read_video(path: str | Path, fps: float = FPS) -> np.ndarray:
 
 
 def nearest_frames(times: np.ndarray, duration: float, fps: float) -> np.ndarray:
-    """Index of the stored picture nearest to each output time k / fps.
+    """Index ``(T,)`` int64 of the stored picture nearest to each output time k / fps.
 
-    Args:
-        times: ``(N,)`` increasing seconds, the first 0.
-        duration: End of the last picture in seconds.
-        fps: Output rate.
-
-    Returns:
-        ``(T,)`` int64, not decreasing.
+    ``times (N,)`` are increasing seconds, the first 0; ``duration`` is the end of the last picture.
     """
     wanted = np.arange(max(1, round(duration * fps))) / fps
     right = np.searchsorted(times, wanted).clip(0, len(times) - 1)

@@ -30,8 +30,8 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
     that broke off goes on where it was.
 
     Args:
-        urls: name of a video -> its address.
-        raw: folder of the originals, made if missing.
+        urls: Name of a video -> its address.
+        raw: Folder of the originals, made if missing.
 
     Returns:
         What could not be had: name -> reason, in one line.

@@ -97,13 +97,7 @@ def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTra
 
 
 def company_share(track: FaceTrack, seen: list[list[SeenFace]], crop: SquareCrop | None = None) -> float:
-    """Share of a track's frames in which another large face is there.
-
-    Args:
-        track: the face.
-        seen: all faces of all frames.
-        crop: only faces with their middle in this square count; None: all.
-    """
+    """Share of a track's frames in which another large face is there, with its middle in ``crop`` where that is given."""
     crowded = 0
     for number, face in zip(track.frames, track.faces, strict=True):
         others = [other for other in seen[number] if other is not face and _is_in(other.box, crop)]

@@ -25,11 +25,7 @@ def annotations_of(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and metadata for ``write_annotations``; frames in which the face was lost hold values between neighbours'.
 
-    Args:
-        track: The face.
-        start: Number of the clip's first frame as the track counts.
-        frames: T.
-        crop: Square that the clip shows.
+    ``start`` is the number of the clip's first frame as the track counts, ``crop`` the square that the clip shows.
     """
     every = np.arange(start, start + frames)
 

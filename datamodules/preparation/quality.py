@@ -12,9 +12,7 @@ SHARPNESS_SIZE = 256
 def sharpness(picture: np.ndarray) -> float:
     """Standard deviation of the Laplacian of a picture's brightness (Pech-Pacheco et al., ICPR 2000).
 
-    Args:
-        picture: ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8; the measure depends on the size, so that it is always
-            taken at this one.
+    It depends on the size, so that it is always taken at ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8.
     """
     return float(laplace(picture.astype(np.float32).mean(axis=2)).std())
 

@@ -79,11 +79,7 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
 
 
 class OfficialSplit:
-    """Who is in the official test.
-
-    Args:
-        raw: folder of VoxCeleb; ``vox2_meta.csv``, which names VoxCeleb2's test speakers, is looked for in it and above it.
-    """
+    """Who is in the official test; ``vox2_meta.csv``, which names VoxCeleb2's, is looked for in ``raw`` and above it."""
 
     def __init__(self, raw: Path) -> None:
         self._above = raw.resolve().parts[-2:]
@@ -91,12 +87,7 @@ class OfficialSplit:
         self._listed = next((_read_meta(path) for path in places if path.is_file()), {})
 
     def of(self, speaker: str, inner: Path) -> str:
-        """``test`` or ``DEVELOPMENT``.
-
-        Args:
-            speaker: ``idNNNNN``.
-            inner: path of the utterance below the raw folder.
-        """
+        """``test`` or ``DEVELOPMENT`` for a speaker ``idNNNNN``, whose utterance lies at ``inner`` below the raw folder."""
         if int(speaker[2:]) in _VOX1_TEST:
             return "test"
         if speaker in self._listed:

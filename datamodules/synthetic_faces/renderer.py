@@ -99,13 +99,7 @@ def camera_moves(controls: Controls, start: int, stop: int) -> np.ndarray:
 
 
 class HeadRenderer:
-    """Renders one person.
-
-    Args:
-        identity: The person, light and background.
-        size: Side of the square frames in pixels, 32 to 1024.
-        device: Where to compute.
-    """
+    """Renders one person in square frames of 32 to 1024 pixels, on any device."""
 
     def __init__(self, identity: Identity, size: int, device: str | torch.device = "cpu") -> None:
         if not 32 <= size <= 1024:

@@ -42,16 +42,9 @@ def grid_part(
     head: float = 1.0,
     jaw: float = 0.0,
 ) -> Part:
-    """A part from a grid of points; rows run downwards and columns to the right when it is seen from outside.
+    """A part from a grid of points ``(R, C, 3)``; rows run downwards and columns to the right when it is seen from outside.
 
-    Args:
-        name: Of the part.
-        points: ``(R, C, 3)``.
-        tile: Name of the texture.
-        wrap: The last column joins the first.
-        flip: Turns the faces round.
-        head: Weight of all vertices.
-        jaw: Weight of all vertices.
+    ``wrap``: the last column joins the first; ``flip`` turns the faces round; ``head`` and ``jaw`` weigh all vertices.
     """
     rows, columns = points.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)

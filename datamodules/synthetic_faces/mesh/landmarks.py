@@ -101,8 +101,7 @@ def _distance(points: Tensor, first: str, second: str) -> Tensor:
 def lip_measures(points: Tensor) -> tuple[Tensor, Tensor]:
     """Gap between the inner lips and distance of their corners ``(T,)``, over the distance of the eyes' outer corners.
 
-    Args:
-        points: ``(T, L, 3)`` landmarks in head space, before the pose.
+    ``points`` are ``(T, L, 3)`` landmarks in head space, before the pose.
     """
     unit = _distance(points, "right_eye_corner_outer", "left_eye_corner_outer")
     opening, width = (_distance(points, f"lips_inner_{a}", f"lips_inner_{b}") for a, b in ((2, 6), (0, 4)))
@@ -110,11 +109,7 @@ def lip_measures(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def region_boxes(points: np.ndarray) -> np.ndarray:
-    """Boxes ``(T, 3, 4)`` x0, y0, x1, y1 in [0, 1] round mouth, left eye and right eye, with margin.
-
-    Args:
-        points: ``(T, L, 2)`` landmarks in the image.
-    """
+    """Boxes ``(T, 3, 4)`` x0, y0, x1, y1 in [0, 1] round mouth, left and right eye, of landmarks ``(T, L, 2)``."""
     boxes = []
     for prefixes in REGIONS.values():
         chosen = points[:, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(prefixes)]]

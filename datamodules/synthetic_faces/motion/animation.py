@@ -31,17 +31,9 @@ class Animation:
 
 
 def animate(narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still") -> Animation:
-    """Control curves of a clip.
+    """Control curves of a clip of ``narration.frames`` frames, in the given style; the camera is ``still`` or ``moving``.
 
-    Args:
-        narration: what is said.
-        style: how it is said.
-        rng: source of the free motion, blinks and gaze; every part of the motion has a stream of its own, so that
-            a change to one leaves the others.
-        camera: ``still`` or ``moving``.
-
-    Returns:
-        Motion of ``narration.frames`` frames.
+    Every part of the motion has a stream of random numbers of its own, so that a change to one leaves the others.
     """
     frames = narration.frames
     controls = Controls.neutral(frames)

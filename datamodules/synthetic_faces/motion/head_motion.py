@@ -63,13 +63,7 @@ class HeadMotion:
 
 
 def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> HeadMotion:
-    """Draws the head's motion for a speech.
-
-    Args:
-        drives: ``(T, D)`` of ``speech_drives``.
-        style: How the speaker moves.
-        rng: Source of the free part.
-    """
+    """Draw the head's motion for the drives ``(T, D)`` of ``speech_drives``."""
     frames = len(drives)
     intensity = style.head_intensity * changing_level(frames, 3.0, 0.35, rng)
     shares = style.axis_shares

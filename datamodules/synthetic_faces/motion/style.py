@@ -164,12 +164,12 @@ def _level_quantile(level: float) -> float:
 def draw_style(
     rng: np.random.Generator, performer: Identity, narration: Narration, intensity: str, style: str
 ) -> Style:
-    """The style of a clip.
+    """The style of a clip; ``rng`` decides what neither looks nor speech do.
 
     Args:
-        rng: source of what neither looks nor speech decide.
-        performer: whose motion it is.
-        narration: what is said.
+        rng: Source of what is free.
+        performer: Whose motion it is.
+        narration: What is said.
         intensity: ``free``, or ``speech``: the three intensities are functions of what is heard.
         style: ``free``, or ``identity``: everything else is a function of the looks, and so are the intensities
             unless the speech decides them.

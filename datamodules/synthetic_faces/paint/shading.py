@@ -38,10 +38,7 @@ def _dot(n: tuple[Tensor, Tensor, Tensor], v: np.ndarray) -> Tensor:
 def shade(normal: Tensor, surface: Tensor, lights: Lights) -> Tensor:
     """Light ``(3, P)`` that leaves the surface towards the camera, linear, about [0, 1].
 
-    Args:
-        normal: ``(3, P)``, any length.
-        surface: ``(4, P)`` linear colour and gloss.
-        lights: the set-up.
+    ``normal (3, P)`` may have any length; ``surface (4, P)`` is linear colour and gloss.
     """
     length = torch.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]).clamp(min=1e-8)
     n = (normal[0] / length, normal[1] / length, normal[2] / length)

@@ -37,13 +37,7 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One spoken sentence.
-
-    Attributes:
-        text: what is said.
-        waveform: ``(S,)`` float32 in [-1, 1], 16 kHz.
-        phonemes: gapless, from 0 to the end of the waveform.
-    """
+    """One spoken sentence: its text, ``(S,)`` float32 in [-1, 1] at 16 kHz, and phonemes, gapless from 0 to its end."""
 
     text: str
     waveform: np.ndarray

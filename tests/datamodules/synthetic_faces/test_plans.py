@@ -55,7 +55,7 @@ def test_twins_have_the_motion_on_a_head_of_their_own() -> None:
         assert twin.rng("motion", 3).random() == original.rng("motion", 3).random()
         assert twin.rng("speech", 3).random() == original.rng("speech", 3).random()
         assert twin.rng("seen", 3).random() != original.rng("seen", 3).random()
-        assert twin.performer_rng(3).random() == original.rng("seen", 3).random()
+        assert twin.rng("performer", 3).random() == original.rng("seen", 3).random()
     assert not {t.seen for t in twins} & {p.seen for p in originals.values()}
 
 
