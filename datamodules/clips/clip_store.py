@@ -17,7 +17,7 @@ class ClipStore:
         return self._path(record, record.video)
 
     def audio(self, record: ClipRecord) -> Path:
-        """File with a clip's sound: the video itself where there is none beside it."""
+        """File with a clip's sound: the video itself where there is no other."""
         return self._path(record, record.audio or record.video)
 
     def annotations(self, record: ClipRecord) -> Path | None:

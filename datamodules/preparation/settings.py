@@ -20,7 +20,7 @@ def _setting(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """How videos are cut, and which clips are kept; what each setting means stands beside it."""
+    """How videos are cut, and which clips are kept; what each setting means is its help."""
 
     size: int = _setting(512, "edge of the square frames in pixels, an even number")
     min_seconds: float = _setting(3.0, "shorter clips are rejected")

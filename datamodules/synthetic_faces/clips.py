@@ -140,7 +140,7 @@ def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> d
         "identity": asdict(performance.identity),
         "voice": asdict(narration.voice),
         "text": narration.text,
-        "speech_level": round(narration.heard_level, 3),
+        "speech_level": round(narration.speech_level, 3),
         "style": performance.style.to_dict(),
         "control_names": list(CONTROL_NAMES),
         "landmark_names": list(LANDMARK_NAMES),

@@ -1,4 +1,4 @@
-"""The data card that lies beside a synthetic dataset."""
+"""The data card of a synthetic dataset."""
 
 from collections.abc import Sequence
 

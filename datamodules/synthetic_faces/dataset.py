@@ -19,6 +19,9 @@ from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.espeak import require_espeak
 
+MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]
+"""``make_clip``, or what stands in for it."""
+
 
 def prepare_synthetic(
     output: Path,
@@ -26,6 +29,7 @@ def prepare_synthetic(
     workers: int = 2,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    make: MakeClip = make_clip,
 ) -> Path:
     """Render a dataset of synthetic talking heads.
 
@@ -39,6 +43,7 @@ def prepare_synthetic(
         workers: Rendering processes; 0 renders in this process.
         device: Where to render.
         progress: Called with (finished, all) clips, first with what was kept.
+        make: Makes one clip; has to be picklable.
 
     Returns:
         ``output``.
@@ -59,7 +64,7 @@ def prepare_synthetic(
     records = _finished(plans, settings, output)
     todo = [plan for plan in plans if plan.clip_id not in records]
     tell(len(records), len(plans))
-    job = partial(_render_one, settings=settings, output=output, device=device)
+    job = partial(_render_one, make=make, settings=settings, output=output, device=device)
     for record in _render(job, todo, output, workers):
         records[record.id] = record
         tell(len(records), len(plans))
@@ -127,8 +132,8 @@ def _finished(plans: list[ClipPlan], settings: Settings, output: Path) -> dict[s
     return {record.id: record for record in planned if _has_files(record, settings, output)}
 
 
-def _render_one(plan: ClipPlan, settings: Settings, output: Path, device: str) -> ClipRecord:
-    record = make_clip(plan, settings, output, device)
+def _render_one(plan: ClipPlan, make: MakeClip, settings: Settings, output: Path, device: str) -> ClipRecord:
+    record = make(plan, settings, output, device)
     with whole_output(_row_path(output, plan.clip_id)) as temporary:
         temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
     return record

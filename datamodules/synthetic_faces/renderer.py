@@ -27,7 +27,7 @@ from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
 CAMERA_DISTANCE = 7.0  # head radii from the head's centre
 SUPERSAMPLING = 2
 MEASURED_AT_ONCE = 64  # frames
-DARKEST_WRINKLE = 0.4  # of the colour beside it
+DARKEST_WRINKLE = 0.4  # of the colour around it
 M = TypeVar("M")
 _OVAL = [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehead"))]
 

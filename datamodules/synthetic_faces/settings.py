@@ -27,7 +27,7 @@ def _setting(meaning: str, default: Any = MISSING, **metadata: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the clips of a dataset depend on; what each setting means stands beside it.
+    """Everything the clips of a dataset depend on; what each setting means is its help.
 
     Two datasets of the same settings hold the same bytes. ``identities``: by default one for every five speeches.
     """

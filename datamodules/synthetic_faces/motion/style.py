@@ -137,18 +137,18 @@ def quantiles_of_looks(person: Identity) -> np.ndarray:
 
 
 def quantiles_of_speech(narration: Narration) -> np.ndarray:
-    """Intensity quantiles ``(3,)`` of head, mouth and blinks that are heard: level, liveliness of the voice, its rate.
+    """Intensity quantiles ``(3,)`` of head, mouth and blinks that the sound tells: level, liveliness of the voice, its rate.
 
     Rate and liveliness of what the voices say are about normal, and the level's distribution is known, so that the
     quantiles are spread as free ones are.
     """
     voice = narration.voice
-    heard = (
-        _level_quantile(narration.heard_level),
+    quantiles = (
+        _level_quantile(narration.speech_level),
         norm.cdf((voice.pitch_range - LIVELINESS[0]) / LIVELINESS[1]),
         norm.cdf((voice.rate - RATE[0]) / RATE[1]),
     )
-    return _inside(np.array(heard))
+    return _inside(np.array(quantiles))
 
 
 def _level_quantile(level: float) -> float:

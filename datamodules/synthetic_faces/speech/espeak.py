@@ -44,7 +44,7 @@ class Utterance:
     phonemes: list[Phoneme]
 
 
-def speak(texts: list[str], voice: Voice) -> list[Utterance]:
+def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
     """Synthesise sentences, one after the other in one process; the same texts and voice give the same bytes.
 
     Raises:

@@ -1,12 +1,13 @@
 """The sound track of a clip: sentences with pauses, levels, the echo of a room and background noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, speak
+from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, synthesise_speech
 from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_noise, reverberate, room_response
 from datamodules.synthetic_faces.speech.sentences import sentences
 from datamodules.synthetic_faces.speech.voices import Voice
@@ -55,7 +56,7 @@ class Narration:
     level: float
 
     @property
-    def heard_level(self) -> float:
+    def speech_level(self) -> float:
         """Level of ``speech`` where somebody speaks, in dB of full scale (RMS)."""
         moments = np.arange(len(self.speech)) / SAMPLE_RATE
         edges = np.array([[unit.start, unit.end] for unit in self.phonemes if unit.ipa]).reshape(-1, 2)
@@ -71,7 +72,12 @@ class Narration:
 
 
 def narrate(
-    rng: np.random.Generator, voice: Voice, split: str, seconds: tuple[float, float], noisy: bool
+    rng: np.random.Generator,
+    voice: Voice,
+    split: str,
+    seconds: tuple[float, float],
+    noisy: bool,
+    synthesise: Callable[[list[str], Voice], list[Utterance]] = synthesise_speech,
 ) -> Narration:
     """Draw sentences of a split and lets a voice say them.
 
@@ -81,6 +87,7 @@ def narrate(
         split: Whose sentences are said.
         seconds: Shortest and longest clip; a sentence that runs over the end is cut with a short fade.
         noisy: Some clips are heard in a room, and some with background noise.
+        synthesise: Speaks sentences.
     """
     target = rng.uniform(*seconds)
     stock = sentences(voice.language, split)
@@ -91,7 +98,7 @@ def narrate(
 
     track = _Track()
     track.pause(rng.uniform(0.12, 0.45))
-    for utterance in speak(texts, voice):
+    for utterance in synthesise(texts, voice):
         if track.end >= target:
             break
         track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))
@@ -106,7 +113,7 @@ def narrate(
         voice=voice,
         text=" ".join(track.said),
         speech=speech,
-        waveform=_heard(rng, speech, level, noisy),
+        waveform=_add_room_and_noise(rng, speech, level, noisy),
         phonemes=_cut_phonemes(track.phonemes, frames / FPS),
         level=level,
     )
@@ -185,14 +192,16 @@ def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
     return np.interp(np.arange(samples), knots, drift).astype(np.float32)
 
 
-def _heard(rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool) -> np.ndarray:
+def _add_room_and_noise(
+    rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool
+) -> np.ndarray:
     """Speech with echo and noise as drawn for the clip, ``(S,)`` float32 in [-1, 1]; a floor far below hearing at least."""
     kind, below = "pink", _FLOOR_BELOW
-    heard = speech
+    result = speech
     if noisy:
         if rng.random() < ROOM_SHARE:
-            heard = reverberate(speech, room_response(rng))
+            result = reverberate(speech, room_response(rng))
         if rng.random() < NOISE_SHARE:
             kind, below = str(rng.choice(NOISE_KINDS)), rng.uniform(*NOISE_BELOW)
     noise = background_noise(rng, kind, len(speech)) * 10.0 ** ((level - below) / 20.0)
-    return np.clip(heard + noise, -1.0, 1.0).astype(np.float32)
+    return np.clip(result + noise, -1.0, 1.0).astype(np.float32)

@@ -21,11 +21,12 @@ from datamodules.errors import UserError
 
 def record(name: str = "a", **changes) -> ClipRecord:
     values = {
-        "id": name,
         "video": f"clips/{name}.mp4",
         "audio": f"clips/{name}.wav",
         "sha256": "0" * 64,
         "identity": "somebody",
+    }
+    values |= {
         "voice": "somebody",
         "split": "train",
         "source": "raw/film.mp4",
@@ -33,7 +34,7 @@ def record(name: str = "a", **changes) -> ClipRecord:
         "frames": 100,
         "size": 128,
     }
-    return ClipRecord(**{**values, **changes})
+    return ClipRecord(**{"id": name} | values | changes)
 
 
 def test_manifest_comes_back_as_written_and_sorted(tmp_path: Path) -> None:
@@ -83,27 +84,27 @@ def test_lines_that_are_no_records(tmp_path: Path, line: str) -> None:
         read_manifest(tmp_path)
 
 
-def test_repeated_ids_missing_and_empty_manifests(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no clip manifest"):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no clip manifest"),
+        (b"\n", "lists no clips"),
+        (b"\xff\xfe\x80", "UTF-8"),
+        ((json.dumps(vars(record("a"))) + "\n").encode() * 2, "line 2: id 'a' occurs already in line 1"),
+    ],
+)
+def test_repeated_ids_missing_and_empty_manifests(tmp_path: Path, text: bytes | None, reason: str) -> None:
+    if text is not None:
+        (tmp_path / "manifest.jsonl").write_bytes(text)
+    with pytest.raises(UserError, match=reason):
         read_manifest(tmp_path)
-    path = tmp_path / "manifest.jsonl"
-    path.write_text("\n")
-    with pytest.raises(UserError, match="lists no clips"):
-        read_manifest(tmp_path)
-    path.write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(UserError, match="UTF-8"):
-        read_manifest(tmp_path)
-    path.write_text((json.dumps(vars(record("a"))) + "\n") * 2)
-    with pytest.raises(UserError, match="line 2: id 'a' occurs already in line 1"):
-        read_manifest(tmp_path)
-    with pytest.raises(UserError, match="twice"):
-        write_manifest(tmp_path, [record("a"), record("a")])
 
 
 def test_refused_write_leaves_the_old_manifest(tmp_path: Path) -> None:
     write_manifest(tmp_path, [record("a")])
-    with pytest.raises(UserError):
-        write_manifest(tmp_path, [record("b"), record("c", frames=0)])
+    for wrong in ([record("b"), record("c", frames=0)], [record("b"), record("b")]):
+        with pytest.raises(UserError, match=r"frames 0|twice"):
+            write_manifest(tmp_path, wrong)
     assert [item.id for item in read_manifest(tmp_path)] == ["a"]
 
 

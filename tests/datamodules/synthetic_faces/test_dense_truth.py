@@ -63,9 +63,8 @@ def test_first_frame_leads_to_itself(renderer):
     assert (truth.depth[~truth.mask] == 0).all()
     nose = LANDMARK_NAMES.index("nose_tip")
     x, y = (rendering.landmarks[0, nose] * SIZE).astype(int)
-    assert truth.depth[0, y, x] == pytest.approx(
-        CAMERA_DISTANCE - rendering.landmarks_3d[0, nose, 2], abs=0.02
-    )
+    distance = CAMERA_DISTANCE - rendering.landmarks_3d[0, nose, 2]
+    assert truth.depth[0, y, x] == pytest.approx(distance, abs=0.02)
     assert truth.depth[truth.mask].min() > CAMERA_DISTANCE - 2
 
 
@@ -123,15 +122,13 @@ def test_what_the_first_frame_hides_is_not_seen(renderer):
     clip = Controls.of_poses({}, {"yaw": 25}, {"jaw_open": 1})
     truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     background = ~truth.mask[1:]
-    assert (
-        truth.seen[1:][background] == np.broadcast_to(~truth.mask[0], background.shape)[background]
-    ).mean() > 0.99
+    free = np.broadcast_to(~truth.mask[0], background.shape)[background]
+    assert (truth.seen[1:][background] == free).mean() > 0.99
     side = truth.mask[1] & ~truth.seen[1]
     assert 0.005 < side.mean() < 0.2
     assert np.argwhere(side)[:, 1].mean() < SIZE / 2 - 5  # the side of the head that turned into view
-    x, y = (
-        rendering.landmarks[2, [LANDMARK_NAMES.index(f"lips_inner_{i}") for i in (2, 6)]].mean(0) * SIZE
-    ).astype(int)
+    lips = [LANDMARK_NAMES.index(f"lips_inner_{i}") for i in (2, 6)]
+    x, y = (rendering.landmarks[2, lips].mean(0) * SIZE).astype(int)
     assert not truth.seen[2, y - 1 : y + 2, x - 1 : x + 2].any()
 
 
