@@ -196,11 +196,8 @@ class _Work:
         alone = len(found) == 1 and listed is not None
         for number, piece in enumerate(found):
             start = first + piece.first
-            place: dict[str, Any] = {
-                "clip": listed,
-                "start": start / FPS,
-                "end": (start + piece.frames) / FPS,
-            }
+            end = start + piece.frames
+            place: dict[str, Any] = {"clip": listed, "start": start / FPS, "end": end / FPS}
             if isinstance(piece, Unfit):
                 self._reject(piece.reason, piece.detail, **place)
                 continue

@@ -94,13 +94,12 @@ def prepare(
         done = len(mine) - len(todo)
         remove_leftovers(output, todo)
         progress(done, len(mine))
-        job = partial(
-            prepare_safely,
-            output=output,
-            settings=settings,
-            measure_sync=measure_sync,
-            prepare_one=prepare_one,
-        )
+        options: dict[str, Any] = {
+            "settings": settings,
+            "measure_sync": measure_sync,
+            "prepare_one": prepare_one,
+        }
+        job = partial(prepare_safely, output=output, **options)
         for source, outcome in in_processes(todo, job, workers) if workers else in_turn(todo, job):
             if outcome.gave_up:
                 remove_leftovers(output, [source])

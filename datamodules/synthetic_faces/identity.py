@@ -136,7 +136,9 @@ class Identity:
         looks = _sample_looks(rng, shape, tone, feminine)
         setting = _sample_setting(rng, domain)
         seed = int(rng.integers(2**31))
-        looks |= _sample_headwear(np.random.default_rng((seed, 47)))
+        other = np.random.default_rng((seed, 47))
+        looks["headwear"] = str(other.choice(HEADWEAR_STYLES, p=HEADWEAR_SHARES))
+        looks["headwear_colour"] = str(other.choice(CLOTHES_COLOURS))
         return cls(seed, domain, feminine, shape, tone, **looks, **setting)
 
 
@@ -170,13 +172,6 @@ def _sample_looks(
         "clothes_style": str(rng.choice(CLOTHES_STYLES, p=(0.4, 0.25, 0.15, 0.2))),
         "clothes_colour": str(rng.choice(CLOTHES_COLOURS)),
         "clothes_colour_2": str(rng.choice(CLOTHES_COLOURS)),
-    }
-
-
-def _sample_headwear(rng: np.random.Generator) -> dict[str, Any]:
-    return {
-        "headwear": str(rng.choice(HEADWEAR_STYLES, p=HEADWEAR_SHARES)),
-        "headwear_colour": str(rng.choice(CLOTHES_COLOURS)),
     }
 
 

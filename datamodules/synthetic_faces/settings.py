@@ -15,10 +15,8 @@ MIN_IDENTITIES = 3
 LONG_SECONDS = (60.0, 75.0)
 DENSE_BYTES_PER_PIXEL = 12
 """Mask, depth, flow and visibility of one frame."""
-DENSE_BYTES = 4 * 2**30
-"""Most of it that one clip may hold, since it is written in one piece."""
-FRAME_BYTES = 4 * 2**30
-"""Most bytes of pictures that one clip may have: a rendering process holds them twice."""
+MOST_GB = 4
+"""Most dense truth of a clip, which is written in one piece, and most pictures: a rendering process holds them twice."""
 
 
 def _setting(meaning: str, default: Any = MISSING, **metadata: Any) -> Any:
@@ -68,62 +66,43 @@ class Settings:
         Raises:
             UserError: Names the setting and its range.
         """
-        for good, problem in self._range_checks():
-            if not good:
-                raise UserError(problem)
-        for one in fields(self):
-            allowed, value = one.metadata.get("choices"), getattr(self, one.name)
-            if allowed and value not in allowed:
-                raise UserError(f"--{one.name} {value}: choose one of {', '.join(allowed)}")
-
-    def _range_checks(self) -> list[tuple[bool, str]]:
         speeches = self.clips // max(self.draws, 1)
         longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
         pixels = longest * FPS * self.size**2
-        dense, frames = pixels * DENSE_BYTES_PER_PIXEL, 3 * pixels
-        return [
-            (
-                self.clips >= MIN_IDENTITIES,
-                f"--clips {self.clips}: a dataset needs at least {MIN_IDENTITIES} clips, one for each split",
-            ),
-            (
-                SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0,
-                f"--size {self.size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
-            ),
-            (self.seed >= 0, f"--seed {self.seed}: use a whole number from 0"),
-            (
-                0.2 <= self.seconds[0] <= self.seconds[1] <= 600,
-                f"--seconds {self.seconds[0]:g} {self.seconds[1]:g}: 0.2 to 600 s, the shortest first",
-            ),
-            (
-                self.draws >= 1 and self.clips % self.draws == 0,
-                f"--draws {self.draws}: must be at least 1 and divide the {self.clips} clips",
-            ),
-            (
-                speeches >= MIN_IDENTITIES,
-                f"--clips {self.clips} --draws {self.draws}: that is {speeches} speeches; at least {MIN_IDENTITIES} "
-                "are needed, one for each split",
-            ),
-            (
-                MIN_IDENTITIES <= self.heads <= speeches,
-                f"--identities {self.heads}: at least {MIN_IDENTITIES} and at most one for each of the "
-                f"{speeches} speeches (clips / draws)",
-            ),
-            (
-                not self.dense or dense <= DENSE_BYTES,
-                f"--dense: clips of {longest:g} s at {self.size} pixels hold {dense / 2**30:.1f} GB of "
-                f"dense truth each, more than {DENSE_BYTES / 2**30:g} GB; make them smaller or shorter",
-            ),
-            (
-                frames <= FRAME_BYTES,
-                f"--size {self.size}: the frames of clips of {longest:g} s take {frames / 2**30:.1f} GB each, more than "
-                f"{FRAME_BYTES / 2**30:g} GB; make them smaller or shorter",
-            ),
-            (
-                0 <= self.long_clips <= speeches,
-                f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}",
-            ),
-        ]
+        dense, frames = pixels * DENSE_BYTES_PER_PIXEL / 2**30, 3 * pixels / 2**30
+
+        def require(good: bool, problem: str) -> None:
+            if not good:
+                raise UserError(problem)
+
+        told = f"a dataset needs at least {MIN_IDENTITIES} clips, one for each split"
+        require(self.clips >= MIN_IDENTITIES, f"--clips {self.clips}: {told}")
+        told = f"frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number"
+        require(SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0, f"--size {self.size}: {told}")
+        require(self.seed >= 0, f"--seed {self.seed}: use a whole number from 0")
+        told = f"{self.seconds[0]:g} {self.seconds[1]:g}: 0.2 to 600 s, the shortest first"
+        require(0.2 <= self.seconds[0] <= self.seconds[1] <= 600, f"--seconds {told}")
+        told = f"must be at least 1 and divide the {self.clips} clips"
+        require(self.draws >= 1 and self.clips % self.draws == 0, f"--draws {self.draws}: {told}")
+        told = f"that is {speeches} speeches; at least {MIN_IDENTITIES} are needed, one for each split"
+        require(speeches >= MIN_IDENTITIES, f"--clips {self.clips} --draws {self.draws}: {told}")
+        told = (
+            f"at least {MIN_IDENTITIES} and at most one for each of the {speeches} speeches (clips / draws)"
+        )
+        require(MIN_IDENTITIES <= self.heads <= speeches, f"--identities {self.heads}: {told}")
+        told = f"clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each"
+        told = f"--dense: {told}, more than {MOST_GB} GB; make them smaller or shorter"
+        require(not self.dense or dense <= MOST_GB, told)
+        told = f"--size {self.size}: the frames of clips of {longest:g} s take {frames:.1f} GB each"
+        require(frames <= MOST_GB, f"{told}, more than {MOST_GB} GB; make them smaller or shorter")
+        told = f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}"
+        require(0 <= self.long_clips <= speeches, told)
+        for one in fields(self):
+            allowed, value = one.metadata.get("choices"), getattr(self, one.name)
+            require(
+                not allowed or value in allowed,
+                f"--{one.name} {value}: choose one of {', '.join(allowed or ())}",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""

@@ -8,17 +8,14 @@ from datamodules.synthetic_faces.mesh.geometry import Part, Skull, grid_part, sm
 
 GROWN = 0.085  # of the shell over the skull, head radii
 # Lower edge at azimuths in degrees (0 = front, 180 = back).
-LINES = {
-    "cap": ((0, 45, 90, 140, 180), (0.56, 0.50, 0.30, 0.10, 0.02)),
-    "beanie": ((0, 45, 90, 140, 180), (0.53, 0.46, 0.24, -0.10, -0.18)),
-}
+AZIMUTHS = (0, 45, 90, 140, 180)
+LINES = {"cap": (0.56, 0.50, 0.30, 0.10, 0.02), "beanie": (0.53, 0.46, 0.24, -0.10, -0.18)}
 VISOR_HALF = np.deg2rad(62)
 
 
 def headwear_line(person: Identity, azimuth: np.ndarray) -> np.ndarray:
     """Height of the lower edge at ``azimuth`` (radians)."""
-    degrees, heights = LINES[person.headwear]
-    return PchipInterpolator(degrees, heights)(np.rad2deg(np.abs(azimuth)))
+    return PchipInterpolator(AZIMUTHS, LINES[person.headwear])(np.rad2deg(np.abs(azimuth)))
 
 
 def hair_limit(person: Identity, azimuth: np.ndarray, y: np.ndarray) -> np.ndarray:

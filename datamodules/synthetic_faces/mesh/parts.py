@@ -121,8 +121,8 @@ def clothes(person: Identity) -> Part:
     styles = {
         "crew": (0.09, 2, 0.0),
         "collar": (0.13, 6, 0.09),
-        "turtleneck": (0.0, 2, 0.13),
         "vneck": (0.30, 5, 0.0),
+        "turtleneck": (0.0, 2, 0.13),
     }
     dip, power, rise = styles[person.clothes_style]
     n = 1 + 0.06 * person["neck_width"]

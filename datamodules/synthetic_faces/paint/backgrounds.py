@@ -39,13 +39,11 @@ class Backdrop:
         for t in moving.tolist():  # one by one: the bits do not depend on the other frames
             turn = np.linalg.inv(moves[t, :, :2]) * scale
             offset = 2 * self._margin / side - 1 - turn @ moves[t, :, 2]
-            grid = torch.stack(
-                [
-                    centre * float(turn[i, 0]) + (centre * float(turn[i, 1]) + float(offset[i]))[:, None]
-                    for i in range(2)
-                ],
-                dim=-1,
-            )
+            rows = [
+                centre * x + (centre * y + o)[:, None]
+                for (x, y), o in zip(turn.tolist(), offset.tolist(), strict=True)
+            ]
+            grid = torch.stack(rows, dim=-1)
             result[:, t] = F.grid_sample(
                 self._canvas, grid[None], mode="bilinear", padding_mode="border", align_corners=False
             )[0]

@@ -49,11 +49,8 @@ class _Canvas:
 def paint_skin(person: Identity, rig: Rig, size: int, rng: np.random.Generator) -> np.ndarray:
     """The skin tile ``(size, size, 4)``: sRGB and gloss; painted at twice the resolution and averaged down."""
     c = _Canvas(person, rig, 2 * size, rng)
-    c.gloss = (
-        0.10
-        + 0.06 * bump(c.x, c.y, 0, c.m.nose_y + 0.12, 0.10, 0.2)
-        + 0.05 * bump(c.x, c.y, 0, 0.5, 0.3, 0.15)
-    )
+    c.gloss = 0.10 + 0.06 * bump(c.x, c.y, 0, c.m.nose_y + 0.12, 0.10, 0.2)
+    c.gloss = c.gloss + 0.05 * bump(c.x, c.y, 0, 0.5, 0.3, 0.15)
     c.colour *= (1 + 0.012 * c.noise(9) + 0.012 * c.noise(40))[..., None]
     for paint in (_complexion, _occlusion, _beard, _lips, _brows, _lashes, _scalp):
         paint(c, c.m, c.x, c.y)

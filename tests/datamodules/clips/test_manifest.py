@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,11 @@ from datamodules.errors import UserError
 
 
 def record(name: str = "a", **changes) -> ClipRecord:
-    values = {
-        "video": f"clips/{name}.mp4",
-        "audio": f"clips/{name}.wav",
-        "sha256": "0" * 64,
-        "identity": "somebody",
-    }
-    values |= {
-        "voice": "somebody",
-        "split": "train",
-        "source": "raw/film.mp4",
-        "start": 1.5,
-        "frames": 100,
-        "size": 128,
-    }
-    return ClipRecord(**{"id": name} | values | changes)
+    made = ClipRecord(
+        name, f"clips/{name}.mp4", f"clips/{name}.wav", "0" * 64, "somebody", "somebody", "train", "raw/film.mp4", 1.5,
+        100, 128,
+    )  # fmt: skip
+    return replace(made, **changes)
 
 
 def test_manifest_comes_back_as_written_and_sorted(tmp_path: Path) -> None:
@@ -178,13 +169,9 @@ def test_some_frames_are_those_of_the_whole_file_in_the_order_asked_for(
 
 def test_pose_holds_what_its_names_say() -> None:
     generator = np.random.default_rng(0)
-    shapes = {
-        "rotation": (5, 3),
-        "landmarks": (5, 4, 2),
-        "lip_opening": (5,),
-        "lip_width": (5,),
-        "blink": (5,),
-    }
+    shapes = {"rotation": (5, 3), "landmarks": (5, 4, 2)} | dict.fromkeys(
+        ("lip_opening", "lip_width", "blink"), (5,)
+    )
     arrays = {name: generator.uniform(size=shape) for name, shape in shapes.items()}
     pose = pose_of(arrays)
     assert pose is not None

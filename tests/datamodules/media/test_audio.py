@@ -128,15 +128,8 @@ def test_sound_of_a_video_is_on_the_clock_of_its_pictures(shared):
 def reference_log_mel(waveform: np.ndarray) -> np.ndarray:
     """The same features by scipy's STFT and filters written out one by one."""
     window = scipy.signal.get_window("hann", 400)
-    options = {
-        "nperseg": 400,
-        "noverlap": 240,
-        "nfft": 512,
-        "boundary": None,
-        "padded": False,
-        "scaling": "spectrum",
-    }
-    _, _, spectrum = scipy.signal.stft(np.pad(waveform, 120), window=window, **options)
+    options = {"nperseg": 400, "noverlap": 240, "nfft": 512, "boundary": None, "padded": False}
+    _, _, spectrum = scipy.signal.stft(np.pad(waveform, 120), window=window, scaling="spectrum", **options)
     power = np.abs(spectrum * window.sum()) ** 2
     columns = len(waveform) // 160
 

@@ -97,15 +97,15 @@ def test_lips_open_with_the_jaw_and_close_when_pressed(renderer):
 
 def test_every_mouth_control_does_what_its_name_says(renderer):
     rest, wide, narrow, rounded, parted, smile, frown = range(7)
-    poses = (
-        {"lips_wide": 1},
-        {"lips_wide": -1},
-        {"lips_round": 1},
-        {"lips_part": 1},
-        {"smile": 1},
-        {"smile": -0.5},
+    mouths = (
+        ("lips_wide", 1),
+        ("lips_wide", -1),
+        ("lips_round", 1),
+        ("lips_part", 1),
+        ("smile", 1),
+        ("smile", -0.5),
     )
-    truth = render(renderer, {}, *poses)
+    truth = render(renderer, {}, *({name: value} for name, value in mouths))
     width = truth.lip_width
     assert width[wide] > width[rest] > width[narrow] > width[rounded]
     assert truth.lip_opening[parted] > 0.05
