@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
@@ -18,6 +16,7 @@ from datamodules.faces.finding import FaceBox, find_faces, select_face
 from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.files import require_folder
 from datamodules.media.audio import fit_length, frame_count, load_audio
+from datamodules.media.pictures import resize_bicubic as resize
 from datamodules.media.video import VideoReader, probe
 from experiments.results import PARTNER
 from metrics.protocol import SHORTEST, protocol_hash
@@ -26,7 +25,6 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 MOST_FITTED = 20
 """Clips at most that what speech does to lips is learnt from, if real clips without a video have to help."""
 _LOOKS = 5
-_CHUNK = 32
 _DECODED = 2**28
 """Bytes of frames that are decoded at a time, before they are brought to size."""
 
@@ -295,22 +293,6 @@ def foreign_speech(clips: Sequence[VideoPair], place: int, frames: int) -> Forei
         if speech.any():
             return Foreign(other.voice, np.resize(speech, frames * SAMPLES_PER_FRAME).astype(np.float32))
     return None
-
-
-def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames ``(T, H, W, 3)`` uint8 at another size by antialiased bicubic interpolation."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    resized = np.empty((len(frames), height, width, 3), np.uint8)
-    for start in range(0, len(frames), _CHUNK):
-        part = torch.from_numpy(np.ascontiguousarray(frames[start : start + _CHUNK])).permute(0, 3, 1, 2)
-        images = F.interpolate(
-            part.float(), (height, width), mode="bicubic", antialias=True, align_corners=False
-        )
-        resized[start : start + _CHUNK] = (
-            images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        )
-    return resized
 
 
 def find_crop(frames: np.ndarray) -> SquareCrop:

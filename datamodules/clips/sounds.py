@@ -14,11 +14,7 @@ MAX_HELD = 64
 
 
 class ClipSounds:
-    """Random access to the sound of a dataset's clips; the last ``MAX_HELD`` stay in memory.
-
-    Args:
-        clips: Where the clips' files are.
-    """
+    """Random access to the sound of a store's clips; the last ``MAX_HELD`` stay in memory."""
 
     def __init__(self, clips: ClipStore) -> None:
         self.clips = clips

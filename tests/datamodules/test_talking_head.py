@@ -11,12 +11,13 @@ from torch.utils.data import TensorDataset
 from datamodules.batches import FramePairBatch, MotionWindowBatch
 from datamodules.clips.augmentation import augment_pair, hue_matrix, mirror, saturation_matrix
 from datamodules.clips.datasets import EpochSampler, cut_window, sample_pair, sample_source
-from datamodules.clips.frames import ClipFrames, resize_frames
+from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import build_latents
 from datamodules.latents import LatentCache
 from datamodules.media.audio import log_mel
+from datamodules.media.pictures import resize_bilinear
 from datamodules.media.video import VideoReader
 from datamodules.talking_head import TalkingHeadDataModule
 
@@ -110,7 +111,7 @@ def test_frames_without_resizing_are_the_stored_ones(fake_clips: Path) -> None:
     stored = VideoReader(fake_clips / record.video).get(wanted)
     np.testing.assert_array_equal(ClipFrames(fake_clips, 32).get(record, wanted), stored)
     halves = stored.reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
-    resized = resize_frames(stored, 16)
+    resized = resize_bilinear(stored, 16)
     assert np.abs(resized - halves).mean() < 3
 
 

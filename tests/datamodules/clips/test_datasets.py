@@ -102,13 +102,13 @@ def test_opening_pairs_lead_from_shut_to_open_lips(mixed) -> None:
         assert dataset._opening_pair(records[0], 1, 2, generator) == (1, 2)
 
 
-def test_shares_of_chosen_pairs_are_what_they_say(mixed, monkeypatch) -> None:
+def test_shares_of_chosen_pairs_are_what_they_say(mixed) -> None:
     root, records = mixed
     dataset = FramePairDataset(ClipFrames(root, 16), records, 400, blink_share=0.15, mouth_share=0.25)
     seen = []
-    monkeypatch.setattr(dataset, "_shut_frame", lambda r, s, d, g: seen.append("lids") or d)
-    monkeypatch.setattr(dataset, "_opening_pair", lambda r, s, d, g: seen.append("lips") or (s, d))
-    monkeypatch.setattr(dataset.frames, "get", lambda record, frames: np.zeros((2, 16, 16, 3), np.uint8))
+    dataset._shut_frame = lambda r, s, d, g: seen.append("lids") or d
+    dataset._opening_pair = lambda r, s, d, g: seen.append("lips") or (s, d)
+    dataset.frames.get = lambda record, frames: np.zeros((2, 16, 16, 3), np.uint8)
     for index in range(1200):
         dataset[0, index]
     assert seen.count("lids") / 1200 == pytest.approx(0.15, abs=0.03)
