@@ -75,9 +75,7 @@ def test_frame_pairs_have_contract_shapes_and_ranges(fake_clips: Path) -> None:
 
 def test_batches_do_not_depend_on_workers_and_differ_between_epochs(fake_clips: Path) -> None:
     alone = epochs(pair_module(fake_clips), 2)
-    helped = epochs(
-        pair_module(fake_clips, num_workers=2), 2
-    )  # persistent workers: they must see the new epoch
+    helped = epochs(pair_module(fake_clips, num_workers=2), 2)  # workers persist and must see the new epoch
     assert same(alone[0], helped[0])
     assert same(alone[1], helped[1])
     assert not same(alone[0], alone[1])
@@ -223,17 +221,14 @@ def test_lightning_keeps_the_sampler_and_tells_it_the_epoch(fake_clips: Path) ->
 
 
 def test_two_processes_get_disjoint_halves(fake_clips: Path, tmp_path: Path) -> None:
-    module = TalkingHeadDataModule(
-        fake_clips, 16, batch_size=4, pairs_per_clip=4
-    )  # 16 pairs: 8 for each rank
+    module = TalkingHeadDataModule(fake_clips, 16, batch_size=4, pairs_per_clip=4)  # 8 pairs for each rank
     fit(Model(folder=tmp_path), module, max_epochs=2, devices=2, strategy="ddp_fork")
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     module.setup("fit")
     for epoch, batches in enumerate(epochs(module, 2)):
         expected = sorted(float(source.sum()) for batch in batches for source in batch.source)
         shares = [
-            [float(source.sum()) for when, batch in seen if when == epoch for source in batch]
-            for seen in ranks
+            [float(one.sum()) for when, batch in seen if when == epoch for one in batch] for seen in ranks
         ]
         assert [len(share) for share in shares] == [8, 8]
         assert sorted(shares[0] + shares[1]) == pytest.approx(expected)
@@ -241,18 +236,10 @@ def test_two_processes_get_disjoint_halves(fake_clips: Path, tmp_path: Path) -> 
 
 def test_it_needs_no_more_than_a_trainer(fake_clips: Path, latents: LatentCache, tmp_path: Path) -> None:
     options = {"task": "motion_windows", "batch_size": 3}
-    seen = fit(
-        Model("motion"),
-        TalkingHeadDataModule(fake_clips, 16, latents=latents.folder, **options),
-        max_epochs=1,
-    )
-    assert seen.seen[0][1].shape == (3, 65, 5)
+    module = TalkingHeadDataModule(fake_clips, 16, latents=latents.folder, **options)
+    assert fit(Model("motion"), module, max_epochs=1).seen[0][1].shape == (3, 65, 5)
     for root, folder, message in (
-        (
-            fake_clips,
-            None,
-            f"need latents: make them by `ifmdm encode autoencoder=RUN data.root={fake_clips}",
-        ),
+        (fake_clips, None, f"make them by `ifmdm encode autoencoder=RUN data.root={fake_clips}"),
         (fake_clips, tmp_path / "none", "no latents there; make them by `ifmdm encode"),
         (fake_clips, tmp_path, "fake0 are missing; run `ifmdm encode` again"),
         (tmp_path / "absent", None, "no prepared clips there; they come from any videos, by `ifmdm prepare"),
@@ -282,13 +269,8 @@ def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
 
 def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
     frame = torch.rand(1, 3, 8, 8) * 2 - 1
-    changed, *_ = augment_pair(
-        frame.repeat(2, 1, 1, 1),
-        torch.zeros(3, 4),
-        torch.zeros(2, 0, 2),
-        torch.zeros(2, 0),
-        np.random.default_rng(1),
-    )
+    nothing = torch.zeros(3, 4), torch.zeros(2, 0, 2), torch.zeros(2, 0)
+    changed, *_ = augment_pair(frame.repeat(2, 1, 1, 1), *nothing, np.random.default_rng(1))
     assert torch.equal(changed[0], changed[1])
     assert changed.abs().max() <= 1
     assert not torch.allclose(changed[0], frame[0])
