@@ -3,22 +3,23 @@
 import struct
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional as F
 
 from datamodules.errors import UserError
 from datamodules.files import require_file
+
+if TYPE_CHECKING:  # pictures are read, and refused, without loading torch
+    from torch import Tensor
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
 _RESIZED_AT_ONCE = 32
 
 
-def to_float(pixels: np.ndarray | Tensor) -> Tensor:
+def to_float(pixels: "np.ndarray | Tensor") -> "Tensor":
     """Pixels as networks see them.
 
     Args:
@@ -27,13 +28,17 @@ def to_float(pixels: np.ndarray | Tensor) -> Tensor:
     Returns:
         float32 ``(..., 3, H, W)`` in [-1, 1], on the pixels' device.
     """
+    import torch
+
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3)
     return pixels.float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor) -> Tensor:
+def to_uint8(images: "Tensor") -> "Tensor":
     """What networks paint as pixels: floats in [-1, 1], clamped and rounded; any shape, uint8 stays as it is."""
+    import torch
+
     if images.dtype == torch.uint8:
         return images
     # in single precision at least: bfloat16 has no room for 256 levels between 0 and 2
@@ -41,13 +46,16 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((exact.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
+def to_pixels(images: "Tensor") -> np.ndarray:
     """Floats ``(..., 3, H, W)`` in [-1, 1] as uint8 array ``(..., H, W, 3)``."""
     return to_uint8(images).movedim(-3, -1).cpu().numpy()
 
 
 def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
     """Frames ``(N, H, W, 3)`` uint8 as ``(N, size, size, 3)``, for models and pages: antialiased bilinear interpolation."""
+    import torch
+    from torch.nn import functional as F
+
     if frames.shape[1:3] == (size, size):
         return frames
     image = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
@@ -57,6 +65,9 @@ def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
 
 def resize_bicubic(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     """Frames ``(T, H, W, 3)`` uint8 as ``(T, height, width, 3)``, for what is judged: antialiased bicubic interpolation."""
+    import torch
+    from torch.nn import functional as F
+
     if frames.shape[1:3] == (height, width):
         return frames
     resized = np.empty((len(frames), height, width, 3), np.uint8)
