@@ -99,45 +99,31 @@ def read_hdtf_annotations(folder: str | Path) -> HDTFAnnotations:
         UserError: No subset is complete.
     """
     folder = Path(folder)
-    subsets = [
-        subset for subset in SUBSETS if any((folder / f"{subset}_{name}.txt").is_file() for name in FILES)
-    ]
+    subsets = [one for one in SUBSETS if any((folder / f"{one}_{name}.txt").is_file() for name in FILES)]
     if not subsets:
-        raise UserError(
-            f"{folder}: holds none of HDTF's annotation files (such as RD_{FILES[0]}.txt); give the folder HDTF_dataset "
-            "of its repository"
-        )
-    clips: list[HDTFClip] = []
+        told = f"holds none of HDTF's annotation files (such as RD_{FILES[0]}.txt)"
+        raise UserError(f"{folder}: {told}; give the folder HDTF_dataset of its repository")
     found: list[Inconsistency] = []
-    for subset in subsets:
-        clips += _read_subset(folder, subset, found)
+    clips = [clip for subset in subsets for clip in _read_subset(folder, subset, found)]
     return HDTFAnnotations(clips, found)
 
 
 class _Table(dict[str, Value], Generic[Value]):
     """One file: name -> value; remembers how the file is called."""
 
-    def __init__(
-        self,
-        folder: Path,
-        subset: str,
-        kind: str,
-        parse: Callable[[list[str]], Value],
-        found: list[Inconsistency],
-    ) -> None:
+    def __init__(self, path: Path, parse: Callable[[list[str]], Value], found: list[Inconsistency]) -> None:
         super().__init__()
-        self.file = f"{subset}_{kind}.txt"
-        for name, words in _lines(require_file(folder / self.file, "annotations")):
+        self.file = path.name
+        for name, words in _lines(require_file(path, "annotations")):
             try:
                 value = parse(words)
             except ValueError as error:
                 found.append(Inconsistency(self.file, name, str(error)))
                 continue
-            if name not in self:
-                self[name] = value
-            else:
+            if name in self:
                 again = "listed twice" if self[name] == value else "listed twice, with different values"
                 found.append(Inconsistency(self.file, name, again))
+            self.setdefault(name, value)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -148,10 +134,10 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Iterator[HDTFClip]:
-    urls = _Table(folder, subset, "video_url", _url, found)
-    heights = _Table(folder, subset, "resolution", _height, found)
-    times = _Table(folder, subset, "annotion_time", _times, found)
-    crops = _Table(folder, subset, "crop_wh", _box, found)
+    urls = _Table(folder / f"{subset}_video_url.txt", _url, found)
+    heights = _Table(folder / f"{subset}_resolution.txt", _height, found)
+    times = _Table(folder / f"{subset}_annotion_time.txt", _times, found)
+    crops = _Table(folder / f"{subset}_crop_wh.txt", _box, found)
     timed = {f"{source}_{number}": None for source, spans in times.items() for number in range(len(spans))}
     tables: tuple[tuple[_Table, Mapping, str], ...] = (
         (urls, times, "address"), (heights, times, "resolution"), (crops, dict(sorted(timed.items())), "crop"),

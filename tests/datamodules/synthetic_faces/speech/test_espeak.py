@@ -143,4 +143,3 @@ def test_narration_is_a_function_of_the_generator() -> None:
     assert 25 <= one.frames <= 50
     assert np.abs(one.waveform).max() <= 1.0
     assert one.phonemes[-1].end == pytest.approx(one.frames / 25, abs=0.041)
-    assert {voice.split for voice in voices_of("val")} == {"val"}
