@@ -6,19 +6,14 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
 
 from datamodules.batches import FramePairBatch, MotionWindowBatch
-from datamodules.clips.augmentation import augment_pair, hue_matrix, mirror, saturation_matrix
-from datamodules.clips.datasets import EpochSampler, cut_window, sample_pair, sample_source
 from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import build_latents
 from datamodules.latents import LatentCache
 from datamodules.media.audio import log_mel
-from datamodules.media.pictures import resize_bilinear
-from datamodules.media.video import VideoReader
 from datamodules.talking_head import TalkingHeadDataModule
 
 
@@ -103,23 +98,6 @@ def test_cached_frames_equal_decoded_frames(fake_clips: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(ClipFrames(root, 16, cache=True).get(record, np.arange(90)), expected)
 
 
-def test_frames_without_resizing_are_the_stored_ones(fake_clips: Path) -> None:
-    record = read_manifest(fake_clips)[0]
-    wanted = np.array([7, 3, 80])
-    stored = VideoReader(fake_clips / record.video).get(wanted)
-    np.testing.assert_array_equal(ClipFrames(fake_clips, 32).get(record, wanted), stored)
-    halves = stored.reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
-    resized = resize_bilinear(stored, 16)
-    assert np.abs(resized - halves).mean() < 3
-
-
-def test_video_shorter_than_the_manifest_says(fake_clips: Path) -> None:
-    record = read_manifest(fake_clips)[0]
-    record.frames = 91
-    with pytest.raises(UserError, match="manifest says 91"):
-        ClipFrames(fake_clips, 32).get(record, np.array([0]))
-
-
 def test_blink_share_draws_shut_lids_for_training_only(fake_clips: Path) -> None:
     def driving_is_shut(share: float, split: str) -> list[bool]:
         module = pair_module(fake_clips, blink_share=share)
@@ -149,29 +127,6 @@ def test_mouth_share_opens_lips_for_training_only(fake_clips: Path) -> None:
     assert drawn("train", mouth_share=1.0) == [True, True]
     assert drawn("train") == [False, False]
     assert drawn("val", mouth_share=1.0) == [False, False]
-
-
-@pytest.mark.parametrize(("frames", "distance"), [(90, 10), (12, 6), (2, 1), (1, 0)])
-def test_pairs_are_apart(frames: int, distance: int) -> None:
-    pairs = [sample_pair(frames, np.random.default_rng(seed)) for seed in range(300)]
-    assert min(abs(source - driving) for source, driving in pairs) >= distance
-    assert {source for source, _ in pairs} == set(range(frames)) or frames == 90
-    assert max(max(pair) for pair in pairs) < frames
-
-
-@pytest.mark.parametrize("size", [20, 21])
-def test_ranks_share_an_epoch(size: int) -> None:
-    dataset = TensorDataset(torch.zeros(size))
-    shares = []
-    for rank in range(2):
-        sampler = EpochSampler(dataset, shuffle=True, rank=rank, ranks=2)
-        sampler.set_epoch(3)
-        shares.append(list(sampler))
-    assert len(shares[0]) == len(shares[1]) == (size + 1) // 2
-    assert {epoch for share in shares for epoch, _ in share} == {3}
-    assert {index for share in shares for _, index in share} == set(range(size))
-    if size % 2 == 0:
-        assert not set(shares[0]) & set(shares[1])
 
 
 class Model(lightning.LightningModule):
@@ -249,37 +204,6 @@ def test_it_needs_no_more_than_a_trainer(fake_clips: Path, latents: LatentCache,
         assert "\n" not in str(caught.value)
 
 
-def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
-    regions = torch.tensor([[0.25, 0.5, 0.75, 1.0], [0.5, 0.0, 1.0, 0.25], [0.0, 0.0, 0.25, 0.25]])
-    frames = torch.zeros(1, 3, 4, 4)
-    frames[..., 0:1, 2:4] = 1.0  # fills the left eye's box
-    points, pose = torch.rand(2, 5, 2), torch.rand(2, 8)
-    flipped, boxes, moved, turned = mirror(frames, regions, points, pose)
-    assert torch.equal(turned[:, :3], pose[:, :3] * torch.tensor([-1.0, 1.0, -1.0]))
-    x0, y0, x1, y1 = (boxes[2] * 4).int().tolist()  # as a mirror picture it is a right eye
-    assert flipped[..., y0:y1, x0:x1].mean() == 1
-    assert flipped.sum() == frames.sum()
-    assert torch.equal(moved[..., 1], points[..., 1])
-    again, regions_again, points_again, _ = mirror(flipped, boxes, moved, turned)
-    torch.testing.assert_close(points_again, points)
-    assert torch.equal(again, frames)
-    assert torch.equal(regions_again, regions)
-    assert not mirror(frames, torch.zeros(3, 4), points, pose)[1].any()
-
-
-def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
-    frame = torch.rand(1, 3, 8, 8) * 2 - 1
-    nothing = torch.zeros(3, 4), torch.zeros(2, 0, 2), torch.zeros(2, 0)
-    changed, *_ = augment_pair(frame.repeat(2, 1, 1, 1), *nothing, np.random.default_rng(1))
-    assert torch.equal(changed[0], changed[1])
-    assert changed.abs().max() <= 1
-    assert not torch.allclose(changed[0], frame[0])
-    grey = torch.full((3,), 0.3)
-    torch.testing.assert_close(hue_matrix(40.0) @ grey, grey)
-    torch.testing.assert_close(saturation_matrix(0.3) @ grey, grey)
-    torch.testing.assert_close(hue_matrix(120.0) @ torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0]))
-
-
 def window_module(root: Path, latents: LatentCache, **options) -> TalkingHeadDataModule:
     settings = {"batch_size": 3, "windows_per_clip": 6, "latents": latents.folder, **options}
     module = TalkingHeadDataModule(root, 16, "motion_windows", **settings)
@@ -318,24 +242,6 @@ def test_window_sampling_is_reproducible(fake_clips: Path, latents: LatentCache)
     first, second = epochs(window_module(fake_clips, latents), 2, "val")
     assert same(first, second)
     assert [batch.motion[:, 0, 0].tolist() for batch in first] == [[0.0]]  # one whole window in 90 frames
-
-
-def test_sources_cover_all_frames_outside_the_window() -> None:
-    drawn = {sample_source(100, 20, np.random.default_rng(seed)) for seed in range(800)}
-    assert drawn == {*range(20), *range(85, 100)}
-    assert {sample_source(65, 0, np.random.default_rng(seed)) for seed in range(20)} == {0}
-
-
-@pytest.mark.parametrize(("start", "known"), [(63, False), (64, True), (100, True)])
-def test_previous_motion_is_that_of_the_window_before(start: int, known: bool) -> None:
-    clip = {"motion": torch.randn(200, 4), "appearance": torch.randn(200, 6), "audio": torch.randn(400, 2)}
-    window = cut_window(clip, start, 0)
-    assert bool(window.has_previous) == known
-    expected = clip["motion"][start - 64 : start + 1] if known else torch.zeros(65, 4)
-    assert torch.equal(window.previous, expected)
-    if known and start > 64:
-        earlier = cut_window(clip, start - 64, 0).motion  # the window that was generated before this one
-        assert torch.equal(window.previous, earlier)
 
 
 @pytest.mark.parametrize(
