@@ -31,7 +31,7 @@ NETWORKS = {
 MAX_PARAMETERS = 10**9
 """Weights of a network; the largest of the paper's sizes has a twentieth of them."""
 MAX_NUMBER = 8192
-MAX_NUMBERS = {"size": 2048, "depth": 256}
+MAX_NUMBERS = {"size": 2048, "depth": 256, "sampler_steps": 1000}
 """Largest value of an argument; of those that aren't listed ``MAX_NUMBER``."""
 MAX_ITEMS = 64
 """Entries of a list or a map."""
@@ -75,30 +75,41 @@ def network_spec(network: nn.Module) -> dict[str, Any]:
     return spec
 
 
+def checked_arguments(target: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Keyword arguments for a class out of plain values from outside, checked by its signature and annotations.
+
+    Args:
+        target: The class that will be called with them.
+        given: Name -> value.
+        what: Is built, for the messages.
+
+    Raises:
+        UserError: An argument is unknown or lacking, of another type, or out of bounds.
+    """
+    parameters = inspect.signature(target).parameters
+    for key in given:
+        if key not in parameters:
+            raise UserError(f"{what} has no argument {_shown(key)}: it knows {', '.join(parameters)}")
+    if lacking := [k for k, p in parameters.items() if p.default is p.empty and k not in given]:
+        raise UserError(f"{what} lacks {', '.join(lacking)}")
+    types_of = typing.get_type_hints(target.__init__)  # type: ignore[misc]
+    return {key: _checked(value, types_of[key], f"{what}: {key}", key) for key, value in given.items()}
+
+
 def _build(spec: Mapping[str, Any], depth: int = 0) -> nn.Module:
     name = spec.get("name")
     if not isinstance(name, str) or name not in NETWORKS:
-        raise UserError(f"no network is named {str(name)[:MAX_TEXT]!r}: use one of {', '.join(NETWORKS)}")
+        raise UserError(f"no network is named {_shown(name)}: use one of {', '.join(NETWORKS)}")
     if depth > MAX_NESTING:
         raise UserError(f"network {name}: too many networks inside each other")
     module, _, class_name = NETWORKS[name].partition(":")
     network_class: type[nn.Module] = getattr(import_module(module), class_name)
-    parameters = inspect.signature(network_class).parameters
-    types_of = typing.get_type_hints(network_class.__init__)
-    given = {key: value for key, value in spec.items() if key != "name"}
-    for key in given:
-        if key not in parameters:
-            raise UserError(
-                f"network {name} has no argument {str(key)[:MAX_TEXT]!r}: it knows {', '.join(parameters)}"
-            )
-    if lacking := [k for k, p in parameters.items() if p.default is p.empty and k not in given]:
-        raise UserError(f"network {name} lacks {', '.join(lacking)}")
-    arguments = {
-        key: _build(value, depth + 1)
-        if isinstance(value, Mapping) and "name" in value
-        else _checked(value, types_of[key], key, name)
-        for key, value in given.items()
+    given = {
+        key: _build(value, depth + 1) if isinstance(value, dict) and "name" in value else value
+        for key, value in spec.items()
+        if key != "name"
     }
+    arguments = checked_arguments(network_class, given, f"network {name}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # refused with its reason
@@ -128,21 +139,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _checked(value: Any, kind: Any, key: str, name: str) -> Any:
+def _checked(value: Any, kind: Any, where: str, key: str) -> Any:
     """The value, with the keys of a map of numbers as numbers: JSON has only strings.
 
     Raises:
         UserError: It is not of that type, or out of bounds.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    where = f"network {name}: {key}"
     if origin in (types.UnionType, typing.Union):
         fitting = [part for part in inner if _is_of(value, typing.get_origin(part) or part)]
-        return _checked(value, fitting[0] if fitting else inner[0], key, name)
+        return _checked(value, fitting[0] if fitting else inner[0], where, key)
     if not _is_of(value, origin or kind):
-        shown = getattr(kind, "__name__", str(kind))
-        raise UserError(f"{where} is {str(value)[:MAX_TEXT]!r}, not of type {shown}")
-    if isinstance(value, dict | list | str) and len(value) > (
+        raise UserError(f"{where} is {_shown(value)}, not of type {getattr(kind, '__name__', kind)}")
+    if isinstance(value, str | list | dict) and len(value) > (
         MAX_TEXT if isinstance(value, str) else MAX_ITEMS
     ):
         raise UserError(f"{where} has {len(value)} entries: that is too long")
@@ -150,23 +159,32 @@ def _checked(value: Any, kind: Any, key: str, name: str) -> Any:
         key_kind, item_kind = inner or (str, int)
         if key_kind is int:
             value = {int(k) if str(k).isdecimal() and len(str(k)) < 6 else k: v for k, v in value.items()}
-        return {_checked(k, key_kind, key, name): _checked(v, item_kind, key, name) for k, v in value.items()}
+        return {
+            _checked(k, key_kind, where, key): _checked(v, item_kind, where, key) for k, v in value.items()
+        }
     if isinstance(value, list):
-        return [_checked(item, inner[0] if inner else float, key, name) for item in value]
+        return [_checked(item, inner[0] if inner else float, where, key) for item in value]
     largest = MAX_NUMBERS.get(key, MAX_NUMBER)
     if isinstance(value, int | float) and not (math.isfinite(value) and 0 <= value <= largest):
-        raise UserError(f"{where} is {str(value)[:MAX_TEXT]}: use a number from 0 to {largest}")
+        raise UserError(f"{where} is {_shown(value)}: use a number from 0 to {largest}")
     return value
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of a type of a signature; a bool is no number, a whole number may stand for any number."""
+    """Whether a value is of a type of a signature; a bool is no number, a whole number may stand for any number."""
     if value is None or isinstance(value, bool):
         return kind is (type(None) if value is None else bool)
     if isinstance(value, dict):
         return kind in (dict, Mapping)
     if isinstance(value, list):
         return kind in (list, tuple, Sequence)
+    if isinstance(value, nn.Module):
+        return getattr(kind, "_is_protocol", False) or (isinstance(kind, type) and isinstance(value, kind))
     if isinstance(value, int):
         return kind in (int, float)
     return isinstance(value, float | str) and type(value) is kind
+
+
+def _shown(value: Any) -> str:
+    """A value from outside for a message: short, in one line."""
+    return repr(value)[:MAX_TEXT]
