@@ -18,7 +18,9 @@ from experiments.video_measures import View
 from experiments.video_pairs import Foreign, Missing, VideoClip, entry, load_pair, recorded_clip
 from experiments.video_rows import Judged, Plan, judge_clip, pool_rows, reconstruct
 from experiments.video_sync import over_takes
-from metrics.motion import Judge, MotionCurves, lagged_correlation, measure
+from metrics.motion import MotionCurves, lagged_correlation
+from metrics.motion import MotionJudge as Judge
+from metrics.motion import measure_motion as measure
 from metrics.protocol import SYNTHETIC, protocol_settings
 from metrics.reconstruction import region_errors
 

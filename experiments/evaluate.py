@@ -50,7 +50,7 @@ from experiments.video_rows import add_correlations, listen, window_starts
 from experiments.video_summary import summarise
 from lightning_modules.checkpoints import weights_hash
 from metrics.bootstrap import Interval, cluster_bootstrap
-from metrics.motion import Judge
+from metrics.motion import MotionJudge as Judge
 from metrics.protocol import SHORTEST, SYNTHETIC, TASKS, protocol_settings
 
 ROWS = ("real", "codec", "autoencoder", "still", "generated", "swapped")

@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
 from metrics.judges.frame_regressor import FrameRegressor, fit_frame_regressor, held_out_r2
-from metrics.motion import Judge
+from metrics.motion import MotionJudge as Judge
 from metrics.protocol import JUDGE_FILE
 
 SECONDS_BETWEEN_LINES = 3.0

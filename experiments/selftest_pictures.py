@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from experiments.video_judges import Judges
-from metrics.frechet import WINDOW, extract_features, frechet_distance, kernel_distances, mean_and_covariance
+from metrics.fid import extract_features, frechet_distance, kernel_distances, mean_and_covariance
+from metrics.fvd import FvdSettings
 
+WINDOW = FvdSettings().length
 EVERY = 5
 """Of so many frames one is shown to the Inception."""
 WINDOWS = 3

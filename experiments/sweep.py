@@ -35,7 +35,7 @@ from experiments.video_measures import look, own_measures, watch_by
 from experiments.video_pairs import protocol_record, recorded_clip
 from experiments.video_rows import detector_floor
 from metrics.bootstrap import cluster_bootstrap, mean, median
-from metrics.motion import Judge
+from metrics.motion import MotionJudge as Judge
 
 INTENSITIES = (0.0, 0.5, 1.0, 2.0)
 MEASURES = (

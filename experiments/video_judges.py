@@ -13,17 +13,19 @@ from datamodules import assets
 from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
 from metrics.bootstrap import Interval
-from metrics.frechet import ENOUGH, WINDOW, extract_features
-from metrics.identity import Embedder, FaceEmbedder
-from metrics.landmarks import MESH
-from metrics.motion import Judge as Motion
+from metrics.fid import ENOUGH, extract_features
+from metrics.fvd import FvdSettings
+from metrics.judges.face_embedder import Embedder, FaceEmbedder
+from metrics.landmarks import face_boxes
 from metrics.motion import MotionCurves
+from metrics.motion import MotionJudge as Motion
 from metrics.pooled import REAL, PooledFrechet, PooledKernel
 
 ALEXNET = "alexnet"
 REAL_FACES = "face-landmarker"
 """Name of the judge of motion that looks at real faces."""
 _BATCH = 32
+WINDOW = FvdSettings().length
 Judge = TypeVar("Judge")
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,7 @@ class SyncJudge:
             return frames
         from metrics.sync import face_crops
 
-        plane = points[:, :MESH, :2]
-        return face_crops(frames, np.concatenate([plane.min(axis=1), plane.max(axis=1)], axis=1))
+        return face_crops(frames, face_boxes(points))
 
     def measure(self, crops: Tensor, speech: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """``lse_d``, ``lse_c`` and ``av_offset`` of crops ``(T, 3, H, W)`` with each of some sounds ``(640 T,)``.
@@ -59,11 +60,11 @@ class SyncJudge:
         Raises:
             ValueError: The clip is too short.
         """
-        from metrics.sync import judge_sounds
+        from metrics.sync import lip_sync
 
         if len(crops) < self.minimum:
             raise ValueError(f"{len(crops)} frames, lip sync is judged from {self.minimum} on")
-        results = judge_sounds(self.network, crops, [torch.from_numpy(one).float() for one in speech])
+        results = lip_sync(self.network, crops, [torch.from_numpy(one).float() for one in speech])
         return [
             {"lse_d": one.distance, "lse_c": one.confidence, "av_offset": float(one.offset)}
             for one in results
@@ -253,7 +254,7 @@ def _asset_hash(name: str) -> Callable[[Any], str]:
 
 
 def _load_lpips() -> Any:
-    from metrics.perceptual import LPIPS
+    from metrics.lpips import LPIPS
 
     return LPIPS()
 

@@ -15,7 +15,8 @@ from metrics.distributions import blink_intervals, head_spectrum, head_speed, mo
 from metrics.identity import embedding_distance
 from metrics.judges.landmark_judge import curves_of
 from metrics.landmarks import keypoint_distance, landmark_distance, mouth_distance, rigid_jitter, to_pixels
-from metrics.motion import Judge, MotionCurves, blink_rate, head_motion, jitter, mouth_motion
+from metrics.motion import MotionCurves, blink_rate, head_motion, jitter, mouth_motion
+from metrics.motion import MotionJudge as Judge
 from metrics.protocol import MOST_FACELESS
 from metrics.reconstruction import L1, PSNR, SSIM
 from metrics.sharpness import flicker, hold_still, sharpness

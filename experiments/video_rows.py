@@ -280,12 +280,13 @@ def window_starts(lengths: Sequence[int], settings: dict[str, Any], judges: Judg
     """First frames of the windows for FVD in clips of so many frames; none where nobody looks at them."""
     starts: list[list[int]] = [[] for _ in lengths]
     if judges.windows is not None:
-        from metrics.frechet import draw_windows
+        from metrics.fvd import FvdSettings, draw_windows
 
         most = settings["max_frames"]
         lengths = [min(length, most) if most else length for length in lengths]
         if max(lengths) >= settings["fvd"]["window"]:
-            for clip, start in draw_windows(lengths, settings["fvd"]["windows"], settings["fvd"]["seed"]):
+            chosen = FvdSettings(settings["fvd"]["windows"], seed=settings["fvd"]["seed"])
+            for clip, start in draw_windows(lengths, chosen):
                 starts[clip].append(start)
     return starts
 

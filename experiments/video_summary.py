@@ -12,12 +12,12 @@ from experiments.video_judges import Judges
 from experiments.video_measures import MotionSample
 from experiments.video_pairs import Missing, VideoPair, entry
 from experiments.video_rows import Judged
-from metrics.av_correlation import FEWEST_FRAMES
+from metrics.av_correlation import AVSettings
 from metrics.bootstrap import Interval, cluster_bootstrap, cluster_jackknife, mean, median
 from metrics.distributions import (
     FEW_FRAMES,
-    FEWEST_INTERVALS,
     BlinkIntervalDistance,
+    BlinkIntervalSettings,
     HeadSpectrumDistance,
     HeadVelocityDistance,
     MotionFrechetDistance,
@@ -37,7 +37,8 @@ FEWEST_IDENTITIES = 6
 """Of fewer, all may have the better real row by luck in more than one of forty cases."""
 NOTHING = "no clip has a value"
 STILL = (
-    f"the lips hardly move beside the real ones, or one of the two shows in fewer than {FEWEST_FRAMES} frames"
+    f"the lips hardly move beside the real ones, or one of the two shows in fewer than {AVSettings().fewest_frames} "
+    "frames"
 )
 REASONS = {
     "psnr": "the frames equal the real ones, which has no finite value",
@@ -49,7 +50,7 @@ REASONS = {
     **dict.fromkeys(("av_corr", "av_corr_zero", "av_lag"), STILL),
     "av_retrieval": f"{STILL}; or fewer than 2 s of overlap at the best lag, or no other voice",
     "head_spectrum_distance": "no clip lasts 3 s",
-    "blink_interval_distance": f"fewer than {FEWEST_INTERVALS} intervals between blinks on a side",
+    "blink_interval_distance": f"fewer than {BlinkIntervalSettings().fewest} intervals between blinks on a side",
     "motion_frechet": "fewer than two frames with a face on a side, or a real face that rests",
     "fid": "fewer than two frames on a side",
     "kid": "fewer than two frames on a side",

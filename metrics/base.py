@@ -9,8 +9,6 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from metrics.protocol import is_lag
-
 
 class JudgeMetric(Metric):
     """A metric that a ``MetricCollection`` leaves by itself.
@@ -60,10 +58,12 @@ def gathered(values: Sequence[Tensor] | Tensor, device: torch.device) -> Tensor:
 class ClipValues(JudgeMetric):
     """Several values of each clip, over clips: of lags the median, of all others the mean.
 
-    A clip without a value (NaN) does not count. ``names`` are those of the measures.
+    A clip without a value (NaN) does not count. ``names`` are those of the measures, ``lags`` those of them that are
+    shifts in frames.
     """
 
     names: ClassVar[tuple[str, ...]]
+    lags: ClassVar[tuple[str, ...]] = ()
     full_state_update = False
     is_differentiable = False
     higher_is_better: bool | None = None
@@ -86,5 +86,5 @@ class ClipValues(JudgeMetric):
         found = {}
         for name in self.names:
             values = gathered(getattr(self, name), self.device)
-            found[name] = values.quantile(0.5) if is_lag(name) and len(values) else values.mean()
+            found[name] = values.quantile(0.5) if name in self.lags and len(values) else values.mean()
         return found

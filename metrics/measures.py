@@ -14,13 +14,21 @@ from torchmetrics import Metric
 
 from datamodules import assets
 from datamodules.errors import UserError
-from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, load_expert
-from metrics.landmarks import MESH, find_landmarks, rigid_curves
-from metrics.motion import SHORTEST_JITTER, BlinkRate, HeadMotion, Jitter, Judge, MouthMotion, measure
-from metrics.perceptual import LPIPS
-from metrics.sync import MINIMUM_FRAMES, SHORTEST, SyncNetScore, face_crops
+from metrics.landmarks import face_boxes, find_landmarks, rigid_curves
+from metrics.lpips import LPIPS
+from metrics.motion import (
+    BlinkRate,
+    HeadMotion,
+    Jitter,
+    JitterSettings,
+    MotionJudge,
+    MouthMotion,
+    measure_motion,
+)
+from metrics.sync import SHORTEST, SyncNetScore, SyncSettings, face_crops
 
 PUBLIC_SYNCNET = "syncnet_v2.model"
 LANDMARKER = "face_landmarker.task"
@@ -154,8 +162,7 @@ def whole_faces(frames: Tensor) -> Tensor:
     Raises:
         ValueError: No face that can be followed.
     """
-    points = find_landmarks(frames)[:, :MESH, :2]
-    return face_crops(frames, np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1))
+    return face_crops(frames, face_boxes(find_landmarks(frames)))
 
 
 class LipSync(Measure):
@@ -173,7 +180,7 @@ class LipSync(Measure):
 
     names = ("lse_d", "lse_c", "av_offset")
 
-    def __init__(self, judge: str = "public", minimum: int = MINIMUM_FRAMES, batch_size: int = 32) -> None:
+    def __init__(self, judge: str = "public", minimum: int = 100, batch_size: int = 32) -> None:
         super().__init__()
         if minimum < SHORTEST:
             raise UserError(f"minimum is {minimum} frames, lip sync needs {SHORTEST} or more")
@@ -186,7 +193,9 @@ class LipSync(Measure):
             assets.find(LANDMARKER)
         else:
             network = load_expert(SHIPPED_EXPERT if self.judge == "expert" else self.judge)
-        self.metrics = {"sync": SyncNetScore(network, minimum=self.shortest, batch_size=self.batch_size)}
+        self.metrics = {
+            "sync": SyncNetScore(network, SyncSettings(minimum_frames=self.shortest), self.batch_size)
+        }
 
     def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
         """Add a clip.
@@ -226,9 +235,9 @@ class MotionOfClips(Measure):
     """
 
     names = ("head_motion", "mouth_motion", "blink_rate", "jitter")
-    shortest = SHORTEST_JITTER
+    shortest = JitterSettings().shortest
 
-    def __init__(self, judge: Callable[[], Judge]) -> None:
+    def __init__(self, judge: Callable[[], MotionJudge]) -> None:
         super().__init__()
         if not callable(judge):
             raise UserError(
@@ -250,7 +259,7 @@ class MotionOfClips(Measure):
             curves, points = self.judge.look(frames)
             rigid = rigid_curves(points)
         else:
-            curves = measure(frames, self.judge)
+            curves = measure_motion(frames, self.judge)
             rigid = curves.rotation
         seen = (curves.rotation, curves.lip_opening, curves.blink, rigid)
         for metric, curve in zip(self.metrics.values(), seen, strict=True):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metrics.bootstrap import Interval, cluster_jackknife
-from metrics.frechet import distance_of_sums, draw_subsets, kernel_distances, polynomial_kernel
+from metrics.fid import KidSettings, distance_of_sums, draw_subsets, kernel_distances, polynomial_kernel
 
 MOST_CLUSTERS = 30
 """Clusters that identities are dealt into, at most."""
@@ -216,7 +216,7 @@ class PooledKernel(_Pooled):
 
     def __init__(self, subsets: int = 100, size: int = 1000, seed: int = 0) -> None:
         super().__init__()
-        self._drawn = (subsets, size, seed)
+        self._drawn = KidSettings(subsets, size, seed)
         self._sides = {REAL: _Kept(seed)}
 
     def add(self, features: Tensor, side: str, identity: str = "") -> None:
@@ -228,7 +228,7 @@ class PooledKernel(_Pooled):
             identity: Who is seen.
         """
         cluster = self._place(identity, side == REAL)
-        kept = self._sides.setdefault(side, _Kept(self._drawn[2]))
+        kept = self._sides.setdefault(side, _Kept(self._drawn.seed))
         kept.add(features.cpu().float(), cluster, self.clips % 2)
 
     def _blocks(self, side: str) -> _Blocks | None:
@@ -236,7 +236,7 @@ class PooledKernel(_Pooled):
             return None
         (real, first), (generated, second) = (self._sides[name].in_order() for name in (REAL, side))
         found = []
-        for chosen, others in draw_subsets(len(real), len(generated), *self._drawn):
+        for chosen, others in draw_subsets(len(real), len(generated), self._drawn):
             x, y = real[chosen], generated[others]
             in_x, in_y = (
                 torch.nn.functional.one_hot(labels[rows, 0], self.clusters).double()
@@ -278,4 +278,4 @@ class PooledKernel(_Pooled):
         else:
             half, _ = split_halves(dict(zip(clusters.tolist(), counts.tolist(), strict=True)))
             first = torch.isin(labels[:, 0], torch.tensor(half))
-        return float(kernel_distances(rows[first], rows[~first], *self._drawn).mean())
+        return float(kernel_distances(rows[first], rows[~first], self._drawn).mean())

@@ -3,26 +3,11 @@
 import torch
 from torch import Tensor
 
-from datamodules.media.pictures import to_uint8
-from metrics.arguments import PICTURES, Shape, check_images, check_pair
+from metrics.arguments import as_uint8, check_pair
 from metrics.base import JudgeMetric
 
 _WINDOW = 7
 _PIXELS = 2**18  # at a time: what the pictures in between need then fits a processor's cache
-
-
-def as_uint8(images: Tensor, shape: Shape = PICTURES) -> Tensor:
-    """Images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded.
-
-    Args:
-        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1]; up to 0.5 beyond is clamped.
-        shape: Another shape that they must have.
-
-    Raises:
-        ValueError: Images of another shape, type or range, see `check_images`.
-    """
-    check_images(images, shape)
-    return to_uint8(images)
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from metrics.fid import FrechetInceptionDistance
+from metrics.fvd import FrechetVideoDistance
 from torch import Tensor, nn
 
 from experiments.video_judges import PooledImages, PooledWindows
-from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance
 
 WHO = ("anna", "anna", "ben", "cleo")
 

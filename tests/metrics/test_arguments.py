@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.fvd import FrechetVideoDistance
+from metrics.lpips import LPIPS
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -18,12 +21,10 @@ from metrics.distributions import (
     HeadVelocityDistance,
     MotionFrechetDistance,
 )
-from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, KernelInceptionDistance
 from metrics.identity import AED, CSIM
 from metrics.judges.syncnet import SyncNet
 from metrics.landmarks import AKD, LMD, MouthLMD
 from metrics.motion import BlinkRate, HeadMotion, Jitter, MouthMotion
-from metrics.perceptual import LPIPS
 from metrics.reconstruction import L1, PSNR, SSIM, RegionErrorRemoved, as_uint8
 from metrics.sync import SyncNetScore
 

@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy import linalg
-from torch import Tensor, nn
-
-from datamodules import assets
-from metrics.frechet import (
+from metrics.fid import (
     FrechetInceptionDistance,
     FrechetVideoDistance,
     KernelInceptionDistance,
@@ -23,6 +19,10 @@ from metrics.frechet import (
     kernel_distances,
     mean_and_covariance,
 )
+from scipy import linalg
+from torch import Tensor, nn
+
+from datamodules import assets
 from metrics.judges.inception import INCEPTION_FILE, FIDInception, fid_network, load_fid_inception, load_i3d
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -10,10 +10,10 @@ import pytest
 import skimage.metrics
 import torch
 import torch.nn.functional as F
+from metrics.lpips import ALEXNET_FILE, LPIPS, load_lpips
 from torch import Tensor, nn
 
 from datamodules import assets
-from metrics.perceptual import ALEXNET_FILE, LPIPS, load_lpips
 from metrics.reconstruction import PSNR, SSIM
 
 

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from datamodules import assets
 from datamodules.media.pictures import to_float
-from metrics.arguments import check_pair
+from metrics.arguments import as_uint8, check_pair
 from metrics.base import JudgeMetric
 from metrics.precision import single_precision
-from metrics.reconstruction import as_uint8
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 

@@ -1,24 +1,37 @@
-"""Distances between the distributions of real and of generated pictures or windows: FID, KID and FVD."""
+"""Distances between the distributions of real and of generated pictures: FID and KID, by networks that give features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.utilities import dim_zero_cat
 
-from metrics.arguments import PICTURES, Shape, check_rows, side_of
+from metrics.arguments import PICTURES, as_uint8, check_rows, side_of
 from metrics.base import JudgeMetric
-from metrics.judges.inception import load_fid_inception, load_i3d
+from metrics.judges.inception import load_fid_inception
 from metrics.precision import single_precision
-from metrics.reconstruction import as_uint8
 
 ENOUGH = 2048
 """Fewer pictures or windows than this on a side make a distance biased: such a result is marked."""
-WINDOW = 16
-"""Frames of a window."""
-WINDOWS: Shape = ("N", WINDOW, 3, "H", "W")
+
+
+@dataclass(frozen=True)
+class KidSettings:
+    """What features a kernel distance is taken from.
+
+    Attributes:
+        subsets: Number of subsets; one where ``size`` takes all of both sides.
+        size: Features of each side in a subset, drawn without replacement; at most as many as there are.
+        seed: Seed of the draws.
+        most: Features of a side that subsets are drawn from; of more, so many are drawn first.
+    """
+
+    subsets: int = 100
+    size: int = 1000
+    seed: int = 0
+    most: int = 10_000
 
 
 @torch.no_grad()
@@ -27,12 +40,12 @@ def extract_features(network: nn.Module, images: Tensor) -> Tensor:
 
     Args:
         network: Maps uint8 images to ``(N, D)``.
-        images: ``(N, 3, H, W)`` or ``(N, 16, 3, H, W)`` uint8, or float in [-1, 1], which is rounded first.
+        images: ``(N, 3, H, W)`` or ``(N, T, 3, H, W)`` uint8, or float in [-1, 1], which is rounded first.
 
     Raises:
         ValueError: Images of another shape, type or range.
     """
-    levels = as_uint8(images, PICTURES if images.ndim == len(PICTURES) else WINDOWS)
+    levels = as_uint8(images, PICTURES if images.ndim == len(PICTURES) else ("N", "T", *PICTURES[1:]))
     network.eval()
     with single_precision(images.device):
         return network(levels)
@@ -90,20 +103,18 @@ def distance_of_sums(counts: Tensor, sums: Tensor, products: Tensor) -> Tensor:
 
 
 def draw_subsets(
-    real: int, generated: int, subsets: int, size: int, seed: int
+    real: int, generated: int, settings: KidSettings = KidSettings()
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices of the features of both sides in each subset of a kernel distance; no subset with fewer than two on a side.
 
     Args:
         real: Number of real features.
         generated: Number of generated features.
-        subsets: Number of subsets; one where ``size`` takes all of both sides.
-        size: Features of each side in a subset, drawn without replacement; at most as many as there are.
-        seed: Seed of the draws.
+        settings: Number, size and seed of the subsets.
     """
-    size = min(size, real, generated)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(0 if size < 2 else 1 if size == real == generated else subsets):
+    size = min(settings.size, real, generated)
+    generator = torch.Generator().manual_seed(settings.seed)
+    for _ in range(0 if size < 2 else 1 if size == real == generated else settings.subsets):
         first, second = (torch.randperm(count, generator=generator)[:size] for count in (real, generated))
         yield first, second
 
@@ -113,17 +124,13 @@ def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:
     return (first.double() @ second.double().T / first.shape[1] + 1) ** 3
 
 
-def kernel_distances(
-    real: Tensor, generated: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0
-) -> Tensor:
+def kernel_distances(real: Tensor, generated: Tensor, settings: KidSettings = KidSettings()) -> Tensor:
     """Unbiased squared maximum mean discrepancy of random subsets, kernel ``(x·y / D + 1)^3``.
 
     Args:
         real: ``(N, D)`` features.
         generated: ``(M, D)`` features.
-        subsets: Number of subsets; one where ``size`` takes all of both sides.
-        size: Features of each side in a subset, drawn without replacement; at most N and M are taken.
-        seed: Seed of the draws.
+        settings: Number, size and seed of the subsets.
 
     Returns:
         ``(subsets,)`` float64, around 0 for equal distributions; NaN with fewer than two features on a side.
@@ -131,7 +138,7 @@ def kernel_distances(
     Source: Bińkowski et al. 2018, equation 4 and section 4.
     """
     distances = []
-    for first, second in draw_subsets(len(real), len(generated), subsets, size, seed):
+    for first, second in draw_subsets(len(real), len(generated), settings):
         x, y = real[first.to(real.device)].double(), generated[second.to(real.device)].double()
         xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
         within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (len(x) * (len(x) - 1))
@@ -141,32 +148,7 @@ def kernel_distances(
     return torch.stack(distances)
 
 
-def draw_windows(frames_per_clip: Sequence[int], count: int, seed: int = 0) -> list[tuple[int, int]]:
-    """Windows of 16 consecutive frames for FVD, uniform over all there are, none twice.
-
-    Args:
-        frames_per_clip: Number of frames of each clip; clips of fewer than 16 have no window.
-        count: Number of windows; all there are if there are no more.
-        seed: Seed of the draw. The same lengths and seed give real and generated clips the same windows.
-
-    Returns:
-        Pairs of the clip's index and the window's first frame, sorted.
-
-    Raises:
-        ValueError: No clip is long enough.
-    """
-    windows = np.maximum(np.asarray(frames_per_clip, dtype=np.int64) - WINDOW + 1, 0)
-    ends = windows.cumsum()
-    if not len(ends) or ends[-1] == 0:
-        raise ValueError(f"no clip has the {WINDOW} frames of a window")
-    chosen = np.random.default_rng(seed).choice(ends[-1], size=min(count, ends[-1]), replace=False)
-    chosen.sort()
-    clips = np.searchsorted(ends, chosen, side="right")
-    starts = chosen - (ends - windows)[clips]
-    return [(int(clip), int(start)) for clip, start in zip(clips, starts, strict=True)]
-
-
-class _FeatureDistance(JudgeMetric):
+class FeatureDistance(JudgeMetric):
     """Distance between features of real and of generated images.
 
     Args:
@@ -215,7 +197,7 @@ class _FeatureDistance(JudgeMetric):
         self.real_count = self.generated_count = 0
 
 
-class _FrechetDistance(_FeatureDistance):
+class FrechetDistance(FeatureDistance):
     """Fréchet distance from sums that stream in float64; index 0 of the states is real, 1 generated."""
 
     counts: Tensor
@@ -242,7 +224,7 @@ class _FrechetDistance(_FeatureDistance):
         return distance_of_sums(self.counts, self.sums, self.products)
 
 
-class FrechetInceptionDistance(_FrechetDistance):
+class FrechetInceptionDistance(FrechetDistance):
     """FID of pictures ``(N, 3, H, W)`` as the ``pytorch-fid`` command gives it. 0 is best.
 
     Args:
@@ -259,34 +241,14 @@ class FrechetInceptionDistance(_FrechetDistance):
         super().__init__(load_fid_inception() if feature is None else feature)
 
 
-class FrechetVideoDistance(_FrechetDistance):
-    """FVD of windows ``(N, 16, 3, H, W)`` as StyleGAN-V's script gives it. 0 is best.
-
-    Args:
-        feature: Feature network; I3D from its TorchScript file if left out.
-
-    Raises:
-        MissingAssetError: The file of I3D is not there.
-
-    Source: Unterthiner et al. 2018; Skorokhodov et al. 2022 (StyleGAN-V).
-    """
-
-    image_shape = WINDOWS
-
-    def __init__(self, feature: nn.Module | None = None) -> None:
-        super().__init__(load_i3d() if feature is None else feature)
-
-
-class KernelInceptionDistance(_FeatureDistance):
+class KernelInceptionDistance(FeatureDistance):
     """KID of pictures ``(N, 3, H, W)``: mean over subsets of `kernel_distances`. 0 is best; may be negative.
 
     All features are kept: 8 KB a picture with the default network.
 
     Args:
         feature: Feature network; pytorch-fid's Inception from its weights file if left out.
-        subsets: Number of subsets.
-        size: Pictures of each side in a subset.
-        seed: Seed of the draws.
+        settings: Number, size and seed of the subsets.
 
     Raises:
         MissingAssetError: The Inception's weights are not there.
@@ -297,11 +259,9 @@ class KernelInceptionDistance(_FeatureDistance):
     real: list[Tensor]
     generated: list[Tensor]
 
-    def __init__(
-        self, feature: nn.Module | None = None, subsets: int = 100, size: int = 1000, seed: int = 0
-    ) -> None:
+    def __init__(self, feature: nn.Module | None = None, settings: KidSettings = KidSettings()) -> None:
         super().__init__(load_fid_inception() if feature is None else feature)
-        self.subsets, self.size, self.seed = subsets, size, seed
+        self.settings = settings
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("generated", [], dist_reduce_fx="cat")
         self._begin()
@@ -327,4 +287,4 @@ class KernelInceptionDistance(_FeatureDistance):
         self.real_count, self.generated_count = len(real), len(generated)
         # One order whatever the batches and processes: the draws then pick the same pictures.
         real, generated = (side[side.double().sum(dim=1).argsort()] for side in (real, generated))
-        return kernel_distances(real, generated, self.subsets, self.size, self.seed).mean()
+        return kernel_distances(real, generated, self.settings).mean()
