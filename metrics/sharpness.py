@@ -1,5 +1,6 @@
 """Sharpness of mouth and eyes, and flicker, on faces that landmarks hold still."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +9,12 @@ from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
-from metrics.arguments import as_uint8
+from metrics.arguments import as_uint8, check_pair
 from metrics.base import ClipValues, MeanOfClips
 from metrics.landmarks import FACE, LandmarkSettings
 
 _GREY = (0.299, 0.587, 0.114)
+_CHUNK = 16
 Region = tuple[float, float, float, float]
 
 
@@ -94,11 +96,38 @@ def cut(faces: Tensor, region: Region) -> Tensor:
     return faces[:, y0:y1, x0:x1]
 
 
-def detail(patch: Tensor) -> float:
-    """Root mean square of what a 3x3 Laplacian sees in ``(N, h, w)``, in grey levels; NaN without a frame."""
+def _laplacian(patch: Tensor) -> Tensor:
+    """What a 3x3 Laplacian sees in ``(N, h, w)``, ``(N, h - 2, w - 2)``."""
     inner = patch[:, 1:-1, 1:-1]
     around = patch[:, :-2, 1:-1] + patch[:, 2:, 1:-1] + patch[:, 1:-1, :-2] + patch[:, 1:-1, 2:]
-    return float((inner - around / 4).square().mean().sqrt()) if len(patch) else float("nan")
+    return inner - around / 4
+
+
+def detail(patch: Tensor) -> float:
+    """Root mean square of what a 3x3 Laplacian sees in ``(N, h, w)``, in grey levels; NaN without a frame."""
+    return float(_laplacian(patch).square().mean().sqrt()) if len(patch) else float("nan")
+
+
+def frame_sharpness(frames: Tensor, real: Tensor) -> float:
+    """Detail of whole frames as a share of the real clip's, with or without a face in them.
+
+    Args:
+        frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+        real: Likewise, of the real frames; the size must be the same, as detail is counted in pixels.
+
+    Returns:
+        Below 1 blurred, above 1 sharpened or noisy; NaN where the real clip has no detail.
+
+    Raises:
+        ValueError: The shapes differ, or see `check_images`.
+    """
+    check_pair(frames, real)
+    sums = []
+    for images in (frames, real):
+        parts = (as_uint8(part).float() for part in images.split(_CHUNK))
+        grey = (torch.einsum("tchw,c->thw", part, torch.tensor(_GREY, device=part.device)) for part in parts)
+        sums.append(sum(float(_laplacian(part).double().square().sum()) for part in grey))
+    return math.sqrt(sums[0] / sums[1]) if sums[1] > 0 else float("nan")
 
 
 def sharpness(
@@ -152,6 +181,14 @@ class Sharpness(ClipValues):
     def update(self, generated: Tensor, points: np.ndarray, real: Tensor, real_points: np.ndarray) -> None:
         """Add one clip: of both sides frames ``(T, 3, H, W)`` and landmarks ``(T, 478, 3)`` in pixels."""
         self.add(sharpness(hold_still(generated, points), hold_still(real, real_points)))
+
+
+class FrameSharpness(MeanOfClips):
+    """Mean over clips of `frame_sharpness`. 1 is as sharp as the real clip."""
+
+    def update(self, frames: Tensor, real: Tensor) -> None:
+        """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], and the real ones."""
+        self.count(frame_sharpness(frames, real))
 
 
 class Flicker(MeanOfClips):
