@@ -9,10 +9,9 @@ from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
 from metrics.arguments import as_uint8
-from metrics.base import ClipValues, MeanOfClips
 from metrics.landmarks import FACE, LandmarkSettings
 
-_GREY = (0.299, 0.587, 0.114)
+_LUMA = (0.299, 0.587, 0.114)
 Region = tuple[float, float, float, float]
 
 
@@ -79,7 +78,7 @@ def hold_still(
     found = fit_similarity(rigid, target)
     moved = Similarity(_smoothed(found.matrix, settings), _smoothed(found.shift, settings))
     faces = cut_aligned(as_uint8(frames)[torch.from_numpy(known)], moved, side)
-    return torch.einsum("tchw,c->thw", faces, torch.tensor(_GREY, device=faces.device))
+    return _luma(faces)
 
 
 def _smoothed(values: np.ndarray, settings: StillFaceSettings) -> np.ndarray:
@@ -121,6 +120,22 @@ def sharpness(
     return values
 
 
+def frame_sharpness(generated: Tensor, real: Tensor) -> float:
+    """Detail of whole frames as a share of the real clip's; NaN if that has none.
+
+    Args:
+        generated: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+        real: Likewise.
+    """
+    made, whole = (detail(_luma(as_uint8(frames).float())) for frames in (generated, real))
+    return made / whole if whole > 0 else float("nan")
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Luma ``(T, H, W)`` of ``(T, 3, H, W)``."""
+    return torch.einsum("tchw,c->thw", images, torch.tensor(_LUMA, device=images.device))
+
+
 def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     """Change from frame to frame that no steady movement explains, in grey levels.
 
@@ -142,22 +157,3 @@ def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     if places is not None:
         change = change[torch.from_numpy(places[2:] - places[:-2] == 2)]
     return float(change.mean())  # of nothing: NaN
-
-
-class Sharpness(ClipValues):
-    """Mean over clips of `sharpness`. 1 is as sharp as the real clip."""
-
-    names = ("sharpness_mouth", "sharpness_eyes")
-
-    def update(self, generated: Tensor, points: np.ndarray, real: Tensor, real_points: np.ndarray) -> None:
-        """Add one clip: of both sides frames ``(T, 3, H, W)`` and landmarks ``(T, 478, 3)`` in pixels."""
-        self.add(sharpness(hold_still(generated, points), hold_still(real, real_points)))
-
-
-class Flicker(MeanOfClips):
-    """Mean over clips of `flicker` in grey levels. 0 is steady; compare with the real clips' value."""
-
-    def update(self, frames: Tensor, points: np.ndarray) -> None:
-        """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], landmarks ``(T, 478, 3)`` in pixels."""
-        places = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
-        self.count(flicker(hold_still(frames, points), places))
