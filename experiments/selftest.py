@@ -98,7 +98,7 @@ def _thinned(view: View) -> View:
 def measure_motion(view: View, judges: Judges, protocol: Protocol) -> dict[str, np.ndarray]:
     """What frames add to the distributions of motion."""
     context = FrameContext(protocol, judges, view, view)
-    return {one.name: named(one.function)(context) for one in of_kind("motion", judges)}
+    return {one.name: one.ask(context) for one in of_kind("motion", judges)}
 
 
 def picture_features(frames: Tensor, judges: Judges, protocol: Protocol) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ def picture_distances(
     for kind in ("pictures", "windows"):
         sides = [[one[kind] for one in side if kind in one] for side in (real, corrupted)]
         for measure in of_kind(kind, judges) if all(sides) else ():  # type: ignore[arg-type]
-            pooled = named(measure.distance)(protocol, sides[0][0].shape[1])
+            pooled = named(measure.pool)(protocol, sides[0][0].shape[1])
             for name, side in zip(("real", "corrupted"), sides, strict=True):
                 for features in side:
                     pooled.add(features, name)
@@ -184,7 +184,7 @@ def run_corruption(
     for strength in CORRUPTIONS[name].strengths:
         log.info("%s %g", name, strength)
         found, features = [], []
-        metrics = {one.name: named(one.distance)(protocol) for one in of_kind("motion", judges)}
+        metrics = {one.name: one.new_metric(protocol, judges) for one in of_kind("motion", judges)}
         for place, sample in enumerate(samples):
             turn = [*samples[place + 1 :], *samples[:place]]
             other = next(one.view for one in turn if one.identity != sample.identity)

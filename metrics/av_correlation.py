@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from datamodules.media.audio import MEL_BANDS, fit_length, log_mel
-from metrics.base import ClipValues
 from metrics.lip_closure import LIP_RANGE, LipRangeSettings, hardly_move
 from metrics.motion import LagSettings, correlation, lagged_correlation
 
@@ -316,28 +315,3 @@ def measure_sync(
         "av_lag": found.lag,
         "av_retrieval": av_retrieval(lip_opening, expected, foreign, retrieval, settings),
     }
-
-
-class AVCorrelationScore(ClipValues):
-    """`measure_sync` over clips: means of ``av_corr``, ``av_corr_zero`` and ``av_retrieval``, median of ``av_lag``.
-
-    Args:
-        regressor: Fitted on other people than those who are judged.
-    """
-
-    names = ("av_corr", "av_corr_zero", "av_lag", "av_retrieval")
-    lags = ("av_lag",)
-
-    def __init__(self, regressor: LipRegressor) -> None:
-        super().__init__()
-        self.regressor = regressor
-
-    def update(
-        self,
-        lip_opening: np.ndarray,
-        waveform: np.ndarray,
-        others: Sequence[np.ndarray] = (),
-        real: np.ndarray | None = None,
-    ) -> None:
-        """Add one clip: its lips ``(T,)``, its speech, and foreign speech and the real lips as in `measure_sync`."""
-        self.add(measure_sync(lip_opening, waveform, self.regressor, others, real))

@@ -11,12 +11,12 @@ import torch
 from scipy import signal
 from scipy.stats import wasserstein_distance
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
 from metrics.arguments import check_rows, side_of
-from metrics.base import JudgeMetric
 from metrics.fid import frechet_distance
 from metrics.landmarks import FACE, LandmarkSettings
 from metrics.motion import BLINK, BlinkSettings, blink_starts
@@ -132,7 +132,7 @@ def motion_features(
     return features[np.isfinite(features).all(axis=1)]
 
 
-class MotionFrechetDistance(JudgeMetric):
+class MotionFrechetDistance(Metric):
     """Fréchet distance of landmark motion: `motion_features` of all generated against all real frames. 0 is best.
 
     Every feature is divided by its real standard deviation, so none outweighs the others by its unit.
@@ -232,7 +232,7 @@ def head_spectrum(
     return 10 * np.log10(np.array(bands)[None] + settings.floor)
 
 
-class _PooledDistance(JudgeMetric):
+class _PooledDistance(Metric):
     """Distance of two sets of rows, gathered from all clips."""
 
     real: list[Tensor]

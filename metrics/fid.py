@@ -6,10 +6,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.image import fid
+from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 from torchmetrics.utilities import dim_zero_cat
 
-from metrics.arguments import PICTURES, as_uint8, check_rows, side_of
-from metrics.base import JudgeMetric
+from metrics.arguments import PICTURES, Shape, as_uint8, check_rows, side_of
 from metrics.judges.inception import load_fid_inception
 from metrics.precision import single_precision
 
@@ -121,7 +123,7 @@ def draw_subsets(
 
 def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:
     """``(x·y / D + 1)^3`` in float64 of features ``(N, D)`` and ``(M, D)``, ``(N, M)``."""
-    return (first.double() @ second.double().T / first.shape[1] + 1) ** 3
+    return poly_kernel(first.double(), second.double())
 
 
 def kernel_distances(real: Tensor, generated: Tensor, settings: KidSettings = KidSettings()) -> Tensor:
@@ -139,49 +141,34 @@ def kernel_distances(real: Tensor, generated: Tensor, settings: KidSettings = Ki
     """
     distances = []
     for first, second in draw_subsets(len(real), len(generated), settings):
-        x, y = real[first.to(real.device)].double(), generated[second.to(real.device)].double()
-        xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
-        within = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (len(x) * (len(x) - 1))
-        distances.append(within - 2 * xy.mean())
+        x, y = real[first.to(real.device)], generated[second.to(real.device)]
+        kernels = (polynomial_kernel(*pair) for pair in ((x, x), (x, y), (y, y)))
+        distances.append(maximum_mean_discrepancy(*kernels))
     if not distances:
         return torch.full((1,), torch.nan, dtype=torch.float64, device=real.device)
     return torch.stack(distances)
 
 
-class FeatureDistance(JudgeMetric):
-    """Distance between features of real and of generated images.
+class FeatureExtractor(nn.Module):
+    """A feature network as metrics call it: arguments are checked, and features pass as they are.
 
     Args:
-        feature: Network with an attribute ``num_features`` = D that maps uint8 images to ``(N, D)``.
-
-    Attributes:
-        real_count: Real images behind the last computed value, those of all processes; 0 before.
-        generated_count: Generated images, likewise.
+        network: Has an attribute ``num_features`` = D and maps uint8 images to ``(N, D)``.
+        shape: Of the images.
 
     Raises:
-        ValueError: ``feature`` is no such network.
+        ValueError: ``network`` is no such network.
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-    image_shape = PICTURES
-
-    def __init__(self, feature: nn.Module) -> None:
+    def __init__(self, network: nn.Module, shape: Shape = PICTURES) -> None:
         super().__init__()
-        if not isinstance(getattr(feature, "num_features", None), int):
-            raise ValueError(f"feature must be a network with an attribute num_features; got {feature!r:.40}")
-        self.feature = feature
-        self.num_features = cast(int, feature.num_features)
-        self.real_count = self.generated_count = 0
+        if not isinstance(getattr(network, "num_features", None), int):
+            raise ValueError(f"feature must be a network with an attribute num_features; got {network!r:.40}")
+        self.network, self.shape = network, shape
+        self.num_features = cast(int, network.num_features)
 
-    @property
-    def few(self) -> bool:
-        """Whether the last computed value stands on fewer than 2,048 images of a side."""
-        return min(self.real_count, self.generated_count) < ENOUGH
-
-    def features(self, images: Tensor) -> Tensor:
-        """Features ``(N, D)`` of images, or ``images`` if they are such features already.
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(N, D)`` of images, uint8 or float in [-1, 1], or ``images`` if they are such features already.
 
         Raises:
             ValueError: The shape, type or range is another, or features are not finite.
@@ -189,47 +176,19 @@ class FeatureDistance(JudgeMetric):
         if images.ndim == 2 and images.shape[1] == self.num_features:
             check_rows(images, ("N", self.num_features))
             return images
-        return extract_features(self.feature, as_uint8(images, self.image_shape))
-
-    def reset(self) -> None:
-        """Forget all images."""
-        super().reset()
-        self.real_count = self.generated_count = 0
+        return extract_features(self.network, as_uint8(images, self.shape))
 
 
-class FrechetDistance(FeatureDistance):
-    """Fréchet distance from sums that stream in float64; index 0 of the states is real, 1 generated."""
-
-    counts: Tensor
-    sums: Tensor
-    products: Tensor
-
-    def __init__(self, feature: nn.Module) -> None:
-        super().__init__(feature)
-        width = self.num_features
-        self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("sums", torch.zeros(2, width, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("products", torch.zeros(2, width, width, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, images: Tensor, real: bool) -> None:
-        """Add images of the shape that the class names, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
-        side, features = side_of(real), self.features(images).double()
-        self.counts[side] += len(features)
-        self.sums[side] += features.sum(dim=0)
-        self.products[side] += features.T @ features
-
-    def compute(self) -> Tensor:
-        """Squared Fréchet distance; NaN with fewer than two images on a side."""
-        self.real_count, self.generated_count = (int(count) for count in self.counts)
-        return distance_of_sums(self.counts, self.sums, self.products)
-
-
-class FrechetInceptionDistance(FrechetDistance):
+class FrechetInceptionDistance(fid.FrechetInceptionDistance):
     """FID of pictures ``(N, 3, H, W)`` as the ``pytorch-fid`` command gives it. 0 is best.
+
+    torchmetrics' class, its sums in float64, but for the root: of symmetric matrices and cut at the rank, which is
+    faster and doesn't count a thousand roots of rounding where there are fewer pictures than features; and in float64.
 
     Args:
         feature: Feature network; pytorch-fid's Inception from its weights file if left out. With another
             network the result is no FID: report it under that network's name.
+        shape: Of the images.
 
     Raises:
         MissingAssetError: The Inception's weights are not there.
@@ -237,14 +196,27 @@ class FrechetInceptionDistance(FrechetDistance):
     Source: Heusel et al. 2017.
     """
 
-    def __init__(self, feature: nn.Module | None = None) -> None:
-        super().__init__(load_fid_inception() if feature is None else feature)
+    def __init__(self, feature: nn.Module | None = None, shape: Shape = PICTURES) -> None:
+        super().__init__(FeatureExtractor(load_fid_inception() if feature is None else feature, shape))
+
+    def update(self, imgs: Tensor, real: bool) -> None:
+        """Add images, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
+        super().update(imgs, real=side_of(real) == 0)
+
+    def compute(self) -> Tensor:
+        """Squared Fréchet distance; NaN with fewer than two images on a side."""
+        counts, sums, products = (
+            torch.stack([getattr(self, f"{side}_features_{name}") for side in ("real", "fake")])
+            for name in ("num_samples", "sum", "cov_sum")
+        )
+        return distance_of_sums(counts, sums, products)
 
 
-class KernelInceptionDistance(FeatureDistance):
+class KernelInceptionDistance(Metric):
     """KID of pictures ``(N, 3, H, W)``: mean over subsets of `kernel_distances`. 0 is best; may be negative.
 
-    All features are kept: 8 KB a picture with the default network.
+    All features are kept: 8 KB a picture with the default network. torchmetrics' class draws from the global generator,
+    needs a full subset, and hangs where one of several processes has no picture: only its kernel is used.
 
     Args:
         feature: Feature network; pytorch-fid's Inception from its weights file if left out.
@@ -258,9 +230,13 @@ class KernelInceptionDistance(FeatureDistance):
 
     real: list[Tensor]
     generated: list[Tensor]
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
 
     def __init__(self, feature: nn.Module | None = None, settings: KidSettings = KidSettings()) -> None:
-        super().__init__(load_fid_inception() if feature is None else feature)
+        super().__init__()
+        self.inception = FeatureExtractor(load_fid_inception() if feature is None else feature)
         self.settings = settings
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("generated", [], dist_reduce_fx="cat")
@@ -269,7 +245,7 @@ class KernelInceptionDistance(FeatureDistance):
     def _begin(self) -> None:
         # A process without pictures must still offer the others a tensor of two dimensions to gather.
         for side in (self.real, self.generated):
-            side.append(torch.empty(0, self.num_features, device=self.device))
+            side.append(torch.empty(0, self.inception.num_features, device=self.device))
 
     def reset(self) -> None:
         """Forget all pictures."""
@@ -278,13 +254,11 @@ class KernelInceptionDistance(FeatureDistance):
 
     def update(self, images: Tensor, real: bool) -> None:
         """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
-        side = (self.real, self.generated)[side_of(real)]
-        side.append(self.features(images).float())
+        (self.real, self.generated)[side_of(real)].append(self.inception(images).float())
 
     def compute(self) -> Tensor:
         """Mean KID; NaN with fewer than two pictures on a side."""
         real, generated = (dim_zero_cat(side) for side in (self.real, self.generated))
-        self.real_count, self.generated_count = len(real), len(generated)
         # One order whatever the batches and processes: the draws then pick the same pictures.
         real, generated = (side[side.double().sum(dim=1).argsort()] for side in (real, generated))
         return kernel_distances(real, generated, self.settings).mean()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from metrics.fid import FrechetDistance
+from metrics.fid import FrechetInceptionDistance
 from metrics.judges.inception import load_i3d
 
 
@@ -52,7 +52,7 @@ def draw_windows(
     return [(int(clip), int(start)) for clip, start in zip(clips, starts, strict=True)]
 
 
-class FrechetVideoDistance(FrechetDistance):
+class FrechetVideoDistance(FrechetInceptionDistance):
     """FVD of windows ``(N, 16, 3, H, W)`` as StyleGAN-V's script gives it. 0 is best.
 
     Args:
@@ -66,5 +66,4 @@ class FrechetVideoDistance(FrechetDistance):
     """
 
     def __init__(self, feature: nn.Module | None = None, settings: FvdSettings = FvdSettings()) -> None:
-        super().__init__(load_i3d() if feature is None else feature)
-        self.image_shape = ("N", settings.length, 3, "H", "W")
+        super().__init__(load_i3d() if feature is None else feature, ("N", settings.length, 3, "H", "W"))

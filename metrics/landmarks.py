@@ -7,13 +7,11 @@ points in pixels, ``(T, 478, 3)``: x right, y down, z in the scale of x; NaN on 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
 from metrics.alignment import fit_similarity
 from metrics.arguments import as_uint8
-from metrics.base import MeanOfClips
 from metrics.motion import JITTER, JitterSettings, jitter
 
 LANDMARKS = 478
@@ -207,49 +205,3 @@ def rigid_jitter(
     """
     measured = jitter(rigid_curves(points, landmarks), settings)
     return float(np.sqrt(max(measured**2 - floor**2, 0.0))) if np.isfinite(measured) else float("nan")
-
-
-class ClipMean(MeanOfClips):
-    """Mean over clips of the mean over a clip's frames.
-
-    Attributes:
-        faceless: Number of frames without a face, which the mean leaves out.
-    """
-
-    faceless: Tensor
-    higher_is_better: bool | None = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("faceless", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def add(self, values: np.ndarray) -> None:
-        """Add the values ``(T,)`` of one clip, NaN on frames without a face; a clip of such frames only is no clip."""
-        known = values[np.isfinite(values)]
-        self.faceless += len(values) - len(known)
-        if len(known):
-            self.count(float(known.mean()))
-
-
-class LMD(ClipMean):
-    """Mean over clips of `landmark_distance`. 0 is best. For reconstruction: it holds the head's pose."""
-
-    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
-        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each."""
-        self.add(landmark_distance(generated, real))
-
-
-class MouthLMD(ClipMean):
-    """Mean over clips of `mouth_distance`. 0 is best."""
-
-    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
-        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each."""
-        self.add(mouth_distance(generated, real))
-
-
-class AKD(ClipMean):
-    """Average keypoint distance: mean over clips of `keypoint_distance` in pixels at 256. 0 is best."""
-
-    def update(self, generated: np.ndarray, real: np.ndarray, height: int, width: int) -> None:
-        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each, of frames ``height`` x ``width``."""
-        self.add(keypoint_distance(generated, real, height, width))

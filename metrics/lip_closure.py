@@ -12,7 +12,6 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.clips.phones import Phone
-from metrics.base import MeanOfClips
 
 _BILABIAL = re.compile(r"[pbm](?![a-z])|em(?![a-z])", re.IGNORECASE)
 
@@ -131,13 +130,3 @@ def lip_closure(
             if np.isfinite(seen).any():
                 closed.append(np.nanmin(seen) <= level)
     return float(np.mean(closed)) if closed else float("nan")
-
-
-class LipClosure(MeanOfClips):
-    """Mean over clips of `lip_closure`. 1 is best."""
-
-    higher_is_better = True
-
-    def update(self, lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> None:
-        """Add one clip: its lips ``(T,)``, those of the real clip, and the phones spoken."""
-        self.count(lip_closure(lip_opening, real, phones))

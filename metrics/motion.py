@@ -3,16 +3,12 @@
 A judge looks at frames and nothing else: `measure_motion(frames, judge)`. Every function below takes its curves.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from datamodules.batches import FPS
-from metrics.arguments import Shape, check_rows
-from metrics.base import MeanOfClips
 
 
 @dataclass(frozen=True)
@@ -238,49 +234,3 @@ def lagged_correlation(
         return LagCorrelation(float("nan"), float("nan"), float("nan"), curve)
     best = int(np.nanargmax(curve))
     return LagCorrelation(float(curve[best]), float(best - reach), float(curve[reach]), curve)
-
-
-class _ClipMean(MeanOfClips):
-    """Mean over clips of a function of one clip's curve."""
-
-    function: Callable[[np.ndarray], float]
-    shape: Shape = ("T",)
-
-    def update(self, curve: Tensor) -> None:
-        """Add the curve of one clip, ``(T,)`` or ``(T, C)``, NaN on frames without a face; without a value it is left out.
-
-        Raises:
-            ValueError: Another shape, or no floats.
-        """
-        check_rows(curve, self.shape, name="curve", finite=False)
-        self.count(type(self).function(curve.detach().cpu().double().numpy()))
-
-
-class HeadMotion(_ClipMean):
-    """Mean over clips of `head_motion`; update with rotation ``(T, 3)`` in degrees."""
-
-    function = staticmethod(head_motion)
-    shape = ("T", 3)
-
-
-class MouthMotion(_ClipMean):
-    """Mean over clips of `mouth_motion`; update with lip opening ``(T,)``."""
-
-    function = staticmethod(mouth_motion)
-
-
-class BlinkRate(_ClipMean):
-    """Mean over clips of `blink_rate` per minute; update with blink ``(T,)`` in [0, 1]."""
-
-    function = staticmethod(blink_rate)
-
-
-class Jitter(_ClipMean):
-    """Mean over clips of `jitter`, in the unit of what it is updated with.
-
-    That is rotation ``(T, 3)`` in degrees, or `rigid_curves` ``(T, 16)`` of landmarks in eye distances.
-    """
-
-    function = staticmethod(jitter)
-    shape = ("T", "C")
-    higher_is_better = False

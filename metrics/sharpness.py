@@ -1,6 +1,5 @@
 """Sharpness of mouth and eyes, and flicker, on faces that landmarks hold still."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +8,10 @@ from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
-from metrics.arguments import as_uint8, check_pair
-from metrics.base import ClipValues, MeanOfClips
+from metrics.arguments import as_uint8
 from metrics.landmarks import FACE, LandmarkSettings
 
-_GREY = (0.299, 0.587, 0.114)
-_CHUNK = 16
+_LUMA = (0.299, 0.587, 0.114)
 Region = tuple[float, float, float, float]
 
 
@@ -81,7 +78,7 @@ def hold_still(
     found = fit_similarity(rigid, target)
     moved = Similarity(_smoothed(found.matrix, settings), _smoothed(found.shift, settings))
     faces = cut_aligned(as_uint8(frames)[torch.from_numpy(known)], moved, side)
-    return torch.einsum("tchw,c->thw", faces, torch.tensor(_GREY, device=faces.device))
+    return _luma(faces)
 
 
 def _smoothed(values: np.ndarray, settings: StillFaceSettings) -> np.ndarray:
@@ -96,38 +93,11 @@ def cut(faces: Tensor, region: Region) -> Tensor:
     return faces[:, y0:y1, x0:x1]
 
 
-def _laplacian(patch: Tensor) -> Tensor:
-    """What a 3x3 Laplacian sees in ``(N, h, w)``, ``(N, h - 2, w - 2)``."""
-    inner = patch[:, 1:-1, 1:-1]
-    around = patch[:, :-2, 1:-1] + patch[:, 2:, 1:-1] + patch[:, 1:-1, :-2] + patch[:, 1:-1, 2:]
-    return inner - around / 4
-
-
 def detail(patch: Tensor) -> float:
     """Root mean square of what a 3x3 Laplacian sees in ``(N, h, w)``, in grey levels; NaN without a frame."""
-    return float(_laplacian(patch).square().mean().sqrt()) if len(patch) else float("nan")
-
-
-def frame_sharpness(frames: Tensor, real: Tensor) -> float:
-    """Detail of whole frames as a share of the real clip's, with or without a face in them.
-
-    Args:
-        frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
-        real: Likewise, of the real frames; the size must be the same, as detail is counted in pixels.
-
-    Returns:
-        Below 1 blurred, above 1 sharpened or noisy; NaN where the real clip has no detail.
-
-    Raises:
-        ValueError: The shapes differ, or see `check_images`.
-    """
-    check_pair(frames, real)
-    sums = []
-    for images in (frames, real):
-        parts = (as_uint8(part).float() for part in images.split(_CHUNK))
-        grey = (torch.einsum("tchw,c->thw", part, torch.tensor(_GREY, device=part.device)) for part in parts)
-        sums.append(sum(float(_laplacian(part).double().square().sum()) for part in grey))
-    return math.sqrt(sums[0] / sums[1]) if sums[1] > 0 else float("nan")
+    inner = patch[:, 1:-1, 1:-1]
+    around = patch[:, :-2, 1:-1] + patch[:, 2:, 1:-1] + patch[:, 1:-1, :-2] + patch[:, 1:-1, 2:]
+    return float((inner - around / 4).square().mean().sqrt()) if len(patch) else float("nan")
 
 
 def sharpness(
@@ -148,6 +118,22 @@ def sharpness(
         whole = detail(cut(real, region))
         values[f"sharpness_{name}"] = detail(cut(generated, region)) / whole if whole > 0 else float("nan")
     return values
+
+
+def frame_sharpness(generated: Tensor, real: Tensor) -> float:
+    """Detail of whole frames as a share of the real clip's; NaN if that has none.
+
+    Args:
+        generated: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+        real: Likewise.
+    """
+    made, whole = (detail(_luma(as_uint8(frames).float())) for frames in (generated, real))
+    return made / whole if whole > 0 else float("nan")
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Luma ``(T, H, W)`` of ``(T, 3, H, W)``."""
+    return torch.einsum("tchw,c->thw", images, torch.tensor(_LUMA, device=images.device))
 
 
 def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
@@ -171,30 +157,3 @@ def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     if places is not None:
         change = change[torch.from_numpy(places[2:] - places[:-2] == 2)]
     return float(change.mean())  # of nothing: NaN
-
-
-class Sharpness(ClipValues):
-    """Mean over clips of `sharpness`. 1 is as sharp as the real clip."""
-
-    names = ("sharpness_mouth", "sharpness_eyes")
-
-    def update(self, generated: Tensor, points: np.ndarray, real: Tensor, real_points: np.ndarray) -> None:
-        """Add one clip: of both sides frames ``(T, 3, H, W)`` and landmarks ``(T, 478, 3)`` in pixels."""
-        self.add(sharpness(hold_still(generated, points), hold_still(real, real_points)))
-
-
-class FrameSharpness(MeanOfClips):
-    """Mean over clips of `frame_sharpness`. 1 is as sharp as the real clip."""
-
-    def update(self, frames: Tensor, real: Tensor) -> None:
-        """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], and the real ones."""
-        self.count(frame_sharpness(frames, real))
-
-
-class Flicker(MeanOfClips):
-    """Mean over clips of `flicker` in grey levels. 0 is steady; compare with the real clips' value."""
-
-    def update(self, frames: Tensor, points: np.ndarray) -> None:
-        """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], landmarks ``(T, 478, 3)`` in pixels."""
-        places = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
-        self.count(flicker(hold_still(frames, points), places))

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
 from metrics.arguments import as_uint8, check_sound
-from metrics.base import JudgeMetric, gathered
 from metrics.judges.syncnet import SyncNet, clip_cepstra
 from metrics.precision import single_precision
 
@@ -269,83 +268,3 @@ def _cut(frame: Tensor, corner: Sequence[int], grey: int) -> Tensor:
     left, top = max(min(x1, 0) - x0, 0), max(min(y1, 0) - y0, 0)
     missing = (left, max(x1 - max(width, x0), 0), top, max(y1 - max(height, y0), 0))
     return F.pad(inside, missing, value=grey)
-
-
-class SyncNetScore(JudgeMetric):
-    """LSE-D, LSE-C and offset over clips. Clips that are too short are counted, not judged.
-
-    Args:
-        network: The public SyncNet (`SyncNet.load`) or an expert (`load_expert`); it stays in evaluation mode.
-        settings: How lips and sound are compared; clips need at least 6 frames.
-        batch_size: Windows at a time.
-
-    Raises:
-        ValueError: Fewer frames than 6 would do.
-
-    Attributes:
-        offsets: Of every judged clip, in frames, positive where the sound comes late; likewise ``distances`` and
-            ``confidences``.
-        missing: Number of clips that were too short.
-    """
-
-    offsets: list[Tensor]
-    distances: list[Tensor]
-    confidences: list[Tensor]
-    missing: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = None
-
-    def __init__(
-        self, network: SyncNet, settings: SyncSettings = SyncSettings(), batch_size: int = 32
-    ) -> None:
-        super().__init__()
-        if settings.minimum_frames < SHORTEST:
-            raise ValueError(
-                f"minimum_frames is {settings.minimum_frames}, lip sync needs {SHORTEST} or more"
-            )
-        self.network = network.requires_grad_(False)
-        self.settings, self.batch_size = settings, batch_size
-        for name in ("offsets", "distances", "confidences"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-        self.add_state("missing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.eval()
-
-    def train(self, mode: bool = True) -> "SyncNetScore":
-        """A judge does not train, whatever the module around it does."""
-        return super().train(False)
-
-    def update(self, frames: Tensor, waveform: Tensor) -> None:
-        """Judge one clip.
-
-        Args:
-            frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps.
-            waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
-
-        Raises:
-            ValueError: Frames or sound of another shape, type or range.
-        """
-        frames = as_uint8(frames)
-        check_sound(waveform)
-        if clip_length(frames, waveform) < self.settings.minimum_frames:
-            self.missing += 1
-            return
-        result = lip_sync(self.network, frames, [waveform], self.settings, self.batch_size)[0]
-        for values, value in (
-            (self.offsets, result.offset),
-            (self.distances, result.distance),
-            (self.confidences, result.confidence),
-        ):
-            values.append(torch.tensor([value], dtype=torch.float32, device=self.device))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Means ``lse_d`` and ``lse_c``, median ``av_offset`` (NaN without clips), ``sync_clips`` and ``sync_missing``."""
-        lists = (self.distances, self.confidences, self.offsets)
-        distances, confidences, offsets = (gathered(values, self.device) for values in lists)
-        return {
-            "lse_d": distances.mean(),
-            "lse_c": confidences.mean(),
-            "av_offset": offsets.quantile(0.5) if len(offsets) else offsets.mean(),
-            "sync_clips": torch.tensor(len(offsets), device=self.device),
-            "sync_missing": self.missing,
-        }

@@ -10,15 +10,19 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from torchmetrics import Metric
 
 from datamodules.clips.phones import Phone
 from metrics import av_correlation, distributions, identity, landmarks, motion, reconstruction
 from metrics import lip_closure as closure
 from metrics import sharpness as detail
+from metrics.base import known_mean
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.pooled import PooledFrechet, PooledKernel
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.views import View
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.fvd import FrechetVideoDistance
 from metrics.lpips import LPIPS
 
 _CHUNK = 16
@@ -76,12 +80,7 @@ class SpeechContext:
     true_lips: np.ndarray | None = None
 
 
-def _known_mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _over_pictures(metric: Any, c: FrameContext) -> float:
+def over_pictures(metric: Any, c: FrameContext) -> float:
     """A metric of pairs of pictures over all frames but the first, which is the source."""
     for start in range(1, len(c.view), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -89,49 +88,29 @@ def _over_pictures(metric: Any, c: FrameContext) -> float:
     return float(metric.compute())
 
 
-def psnr(c: FrameContext) -> float:
-    """Of a clip's pooled squared error."""
-    return _over_pictures(reconstruction.PSNR(), c)
-
-
-def ssim(c: FrameContext) -> float:
-    """Mean over the frames."""
-    return _over_pictures(reconstruction.SSIM(), c)
-
-
-def l1(c: FrameContext) -> float:
-    """Over all pixels."""
-    return _over_pictures(reconstruction.L1(), c)
-
-
-def lpips(c: FrameContext) -> float:
-    """Mean over the frames."""
-    return _over_pictures(LPIPS(c.judges.lpips), c)
-
-
 def akd(c: FrameContext) -> float:
     """See `keypoint_distance`."""
     (row, real), size = c.points(), c.view.frames.shape[-2:]
     settings = (c.protocol.keypoints, c.protocol.landmarks)
-    return _known_mean(landmarks.keypoint_distance(row[1:], real[1:], size[0], size[1], *settings))
+    return known_mean(landmarks.keypoint_distance(row[1:], real[1:], size[0], size[1], *settings))
 
 
 def lmd(c: FrameContext) -> float:
     """See `landmark_distance`."""
     row, real = c.points()
-    return _known_mean(landmarks.landmark_distance(row[1:], real[1:], c.protocol.landmarks))
+    return known_mean(landmarks.landmark_distance(row[1:], real[1:], c.protocol.landmarks))
 
 
 def aed(c: FrameContext) -> float:
     """See `embedding_distance`."""
     assert c.view.embeddings is not None
     assert c.real.embeddings is not None
-    return _known_mean(identity.embedding_distance(c.view.embeddings[1:], c.real.embeddings[1:]))
+    return known_mean(identity.embedding_distance(c.view.embeddings[1:], c.real.embeddings[1:]))
 
 
 def csim(c: FrameContext) -> float | dict[str, float]:
     """Mean cosine with the source."""
-    return {} if c.view.embeddings is None or c.source is None else _known_mean(c.view.embeddings @ c.source)
+    return {} if c.view.embeddings is None or c.source is None else known_mean(c.view.embeddings @ c.source)
 
 
 def head_motion(c: FrameContext) -> float:
@@ -179,7 +158,7 @@ def sharpness(c: FrameContext) -> float:
 
 def mouth_lmd(c: FrameContext) -> float:
     """See `mouth_distance`."""
-    return _known_mean(landmarks.mouth_distance(*c.points(), c.protocol.landmarks))
+    return known_mean(landmarks.mouth_distance(*c.points(), c.protocol.landmarks))
 
 
 def best_mouth_lmd(takes: Sequence[FrameContext]) -> dict[str, float]:
@@ -192,7 +171,7 @@ def best_mouth_lmd(takes: Sequence[FrameContext]) -> dict[str, float]:
 def mouth_diversity(takes: Sequence[FrameContext]) -> float:
     """Mean mouth distance between the takes of every two seeds."""
     pairs, settings = combinations([c.points()[0] for c in takes], 2), takes[0].protocol.landmarks
-    return float(np.mean([_known_mean(landmarks.mouth_distance(a, b, settings)) for a, b in pairs]))
+    return float(np.mean([known_mean(landmarks.mouth_distance(a, b, settings)) for a, b in pairs]))
 
 
 def speech_scores(c: SpeechContext) -> dict[str, float]:
@@ -237,31 +216,66 @@ def blink_intervals(c: FrameContext) -> np.ndarray:
     return distributions.blink_intervals(c.view.curves.blink, c.protocol.blinks)
 
 
-def fid_pool(protocol: Protocol, width: int) -> PooledFrechet:
+def fid_pool(p: Protocol, width: int) -> PooledFrechet:
     """Fréchet distance of features of so many numbers."""
-    return PooledFrechet(width, protocol.pool, protocol.intervals)
+    return PooledFrechet(width, p.pool, p.intervals)
 
 
-def kid_pool(protocol: Protocol, width: int) -> PooledKernel:
+def kid_pool(p: Protocol, width: int) -> PooledKernel:
     """Kernel distance of features."""
-    return PooledKernel(protocol.kid, protocol.pool, protocol.intervals)
+    return PooledKernel(p.kid, p.pool, p.intervals)
 
 
-def motion_frechet(protocol: Protocol) -> distributions.MotionFrechetDistance:
-    """Fréchet distance of `motion_features`."""
-    return distributions.MotionFrechetDistance(protocol.motion_features)
+def psnr(p: Protocol, judges: Judges) -> Metric:
+    """Of the pooled squared error."""
+    return reconstruction.PSNR()
 
 
-def head_velocity(protocol: Protocol) -> distributions.HeadVelocityDistance:
-    """Distance of `head_speed`."""
+def ssim(p: Protocol, judges: Judges) -> Metric:
+    """Mean over pictures."""
+    return reconstruction.SSIM()
+
+
+def l1(p: Protocol, judges: Judges) -> Metric:
+    """Mean over pixels."""
+    return reconstruction.L1()
+
+
+def lpips(p: Protocol, judges: Judges) -> Metric:
+    """Mean over pictures."""
+    return LPIPS(judges.lpips)
+
+
+def fid(p: Protocol, judges: Judges) -> Metric:
+    """Of pictures."""
+    return FrechetInceptionDistance(judges.inception)
+
+
+def kid(p: Protocol, judges: Judges) -> Metric:
+    """Of pictures."""
+    return KernelInceptionDistance(judges.inception, p.kid)
+
+
+def fvd(p: Protocol, judges: Judges) -> Metric:
+    """Of windows."""
+    return FrechetVideoDistance(judges.i3d, p.fvd)
+
+
+def motion_frechet(p: Protocol, judges: Judges) -> Metric:
+    """Of `motion_features`."""
+    return distributions.MotionFrechetDistance(p.motion_features)
+
+
+def head_velocity_distance(p: Protocol, judges: Judges) -> Metric:
+    """Of `head_speed`."""
     return distributions.HeadVelocityDistance()
 
 
-def spectrum_distance(protocol: Protocol) -> distributions.HeadSpectrumDistance:
-    """Distance of `head_spectrum`."""
-    return distributions.HeadSpectrumDistance(protocol.head_spectrum)
+def head_spectrum_distance(p: Protocol, judges: Judges) -> Metric:
+    """Of `head_spectrum`."""
+    return distributions.HeadSpectrumDistance(p.head_spectrum)
 
 
-def interval_distance(protocol: Protocol) -> distributions.BlinkIntervalDistance:
-    """Distance of `blink_intervals`."""
-    return distributions.BlinkIntervalDistance(protocol.blink_intervals)
+def blink_interval_distance(p: Protocol, judges: Judges) -> Metric:
+    """Of `blink_intervals`."""
+    return distributions.BlinkIntervalDistance(p.blink_intervals)

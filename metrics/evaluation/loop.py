@@ -154,9 +154,7 @@ def measure_rows(
         values |= {plan.name(name, row): value for name, value in found.items()}
         if row == "generated" and row in plan.free and len(views) > 1:
             values |= values_of(of_kind("takes", judges), contexts)
-        motion[row] = [
-            {one.name: named(one.function)(c) for one in of_kind("motion", judges)} for c in contexts
-        ]
+        motion[row] = [{one.name: one.ask(c) for one in of_kind("motion", judges)} for c in contexts]
     return values, motion, missing
 
 
@@ -270,7 +268,7 @@ class Pools:
             if network is not None:
                 width: Any = network.num_features
                 distances = {
-                    one.name: named(one.distance)(protocol, width)
+                    one.name: named(one.pool)(protocol, width)
                     for one in MEASURES.values()
                     if one.kind == kind
                 }

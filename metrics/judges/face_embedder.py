@@ -1,5 +1,6 @@
 """A vector for every face: MobileFaceNet on faces that are aligned as ArcFace aligns them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,12 +79,24 @@ def align_faces(
     return cut_aligned(frames, fit_similarity(five, np.array(settings.template) + 0.5), settings.size)
 
 
+def onnx_session(path: Path) -> Any:
+    """A session of onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class FaceEmbedder:
     """MobileFaceNet through onnxruntime, on the CPU.
 
     Args:
         path: The ONNX file; looked for among the assets if left out.
         settings: How faces are aligned.
+        open_session: Opens the file.
+        find: Finds landmarks where none are given.
 
     Attributes:
         name: ``mobilefacenet``, or the stem of another file.
@@ -93,18 +106,17 @@ class FaceEmbedder:
         MissingAssetError: The file is not there.
     """
 
-    def __init__(self, path: Path | None = None, settings: AlignmentSettings = AlignmentSettings()) -> None:
-        import onnxruntime
-
-        self.settings = settings
+    def __init__(
+        self,
+        path: Path | None = None,
+        settings: AlignmentSettings = AlignmentSettings(),
+        open_session: Callable[[Path], Any] = onnx_session,
+        find: Callable[[Tensor], np.ndarray] = find_landmarks,
+    ) -> None:
         found = assets.find(MODEL) if path is None else Path(path)
         self.name, self.sha256 = found.stem, file_sha256(found)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self._session: Any = onnxruntime.InferenceSession(
-            str(found), options, providers=["CPUExecutionProvider"]
-        )
+        self.settings, self._find = settings, find
+        self._session = open_session(found)
         self._input = self._session.get_inputs()[0]
         self._width = int(self._session.get_outputs()[0].shape[-1])
 
@@ -144,7 +156,7 @@ class FaceEmbedder:
         Raises:
             MissingAssetError: Landmarks are not given and their model is absent.
         """
-        points = find_landmarks(frames) if landmarks is None else landmarks
+        points = self._find(frames) if landmarks is None else landmarks
         known = np.isfinite(points).all(axis=(1, 2))
         shown = as_uint8(frames)[torch.from_numpy(known)]
         vectors = self.embed_faces(align_faces(shown, points[known], self.settings))

@@ -9,8 +9,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from metrics.fid import FrechetInceptionDistance
-from metrics.fvd import FrechetVideoDistance, draw_windows
 
 from datamodules.assets import MissingAssetError
 from datamodules.clips.manifest import read_manifest, write_manifest
@@ -42,6 +40,8 @@ from experiments.video_pairs import (
 from experiments.video_rows import through_autoencoder, window_starts
 from experiments.video_sync import SYNC_ROWS, Heard, Lessons, correlations, over_takes
 from metrics.bootstrap import Interval
+from metrics.fid import FrechetInceptionDistance
+from metrics.fvd import FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
 from metrics.motion import MotionCurves, lagged_correlation
 from metrics.protocol import MEASURES, protocol_settings

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from metrics.fid import FrechetInceptionDistance
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.selftest_pictures import picture_distances, picture_features
 from experiments.video_judges import Judges
+from metrics.fid import FrechetInceptionDistance
 
 
 class Fields(nn.Module):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from metrics.fid import FrechetInceptionDistance
-from metrics.fvd import FrechetVideoDistance
 from torch import Tensor, nn
 
 from experiments.video_judges import PooledImages, PooledWindows
+from metrics.fid import FrechetInceptionDistance
+from metrics.fvd import FrechetVideoDistance
 
 WHO = ("anna", "anna", "ben", "cleo")
 

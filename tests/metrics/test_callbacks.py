@@ -16,8 +16,6 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
-from metrics.lpips import LPIPS
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,8 +30,10 @@ from lightning_modules.callbacks.clip_rendering import GeneratedClips, Reconstru
 from lightning_modules.callbacks.samples import SamplePictures
 from metrics import measures as measures_module
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet, load_expert
+from metrics.lpips import LPIPS
 from metrics.measures import LipSync, Measure, MotionOfClips, PerceptualDistance, PictureDistance
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 from metrics.sync import judge_clip

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from torch import Tensor, nn
 
 from metrics import pooled
 from metrics.bootstrap import cluster_jackknife
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.pooled import PooledFrechet, PooledKernel, split_halves
 
 WIDTH = 12

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metrics.fid import extract_features
-from metrics.lpips import LPIPS
 from torch import Tensor, nn
 
+from metrics.fid import extract_features
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet
+from metrics.lpips import LPIPS
 from metrics.precision import single_precision
 from metrics.sync import judge_clip
 
