@@ -55,12 +55,12 @@ COMMANDS = {
         "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
     ),
     "evaluate": Command(
-        "experiments.evaluate_command",
+        "experiments.evaluate",
         "measure a trained model on held-out identities, or anyone's videos",
         overrides=True,
     ),
     "sweep": Command(
-        "experiments.sweep_command",
+        "experiments.sweep",
         "measure quality over motion intensity: sweep=NAME [overrides]",
         overrides=True,
     ),

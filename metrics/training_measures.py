@@ -14,21 +14,20 @@ from metrics.evaluation.functions import FrameContext
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loop import floor_view
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, Kind, Measure, is_lag, values_of
+from metrics.evaluation.registry import MEASURES, Kind, Measure, is_lag, named, values_of
 from metrics.fid import extract_features
 
 LoadJudges = Callable[[Collection[str], Protocol], Judges]
 """Loads the judges of some slots; which are not there is told by ``absent``."""
 VIEWED: tuple[Kind, ...] = ("frames", "aligned", "free", "motion", "sound")
-POOLED_KINDS: tuple[Kind, ...] = ("pictures", "windows", "motion")
-CLIP_KINDS = {*VIEWED, *POOLED_KINDS}
+CLIP_KINDS = {*VIEWED, "pictures", "windows"}
 _BATCH = 32
 log = logging.getLogger(__name__)
 
 
 def compares_pictures(measure: Measure) -> bool:
     """Whether a measure needs no clip, only pictures and those that they should look like."""
-    return measure.metric is not None and measure.kind in ("pictures", "aligned")
+    return bool(measure.metric) and measure.kind in ("pictures", "aligned")
 
 
 def chosen_measures(names: Sequence[str] | None, fits: Callable[[Measure], bool], who: str) -> list[Measure]:
@@ -65,13 +64,17 @@ class TrainingMeasures:
         self, measures: Sequence[Measure], protocol: Protocol, judges: Judges, clips: bool = True
     ) -> None:
         self.measures, self.protocol, self.judges = list(measures), protocol, judges
-        pooled = POOLED_KINDS if clips else (*POOLED_KINDS, "aligned")
-        self.metrics: dict[str, Metric] = {
-            one.name: one.metric(protocol, judges)
-            if one.metric and one.kind in pooled
-            else ClipMean(median=is_lag(one.name))
-            for one in measures
-        }
+        self.metrics = {one.name: self._made(one, clips) for one in measures}
+
+    def _made(self, measure: Measure, clips: bool) -> Metric:
+        """The metric of a measure: its own over pictures or distributions, the mean over clips of all others."""
+        if measure.kind == "motion":
+            return named(measure.distance)(self.protocol)
+        if not measure.metric or (clips and measure.kind == "aligned"):
+            return ClipMean(median=is_lag(measure.name))
+        networks = [getattr(self.judges, slot) for slot in measure.judges]
+        own = [getattr(self.protocol, measure.name)] if hasattr(self.protocol, measure.name) else []
+        return named(measure.metric)(*networks, *own)
 
     def _of(self, *kinds: Kind) -> list[Measure]:
         return [one for one in self.measures if one.kind in kinds]
@@ -138,9 +141,8 @@ class TrainingMeasures:
             if one.name in values:
                 self.metrics[one.name].update(values[one.name])
         for one in self._of("motion"):
-            assert one.function is not None
             for side, is_real in ((context.real, True), (context.view, False)):
-                rows = one.function(FrameContext(self.protocol, self.judges, side, context.real))
+                rows = named(one.function)(FrameContext(self.protocol, self.judges, side, context.real))
                 self.metrics[one.name].update(torch.from_numpy(rows), real=is_real)
 
     def _look(self, real: Tensor, rendered: Tensor) -> FrameContext:

@@ -23,13 +23,17 @@ def curves_of(
 class LandmarkJudge:
     """Measures every frame by itself: tracking over time would smooth the motion that is to be judged.
 
+    Args:
+        settings: Which landmarks stand for what.
+
     Raises:
         MissingAssetError: The landmark model is absent.
     """
 
     name = "face-landmarker"
 
-    def __init__(self) -> None:
+    def __init__(self, settings: LandmarkSettings = FACE) -> None:
+        self.settings = settings
         self._sha256 = file_sha256(assets.find(MODEL))
 
     @property
@@ -44,4 +48,4 @@ class LandmarkJudge:
     def look(self, frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
         """Motion curves, and the landmarks ``(T, 478, 3)`` in pixels that they come from."""
         seen, size = measure_landmarks(frames, "image"), frames.shape[1:3]
-        return curves_of(seen, *size), to_pixels(seen, *size)
+        return curves_of(seen, *size, self.settings), to_pixels(seen, *size)
