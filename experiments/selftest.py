@@ -25,18 +25,17 @@ from experiments.model_clips import log_progress
 from experiments.results import write_json, write_whole
 from metrics.av_correlation import LipRegressor, SpokenClip, fit_without
 from metrics.evaluation.clips import CLIP_FAILURES, NO_PHONES, ClipFiles, Missing, entry, reference_clips
+from metrics.evaluation.contexts import FrameContext, SpeechContext
 from metrics.evaluation.corruptions import CORRUPTIONS, SIZE, corrupt
 from metrics.evaluation.evaluation import absent_judges
-from metrics.evaluation.functions import FrameContext, SpeechContext
 from metrics.evaluation.judges import Judges, load_judges
 from metrics.evaluation.loading import load_clip
 from metrics.evaluation.protocol import Protocol, get_protocol
-from metrics.evaluation.reading import TALKING_HEAD, TASKS
-from metrics.evaluation.registry import is_lag, named, of_kind, values_of
-from metrics.evaluation.views import FacelessSettings, View
+from metrics.evaluation.reading import TALKING_HEAD
+from metrics.evaluation.registry import SLOTS, is_lag, of_kind, values_of
+from metrics.evaluation.views import View
 from metrics.fid import extract_features
 from metrics.judges.landmark_judge import LandmarkJudge
-from metrics.motion import MotionCurves
 
 FRAMES, MOST_CLIPS = 125, 12
 FEW_CLIPS, SHORT_CLIP = 5, 100
@@ -78,21 +77,14 @@ class Sample:
     foreign: Sequence[np.ndarray] = ()
 
 
-def measure_view(view: View, real: View, judges: Judges, protocol: Protocol) -> dict[str, float]:
+def measure_view(view: View, real: View, judges: Judges) -> dict[str, float]:
     """All measures of a corrupted clip's frames against the clip as it was; frame by frame on every third frame."""
     source = None if real.embeddings is None else real.embeddings[0]
-    whole = FrameContext(protocol, judges, view, real, source)
-    thin = FrameContext(protocol, judges, _thinned(view), _thinned(real), source)
-    values = values_of(of_kind("frames", judges) + of_kind("free", judges), whole)
-    values |= values_of(of_kind("aligned", judges), thin)
+    context = FrameContext(view.protocol, judges, view, real, source)
+    values = values_of(of_kind("frames", judges) + of_kind("free", judges), context)
+    values |= values_of(of_kind("aligned", judges), context.part(slice(3, None, 3)))
     # The same frames have no finite PSNR; the 8-bit limit lets a mean be taken.
     return values | {"psnr": min(values["psnr"], 100.0)}
-
-
-def _thinned(view: View) -> View:
-    curves = MotionCurves(*(curve[::3] for curve in vars(view.curves).values()))
-    points, embeddings = (None if one is None else one[::3] for one in (view.points, view.embeddings))
-    return View(view.frames[::3], curves, points, embeddings, FacelessSettings(most=1.0))
 
 
 def measure_motion(view: View, judges: Judges, protocol: Protocol) -> dict[str, np.ndarray]:
@@ -128,7 +120,7 @@ def picture_distances(
     for kind in ("pictures", "windows"):
         sides = [[one[kind] for one in side if kind in one] for side in (real, corrupted)]
         for measure in of_kind(kind, judges) if all(sides) else ():  # type: ignore[arg-type]
-            pooled = named(measure.pool)(protocol, sides[0][0].shape[1])
+            pooled = measure.new_pool(protocol, sides[0][0].shape[1])
             for name, side in zip(("real", "corrupted"), sides, strict=True):
                 for features in side:
                     pooled.add(features, name)
@@ -168,7 +160,7 @@ def measure_unharmed(samples: Sequence[Sample], judges: Judges, protocol: Protoc
         if one.waveform is not None
     ]
     for one in samples:
-        one.values = measure_view(one.view, one.view, judges, protocol)
+        one.values = measure_view(one.view, one.view, judges)
         one.motion = measure_motion(one.view, judges, protocol)
         one.features = picture_features(one.view.frames, judges, protocol)
         one.regressor = fit_without(spoken, one.identity, one.identity, protocol.regression)
@@ -188,10 +180,10 @@ def run_corruption(
         for place, sample in enumerate(samples):
             turn = [*samples[place + 1 :], *samples[:place]]
             other = next(one.view for one in turn if one.identity != sample.identity)
-            view = corrupt(name, strength, sample.view, other, judges, protocol)
+            view = corrupt(name, strength, sample.view, other, judges)
             same = view is sample.view
             real = sample.view.take(np.arange(len(view)))
-            values = sample.values if same else measure_view(view, real, judges, protocol)
+            values = sample.values if same else measure_view(view, real, judges)
             late = int(strength) if name == "sound shift" else 0
             found.append({**values, **measure_speech(view, sample, late, judges, protocol)})
             kept = view.frames is sample.view.frames
@@ -352,7 +344,7 @@ def run(args: argparse.Namespace) -> int:
     protocol = get_protocol(TALKING_HEAD, "reconstruction", crop=crop, **reading)
     output = require_output_folder(args.output or Path("results/selftest"))
     clips = reference_clips(args.reference, args.split)
-    judges = load_judges(LandmarkJudge(), protocol, TASKS)
+    judges = load_judges(SLOTS, protocol, LandmarkJudge())
     samples, unread = load_samples(clips, protocol, judges)
     rows = self_test(samples, judges, protocol)
     absent = absent_judges(judges)
