@@ -4,6 +4,7 @@ import importlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -182,9 +183,7 @@ def load_judges(
         judges.sync = judges.load("sync", "syncnet_v2" if sync == "public" else "sync expert", syncnet)
     for slot, (name, file, loader) in NETWORKS.items():
         if slot in slots:
-            setattr(
-                judges, slot, judges.load(slot, name, lambda file=file, loader=loader: _load(file, loader))
-            )
+            setattr(judges, slot, judges.load(slot, name, partial(_load, file, loader)))
     return judges
 
 

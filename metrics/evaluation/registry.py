@@ -204,17 +204,15 @@ def _derived() -> dict[str, Measure]:
         found[one.name] = one
         rest = replace(one, kind="fact", call=(), metric=(), pool=(), shared=False, base=one.name)
         if one.pool:
-            words = {"name": f"{one.name}_floor", "title": f"{one.title}, floor", "meaning": FLOOR_OF}
-            found[words["name"]] = replace(rest, better="none", through=one.settings, **words)
+            found[f"{one.name}_floor"] = replace(
+                rest, name=f"{one.name}_floor", title=f"{one.title}, floor", better="none", meaning=FLOOR_OF,
+                through=one.settings,
+            )  # fmt: skip
         if one.shared:
-            words = {
-                "name": f"{one.name}_share",
-                "title": f"{one.title} between floor and real",
-                "meaning": SHARE_OF,
-            }
-            found[words["name"]] = replace(
-                rest, better="higher", unit="", through=(*one.settings, "shares"), **words
-            )
+            found[f"{one.name}_share"] = replace(
+                rest, name=f"{one.name}_share", title=f"{one.title} between floor and real", better="higher", unit="",
+                meaning=SHARE_OF, through=(*one.settings, "shares"),
+            )  # fmt: skip
     return found
 
 
@@ -251,7 +249,10 @@ def of_kind(kind: Kind, judges: "Judges") -> list[Measure]:
 def values_of(measures: Sequence[Measure], context: Any) -> dict[str, float]:
     """What some measures say of a context; a function that gives several is asked once."""
     values: dict[str, float] = {}
-    for one in {one.call or one.name: one for one in reversed(measures)}.values():
+    asked: dict[object, Measure] = {}
+    for one in measures:
+        asked.setdefault(one.call or one.name, one)
+    for one in asked.values():
         found = one.ask(context)
         values.update(found if isinstance(found, dict) else {one.name: found})
     return values
