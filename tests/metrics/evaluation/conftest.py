@@ -104,7 +104,9 @@ def hear(
 def stand_ins(**changes: Any) -> Judges:
     slots = ("motion", "landmarks", "embedder")
     hashes = {slot: str(place) * 64 for place, slot in enumerate(slots)}
-    return Judges(**{"watch": watch, "embed": embed, "hashes": hashes, "absent": {"sync": NO_SYNCNET}, **changes})
+    return Judges(
+        **{"watch": watch, "embed": embed, "hashes": hashes, "absent": {"sync": NO_SYNCNET}, **changes}
+    )
 
 
 def all_judges(**changes: Any) -> Judges:

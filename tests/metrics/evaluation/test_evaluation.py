@@ -32,7 +32,9 @@ FRAMES = 60
 def write(studio, tmp_path):
     """Writes a method's video of a reference clip by its number."""
 
-    def write_clip(name, number, scale=0.5, sway=None, folder=tmp_path, faceless=slice(0), frames=FRAMES, rest=0.0):
+    def write_clip(
+        name, number, scale=0.5, sway=None, folder=tmp_path, faceless=slice(0), frames=FRAMES, rest=0.0
+    ):
         folder.mkdir(exist_ok=True, parents=True)
         lips = studio.spoken(number)[0]
         sway = 0 * lips if sway is None else sway
@@ -230,7 +232,9 @@ def test_judges_out_of_their_field_are_told(fake_clips, tmp_path, studio):
 
 def test_every_judge_is_asked_about_what_it_should(videos, reference, studio):
     """Values of the judges over all clips, and of lip sync, against the same ones fed by hand."""
-    judges = studio.all_judges(facts={"name": "x", "held_out_r2": {"yaw": 0.9, "blink": 0.2, "lip_width": 0.1}})
+    judges = studio.all_judges(
+        facts={"name": "x", "held_out_r2": {"yaw": 0.9, "blink": 0.2, "lip_width": 0.1}}
+    )
     fewer = dataclasses.replace(studio.PROTOCOL.shares, fewest_identities=2)
     windows = dataclasses.replace(studio.PROTOCOL.fvd, windows=40)
     protocol = dataclasses.replace(studio.PROTOCOL, shares=fewer, fvd=windows)
@@ -351,7 +355,9 @@ def test_real_clips_without_a_video_help_the_fit(videos, reference, tmp_path, st
 
 
 @pytest.mark.parametrize("faceless", [0, 10])
-def test_a_video_that_fails_or_is_shorter_moves_no_other_clips_values(faceless, reference, tmp_path, studio, write):
+def test_a_video_that_fails_or_is_shorter_moves_no_other_clips_values(
+    faceless, reference, tmp_path, studio, write
+):
     """Results of one hash: whatever a method does to some clips, the others are judged by the same real clips.
 
     The real clip whose video fails may show its face too seldom: then it teaches nothing, judged or not.
