@@ -91,22 +91,22 @@ def _over_pictures(metric: Any, c: FrameContext) -> float:
 
 def psnr(c: FrameContext) -> float:
     """Of a clip's pooled squared error."""
-    return _over_pictures(reconstruction.PSNR(), c)
+    return _over_pictures(reconstruction.PSNR(sync_on_compute=False), c)
 
 
 def ssim(c: FrameContext) -> float:
     """Mean over the frames."""
-    return _over_pictures(reconstruction.SSIM(), c)
+    return _over_pictures(reconstruction.SSIM(sync_on_compute=False), c)
 
 
 def l1(c: FrameContext) -> float:
     """Over all pixels."""
-    return _over_pictures(reconstruction.L1(), c)
+    return _over_pictures(reconstruction.L1(sync_on_compute=False), c)
 
 
 def lpips(c: FrameContext) -> float:
     """Mean over the frames."""
-    return _over_pictures(LPIPS(c.judges.lpips), c)
+    return _over_pictures(LPIPS(c.judges.lpips, sync_on_compute=False), c)
 
 
 def akd(c: FrameContext) -> float:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from metrics.bootstrap import cluster_jackknife
+from metrics.pooled import PooledFrechet, PooledKernel, split_halves
 from torch import Tensor, nn
 
 from metrics import pooled
-from metrics.bootstrap import cluster_jackknife
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
-from metrics.pooled import PooledFrechet, PooledKernel, split_halves
 
 WIDTH = 12
 WHO = ("anna", "ben", "anna", "cleo", "dora")
