@@ -67,7 +67,11 @@ class ClipMean(Metric):
 
 
 class PictureMean(Metric):
-    """Mean over pictures or their pixels of what is added up."""
+    """Mean over pictures or their pixels of what is added up.
+
+    Args:
+        kwargs: Of torchmetrics, such as ``sync_on_compute=False`` for the value of one clip of one process.
+    """
 
     total: Tensor
     count: Tensor
@@ -75,8 +79,8 @@ class PictureMean(Metric):
     is_differentiable = False
     higher_is_better: bool | None = False
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 

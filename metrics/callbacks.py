@@ -64,6 +64,7 @@ class MetricCallback(Callback):
         required: Whether a judge that can't be loaded is an error; else it is named in a warning before training starts.
 
     Attributes:
+        live: The measures once their judges are loaded.
         made_for: The one stage of `ifmdm train` that it fits, which refuses it elsewhere before any data is made; None: any.
 
     Raises:
@@ -87,7 +88,7 @@ class MetricCallback(Callback):
         self.measures = chosen_measures(measures, self._fits, type(self).__name__)
         self.load_judges, self.every_n_epochs, self.required = judges, every_n_epochs, required
         self.judging = False
-        self._live: TrainingMeasures | None = None
+        self.live: TrainingMeasures | None = None
         self._judged: int | None = None
         self._values: dict[str, float] = {}
         self._started = 0.0
@@ -115,14 +116,14 @@ class MetricCallback(Callback):
         Raises:
             UserError: A judge is absent that is required or whose value is monitored.
         """
-        if stage not in ("fit", "validate") or self._live is not None:
+        if stage not in ("fit", "validate") or self.live is not None:
             return
         with isolate_rng():
             judges = self._load(trainer)
         problems = {one.name: self._problem(trainer, one, judges) for one in self.measures}
         lost = {name: problem for name, problem in problems.items() if problem}
         there = [one for one in self.measures if one.name not in lost]
-        self._live = TrainingMeasures(there, self.protocol, judges, self.clips)
+        self.live = TrainingMeasures(there, self.protocol, judges, self.clips)
         if not lost:
             return
         reasons = {
@@ -161,12 +162,12 @@ class MetricCallback(Callback):
         """Decide whether this validation is judged."""
         done, training = trainer.current_epoch + 1, trainer.state.fn == "fit"
         due = self._judged is None or self.every_n_epochs == 1 or done - self._judged >= self.every_n_epochs
-        self.judging = self._live is not None and not trainer.sanity_checking and (due or not training)
+        self.judging = self.live is not None and not trainer.sanity_checking and (due or not training)
         if not self.judging:
             return
         self._started = time.monotonic()
-        assert self._live is not None
-        self._live.move(pl_module.device)
+        assert self.live is not None
+        self.live.move(pl_module.device)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on all processes, and let go of what was gathered."""
@@ -178,10 +179,10 @@ class MetricCallback(Callback):
             trainer.callback_metrics.update(known)
             return
         self.judging, self._judged = False, trainer.current_epoch + 1
-        assert self._live is not None
+        assert self.live is not None
         with isolate_rng():
-            self._values.update({PREFIX + name: value for name, value in self._live.compute().items()})
-            self._live.release()
+            self._values.update({PREFIX + name: value for name, value in self.live.compute().items()})
+            self.live.release()
         pl_module.log_dict(self._values, batch_size=1, sync_dist=True)
         if not trainer.is_global_zero or not self._values:
             return
@@ -243,10 +244,10 @@ class PictureMetrics(MetricCallback):
         self._left -= count
         if not count:
             return
-        assert self._live is not None
+        assert self.live is not None
         with isolate_rng():
             frames = outputs["frame"][:count].float().clamp(-1, 1)
-            self._live.add_pictures(batch.driving[:count].float(), frames)
+            self.live.add_pictures(batch.driving[:count].float(), frames)
 
 
 def own_items(loader: Any) -> int:
@@ -370,9 +371,9 @@ class ClipMetrics(MetricCallback):
             log.warning("clip %s is not judged: %s", record.id, error)
             return
         rendered = self.render(pl_module, clip)
-        assert self._live is not None
-        if self._live.measures:
-            self._live.add_clip(clip.frames, rendered, clip.waveform, self._windows[record.id])
+        assert self.live is not None
+        if self.live.measures:
+            self.live.add_clip(clip.frames, rendered, clip.waveform, self._windows[record.id])
         if not shown:
             return
         frames = side_by_side(clip.frames, rendered)

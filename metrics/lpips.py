@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ class LPIPS(PictureMean):
     Args:
         network: Maps two float images in [-1, 1] to one distance an image; AlexNet v0.1 of the lpips package if
             left out. With another backbone the result is no LPIPS.
+        kwargs: Of torchmetrics.
 
     Raises:
         MissingAssetError: The backbone's weights are not there.
@@ -52,8 +54,8 @@ class LPIPS(PictureMean):
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
 
-    def __init__(self, network: nn.Module | None = None) -> None:
-        super().__init__()
+    def __init__(self, network: nn.Module | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.network = load_lpips() if network is None else network
 
     def update(self, predicted: Tensor, target: Tensor) -> None:

@@ -198,7 +198,7 @@ def load_training_judges(
     motion: str = "landmarks",
     sync: str = "public",
     root: str | Path = "",
-    size: int | None = None,
+    **fit: Any,
 ) -> Judges:
     """The judges that measures of a training need; those that can't be loaded are ``absent``.
 
@@ -208,13 +208,13 @@ def load_training_judges(
         motion: See `load_motion_judge`.
         sync: See `load_judges`.
         root: Dataset folder, where a judge of motion is fitted on it.
-        size: Edge of the frames that will be judged.
+        fit: Further arguments of `load_motion_judge`, such as the size of the frames.
     """
     seen = {"motion", "landmarks", "embedder", *(["sync"] if sync == "public" else [])}
     judge, problem = None, ""
     if seen & set(slots):
         try:
-            judge = load_motion_judge(motion, Path(root), size=size)
+            judge = load_motion_judge(motion, Path(root), **fit)
         except UserError as error:
             problem = str(error)
     judges = load_judges(slots, protocol, judge, sync)

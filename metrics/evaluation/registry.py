@@ -96,6 +96,7 @@ class Measure:
         """What the function says of a context: a value, values by name, or rows of a distribution."""
         if not self.call:
             metric = self.new_metric(context.protocol, context.judges)
+            metric.sync_on_compute = False  # of one clip, which other processes don't have
             for start in range(0, len(context.view), _CHUNK):
                 part = slice(start, start + _CHUNK)
                 metric.update(context.view.frames[part], context.real.frames[part])

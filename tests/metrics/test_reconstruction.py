@@ -62,7 +62,7 @@ def test_region_errors_count_only_their_boxes():
     assert region_errors(still, target, BOXES).tolist() == [400 * pixels, 100 * pixels]
     assert region_errors(still, target, torch.zeros(2, 3, 4)).tolist() == [0, 0]
     for wrong in (BOXES[:1], BOXES[:, :2], BOXES * 16):
-        with pytest.raises(ValueError, match="boxes must be .* not pixels"):
+        with pytest.raises(ValueError, match=r"boxes must be .* not pixels"):
             region_errors(still, target, wrong)
     with pytest.raises(ValueError, match="images must be"):
         region_errors(still, target.float(), BOXES)

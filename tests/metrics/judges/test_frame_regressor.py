@@ -15,7 +15,7 @@ from metrics.judges.frame_regressor import (
     fit_frame_regressor,
     held_out_r2,
 )
-from metrics.motion import measure
+from metrics.motion import measure_motion
 
 SIZE = 64
 
@@ -82,7 +82,7 @@ def test_reads_faces_it_never_saw_and_survives_a_round_trip(clips, tmp_path):
     assert again.sha256 == judge.sha256
     frames = np.random.default_rng(0).integers(0, 256, (3, 80, 80, 3), dtype=np.uint8)
     np.testing.assert_allclose(again.predict(frames), judge.predict(frames), atol=1e-6)
-    curves = measure(frames, again)
+    curves = measure_motion(frames, again)
     assert curves.rotation.shape == (3, 3)
     assert curves.blink.min() >= 0
     assert curves.blink.max() <= 1

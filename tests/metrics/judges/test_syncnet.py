@@ -14,7 +14,7 @@ from datamodules.media.audio import load_audio
 from datamodules.media.video import VideoReader
 from metrics.judges.mfcc import mfcc
 from metrics.judges.syncnet import SyncNet, clip_cepstra, load_expert, window_cepstra
-from metrics.sync import judge_clip
+from metrics.sync import lip_sync
 
 PUBLIC_NAME = "syncnet_v2.model"
 PUBLIC_KERNELS = {
@@ -221,7 +221,7 @@ def test_the_published_example_gives_the_published_result(shared: Path) -> None:
     clip = shared / "data/clips/syncnet_example.avi"
     reader = VideoReader(clip)
     frames = torch.from_numpy(reader.get(range(len(reader)))).permute(0, 3, 1, 2)
-    result = judge_clip(SyncNet.load(path), frames, torch.from_numpy(load_audio(clip)))
+    (result,) = lip_sync(SyncNet.load(path), frames, [torch.from_numpy(load_audio(clip))])
     assert result.published_offset == 3
     assert result.offset == -3  # the sound comes early
     assert result.distance == pytest.approx(5.353, abs=0.1)
