@@ -8,13 +8,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from experiments.video_judges import Judges, PooledWindows
+from metrics.protocol import protocol_settings
 
 from datamodules.errors import UserError
 from datamodules.media.video import write_video
 from experiments import video_rows, video_summary
-from experiments.video_judges import Judges, PooledWindows
 from metrics.motion import MotionCurves
-from metrics.protocol import protocol_settings
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiments.video_summary import FLOORED
+from metrics.protocol import MEASURES
 from PIL import Image
 
 from datamodules.errors import UserError
@@ -15,8 +17,6 @@ from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report import write_report
 from experiments.report_figures import VIDEO_TITLES, explanations, interval, number, read_curves
 from experiments.results import read_json, write_json, write_results
-from experiments.video_summary import FLOORED
-from metrics.protocol import MEASURES
 
 
 def _interval(value: float, spread: float = 0.1) -> dict:

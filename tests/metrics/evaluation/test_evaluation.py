@@ -179,7 +179,16 @@ def test_a_face_that_is_seldom_seen_is_not_judged(videos, reference, tmp_path, s
     why = "30 of 60 frames: no face found; the measures of faces have no value, as these are over"
     assert why in studio.whys(found, "ben")
     ben = studio.clip_of(found, "ben")
-    faces = "csim jitter mouth_motion head_motion mouth_lmd av_corr flicker sharpness_mouth".split()
+    faces = [
+        "csim",
+        "jitter",
+        "mouth_motion",
+        "head_motion",
+        "mouth_lmd",
+        "av_corr",
+        "flicker",
+        "sharpness_mouth",
+    ]
     assert all(np.isnan(ben[name]) for name in faces)
     assert ben["csim_real"] > 0.99
     for name in ("csim", "jitter", "motion_frechet", "head_velocity_distance"):
