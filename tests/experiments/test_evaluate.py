@@ -558,7 +558,7 @@ def test_frames_without_any_value_are_no_result(tmp_path):
     found = {"metrics": {"csim": nothing, "csim_real": {**nothing, "value": 1.0}}, "clips": [{"clip": "ben"}]}
     found["missing"] = [{"clip": "ben", "what": "generated: 60 of 60 frames", "why": "no face found"}]
     with pytest.raises(
-        UserError, match="not one clip could be judged .ben: generated: 60 of 60 frames: no face"
+        UserError, match=r"not one clip could be judged \(ben: generated: 60 of 60 frames: no face"
     ):
         write_videos(found, tmp_path / "out", "v")
     assert not (tmp_path / "out").exists()
