@@ -1,12 +1,16 @@
 """Checks of input files and outputs that appear only when they are whole."""
 
 import errno
+import json
+import math
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from datamodules.errors import UserError
 
@@ -50,6 +54,74 @@ def require_folder(path: str | Path, what: str) -> Path:
         wrong = "is a file, expected a folder" if path.exists() else "no such folder"
         raise UserError(f"{path}: {wrong} of {what}; check the name")
     return path
+
+
+def file_inside(folder: str | Path, name: str) -> Path:
+    """A regular file of a folder that may come from a stranger.
+
+    Args:
+        folder: The folder, which may itself be reached by a link.
+        name: Of the file, relative to the folder.
+
+    Raises:
+        UserError: Missing, no regular file, or a link that leads out of the folder.
+    """
+    path, root = Path(folder) / name, Path(folder).resolve()
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise UserError(f"{path}: missing; check the folder") from None
+    if not real.is_relative_to(root):
+        raise UserError(f"{path}: is a link that leads out of its folder; put the file itself there")
+    if not real.is_file():
+        raise UserError(f"{path}: is no regular file")
+    return path
+
+
+MAX_JSON_BYTES = 256 * 1024
+MAX_JSON_DEPTH = 12
+
+
+def read_plain_json(path: Path) -> dict[str, Any]:
+    """Read a small JSON file that may come from a stranger: an object of strings, finite numbers, bools, lists and objects.
+
+    Raises:
+        UserError: Over 256 KB, damaged, nested deeper than 12, a key twice, or a number that is not finite.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"over {MAX_JSON_BYTES // 1024} KB")
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+        _check_plain(value, 1)
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read ({error})") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_plain(item, depth + 1)
 
 
 def require_output_folder(path: str | Path) -> Path:
@@ -127,3 +199,24 @@ def whole_output(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a new folder beside ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
+
+    Raises:
+        UserError: ``path`` holds files already, or nothing may be written there.
+    """
+    path = require_output_folder(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path}: holds files already; choose another folder or empty it")
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

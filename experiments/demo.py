@@ -129,7 +129,7 @@ class Demo:
                 self.diffusion,
                 self.run_dir("diffusion") / "run.json",
             ),
-            ("package", "model folder", self.package, self.folder / "model" / "config.yaml"),
+            ("package", "model folder", self.package, self.folder / "model" / "config.json"),
             (
                 "evaluation",
                 "evaluation on unseen heads",
@@ -217,11 +217,10 @@ class Demo:
 
     def package(self) -> None:
         """Model folder of the three stages."""
-        from experiments.package import assemble
+        from experiments.package import STAGES, pack_model
 
-        model = assemble(*(self.run_dir(stage) for stage in ("autoencoder", "statistics", "diffusion")))
-        (self.folder / "model").mkdir(exist_ok=True)
-        model.save_pretrained(self.folder / "model")
+        autoencoder, statistics, diffusion = (self.run_dir(stage) for stage in STAGES)
+        pack_model(autoencoder, statistics, diffusion, self.folder / "model")
 
     def evaluate(self) -> None:
         """Figures, contact sheets and videos on held-out identities."""

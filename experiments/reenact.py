@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.batches import FPS
-from experiments.generate import add_model_argument, check_output, frame_portrait, pasted, write_result
+from datamodules.files import require_file
+from experiments.generate import (
+    FaceFinder,
+    add_model_argument,
+    check_output,
+    frame_portrait,
+    pasted,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,27 +48,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paste-back", action="store_true", help="put the face back into the whole picture")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Reenact as the command line says."""
+def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
+    """Reenact as the command line says, with the faces that `require_face` or another finder finds."""
+    # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output)
+    from datamodules.media.pictures import read_image
+    from lightning_modules.generation.model_folder import resolve_model
+
+    folder, image = resolve_model(args.model), read_image(args.image)
+    require_file(args.video, "video")
     from datamodules.faces.finding import require_face
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
-    from datamodules.media.pictures import read_image
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.talking_head import TalkingHead
 
-    image = read_image(args.image)
     driving = VideoReader(args.video)
-    portrait, crop = frame_portrait(image, args.image)
-    driving_crop = framing(require_face(driving.get([0])[0], args.video))
+    portrait, crop = frame_portrait(image, args.image, find_face)
+    driving_crop = framing((find_face or require_face)(driving.get([0])[0], args.video))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
-    model = TalkingHead.from_pretrained(args.model)
+    model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = driving_motion(model, driving, driving_crop)
     if args.relative:
-        own = source.motion
-        motion = (motion - motion[:1] + own).clamp(-1, 1)
+        motion = relative_motion(motion, source.motion)
     frames = model.render(source, motion)
     if args.paste_back:
         frames = pasted(frames, image, crop)
@@ -71,13 +81,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop") -> "Tensor":
+def driving_motion(
+    model: "TalkingHead", video: "VideoReader", crop: "SquareCrop", chunk_bytes: int = CHUNK_BYTES
+) -> "Tensor":
     """Raw motion ``(T, M)`` of a video at 25 fps; only a few of its pictures are in memory at a time.
 
     Args:
         model: the talking head.
         video: the driving video.
         crop: where its face is, in all frames.
+        chunk_bytes: decoded pictures that are in memory at a time.
     """
     import torch
 
@@ -85,7 +98,7 @@ def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop
     from datamodules.media.pictures import to_float
 
     indices = video.at_rate()
-    chunk = max(1, CHUNK_BYTES // (3 * video.info.height * video.info.width))
+    chunk = max(1, chunk_bytes // (3 * video.info.height * video.info.width))
     parts = []
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
@@ -94,7 +107,14 @@ def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop
     return torch.cat(parts)
 
 
+def relative_motion(motion: "Tensor", own: "Tensor") -> "Tensor":
+    """The change of motion ``(T, M)`` since its first frame, added to a portrait's own ``(1, M)``; within [-1, 1]."""
+    return (motion - motion[:1] + own).clamp(-1, 1)
+
+
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:
     """Cut sound ``(S, C)``, or pad it with silence, to the length of so many frames at 25 fps."""
+    from datamodules.batches import FPS
+
     length = round(frames * rate / FPS)
     return np.pad(sound[:length], ((0, max(0, length - len(sound))), (0, 0)))

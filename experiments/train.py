@@ -159,7 +159,12 @@ def run_training(config: DictConfig) -> TrainingResult:
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from experiments.run_identity import machine_facts, run_identity
-    from lightning_modules.checkpoints import find_checkpoint, load_autoencoder, weights_hash
+    from lightning_modules.checkpoints import (
+        find_checkpoint,
+        load_autoencoder,
+        weights_hash,
+        write_network_record,
+    )
 
     config = config.copy()
     for key in ("autoencoder", "lift"):
@@ -180,6 +185,14 @@ def run_training(config: DictConfig) -> TrainingResult:
         if plain["autoencoder"]:
             plain["motion_space"] = weights_hash(load_autoencoder(plain["autoencoder"])[0])
         _write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        write_network_record(
+            run_dir,
+            plain["stage"],
+            plain["model"]["network"],
+            plain["model"].get("diffusion"),
+            plain["audio"] if plain["stage"] in ("statistics", "diffusion") else None,
+            plain.get("motion_space"),
+        )
     try:
         trainer.fit(
             model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True

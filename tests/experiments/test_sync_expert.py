@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from datamodules.errors import UserError
 from experiments import cli
@@ -68,8 +67,9 @@ def test_a_run_is_packed_and_judges(trained: TrainingResult, tmp_path: Path, ful
     folder = tmp_path / "expert"
     flags = ["--sync-expert", str(trained.run_dir), "--output", str(folder), *(["--full"] if full else [])]
     assert cli.main(["package", *flags]) == 0
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.yaml", "README.md"}
-    assert yaml.safe_load((folder / "config.yaml").read_text()) == {
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    assert json.loads((folder / "config.json").read_text())["network"] == {
+        "name": "syncnet",
         "width": 0.0625,
         "size": 64,
         "region": [0.2, 0.42, 0.8, 1.0],
@@ -91,11 +91,12 @@ def test_packing_refuses_what_is_no_sync_run(
 ) -> None:
     other = tmp_path / "other"
     (other / "checkpoints").mkdir(parents=True)
-    (other / "config.yaml").write_text("stage: diffusion\n")
+    record = json.loads((trained.run_dir / "network.json").read_text())
+    (other / "network.json").write_text(json.dumps(record | {"stage": "diffusion"}))
     (other / "checkpoints" / "last.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match="stage diffusion, not sync"):
+    with pytest.raises(UserError, match="stage 'diffusion', not sync"):
         pack_sync_expert(other, tmp_path / "expert")
-    (other / "config.yaml").write_text((trained.run_dir / "config.yaml").read_text())
+    (other / "network.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"last.ckpt: can't be read"):
         pack_sync_expert(other, tmp_path / "expert")
     assert not (tmp_path / "expert").exists()
