@@ -25,6 +25,7 @@ from metrics.evaluation.judges import Judges, load_judges
 from metrics.evaluation.loading import RenderedClip, rendered_clips
 from metrics.evaluation.protocol import Protocol, get_protocol
 from metrics.evaluation.registry import measures_of
+from metrics.evaluation.row_distances import window_starts
 from metrics.judges.landmark_judge import LandmarkJudge
 
 
@@ -130,7 +131,7 @@ def measure(videos: Path, protocol: Protocol, judges: Judges) -> Measured:
     if not found["clips"]:
         raise UserError(f"{videos}: not one clip could be judged ({found['missing'][-1]['why']})")
     stages = {**clock.seconds, "all else": seconds - sum(clock.seconds.values())}
-    drawn = loop.window_starts([clip.length() for clip in data.judged], protocol) if judges.i3d else []
+    drawn = window_starts([clip.length() for clip in data.judged], protocol) if judges.i3d else []
     windows = 3 * sum(map(len, drawn))  # real, codec, generated
     return Measured(len(found["clips"]), protocol.reading.max_frames or 0, seconds, stages, windows)
 

@@ -2,10 +2,9 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, Missing,
 from metrics.evaluation.contexts import FrameContext, SpeechContext
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
-from metrics.evaluation.pooled import RowDistances
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.registry import MEASURES, of_kind, values_of
+from metrics.evaluation.row_distances import Pools
 from metrics.evaluation.speech import (
     SPEECH_ROWS,
     ClipSpeech,
@@ -29,13 +28,9 @@ from metrics.evaluation.speech import (
     suffix,
 )
 from metrics.evaluation.views import View
-from metrics.fvd import draw_windows
 from metrics.motion import lagged_correlation
 from metrics.reconstruction import region_errors
 
-POOLED_ROWS = ("real", "codec", "autoencoder", "generated")
-"""Rows that are judged over all clips at once: every one costs a pass of the networks."""
-_BATCH = 32
 log = logging.getLogger(__name__)
 
 
@@ -252,54 +247,6 @@ def judge_clip(
     if clip.truth is not None:
         missing += add_truth(judged, clip, rows, judges, protocol, plan)
     return judged, rows, missing
-
-
-class Pools:
-    """What is judged over all clips at once: FID, KID and FVD.
-
-    Args:
-        data: All clips, whose lengths the windows are drawn from.
-        judges: At hand.
-        protocol: Settings.
-    """
-
-    def __init__(self, data: ClipSet, judges: Judges, protocol: Protocol) -> None:
-        self.pools: dict[str, RowDistances] = {}
-        for kind, network, what in (
-            ("pictures", judges.inception, "frames"),
-            ("windows", judges.i3d, "windows"),
-        ):
-            if network is not None:
-                width: Any = network.num_features
-                distances = {
-                    one.name: one.new_pool(protocol, width) for one in MEASURES.values() if one.kind == kind
-                }
-                self.pools[kind] = RowDistances(network, distances, what)
-        self.length = protocol.fvd.length
-        lengths = [clip.length() for clip in data.judged] if "windows" in self.pools else []
-        self.starts = window_starts(lengths, protocol) or [[] for _ in data.judged]
-
-    def update(self, rows: dict[str, list[View]], identity: str, place: int) -> None:
-        """Add a clip's rows; last of all, as nothing can be forgotten of a clip that fails afterwards."""
-        for row in POOLED_ROWS:
-            for take, view in enumerate(rows.get(row, [])):
-                if "pictures" in self.pools:
-                    self.pools["pictures"].update(view.frames.split(_BATCH), row, identity, take)
-                if "windows" in self.pools:
-                    ends = ((start, start + self.length) for start in self.starts[place])
-                    parts = [view.frames[None, start:end] for start, end in ends if end <= len(view)]
-                    self.pools["windows"].update(parts, row, identity, take)
-
-
-def window_starts(lengths: Sequence[int], protocol: Protocol) -> list[list[int]]:
-    """First frames of the windows for FVD in clips of so many frames."""
-    starts: list[list[int]] = [[] for _ in lengths]
-    most = protocol.reading.max_frames
-    lengths = [min(length, most) if most else length for length in lengths]
-    if lengths and max(lengths) >= protocol.fvd.length:
-        for clip, start in draw_windows(lengths, protocol.fvd):
-            starts[clip].append(start)
-    return starts
 
 
 @dataclass

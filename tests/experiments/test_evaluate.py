@@ -17,8 +17,14 @@ from datamodules.errors import UserError
 from datamodules.media.audio import load_audio, write_wav
 from datamodules.media.video import read_video, write_video
 from experiments.cli import main
-from experiments.evaluate import check_method, evaluate_main, evaluate_model, evaluate_videos, write_videos
-from experiments.model_clips import choose_clips, compose_evaluation, reconstruct, through_autoencoder
+from experiments.evaluate import check_method, evaluate_main, write_videos
+from experiments.evaluation import (
+    choose_clips,
+    compose_evaluation,
+    evaluate_model,
+    evaluate_videos,
+)
+from experiments.model_clips import reconstruct, through_autoencoder
 from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity, sweep_main
 from metrics.evaluation.clips import recorded_clip

@@ -18,8 +18,9 @@ from metrics.evaluation import aggregate, evaluation
 from metrics.evaluation.clips import ClipSet, entry, match_videos
 from metrics.evaluation.intervals import UNKNOWN
 from metrics.evaluation.loading import load_clip, rendered_clips
-from metrics.evaluation.loop import ROW_PLANS, window_starts
+from metrics.evaluation.loop import ROW_PLANS
 from metrics.evaluation.protocol import get_protocol
+from metrics.evaluation.row_distances import window_starts
 from metrics.evaluation.speech import over_takes
 from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance, draw_windows

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from metrics.evaluation.intervals import cluster_jackknife
-from metrics.evaluation.pooled import PooledFrechet, PooledKernel, PoolSettings, RowDistances, split_halves
+from metrics.evaluation.pooled import PooledFrechet, PooledKernel, PoolSettings, split_halves
+from metrics.evaluation.row_distances import RowDistances
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance, KidSettings
 from metrics.fvd import FrechetVideoDistance
 
