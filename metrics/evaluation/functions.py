@@ -252,9 +252,9 @@ def motion_frechet(protocol: Protocol) -> distributions.MotionFrechetDistance:
     return distributions.MotionFrechetDistance(protocol.motion_features)
 
 
-def head_velocity(protocol: Protocol) -> distributions.HeadVelocityDistance:
-    """Distance of `head_speed`."""
-    return distributions.HeadVelocityDistance()
+def head_velocity(protocol: Protocol) -> distributions.WassersteinDistance:
+    """Wasserstein distance of `head_speed`."""
+    return distributions.WassersteinDistance()
 
 
 def spectrum_distance(protocol: Protocol) -> distributions.HeadSpectrumDistance:
@@ -262,6 +262,6 @@ def spectrum_distance(protocol: Protocol) -> distributions.HeadSpectrumDistance:
     return distributions.HeadSpectrumDistance(protocol.head_spectrum)
 
 
-def interval_distance(protocol: Protocol) -> distributions.BlinkIntervalDistance:
-    """Distance of `blink_intervals`."""
-    return distributions.BlinkIntervalDistance(protocol.blink_intervals)
+def interval_distance(protocol: Protocol) -> distributions.WassersteinDistance:
+    """Wasserstein distance of `blink_intervals`."""
+    return distributions.WassersteinDistance(fewest=protocol.blink_intervals.fewest)

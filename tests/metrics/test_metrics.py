@@ -13,11 +13,10 @@ from torchmetrics import Metric
 from metrics.arguments import OVERSHOOT, as_uint8, side_of
 from metrics.base import ClipMean
 from metrics.distributions import (
-    BlinkIntervalDistance,
     HeadSpectrumDistance,
-    HeadVelocityDistance,
     MotionFeatureSettings,
     MotionFrechetDistance,
+    WassersteinDistance,
 )
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance, KidSettings
 from metrics.fvd import FrechetVideoDistance
@@ -56,8 +55,7 @@ SIDED: dict[str, Callable[[], Metric]] = {
 WIDTH = MotionFeatureSettings().width
 ROWS: dict[str, tuple[Callable[[], Metric], tuple[int, ...]]] = {
     "motion": (MotionFrechetDistance, (40, WIDTH)),
-    "velocity": (HeadVelocityDistance, (12,)),
-    "blinks": (BlinkIntervalDistance, (12,)),
+    "wasserstein": (WassersteinDistance, (12,)),
     "spectrum": (HeadSpectrumDistance, (3, 5)),
 }
 CLIPS: dict[str, Callable[[], Metric]] = {

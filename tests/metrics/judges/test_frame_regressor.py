@@ -8,13 +8,8 @@ from datamodules.clips.annotations import write_annotations
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.media.video import write_video
-from metrics.judges.frame_regressor import (
-    TARGETS,
-    FrameRegressor,
-    _augment,
-    fit_frame_regressor,
-    held_out_r2,
-)
+from metrics.judges.frame_regressor import TARGETS, FrameRegressor
+from metrics.judges.frame_regressor_fit import _augment, fit_frame_regressor, held_out_r2
 from metrics.motion import measure_motion
 
 SIZE = 64
