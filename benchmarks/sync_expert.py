@@ -20,9 +20,10 @@ from datamodules.clips.manifest import read_manifest, without_twins
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, load_audio
 from datamodules.media.video import read_video
-from experiments.video_pairs import load_pair, reference_clips
+from metrics.evaluation.clips import reference_clips
+from metrics.evaluation.loading import load_clip
+from metrics.evaluation.protocol import get_protocol
 from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, clip_cepstra, load_expert
-from metrics.protocol import protocol_settings
 from metrics.sync import SyncResult, SyncSettings, clip_features, lip_sync, offsets_and_distances
 
 SHIFTS = tuple(range(-8, 9))
@@ -71,11 +72,11 @@ def read_clips(root: Path, split: str) -> list[Clip]:
 
 def read_recordings(folder: Path) -> list[Clip]:
     """Videos of people with sound and a face, cut out as `datamodules.faces.framing` cuts; others are named and left out."""
-    settings = protocol_settings("talking-head-v1", size=128, crop="face")
+    reading = get_protocol("talking-head-v2", size=128, crop="face").reading
     clips = []
     for name, pair in reference_clips(folder).items():
         try:
-            read = load_pair(pair, settings)
+            read = load_clip(pair, reading)
         except (UserError, OSError, ValueError) as error:
             print(f"{name}: left out ({error})")
             continue

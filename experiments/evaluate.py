@@ -8,9 +8,7 @@ the method's own lips against that other speech. Whatever can't be judged is lis
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from experiments.results import (
     GALLERY,
     has_values,
     log_results,
-    machine_record,
-    plain,
     replace_results,
     require_judged,
     require_results_folder,
@@ -200,153 +196,10 @@ def run(args: argparse.Namespace) -> int:
     return evaluate_main(args.overrides)
 
 
-def evaluate_model(
-    model: Any,
-    root: Path,
-    split: str = "test",
-    judge: Any = None,
-    clips: int | None = None,
-    seeds: Sequence[int] = (0,),
-    options: Any = None,
-    progress: Callable[[int, int, str], None] | None = None,
-    max_frames: int | None = None,
-    gallery: Path | None = None,
-    gallery_clips: int = 4,
-    method: str = "ifmdm",
-    judges: Any = None,
-) -> dict[str, Any]:
-    """Measure a model on the clips of a split.
-
-    Args:
-        model: TalkingHead.
-        root: Dataset folder with manifest.
-        split: ``test``, or another split.
-        judge: Measures motion on frames; None: the regressor of the dataset, fitted if need be.
-        clips: Number of clips, or all.
-        seeds: Sampling seeds.
-        options: GenerationOptions of the model, or its defaults.
-        progress: Called with clips done, clips in all and a text.
-        max_frames: Only so many frames of each clip, or all.
-        gallery: Folder for contact sheets and videos, or None.
-        gallery_clips: How many clips the gallery shows.
-        method: Name that the result carries.
-        judges: Those to ask; None: those that the protocol names, as far as they are there.
-
-    Returns:
-        The content of results.json.
-
-    Raises:
-        UserError: No manifest, no clip in the split, or options that the model can't follow.
-    """
-    from experiments import model_clips
-    from lightning_modules.generation.talking_head import GenerationOptions
-    from metrics.evaluation import evaluation
-    from metrics.evaluation.judges import load_judges, load_motion_judge
-    from metrics.evaluation.loading import rendered_clips
-    from metrics.evaluation.loop import ROW_PLANS
-
-    options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
-    model_clips.check_options(model, options, tuple(seeds))
-    data, chosen = model_clips.choose_data(root, split, clips)
-    judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
-    protocol = model_clips.model_protocol(chosen, model.size, judge, max_frames)
-    judges = judges or load_judges(judge, protocol, TASKS)
-    rendered = rendered_clips(data, protocol.reading, model_clips.model_rows(model, tuple(seeds), options))
-    if gallery is not None:
-        rendered = model_clips.with_gallery(rendered, gallery, {one.id for one in chosen[:gallery_clips]})
-    results = evaluation.evaluate(rendered, data, protocol, judges, ROW_PLANS["model"], progress)
-    run_facts = model_clips.run_record(model, options, judge, seeds, time.perf_counter() - started)
-    identities = len({one["identity"] for one in results["clips"]})
-    more = {"split": split, "identities": identities, "judges": judges.weights()}
-    return plain({"method": method, "run": {**run_facts, **more}, **results})
-
-
-def evaluate_videos(
-    videos: Path,
-    reference: Path,
-    method: str,
-    protocol: Any,
-    seeds: bool = False,
-    split: str = "test",
-    judges: Any = None,
-    progress: Callable[[int, int, str], None] | None = None,
-    model: Any = None,
-    judge: str = "regressor",
-    find_crop: Any = None,
-) -> dict[str, Any]:
-    """Judge a folder of videos against real clips of the same stems.
-
-    Args:
-        videos: Folder of videos, or with ``seeds`` of one subfolder for each sampling seed.
-        reference: Prepared folder with manifest, or plain folder of real videos.
-        method: Name that the result carries.
-        protocol: Settings.
-        seeds: Whether there are takes of several sampling seeds.
-        split: Of a prepared reference.
-        judges: Those to ask; None: those that the protocol names, as far as they are there.
-        progress: Called with clips done, clips in all and a text.
-        model: TalkingHead whose autoencoder gives the row of that name; None: there is no such row.
-        judge: Of motion of drawn faces, see `load_motion_judge`.
-        find_crop: Finds the crop of some frames to the face; None: by the face finder.
-
-    Returns:
-        The content of results.json.
-
-    Raises:
-        UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.
-    """
-    from metrics.evaluation import evaluation, loading
-    from metrics.evaluation.clips import entry, match_videos
-    from metrics.evaluation.judges import load_judges, load_motion_judge
-    from metrics.evaluation.loop import ROW_PLANS
-
-    started = time.perf_counter()
-    data, alone = match_videos(videos, reference, seeds, split)
-    if judges is None:
-        name = judge if protocol.name == SYNTHETIC else "landmarks"
-        found = load_motion_judge(name, reference, progress=progress, size=protocol.reading.size)
-        judges = load_judges(found, protocol, (protocol.task,))
-
-    def add_autoencoder(clip: Any) -> Any:
-        from experiments.model_clips import through_autoencoder
-
-        try:
-            made = through_autoencoder(model, clip.real)
-        except (UserError, ValueError) as error:
-            return replace(clip, missing=(entry(clip.files.name, "row autoencoder", str(error)),))
-        return replace(clip, rows={**clip.rows, "autoencoder": (made,)})
-
-    render = None if model is None else add_autoencoder
-    clips = loading.rendered_clips(data, protocol.reading, render, find_crop or loading.find_crop)
-    results = evaluation.evaluate(clips, data, protocol, judges, ROW_PLANS[protocol.task], progress)
-    if model is None:
-        results["missing"].append(
-            entry("*", "row autoencoder", "no model was named; give --model DIR or NAME")
-        )
-    results["missing"] += alone
-    run_facts = {
-        **machine_record(),
-        "videos": videos,
-        "reference": reference,
-        "split": split if (reference / MANIFEST_NAME).is_file() else None,
-        "takes": len(data.judged[0].takes),
-        "identities": len({one["identity"] for one in results["clips"]}),
-        "judges": judges.weights(),
-        "judge": judges.facts,
-        "autoencoder": None,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    if model is not None:
-        from lightning_modules.checkpoints import weights_hash
-
-        run_facts["autoencoder"] = weights_hash(model)
-    return plain({"method": method, "run": run_facts, **results})
-
-
 def _run_videos(args: argparse.Namespace) -> int:
     """Judge the videos that the flags name and write results.json, nothing if not one clip could be judged."""
     output = check_videos(args)
-    from experiments.model_clips import log_progress
+    from experiments.evaluation import evaluate_videos, log_progress
     from lightning_modules.generation.talking_head import TalkingHead
     from metrics.evaluation.protocol import get_protocol
 
@@ -379,30 +232,30 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
-    from experiments.model_clips import PREPARE_AGAIN, compose_evaluation, load_parts, log_progress
+    from experiments import evaluation
 
-    config = compose_evaluation(overrides, "evaluate")
-    method = check_method(config["method"])
+    config = evaluation.compose_evaluation(overrides, "evaluate")
+    method, root = check_method(config["method"]), Path(config["data"]["root"])
     output = require_results_folder(config["output"])
-    model, judge, options = load_parts(config, **parts)
+    model, judge, options = evaluation.load_parts(config, **parts)
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
         gallery = Path(scratch) / GALLERY
-        results = evaluate_model(
+        results = evaluation.evaluate_model(
             model,
-            Path(config["data"]["root"]),
+            root,
             config["split"],
             judge,
             config["clips"],
             config["seeds"],
             options,
-            log_progress,
+            evaluation.log_progress,
             config["max_frames"],
             gallery if config["gallery_clips"] else None,
             config["gallery_clips"],
             method,
         )
-        require_judged(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
+        require_judged(len(results["clips"]), results["missing"], hint=evaluation.PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name
         path = replace_results(output, results, gallery if gallery.is_dir() else None)
     log_results(path, results)

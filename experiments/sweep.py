@@ -54,7 +54,7 @@ def measure_take(
         judges: At hand.
         protocol: Settings.
     """
-    from metrics.evaluation.functions import FrameContext, SpeechContext
+    from metrics.evaluation.contexts import FrameContext, SpeechContext
     from metrics.evaluation.registry import MEASURES, values_of
 
     view = judges.look(frames, protocol)
@@ -106,7 +106,8 @@ def sweep_intensity(
         UserError: No manifest, no clip in the split, an intensity that the model can't follow, or not one clip
             could be judged; nothing is written then.
     """
-    from experiments import model_clips
+    from experiments import evaluation
+    from experiments.model_clips import swept_rows
     from experiments.report_figures import sweep_picture
     from lightning_modules.generation.talking_head import GenerationOptions
     from metrics.evaluation.clips import CLIP_FAILURES
@@ -117,13 +118,13 @@ def sweep_intensity(
     from metrics.evaluation.speech import mean_over_takes
 
     options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
-    model_clips.check_options(model, options, tuple(seeds), intensities)
-    data, chosen = model_clips.choose_data(root, split, clips)
+    evaluation.check_options(model, options, tuple(seeds), intensities)
+    data, chosen = evaluation.choose_data(root, split, clips)
     judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
-    protocol, judges = model_clips.model_protocol(chosen, model.size, judge, max_frames), motion_judges(judge)
+    protocol, judges = evaluation.model_protocol(chosen, model.size, judge, max_frames), motion_judges(judge)
     judges = with_data(judges, data)
     variants = [dataclasses.replace(options, intensity=value) for value in intensities]
-    render = model_clips.swept_rows(model, tuple(seeds), variants)
+    render = swept_rows(model, tuple(seeds), variants)
     identities: list[str] = []
     found: list[list[dict[str, float]]] = []
     missing = []
@@ -148,12 +149,12 @@ def sweep_intensity(
             found.append(measured)
         if progress:
             progress(number + 1, len(data.judged), f"sweeping {name}")
-    require_judged(len(found), missing, hint=model_clips.PREPARE_AGAIN)
+    require_judged(len(found), missing, hint=evaluation.PREPARE_AGAIN)
     rows = _aggregate(intensities, identities, found, protocol)
     if output is not None:
         sweep = {
             "protocol": protocol_record(protocol, data, judges, ROW_PLANS["model"]),
-            "run": model_clips.run_record(model, options, judge, seeds, time.perf_counter() - started),
+            "run": evaluation.run_record(model, options, judge, seeds, time.perf_counter() - started),
             "rows": rows,
             "missing": missing,
         }
@@ -202,7 +203,7 @@ def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
-    from experiments.model_clips import compose_evaluation, load_parts, log_progress
+    from experiments.evaluation import compose_evaluation, load_parts, log_progress
 
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])

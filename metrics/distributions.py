@@ -198,13 +198,20 @@ class MotionFrechetDistance(SidesDistance):
         return frechet_distance(*moments[0], *moments[1]).clamp(min=0)  # rounding of equal motion
 
 
-class WassersteinDistance(SidesDistance):
-    """Wasserstein distance of single numbers, in their unit. 0 is best."""
+class HeadVelocityDistance(SidesDistance):
+    """Wasserstein distance of head speeds in degrees per second; update with `head_speed` of each clip. 0 is best."""
 
     def distance(self, real: Tensor, generated: Tensor) -> Tensor:
         """See the class."""
         sides = (side[:, 0].cpu().numpy() for side in (real, generated))
         return real.new_tensor(wasserstein_distance(*sides))
+
+
+class BlinkIntervalDistance(HeadVelocityDistance):
+    """Wasserstein distance in seconds of `blink_intervals`; NaN with fewer than five on a side. 0 is best."""
+
+    def __init__(self, settings: BlinkIntervalSettings = BlinkIntervalSettings()) -> None:
+        super().__init__(fewest=settings.fewest)
 
 
 class HeadSpectrumDistance(SidesDistance):

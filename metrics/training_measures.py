@@ -15,11 +15,11 @@ from torchmetrics import Metric
 from datamodules.batches import WholeClip
 from datamodules.errors import UserError
 from metrics.base import ClipMean
-from metrics.evaluation.functions import FrameContext
+from metrics.evaluation.contexts import FrameContext
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loop import floor_view
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, Kind, Measure, is_lag, named, values_of
+from metrics.evaluation.registry import MEASURES, Kind, Measure, is_lag, values_of
 from metrics.fid import extract_features
 
 LoadJudges = Callable[[Collection[str], Protocol], Judges]
@@ -93,13 +93,9 @@ class TrainingMeasures:
 
     def _made(self, measure: Measure, clips: bool) -> Metric:
         """The metric of a measure: its own over pictures or distributions, the mean over clips of all others."""
-        if measure.kind == "motion":
-            return named(measure.distance)(self.protocol)
-        if not measure.metric or (clips and measure.kind == "aligned"):
+        if clips and measure.kind == "aligned":
             return ClipMean(median=is_lag(measure.name))
-        networks = [getattr(self.judges, slot) for slot in measure.judges]
-        own = [getattr(self.protocol, measure.name)] if hasattr(self.protocol, measure.name) else []
-        return named(measure.metric)(*networks, *own)
+        return measure.new_metric(self.protocol, self.judges)
 
     def _of(self, *kinds: Kind) -> list[Measure]:
         return [one for one in self.measures if one.kind in kinds]
@@ -155,7 +151,8 @@ class TrainingMeasures:
         if not self._of(*VIEWED):
             return
         context = self._look(real, rendered)
-        values = values_of(self._of("frames", "aligned", "free"), context)
+        values = values_of(self._of("frames", "free"), context)
+        values |= values_of(self._of("aligned"), context.part(slice(1, None)))  # all but the source
         if self._of("sound") and self.judges.sync is not None:
             try:
                 speech = [waveform.cpu().numpy()]
@@ -167,7 +164,7 @@ class TrainingMeasures:
                 self.metrics[one.name].update(values[one.name])
         for one in self._of("motion"):
             for side, is_real in ((context.real, True), (context.view, False)):
-                rows = named(one.function)(FrameContext(self.protocol, self.judges, side, context.real))
+                rows = one.ask(FrameContext(self.protocol, self.judges, side, context.real))
                 self.metrics[one.name].update(torch.from_numpy(rows), real=is_real)
 
     def _look(self, real: Tensor, rendered: Tensor) -> FrameContext:

@@ -18,7 +18,7 @@ from metrics.evaluation.intervals import (
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loop import JudgedClip
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, Measure, is_lag, measure_of, named, of_kind
+from metrics.evaluation.registry import MEASURES, Measure, is_lag, measure_of, of_kind
 from metrics.evaluation.speech import suffix
 
 
@@ -44,7 +44,9 @@ def share(rows: np.ndarray, clusters: Sequence[str], protocol: Protocol, higher:
     return cluster_bootstrap(rows, clusters, _between, protocol.intervals)
 
 
-def motion_distance(measure: Measure, judged: Sequence[JudgedClip], row: str, protocol: Protocol) -> Interval:
+def motion_distance(
+    measure: Measure, judged: Sequence[JudgedClip], row: str, protocol: Protocol, judges: Judges
+) -> Interval:
     """Distance between the distributions of motion of a row and of the real clips that have it, each take by itself."""
 
     def seen(one: JudgedClip) -> bool:  # neither side may have clips that the other lacks
@@ -54,7 +56,7 @@ def motion_distance(measure: Measure, judged: Sequence[JudgedClip], row: str, pr
     kept_clips = [one for one in judged if seen(one)]
     if not kept_clips:
         return UNKNOWN
-    build, takes = named(measure.distance), len(kept_clips[0].motion[row])
+    takes = len(kept_clips[0].motion[row])
 
     def rows_of(kept: Collection[int], side: str, take: int) -> torch.Tensor:
         return torch.from_numpy(
@@ -64,7 +66,7 @@ def motion_distance(measure: Measure, judged: Sequence[JudgedClip], row: str, pr
     def statistic(kept: Collection[int]) -> float:
         distances = []
         for take in range(takes if len(kept) else 0):
-            metric = build(protocol)
+            metric = measure.new_metric(protocol, judges)
             metric.update(rows_of(kept, "real", 0), real=True)
             metric.update(rows_of(kept, row, take), real=False)
             distances.append(float(metric.compute()))
@@ -116,7 +118,7 @@ def aggregate(judged: Sequence[JudgedClip], protocol: Protocol, judges: Judges) 
             metrics[f"{measure.name}_share"] = share(rows, clusters, protocol, measure.better == "higher")
     for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
         for measure in of_kind("motion", judges):
-            metrics[f"{measure.name}{suffix(row)}"] = motion_distance(measure, judged, row, protocol)
+            metrics[f"{measure.name}{suffix(row)}"] = motion_distance(measure, judged, row, protocol, judges)
     return metrics | errors_removed(judged, protocol.intervals)
 
 

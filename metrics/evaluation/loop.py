@@ -2,22 +2,21 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from datamodules.media.video import read_video, write_video
 from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, Missing, entry
-from metrics.evaluation.functions import FrameContext, SpeechContext
+from metrics.evaluation.contexts import FrameContext, SpeechContext
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
-from metrics.evaluation.pooled import RowDistances
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, named, of_kind, values_of
+from metrics.evaluation.registry import MEASURES, of_kind, values_of
+from metrics.evaluation.row_distances import Pools
 from metrics.evaluation.speech import (
     SPEECH_ROWS,
     ClipSpeech,
@@ -29,13 +28,9 @@ from metrics.evaluation.speech import (
     suffix,
 )
 from metrics.evaluation.views import View
-from metrics.fvd import draw_windows
 from metrics.motion import lagged_correlation
 from metrics.reconstruction import region_errors
 
-POOLED_ROWS = ("real", "codec", "autoencoder", "generated")
-"""Rows that are judged over all clips at once: every one costs a pass of the networks."""
-_BATCH = 32
 log = logging.getLogger(__name__)
 
 
@@ -146,17 +141,17 @@ def measure_rows(
                 rest = "have no value, as these are over a tenth" if view.unseen else "leave these frames out"
                 what = f"{row}: {view.faceless} of {len(view)} frames"
                 missing.append(entry(clip.files.name, what, f"no face found; the measures of faces {rest}"))
-        contexts = [FrameContext(protocol, judges, view, real, source, floor) for view in views]
-        measures = of_kind("frames", judges)
-        measures += of_kind("aligned", judges) if row in plan.aligned else []
-        measures += of_kind("free", judges) if row in plan.free else []
-        found = mean_over_takes([values_of(measures, context) for context in contexts])
+        takes = tuple(views)
+        contexts = [FrameContext(protocol, judges, view, real, source, floor, takes) for view in views]
+        measures = of_kind("frames", judges) + (of_kind("free", judges) if row in plan.free else [])
+        aligned = of_kind("aligned", judges) if row in plan.aligned else []
+        found = mean_over_takes(
+            [values_of(measures, c) | values_of(aligned, c.part(slice(1, None))) for c in contexts]
+        )
         values |= {plan.name(name, row): value for name, value in found.items()}
         if row == "generated" and row in plan.free and len(views) > 1:
-            values |= values_of(of_kind("takes", judges), contexts)
-        motion[row] = [
-            {one.name: named(one.function)(c) for one in of_kind("motion", judges)} for c in contexts
-        ]
+            values |= values_of(of_kind("takes", judges), contexts[0])
+        motion[row] = [{one.name: one.ask(c) for one in of_kind("motion", judges)} for c in contexts]
     return values, motion, missing
 
 
@@ -179,7 +174,9 @@ def sync_scores(
     values: dict[str, float] = {}
     absent: dict[str, list[str]] = {}
     sync = judges.sync
-    for row in SPEECH_ROWS if sync is not None else ():
+    if sync is None:
+        return {}, {}
+    for row in SPEECH_ROWS:
         names, sounds = [row], [waveform]
         if row == "generated" and foreign is not None:
             names, sounds = [row, "shuffled"], [waveform, foreign]
@@ -250,56 +247,6 @@ def judge_clip(
     if clip.truth is not None:
         missing += add_truth(judged, clip, rows, judges, protocol, plan)
     return judged, rows, missing
-
-
-class Pools:
-    """What is judged over all clips at once: FID, KID and FVD.
-
-    Args:
-        data: All clips, whose lengths the windows are drawn from.
-        judges: At hand.
-        protocol: Settings.
-    """
-
-    def __init__(self, data: ClipSet, judges: Judges, protocol: Protocol) -> None:
-        self.pools: dict[str, RowDistances] = {}
-        for kind, network, what in (
-            ("pictures", judges.inception, "frames"),
-            ("windows", judges.i3d, "windows"),
-        ):
-            if network is not None:
-                width: Any = network.num_features
-                distances = {
-                    one.name: named(one.distance)(protocol, width)
-                    for one in MEASURES.values()
-                    if one.kind == kind
-                }
-                self.pools[kind] = RowDistances(network, distances, what)
-        self.length = protocol.fvd.length
-        lengths = [clip.length() for clip in data.judged] if "windows" in self.pools else []
-        self.starts = window_starts(lengths, protocol) or [[] for _ in data.judged]
-
-    def update(self, rows: dict[str, list[View]], identity: str, place: int) -> None:
-        """Add a clip's rows; last of all, as nothing can be forgotten of a clip that fails afterwards."""
-        for row in POOLED_ROWS:
-            for take, view in enumerate(rows.get(row, [])):
-                if "pictures" in self.pools:
-                    self.pools["pictures"].update(view.frames.split(_BATCH), row, identity, take)
-                if "windows" in self.pools:
-                    ends = ((start, start + self.length) for start in self.starts[place])
-                    parts = [view.frames[None, start:end] for start, end in ends if end <= len(view)]
-                    self.pools["windows"].update(parts, row, identity, take)
-
-
-def window_starts(lengths: Sequence[int], protocol: Protocol) -> list[list[int]]:
-    """First frames of the windows for FVD in clips of so many frames."""
-    starts: list[list[int]] = [[] for _ in lengths]
-    most = protocol.reading.max_frames
-    lengths = [min(length, most) if most else length for length in lengths]
-    if lengths and max(lengths) >= protocol.fvd.length:
-        for clip, start in draw_windows(lengths, protocol.fvd):
-            starts[clip].append(start)
-    return starts
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""FID, KID and FVD over all clips at once: every row against the real clips, by identity, and the noise floor.
+"""Fréchet and kernel distances over all clips at once, with intervals by identity and the noise floor of real clips.
 
 What is kept is kept by cluster, so that each can be left out afterwards. Identities are dealt into at most 30 clusters
 in the order in which they come: up to 30, each is its own; beyond that some share one. So neither the number of frames
@@ -9,18 +9,15 @@ of a kernel distance, 80 MB a side. A side is the real clips, or one take of one
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.evaluation.intervals import INTERVALS, UNKNOWN, Interval, IntervalSettings, cluster_jackknife
 from metrics.fid import (
-    ENOUGH,
     KidSettings,
     distance_of_sums,
     draw_subsets,
-    extract_features,
     kernel_distances,
     polynomial_kernel,
 )
@@ -40,7 +37,7 @@ class PoolSettings:
     most_clusters: int = 30
 
 
-POOL = PoolSettings()
+POOL, KID = PoolSettings(), KidSettings()
 
 
 def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
@@ -237,7 +234,7 @@ class PooledKernel(_Pooled):
 
     def __init__(
         self,
-        kid: KidSettings = KidSettings(),
+        kid: KidSettings = KID,
         settings: PoolSettings = POOL,
         intervals: IntervalSettings = INTERVALS,
     ) -> None:
@@ -305,73 +302,3 @@ class PooledKernel(_Pooled):
             half, _ = split_halves(dict(zip(clusters.tolist(), counts.tolist(), strict=True)))
             first = torch.isin(labels[:, 0], torch.tensor(half))
         return float(kernel_distances(rows[first], rows[~first], self._kid).mean())
-
-
-class RowDistances:
-    """Distances of every row's pictures or windows to those of the real clips, from one pass of a feature network.
-
-    Takes of several sampling seeds are compared each by itself, and the distances averaged: more frames would look
-    better.
-
-    Args:
-        network: Maps uint8 pictures, or windows of them, to features; see `extract_features`.
-        distances: Name of each measure and what it is computed by.
-        kind: What is counted, for remarks: ``frames`` or ``windows``.
-    """
-
-    def __init__(
-        self, network: nn.Module, distances: Mapping[str, PooledFrechet | PooledKernel], kind: str
-    ) -> None:
-        self.network, self.distances, self.kind = network, distances, kind
-        self._sides: dict[str, dict[str, int]] = {}  # row -> its takes -> clips that have it
-        self._counts: dict[str, int] = {}
-
-    def update(self, parts: Iterable[Tensor], row: str, identity: str = "", take: int = 0) -> None:
-        """Add one clip.
-
-        Args:
-            parts: Its pictures ``(N, 3, H, W)`` or windows ``(N, T, 3, H, W)`` uint8, batch by batch.
-            row: ``real``, ``generated`` or another.
-            identity: Who is seen; the same word for all leaves the distances without an interval.
-            take: Which sampling seed.
-        """
-        side = row if row == REAL else f"{row} {take}"
-        takes = self._sides.setdefault(row, {})
-        takes[side] = takes.get(side, 0) + 1
-        found = [extract_features(self.network, part) for part in parts]
-        if found:
-            features = torch.cat(found)
-            self._counts[side] = self._counts.get(side, 0) + len(features)
-            for distance in self.distances.values():
-                distance.add(features, side, identity)
-
-    def compute(self) -> tuple[dict[str, Interval], list[str]]:
-        """The distance of every row, none for a row that some clips lack; the noise floors; and what they stand on."""
-        rows = {row: takes for row, takes in self._sides.items() if row != REAL}
-        real = sum(self._sides.get(REAL, {}).values())
-        values = {}
-        for name, distance in self.distances.items():
-            for row, takes in rows.items():
-                whole = all(clips == real for clips in takes.values())
-                found = distance.interval(list(takes)) if whole else UNKNOWN
-                found = found if isinstance(distance, PooledKernel) else found.not_below(0)  # KID has no bias
-                values[name if row == "generated" else f"{name}_{row}"] = found
-            floor = distance.floor()
-            values[f"{name}_floor"] = (
-                Interval(floor, None, None, distance.clips) if np.isfinite(floor) else UNKNOWN
-            )
-        return values, self._remarks()
-
-    def _remarks(self) -> list[str]:
-        takes = self._sides.get("generated", {})
-        counts = (self._counts.get(REAL, 0), min([self._counts.get(take, 0) for take in takes], default=0))
-        few = f", too few (under {ENOUGH})" if min(counts) < ENOUGH else ""
-        each = " of each take" if len(takes) > 1 else ""
-        people = len(next(iter(self.distances.values())).identities) > 1
-        # Halves have half the frames, so a floor lies above that of the whole.
-        of = "people" if people else "clips of the only identity"
-        floors = ", ".join(f"{name}_floor" for name in self.distances)
-        return [
-            f"{', '.join(self.distances)}: {counts[0]} real and {counts[1]} generated {self.kind}{each}{few}",
-            f"{floors}: real against real, two halves of disjoint {of}",
-        ]

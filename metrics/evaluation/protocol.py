@@ -18,7 +18,6 @@ from metrics.distributions import (
 from metrics.evaluation.intervals import IntervalSettings
 from metrics.evaluation.pooled import PoolSettings
 from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
-from metrics.evaluation.views import FacelessSettings
 from metrics.fid import KidSettings
 from metrics.fvd import FvdSettings
 from metrics.judges.face_embedder import AlignmentSettings
@@ -27,6 +26,17 @@ from metrics.lip_closure import ClosureSettings, LipRangeSettings
 from metrics.motion import BlinkSettings, JitterSettings, LagSettings
 from metrics.sharpness import SharpnessSettings, StillFaceSettings
 from metrics.sync import FaceCropSettings, SyncSettings
+
+
+@dataclass(frozen=True)
+class FacelessSettings:
+    """When too few frames show a face: what is left of a face that comes and goes would look better than the whole.
+
+    Attributes:
+        most: Share of a clip's frames without a face beyond which its measures of faces have no value.
+    """
+
+    most: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -47,5 +47,5 @@ class LandmarkJudge:
 
     def look(self, frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
         """Motion curves, and the landmarks ``(T, 478, 3)`` in pixels that they come from."""
-        seen, height, width = measure_landmarks(frames, "image"), frames.shape[1], frames.shape[2]
+        seen, (height, width) = measure_landmarks(frames, "image"), frames.shape[1:3]
         return curves_of(seen, height, width, self.settings), to_pixels(seen, height, width)

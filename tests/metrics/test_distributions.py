@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from metrics.distributions import (
-    BlinkIntervalSettings,
+    BlinkIntervalDistance,
     HeadSpectrumDistance,
+    HeadVelocityDistance,
     MotionFeatureSettings,
     MotionFrechetDistance,
-    WassersteinDistance,
     blink_intervals,
     head_spectrum,
     head_speed,
@@ -84,7 +84,7 @@ def test_velocity_spectrum_and_blinks_compare_distributions():
     times = np.arange(FRAMES) / 25
     slow = np.stack([5 * np.sin(2 * np.pi * 0.5 * times), 0 * times, 0 * times], axis=1)
     assert head_speed(np.stack([times, 0 * times, 0 * times], axis=1)) == pytest.approx(1)
-    for metric, measure in ((WassersteinDistance(), head_speed), (HeadSpectrumDistance(), head_spectrum)):
+    for metric, measure in ((HeadVelocityDistance(), head_speed), (HeadSpectrumDistance(), head_spectrum)):
         metric.update(torch.from_numpy(measure(slow)), real=True)
         metric.update(torch.from_numpy(measure(slow)), real=False)
         assert float(metric.compute()) == pytest.approx(0)
@@ -101,7 +101,7 @@ def test_velocity_spectrum_and_blinks_compare_distributions():
         blink[start : start + 4] = 1
     blink[300] = 1  # too short
     assert blink_intervals(blink) == pytest.approx([3, 1, 4])
-    metric = WassersteinDistance(fewest=BlinkIntervalSettings().fewest)
+    metric = BlinkIntervalDistance()
     metric.update(torch.tensor([1.0, 2, 3, 4, 5]), real=True)
     metric.update(torch.tensor([2.0, 3, 4, 5]), real=False)
     assert torch.isnan(metric.compute())

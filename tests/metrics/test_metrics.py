@@ -13,10 +13,11 @@ from torchmetrics import Metric
 from metrics.arguments import OVERSHOOT, as_uint8, side_of
 from metrics.base import ClipMean
 from metrics.distributions import (
+    BlinkIntervalDistance,
     HeadSpectrumDistance,
+    HeadVelocityDistance,
     MotionFeatureSettings,
     MotionFrechetDistance,
-    WassersteinDistance,
 )
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance, KidSettings
 from metrics.fvd import FrechetVideoDistance
@@ -55,7 +56,8 @@ SIDED: dict[str, Callable[[], Metric]] = {
 WIDTH = MotionFeatureSettings().width
 ROWS: dict[str, tuple[Callable[[], Metric], tuple[int, ...]]] = {
     "motion": (MotionFrechetDistance, (40, WIDTH)),
-    "wasserstein": (WassersteinDistance, (12,)),
+    "velocity": (HeadVelocityDistance, (12,)),
+    "blinks": (BlinkIntervalDistance, (12,)),
     "spectrum": (HeadSpectrumDistance, (3, 5)),
 }
 CLIPS: dict[str, Callable[[], Metric]] = {

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from metrics.bootstrap import cluster_bootstrap, cluster_jackknife, median
+from metrics.evaluation.intervals import IntervalSettings, cluster_bootstrap, cluster_jackknife, median
 
 
 def test_clips_of_one_identity_are_drawn_together():
@@ -21,7 +21,10 @@ def test_clips_of_one_identity_are_drawn_together():
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
     generator = np.random.default_rng(1)
     names = [f"id{i}" for i in range(40)]
-    intervals = [cluster_bootstrap(generator.normal(size=40), names, resamples=200) for _ in range(100)]
+    intervals = [
+        cluster_bootstrap(generator.normal(size=40), names, settings=IntervalSettings(resamples=200))
+        for _ in range(100)
+    ]
     covered = sum(one.low <= 0 <= one.high for one in intervals)
     assert 88 <= covered <= 99
 
@@ -29,7 +32,9 @@ def test_interval_covers_the_true_mean_about_as_often_as_it_says():
 def test_same_seed_same_interval_and_other_statistics():
     values, names = np.random.default_rng(0).normal(size=20), [f"id{i % 9}" for i in range(20)]
     assert cluster_bootstrap(values, names) == cluster_bootstrap(values, names)
-    assert cluster_bootstrap(values, names, seed=1) != cluster_bootstrap(values, names)
+    assert cluster_bootstrap(values, names, settings=IntervalSettings(seed=1)) != cluster_bootstrap(
+        values, names
+    )
     one_by_one = cluster_bootstrap(values, names, lambda rows: float(rows[:, 0].mean()))
     assert cluster_bootstrap(values, names).low == pytest.approx(one_by_one.low)
     assert cluster_bootstrap([1.0, 1, 9], ["a", "b", "c"], median).value == 1
