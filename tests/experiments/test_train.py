@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from datamodules.errors import UserError
 from experiments.config import compose
 from experiments.locks import one_process_at_a_time
 from experiments.train import TrainingResult, refuse_script_launcher, run_training
+from metrics.evaluation.judges import Judges, load_training_judges
+from metrics.evaluation.protocol import Protocol
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
@@ -40,10 +43,11 @@ class SmallDistance(nn.Module):
         return (first - second).square().mean(dim=(1, 2, 3))
 
 
-def judged_by(measure: str, network: type[nn.Module]) -> list[str]:
-    """Overrides that let a measure of the metric callbacks look by another network."""
-    key = f"+callbacks.metrics.measures.{measure}"
-    return [f"{key}.network._target_={network.__module__}.{network.__name__}", f"{key}.label=small"]
+def small_judges(slots: Collection[str], protocol: Protocol) -> Judges:
+    """Judges of the metric callbacks whose weights need not be there."""
+    judges = load_training_judges((), protocol)
+    judges.inception, judges.lpips = SmallNetwork(), SmallDistance()
+    return judges
 
 
 def words(stage: str, blobs: Path, run_dir: Path, *more: str) -> list[str]:
@@ -156,7 +160,7 @@ def test_trainings_are_judged_and_shown_while_they_validate(
     judged = stage_words(
         "diffusion", blobs, tmp_path / "diffusion", autoencoder, "callbacks=diffusion_metrics_synthetic",
         "callbacks.metrics.clips=1", "callbacks.metrics.max_frames=60", "callbacks.metrics.render.steps=2",
-        "+callbacks.metrics.measures.motion.judge.steps=3",
+        "+callbacks.metrics.judges.steps=3",
     )  # fmt: skip
     metrics = run_training(compose(judged)).metrics
     assert 0 < metrics["val/lse_d"] < 100
@@ -180,19 +184,18 @@ def logged_values(run_dir: Path) -> dict[str, float]:
 def test_autoencoder_is_judged_while_it_trains(blobs: Path, tmp_path: Path) -> None:
     more = [
         "callbacks=autoencoder_metrics",
-        *judged_by("fid", SmallNetwork),
-        *judged_by("lpips", SmallDistance),
+        f"+callbacks.metrics.judges={{_target_: {__name__}.small_judges, _partial_: true}}",
     ]
     quick = ["trainer.max_steps=3", "callbacks.metrics.required=true", "callbacks.videos.max_frames=10"]
     result = run_training(compose(words("autoencoder", blobs, tmp_path / "run", *more, *quick)))
     found = logged_values(result.run_dir)
-    assert 0 < found["val/fid_small"] < 1
-    assert -1 < found["val/kid_small"] < 1
-    assert 0 < found["val/lpips_small"] < 4  # of pictures in [-1, 1]
+    assert 0 < found["val/fid"] < 1
+    assert -1 < found["val/kid"] < 1
+    assert 0 < found["val/lpips"] < 4  # of pictures in [-1, 1]
     assert 0 < found["val/l1"] < 2
     assert 0 < found["val/psnr"] < 100
     assert list((result.run_dir / "samples").glob("step_000003_blob3.mp4"))
-    assert json.loads((result.run_dir / "run.json").read_text())["metrics"].keys() >= {"val/fid_small"}
+    assert json.loads((result.run_dir / "run.json").read_text())["metrics"].keys() >= {"val/fid"}
 
 
 @pytest.mark.parametrize(
