@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
 from metrics.arguments import as_uint8, check_sound
+from metrics.judges.mfcc import MFCC, MfccSettings
 from metrics.judges.syncnet import SyncNet, clip_cepstra
 from metrics.precision import single_precision
 
@@ -153,7 +154,7 @@ def clip_features(
 
 @torch.no_grad()
 def _features(
-    network: SyncNet, frames: Tensor, waveforms: Sequence[Tensor], batch_size: int
+    network: SyncNet, frames: Tensor, waveforms: Sequence[Tensor], batch_size: int, mfcc: MfccSettings = MFCC
 ) -> tuple[Tensor, list[Tensor]]:
     """As `clip_features`, of one clip and several sounds, the shortest of which counts."""
     frames = as_uint8(frames)
@@ -166,7 +167,7 @@ def _features(
         raise ValueError("the network that judges lip sync is in training mode; call its eval()")
     device = next(network.parameters()).device
     windows = length - SYNC_FRAMES
-    cepstra = [clip_cepstra(waveform.to(device).float())[:windows] for waveform in waveforms]
+    cepstra = [clip_cepstra(waveform.to(device).float(), mfcc)[:windows] for waveform in waveforms]
     with single_precision(device):
         sounds = [
             torch.cat([network.audio_features(part) for part in one.split(batch_size)]) for one in cepstra
@@ -188,12 +189,13 @@ def lip_sync(
     waveforms: Sequence[Tensor],
     settings: SyncSettings = SyncSettings(),
     batch_size: int = 32,
+    mfcc: MfccSettings = MFCC,
 ) -> list[SyncResult]:
     """Lip sync of one clip with each of several sounds; the lips, which cost most, are looked at once.
 
-    Arguments and errors as of `clip_features` and `offsets_and_distances`.
+    Arguments and errors as of `clip_features` and `offsets_and_distances`; ``mfcc``: as the network was trained with.
     """
-    lip, sounds = _features(network, frames, waveforms, batch_size)
+    lip, sounds = _features(network, frames, waveforms, batch_size, mfcc)
     return [offsets_and_distances(lip, sound, settings) for sound in sounds]
 
 

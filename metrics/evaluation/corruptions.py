@@ -55,7 +55,8 @@ CORRUPTIONS = {
         f"sigma in pixels at {SIZE}",
         (0, 1, 2, 4),
         {
-            "sharpness_mouth": -1, "sharpness_eyes": -1, "sharpness": -1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "csim": -1, "aed": 1,
+            "sharpness_mouth": -1, "sharpness_eyes": -1, "sharpness": -1, "psnr": -1, "ssim": -1, "l1": 1,
+            "lpips": 1, "csim": -1, "aed": 1,
             "fid": 1, "kid": 1, "fvd": 1,
         },
     ),

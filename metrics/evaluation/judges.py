@@ -131,7 +131,7 @@ class SyncNetJudge:
         if len(frames) < least:
             raise ValueError(f"{len(frames)} frames, lip sync is judged from {least} on")
         waveforms = [torch.from_numpy(sound).float() for sound in sounds]
-        found = lip_sync(self.network, frames, waveforms, protocol.sync)
+        found = lip_sync(self.network, frames, waveforms, protocol.sync, mfcc=protocol.mfcc)
         return [
             {"lse_d": one.distance, "lse_c": one.confidence, "av_offset": float(one.offset)} for one in found
         ]
@@ -162,6 +162,8 @@ def load_judges(
         sync: ``public`` for the published SyncNet, ``expert`` for the shipped one of drawn faces, or a folder with another;
             empty: by the judge of motion.
     """
+    if hasattr(motion, "settings"):
+        motion.settings = protocol.landmarks  # type: ignore[union-attr]
     judges = Judges() if motion is None else motion_judges(motion)
     if "embedder" in slots and "landmarks" in judges.hashes:
         from metrics.judges.face_embedder import FaceEmbedder

@@ -21,6 +21,7 @@ from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSe
 from metrics.fid import KidSettings
 from metrics.fvd import FvdSettings
 from metrics.judges.face_embedder import AlignmentSettings
+from metrics.judges.mfcc import MfccSettings
 from metrics.landmarks import KeypointSettings, LandmarkSettings
 from metrics.lip_closure import ClosureSettings, LipRangeSettings
 from metrics.motion import BlinkSettings, JitterSettings, LagSettings
@@ -87,6 +88,7 @@ class Protocol:
     sharpness: SharpnessSettings = field(default_factory=SharpnessSettings)
     lags: LagSettings = field(default_factory=LagSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
+    mfcc: MfccSettings = field(default_factory=MfccSettings)
     face_crops: FaceCropSettings = field(default_factory=FaceCropSettings)
     regression: RegressionSettings = field(default_factory=RegressionSettings)
     av: AVSettings = field(default_factory=AVSettings)

@@ -141,7 +141,7 @@ MEASURE_SYNC = (
     "av_correlation:measure_sync", "lips", "waveform", "regressor", "choice", "real", "protocol.av", "protocol.retrieval",
     "protocol.lip_range",
 )  # fmt: skip
-SYNC = (*CLIPS, "landmarks", "sync", "face_crops")
+SYNC = (*CLIPS, "landmarks", "sync", "mfcc", "face_crops")
 FITTED = (*POINTS, "regression")
 SHARPNESS = ("sharpness:sharpness", "view.held_still", "real.held_still", "protocol.sharpness")
 POOLED = ("evaluation.pooled:PooledFrechet", "width", "protocol.pool", "protocol.intervals")

@@ -208,7 +208,7 @@ def answers(values: Sequence[float], direction: int) -> bool:
 
 
 def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """One row for each corruption and measure that unharmed clips have a value of: whether it answers, if it is made for it."""
+    """One row for each corruption and measure that unharmed clips have a value of; whether it answers, if made for it."""
     rows = []
     for name, table in tables.items():
         corruption = CORRUPTIONS[name]

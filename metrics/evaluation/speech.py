@@ -1,4 +1,4 @@
-"""Lips and speech of all clips of an evaluation, once all of them are seen: their judges are fitted on other people's clips."""
+"""Lips and speech of all clips, once all are seen: regressions are fitted on other people, phones are those of others."""
 
 import logging
 from collections.abc import Collection, Sequence

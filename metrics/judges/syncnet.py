@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from datamodules.batches import SYNC_FRAMES
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json
-from metrics.judges.mfcc import MFCC, mfcc
+from metrics.judges.mfcc import MFCC, MfccSettings, mfcc
 
 MFCC_FRAMES = 20
 """MFCC columns that are heard with five frames."""
@@ -232,11 +232,12 @@ def window_cepstra(waveform: Tensor) -> Tensor:
     return mfcc(padded)[:, None, :, 1:]
 
 
-def clip_cepstra(waveform: Tensor) -> Tensor:
+def clip_cepstra(waveform: Tensor, settings: MfccSettings = MFCC) -> Tensor:
     """What the sound branch reads, window by window, of the sound of a whole clip.
 
     Args:
         waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
+        settings: Of the cepstra.
 
     Returns:
         ``(N, 1, 13, 20)``: one window for each frame, four columns apart, as many as are whole.
@@ -244,7 +245,7 @@ def clip_cepstra(waveform: Tensor) -> Tensor:
     Raises:
         ValueError: Less sound than a window.
     """
-    cepstra = mfcc(waveform[None])
+    cepstra = mfcc(waveform[None], settings)
     if cepstra.shape[-1] < MFCC_FRAMES:
         raise ValueError(f"{len(waveform)} samples of sound are fewer than SyncNet hears at a time")
     return cepstra.unfold(2, MFCC_FRAMES, 4)[0].transpose(0, 1).unsqueeze(1)
