@@ -1,7 +1,9 @@
-"""Checks of input files and outputs that appear only when they are whole."""
+"""Checks of input files, outputs that appear only when they are whole, and the lock of a folder."""
 
+import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import shutil
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from datamodules.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def require_file(path: str | Path, what: str) -> Path:
@@ -175,7 +179,7 @@ _UMASK = _umask()
 
 @contextmanager
 def whole_output(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` at the end, remove it on any failure.
+    """Give a temporary name next to ``path``; rename it to ``path`` at the end, remove it on any failure.
 
     The temporary name keeps the suffix, as writers choose the format by it.
 
@@ -202,8 +206,47 @@ def whole_output(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def folder_lock(folder: str | Path) -> Iterator[None]:
+    """Hold the lock of a folder: of several processes one fills it, the others wait and find it filled.
+
+    The lock is the file ``.NAME.lock`` next to the folder, or in it where only that may be written; a folder that may not
+    be written at all needs none. It is freed when its holder ends, however that happens.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder).absolute()
+    with contextlib.suppress(OSError):  # what can't be made is refused where it is used
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    places = (folder.parent, folder)
+    place = next((place for place in places if place.is_dir() and os.access(place, os.W_OK)), None)
+    if place is None:
+        yield
+        return
+    lock = FileLock(place / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process fills this folder, waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        UserError: See ``whole_output``.
+    """
+    with whole_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Give a new folder beside ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
+    """Give a new folder next to ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
 
     Raises:
         UserError: ``path`` holds files already, or nothing may be written there.

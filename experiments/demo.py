@@ -164,12 +164,12 @@ class Demo:
         """Render the clips and a contact sheet of them."""
         from datamodules.clips.manifest import read_manifest
         from datamodules.media.video import VideoReader
+        from datamodules.progress import show_progress
         from datamodules.synthetic_faces.dataset import prepare_synthetic
         from datamodules.synthetic_faces.settings import Settings
         from experiments.pictures import contact_sheet
-        from experiments.prepare import clip_progress
 
-        with clip_progress("rendering clips") as progress:
+        with show_progress("rendering clips") as progress:
             prepare_synthetic(self.data, Settings(self.clips, SIZE), workers=self.workers, progress=progress)
         records = read_manifest(self.data)[:10]
         rows = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, read_manifest, without_twins
 from datamodules.errors import UserError
-from experiments.config import check_words, compose, resolve
+from experiments.config import compose, hydra_overrides, resolve
 from experiments.model_clips import autoencoder_row, model_rows, with_gallery
 from experiments.results import machine_record, plain
 from lightning_modules.checkpoints import weights_hash
@@ -114,8 +114,7 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
         UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
             named.
     """
-    check_words(overrides)
-    pairs = [word.partition("=") for word in overrides]
+    pairs = [word.partition("=") for word in hydra_overrides(overrides)]
     config = resolve(
         compose([f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs], name)
     )

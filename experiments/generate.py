@@ -163,7 +163,7 @@ def write_result(
 ) -> None:
     """Write frames and sound to an mp4, with progress; the file appears when it is whole."""
     from datamodules.media.video import write_video
-    from experiments.progress import track
+    from datamodules.progress import track
 
     write_video(path, track(frames, count, "rendering"), audio=sound, sample_rate=rate)
     log.info("%s: %d frames, %.2f s", path, count, count / 25)

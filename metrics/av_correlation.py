@@ -12,7 +12,7 @@ import torch
 
 from datamodules.media.audio import MEL_BANDS, fit_length, log_mel
 from metrics.lip_closure import LIP_RANGE, LipRangeSettings, hardly_move
-from metrics.motion import LagSettings, correlation, lagged_correlation
+from metrics.motion import LagCorrelation, LagSettings, correlation, lagged_correlation
 
 
 @dataclass(frozen=True)
@@ -200,37 +200,25 @@ def fit_without(
         return None
 
 
-@dataclass(frozen=True)
-class AVCorrelation:
-    """How well lips follow the speech; NaN for lips that don't move.
+def av_correlation(
+    lip_opening: np.ndarray, expected: np.ndarray, settings: AVSettings = AV
+) -> LagCorrelation:
+    """Correlate measured lips ``(T,)`` with those expected from the speech ``(T,)``, NaN for lips that don't move.
 
-    Attributes:
-        best: Highest correlation of measured and expected lip opening over lags of up to 15 frames. Lips that have
-            nothing to do with the speech reach a positive value too: compare with shuffled speech.
-        at_zero: Correlation without a shift.
-        lag: Lag of ``best`` in frames, positive = the sound comes late, as SyncNet's offset is meant here.
-    """
-
-    best: float
-    at_zero: float
-    lag: float
-
-
-def av_correlation(lip_opening: np.ndarray, expected: np.ndarray, settings: AVSettings = AV) -> AVCorrelation:
-    """Correlate measured lips ``(T,)`` with those expected from the speech ``(T,)``.
+    The highest correlation is positive also for lips that have nothing to do with the speech: compare with shuffled
+    speech. The lag is negative where the sound comes late.
 
     Raises:
         ValueError: The lengths differ.
     """
-    found = lagged_correlation(lip_opening, expected, LagSettings(reach=settings.reach))
-    return AVCorrelation(found.best, found.at_zero, -found.lag)
+    return lagged_correlation(lip_opening, expected, LagSettings(reach=settings.reach))
 
 
 def _window_correlations(
     lips: np.ndarray, expected: np.ndarray, settings: RetrievalSettings, whole: AVSettings
 ) -> np.ndarray:
     """Correlation of each window of the lips with one speech, at the lag that fits the whole clip best, give or take 3."""
-    found = av_correlation(lips, expected, whole).lag
+    found = -av_correlation(lips, expected, whole).lag
     lag, length = 0 if np.isnan(found) else int(found), settings.window
     best = []
     for start in range(0, len(lips) - length + 1, settings.hop):
@@ -312,6 +300,6 @@ def measure_sync(
     return {
         "av_corr": found.best,
         "av_corr_zero": found.at_zero,
-        "av_lag": found.lag,
+        "av_lag": -found.lag,  # positive = the sound comes late, as SyncNet's offset is meant here
         "av_retrieval": av_retrieval(lip_opening, expected, foreign, retrieval, settings),
     }

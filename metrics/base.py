@@ -13,6 +13,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from metrics.arguments import check_rows, side_of
+
 
 def known_mean(values: np.ndarray | float) -> float:
     """Mean of the finite values, of any shape; NaN without one."""
@@ -92,3 +94,63 @@ class PictureMean(Metric):
     def compute(self) -> Tensor:
         """The mean, float64; NaN of nothing."""
         return self.total / self.count
+
+
+class SidesDistance(Metric):
+    """Distance between the rows of real and of generated clips, gathered from all of them.
+
+    Args:
+        width: Of a row.
+        fewest: Rows that each side must have.
+        dtype: That they are kept in.
+    """
+
+    real: list[Tensor]
+    generated: list[Tensor]
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+
+    def __init__(self, width: int = 1, fewest: int = 1, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.width, self.fewest = width, fewest
+        self._empty = torch.empty(0, width, dtype=dtype)
+        self.add_state("real", [], dist_reduce_fx="cat")
+        self.add_state("generated", [], dist_reduce_fx="cat")
+        self._begin()
+
+    def _begin(self) -> None:
+        # A process without rows must still offer the others a tensor of the same type and width to gather.
+        self.real.append(self._empty.to(self.device))
+        self.generated.append(self._empty.to(self.device))
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self._begin()
+
+    def rows_of(self, values: Tensor) -> Tensor:
+        """Rows ``(N, width)`` of what a clip is updated with: here of rows, of width 1 also ``(N,)``.
+
+        Raises:
+            ValueError: Others, or not finite.
+        """
+        shapes = (("N", self.width),) if self.width > 1 else (("N",), ("N", 1))
+        check_rows(values, *shapes, name="rows")
+        return values.reshape(-1, self.width)
+
+    def update(self, values: Tensor, real: bool) -> None:
+        """Add what `rows_of` takes, of one clip."""
+        side = (self.real, self.generated)[side_of(real)]
+        side.append(self.rows_of(values).to(self._empty.dtype))
+
+    def compute(self) -> Tensor:
+        """The distance; NaN with too few rows on a side."""
+        real, generated = (dim_zero_cat(side) for side in (self.real, self.generated))
+        if min(len(real), len(generated)) < self.fewest:
+            return torch.full((), torch.nan, dtype=torch.float64, device=real.device)
+        return self.distance(real, generated)
+
+    def distance(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Distance of rows ``(N, width)`` and ``(M, width)``: scalar float64."""
+        raise NotImplementedError

@@ -6,16 +6,14 @@ works on its share; the states are reduced when values are computed, so that all
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, tensor
-from torch.utils.data import DistributedSampler
+from torch import tensor
 
 from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.clips.manifest import ClipRecord
@@ -29,26 +27,17 @@ from metrics.sample_videos import log_sample, side_by_side, write_sample
 from metrics.training_measures import (
     CLIP_KINDS,
     LoadJudges,
+    Render,
     TrainingMeasures,
     chosen_measures,
     compares_pictures,
+    own_items,
 )
 
 PREFIX = "val/"
 FRAME_PAIRS = "frame_pairs"
 """Task of the data that `PictureMetrics` judges."""
 log = logging.getLogger(__name__)
-
-
-class Render(Protocol):
-    """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode.
-
-    It may have ``check(module)``, which raises UserError for a module of another stage before training starts, and
-    ``made_for``, that stage's name (see `MetricCallback`).
-    """
-
-    def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
-        """Render one clip."""
 
 
 class MetricCallback(Callback):
@@ -202,11 +191,7 @@ class PictureMetrics(MetricCallback):
     _left = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Load the judges.
-
-        Raises:
-            UserError: The data are no frame pairs, or see `MetricCallback`.
-        """
+        """As of `MetricCallback`; data that are no frame pairs raise UserError, too."""
         task = getattr(trainer.datamodule, "task", FRAME_PAIRS)  # type: ignore[attr-defined]
         if task != FRAME_PAIRS:
             raise UserError(
@@ -229,11 +214,7 @@ class PictureMetrics(MetricCallback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add a batch.
-
-        Raises:
-            UserError: The module hands out no frames.
-        """
+        """Add a batch; a module that hands out no frames raises UserError."""
         if not self.judging or dataloader_idx:
             return
         if not isinstance(outputs, dict) or "frame" not in outputs:
@@ -248,15 +229,6 @@ class PictureMetrics(MetricCallback):
         with isolate_rng():
             frames = outputs["frame"][:count].float().clamp(-1, 1)
             self.live.add_pictures(batch.driving[:count].float(), frames)
-
-
-def own_items(loader: Any) -> int:
-    """Items of this process's share of a loader, without those that a sampler serves twice to even out the shares."""
-    sampler = getattr(loader, "sampler", None)
-    if not isinstance(sampler, DistributedSampler):
-        return sys.maxsize
-    items = len(loader.dataset)
-    return max(0, -(-(items - sampler.rank) // sampler.num_replicas))
 
 
 class ClipMetrics(MetricCallback):
@@ -304,11 +276,7 @@ class ClipMetrics(MetricCallback):
         return measure.kind in CLIP_KINDS
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the clips and load the judges.
-
-        Raises:
-            UserError: The data knows no whole clips, the module is of another stage, or see `MetricCallback`.
-        """
+        """As of `MetricCallback`; data without whole clips or a module of another stage raise UserError, too."""
         if check := getattr(self.render, "check", None):
             check(pl_module)
         if stage in ("fit", "validate") and not self._records:

@@ -3,7 +3,6 @@
 None of them compares frame with frame, so a free generation is not punished for moving otherwise than the real clip.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +10,10 @@ import torch
 from scipy import signal
 from scipy.stats import wasserstein_distance
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from datamodules.batches import FPS
 from metrics.alignment import fit_similarity
-from metrics.arguments import check_rows, side_of
+from metrics.base import SidesDistance
 from metrics.fid import frechet_distance
 from metrics.landmarks import FACE, LandmarkSettings
 from metrics.motion import BLINK, BlinkSettings, blink_starts
@@ -132,62 +129,6 @@ def motion_features(
     return features[np.isfinite(features).all(axis=1)]
 
 
-class MotionFrechetDistance(Metric):
-    """Fréchet distance of landmark motion: `motion_features` of all generated against all real frames. 0 is best.
-
-    Every feature is divided by its real standard deviation, so none outweighs the others by its unit.
-
-    Args:
-        settings: Which movements the features are.
-
-    Attributes:
-        frames: Frames behind the last computed value, real and generated.
-    """
-
-    counts: Tensor
-    sums: Tensor
-    products: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-
-    def __init__(self, settings: MotionFeatureSettings = MotionFeatureSettings()) -> None:
-        super().__init__()
-        self.settings, shape = settings, (2, settings.width)
-        self.add_state("counts", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("sums", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        products = torch.zeros(*shape, settings.width, dtype=torch.float64)
-        self.add_state("products", products, dist_reduce_fx="sum")
-        self.frames = (0, 0)
-
-    def update(self, features: Tensor, real: bool) -> None:
-        """Add motion features ``(N, 22)`` of a clip, finite as `motion_features` gives them."""
-        check_rows(features, ("N", self.settings.width))
-        side, values = side_of(real), features.double()
-        self.counts[side] += len(values)
-        self.sums[side] += values.sum(dim=0)
-        self.products[side] += values.T @ values
-
-    def compute(self) -> Tensor:
-        """The distance over the features in which the real motion varies; NaN with fewer than two frames on a side."""
-        self.frames = (int(self.counts[0]), int(self.counts[1]))
-        if min(self.frames) < 2:
-            return torch.tensor(torch.nan, dtype=torch.float64)
-        means = (self.sums / self.counts[:, None]).cpu().numpy()
-        products = (self.products / self.counts[:, None, None]).cpu().numpy()
-        covariances = [product - np.outer(mean, mean) for product, mean in zip(products, means, strict=True)]
-        kept = np.flatnonzero(np.diagonal(covariances[0]) >= self.settings.still)
-        if not len(kept):
-            return torch.tensor(torch.nan, dtype=torch.float64)
-        means, covariances = means[:, kept], [covariance[np.ix_(kept, kept)] for covariance in covariances]
-        unit = 1 / np.sqrt(np.diagonal(covariances[0]))
-        real, generated = (
-            (torch.from_numpy(mean * unit), torch.from_numpy(unit[:, None] * cov * unit))
-            for mean, cov in zip(means, covariances, strict=True)
-        )
-        return frechet_distance(*real, *generated).clamp(min=0)  # rounding of equal motion
-
-
 def head_speed(rotation: np.ndarray, settings: HeadSpeedSettings = HeadSpeedSettings()) -> np.ndarray:
     """Speed of the head in degrees per second.
 
@@ -232,75 +173,53 @@ def head_spectrum(
     return 10 * np.log10(np.array(bands)[None] + settings.floor)
 
 
-class _PooledDistance(Metric):
-    """Distance of two sets of rows, gathered from all clips."""
+class MotionFrechetDistance(SidesDistance):
+    """Fréchet distance of landmark motion: `motion_features` of all generated against all real frames. 0 is best.
 
-    real: list[Tensor]
-    generated: list[Tensor]
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
+    Every feature is divided by its real standard deviation, so none outweighs the others by its unit; one in which the
+    real motion rests is left out.
 
-    def __init__(self, width: int = 1, fewest: int = 1) -> None:
-        super().__init__()
-        self.width, self.fewest = width, fewest
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("generated", [], dist_reduce_fx="cat")
-        self._begin()
+    Args:
+        settings: Which movements the features are.
+    """
 
-    def _begin(self) -> None:
-        # A process without rows must still offer the others a tensor of the same type and width to gather.
-        for side in (self.real, self.generated):
-            side.append(torch.empty(0, self.width, dtype=torch.float64, device=self.device))
+    def __init__(self, settings: MotionFeatureSettings = MotionFeatureSettings()) -> None:
+        super().__init__(settings.width, fewest=2)
+        self.settings = settings
 
-    def reset(self) -> None:
-        """Forget all rows."""
-        super().reset()
-        self._begin()
-
-    def update(self, rows: Tensor, real: bool) -> None:
-        """Add the rows ``(N, width)`` of one clip; of width 1 also ``(N,)``."""
-        shapes = (("N", self.width),) if self.width > 1 else (("N",), ("N", 1))
-        check_rows(rows, *shapes, name="rows")
-        (self.real, self.generated)[side_of(real)].append(rows.double().reshape(-1, self.width))
-
-    def compute(self) -> Tensor:
-        """The distance; NaN with too few rows on a side."""
-        sides = [dim_zero_cat(side).cpu().numpy() for side in (self.real, self.generated)]
-        if min(len(side) for side in sides) < self.fewest:
-            return torch.tensor(torch.nan, dtype=torch.float64)
-        return torch.tensor(type(self).distance(*sides), dtype=torch.float64)
-
-    distance: Callable[[np.ndarray, np.ndarray], float]
+    def distance(self, real: Tensor, generated: Tensor) -> Tensor:
+        """See the class; NaN for a real face that rests."""
+        variance = real.var(dim=0, correction=0)
+        kept = variance >= self.settings.still
+        if not kept.any():
+            return variance.sum() * torch.nan
+        sides = [side[:, kept] / variance[kept].sqrt() for side in (real, generated)]
+        moments = [(side.mean(dim=0), torch.atleast_2d(side.T.cov(correction=0))) for side in sides]
+        return frechet_distance(*moments[0], *moments[1]).clamp(min=0)  # rounding of equal motion
 
 
-def _wasserstein(real: np.ndarray, generated: np.ndarray) -> float:
-    return float(wasserstein_distance(real[:, 0], generated[:, 0]))
-
-
-def _mean_difference(real: np.ndarray, generated: np.ndarray) -> float:
-    return float(np.abs(real.mean(axis=0) - generated.mean(axis=0)).mean())
-
-
-class HeadVelocityDistance(_PooledDistance):
+class HeadVelocityDistance(SidesDistance):
     """Wasserstein distance of head speeds in degrees per second; update with `head_speed` of each clip. 0 is best."""
 
-    distance = staticmethod(_wasserstein)
+    def distance(self, real: Tensor, generated: Tensor) -> Tensor:
+        """See the class."""
+        sides = (side[:, 0].cpu().numpy() for side in (real, generated))
+        return real.new_tensor(wasserstein_distance(*sides))
 
 
-class BlinkIntervalDistance(_PooledDistance):
+class BlinkIntervalDistance(HeadVelocityDistance):
     """Wasserstein distance in seconds of `blink_intervals`; NaN with fewer than five on a side. 0 is best."""
-
-    distance = staticmethod(_wasserstein)
 
     def __init__(self, settings: BlinkIntervalSettings = BlinkIntervalSettings()) -> None:
         super().__init__(fewest=settings.fewest)
 
 
-class HeadSpectrumDistance(_PooledDistance):
+class HeadSpectrumDistance(SidesDistance):
     """Mean absolute difference in dB, over five octaves, of the mean `head_spectrum` of the clips. 0 is best."""
-
-    distance = staticmethod(_mean_difference)
 
     def __init__(self, settings: HeadSpectrumSettings = HeadSpectrumSettings()) -> None:
         super().__init__(width=settings.octaves)
+
+    def distance(self, real: Tensor, generated: Tensor) -> Tensor:
+        """See the class."""
+        return (real.mean(dim=0) - generated.mean(dim=0)).abs().mean()

@@ -6,12 +6,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.image import fid
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
-from torchmetrics.utilities import dim_zero_cat
 
 from metrics.arguments import PICTURES, Shape, as_uint8, check_rows, side_of
+from metrics.base import SidesDistance
 from metrics.judges.inception import load_fid_inception
 from metrics.precision import single_precision
 
@@ -212,7 +211,7 @@ class FrechetInceptionDistance(fid.FrechetInceptionDistance):
         return distance_of_sums(counts, sums, products)
 
 
-class KernelInceptionDistance(Metric):
+class KernelInceptionDistance(SidesDistance):
     """KID of pictures ``(N, 3, H, W)``: mean over subsets of `kernel_distances`. 0 is best; may be negative.
 
     All features are kept: 8 KB a picture with the default network. torchmetrics' class draws from the global generator,
@@ -228,37 +227,17 @@ class KernelInceptionDistance(Metric):
     Source: Bińkowski et al. 2018.
     """
 
-    real: list[Tensor]
-    generated: list[Tensor]
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-
     def __init__(self, feature: nn.Module | None = None, settings: KidSettings = KidSettings()) -> None:
-        super().__init__()
-        self.inception = FeatureExtractor(load_fid_inception() if feature is None else feature)
-        self.settings = settings
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("generated", [], dist_reduce_fx="cat")
-        self._begin()
+        inception = FeatureExtractor(load_fid_inception() if feature is None else feature)
+        super().__init__(inception.num_features, fewest=2, dtype=torch.float32)
+        self.inception, self.settings = inception, settings
 
-    def _begin(self) -> None:
-        # A process without pictures must still offer the others a tensor of two dimensions to gather.
-        for side in (self.real, self.generated):
-            side.append(torch.empty(0, self.inception.num_features, device=self.device))
+    def rows_of(self, values: Tensor) -> Tensor:
+        """Features of pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1]; or features ``(N, D)`` themselves."""
+        return self.inception(values)
 
-    def reset(self) -> None:
-        """Forget all pictures."""
-        super().reset()
-        self._begin()
-
-    def update(self, images: Tensor, real: bool) -> None:
-        """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
-        (self.real, self.generated)[side_of(real)].append(self.inception(images).float())
-
-    def compute(self) -> Tensor:
-        """Mean KID; NaN with fewer than two pictures on a side."""
-        real, generated = (dim_zero_cat(side) for side in (self.real, self.generated))
+    def distance(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Mean KID."""
         # One order whatever the batches and processes: the draws then pick the same pictures.
         real, generated = (side[side.double().sum(dim=1).argsort()] for side in (real, generated))
         return kernel_distances(real, generated, self.settings).mean()

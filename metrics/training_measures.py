@@ -1,13 +1,18 @@
 """Measures while a model trains: those of the registry, with the functions, settings and judges of an evaluation."""
 
 import logging
+import sys
+import typing
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
+from lightning import LightningModule
 from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
 from torchmetrics import Metric
 
+from datamodules.batches import WholeClip
 from datamodules.errors import UserError
 from metrics.base import ClipMean
 from metrics.evaluation.contexts import FrameContext
@@ -23,6 +28,26 @@ VIEWED: tuple[Kind, ...] = ("frames", "aligned", "free", "motion", "sound")
 CLIP_KINDS = {*VIEWED, "pictures", "windows"}
 _BATCH = 32
 log = logging.getLogger(__name__)
+
+
+class Render(typing.Protocol):
+    """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode.
+
+    It may have ``check(module)``, which raises UserError for a module of another stage before training starts, and
+    ``made_for``, that stage's name (see `MetricCallback`).
+    """
+
+    def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
+        """Render one clip."""
+
+
+def own_items(loader: typing.Any) -> int:
+    """Items of this process's share of a loader, without those that a sampler serves twice to even out the shares."""
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return sys.maxsize
+    items = len(loader.dataset)
+    return max(0, -(-(items - sampler.rank) // sampler.num_replicas))
 
 
 def compares_pictures(measure: Measure) -> bool:
@@ -126,7 +151,8 @@ class TrainingMeasures:
         if not self._of(*VIEWED):
             return
         context = self._look(real, rendered)
-        values = values_of(self._of("frames", "aligned", "free"), context)
+        values = values_of(self._of("frames", "free"), context)
+        values |= values_of(self._of("aligned"), context.part(slice(1, None)))  # all but the source
         if self._of("sound") and self.judges.sync is not None:
             try:
                 speech = [waveform.cpu().numpy()]

@@ -38,8 +38,8 @@ from lightning_modules.generation.sampling import sample_motion
 from lightning_modules.generation.statistics import WindowStatistics
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode
 from lightning_modules.networks.registry import checked_arguments, network_spec
+from lightning_modules.networks.renderer import Renderer, SourceCode
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class TalkingHead(PortraitRenderer):
 
     def __init__(
         self,
-        autoencoder: PaperRenderer,
+        autoencoder: Renderer,
         basis: MotionBasis,
         denoiser: DiffusionTransformer,
         diffusion: GaussianDiffusion,

@@ -17,7 +17,8 @@ from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
 from metrics.evaluation import protocol as settings
 from metrics.evaluation.views import Embed, View, Watch, look
-from metrics.judges.frame_regressor import JUDGE_FILE, FrameRegressor, fit_frame_regressor, held_out_r2
+from metrics.judges.frame_regressor import JUDGE_FILE, FrameRegressor
+from metrics.judges.frame_regressor_fit import fit_frame_regressor, held_out_r2
 from metrics.judges.syncnet import SyncNet, load_expert
 from metrics.landmarks import face_boxes
 from metrics.motion import MotionCurves, MotionJudge

@@ -95,8 +95,8 @@ class Measure:
     def ask(self, context: Any) -> Any:
         """What the function says of a context: a value, values by name, or rows of a distribution."""
         if not self.call:
-            metric = self.new_metric(context.protocol, context.judges)
-            metric.sync_on_compute = False  # of one clip, which other processes don't have
+            # Of one clip, which other processes don't have.
+            metric = self.new_metric(context.protocol, context.judges, sync_on_compute=False)
             for start in range(0, len(context.view), _CHUNK):
                 part = slice(start, start + _CHUNK)
                 metric.update(context.view.frames[part], context.real.frames[part])
@@ -104,10 +104,10 @@ class Measure:
         found = _called(self.call, context)
         return found if isinstance(found, dict) or self.kind == "motion" else _known_mean(found)
 
-    def new_metric(self, protocol: "Protocol", judges: "Judges") -> "Metric":
-        """The metric over a whole set."""
+    def new_metric(self, protocol: "Protocol", judges: "Judges", **options: Any) -> "Metric":
+        """The metric over a whole set; options are torchmetrics'."""
         if self.metric:
-            return _called(self.metric, SimpleNamespace(protocol=protocol, judges=judges))
+            return _called(self.metric, SimpleNamespace(protocol=protocol, judges=judges), **options)
         from metrics.base import ClipMean
 
         return ClipMean(median=is_lag(self.name))
@@ -117,10 +117,10 @@ class Measure:
         return _called(self.pool, SimpleNamespace(protocol=protocol, width=width))
 
 
-def _called(call: Call, root: Any) -> Any:
+def _called(call: Call, root: Any, **options: Any) -> Any:
     module, _, name = call[0].partition(":")
     return getattr(importlib.import_module(f"metrics.{module}"), name)(
-        *(attrgetter(path)(root) for path in call[1:])
+        *(attrgetter(path)(root) for path in call[1:]), **options
     )
 
 

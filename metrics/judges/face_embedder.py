@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,21 +43,6 @@ class AlignmentSettings:
     points: tuple[tuple[int, ...], ...] = ((33, 133), (362, 263), (4,), (61,), (291,))
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-
-class Embedder(Protocol):
-    """Gives every face a vector.
-
-    Attributes:
-        name: Short name that results carry.
-        sha256: Hash of the weights, part of the protocol hash.
-    """
-
-    name: str
-    sha256: str
-
-    def embed(self, frames: Tensor, landmarks: np.ndarray | None = None) -> np.ndarray:
-        """Unit vectors ``(T, D)`` of the faces in ``(T, 3, H, W)``; NaN without a face."""
 
 
 def align_faces(

@@ -181,14 +181,20 @@ def test_value_is_that_of_the_pytorch_fid_command(shared, torch_home, monkeypatc
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_streamed_sums_give_the_distance_of_the_whole(device):
-    real, generated = pictures(120, 0).to(device), pictures(90, 1, noise=0.1).to(device)
-    network = PictureNetwork().to(device)
-    first, second = (network.eval()(side).cpu().double().numpy() for side in (real, generated))
+@pytest.mark.parametrize("windows", [False, True])
+def test_streamed_sums_give_the_distance_of_the_whole(windows, device):
+    """Of pictures, and of windows of frames."""
+    sides = [pictures(640 if windows else 120, seed, noise).to(device) for seed, noise in ((0, 0), (1, 0.1))]
+    if windows:
+        sides = [side.unflatten(0, (40, 16)) for side in sides]
+    network = (SmallNetwork if windows else PictureNetwork)().to(device).eval()
+    expected = distance_by_scipy(*(network(side).cpu().double().numpy() for side in sides))
     for batch in (1, 17, 1000):
-        metric = filled(FrechetInceptionDistance(network).to(device), real, generated, batch)
-        assert float(metric.compute()) == pytest.approx(distance_by_scipy(first, second), rel=1e-6)
-        assert metric.compute().device.type == device
+        metric = (FrechetVideoDistance if windows else FrechetInceptionDistance)(network).to(device)
+        found = filled(metric, *sides, batch).compute()
+        print(f"in batches of {batch} against scipy of the whole: {abs(float(found) / expected - 1):.1e}")
+        assert float(found) == pytest.approx(expected, rel=1e-6)
+        assert found.device.type == device
 
 
 def test_training_around_it_changes_nothing():
@@ -276,16 +282,6 @@ def test_video_distance_calls_the_network_as_styleganv_does(tmp_path):
     assert float(metric.compute()) == pytest.approx(float(frechet_distance(*moments, rank=7)), rel=1e-6)
     with pytest.raises(ValueError, match=r"\(N, 16, 3, H, W\).*got \(2, 15, 3, 24, 24\)"):
         metric.update(sides[0][:2, :15], real=True)
-
-
-def test_video_distance_of_a_small_network_is_scipys():
-    network = SmallNetwork().eval()
-    sides = [pictures(16 * 40, seed, noise).unflatten(0, (40, 16)) for seed, noise in ((0, 0), (1, 0.1))]
-    features = [network(side).double().numpy() for side in sides]
-    value = float(filled(FrechetVideoDistance(network), *sides, batch=11).compute())
-    expected = distance_by_scipy(*features)
-    print(f"FVD in batches against scipy of the whole, relative difference {abs(value / expected - 1):.1e}")
-    assert value == pytest.approx(expected, rel=1e-6)
 
 
 def test_windows_are_drawn_by_seed():
