@@ -9,8 +9,8 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from printing import markdown_table, one_line_errors
 from random_networks import random_i3d, random_inception, random_syncnet
 
 from datamodules.errors import UserError
-from experiments import evaluate_videos as evaluation
-from experiments import video_rows, video_summary
 from experiments.run_identity import machine_facts
-from experiments.video_judges import Judges, load_judges
-from experiments.video_pairs import reference_clips
-from metrics.protocol import protocol_settings
+from metrics.evaluation import evaluation, loop
+from metrics.evaluation.clips import match_videos, reference_clips
+from metrics.evaluation.judges import Judges, load_judges
+from metrics.evaluation.loading import RenderedClip, rendered_clips
+from metrics.evaluation.protocol import Protocol, get_protocol
+from metrics.evaluation.registry import measures_of
+from metrics.evaluation.row_distances import window_starts
+from metrics.judges.landmark_judge import LandmarkJudge
 
 
 class Clock:
@@ -62,25 +65,31 @@ class Clock:
 
 def attach_all(clock: Clock, judges: Judges) -> None:
     """Time every stage of an evaluation by these judges."""
-    clock.attach("reading", video_rows, "load_pair")
     clock.attach("landmarks", judges, "watch")
-    if judges.embedder is not None:
-        clock.attach("face embedder", judges.embedder, "embed")
-    clock.attach("codec", video_rows, "through_codec")
+    if judges.embed is not None:
+        clock.attach("face embedder", judges, "embed")
     if judges.sync is not None:
-        clock.attach("SyncNet", judges.sync, "crops", "measure")
-    for stage, pooled in (("Inception", judges.images), ("I3D", judges.windows)):
-        if pooled is not None:
-            clock.attach(stage, pooled, "update")
-            clock.attach("aggregation", pooled, "compute")
-    clock.attach("aggregation", video_summary, "aggregate", "closures")
+        clock.attach("SyncNet", judges, "sync")
+    for stage, network in (("Inception", judges.inception), ("I3D", judges.i3d)):
+        if network is not None:
+            clock.attach(stage, network, "forward")
+    clock.attach("codec", loop, "through_codec")
+    clock.attach("aggregation", evaluation, "aggregate")
 
 
-def fill_in(judges: Judges, minimum: int) -> None:
+def fill_in(judges: Judges) -> None:
     """Random networks where the public weights are not there."""
-    judges.sync = judges.sync or random_syncnet(minimum)
-    judges.images = judges.images or random_inception()
-    judges.windows = judges.windows or random_i3d()
+    judges.sync = judges.sync or random_syncnet()
+    judges.inception = judges.inception or random_inception()
+    judges.i3d = judges.i3d or random_i3d()
+    judges.hashes |= dict.fromkeys(("sync", "inception", "i3d"), "random")
+
+
+def timed_clips(clock: Clock, clips: Iterator[RenderedClip]) -> Iterator[RenderedClip]:
+    """The clips, the reading of each timed."""
+    following = clock.timed("reading", lambda: next(clips, None))
+    while (clip := following()) is not None:
+        yield clip
 
 
 @dataclass(frozen=True)
@@ -102,37 +111,29 @@ class Measured:
     windows: int
 
 
-def measure(videos: Path, settings: dict[str, Any], judges: Judges) -> Measured:
+def measure(videos: Path, protocol: Protocol, judges: Judges) -> Measured:
     """Judge a folder of real clips against itself.
 
     Raises:
         UserError: Not one of them can be judged.
     """
-    clock = Clock()
-    kept = {
-        (module, name): getattr(module, name)
-        for module, name in (
-            (video_rows, "load_pair"),
-            (video_rows, "through_codec"),
-            (video_summary, "aggregate"),
-            (video_summary, "closures"),
-        )
-    }
+    clock, kept = Clock(), (loop.through_codec, evaluation.aggregate)
     try:
         attach_all(clock, judges)
         begin = time.perf_counter()
-        found = evaluation.evaluate_videos(
-            videos, videos, "itself", settings, "talking-head-v1", judges=judges
-        )
+        data, _ = match_videos(videos, videos)
+        clips = timed_clips(clock, rendered_clips(data, protocol.reading))
+        plan = loop.ROW_PLANS[protocol.task]
+        found = evaluation.evaluate(clips, data, protocol, judges, plan)
         seconds = time.perf_counter() - begin
     finally:
-        for (module, name), function in kept.items():
-            setattr(module, name, function)
+        loop.through_codec, evaluation.aggregate = kept
     if not found["clips"]:
         raise UserError(f"{videos}: not one clip could be judged ({found['missing'][-1]['why']})")
     stages = {**clock.seconds, "all else": seconds - sum(clock.seconds.values())}
-    windows = sum(map(judges.windows.fvd.count, judges.windows.fvd.sides)) if judges.windows else 0
-    return Measured(len(found["clips"]), settings["max_frames"], seconds, stages, windows)
+    drawn = window_starts([clip.length() for clip in data.judged], protocol) if judges.i3d else []
+    windows = 3 * sum(map(len, drawn))  # real, codec, generated
+    return Measured(len(found["clips"]), protocol.reading.max_frames or 0, seconds, stages, windows)
 
 
 def report(measured: Measured, protocol_windows: int) -> str:
@@ -178,16 +179,17 @@ def main() -> None:
         "--random", action="store_true", help="random weights where the public ones are absent"
     )
     args = parser.parse_args()
-    settings = protocol_settings("talking-head-v1", size=args.size, max_frames=args.frames, crop=args.crop)
-    protocol_windows = settings["fvd"]["windows"]
-    settings["fvd"]["windows"] = args.windows
-    judges = load_judges(settings, None, (settings["task"],))
+    protocol = get_protocol("talking-head-v2", size=args.size, max_frames=args.frames, crop=args.crop)
+    whole = protocol.fvd.windows
+    protocol = replace(protocol, fvd=replace(protocol.fvd, windows=args.windows))
+    slots = {slot for one in measures_of(protocol.task) for slot in one.judges}
+    judges = load_judges(slots, protocol, LandmarkJudge())
     if args.random:
-        fill_in(judges, settings["sync"]["minimum_frames"])
+        fill_in(judges)
     with tempfile.TemporaryDirectory() as folder:
         gather(args.reference, args.clips, args.split, Path(folder))
-        measured = measure(Path(folder), settings, judges)
-    print(report(measured, protocol_windows))
+        measured = measure(Path(folder), protocol, judges)
+    print(report(measured, whole))
     print(json.dumps(machine_facts()))
 
 

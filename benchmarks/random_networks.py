@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.video_judges import PooledImages, PooledWindows, SyncJudge
+from metrics.evaluation.judges import SyncNetJudge
 from metrics.judges.inception import I3D, FIDInception, fid_network
 from metrics.judges.syncnet import SyncNet
 
@@ -76,16 +76,16 @@ class RandomI3D(nn.Module):
         return self.layers(sized / 127.5 - 1).mean(dim=(2, 3, 4))
 
 
-def random_inception() -> PooledImages:
-    """FID and KID's judge."""
-    return PooledImages(FIDInception(fid_network()))
+def random_inception() -> FIDInception:
+    """FID and KID's network."""
+    return FIDInception(fid_network())
 
 
-def random_i3d() -> PooledWindows:
-    """FVD's judge."""
-    return PooledWindows(I3D(RandomI3D()))
+def random_i3d() -> I3D:
+    """FVD's network."""
+    return I3D(RandomI3D())
 
 
-def random_syncnet(minimum: int) -> SyncJudge:
+def random_syncnet() -> SyncNetJudge:
     """Lip sync's judge."""
-    return SyncJudge(SyncNet().eval(), minimum, boxes=True)
+    return SyncNetJudge(SyncNet().eval(), boxes=True)

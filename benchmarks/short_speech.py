@@ -13,39 +13,36 @@ from printing import markdown_table, one_line_errors
 
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
-from experiments.judges import load_judge
-from experiments.video_judges import load_judges
-from experiments.video_pairs import reference_clips
-from experiments.video_rows import listen
-from experiments.video_sync import Heard, Lessons
 from metrics.av_correlation import measure_sync
-from metrics.protocol import SYNTHETIC, protocol_settings
+from metrics.evaluation.clips import reference_clips
+from metrics.evaluation.judges import load_motion_judge, motion_judges
+from metrics.evaluation.protocol import get_protocol
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD
+from metrics.evaluation.speech import ClipSpeech, LipRegressors, read_speech
 
 LENGTHS = (30, 40, 50, 75, 100, 125)
 
 
-def heard_clips(reference: Path, drawn: bool, most: int) -> list[Heard]:
+def speaking_clips(reference: Path, drawn: bool, most: int) -> list[ClipSpeech]:
     """Lips and speech of real clips whose face is seen."""
-    if drawn:
-        settings = protocol_settings(SYNTHETIC)
-        judges = load_judges(settings, load_judge("regressor", reference), ())
-    else:
-        settings = protocol_settings("talking-head-v1", size=256, crop="face")
-        judges = load_judges(settings, None, ())
+    protocol = get_protocol(SYNTHETIC) if drawn else get_protocol(TALKING_HEAD, size=256, crop="face")
+    judges = motion_judges(load_motion_judge("regressor" if drawn else "landmarks", reference))
     clips = [clip for _, clip in sorted(reference_clips(reference).items())][:most]
-    return [one for one in listen(clips, settings, judges) if np.isfinite(one.real).any()]
+    return [one for one in read_speech(clips, protocol, judges) if np.isfinite(one.real).any()]
 
 
-def compare(clips: Sequence[Heard], length: int) -> np.ndarray:
+def compare(clips: Sequence[ClipSpeech], length: int) -> np.ndarray:
     """``(N, 4)``: ``av_corr`` with own and foreign speech, ``av_corr_zero`` likewise, of all pieces of so many frames."""
-    lessons = Lessons(clips)
+    regressors = LipRegressors(clips, get_protocol(TALKING_HEAD).regression)
     found = []
     for place, clip in enumerate(clips):
-        regressor = lessons.without(clip.identity, clip.voice)
-        others = [other for other in [*clips[place + 1 :], *clips[:place]] if other.voice != clip.voice]
-        if regressor is None or not others or clip.sound is None or others[0].sound is None:
+        who = clip.files
+        regressor = regressors.without(who.identity, who.voice)
+        turn = [*clips[place + 1 :], *clips[:place]]
+        others = [other.sound for other in turn if other.files.voice != who.voice and other.sound is not None]
+        if regressor is None or not others or clip.sound is None:
             continue
-        foreign = np.resize(others[0].sound, length * SAMPLES_PER_FRAME)
+        foreign = np.resize(others[0], length * SAMPLES_PER_FRAME)
         for start in range(0, len(clip.real) - length + 1, length):
             lips = clip.real[start : start + length]
             own = clip.sound[start * SAMPLES_PER_FRAME : (start + length) * SAMPLES_PER_FRAME]
@@ -64,7 +61,7 @@ def main() -> None:
     parser.add_argument("--drawn", action="store_true")
     parser.add_argument("--clips", type=int, default=40)
     args = parser.parse_args()
-    clips = heard_clips(args.reference, args.drawn, args.clips)
+    clips = speaking_clips(args.reference, args.drawn, args.clips)
     rows = []
     for length in LENGTHS:
         values = compare(clips, length)

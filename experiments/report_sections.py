@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from experiments.clip_measures import PLAN
 from experiments.report_figures import (
     ROW_TITLES,
     UNITS_OF_LANDMARKS,
@@ -20,7 +19,7 @@ from experiments.report_figures import (
     training_figure,
 )
 from experiments.results import read_json
-from experiments.video_rows import PLANS, Plan
+from metrics.evaluation.loop import ROW_PLANS, RowPlan
 
 MAX_VIDEO_BYTES = 1_000_000
 MAX_VIDEOS = 16
@@ -190,9 +189,9 @@ def _measure_tables(
         videos: Whether they are of anyone's videos.
         clips: Number of clips that were judged.
     """
-    plan, titles = PLAN, ROW_TITLES
+    plan, titles = ROW_PLANS["model"], ROW_TITLES
     if videos:
-        plan, titles = PLANS[(protocol.get("settings") or {}).get("task", "generation")], VIDEO_TITLES
+        plan, titles = ROW_PLANS[(protocol.get("settings") or {}).get("task", "generation")], VIDEO_TITLES
     known, texts = _known(metrics, plan), explanations()
     units = {name: _unit(name, protocol) for name in known}
     rows = [
@@ -222,7 +221,7 @@ def _measure_tables(
     return [told, {"caption": "Beside the other rows", "head": head, "rows": body}]
 
 
-def _known(metrics: Mapping[str, Any], plan: Plan) -> dict[str, str]:
+def _known(metrics: Mapping[str, Any], plan: RowPlan) -> dict[str, str]:
     """Measures that are explained and of which some row has a value: the name that results give the bare one."""
     best = next((key for key in metrics if key.startswith(BEST)), BEST)
     keys = {**{name: name for name in explanations()}, BEST: best}

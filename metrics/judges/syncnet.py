@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from datamodules.batches import SYNC_FRAMES
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json
-from metrics.judges.mfcc import COEFFICIENTS, MFCC_HOP, MFCC_WINDOW, mfcc
+from metrics.judges.mfcc import MFCC, MfccSettings, mfcc
 
 MFCC_FRAMES = 20
 """MFCC columns that are heard with five frames."""
-CEPSTRA_SHAPE = (COEFFICIENTS, MFCC_FRAMES)
+CEPSTRA_SHAPE = (MFCC.coefficients, MFCC_FRAMES)
 """Shape of what the sound branch reads."""
 SHIPPED_EXPERT = Path(__file__).resolve().parent.parent / "pretrained" / "sync_expert"
 """Where the SyncNet of the synthetic faces lies."""
@@ -227,16 +227,17 @@ def window_cepstra(waveform: Tensor) -> Tensor:
     Returns:
         ``(B, 1, 13, 20)``.
     """
-    reach = (MFCC_FRAMES - 1) * MFCC_HOP + MFCC_WINDOW - waveform.shape[1]
-    padded = F.pad(waveform.unsqueeze(1), (MFCC_HOP, reach), mode="reflect").squeeze(1)
+    reach = (MFCC_FRAMES - 1) * MFCC.hop + MFCC.window - waveform.shape[1]
+    padded = F.pad(waveform.unsqueeze(1), (MFCC.hop, reach), mode="reflect").squeeze(1)
     return mfcc(padded)[:, None, :, 1:]
 
 
-def clip_cepstra(waveform: Tensor) -> Tensor:
+def clip_cepstra(waveform: Tensor, settings: MfccSettings = MFCC) -> Tensor:
     """What the sound branch reads, window by window, of the sound of a whole clip.
 
     Args:
         waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
+        settings: Of the cepstra.
 
     Returns:
         ``(N, 1, 13, 20)``: one window for each frame, four columns apart, as many as are whole.
@@ -244,7 +245,7 @@ def clip_cepstra(waveform: Tensor) -> Tensor:
     Raises:
         ValueError: Less sound than a window.
     """
-    cepstra = mfcc(waveform[None])
+    cepstra = mfcc(waveform[None], settings)
     if cepstra.shape[-1] < MFCC_FRAMES:
         raise ValueError(f"{len(waveform)} samples of sound are fewer than SyncNet hears at a time")
     return cepstra.unfold(2, MFCC_FRAMES, 4)[0].transpose(0, 1).unsqueeze(1)

@@ -2,6 +2,7 @@
 
 import importlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,10 +12,10 @@ import torch
 
 from datamodules.errors import UserError
 from datamodules.media.video import write_video
-from experiments import video_rows, video_summary
-from experiments.video_judges import Judges, PooledWindows
+from metrics.evaluation import evaluation, loop
+from metrics.evaluation.judges import Judges
+from metrics.evaluation.protocol import get_protocol
 from metrics.motion import MotionCurves
-from metrics.protocol import protocol_settings
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -61,17 +62,17 @@ def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: P
         write_video(tmp_path / f"clips/{name}.mp4", generator.integers(0, 255, (40, 64, 64, 3), np.uint8))
     speed.gather(tmp_path / "clips", 2, "test", tmp_path / "few")
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == ["a.mp4", "b.mp4"]
-    settings = protocol_settings("talking-head-v1", size=64, max_frames=30)
-    settings["fvd"]["windows"] = 5
-    originals = video_rows.load_pair, video_summary.aggregate
-    judges = Judges(watch, windows=PooledWindows(FirstPixels()))
-    measured = speed.measure(tmp_path / "few", settings, judges)
+    protocol = get_protocol("talking-head-v2", size=64, max_frames=30)
+    protocol = replace(protocol, fvd=replace(protocol.fvd, windows=5))
+    originals = loop.through_codec, evaluation.aggregate
+    judges = Judges(watch, i3d=FirstPixels(), hashes={"motion": "0" * 64, "i3d": "0" * 64})
+    measured = speed.measure(tmp_path / "few", protocol, judges)
     assert (measured.clips, measured.windows) == (2, 15)  # real, codec and generated
     assert measured.stages["landmarks"] >= 2 * 3 * 0.02  # real, codec, generated
     assert measured.stages["reading"] > 0
     assert measured.stages["codec"] > 0
     assert sum(measured.stages.values()) == pytest.approx(measured.seconds)
-    assert (video_rows.load_pair, video_summary.aggregate) == originals
+    assert (loop.through_codec, evaluation.aggregate) == originals
     text = speed.report(measured, 2048)
     assert "2 clips of at most 30 frames" in text
     assert "the protocol's 2048 of each side" in text
@@ -86,8 +87,8 @@ def test_random_networks_have_the_features_of_the_real_ones(speed: ModuleType) -
         assert i3d(torch.rand(1, 3, 16, 32, 32) * 255).shape == (1, 400)
     assert sum(weights.numel() for weights in i3d.parameters()) == pytest.approx(12.7e6, rel=0.01)
     judges = Judges(watch)
-    speed.fill_in(judges, 25)
+    speed.fill_in(judges)
     frames = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
-    judges.images.update(frames, "real")
-    assert judges.images.fid.count("real") == 2
-    assert judges.sync.minimum == 25
+    assert judges.inception(frames).shape == (2, 2048)
+    assert judges.sync.boxes
+    assert {"sync", "inception", "i3d"} <= set(judges.hashes)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from experiments.config import compose
 from experiments.package import pack_sync_expert
 from experiments.train import TrainingResult, run_training
 from metrics.judges.syncnet import load_expert
-from metrics.sync import SyncNetScore
+from metrics.sync import lip_sync
 
 
 def words(clips: Path, run_dir: Path, *more: str) -> list[str]:
@@ -59,9 +60,9 @@ def test_a_run_is_packed_and_judges(trained: TrainingResult, tmp_path: Path, ful
     tolerance = 0.0 if full else 1e-3
     for name, value in expert.state_dict().items():
         torch.testing.assert_close(value, state[f"network.{name}"], atol=tolerance, rtol=tolerance)
-    score = SyncNetScore(expert, minimum=30)
-    score.update(torch.randint(0, 256, (30, 3, 64, 64), dtype=torch.uint8), 0.1 * torch.randn(19200))
-    assert all(value.isfinite() for value in score.compute().values())
+    frames = torch.randint(0, 256, (30, 3, 64, 64), dtype=torch.uint8)
+    (found,) = lip_sync(expert, frames, [0.1 * torch.randn(19200)])
+    assert np.isfinite([found.distance, found.confidence]).all()
 
 
 def test_packing_refuses_what_is_no_sync_run(

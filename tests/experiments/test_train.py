@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,8 @@ from experiments.multirun import refuse_script_launcher
 from experiments.train import TrainingResult, run_training
 from lightning_modules.checkpoints import load_network
 from lightning_modules.networks.registry import network_spec
+from metrics.evaluation.judges import Judges, load_training_judges
+from metrics.evaluation.protocol import Protocol
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
@@ -60,10 +62,11 @@ class SmallDistance(nn.Module):
         return (first - second).square().mean(dim=(1, 2, 3))
 
 
-def judged_by(measure: str, network: type[nn.Module]) -> list[str]:
-    """Overrides that let a measure of the metric callbacks look by another network."""
-    key = f"+callbacks.metrics.measures.{measure}"
-    return [f"{key}.network._target_={network.__module__}.{network.__name__}", f"{key}.label=small"]
+def small_judges(slots: Collection[str], protocol: Protocol) -> Judges:
+    """Judges of the metric callbacks whose weights need not be there."""
+    judges = load_training_judges((), protocol)
+    judges.inception, judges.lpips = SmallNetwork(), SmallDistance()
+    return judges
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +172,7 @@ def test_trainings_are_judged_and_shown_while_they_validate(train, tmp_path, cap
     metrics = train(
         "diffusion", "callbacks=diffusion_metrics_synthetic", "callbacks.metrics.clips=1",
         "callbacks.metrics.max_frames=60", "callbacks.metrics.render.steps=2",
-        "+callbacks.metrics.measures.motion.judge.steps=3",
+        "+callbacks.metrics.judges.steps=3",
     ).metrics  # fmt: skip
     assert 0 < metrics["val/lse_d"] < 100
     assert 0 <= metrics["val/lse_c"] < metrics["val/lse_d"]
@@ -181,17 +184,17 @@ def test_trainings_are_judged_and_shown_while_they_validate(train, tmp_path, cap
 
 
 def test_autoencoder_is_judged_while_it_trains(train) -> None:
-    judges = [*judged_by("fid", SmallNetwork), *judged_by("lpips", SmallDistance)]
+    judges = [f"+callbacks.metrics.judges={{_target_: {__name__}.small_judges, _partial_: true}}"]
     quick = ["trainer.max_steps=3", "callbacks.metrics.required=true", "callbacks.videos.max_frames=10"]
     result = train("autoencoder", "callbacks=autoencoder_metrics", *judges, *quick)
     found = logged_values(result.run_dir)
-    assert 0 < found["val/fid_small"] < 1
-    assert -1 < found["val/kid_small"] < 1
-    assert 0 < found["val/lpips_small"] < 4  # of pictures in [-1, 1]
+    assert 0 < found["val/fid"] < 1
+    assert -1 < found["val/kid"] < 1
+    assert 0 < found["val/lpips"] < 4  # of pictures in [-1, 1]
     assert 0 < found["val/l1"] < 2
     assert 0 < found["val/psnr"] < 100
     assert list((result.run_dir / "samples").glob("step_000003_blob3.mp4"))
-    assert read(result, "run.json")["metrics"].keys() >= {"val/fid_small"}
+    assert read(result, "run.json")["metrics"].keys() >= {"val/fid"}
 
 
 @pytest.mark.parametrize(

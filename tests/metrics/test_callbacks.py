@@ -1,6 +1,5 @@
 """Metric callbacks: values by hand, processes, epochs, absent judges, sample videos, and a training that notices nothing."""
 
-import functools
 import io
 import json
 import logging
@@ -16,10 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datamodules import assets
 from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
@@ -27,19 +24,21 @@ from datamodules.media.video import read_video
 from datamodules.talking_head import TalkingHeadDataModule
 from lightning_modules.callbacks.clip_rendering import GeneratedClips, ReconstructedClips
 from lightning_modules.callbacks.samples import SamplePictures
-from metrics import measures as measures_module
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
-from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.evaluation.clips import ClipFiles
+from metrics.evaluation.judges import Judges, SyncNetJudge, load_training_judges, motion_judges
+from metrics.evaluation.loading import RenderedClip
+from metrics.evaluation.loop import ROW_PLANS, judge_clip, sync_scores
+from metrics.evaluation.protocol import get_protocol
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.fvd import FrechetVideoDistance
 from metrics.judges.frame_regressor import FrameRegressor
-from metrics.judges.syncnet import SyncNet, load_expert
-from metrics.measures import LipSync, Measure, MotionOfClips, PerceptualDistance, PictureDistance
-from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
-from metrics.perceptual import LPIPS
-from metrics.sync import judge_clip
+from metrics.judges.syncnet import SyncNet
+from metrics.lpips import LPIPS
 
 FRAMES = 60
-CLIP_NAMES = ("fid_small", "kid_small", "lse_d", "lse_c", "av_offset")
-CLIP_NAMES += ("head_motion", "mouth_motion", "blink_rate", "jitter")
+CLIP_NAMES = ["fid", "kid", "fvd", "psnr", "sharpness", "lse_d", "lse_c", "av_offset"]
+CLIP_NAMES += ["head_motion", "mouth_motion", "blink_rate", "jitter", "head_velocity_distance"]
 
 
 class SmallNetwork(nn.Module):
@@ -57,6 +56,11 @@ class SmallNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.norm(nn.functional.adaptive_avg_pool2d(images.float().mean(dim=1), 2).flatten(1))
+
+
+class SmallVideoNetwork(SmallNetwork):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(dim=1)
 
 
 class SmallDistance(nn.Module):
@@ -104,18 +108,36 @@ class FadedClips:
         return module.fade(frames[:1], frames).round().clamp(0, 255).to(torch.uint8)
 
 
-@pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with an untrained expert of lip sync and an untrained judge of motion."""
-    folder = tmp_path_factory.mktemp("judges")
-    (folder / "expert").mkdir()
+def small_judges(slots: Any = (), protocol: Any = None) -> Judges:
+    """Untrained judges of every slot that needs no landmarks."""
     torch.manual_seed(0)
-    network = SyncNet(0.05, 51, (0.1, 0.3, 0.9, 1.0))
-    save_file(network.state_dict(), folder / "expert" / "model.safetensors")
-    config = {"name": "syncnet", "width": 0.05, "size": 51, "region": [0.1, 0.3, 0.9, 1.0]}
-    (folder / "expert" / "config.json").write_text(json.dumps({"format": 2, "network": config}))
-    FrameRegressor().save(folder / "regressor")
-    return folder
+    judges = motion_judges(FrameRegressor(width=4, features=8).eval())
+    judges.sync = SyncNetJudge(SyncNet(0.05, 51, (0.1, 0.3, 0.9, 1.0)), boxes=False)
+    judges.inception, judges.i3d, judges.lpips = SmallNetwork(), SmallVideoNetwork(), SmallDistance()
+    judges.hashes |= dict.fromkeys(("sync", "inception", "i3d", "lpips"), "0" * 64)
+    return judges
+
+
+def without(*absent: str) -> Callable[..., Judges]:
+    """Judges of which some are absent."""
+
+    def load(slots: Any, protocol: Any) -> Judges:
+        judges = small_judges()
+        judges.absent |= {slot: f"{slot}.pth: not found; `ifmdm assets fetch {slot}.pth`" for slot in absent}
+        return judges
+
+    return load
+
+
+def clip_metrics(measures: list[str] | None = None, *options: Any, **named: Any) -> ClipMetrics:
+    """The callback on whole clips with small judges."""
+    named = {"render": FadedClips(), "judges": small_judges, "protocol": "synthetic-v2", **named}
+    return ClipMetrics(CLIP_NAMES if measures is None else measures, named.pop("render"), *options, **named)
+
+
+def pair_metrics(**named: Any) -> PictureMetrics:
+    """The callback on pairs with small judges."""
+    return PictureMetrics(["fid", "lpips", "psnr"], **{"judges": small_judges, **named})
 
 
 @pytest.fixture
@@ -130,22 +152,6 @@ def data(fake_clips: Path, tmp_path: Path) -> Callable[..., TalkingHeadDataModul
         return TalkingHeadDataModule(fake_clips, 32, **settings)
 
     return build
-
-
-def clip_measures(judges: Path) -> dict[str, Any]:
-    return {
-        "fid": PictureDistance(network=SmallNetwork(), label="small", batch_size=7),
-        "sync": LipSync(str(judges / "expert"), minimum=30),
-        "motion": MotionOfClips(functools.partial(FrameRegressor.load, judges / "regressor")),
-        "left_out": None,
-    }
-
-
-def pair_measures() -> dict[str, Any]:
-    return {
-        "fid": PictureDistance(network=SmallNetwork(), label="small"),
-        "lpips": PerceptualDistance(network=SmallDistance(), label="small"),
-    }
 
 
 def trainer_of(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
@@ -172,44 +178,53 @@ class Told(Callback):
         path.write_text(json.dumps(values))
 
 
-def test_clips_give_what_the_metrics_give_by_hand(data: Any, judges: Path, tmp_path: Path) -> None:
-    module, source = Fader(), data()
-    callback = ClipMetrics(clip_measures(judges), FadedClips(), clips=2, max_frames=FRAMES)
+def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
+    module, source, protocol = Fader(), data(), get_protocol("synthetic-v2")
+    callback = clip_metrics(None, 2, FRAMES)
     trainer = trainer_of(tmp_path, callback)
     trainer.validate(module, source, verbose=False)
     found = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     clips = [source.whole_clip(record, FRAMES) for record in source.records("val")[:2]]
     rendered = [FadedClips()(module.eval(), clip).detach() for clip in clips]
-    fid, kid = FrechetInceptionDistance(SmallNetwork()), KernelInceptionDistance(SmallNetwork())
-    for metric in (fid, kid):
-        metric.update(torch.cat([clip.frames for clip in clips]), real=True)
-        metric.update(torch.cat(rendered), real=False)
-    expert, regressor = load_expert(judges / "expert"), FrameRegressor.load(judges / "regressor")
-    sync = [judge_clip(expert, r, clip.waveform) for r, clip in zip(rendered, clips, strict=True)]
-    curves = [regressor.measure(r.permute(0, 2, 3, 1).numpy()) for r in rendered]
-    expected = {
-        "fid_small": float(fid.compute()),
-        "kid_small": float(kid.compute()),
-        "lse_d": np.mean([one.distance for one in sync]),
-        "lse_c": np.mean([one.confidence for one in sync]),
-        "av_offset": np.median([one.offset for one in sync]),
-        "head_motion": np.mean([head_motion(one.rotation) for one in curves]),
-        "mouth_motion": np.mean([mouth_motion(one.lip_opening) for one in curves]),
-        "blink_rate": np.mean([blink_rate(one.blink) for one in curves]),
-        "jitter": np.mean([jitter(one.rotation) for one in curves]),
-    }
-    assert set(CLIP_NAMES) == set(expected)
-    assert expected["fid_small"] > 1e-3
+    judges, expected = small_judges(), {}
+    for name, metric in (
+        ("fid", FrechetInceptionDistance(SmallNetwork())),
+        ("kid", KernelInceptionDistance(SmallNetwork())),
+        ("fvd", FrechetVideoDistance(SmallVideoNetwork())),
+    ):
+        for side, real in (([clip.frames for clip in clips], True), (rendered, False)):
+            for frames in side:
+                metric.update(frames.unfold(0, 16, 1).movedim(-1, 1) if name == "fvd" else frames, real=real)
+        expected[name] = float(metric.compute())
+    values: dict[str, list[float]] = {}
+    for made, clip in zip(rendered, clips, strict=True):
+        real, row = (frames.permute(0, 2, 3, 1).numpy() for frames in (clip.frames, made))
+        whole = RenderedClip(
+            ClipFiles(clip.name, Path(), Path(), (), "", ""),
+            real,
+            {"generated": (row,)},
+            clip.waveform.numpy(),
+        )
+        judged, views, _ = judge_clip(whole, judges, protocol, ROW_PLANS["generation"])
+        aligned, _, _ = judge_clip(whole, judges, protocol, ROW_PLANS["reconstruction"])
+        scores, _ = sync_scores(judges, views, clip.waveform.numpy(), None, protocol)
+        for name, value in {**judged.values, **aligned.values, **scores}.items():
+            values.setdefault(name, []).append(value)
+    expected |= {name: np.mean(values[name]) for name in CLIP_NAMES if name in values}
+    expected["av_offset"] = np.median(values["av_offset"])
+    assert {*CLIP_NAMES} - {*expected} == {"head_velocity_distance"}
+    assert expected["fid"] > 1e-3
     for name, value in expected.items():
         assert found[f"val/{name}"] == pytest.approx(value, rel=1e-5, abs=1e-9), name
+    assert found["val/head_velocity_distance"] > 0
     assert {len(clip.frames) for clip in clips} == {FRAMES}
     assert {clip.name for clip in clips} == {name for name, _ in callback.render.seen}  # type: ignore[attr-defined]
 
 
 def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> None:
     module, source = Fader(), data()
-    trainer = trainer_of(tmp_path, PictureMetrics(pair_measures()))
+    trainer = trainer_of(tmp_path, pair_metrics())
     trainer.validate(module, source, verbose=False)
     fid, lpips = FrechetInceptionDistance(SmallNetwork()), LPIPS(SmallDistance())
     for batch in source.val_dataloader():
@@ -217,35 +232,31 @@ def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> 
         fid.update(batch.driving, real=True)
         fid.update(frames, real=False)
         lpips.update(frames, batch.driving)
-    assert fid.real_count == 0
-    assert float(trainer.callback_metrics["val/fid_small"]) == pytest.approx(float(fid.compute()), rel=1e-5)
-    assert fid.real_count == 9
-    assert float(trainer.callback_metrics["val/lpips_small"]) == pytest.approx(
-        float(lpips.compute()), rel=1e-5
-    )
+    for name, metric in (("fid", fid), ("lpips", lpips)):
+        found = float(trainer.callback_metrics[f"val/{name}"])
+        assert found == pytest.approx(float(metric.compute()), rel=1e-5)
 
 
 @pytest.mark.parametrize("validation", [1, 3])
-def test_two_processes_give_what_one_gives(validation: int, data: Any, judges: Path, tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(validation: int, data: Any, tmp_path: Path) -> None:
     """With one clip the second process has none; three clips of three pairs leave it one pair fewer."""
     found = []
     for devices, strategy in ((1, "auto"), (2, "ddp_fork")):
         folder = tmp_path / f"devices{devices}"
         folder.mkdir()
-        clips = ClipMetrics(clip_measures(judges), FadedClips(), max_frames=FRAMES)
-        pairs = PictureMetrics({"lpips": pair_measures()["lpips"]})
+        clips, pairs = clip_metrics(max_frames=FRAMES), PictureMetrics(["lpips"], small_judges)
         trainer = trainer_of(folder, clips, pairs, Told(folder), devices=devices, strategy=strategy)
         trainer.validate(Fader(), data(validation), verbose=False)
         told = [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
         assert len(told) == devices
         found += told
-    assert {f"val/{name}" for name in (*CLIP_NAMES, "lpips_small")} <= set(found[0])
+    assert {f"val/{name}" for name in (*CLIP_NAMES, "lpips")} <= set(found[0])
     for other in found[1:]:
         for name, value in found[0].items():
             assert other[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
-def test_a_training_with_callbacks_is_the_same_training(data: Any, judges: Path, tmp_path: Path) -> None:
+def test_a_training_with_callbacks_is_the_same_training(data: Any, tmp_path: Path) -> None:
     states, sizes, modes = [], [], []
     for judged in (False, True):
         seed_everything(3, verbose=False)
@@ -254,10 +265,7 @@ def test_a_training_with_callbacks_is_the_same_training(data: Any, judges: Path,
             ModelCheckpoint(folder, filename="last", enable_version_counter=False),
         ]
         if judged:
-            callbacks += [
-                ClipMetrics(clip_measures(judges), FadedClips(), max_frames=FRAMES),
-                PictureMetrics(pair_measures()),
-            ]
+            callbacks += [clip_metrics(max_frames=FRAMES), pair_metrics()]
         options = {"max_epochs": 2, "enable_checkpointing": True, "num_sanity_val_steps": 1}
         module = Fader()
         trainer_of(folder, *callbacks, **options).fit(module, data())
@@ -268,9 +276,9 @@ def test_a_training_with_callbacks_is_the_same_training(data: Any, judges: Path,
         assert checkpoint["state_dict"].keys() == Fader().state_dict().keys()
         for callback in callbacks[1:]:
             assert isinstance(callback, MetricCallback)
-            metrics = [m for measure in callback.measures.values() for m in measure.metrics.values()]
-            assert len(metrics) in (3, 7)
-            for metric in metrics:
+            assert callback.live is not None
+            assert len(callback.live.metrics) in (3, len(CLIP_NAMES))
+            for metric in callback.live.metrics.values():
                 assert metric.update_count == 0
                 for name, default in metric._defaults.items():
                     state = getattr(metric, name)
@@ -285,17 +293,16 @@ def test_a_training_with_callbacks_is_the_same_training(data: Any, judges: Path,
 
 
 def test_sanity_checking_is_not_judged(data: Any, tmp_path: Path) -> None:
-    render = FadedClips()
-    callback = ClipMetrics({"fid": pair_measures()["fid"]}, render, clips=2, max_frames=8, every_n_epochs=2)
+    callback = clip_metrics(["fid"], 2, 8, every_n_epochs=2)
     trainer_of(tmp_path, callback, num_sanity_val_steps=2, max_epochs=2).fit(Fader(), data())
-    assert len(render.seen) == 2  # the first epoch's
+    assert len(callback.render.seen) == 2  # the first epoch's
 
 
 def epochs_judged(folder: Path) -> list[int]:
     """Epochs in which a value was logged."""
     lines = (folder / "csv" / "metrics.csv").read_text().splitlines()
     columns = lines[0].split(",")
-    place, epoch = columns.index("val/fid_small"), columns.index("epoch")
+    place, epoch = columns.index("val/fid"), columns.index("epoch")
     rows = [line.split(",") for line in lines[1:]]
     return [int(row[epoch]) for row in rows if row[place]]
 
@@ -304,9 +311,9 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
     """Judged are the first validation and each one three epochs on, the count going on in a resumed training."""
 
     def fit(folder: Path, epochs: int, resume: Path | None = None) -> Trainer:
-        best = ModelCheckpoint(folder, "best", monitor="val/fid_small", enable_version_counter=False)
+        best = ModelCheckpoint(folder, "best", monitor="val/fid", enable_version_counter=False)
         last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=False, enable_version_counter=False)
-        callback = ClipMetrics({"fid": pair_measures()["fid"]}, FadedClips(), 2, 8, every_n_epochs=3)
+        callback = clip_metrics(["fid"], 2, 8, every_n_epochs=3)
         told, logger = Told(folder), CSVLogger(folder, "csv", "")
         folder.mkdir()
         options = {"max_epochs": epochs, "enable_checkpointing": True, "logger": logger}
@@ -317,8 +324,7 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
     first = fit(tmp_path / "first", 5)
     assert epochs_judged(tmp_path / "first") == [0, 3]
     told = [
-        json.loads((tmp_path / f"first/rank0_epoch{epoch}.json").read_text())["val/fid_small"]
-        for epoch in range(5)
+        json.loads((tmp_path / f"first/rank0_epoch{epoch}.json").read_text())["val/fid"] for epoch in range(5)
     ]
     assert told[0] == told[1] == told[2] != told[3] == told[4]
     assert torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"] == (
@@ -327,7 +333,7 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
     second = fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt")
     assert epochs_judged(tmp_path / "second") == [6]
     at_once = json.loads((tmp_path / "second/rank0_epoch5.json").read_text())
-    assert at_once["val/fid_small"] == pytest.approx(told[4])  # there for the monitor, though not judged anew
+    assert at_once["val/fid"] == pytest.approx(told[4])  # there for the monitor, though not judged anew
     assert first.current_epoch == 5
     assert second.current_epoch == 8
 
@@ -335,7 +341,7 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
 @pytest.mark.parametrize("after", [False, True])
 def test_averaged_weights_are_judged_in_any_order(after: bool, data: Any, tmp_path: Path) -> None:
     render, average = FadedClips(), EMAWeightAveraging(decay=0.5)
-    callback = ClipMetrics({"fid": pair_measures()["fid"]}, render, 1, 8)
+    callback = clip_metrics(["fid"], 1, 8, render=render)
     module, log = Fader(), CSVLogger(tmp_path, "csv", "")
     callbacks = [average, callback] if after else [callback, average]
     trainer = trainer_of(tmp_path, *callbacks, logger=log, limit_train_batches=2)
@@ -346,117 +352,91 @@ def test_averaged_weights_are_judged_in_any_order(after: bool, data: Any, tmp_pa
     assert render.seen[0][1] != pytest.approx(running[0])
 
 
-@pytest.fixture
-def no_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without any public model file, and without the shipped expert."""
-    (tmp_path / "assets").mkdir()
-    monkeypatch.setenv(assets.FOLDER_VARIABLE, str(tmp_path / "assets"))
-    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path / "assets")
-    monkeypatch.setattr(measures_module, "SHIPPED_EXPERT", tmp_path / "expert")
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "metrics.callbacks"]
 
 
-@pytest.mark.usefixtures("no_assets")
 def test_absent_judges_are_named_once_and_the_rest_is_judged(
     data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts = {"fid": PictureDistance(), "lpips": PerceptualDistance(), "own": pair_measures()["fid"]}
     with caplog.at_level(logging.WARNING, logger="metrics"):
-        trainer = trainer_of(tmp_path, PictureMetrics(parts))
+        callback = PictureMetrics(["fid", "kid", "lpips", "psnr"], without("inception", "lpips"))
+        trainer = trainer_of(tmp_path, callback)
         trainer.fit(Fader(), data())
-    (warning,) = [record.message for record in caplog.records if record.name == "metrics.callbacks"]
-    for name in ("val/fid, val/kid: ", "val/lpips: ", "pt_inception-2015-12-05-6726825d.pth", "alexnet-owt"):
-        assert name in warning
+    (warning,) = warnings_of(caplog)
+    for told in ("val/fid, val/kid: inception.pth: not found", "val/lpips: lpips.pth: not found"):
+        assert told in warning
     assert warning.count("`ifmdm assets fetch ") == 2
-    assert "val/fid_small" in trainer.callback_metrics
-    assert "val/fid" not in trainer.callback_metrics
+    assert "val/psnr" in trainer.callback_metrics
+    assert not {"val/fid", "val/lpips"} & set(trainer.callback_metrics)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_required_or_monitored_judge_is_refused_before_training(
+    required: bool, data: Any, tmp_path: Path
+) -> None:
+    monitor = [] if required else [ModelCheckpoint(tmp_path, monitor="val/lse_d")]
+    message = (
+        "required, but can't be measured: val/lse_d, val/lse_c: " if required else "val/lse_d is monitored"
+    )
+    callback = clip_metrics(["lse_d", "lse_c"], judges=without("sync"), required=required)
+    with pytest.raises(UserError, match=f"{message}.*ifmdm assets fetch sync.pth") as caught:
+        trainer_of(tmp_path, callback, *monitor, enable_checkpointing=not required).fit(Fader(), data())
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("no_assets")
-@pytest.mark.parametrize("judge", ["public", "expert"])
-def test_a_required_or_monitored_judge_is_refused_before_training(
-    judge: str, data: Any, tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "absent"),
+    [
+        ({}, ["inception", "lpips", "i3d", "sync", "motion", "embedder", "landmarks"]),
+        ({"sync": "expert"}, ["inception", "lpips", "i3d", "motion", "embedder", "landmarks"]),
+        ({"motion": "regressor", "sync": "nowhere"}, ["inception", "lpips", "i3d", "motion", "sync"]),
+    ],
+)
+def test_judges_that_cannot_be_loaded_are_told(
+    settings: dict[str, str], absent: list[str], tmp_path: Path
 ) -> None:
-    for options, callbacks, message in (
-        ({"required": True}, [], "required, but can't be measured: val/lse_d, val/lse_c, val/av_offset: "),
-        ({}, [ModelCheckpoint(tmp_path, monitor="val/lse_d")], "val/lse_d is monitored, but"),
-    ):
-        callback = ClipMetrics({"sync": LipSync(judge, minimum=30)}, FadedClips(), **options)
-        with pytest.raises(UserError, match=message) as caught:
-            trainer_of(tmp_path, callback, *callbacks, enable_checkpointing=bool(callbacks)).fit(
-                Fader(), data()
-            )
-        assert ("ifmdm assets fetch syncnet_v2.model" in str(caught.value)) is (judge == "public")
-        assert "\n" not in str(caught.value)
+    slots = ["inception", "lpips", "i3d", "sync", "motion", "embedder", "landmarks"]
+    judges = load_training_judges(slots, get_protocol("talking-head-v2"), root=tmp_path, **settings)
+    assert set(absent) <= set(judges.absent)
+    assert ("sync" in judges.absent) is ("sync" in absent)
+    for slot, command in (("inception", "pt_inception"), ("lpips", "alexnet"), ("i3d", "i3d_torchscript")):
+        assert f"ifmdm assets fetch {command}" in judges.absent[slot]
+    assert not load_training_judges([], get_protocol("talking-head-v2")).absent.keys() & {"inception", "sync"}
 
 
 def test_clips_too_short_for_a_judge_are_told(
-    data: Any, judges: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    motion = clip_measures(judges)["motion"]
-
-    def fit(minimum: int, max_frames: int | None = None, required: bool = False) -> Trainer:
-        parts = {"sync": LipSync(str(judges / "expert"), minimum), "motion": motion}
-        trainer = trainer_of(
-            tmp_path, ClipMetrics(parts, FadedClips(), 6, max_frames, required=required, videos=0)
-        )
-        trainer.validate(Fader(), data(6), verbose=False)
-        return trainer
-
-    def warning(*options: Any) -> str:
+    def warning(name: str, validation: int, max_frames: int | None, required: bool = False) -> str:
         caplog.clear()
+        measures = ["lse_d", "psnr", *(["fvd"] if max_frames == 7 else [])]
+        callback = clip_metrics(measures, 6, max_frames, protocol=name, required=required, videos=0)
         with caplog.at_level(logging.WARNING, logger="metrics"):
-            fit(*options)
-        (told,) = [record.message for record in caplog.records if record.name == "metrics.callbacks"]
-        return told
+            trainer = trainer_of(tmp_path, callback)
+            trainer.validate(Fader(), data(validation), verbose=False)
+        assert trainer.callback_metrics["val/psnr"].isfinite()
+        return "; ".join(warnings_of(caplog))
 
-    sync, remedy = (
-        "val/lse_d, val/lse_c, val/av_offset",
-        "judge longer validation clips, or lower the measure's minimum",
-    )
-    told = warning(80)
-    assert told.startswith(f"1 of 6 clips have fewer than 80 frames and are not judged for {sync}; {remedy}")
-    assert fit(80).callback_metrics["val/lse_d"].isfinite()  # of the five others; the last one has 50
-    told = warning(100, 90)  # more of each clip would not help
-    assert told.startswith(
-        f"this training will not measure {sync}: 6 of 6 clips have fewer than 100 frames, the longest 90; {remedy}"
+    public, drawn, remedy = "talking-head-v2", "synthetic-v2", "judge longer validation clips"
+    assert warning(drawn, 6, None) == ""
+    told = warning(public, 6, None)  # more of each clip would not help
+    assert told == (
+        "this training will not measure val/lse_d: 6 of 6 clips have fewer than 100 frames, the longest 90; "
+        f"{remedy}"
     )
     cut = "max_frames={} cuts all clips to fewer than {} frames; use {} or more"
-    assert warning(60, 59) == f"this training will not measure {sync}: {cut.format(59, 60, 60)}"
-    told = warning(60, 7)
-    assert cut.format(7, 60, 60) in told
-    assert f"val/jitter: {cut.format(7, 8, 8)}" in told
-    with pytest.raises(UserError, match="6 of 6 clips have fewer than 100 frames"):
-        fit(100, required=True)
+    assert warning(drawn, 3, 49) == f"this training will not measure val/lse_d: {cut.format(49, 50, 50)}"
+    told = warning(drawn, 3, 7)
+    assert cut.format(7, 50, 50) in told
+    assert f"val/fvd: {cut.format(7, 16, 16)}" in told
     with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
-        fit(60, 30, required=True)
-
-
-@pytest.mark.parametrize(("shortest", "judged"), [(1, 6), (80, 5)])
-def test_clips_too_short_for_a_measure_do_not_reach_it(
-    shortest: int, judged: int, data: Any, tmp_path: Path
-) -> None:
-    class Lengths(Measure):
-        names = ("shortest_clip",)
-
-        def load(self) -> None:
-            self.shortest = shortest
-            self.seen: list[int] = []
-
-        def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
-            self.seen.append(len(rendered))
-
-        def compute(self) -> dict[str, float]:
-            return {"shortest_clip": min(self.seen)}
-
-    lengths = Lengths()
-    trainer = trainer_of(tmp_path, ClipMetrics({"lengths": lengths}, FadedClips(), 6, None, videos=0))
-    trainer.validate(Fader(), data(6), verbose=False)
-    assert len(lengths.seen) == judged  # the last one has 50 frames
-    assert trainer.callback_metrics["val/shortest_clip"] >= shortest
+        warning(drawn, 3, 30, required=True)
 
 
 def test_a_broken_clip_is_left_out_with_a_warning(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, render = data(), FadedClips()
     whole = source.whole_clip
@@ -466,8 +446,8 @@ def test_a_broken_clip_is_left_out_with_a_warning(
             raise UserError("clips/fake1.mp4: damaged")
         return whole(record, max_frames)
 
-    monkeypatch.setattr(source, "whole_clip", fails_once)
-    callback = ClipMetrics({"fid": pair_measures()["fid"]}, render, 3, 8)
+    source.whole_clip = fails_once
+    callback = clip_metrics(["fid"], 3, 8, render=render)
     with caplog.at_level(logging.WARNING, logger="metrics"):
         trainer_of(tmp_path, callback).validate(Fader(), source, verbose=False)
     assert [name for name, _ in render.seen] == ["fake0", "fake2"]
@@ -477,7 +457,7 @@ def test_a_broken_clip_is_left_out_with_a_warning(
 def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    callback = ClipMetrics({}, FadedClips(), 3, 20, videos=2, folder=str(tmp_path / "samples"))
+    callback = clip_metrics([], 3, 20, videos=2, folder=str(tmp_path / "samples"))
     logger = TensorBoardLogger(tmp_path, "board", "")
     trainer = trainer_of(tmp_path, callback, logger=logger, limit_train_batches=2)
     source = data()
@@ -504,14 +484,14 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: PictureMetrics({}, every_n_epochs=0), "every_n_epochs is 0"),
-        (lambda: ClipMetrics({}, FadedClips(), clips=0), "clips=0"),
-        (lambda: ClipMetrics({}, FadedClips(), max_frames=0), "max_frames=0"),
-        (lambda: ClipMetrics({}, None), "render=None: ClipMetrics needs what renders clips"),
-        (lambda: LipSync("expert", minimum=5), "minimum is 5 frames, lip sync needs 6 or more"),
-        (lambda: MotionOfClips(None), "judge=None: give what makes a judge of motion, or null for the whole"),
-        (lambda: PictureDistance(network=SmallNetwork()), "fid/kid by another network needs a label"),
-        (lambda: PerceptualDistance(network=SmallDistance()), "lpips by another network needs a label"),
+        (lambda: pair_metrics(every_n_epochs=0), "every_n_epochs is 0"),
+        (lambda: clip_metrics([], clips=0), "clips=0"),
+        (lambda: clip_metrics([], max_frames=0), "max_frames=0"),
+        (lambda: ClipMetrics([], None), "render=None: ClipMetrics needs what renders clips"),
+        (lambda: clip_metrics(["fid", "lpisp"]), r"measures=\['lpisp'\]: ClipMetrics can judge .*lpips"),
+        (lambda: clip_metrics(["av_corr"]), r"measures=\['av_corr'\]: ClipMetrics can judge"),
+        (lambda: PictureMetrics(["jitter"]), r"PictureMetrics can judge psnr, ssim, l1, lpips, fid, kid$"),
+        (lambda: clip_metrics([], protocol="v0"), "v0: no such protocol"),
     ],
 )
 def test_wrong_settings_are_one_line(build: Any, message: str) -> None:
@@ -523,21 +503,21 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
     module = Fader()
     module.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
     with pytest.raises(UserError, match="Fader renders no frames in validation; use ClipMetrics"):
-        trainer_of(tmp_path, PictureMetrics(pair_measures())).validate(module, data(), verbose=False)
+        trainer_of(tmp_path, pair_metrics()).validate(module, data(), verbose=False)
 
 
 @pytest.mark.parametrize(
     ("callback", "options", "message"),
     [
         (SamplePictures("samples"), {}, "SamplePictures shows what a motion autoencoder renders, not Fader"),
-        (ClipMetrics({}, ReconstructedClips()), {}, "ReconstructedClips shows what a motion .*, not Fader"),
+        (ClipMetrics([], ReconstructedClips()), {}, "ReconstructedClips shows what a motion .*, not Fader"),
         (
-            ClipMetrics({}, GeneratedClips("run")),
+            ClipMetrics([], GeneratedClips("run")),
             {},
             "GeneratedClips samples a motion diffusion .*, not Fader",
         ),
         (
-            PictureMetrics({}),
+            PictureMetrics([]),
             {"task": "sync_windows"},
             "but Fader learns from sync_windows: choose callbacks",
         ),
@@ -553,8 +533,8 @@ def test_a_module_of_another_stage_is_refused_before_training(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("measures", [None, {}])
-def test_no_measures_are_none(measures: dict[str, Measure] | None, data: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("measures", [None, []])
+def test_no_measures_are_none(measures: list[str] | None, data: Any, tmp_path: Path) -> None:
     clips = ClipMetrics(measures, FadedClips(), 1, 8)
     trainer_of(tmp_path, PictureMetrics(measures), clips).validate(Fader(), data(), verbose=False)
     assert [name for name, _ in clips.render.seen] == ["fake0"]  # type: ignore[attr-defined]

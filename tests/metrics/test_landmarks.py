@@ -1,24 +1,22 @@
+"""Distances of landmarks, alignment, trembling."""
+
+import functools
+
 import numpy as np
 import pytest
 import torch
 
-from datamodules.faces.landmarks import FaceMeasurements
 from metrics.alignment import cut_aligned, fit_similarity
-from metrics.judges import landmark_judge
+from metrics.base import ClipMean
 from metrics.landmarks import (
-    AKD,
-    LMD,
-    MOUTH,
-    RIGID,
-    MouthLMD,
+    FACE,
     eye_distance,
+    face_boxes,
     keypoint_distance,
     landmark_distance,
     mouth_distance,
     rigid_jitter,
-    to_pixels,
 )
-from metrics.measures import MotionOfClips
 
 
 def face(frames: int = 30, seed: int = 0) -> np.ndarray:
@@ -92,7 +90,7 @@ def test_mouth_distance_leaves_out_pose():
     real = face()
     assert mouth_distance(turned(real, 20, 1.3, 40), real) == pytest.approx(0, abs=1e-9)
     opened = real.copy()
-    opened[:, list(MOUTH), 1] += 10
+    opened[:, list(FACE.mouth), 1] += 10
     assert mouth_distance(opened, real) == pytest.approx(0.1)
     assert mouth_distance(turned(opened, 20, 1.3, 40), real) == pytest.approx(0.1)
 
@@ -103,56 +101,46 @@ def test_keypoint_distance_is_stated_at_256_pixels():
     assert keypoint_distance(real + np.array([3, 4, 9]), real, 128, 256) == pytest.approx(10)
 
 
-def test_frames_without_a_face_are_counted_and_left_out():
+def test_frames_without_a_face_are_left_out_and_clips_count_alike():
     real, generated = face(), face() + 1.0
     generated[4:7] = np.nan
-    for metric, arguments in ((LMD(), ()), (MouthLMD(), ()), (AKD(), (256, 256))):
-        metric.update(generated, real, *arguments)
-        assert int(metric.faceless) == 3
+    for function in (
+        landmark_distance,
+        mouth_distance,
+        functools.partial(keypoint_distance, height=256, width=256),
+    ):
+        metric = ClipMean(function)
+        metric.update(generated, real)
         value = float(metric.compute())
-        metric.update(np.full_like(real, np.nan), real, *arguments)  # no face at all: no clip
+        metric.update(np.full_like(real, np.nan), real)  # no face at all: no clip
         assert float(metric.compute()) == value
-        assert int(metric.faceless) == 33
-    with pytest.raises(ValueError, match="against"):
-        LMD().update(real[:5], real)
-
-
-def test_clips_count_alike_whatever_their_length():
-    metric = AKD()
+        for wrong in (real[:1], real[:, :68], real[..., :2], real[0], torch.from_numpy(real)):
+            for pair in ((real, wrong), (wrong, real)):
+                with pytest.raises(ValueError, match=r"must be|against"):
+                    metric.update(*pair)
+        assert float(metric.compute()) == value
+    metric = ClipMean(keypoint_distance)
     metric.update(face(10) + np.array([1, 0, 0]), face(10), 256, 256)
     metric.update(face(90) + np.array([3, 0, 0]), face(90), 256, 256)
     assert float(metric.compute()) == pytest.approx(2)
+    with pytest.raises(ValueError, match="pixels"):
+        metric.update(real, real, 256, 0)
 
 
-def test_jitter_of_a_training_is_that_of_the_landmarks(monkeypatch):
-    """Where landmarks are found, in eye distances; a head that holds its rotation trembles, too."""
-    landmarks = np.random.default_rng(0).uniform(0.3, 0.7, (1, 478, 3)).repeat(60, axis=0).astype(np.float32)
-    landmarks[..., 0] += 0.01 * np.sin(2 * np.pi * 8 * np.arange(60) / 25)[:, None]
-    still = np.zeros((60, 3), np.float32)
-    seen = FaceMeasurements(
-        np.ones(60, bool),
-        landmarks,
-        np.zeros((60, 52), np.float32),
-        ("eyeBlinkLeft", *"a" * 51),
-        still,
-        still,
-    )
-    monkeypatch.setattr(landmark_judge, "measure_landmarks", lambda frames, mode: seen)
-    measure = MotionOfClips(lambda: object.__new__(landmark_judge.LandmarkJudge))  # without its model file
-    measure.load()
-    frames = torch.zeros(60, 3, 20, 40, dtype=torch.uint8)
-    measure.update(frames, frames)
-    found = measure.compute()
-    assert found["jitter"] == pytest.approx(rigid_jitter(to_pixels(seen, 20, 40)))
-    assert found["jitter"] > 0.001
-    assert found["head_motion"] == 0
+def test_boxes_hold_the_mesh_alone():
+    points = face(2)
+    points[:, 468:] += 500
+    points[1] = np.nan
+    boxes = face_boxes(points)
+    assert boxes[0] == pytest.approx([*points[0, :468, :2].min(axis=0), *points[0, :468, :2].max(axis=0)])
+    assert np.isnan(boxes[1]).all()
 
 
-def test_rigid_jitter_hears_trembling_over_the_floor():
+def test_rigid_jitter_is_trembling_over_the_floor():
     still = face(100)
     shake = np.sin(2 * np.pi * 9 * np.arange(100) / 25)[:, None, None] * np.sqrt(2)
     trembling = still.copy()
-    trembling[:, list(RIGID)] += 2 * shake
+    trembling[:, list(FACE.rigid)] += 2 * shake
     assert rigid_jitter(still) == pytest.approx(0, abs=1e-9)
     assert rigid_jitter(trembling) == pytest.approx(0.02, rel=0.05)
     assert rigid_jitter(trembling, floor=0.01) == pytest.approx(np.sqrt(0.02**2 - 0.01**2), rel=0.08)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metrics.frechet import extract_features
+from metrics.fid import extract_features
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet
-from metrics.perceptual import LPIPS
+from metrics.lpips import LPIPS
 from metrics.precision import single_precision
-from metrics.sync import judge_clip
+from metrics.sync import lip_sync
 
 
 def settings() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def sync(seen: Watched) -> None:
             return super().lip_track(frames)
 
     network = Expert(0.05, 51, (0.1, 0.3, 0.9, 1.0)).eval()
-    judge_clip(network, torch.zeros(8, 3, 64, 64, dtype=torch.uint8), torch.zeros(8 * 640))
+    lip_sync(network, torch.zeros(8, 3, 64, 64, dtype=torch.uint8), [torch.zeros(8 * 640)])
     assert len(seen.seen) == 2
 
 

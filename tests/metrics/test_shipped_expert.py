@@ -10,7 +10,7 @@ import pytest
 from datamodules.synthetic_faces.dataset import prepare_synthetic
 from datamodules.synthetic_faces.settings import Settings
 from metrics.judges.syncnet import SHIPPED_EXPERT, load_expert
-from metrics.sync import judge_clip
+from metrics.sync import lip_sync
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -40,8 +40,8 @@ def test_the_offset_follows_the_sound_on_a_few_new_heads(bench: ModuleType, tmp_
     root = heads(tmp_path / "heads", 3, (4.0, 4.5))
     clips = [clip for split in ("train", "val", "test") for clip in bench.read_clips(root, split)]
     assert len(clips) == 3
-    own = [judge_clip(network, clip.frames, clip.waveform) for clip in clips]
-    foreign = [judge_clip(network, clip.frames, clip.waveform) for clip in bench.with_foreign_sound(clips)]
+    own = [lip_sync(network, clip.frames, [clip.waveform])[0] for clip in clips]
+    foreign = [lip_sync(network, clip.frames, [clip.waveform])[0] for clip in bench.with_foreign_sound(clips)]
     assert all(abs(one.offset) <= 1 for one in own)
     assert all(one.confidence > other.confidence for one, other in zip(own, foreign, strict=True))
     for clip in clips:
@@ -62,7 +62,7 @@ def test_nineteen_of_twenty_offsets_are_right_wherever_the_sound_is(
     right = (np.abs(found - np.array(bench.SHIFTS)) <= 1).mean(axis=0)
     assert right.min() >= 0.95, right
     assert (np.median(found, axis=0) == bench.SHIFTS).all()
-    own = [judge_clip(network, clip.frames, clip.waveform) for clip in clips]
-    foreign = [judge_clip(network, clip.frames, clip.waveform) for clip in bench.with_foreign_sound(clips)]
+    own = [lip_sync(network, clip.frames, [clip.waveform])[0] for clip in clips]
+    foreign = [lip_sync(network, clip.frames, [clip.waveform])[0] for clip in bench.with_foreign_sound(clips)]
     confidence = [np.mean([one.confidence for one in side]) for side in (own, foreign)]
     assert confidence[0] > 2 * confidence[1]

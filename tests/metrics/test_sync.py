@@ -1,24 +1,20 @@
-"""Lip sync: offsets against a plain loop, planted shifts, the face crop, clips over batches and processes."""
-
-import socket
-from pathlib import Path
+"""Lip sync: offsets against a plain loop, planted shifts, clips in batches, the face crop."""
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
-from experiments.video_judges import SyncJudge
+from metrics.evaluation.judges import SyncNetJudge
+from metrics.evaluation.protocol import Protocol
 from metrics.judges.syncnet import SyncNet
 from metrics.sync import (
-    MINIMUM_FRAMES,
-    SyncNetScore,
+    FaceCropSettings,
+    SyncResult,
+    SyncSettings,
     clip_features,
     face_crops,
-    judge_clip,
-    judge_sounds,
+    lip_sync,
     offsets_and_distances,
 )
 
@@ -45,7 +41,7 @@ def plain(lip: torch.Tensor, audio: torch.Tensor, reach: int) -> np.ndarray:
 @pytest.mark.parametrize("reach", [1, 15])
 def test_all_offsets_at_once_equal_a_plain_loop(frames: int, reach: int) -> None:
     lip, audio = features(frames), features(frames, 1)
-    result, curve = offsets_and_distances(lip, audio, reach), plain(lip, audio, reach)
+    result, curve = offsets_and_distances(lip, audio, SyncSettings(reach)), plain(lip, audio, reach)
     np.testing.assert_allclose(result.curve, curve, rtol=1e-6)
     assert result.offset == curve.argmin() - reach
     assert result.distance == pytest.approx(curve.min(), rel=1e-6)
@@ -66,7 +62,7 @@ def test_a_planted_shift_is_found_with_its_sign(shift: int) -> None:
 
 def test_sound_beyond_the_ends_is_zero() -> None:
     lip, audio = torch.ones(10, D), torch.ones(10, D)
-    curve = offsets_and_distances(lip, audio, 15).curve
+    curve = offsets_and_distances(lip, audio).curve
     shares = np.minimum(np.abs(np.arange(-15, 16)), 10) / 10
     np.testing.assert_allclose(curve, shares * D**0.5, atol=2e-5)
 
@@ -76,7 +72,7 @@ def test_features_that_do_not_fit_are_refused(pair: tuple) -> None:
     with pytest.raises(ValueError, match="lips and sound"):
         offsets_and_distances(*(torch.zeros(shape) for shape in pair))
     with pytest.raises(ValueError, match="reach"):
-        offsets_and_distances(torch.zeros(3, 4), torch.zeros(3, 4), 0)
+        offsets_and_distances(torch.zeros(3, 4), torch.zeros(3, 4), SyncSettings(0))
 
 
 class Loudness(SyncNet):
@@ -110,10 +106,15 @@ def flashing_clip(frames: int, seed: int = 0, late: int = 0) -> tuple[torch.Tens
 @pytest.mark.parametrize("late", range(-8, 9))
 def test_late_sound_is_found_in_frames_and_samples(late: int) -> None:
     network = Loudness().eval()
-    result = judge_clip(network, *flashing_clip(100, late=late))
+    result = judged(network, *flashing_clip(100, late=late))
     assert result.offset == late
     delayed = flashing_clip(100)[1].roll(640 * late)
-    assert judge_clip(network, flashing_clip(100)[0], delayed).offset == late
+    assert judged(network, flashing_clip(100)[0], delayed).offset == late
+
+
+def judged(network: SyncNet, frames: torch.Tensor, sound: torch.Tensor) -> SyncResult:
+    (result,) = lip_sync(network, frames, [sound])
+    return result
 
 
 def network(size: int = 64) -> SyncNet:
@@ -144,26 +145,19 @@ def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() ->
 def test_several_sounds_of_one_clip_are_judged_as_each_alone() -> None:
     judge, (frames, sound) = network(), random_clip(40)
     sounds = [sound, random_clip(40, seed=1)[1]]
-    alone = [judge_clip(judge, frames, one) for one in sounds]
+    alone = [judged(judge, frames, one) for one in sounds]
     lips, lip_track = [], judge.lip_track
     judge.lip_track = lambda part: lips.append(len(part)) or lip_track(part)  # type: ignore[method-assign]
-    both = judge_sounds(judge, frames, sounds)
+    both = lip_sync(judge, frames, sounds)
     assert len(lips) == 2  # batches of one look
     for one, other in zip(both, alone, strict=True):
         assert (one.curve == other.curve).all()
-    found = SyncJudge(judge, 30, boxes=False).measure(frames, [one.numpy() for one in sounds])
-    score = SyncNetScore(judge, minimum=30)
-    score.update(frames, sounds[1])
-    assert found[1] == pytest.approx({name: float(score.compute()[name]) for name in found[1]})
-    with pytest.raises(ValueError, match="40 frames, lip sync is judged from 41 on"):
-        SyncJudge(judge, 41, boxes=False).measure(frames, [sound.numpy()])
-
-
-def test_mixed_precision_around_it_changes_nothing() -> None:
-    alone = judge_clip(network(), *random_clip(20))
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = judge_clip(network(), *random_clip(20))
-    assert (mixed.curve == alone.curve).all()
+    protocol = Protocol("short", sync=SyncSettings(minimum_frames=40))
+    found = SyncNetJudge(judge, boxes=False)(frames, None, [one.numpy() for one in sounds], protocol)
+    expected = {"lse_d": alone[1].distance, "lse_c": alone[1].confidence, "av_offset": alone[1].offset}
+    assert found[1] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="39 frames, lip sync is judged from 40 on"):
+        SyncNetJudge(judge, boxes=False)(frames[:39], None, [sound.numpy()], protocol)
 
 
 def test_frames_of_another_size_are_resized() -> None:
@@ -180,77 +174,14 @@ def test_wrong_clips_are_refused() -> None:
     for wrong in ((frames[:5], sound), (frames, sound[:3000])):
         with pytest.raises(ValueError, match="6 or more"):
             clip_features(judge, *wrong)
-    with pytest.raises(ValueError, match="must be"):
-        clip_features(judge, frames.permute(0, 2, 3, 1), sound)
+    for wrong in (frames.permute(0, 2, 3, 1), frames.float(), frames.long(), frames[0]):
+        with pytest.raises(ValueError, match="images must be"):
+            clip_features(judge, wrong, sound)
+    for wrong in (sound[None], (sound * 32767).short(), sound * 32767, sound / 0, sound.numpy()):
+        with pytest.raises(ValueError, match=r"sound must be \(S,\) float in \[-1, 1\]; got"):
+            clip_features(judge, frames, wrong)
     with pytest.raises(ValueError, match="training mode"):
         clip_features(judge.train(), frames, sound)
-
-
-CLIPS = [(40, 0), (33, 1), (12, 2), (50, 3), (36, 4)]
-"""Length and seed; the third is too short."""
-
-
-def score(clips: list[tuple[int, int]]) -> SyncNetScore:
-    metric = SyncNetScore(network(), minimum=30)
-    for frames, seed in clips:
-        metric.update(*random_clip(frames, seed))
-    return metric
-
-
-def test_score_is_the_mean_over_the_clips() -> None:
-    results = [judge_clip(network(), *random_clip(*clip)) for clip in CLIPS if clip[0] >= 30]
-    values = score(CLIPS).compute()
-    assert float(values["lse_d"]) == pytest.approx(np.mean([r.distance for r in results]), rel=1e-6)
-    assert float(values["lse_c"]) == pytest.approx(np.mean([r.confidence for r in results]), rel=1e-5)
-    assert float(values["av_offset"]) == np.median([r.offset for r in results])
-    assert (int(values["sync_clips"]), int(values["sync_missing"])) == (4, 1)
-
-
-def test_short_clips_count_as_missing_by_the_published_minimum() -> None:
-    metric = SyncNetScore(network())
-    metric.update(*random_clip(MINIMUM_FRAMES - 1))
-    values = metric.compute()
-    assert int(values["sync_missing"]) == 1
-    assert all(values[name].isnan() for name in ("lse_d", "lse_c", "av_offset"))
-    metric.reset()
-    assert int(metric.missing) == 0
-    with pytest.raises(ValueError, match="minimum"):
-        SyncNetScore(network(), minimum=5)
-
-
-def test_the_judge_stays_in_evaluation_mode() -> None:
-    metric = SyncNetScore(network().train(), minimum=6)
-    parent = nn.ModuleList([metric]).train()
-    assert not metric.network.training
-    before = {k: v.clone() for k, v in metric.network.state_dict().items()}
-    parent[0].update(*random_clip(8))
-    assert all(torch.equal(v, before[k]) for k, v in metric.network.state_dict().items())
-    assert not any(p.requires_grad for p in metric.network.parameters())
-
-
-def _process(rank: int, port: int, shares: list[list[tuple[int, int]]], results: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    values = score(shares[rank]).compute()
-    torch.save(values, results / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("shares", [[CLIPS[:3], CLIPS[3:]], [CLIPS, []]], ids=["split", "one idle"])
-def test_two_processes_give_what_one_gives(shares: list, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.start_processes(_process, (port, shares, tmp_path), nprocs=2, start_method="fork")
-    expected = score(CLIPS).compute()
-    for rank in (0, 1):
-        values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert values.keys() == expected.keys()
-        for name, value in expected.items():
-            assert float(values[name]) == pytest.approx(float(value), rel=1e-6), name
-
-
-# Face crops
 
 
 def published_crops(frames: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
@@ -285,7 +216,11 @@ def track(frames: int, seed: int = 0) -> np.ndarray:
 def test_crops_are_the_published_ones() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (30, 90, 120, 3), dtype=np.uint8)
     boxes = track(30)
-    ours = face_crops(torch.from_numpy(frames).permute(0, 3, 1, 2), boxes, 64).permute(0, 2, 3, 1).numpy()
+    ours = (
+        face_crops(torch.from_numpy(frames).permute(0, 3, 1, 2), boxes, FaceCropSettings(64))
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
     theirs = published_crops(frames, boxes, 64)
     assert (ours[:5, :, :5] == 110).all()  # grey beyond the left edge
     assert np.abs(ours.astype(int) - theirs).max() <= 1  # OpenCV interpolates in fixed point
@@ -296,10 +231,10 @@ def test_frames_without_a_face_are_interpolated() -> None:
     boxes = np.linspace([20.0, 20, 50, 60], [50.0, 25, 80, 65], 30)
     gappy = boxes.copy()
     gappy[10:20] = np.nan
-    assert torch.equal(face_crops(frames, gappy, 32), face_crops(frames, boxes, 32))
+    assert torch.equal(face_crops(frames, gappy), face_crops(frames, boxes))
     held, ends = np.repeat(boxes[:1], 30, axis=0), np.repeat(boxes[:1], 30, axis=0)
     ends[:3] = ends[-2:] = np.nan
-    assert torch.equal(face_crops(frames, ends, 32), face_crops(frames, held, 32))
+    assert torch.equal(face_crops(frames, ends), face_crops(frames, held))
 
 
 def test_a_box_outside_the_picture_gives_grey() -> None:
@@ -310,7 +245,7 @@ def test_a_box_outside_the_picture_gives_grey() -> None:
         [300.0, 300, 340, 340],
         [-200.0, -200, -150, -150],
     ):
-        assert face_crops(frames, np.tile(corner, (13, 1)), 16).unique().tolist() == [110]
+        assert face_crops(frames, np.tile(corner, (13, 1))).unique().tolist() == [110]
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,9 @@ from datamodules.clips.annotations import write_annotations
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.media.video import write_video
-from metrics.judges.frame_regressor import (
-    TARGETS,
-    FrameRegressor,
-    _augment,
-    fit_frame_regressor,
-    held_out_r2,
-)
-from metrics.motion import measure
+from metrics.judges.frame_regressor import TARGETS, FrameRegressor
+from metrics.judges.frame_regressor_fit import _augment, fit_frame_regressor, held_out_r2
+from metrics.motion import measure_motion
 
 SIZE = 64
 
@@ -82,7 +77,7 @@ def test_reads_faces_it_never_saw_and_survives_a_round_trip(clips, tmp_path):
     assert again.sha256 == judge.sha256
     frames = np.random.default_rng(0).integers(0, 256, (3, 80, 80, 3), dtype=np.uint8)
     np.testing.assert_allclose(again.predict(frames), judge.predict(frames), atol=1e-6)
-    curves = measure(frames, again)
+    curves = measure_motion(frames, again)
     assert curves.rotation.shape == (3, 3)
     assert curves.blink.min() >= 0
     assert curves.blink.max() <= 1
@@ -132,12 +127,3 @@ def test_a_damaged_judge_is_told(tmp_path):
     card.write_text(card.read_text().replace('"facts"', '"other"'))
     with pytest.raises(UserError, match=r"facts.*fit it anew"):
         FrameRegressor.load(tmp_path)
-
-
-def test_mixed_precision_around_it_changes_nothing():
-    torch.manual_seed(0)
-    judge = FrameRegressor(width=4, features=8)
-    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    alone = judge.predict(frames)
-    with torch.autocast("cpu", torch.bfloat16):
-        np.testing.assert_array_equal(judge.predict(frames), alone)

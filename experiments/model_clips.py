@@ -1,0 +1,124 @@
+"""The rows that a model adds to real clips: what makes a model an iterator over rendered clips."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.clips.annotations import read_annotations
+from datamodules.errors import UserError
+from datamodules.media.pictures import to_float
+from experiments.pictures import contact_sheet, side_by_side, spread
+from metrics.evaluation.clips import entry
+from metrics.evaluation.loading import RenderedClip, Truth, resize
+
+Render = Callable[[RenderedClip], RenderedClip]
+
+
+def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
+    """Real motion of frames ``(T, S, S, 3)`` uint8 of the model's size through its autoencoder, from the first one."""
+    images = to_float(frames)
+    return np.stack(list(model.render(model.prepare_source(images[0]), model.motion_of(images))))
+
+
+def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
+    """As `reconstruct`, of square frames ``(T, S, S, 3)`` uint8 of any size.
+
+    Raises:
+        ValueError: The frames are not square.
+    """
+    height, width = frames.shape[1:3]
+    if height != width:
+        raise ValueError(f"{width} x {height} pixels are no square for the autoencoder; use --crop face")
+    return resize(reconstruct(model, resize(frames, model.size, model.size)), height, width)
+
+
+def generate(model: Any, waveform: np.ndarray, source: Any, options: Any) -> np.ndarray:
+    """Frames generated from speech ``(640 T,)``: ``(T, S, S, 3)`` uint8."""
+    return np.stack(list(model.render(source, model.generate_motion(source, waveform, options))))
+
+
+def read_truth(clip: RenderedClip) -> Truth:
+    """What the annotations of a clip say of its frames.
+
+    Raises:
+        ValueError: Fewer frames are annotated than it has.
+    """
+    length, path = len(clip), clip.files.annotations
+    known = read_annotations(path).arrays if path else {}
+    found = {key: known[key][:length] for key in ("lip_opening", "regions") if key in known}
+    if any(len(values) < length for values in found.values()):
+        raise ValueError(f"{length} frames, but fewer are annotated")
+    regions = found.get("regions")
+    return Truth(found.get("lip_opening"), None if regions is None else regions.astype(np.float32))
+
+
+def model_rows(model: Any, seeds: Sequence[int], options: Any) -> Render:
+    """Renders the rows of a real clip: generated, one take a seed, the autoencoder's, and from another voice's speech.
+
+    A clip without sound is a ValueError.
+    """
+
+    def render(clip: RenderedClip) -> RenderedClip:
+        if clip.waveform is None:
+            raise ValueError(clip.silence)
+        truth = read_truth(clip)
+        source = model.prepare_source(to_float(clip.real[:1])[0])
+        rows = {"autoencoder": (reconstruct(model, clip.real),)}
+        started = time.perf_counter()
+        variants = [dataclasses.replace(options, seed=seed) for seed in seeds]
+        takes = tuple(generate(model, clip.waveform, source, variant) for variant in variants)
+        fps = len(seeds) * len(clip) / (time.perf_counter() - started)
+        if clip.foreign is not None:
+            rows["swapped"] = (generate(model, clip.foreign.waveform, source, variants[0]),)
+        return dataclasses.replace(clip, rows={"generated": takes, **rows}, truth=truth, facts={"fps": fps})
+
+    return render
+
+
+def autoencoder_row(model: Any) -> Render:
+    """Adds the row of a model's autoencoder to a clip with its videos, or why there is none."""
+
+    def render(clip: RenderedClip) -> RenderedClip:
+        try:
+            made = through_autoencoder(model, clip.real)
+        except (UserError, ValueError) as error:
+            return dataclasses.replace(clip, missing=(entry(clip.files.name, "row autoencoder", str(error)),))
+        return dataclasses.replace(clip, rows={**clip.rows, "autoencoder": (made,)})
+
+    return render
+
+
+def swept_rows(model: Any, seeds: Sequence[int], variants: Sequence[Any]) -> Render:
+    """Renders one row for each of some options, named by its place; sources, speech and seeds are the same in all."""
+
+    def render(clip: RenderedClip) -> RenderedClip:
+        if clip.waveform is None:
+            raise ValueError(clip.silence)
+        truth, source = read_truth(clip), model.prepare_source(to_float(clip.real[:1])[0])
+        rows = {
+            str(place): tuple(
+                generate(model, clip.waveform, source, dataclasses.replace(variant, seed=seed))
+                for seed in seeds
+            )
+            for place, variant in enumerate(variants)
+        }
+        return dataclasses.replace(clip, rows=rows, truth=truth)
+
+    return render
+
+
+def with_gallery(clips: Iterable[RenderedClip], folder: Path, shown: set[str]) -> Iterator[RenderedClip]:
+    """Pass the clips on, and write a contact sheet and a video with sound of the rows of some of them."""
+    for clip in clips:
+        if clip.files.name in shown and not clip.failure:
+            name, made = clip.files.name, {row: takes[0] for row, takes in clip.rows.items()}
+            sheet = {"source": clip.real[:1], "true": spread(clip.real, 9)}
+            sheet |= {row: spread(made[row], 9) for row in ("autoencoder", "generated")}
+            contact_sheet(sheet, folder / f"sheet_{name}.png")
+            videos = {"true": clip.real, "autoencoder": made["autoencoder"], "generated": made["generated"]}
+            side_by_side(videos, folder / f"rows_{name}.mp4", clip.waveform)
+        yield clip

@@ -1,0 +1,145 @@
+"""Ways to make a real clip worse by degrees, and which measures must answer to each."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from metrics.evaluation.judges import Judges
+from metrics.evaluation.views import View
+from metrics.motion import MotionCurves
+
+SIZE = 256
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way to make a clip worse.
+
+    Attributes:
+        unit: Of the strengths.
+        strengths: Four of them, the first leaves the clip as it is.
+        answers: Measures made for it -> +1 if they must rise with the strength, -1 if they must fall.
+    """
+
+    unit: str
+    strengths: tuple[float, ...]
+    answers: dict[str, int]
+
+
+CORRUPTIONS = {
+    "sound shift": Corruption(
+        "frames late", (0, 2, 5, 10), {"av_corr_zero": -1, "av_lag": 1, "av_offset": 1, "lip_closure": -1}
+    ),
+    "freeze": Corruption(
+        "share of the clip that stands still at its end",
+        (0, 0.33, 0.67, 1),
+        {
+            "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
+            "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1, "fvd": 1,
+            "blink_rate": -1,
+        },
+    ),
+    "slowed": Corruption(
+        "share of the tempo that is lost",
+        (0, 0.25, 0.5, 0.75),
+        {
+            "head_velocity_distance": 1, "head_spectrum_distance": 1, "motion_frechet": 1, "blink_rate": -1,
+            "blink_interval_distance": 1,
+        },
+    ),
+    "blur": Corruption(
+        f"sigma in pixels at {SIZE}",
+        (0, 1, 2, 4),
+        {
+            "sharpness_mouth": -1, "sharpness_eyes": -1, "sharpness": -1, "psnr": -1, "ssim": -1, "l1": 1,
+            "lpips": 1, "csim": -1, "aed": 1,
+            "fid": 1, "kid": 1, "fvd": 1,
+        },
+    ),
+    "landmark noise": Corruption(
+        f"pixels at {SIZE}", (0, 0.5, 1, 2), {"jitter": 1, "mouth_lmd": 1, "lmd": 1, "akd": 1, "motion_frechet": 1}
+    ),
+    "shaking frame": Corruption(
+        f"pixels at {SIZE}",
+        (0, 1, 2, 4),
+        {"jitter": 1, "akd": 1, "flicker": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "fvd": 1},
+    ),
+    "identity swap": Corruption(
+        "share of frames",
+        (0, 0.25, 0.5, 1),
+        {
+            "csim": -1, "aed": 1, "lmd": 1, "mouth_lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1,
+        },
+    ),
+}  # fmt: skip
+
+
+def blurred(frames: Tensor, sigma: float) -> np.ndarray:
+    """Frames ``(T, 3, H, W)`` uint8 after a Gaussian, as ``(T, H, W, 3)`` uint8."""
+    images = frames.permute(0, 2, 3, 1).numpy()
+    return np.stack([gaussian_filter(image, (sigma, sigma, 0)) for image in images])
+
+
+def noisy_landmarks(view: View, pixels: float) -> View:
+    """The view with white noise on every landmark, as a worse detector would see it."""
+    if view.seen_points is None:
+        return view
+    noise = np.random.default_rng(0).normal(0, pixels, view.seen_points.shape)
+    return replace(view, seen_points=view.seen_points + noise)
+
+
+def shaken(view: View, pixels: float) -> View:
+    """Every frame moved by its own whole number of pixels."""
+    moves = np.random.default_rng(0).normal(0, pixels, (len(view), 2)).round().astype(int)
+    pairs = zip(view.frames, moves.tolist(), strict=True)
+    frames = torch.stack([torch.roll(frame, (y, x), (1, 2)) for frame, (x, y) in pairs])
+    points = view.seen_points
+    points = None if points is None else points + np.pad(moves, ((0, 0), (0, 1)))[:, None]
+    return replace(view, frames=frames, seen_points=points)
+
+
+def swapped(view: View, other: View, share: float) -> View:
+    """The view with a share of its frames, spread evenly, from another clip."""
+    every = np.arange(min(len(view), len(other)))
+    foreign = np.floor((every + 1) * share) > np.floor(every * share)
+    base, guest = view.take(every), other.take(every)
+    if base.frames.shape != guest.frames.shape or base.seen_points is None or guest.seen_points is None:
+        return base
+
+    def mixed(first: Any, second: Any) -> Any:
+        if first is None or second is None:
+            return None
+        return np.where(foreign.reshape(-1, *[1] * (first.ndim - 1)), second, first)
+
+    curves = MotionCurves(*map(mixed, vars(base.seen).values(), vars(guest.seen).values()))
+    frames = torch.where(torch.from_numpy(foreign)[:, None, None, None], guest.frames, base.frames)
+    points = mixed(base.seen_points, guest.seen_points)
+    embeddings = mixed(base.seen_embeddings, guest.seen_embeddings)
+    return View(frames, base.protocol, curves, points, embeddings)
+
+
+def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
+    """The clip after a corruption; ``other`` shows another person. Strengths in pixels are those of a picture of 256."""
+    if not strength:
+        return view
+    if CORRUPTIONS[name].unit.endswith(f"at {SIZE}"):
+        strength *= min(view.frames.shape[-2:]) / SIZE
+    every = np.arange(len(view))
+    match name:
+        case "freeze":
+            return view.take(every.clip(max=round((1 - strength) * (len(view) - 1))))
+        case "slowed":
+            return view.take((every * (1 - strength)).astype(np.int64))
+        case "blur":
+            return judges.look(blurred(view.frames, strength), view.protocol)
+        case "landmark noise":
+            return noisy_landmarks(view, strength)
+        case "shaking frame":
+            return shaken(view, strength)
+        case "identity swap":
+            return swapped(view, other, strength)
+    return view

@@ -1,0 +1,144 @@
+"""Settings are what functions are given; a measure's hash covers its own and its judges', and nothing else."""
+
+import dataclasses
+import importlib
+import json
+
+import pytest
+
+from datamodules.errors import UserError
+from metrics.evaluation import registry
+from metrics.evaluation.protocol import PROTOCOLS, Protocol, get_protocol
+from metrics.evaluation.registry import MEASURES, SLOTS, Measure, measure_hashes, measure_of, measures_of
+
+JUDGES = {slot: str(place) * 64 for place, slot in enumerate(sorted(SLOTS))}
+GROUPS = [one.name for one in dataclasses.fields(Protocol) if one.name not in ("name", "task", "reading")]
+
+
+def hashes(protocol: Protocol, judges: dict[str, str] = JUDGES) -> dict[str, str]:
+    return measure_hashes(list(MEASURES.values()), protocol, judges)
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def other(value: object) -> object:
+    """Another value of the same type."""
+    if isinstance(value, tuple):
+        return (*value[:-1], other(value[-1]))
+    return f"{value}x" if isinstance(value, str) else value + 1  # type: ignore[operator]
+
+
+def test_the_protocols_are_frozen():
+    """From the first release on, whoever changes a setting gives the protocol another name."""
+    frozen = json.dumps(
+        [hashes(PROTOCOLS[name]) for name in ("talking-head-v2", "synthetic-v2")], sort_keys=True
+    )
+    assert registry.short_hash(frozen) == "5432df06591c43df"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_setting_changes_the_hash_of_exactly_the_measures_that_take_it(group):
+    protocol = get_protocol("talking-head-v2")
+    settings = getattr(protocol, group)
+    takers = {name for name, one in MEASURES.items() if group in one.settings}
+    assert takers  # a setting that changes no number can't exist
+    for field in dataclasses.fields(settings):
+        new = dataclasses.replace(settings, **{field.name: other(getattr(settings, field.name))})
+        after = dataclasses.replace(protocol, **{group: new})
+        assert changed(hashes(protocol), hashes(after)) == takers, field.name
+
+
+@pytest.mark.parametrize("change", [{"size": 256}, {"crop": "face"}, {"max_frames": 20}, {"codec_crf": 3}])
+def test_how_clips_are_read_is_no_measures_affair(change):
+    assert hashes(get_protocol("talking-head-v2")) == hashes(get_protocol("talking-head-v2", **change))
+
+
+@pytest.mark.parametrize("slot", sorted(SLOTS))
+def test_a_judge_changes_the_hash_of_its_measures_alone(slot):
+    protocol, users = (
+        get_protocol("talking-head-v2"),
+        {n for n, one in MEASURES.items() if slot in one.judges},
+    )
+    assert changed(hashes(protocol), hashes(protocol, {**JUDGES, slot: "f" * 64})) == users
+    absent = hashes(protocol, {name: sha for name, sha in JUDGES.items() if name != slot})
+    assert set(hashes(protocol)) - set(absent) == users  # and a missing one changes nothing for the others
+    assert changed(hashes(protocol), absent) == users
+
+
+def test_one_more_measure_changes_no_other_hash():
+    more = Measure(
+        "mole", "Moles", "", "lower", "generation", "frames", "Number.", ("motion:head_motion", "view")
+    )
+    protocol = get_protocol("talking-head-v2")
+    after = measure_hashes([*MEASURES.values(), more], protocol, JUDGES)
+    assert changed(hashes(protocol), after) == {"mole"}
+
+
+def test_the_task_is_part_of_what_both_tasks_have():
+    """A reconstruction's lip sync must not be ranked beside that of a free generation."""
+    both = {name for name, one in MEASURES.items() if one.family in ("identity", "sync", "motion")}
+    tasks = [hashes(get_protocol("talking-head-v2", task)) for task in ("generation", "reconstruction")]
+    assert changed(*tasks) == both
+
+
+def test_every_entry_names_what_exists():
+    protocol = get_protocol("talking-head-v2")
+    for one in MEASURES.values():
+        assert all(hasattr(protocol, name) for name in one.settings), one.name
+        for call in filter(None, (one.call, one.metric, one.pool)):
+            module, _, name = call[0].partition(":")
+            assert callable(getattr(importlib.import_module(f"metrics.{module}"), name))
+        assert one.meaning.endswith(".")
+        assert one.title
+    assert json.loads(json.dumps(protocol.settings())) == json.loads(json.dumps(protocol.settings()))
+
+
+def test_protocols_differ_in_what_they_must():
+    real, drawn = (PROTOCOLS[name].settings() for name in ("talking-head-v2", "synthetic-v2"))
+    assert {name for name in real if real[name] != drawn[name]} == {"reading", "sync"}
+    assert (real["sync"]["minimum_frames"], drawn["sync"]["minimum_frames"]) == (100, 50)
+    assert (real["reading"]["size"], drawn["reading"]["size"]) == (512, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("v1", {}, "talking-head-v2"),
+        ("talking-head-v2", {"task": "both"}, "generation or reconstruction"),
+        ("synthetic-v2", {"crop": "face"}, "leave out the crop"),
+    ],
+)
+def test_what_does_not_exist_is_refused(name, changes, told):
+    with pytest.raises(UserError, match=told):
+        get_protocol(name, **changes)
+
+
+def test_the_families_never_mix():
+    generation, reconstruction = (
+        {one.name for one in measures_of(task)} for task in ("generation", "reconstruction")
+    )
+    assert {"psnr", "ssim", "l1", "lpips", "akd", "aed", "lmd"} <= reconstruction - generation
+    assert {"fid", "kid", "fvd", "mouth_lmd", "fid_floor"} <= generation - reconstruction
+    assert {"csim", "lse_d", "av_corr", "head_motion", "lse_d_share"} <= generation & reconstruction
+    model = {name for name, one in MEASURES.items() if one.family == "model"}
+    assert generation | reconstruction | model == set(MEASURES)
+    assert not model & (generation | reconstruction)
+
+
+@pytest.mark.parametrize(
+    ("name", "measure", "better"),
+    [
+        ("csim", "csim", "higher"),
+        ("lse_d_shuffled", "lse_d", "lower"),
+        ("lse_d_share", "lse_d_share", "higher"),
+        ("mouth_lmd_best_of_3", "mouth_lmd_best", "lower"),
+        ("head_motion_real", "head_motion", "real"),
+        ("sharpness_mouth_codec", "sharpness_mouth", "real"),
+        ("fps", "fps", "none"),
+    ],
+)
+def test_names_of_rows_lead_to_their_measure(name, measure, better):
+    assert (measure_of(name).name, measure_of(name).better) == (measure, better)
+    assert measure_of("nonsense") is None

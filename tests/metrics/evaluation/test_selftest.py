@@ -1,0 +1,162 @@
+"""The self-test on drawn clips with stand-in judges: which measures answer, and what it must not invent."""
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules.errors import UserError
+from metrics.evaluation import selftest
+from metrics.evaluation.clips import reference_clips
+from metrics.evaluation.corruptions import CORRUPTIONS, corrupt, swapped
+from metrics.evaluation.evaluation import absent_judges
+from metrics.evaluation.protocol import get_protocol
+from metrics.evaluation.registry import MEASURES
+from metrics.fid import FrechetInceptionDistance
+
+PROTOCOL = get_protocol("talking-head-v2", "reconstruction", size=64)
+
+
+@pytest.fixture(scope="module")
+def samples(studio, reference, tmp_path_factory) -> list[selftest.Sample]:
+    aligned = studio.with_phones(reference, tmp_path_factory.mktemp("aligned") / "reference")
+    seen: list[str] = []
+    told = partial(lambda seen, done, total, text: seen.append(text), seen)
+    found, missing = selftest.load_samples(reference_clips(aligned), PROTOCOL, studio.stand_ins(), told)
+    assert "no sound track" in str(missing)
+    assert len(seen) == len(found) == 5
+    return found
+
+
+def test_the_selftest_tells_which_measures_answer(samples, studio):
+    judges = studio.stand_ins(inception=studio.PictureFields())
+    judges.hashes["inception"] = "9" * 64
+    rows = selftest.self_test(samples, judges, PROTOCOL)
+    verdicts = {(row["corruption"], row["measure"]): row["answers"] for row in rows}
+    expected = {
+        "freeze": ("psnr", "mouth_lmd", "mouth_motion", "head_motion"),
+        "identity swap": ("csim", "aed", "psnr"),
+        "sound shift": ("av_lag",),
+        "landmark noise": ("jitter",),
+        "blur": ("psnr", "sharpness"),
+        "shaking frame": ("akd",),
+        "slowed": ("head_velocity_distance",),
+    }
+    assert all(verdicts[name, measure] is True for name, of in expected.items() for measure in of)
+    fid = {row["corruption"]: row["values"] for row in rows if row["measure"] == "fid"}
+    assert fid["blur"][0] == pytest.approx(0, abs=1e-3)
+    assert (
+        fid["blur"][3] > 1 > fid["blur"][1]
+    )  # a quarter of the pixels of a picture of 256, a quarter of the blur
+    assert fid["sound shift"] == pytest.approx([0] * 4, abs=1e-3)  # it leaves the pictures alone
+    assert ("blur", "fvd") not in verdicts
+    assert verdicts["blur", "jitter"] is None  # not made for it
+    closed = next(row["values"] for row in rows if row["measure"] == "lip_closure")
+    assert closed[0] > 0.9 > max(closed[1:]) + 0.1  # phones come late with the sound
+    absent = {one["what"]: one["why"] for one in selftest.unasked(rows, absent_judges(judges))}
+    assert "fewer than five" in absent["blink_interval_distance"]  # the stand-in never blinks
+    assert absent["blink_rate"] == "nobody blinks"
+    assert "fvd" in absent
+    assert not {"psnr", "lse_d"} & set(absent)
+    assert not {f"{measure} under {name}" for name, of in expected.items() for measure in of} & set(
+        selftest.out_of_order(rows)
+    )
+
+
+def test_how_many_clips_a_verdict_stands_on(samples, studio):
+    assert selftest.caution(samples).startswith(f"{len(samples)} clips, the shortest of 60 frames: ")
+    long = dataclasses.replace(samples[0], view=samples[0].view.take(np.arange(120) % 60))
+    assert selftest.caution([long] * 5) == ""
+    assert selftest.caution([long] * 4) != ""
+    with pytest.raises(UserError, match="two people"):
+        selftest.self_test(samples[:1], studio.stand_ins(), PROTOCOL)
+
+
+def test_every_measure_with_a_merit_has_a_corruption_that_it_must_answer_to():
+    asked = {measure for one in CORRUPTIONS.values() for measure in one.answers}
+    merits = {name for name, one in MEASURES.items() if one.better != "none" and not one.base}
+    assert merits - asked == {"mouth_lmd_best"}  # of several takes
+
+
+def test_the_selftest_invents_nothing_for_clips_that_say_nothing(samples, studio):
+    """Clips under two seconds have no retrieval, so chance must not stand for it."""
+    short = [
+        dataclasses.replace(
+            one,
+            view=one.view.take(np.arange(45)),
+            waveform=None if one.waveform is None else one.waveform[: 45 * 640],
+        )
+        for one in samples
+    ]
+    judges = studio.stand_ins()
+    rows = selftest.self_test(short, judges, PROTOCOL)
+    assert "av_retrieval" not in {row["measure"] for row in rows}
+    assert "av_retrieval" in {one["what"] for one in selftest.unasked(rows, [])}
+    frozen = next(row for row in rows if (row["corruption"], row["measure"]) == ("freeze", "av_corr"))
+    assert frozen["values"][3] == 0
+
+
+def test_pixels_of_a_corruption_are_those_of_a_picture_of_256(samples, studio):
+    view = samples[0].view
+    big = dataclasses.replace(view, frames=view.frames.repeat(1, 1, 4, 4), seen_points=4 * view.seen_points)
+    for name in ("landmark noise", "shaking frame"):
+        moved = [corrupt(name, 8, one, one, studio.stand_ins()).points - one.points for one in (view, big)]
+        assert np.abs(moved[1] - 4 * moved[0]).max() <= (0 if name == "landmark noise" else 4) + 1e-9
+        assert moved[1][..., :2].std() == pytest.approx(8, rel=0.25)
+
+
+def test_answers_must_come_at_every_step():
+    assert selftest.answers([1, 2, 3, 4], 1)
+    assert selftest.answers([4, 3, 1, 0], -1)
+    assert not selftest.answers([1, 2, 2, 4], 1)
+    assert not selftest.answers([1, 2, float("nan"), 4], 1)
+    assert all(len(one.strengths) == 4 for one in CORRUPTIONS.values())
+
+
+def test_a_share_of_frames_is_swapped(samples):
+    first, second = samples[0].view, samples[3].view
+    mixed = swapped(first, second, 0.25)
+    foreign = (mixed.frames != first.frames[: len(mixed)]).flatten(1).any(dim=1)
+    assert int(foreign.sum()) == 60 // 4
+    assert (mixed.curves.lip_opening[foreign.numpy()] == second.curves.lip_opening[foreign.numpy()]).all()
+
+
+def noise() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, 256, (60, 3, 8, 8), generator=generator, dtype=torch.uint8) for _ in range(4)]
+
+
+def test_picture_distances_rise_with_the_harm_and_are_nothing_without(studio):
+    judges = studio.all_judges()
+
+    def features(share: float) -> list[dict[str, Tensor]]:
+        dark = [(frames * (1 - share)).to(torch.uint8) for frames in noise()]
+        return [selftest.picture_features(frames, judges, PROTOCOL) for frames in dark]
+
+    found = [
+        selftest.picture_distances(features(0), features(share), judges, PROTOCOL) for share in (0, 0.3, 0.9)
+    ]
+    for name in ("fid", "kid", "fvd"):
+        values = [one[name] for one in found]
+        assert values[0] == pytest.approx(0, abs=2e-2 * values[1])
+        assert values[0] < values[1] < values[2]
+    fid = FrechetInceptionDistance(judges.inception)
+    for frames in noise():
+        fid.update(frames[::5], real=True)
+        fid.update((frames[::5] * (1 - 0.9)).to(torch.uint8), real=False)
+    assert found[2]["fid"] == pytest.approx(float(fid.compute()))
+
+
+@pytest.mark.parametrize(
+    ("absent", "frames", "names"),
+    [((), 60, "fid kid fvd"), (("i3d",), 60, "fid kid"), (("inception",), 60, "fvd"), ((), 15, "fid kid")],
+)  # in 15 frames no clip has a window
+def test_only_the_judges_that_are_there_answer(absent, frames, names, studio):
+    judges = studio.all_judges(**dict.fromkeys(absent))
+    for slot in absent:
+        del judges.hashes[slot]
+    features = [selftest.picture_features(one[:frames], judges, PROTOCOL) for one in noise()]
+    assert set(selftest.picture_distances(features, features, judges, PROTOCOL)) == set(names.split())
