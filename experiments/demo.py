@@ -150,9 +150,9 @@ class Demo:
                 temporary.write_text(json.dumps(self.times, indent=2) + "\n")
             log.info("      done in %.0f s", self.times[name])
         log.info("[%d/%d] report", len(steps) + 1, len(steps) + 1)
-        from experiments.report import write_report
+        from experiments.report.command import write_report
 
-        page = write_report(self.folder, self.folder / "report.html", title="IF-MDM demo")
+        page = write_report([self.folder], self.folder / "report.html", title="IF-MDM demo")
         log.info("%.1f minutes in all. Open %s", sum(self.times.values()) / 60, page)
         return page
 
@@ -167,9 +167,9 @@ class Demo:
         from datamodules.synthetic_faces.dataset import prepare_synthetic
         from datamodules.synthetic_faces.settings import Settings
         from experiments.pictures import contact_sheet
-        from experiments.prepare import clip_progress
+        from experiments.progress import show_progress
 
-        with clip_progress("rendering clips") as progress:
+        with show_progress("rendering clips") as progress:
             prepare_synthetic(self.data, Settings(self.clips, SIZE), workers=self.workers, progress=progress)
         records = read_manifest(self.data)[:10]
         rows = {}

@@ -2,15 +2,11 @@
 
 import argparse
 import dataclasses
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from experiments import prepare_recordings
-from experiments.progress import SECONDS_BETWEEN_LINES
+from experiments.progress import show_progress
+from experiments.startup import cores_at_hand
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     flag("--size", type=int, default=128, metavar="S", help="edge of the frames in pixels (default: 128)")
     flag("--seed", type=int, default=0, metavar="K", help="another seed gives other heads and speech")
-    cores = os.cpu_count() or 1
+    cores = cores_at_hand()
     flag("--workers", type=int, default=cores, metavar="W", help="rendering processes (default: all cores)")
     flag("--device", default="cpu", metavar="NAME", help="where to render, such as cuda (default: cpu)")
     flag(
@@ -91,77 +87,9 @@ def run(args: argparse.Namespace) -> int:
 
     names = [field.name for field in dataclasses.fields(Settings)]
     settings = Settings(**{name: getattr(args, name) for name in names} | {"seconds": tuple(args.seconds)})
-    with clip_progress("rendering clips") as progress:
+    with show_progress("rendering clips") as progress:
         folder = prepare_synthetic(
             args.output, settings, workers=args.workers, device=args.device, progress=progress
         )
     print(folder)
     return 0
-
-
-@contextmanager
-def clip_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of (finished, all) that shows on stderr how far the work is: a bar or plain lines.
-
-    The first call says what an earlier run had finished; the rate counts only what came after it.
-
-    Args:
-        what: name of the work, such as ``rendering clips``.
-    """
-    if not sys.stderr.isatty():
-        yield _PlainLines(what)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None, rate="")
-        rate = _Rate()
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, rate=f"{60 * rate(done):.1f} a minute")
-
-        yield show
-
-
-class _Rate:
-    """How many a second since the first call, which is handed the number that was there before."""
-
-    def __init__(self) -> None:
-        self.first: int | None = None
-        self.started = 0.0
-
-    def __call__(self, done: int) -> float:
-        if self.first is None:
-            self.first, self.started = done, time.monotonic()
-        return (done - self.first) / max(time.monotonic() - self.started, 1e-6)
-
-
-class _PlainLines:
-    """A line at the start, at the end and every ten seconds between."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.rate = _Rate()
-        self.said = -SECONDS_BETWEEN_LINES
-
-    def __call__(self, done: int, total: int) -> None:
-        rate, now = self.rate(done), time.monotonic()
-        if done < total and now - self.said < SECONDS_BETWEEN_LINES:
-            return
-        self.said = now
-        left = (
-            f", {60 * rate:.1f} a minute, {(total - done) / rate:.0f} s left" if rate and done < total else ""
-        )
-        print(f"{self.what}: {done} of {total}{left}", file=sys.stderr, flush=True)

@@ -3,16 +3,18 @@
 import argparse
 import dataclasses
 import logging
-import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.clips.manifest import SPLITS
 from datamodules.errors import UserError
-from datamodules.preparation.run import Prepared, Shard, prepare
 from datamodules.preparation.settings import PreparationSettings, read_settings
 from datamodules.preparation.sources import Availability, file_stem
+from experiments.startup import cores_at_hand
+
+if TYPE_CHECKING:
+    from datamodules.preparation.run import Prepared, Shard
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
     flag(
         "--workers",
         type=int,
-        default=len(os.sched_getaffinity(0)),
+        default=cores_at_hand(),
         metavar="N",
         help="processes (default: all cores)",
     )
-    flag("--shard", type=_shard, default=Shard(), metavar="I/N", help="do the I-th of N parts, such as 1/8")
+    flag("--shard", type=_shard, default="1/1", metavar="I/N", help="do the I-th of N parts, such as 1/8")
     flag(
         "--format",
         choices=("files", "litdata"),
@@ -80,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser, kind: str) -> None:
             flag(name, type=type(one.default), metavar="X", help=text.replace("%", "%%"))
 
 
-def _shard(text: str) -> Shard:
+def _shard(text: str) -> "Shard":
+    from datamodules.preparation.run import Shard
+
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/8")
@@ -106,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a setting is out of range, a folder is not what it should be, or nothing was kept.
     """
-    from experiments.preparation_report import write_preparation_report  # slow to import
-    from experiments.prepare import clip_progress
+    from datamodules.preparation.run import prepare
+    from experiments.progress import show_progress
+    from experiments.report.preparation import write_preparation_report
 
     settings = settings_of(args)
     settings.check()
@@ -126,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
 
         require_litdata()
     found = find_sources(args)
-    with clip_progress("preparing videos") as progress:
+    with show_progress("preparing videos") as progress:
         prepared = prepare(found.sources, args.output, settings, args.workers, args.shard, progress=progress)
     page = write_preparation_report(prepared, found, args.output, HELP[args.source])
     if found.missing:
@@ -141,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def stream(prepared: Prepared, output: Path) -> None:
+def stream(prepared: "Prepared", output: Path) -> None:
     """Write the stream when all shards are done."""
     from datamodules.streaming import write_stream
 
@@ -189,7 +194,7 @@ def find_sources(args: argparse.Namespace) -> Availability:
     return found
 
 
-def tell(prepared: Prepared, page: Path) -> None:
+def tell(prepared: "Prepared", page: Path) -> None:
     """Say in some lines what came of it."""
     hours = sum(record.frames for record in prepared.records) / 25 / 3600
     log.info("kept: %d clips, %.2f hours", len(prepared.records), hours)

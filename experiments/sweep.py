@@ -28,7 +28,7 @@ from experiments.evaluate import (
 )
 from experiments.judges import Progress, load_judge, log_progress
 from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.report_figures import sweep_picture
+from experiments.report.figures import sweep_picture
 from experiments.results import plain, refuse_nothing, write_json, write_whole
 from experiments.video_judges import Judges
 from experiments.video_measures import look, own_measures, watch_by

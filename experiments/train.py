@@ -292,12 +292,12 @@ def build_stage(
 def _prepare(datamodule: "LightningDataModule") -> None:
     """Make the data where it is not there yet, and tell how far it is."""
     from datamodules.synthetic import SyntheticDataModule
-    from experiments.prepare import clip_progress
+    from experiments.progress import show_progress
 
     if not isinstance(datamodule, SyntheticDataModule):
         datamodule.prepare_data()
         return
-    with clip_progress("rendering clips") as progress:
+    with show_progress("rendering clips") as progress:
         datamodule.progress = progress
         datamodule.prepare_data()
     datamodule.progress = None

@@ -12,8 +12,10 @@ from datamodules.media.video import read_video
 from experiments.cli import main
 from experiments.evaluate import ROWS
 from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.report import write_report
-from experiments.report_figures import VIDEO_TITLES, explanations, interval, number, read_curves
+from experiments.report.command import write_report
+from experiments.report.figures import read_curves
+from experiments.report.measures import known_measures
+from experiments.report.tables import ROW_TITLES, VIDEO_TITLES, interval, number
 from experiments.results import read_json, write_json, write_results
 from experiments.video_summary import FLOORED
 from metrics.protocol import MEASURES
@@ -90,7 +92,7 @@ class _Links(HTMLParser):
 
 
 def test_page_holds_everything_in_itself(tmp_path):
-    page = write_report(fake_run(tmp_path))
+    page = write_report([fake_run(tmp_path)])
     text = page.read_text()
     links = _Links()
     links.feed(text)
@@ -133,8 +135,8 @@ def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
     results["protocol"]["settings"] = {"motion": motion}
     results["metrics"] |= {"jitter": _interval(0.3), "jitter_real": _interval(0.12345)}
     write_results(tmp_path / "results.json", results)
-    text = write_report(tmp_path).read_text()
-    (row,) = (cells for cells in table_of(text, "Beside the other rows") if cells[0] == head)
+    text = write_report([tmp_path]).read_text()
+    (row,) = (cells for cells in table_of(text, "Side by side") if cells[0] == head)
     assert row == [head, real, "0.30" if "°" in head else "0.3000"]
 
 
@@ -147,8 +149,8 @@ def test_anyones_videos_stand_in_their_own_row(tmp_path):
                           {"psnr": 27.1, "psnr_autoencoder": 25.2, "psnr_still": 20.4}.items()}  # fmt: skip
     results["notes"] = ["1 of 2 clips judged: rank only beside results of the same clips"]
     write_results(tmp_path / "results.json", results)
-    text = write_report(tmp_path).read_text()
-    assert table_of(text, "Beside the other rows") == [
+    text = write_report([tmp_path]).read_text()
+    assert table_of(text, "Side by side") == [
         [
             "measure",
             "real motion, a model&#39;s autoencoder",
@@ -171,10 +173,10 @@ def test_every_measure_of_the_protocols_stands_in_the_report(tmp_path):
     results["metrics"] = {name: _interval(0.31) for name in names}
     results["metrics"]["lse_c_real"] = results["metrics"].pop("lse_c")  # the method's lips were not seen
     write_results(tmp_path / "results.json", results)
-    told = table_of(write_report(tmp_path).read_text(), "Measures")
+    told = table_of(write_report([tmp_path]).read_text(), "Measures")
     assert len(told) == 1 + len(names)
-    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", explanations()["lse_c"]["says"]]]
-    assert set(explanations()) >= {*MEASURES, *(f"{name}_share" for name in FLOORED)}
+    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", known_measures()["lse_c"].meaning]]
+    assert set(known_measures()) >= {*MEASURES, *(f"{name}_share" for name in FLOORED)}
 
 
 def test_a_value_of_fewer_clips_says_so(tmp_path):
@@ -185,9 +187,9 @@ def test_a_value_of_fewer_clips_says_so(tmp_path):
     results["metrics"] = {"csim": _interval(0.8) | {"n": 7}, "csim_real": _interval(0.9)}
     results["missing"] = [{"clip": "*", "what": "fid", "why": "no file"}]
     write_results(tmp_path / "results.json", results)
-    text = write_report(tmp_path).read_text()
+    text = write_report([tmp_path]).read_text()
     assert table_of(text, "Measures")[1][1].endswith("(7 of 8 clips)")
-    assert table_of(text, "Beside the other rows")[1] == ["CSIM", "0.90", "0.80 (7 of 8 clips)"]
+    assert table_of(text, "Side by side")[1] == ["CSIM", "0.90", "0.80 (7 of 8 clips)"]
     assert "missing: all clips: fid (no file)" in text
 
 
@@ -220,12 +222,12 @@ def test_command_takes_several_folders(tmp_path, capsys):
 def test_damaged_artefacts_are_named(tmp_path):
     (tmp_path / "results.json").write_text('{"protocol": {}}')
     with pytest.raises(UserError, match=r"results\.json.*lacks"):
-        write_report(tmp_path)
+        write_report([tmp_path])
 
 
 def test_large_videos_are_named_instead(tmp_path):
     (tmp_path / "long.mp4").write_bytes(b"0" * 1_200_000)
-    text = write_report(tmp_path).read_text()
+    text = write_report([tmp_path]).read_text()
     assert "not embedded (1.2 MB): long.mp4" in text
     assert "<video controls" not in text
 
@@ -270,6 +272,4 @@ def test_pictures_have_their_frames(tmp_path):
 
 
 def test_every_row_has_a_title():
-    from experiments.report_figures import ROW_TITLES
-
     assert tuple(ROW_TITLES) == tuple(VIDEO_TITLES) == (*ROWS, "shuffled")  # which has no frames of its own

@@ -13,9 +13,8 @@ from datamodules.media.video import VideoReader
 from datamodules.preparation.run import Prepared
 from datamodules.preparation.sources import Availability, Rejection, Source
 from experiments.pictures import contact_sheet, spread
-from experiments.report import write_page
-from experiments.report_figures import figure_svg, new_figure
-from experiments.report_sections import Section
+from experiments.report.figures import figure_svg, new_figure
+from experiments.report.page import Section, Table, write_page
 from experiments.results import write_json
 
 MOST_ROWS = 300
@@ -141,77 +140,62 @@ def _sheet(records: Sequence[ClipRecord], output: Path) -> Path | None:
 
 
 def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> list[Section]:
-    videos = facts["videos"]
-    overview = Section(
-        "What was kept",
-        facts={
-            "listed clips that are not there": str(len(facts["listed clips that are not there"])),
-            "videos there": str(videos["there"]),
-            "finished": str(videos["finished"]),
-            "with clips": str(videos["with clips"]),
-            "clips": str(facts["clips"]),
-            "hours of clips": f"{facts['hours']:.2f}",
-            "hours looked at": f"{facts['hours_seen']:.2f}",
-            "identities": str(facts["identities"]),
-        },
-        tables=[
-            {
-                "caption": "Splits",
-                "head": ["split", "clips", "identities"],
-                "rows": [
-                    [name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()
-                ],
-            }
-        ],
-        pictures=[] if sheet is None else [(sheet, "frames of some clips")],
-    )
-    rejected = Section("What was not kept, and why", tables=[_reasons(prepared.rejections)])
-    if not prepared.rejections:
-        rejected = Section("What was not kept, and why", lead="Nothing was rejected.")
-    shapes = Section(
-        "What the clips are like",
-        figures=[
-            (_bars(one), f"{name}: {one['clips']} clips, median {one['median']:.4g}")
-            for name, one in facts["histograms"].items()
-            if one["clips"]
-        ],
-    )
-    every = [
+    sections = [
+        _overview(facts, sheet),
+        Section("What was not kept, and why", tables=[_reasons(prepared.rejections)])
+        if prepared.rejections
+        else Section("What was not kept, and why", "Nothing was rejected."),
+    ]
+    figures = [
+        (_bars(one), f"{name}: {one['clips']} clips, median {one['median']:.4g}")
+        for name, one in facts["histograms"].items()
+        if one["clips"]
+    ]
+    if figures:
+        sections.append(Section("What the clips are like", figures=figures))
+    videos = [
         [one["video"], str(one["clips"]), "; ".join(one["rejected"]) or "–"] for one in facts["by_video"]
     ]
-    listing = Section(
-        "Every video",
-        tables=[
-            {"caption": "", "head": ["video", "clips kept", "rejected parts"], "rows": every[:MOST_ROWS]}
-        ],
-        notes=[f"{len(every) - MOST_ROWS} more stand in preparation.json"] if len(every) > MOST_ROWS else [],
-    )
-    remarks = [
-        *(f"listed, but not there: {name}" for name in facts["listed clips that are not there"]),
-        *facts["notes"],
-    ]
-    times = facts["seconds_of_work"]
-    total = sum(times.values()) or 1.0
-    work = Section(
-        "Where the time went",
-        facts={name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()},
-    )
-    sections = [
-        overview,
-        rejected,
-        *([shapes] if shapes.figures else []),
-        listing,
-        *([work] if times else []),
-    ]
+    table = Table("", ["video", "clips kept", "rejected parts"], videos[:MOST_ROWS])
+    sections.append(Section("Every video", tables=[table], notes=_more(videos)))
+    if times := facts["seconds_of_work"]:
+        total = sum(times.values()) or 1.0
+        shares = {name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()}
+        sections.append(Section("Where the time went", facts=shares))
+    remarks = [f"listed, but not there: {name}" for name in facts["listed clips that are not there"]]
+    remarks += facts["notes"]
     if remarks:
-        more = (
-            [f"and {len(remarks) - MOST_ROWS} more in preparation.json"] if len(remarks) > MOST_ROWS else []
-        )
-        sections.append(Section("Remarks", notes=remarks[:MOST_ROWS] + more))
+        sections.append(Section("Remarks", notes=remarks[:MOST_ROWS] + _more(remarks)))
     return sections
 
 
-def _reasons(rejections: Sequence[Rejection]) -> dict[str, Any]:
+def _more(items: Sequence[Any]) -> list[str]:
+    """How many the page leaves out."""
+    return [f"{len(items) - MOST_ROWS} more stand in preparation.json"] if len(items) > MOST_ROWS else []
+
+
+def _overview(facts: dict[str, Any], sheet: Path | None) -> Section:
+    videos = facts["videos"]
+    shown = {
+        "listed clips that are not there": len(facts["listed clips that are not there"]),
+        "videos there": videos["there"],
+        "finished": videos["finished"],
+        "with clips": videos["with clips"],
+        "clips": facts["clips"],
+        "hours of clips": f"{facts['hours']:.2f}",
+        "hours looked at": f"{facts['hours_seen']:.2f}",
+        "identities": facts["identities"],
+    }
+    splits = [[name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()]
+    return Section(
+        "What was kept",
+        facts={name: str(value) for name, value in shown.items()},
+        tables=[Table("Splits", ["split", "clips", "identities"], splits)],
+        pictures=[] if sheet is None else [(sheet, "frames of some clips")],
+    )
+
+
+def _reasons(rejections: Sequence[Rejection]) -> Table:
     """How often each reason, how long in all, and one example."""
     groups: dict[str, list[Rejection]] = defaultdict(list)
     for one in rejections:
@@ -221,7 +205,7 @@ def _reasons(rejections: Sequence[Rejection]) -> dict[str, Any]:
         known = [one.end - one.start for one in group if one.end is not None]
         length = f"{sum(known) / 60:.1f} min" if known else "–"
         rows.append([reason, str(len(group)), length, f"{group[0].source}: {group[0].detail}"])
-    return {"caption": "Parts of videos", "head": ["reason", "parts", "length", "such as"], "rows": rows}
+    return Table("Parts of videos", ["reason", "parts", "length", "such as"], rows)
 
 
 def _bars(histogram: dict[str, Any]) -> str:
