@@ -99,21 +99,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] not in COMMANDS:
         return _top_parser(words)
-    command = COMMANDS[words[0]]
     set_up_logging()
     from datamodules.errors import UserError
 
-    parser = Parser(prog=f"ifmdm {words[0]}", description=_sentence(command.help))
-    parser.add_argument(THREADS_FLAG, metavar="N", help=THREADS_HELP)  # for --help: set_threads has taken it
     try:
-        module = importlib.import_module(command.module)
-        module.add_arguments(parser)
-        parse = parser.parse_intermixed_args if command.overrides else parser.parse_args
-        return int(module.run(parse(words[1:])) or 0)
+        return run_command(words)
     except UserError as error:
         return _refuse(error)
     except PermissionError as error:
         return _refuse(f"{error.filename}: may not be read or written; check its permissions")
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run one sub-command with its words, in this process, and return its status.
+
+    Raises:
+        UserError: Wrong input.
+        SystemExit: ``--help``, or words that the command does not know.
+    """
+    name, *rest = words
+    command = COMMANDS[name]
+    parser = Parser(prog=f"ifmdm {name}", description=_sentence(command.help))
+    parser.add_argument(THREADS_FLAG, metavar="N", help=THREADS_HELP)  # for --help: set_threads has taken it
+    module = importlib.import_module(command.module)
+    module.add_arguments(parser)
+    parse = parser.parse_intermixed_args if command.overrides else parser.parse_args
+    return int(module.run(parse(rest)) or 0)
 
 
 def _top_parser(words: list[str]) -> int:
