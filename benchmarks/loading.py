@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from datamodules.folder import FolderDataModule
 from printing import markdown_table, one_line_errors
 
 from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import MANIFEST_NAME, read_manifest, without_twins
 from datamodules.clips.splits import write_splits
-from datamodules.folder import FolderDataModule
 from datamodules.media.video import VideoReader
 from datamodules.talking_head import Task
 

@@ -1,14 +1,22 @@
-"""Checks of input files and outputs that appear only when they are whole."""
+"""Checks of input files, outputs that appear only when they are whole, and the lock of a folder."""
 
+import contextlib
 import errno
+import json
+import logging
+import math
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from datamodules.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def require_file(path: str | Path, what: str) -> Path:
@@ -50,6 +58,74 @@ def require_folder(path: str | Path, what: str) -> Path:
         wrong = "is a file, expected a folder" if path.exists() else "no such folder"
         raise UserError(f"{path}: {wrong} of {what}; check the name")
     return path
+
+
+def file_inside(folder: str | Path, name: str) -> Path:
+    """A regular file of a folder that may come from a stranger.
+
+    Args:
+        folder: The folder, which may itself be reached by a link.
+        name: Of the file, relative to the folder.
+
+    Raises:
+        UserError: Missing, no regular file, or a link that leads out of the folder.
+    """
+    path, root = Path(folder) / name, Path(folder).resolve()
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise UserError(f"{path}: missing; check the folder") from None
+    if not real.is_relative_to(root):
+        raise UserError(f"{path}: is a link that leads out of its folder; put the file itself there")
+    if not real.is_file():
+        raise UserError(f"{path}: is no regular file")
+    return path
+
+
+MAX_JSON_BYTES = 256 * 1024
+MAX_JSON_DEPTH = 12
+
+
+def read_plain_json(path: Path) -> dict[str, Any]:
+    """Read a small JSON file that may come from a stranger: an object of strings, finite numbers, bools, lists and objects.
+
+    Raises:
+        UserError: Over 256 KB, damaged, nested deeper than 12, a key twice, or a number that is not finite.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"over {MAX_JSON_BYTES // 1024} KB")
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+        _check_plain(value, 1)
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read ({error})") from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_plain(item, depth + 1)
 
 
 def require_output_folder(path: str | Path) -> Path:
@@ -127,3 +203,62 @@ def whole_output(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_lock(folder: str | Path) -> Iterator[None]:
+    """Hold the lock of a folder: of several processes one fills it, the others wait and find it filled.
+
+    The lock is the file ``.NAME.lock`` next to the folder, or in it where only that may be written; a folder that may not
+    be written at all needs none. It is freed when its holder ends, however that happens.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder).absolute()
+    with contextlib.suppress(OSError):  # what can't be made is refused where it is used
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    places = (folder.parent, folder)
+    place = next((place for place in places if place.is_dir() and os.access(place, os.W_OK)), None)
+    if place is None:
+        yield
+        return
+    lock = FileLock(place / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process fills this folder, waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        UserError: See ``whole_output``.
+    """
+    with whole_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a new folder beside ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
+
+    Raises:
+        UserError: ``path`` holds files already, or nothing may be written there.
+    """
+    path = require_output_folder(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path}: holds files already; choose another folder or empty it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:12]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -196,6 +196,9 @@ class StreamingDataModule(TalkingHeadDataModule):
             self._store = StreamedClips(self.address, self.root)
         return self._store
 
+    def prepare_data(self) -> None:
+        """Nothing: a stream is fetched when it is asked for."""
+
     def all_records(self) -> list[ClipRecord]:
         """All clips of the stream."""
         return self.store().records

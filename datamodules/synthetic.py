@@ -1,9 +1,11 @@
 """Synthetic talking heads: the default data, made on the spot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.files import folder_lock
+from datamodules.progress import show_progress
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.talking_head import TalkingHeadDataModule
 
@@ -68,14 +70,14 @@ class SyntheticDataModule(TalkingHeadDataModule):
             dense=dense,
         )
         self.render_workers = render_workers
-        self.progress: Callable[[int, int], None] | None = None  # called with (finished, all) clips
 
     def prepare_data(self) -> None:
-        """Render what is missing.
+        """Render what is missing, telling how far it is; of several processes one renders, the others wait for it.
 
         Raises:
             UserError: The folder holds other data, or speech synthesis is not installed.
         """
         from datamodules.synthetic_faces.dataset import prepare_synthetic
 
-        prepare_synthetic(self.root, self.settings, workers=self.render_workers, progress=self.progress)
+        with folder_lock(self.root), show_progress("rendering clips") as progress:
+            prepare_synthetic(self.root, self.settings, workers=self.render_workers, progress=progress)

@@ -14,7 +14,7 @@ from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
 from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
-from datamodules.clips.splits import read_splits, with_splits
+from datamodules.clips.splits import find_splits, read_splits, with_splits
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
 from datamodules.media.audio import fit_length, load_audio
@@ -39,16 +39,20 @@ class TalkingHeadDataModule(LightningDataModule):
         seed: >= 0; of sampling and order.
         pairs_per_clip: Frame pairs of each clip in an epoch.
         windows_per_clip: Motion or sync windows of each training clip in an epoch; validation takes all motion windows.
-        latents: Folder of the latent cache; needed by ``motion_windows``.
+        latents: Folder of the latents that ``ifmdm encode`` made; needed by ``motion_windows``.
         augment: Whether to change training items: colours and side of pairs, the voice of log-mel sound of windows.
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
         blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
         mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
-        splits: CSV file that says which identity is in which split, in place of the manifest; others are left out.
+        splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
+            comes with the package (``hdtf-test-v1``); who is not listed is left out.
 
     Raises:
-        UserError: Unknown task, shares that are none, or motion windows without a latent cache.
+        UserError: Unknown task, shares that are none, or no such splits.
     """
+
+    origin = "any videos, by `ifmdm prepare folder --raw DIR --output ROOT`"
+    """Where prepared clips of this kind come from, for messages."""
 
     def __init__(
         self,
@@ -74,8 +78,6 @@ class TalkingHeadDataModule(LightningDataModule):
             raise UserError(
                 f"blink_share {blink_share:g} and mouth_share {mouth_share:g} are shares of the same pairs: 0 to 1 together"
             )
-        if task == "motion_windows" and latents is None:
-            raise UserError("motion windows need a latent cache: give its folder as 'latents'")
         self.root = Path(root)
         self.size = size
         self.task = task
@@ -89,7 +91,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.cache_frames = cache_frames
         self.blink_share = blink_share
         self.mouth_share = mouth_share
-        self.splits = None if splits is None else Path(splits)
+        self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
 
     def store(self) -> ClipStore:
@@ -159,6 +161,15 @@ class TalkingHeadDataModule(LightningDataModule):
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
         return WholeClip(record.id, pixels, torch.from_numpy(np.ascontiguousarray(waveform)), audio)
 
+    def prepare_data(self) -> None:
+        """Make what is missing: here nothing can be made, so it is only looked for.
+
+        Raises:
+            UserError: There are no prepared clips; says where they come from.
+        """
+        if not (self.root / MANIFEST_NAME).is_file():
+            raise UserError(f"{self.root}: no prepared clips there; they come from {self.origin}")
+
     def setup(self, stage: str) -> None:
         """Build the datasets that a stage (``fit``, ``validate``, ``test``) needs.
 
@@ -173,7 +184,11 @@ class TalkingHeadDataModule(LightningDataModule):
     def _dataset(self, split: str) -> Dataset:
         records, training = self.records(split), split == "train"
         if self.task == "motion_windows":
-            assert self.latents is not None  # checked by the constructor
+            if self.latents is None:
+                raise UserError(
+                    f"{self.root}: motion windows need latents: make them by `ifmdm encode autoencoder=RUN "
+                    f"data.root={self.root}` and give the folder that it names as 'latents'"
+                )
             cache = LatentCache(self.latents)
             cache.check(records)
             windows = self.windows_per_clip if training else None

@@ -59,6 +59,11 @@ COMMANDS = {
     "train": Command(
         "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
     ),
+    "encode": Command(
+        "experiments.encode",
+        "make the latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [workers=N] [shard=I/N]",
+        overrides=True,
+    ),
     "evaluate": Command(
         "experiments.evaluate_command",
         "measure a trained model on held-out identities, or anyone's videos",

@@ -154,7 +154,7 @@ class Demo:
                 Step(stage, what, lambda stage=stage: self.train(stage), self.run_dir(stage) / "run.json")
                 for stage, what in stages.items()
             ),
-            Step("package", "model folder", self.package, self.model / "config.yaml"),
+            Step("package", "model folder", self.package, self.model / "config.json"),
             Step(
                 "evaluation", "evaluation on unseen heads", self.evaluate, folder / "evaluation/results.json"
             ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datamodules.errors import UserError
+from datamodules.files import require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,22 +62,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """``--model``, the same for all commands that use a trained model."""
+    """``--model`` and what belongs to it, the same for all commands that use a trained model."""
     parser.add_argument("--model", default="synthetic-128", help="model folder or name of a shipped model")
+    parser.add_argument(
+        "--speech-model",
+        metavar="DIR|NAME",
+        help="wav2vec2 or HuBERT model that the model hears by: a folder, or a hub name, which is downloaded (default: the "
+        "folder 'audio' in the model folder)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate as the command line says."""
+    # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output)
-    from datamodules.media.audio import load_audio, load_audio_native
     from datamodules.media.pictures import read_image
-    from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
+    from lightning_modules.generation.model_folder import resolve_model
+    from lightning_modules.generation.options import GenerationOptions
 
-    image = read_image(args.image)
-    waveform = load_audio(args.audio)
-    sound, rate = load_audio_native(args.audio)
-    portrait, crop = frame_portrait(image, args.image)
-    model = TalkingHead.from_pretrained(args.model)
     options = GenerationOptions(
         intensity=args.intensity,
         scaling=args.scaling,
@@ -87,6 +90,15 @@ def run(args: argparse.Namespace) -> int:
         guidance=args.guidance,
         seed=args.seed,
     )
+    folder, image = resolve_model(args.model), read_image(args.image)
+    require_file(args.audio, "sound")
+    from datamodules.media.audio import load_audio, load_audio_native
+    from lightning_modules.generation.talking_head import TalkingHead
+
+    waveform = load_audio(args.audio)
+    sound, rate = load_audio_native(args.audio)
+    portrait, crop = frame_portrait(image, args.image)
+    model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = model.generate_motion(source, waveform, options)
     frames = model.render(source, motion)
@@ -145,7 +157,7 @@ def write_result(
 ) -> None:
     """Write frames and sound to an mp4, with progress; the file appears when it is whole."""
     from datamodules.media.video import write_video
-    from experiments.progress import track
+    from datamodules.progress import track
 
     write_video(path, track(frames, count, "rendering"), audio=sound, sample_rate=rate)
     log.info("%s: %d frames, %.2f s", path, count, count / 25)

@@ -4,8 +4,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from datamodules.progress import show_progress
 from experiments import prepare_recordings
-from experiments.progress import show_progress
 from experiments.startup import cores_at_hand
 
 

@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: a setting is out of range, a folder is not what it should be, or nothing was kept.
     """
     from datamodules.preparation.run import prepare
-    from experiments.progress import show_progress
+    from datamodules.progress import show_progress
     from experiments.report.preparation import write_preparation_report
 
     settings = settings_of(args)

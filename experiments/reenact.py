@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.batches import FPS
+from datamodules.files import require_file
 from experiments.generate import add_model_argument, check_output, frame_portrait, pasted, write_result
 
 if TYPE_CHECKING:
@@ -43,20 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reenact as the command line says."""
+    # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output)
+    from datamodules.media.pictures import read_image
+    from lightning_modules.generation.model_folder import resolve_model
+
+    folder, image = resolve_model(args.model), read_image(args.image)
+    require_file(args.video, "video")
     from datamodules.faces.finding import require_face
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
-    from datamodules.media.pictures import read_image
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.talking_head import TalkingHead
 
-    image = read_image(args.image)
     driving = VideoReader(args.video)
     portrait, crop = frame_portrait(image, args.image)
     driving_crop = framing(require_face(driving.get([0])[0], args.video))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
-    model = TalkingHead.from_pretrained(args.model)
+    model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = driving_motion(model, driving, driving_crop)
     if args.relative:
@@ -96,5 +100,7 @@ def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:
     """Cut sound ``(S, C)``, or pad it with silence, to the length of so many frames at 25 fps."""
+    from datamodules.batches import FPS
+
     length = round(frames * rate / FPS)
     return np.pad(sound[:length], ((0, max(0, length - len(sound))), (0, 0)))

@@ -11,16 +11,19 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from datamodules.clips.manifest import file_sha256
+from datamodules.files import write_text
 from experiments.startup import ROOT
 from experiments.version import __version__
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 INFRASTRUCTURE = (
     "run_dir",
@@ -35,6 +38,7 @@ INFRASTRUCTURE = (
     "data.num_workers",
     "data.cache_frames",
     "data.latents",
+    "data.cache",
     "trainer.accelerator",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
@@ -44,46 +48,44 @@ INFRASTRUCTURE = (
 )
 """Dotted keys left out of the hash. Devices, nodes and precision stay in: they change the result."""
 
-FILE_KEYS = ("autoencoder", "lift")
-"""Keys whose value is the path of a checkpoint: the hash covers the file's content, not where it lies."""
 
+def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which experiment a resolved config (plain values) is: hash, commit and version of the code, whether it was changed.
 
-@dataclass(frozen=True)
-class RunIdentity:
-    """Which experiment this is.
-
-    Attributes:
-        config_hash: 16 hexadecimal digits of the resolved config (see ``config_hash``).
-        commit: git commit of the code, None outside a repository.
-        dirty: the working tree differs from that commit; None outside a repository.
-        version: of ifmdm.
+    Commit and ``dirty`` are None outside a repository.
     """
-
-    config_hash: str
-    commit: str | None
-    dirty: bool | None
-    version: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
-def run_identity(config: Mapping[str, Any]) -> RunIdentity:
-    """Identity of a run with the given resolved config (plain values)."""
     commit, dirty = git_state(ROOT)
-    return RunIdentity(config_hash(config), commit, dirty, __version__)
+    return {"config_hash": config_hash(config), "commit": commit, "dirty": dirty, "version": __version__}
+
+
+def write_run_record(
+    run_dir: Path, plain: dict[str, Any], trainer: "Trainer", metrics: dict[str, float], seconds: float
+) -> None:
+    """Write ``run.json``: what was run, for how long and on what machine."""
+    record = {
+        "identity": run_identity(plain),
+        "stage": plain["stage"],
+        "name": plain["name"],
+        "seed": plain["seed"],
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "devices": trainer.num_devices * trainer.num_nodes,
+        "seconds": round(seconds, 1),
+        "metrics": metrics,
+        "machine": machine_facts(),
+    }
+    write_text(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the config without infrastructure keys.
 
-    Keys are sorted, so their order in the files does not matter.
+    Keys are sorted, so their order in the files does not matter. Of a checkpoint the content counts, not where it lies.
     """
     kept = copy.deepcopy(dict(config))
     for key in INFRASTRUCTURE:
         _drop(kept, key.split("."))
-    for key in FILE_KEYS:
+    for key in ("autoencoder", "lift"):
         path = Path(str(kept.get(key)))
         if kept.get(key) and path.is_file():
             kept[key] = file_sha256(path)

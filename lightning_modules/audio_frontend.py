@@ -2,12 +2,15 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from datamodules.files import file_inside, read_plain_json
 from datamodules.media.audio import MEL_DIM, log_mel
+from lightning_modules.networks.registry import MAX_NUMBER
 
 FRONTENDS = ("mel", "wav2vec2", "hubert")
 _PADDING = 40
@@ -22,6 +25,7 @@ class AudioFrontend(nn.Module):
             layer of a frozen transformer).
         source: Local folder or hub name of the speech model; unused for ``mel``. Nothing is downloaded unless
             a hub name is given here.
+        own: Whether ``source`` is the folder ``audio`` of a model folder, which may come from a stranger.
 
     Raises:
         UserError: If the name is unknown, or a speech model has no source or cannot be read.
@@ -29,7 +33,7 @@ class AudioFrontend(nn.Module):
 
     dim: int
 
-    def __init__(self, name: str = "mel", source: str | None = None) -> None:
+    def __init__(self, name: str = "mel", source: str | None = None, own: bool = False) -> None:
         super().__init__()
         if name not in FRONTENDS:
             raise UserError(f"audio encoder {name!r} is unknown: use one of {', '.join(FRONTENDS)}")
@@ -42,7 +46,7 @@ class AudioFrontend(nn.Module):
             return
         if not source:
             raise UserError(f"audio encoder {name!r} needs a model: give its folder or hub name as source")
-        self.speech_model, self.normalise, self.dim = _load_speech_model(name, source)
+        self.speech_model, self.normalise, self.dim = _load_speech_model(name, source, own)
 
     def train(self, mode: bool = True) -> "AudioFrontend":
         """Stays in evaluation mode: the speech model is frozen."""
@@ -79,12 +83,43 @@ class AudioFrontend(nn.Module):
         return f"{self.name}-{digest.hexdigest()[:16]}"
 
 
-def _load_speech_model(name: str, source: str) -> tuple[nn.Module, bool, int]:
+def load_frontend(name: str, folder: Path, speech_model: Path | str | None = None) -> AudioFrontend:
+    """Front end of a model folder that may come from a stranger, by its name alone.
+
+    Args:
+        name: ``mel``, ``wav2vec2`` or ``hubert``.
+        folder: Where the model folder may hold its speech model; read only if it holds nothing but plain values and
+            safetensors.
+        speech_model: Folder or hub name that the user gave.
+
+    Raises:
+        UserError: The name is unknown, or there is no such speech model that may be read.
+    """
+    if name == "mel" or speech_model is not None or name not in FRONTENDS:
+        return AudioFrontend(name, None if name == "mel" else str(speech_model))
+    if not folder.exists():
+        raise UserError(
+            f"{folder.parent}: hears by a {name} model, which is not in it: name its folder or hub name by --speech-model, "
+            f"or put its files into {folder}"
+        )
+    return AudioFrontend(name, str(folder), own=True)
+
+
+def _load_speech_model(name: str, source: str, own: bool) -> tuple[nn.Module, bool, int]:
     """Frozen model, whether it wants normalised waveforms, and its feature size."""
+    if own:
+        model, normalise = _load_own_speech_model(name, Path(source))
+    else:
+        model, normalise = _load_named_speech_model(name, source)
+    return model.eval().requires_grad_(False), bool(normalise), int(model.config.hidden_size)
+
+
+def _load_named_speech_model(name: str, source: str) -> tuple[Any, bool]:
+    """A speech model of the user's choice: a folder, or a name of the hub. Code that lies beside it is never run."""
     from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
     try:
-        model = AutoModel.from_pretrained(source)
+        model = AutoModel.from_pretrained(source, trust_remote_code=False, attn_implementation="sdpa")
         # The models of both families were trained on normalised waveforms unless their files say otherwise.
         described = not Path(source).is_dir() or (Path(source) / "preprocessor_config.json").is_file()
         normalise = Wav2Vec2FeatureExtractor.from_pretrained(source).do_normalize if described else True
@@ -95,4 +130,51 @@ def _load_speech_model(name: str, source: str) -> tuple[nn.Module, bool, int]:
         raise UserError(
             f"{source!r} holds a {model.config.model_type} model, not {name}: change one of the two"
         )
-    return model.eval().requires_grad_(False), bool(normalise), int(model.config.hidden_size)
+    return model, normalise
+
+
+SPEECH_MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+"""The files of a speech model inside a model folder; the last one may be absent."""
+ARCHITECTURE = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("conv_dim", "conv_stride", "conv_kernel", "conv_bias", "feat_extract_norm", "feat_extract_activation"),
+    *("feat_proj_layer_norm", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups"),
+    *("conv_pos_batch_norm", "do_stable_layer_norm", "layer_norm_eps", "vocab_size"),
+)
+"""The values of its ``config.json`` that are read. All others - names of code, kernels, adapters - are not."""
+
+
+def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
+    """The speech model inside a model folder: plain values and safetensors, nothing else, nothing from elsewhere."""
+    from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
+
+    if not folder.resolve().is_relative_to(folder.parent.resolve()) or not folder.is_dir():
+        raise UserError(f"{folder}: is no folder inside its model folder")
+    names = {path.name for path in folder.iterdir()}
+    if strange := sorted(names - set(SPEECH_MODEL_FILES)):
+        raise UserError(f"{folder}: holds {strange[0]!r}; a speech model is {', '.join(SPEECH_MODEL_FILES)}")
+    files = {
+        file: file_inside(folder, file)
+        for file in SPEECH_MODEL_FILES
+        if file in names or file != SPEECH_MODEL_FILES[2]
+    }
+    values = read_plain_json(files["config.json"])
+    if values.get("model_type") != name:
+        raise UserError(f"{folder}: holds a {str(values.get('model_type'))[:40]} model, not {name}")
+    kept = {key: values[key] for key in ARCHITECTURE if key in values}
+    numbers = [n for value in kept.values() for n in (value if isinstance(value, list) else [value])]
+    if len(numbers) > 100 or any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers):
+        raise UserError(f"{folder}: a speech model of absurd size")
+    kinds: dict[str, Any] = {
+        "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+        "hubert": (HubertConfig, HubertModel),
+    }
+    config_class, model_class = kinds[name]
+    try:
+        model = model_class.from_pretrained(
+            str(folder), config=config_class(**kept), local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # values of wrong types and damaged files raise half a dozen kinds
+        raise UserError(f"{folder}: can't be read as a {name} model ({type(error).__name__})") from error
+    described = read_plain_json(files[SPEECH_MODEL_FILES[2]]) if SPEECH_MODEL_FILES[2] in files else {}
+    return model, described.get("do_normalize") is not False

@@ -1,131 +1,241 @@
-"""Networks out of checkpoints and published folders, by their YAML config; nothing is unpickled."""
+"""Networks out of run folders and model folders: tensors and plain values, networks by name; nothing is unpickled or acts."""
 
 import hashlib
-from importlib import import_module
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from lightning_modules.networks.paper_renderer import PaperRenderer
+from datamodules.files import file_inside, read_plain_json, whole_output
+from lightning_modules.networks.registry import build_network, network_spec
+from lightning_modules.old_configs import settings_of_config, spec_of_config
 
-TRUSTED_PACKAGE = "lightning_modules.networks."
-"""A config from outside may build the networks that modules of this package define, and nothing else."""
+RECORD_NAME = "network.json"
+RECORD_FORMAT = 1
 
 
-def build_network(config: dict[str, Any]) -> nn.Module:
-    """Build a network from a plain config with ``_target_`` entries.
+@dataclass(frozen=True)
+class NetworkRecord:
+    """What ``network.json`` of a run folder says: all that a program reads back of a run beside its checkpoint.
+
+    Attributes:
+        stage: ``autoencoder``, ``statistics``, ``diffusion`` or ``sync``.
+        network: Name and arguments of the network (see `build_network`).
+        diffusion: Settings of the diffusion process, of stage ``diffusion``.
+        audio: Name and source of the audio front end, of the stages that are driven by audio.
+        motion_space: Hash of the autoencoder whose motion the stage was trained on.
+    """
+
+    stage: str
+    network: dict[str, Any]
+    diffusion: dict[str, Any] | None = None
+    audio: dict[str, Any] | None = None
+    motion_space: str | None = None
+
+
+def write_network_record(
+    run_dir: Path,
+    stage: str,
+    network: nn.Module | Mapping[str, Any],
+    diffusion: Mapping[str, Any] | None = None,
+    audio: Mapping[str, Any] | None = None,
+    motion_space: str | None = None,
+) -> Path:
+    """Write ``network.json`` into a run folder.
+
+    Args:
+        run_dir: The run folder.
+        stage: What is trained.
+        network: A network that `build_network` built, or its resolved config.
+        diffusion: `GaussianDiffusion.settings`, or its resolved config.
+        audio: ``name`` and ``source`` of the `AudioFrontend`.
+        motion_space: `weights_hash` of the autoencoder.
+
+    Returns:
+        The file.
 
     Raises:
-        UserError: a target is no ``nn.Module`` that a module of ``lightning_modules.networks`` defines.
+        UserError: The network was built in another way.
     """
-    _check_targets(config)
-    return instantiate(config)
+    spec = network_spec(network) if isinstance(network, nn.Module) else spec_of_config(network)
+    plain = None if audio is None else {"name": audio["name"], "source": audio.get("source")}
+    settings = None if diffusion is None else settings_of_config(diffusion)
+    record = NetworkRecord(stage, spec, settings, plain, motion_space)
+    return write_json(Path(run_dir) / RECORD_NAME, {"format": RECORD_FORMAT, **asdict(record)})
 
 
-def _check_targets(config: Any) -> None:
-    if isinstance(config, dict):
-        if "_target_" in config and not _is_network(config["_target_"]):
-            raise UserError(
-                f"model config asks for {config['_target_']}: only lightning_modules.networks may be built"
-            )
-        for value in config.values():
-            _check_targets(value)
-    elif isinstance(config, list):
-        for value in config:
-            _check_targets(value)
-
-
-def _is_network(target: Any) -> bool:
-    """Whether a target names a class where it is defined: what a module merely imported can't be reached."""
-    module, _, name = str(target).rpartition(".")
-    if not module.startswith(TRUSTED_PACKAGE):
-        return False
-    try:
-        found = vars(import_module(module)).get(name)
-    except ImportError:
-        return False
-    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
+def write_json(path: Path, value: dict[str, Any]) -> Path:
+    """Write plain values, whole or not at all."""
+    with whole_output(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return path
 
 
 def find_checkpoint(path: Path | str) -> Path:
     """Checkpoint file of a run: the file itself, or ``checkpoints/best.ckpt``, else ``last.ckpt`` of a run folder.
 
     Raises:
-        UserError: there is none.
+        UserError: There is none, or a link that leads out of the run folder.
     """
     path = Path(path)
     if path.is_file():
         return path
-    for name in ("best.ckpt", "last.ckpt"):
-        if (path / "checkpoints" / name).is_file():
-            return path / "checkpoints" / name
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        if (path / name).exists():
+            return file_inside(path, name)
     raise UserError(
         f"{path}: no checkpoint (expected a .ckpt file or a run folder with checkpoints/last.ckpt)"
     )
 
 
-def run_config(checkpoint: Path) -> dict[str, Any]:
-    """Resolved config of the run that wrote the checkpoint, from ``config.yaml`` in the run folder above it.
+def read_network_record(path: Path | str) -> NetworkRecord:
+    """What ``network.json`` beside a checkpoint, or in the run folder above it, says.
+
+    Args:
+        path: A run folder or a checkpoint in one.
 
     Raises:
-        UserError: there is none.
+        UserError: There is none, or it is no such record.
     """
-    for folder in checkpoint.resolve().parents[:3]:
-        if (folder / "config.yaml").is_file():
-            return OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)  # type: ignore[return-value]
-    raise UserError(f"{checkpoint}: no config.yaml beside it or in the run folder above it")
+    checkpoint = find_checkpoint(path).resolve()
+    for folder in checkpoint.parents[:2]:
+        if (folder / RECORD_NAME).is_symlink() or (folder / RECORD_NAME).exists():
+            return _record(file_inside(folder, RECORD_NAME))
+    if any((folder / "config.yaml").is_file() for folder in checkpoint.parents[:2]):
+        raise UserError(
+            f"{path}: a run of an older version, without {RECORD_NAME}: "
+            "make it new by `ifmdm package --convert OLD --output NEW`"
+        )
+    raise UserError(f"{checkpoint}: no {RECORD_NAME} beside it or in the run folder above it")
+
+
+def _record(path: Path) -> NetworkRecord:
+    values = read_plain_json(path)
+    if values.pop("format", None) != RECORD_FORMAT:
+        raise UserError(f"{path}: is no record of format {RECORD_FORMAT}, which this version reads")
+    try:
+        record = NetworkRecord(**values)
+    except TypeError as error:
+        raise UserError(f"{path}: is no record of a trained network ({error})") from error
+    for name, kinds in (
+        ("stage", str),
+        ("network", dict),
+        ("diffusion", dict | None),
+        ("audio", dict | None),
+        ("motion_space", str | None),
+    ):
+        if not isinstance(getattr(record, name), kinds):
+            raise UserError(f"{path}: {name} is of another type than a record's")
+    return record
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Content of a training checkpoint on the CPU: tensors and plain values.
+
+    Args:
+        path: A run folder or a checkpoint.
+
+    Raises:
+        UserError: Missing or damaged, or it holds anything else.
+    """
+    checkpoint = find_checkpoint(path)
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if not all(isinstance(value, Tensor) for value in content["state_dict"].values()):
+            raise TypeError("its state holds other things than tensors")
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise UserError(f"{checkpoint}: can't be read as a checkpoint ({type(error).__name__})") from error
+    return content
 
 
 def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
-    """Network, its config and the whole state dict of a training run.
+    """Network, its spec and the whole state dict of a training run.
 
     Args:
-        path: a run folder or a checkpoint in one.
+        path: A run folder or a checkpoint in one.
 
     Raises:
-        UserError: missing or unreadable files, or weights that don't fit the config.
+        UserError: Missing or unreadable files, or weights that don't fit the network.
     """
-    checkpoint = find_checkpoint(path)
-    config = run_config(checkpoint)["model"]["network"]
-    network = build_network(config)
+    network = build_named(read_network_record(path).network, path)
+    state: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
+    load_state(network, part_of(state, "network."), find_checkpoint(path))
+    return network.eval(), network_spec(network), state
+
+
+def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
+    """Trained motion autoencoder of a stage-1 run and its network's spec.
+
+    Args:
+        path: Run folder or checkpoint.
+
+    Raises:
+        UserError: See ``load_network``, or the run trained something else.
+    """
+    stage = read_network_record(path).stage
+    if stage != "autoencoder":
+        raise UserError(f"{path}: is a run of stage {stage[:40]}, expected a motion autoencoder (stage 1)")
+    network, spec, _ = load_network(path)
+    if not is_renderer(network):
+        raise UserError(f"{path}: its network {spec['name']} renders nothing: it is no motion autoencoder")
+    return network, spec
+
+
+def build_named(spec: Any, source: Path | str) -> nn.Module:
+    """Build a network of a spec that a file gave.
+
+    Args:
+        spec: Name and arguments.
+        source: Where they come from, for messages.
+
+    Raises:
+        UserError: No such network or arguments.
+    """
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise UserError(f"{source}: names no network")
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch raises half a dozen kinds for damaged files
-        raise UserError(f"{checkpoint}: can't be read as a checkpoint ({type(error).__name__})") from error
-    load_state(
-        network,
-        {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")},
-        checkpoint,
-    )
-    return network.eval(), config, state
+        return build_network(**spec)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def is_renderer(network: Any) -> bool:
+    """Whether a network encodes pictures, reads their motion and renders."""
+    return all(callable(getattr(network, name, None)) for name in ("encode", "motion", "decode"))
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of a state dict below a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
     """Load strictly.
 
     Raises:
-        UserError: names or shapes differ.
+        UserError: Names or shapes differ.
     """
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{source}: weights don't fit the model config: {first}") from error
+        raise UserError(f"{source}: weights don't fit the network: {first}") from error
 
 
 def write_weights(path: Path, module: nn.Module, half: bool) -> None:
     """Write a module's state as safetensors, whole or not at all.
 
     Args:
-        path: file to write.
-        module: its state is written.
-        half: write matrices and kernels as float16 (halves the size), except those with values too large for it. Vectors,
+        path: File to write.
+        module: Its state is written.
+        half: Write matrices and kernels as float16 (halves the size), except those with values too large for it. Vectors,
             such as biases and running statistics, are small and keep their precision.
     """
 
@@ -135,48 +245,41 @@ def write_weights(path: Path, module: nn.Module, half: bool) -> None:
             return value
         return value.half() if value.half().isfinite().all() else value
 
-    state = {k: stored(v) for k, v in module.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        save_file(state, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_output(path) as temporary:
+        save_file({name: stored(value) for name, value in module.state_dict().items()}, temporary)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read safetensors weights; half-precision values come back as float32.
+def load_weights(module: nn.Module, folder: Path, name: str) -> None:
+    """Load a safetensors file of a model folder into a module; half-precision values come back as float32.
 
-    Raises:
-        UserError: missing or damaged file.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"{path}: missing; a model folder holds config.yaml and one model.safetensors per stage"
-        )
-    try:
-        state = load_file(path)
-    except Exception as error:  # safetensors' own error class and OSError alike
-        raise UserError(f"{path}: damaged safetensors file ({error})") from error
-    return {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
-
-
-def load_autoencoder(path: Path | str) -> tuple[PaperRenderer, dict[str, Any]]:
-    """Trained motion autoencoder of a stage-1 run and its network config.
+    Names and shapes are compared before any tensor is read.
 
     Args:
-        path: run folder or checkpoint.
+        module: Takes the weights.
+        folder: The model folder.
+        name: Of the file in it.
 
     Raises:
-        UserError: see ``load_network``, or the run trained something else.
+        UserError: Missing or damaged file, a link out of the folder, or weights that don't fit the module.
     """
-    network, config, _ = load_network(path)
-    if not isinstance(network, PaperRenderer):
-        raise UserError(
-            f"{path}: holds a {type(network).__name__}, expected a motion autoencoder (a stage-1 run)"
-        )
-    return network, config
+    path = file_inside(folder, name)
+    wanted = {name: list(value.shape) for name, value in module.state_dict().items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - it is no mapping
+            for key in sorted(wanted.keys() | found.keys()):
+                if wanted.get(key) != found.get(key):
+                    raise UserError(
+                        f"{path}: weights don't fit the network: {key[:80]} is {found.get(key, 'missing')}, "
+                        f"expected {wanted.get(key, 'none')}"
+                    )
+            state = {key: file.get_tensor(key) for key in found}
+    except UserError:
+        raise
+    except Exception as error:  # safetensors' own error class and OSError alike
+        raise UserError(f"{path}: damaged safetensors file ({error})") from error
+    load_state(module, {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, path)
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -84,54 +84,54 @@ def build_model() -> Callable[..., Any]:
     import torch
 
     from lightning_modules.audio_frontend import AudioFrontend
-    from lightning_modules.checkpoints import build_network
     from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
     from lightning_modules.generation.talking_head import TalkingHead
     from lightning_modules.networks.motion_basis import fit_motion_basis
+    from lightning_modules.networks.registry import build_network
 
-    networks = "lightning_modules.networks."
-    encoder = {"_target_": networks + "audio_encoder.MelEncoder", "in_dim": 160, "width": 16, "out_dim": 16}
-    autoencoder = {
-        "_target_": networks + "paper_renderer.PaperRenderer",
-        "size": 32,
-        "channels": {"4": 16, "8": 16, "16": 12, "32": 8},
-        "latent_dim": 64,
-        "source_skip": True,
-        "rgb_input": "blend",
+    encoder = {"name": "mel_encoder", "in_dim": 160, "width": 16, "out_dim": 16}
+    specs: dict[str, dict[str, Any]] = {
+        "autoencoder": {
+            "name": "paper_renderer",
+            "size": 32,
+            "channels": {"4": 16, "8": 16, "16": 12, "32": 8},
+            "latent_dim": 64,
+            "source_skip": True,
+            "rgb_input": "blend",
+        },
+        "statistics": {
+            "name": "statistics_estimator",
+            "audio_encoder": encoder,
+            "appearance_dim": 64,
+            "width": 16,
+        },
+        "diffusion": {
+            "name": "diffusion_transformer",
+            "audio_encoder": encoder,
+            "width": 32,
+            "depth": 2,
+            "heads": 2,
+        },
     }
-    estimator = {
-        "_target_": networks + "statistics_estimator.StatisticsEstimator",
-        "audio_encoder": encoder,
-        "appearance_dim": 64,
-        "width": 16,
-    }
-    denoiser = {
-        "_target_": networks + "diffusion_transformer.DiffusionTransformer",
-        "audio_encoder": encoder,
-        "width": 32,
-        "depth": 2,
-        "heads": 2,
-    }
-    configs = {"autoencoder": autoencoder, "statistics": estimator, "diffusion": denoiser}
     names = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
 
     def build(blocks: bool = True) -> TalkingHead:
         torch.manual_seed(0)
-        built: dict[str, Any] = {stage: build_network(config) for stage, config in configs.items()}
+        built: dict[str, Any] = {stage: build_network(**spec) for stage, spec in specs.items()}
         with torch.no_grad():
             for parameter in (p for network in built.values() for p in network.parameters()):
                 if not parameter.any():
                     parameter.normal_(std=0.05)
         causes = torch.randn(400, 20)
         targets = {name: causes[:, i] for i, name in enumerate(names)} if blocks else None
-        return TalkingHead(
+        model = TalkingHead(
             built["autoencoder"],
             fit_motion_basis(0.1 * causes, targets),
             built["diffusion"],
             GaussianDiffusion(sampler_steps=3),
             built["statistics"],
             AudioFrontend(),
-            configs,
         )
+        return model.eval().requires_grad_(False)
 
     return build

@@ -17,7 +17,7 @@ def allowed(path: Path) -> tuple[str, ...]:
     """Modules and packages of the project that a file may import from."""
     package = path.parts[0]
     if path.is_relative_to("lightning_modules/networks"):
-        return ("lightning_modules.networks",)
+        return ("lightning_modules.networks", "datamodules.errors")
     if package == "experiments":
         return PACKAGES
     if package == "datamodules":

@@ -1,7 +1,7 @@
 """Files that say which identity belongs to which split, so that results on one data set can be compared.
 
 CSV with the columns ``identity`` and ``split``. ``ifmdm prepare`` writes one beside the manifest; a DataModule can be given
-another one, such as that of a paper.
+another one, such as that of a paper or one that comes with the package (``datamodules/splits``).
 """
 
 import csv
@@ -14,6 +14,25 @@ from datamodules.errors import UserError
 from datamodules.files import require_file, whole_output
 
 SPLITS_NAME = "splits.csv"
+SHIPPED = Path(__file__).resolve().parents[1] / "splits"
+"""Folder of the files that come with the package."""
+
+
+def find_splits(name: str | Path) -> Path:
+    """The file that ``name`` means: one that comes with the package, by its stem, or else a file.
+
+    Raises:
+        UserError: Neither.
+    """
+    shipped = SHIPPED / f"{name}.csv"
+    if shipped.is_file():
+        return shipped
+    if not Path(name).is_file():
+        known = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.csv")))
+        raise UserError(
+            f"{name}: no such splits; give a CSV file with columns identity and split, or one of {known}"
+        )
+    return Path(name)
 
 
 def write_splits(path: Path, records: Iterable[ClipRecord]) -> Path:

@@ -3,20 +3,22 @@
 import struct
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from datamodules.errors import UserError
 from datamodules.files import require_file
+
+if TYPE_CHECKING:  # pictures are read, and refused, without loading torch
+    from torch import Tensor
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
 
 
-def to_float(pixels: np.ndarray | Tensor) -> Tensor:
+def to_float(pixels: "np.ndarray | Tensor") -> "Tensor":
     """Pixels as networks see them.
 
     Args:
@@ -25,13 +27,17 @@ def to_float(pixels: np.ndarray | Tensor) -> Tensor:
     Returns:
         float32 ``(..., 3, H, W)`` in [-1, 1], on the pixels' device.
     """
+    import torch
+
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3)
     return pixels.float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor) -> Tensor:
+def to_uint8(images: "Tensor") -> "Tensor":
     """What networks paint as pixels: floats in [-1, 1], clamped and rounded; any shape, uint8 stays as it is."""
+    import torch
+
     if images.dtype == torch.uint8:
         return images
     # in single precision at least: bfloat16 has no room for 256 levels between 0 and 2
@@ -39,7 +45,7 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((exact.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
+def to_pixels(images: "Tensor") -> np.ndarray:
     """Floats ``(..., 3, H, W)`` in [-1, 1] as uint8 array ``(..., H, W, 3)``."""
     return to_uint8(images).movedim(-3, -1).cpu().numpy()
 

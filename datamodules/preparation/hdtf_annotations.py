@@ -23,6 +23,9 @@ SUBSETS = ("RD", "WDA", "WRA")
 FILES = ("video_url", "resolution", "annotion_time", "crop_wh", "crop_ratio")
 """What follows the subset in the names of its files; the spelling is theirs."""
 
+SAME_SPEAKER = {"WhipJimClyburn": "JamesClyburn"}
+"""Names of one person that differ in more than a number: their sources share an address."""
+
 Value = TypeVar("Value")
 
 
@@ -61,7 +64,8 @@ class HDTFClip:
     @property
     def speaker(self) -> str:
         """Who speaks: sources of one person differ by a number at their end; every radio source is taken for a person."""
-        return self.source if self.subset == "RD" else self.source.rstrip("0123456789")
+        name = self.source if self.subset == "RD" else self.source.rstrip("0123456789")
+        return SAME_SPEAKER.get(name, name)
 
     def crop_at(self, height: int) -> PixelBox | None:
         """The crop in a version of another height, such as the one that can be downloaded today."""

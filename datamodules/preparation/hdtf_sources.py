@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+from datamodules.clips.splits import find_splits, read_splits
 from datamodules.errors import UserError
 from datamodules.preparation.download import sound_beside, videos_by_name
 from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
+from datamodules.preparation.hdtf_splits import NAME as FIXED_SPLITS
 from datamodules.preparation.sources import Availability, Source, Span, file_stem
 
 
 def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
     """The originals below ``raw`` that the annotations list: ``NAME`` or ``SUBSET_NAME`` with any video suffix.
+
+    Their split is that of the fixed list.
 
     Raises:
         UserError: no such folder.
@@ -17,7 +21,7 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
     raw = Path(raw)
     if not raw.is_dir():
         raise UserError(f"{raw}: no such folder; give the folder of HDTF's downloaded originals")
-    files = videos_by_name(raw)
+    files, splits = videos_by_name(raw), read_splits(find_splits(FIXED_SPLITS))
     clips: dict[str, list[HDTFClip]] = {}
     for clip in annotations.clips:
         clips.setdefault(clip.source, []).append(clip)
@@ -30,6 +34,7 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
         spans = [Span(file_stem(clip.name), clip.start, clip.end, clip.crop, clip.height) for clip in listed]
         relative, stem = path.relative_to(raw).as_posix(), file_stem(f"{name}_original")
         speaker = listed[0].speaker
-        sources.append(Source(stem, relative, path, sound_beside(path), speaker, None, tuple(spans)))
+        split = splits.get(speaker)
+        sources.append(Source(stem, relative, path, sound_beside(path), speaker, split, tuple(spans)))
     notes = [f"{one.file}: {one.name} {one.problem}" for one in annotations.inconsistencies]
     return Availability(sources, missing, notes)

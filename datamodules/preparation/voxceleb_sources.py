@@ -34,7 +34,8 @@ REFERENCE_HEIGHT = 360
 """Lines of the picture that VoxCeleb1's boxes lie in."""
 _SPEAKER = re.compile(r"id\d{5}")
 META_NAME = "vox2_meta.csv"
-_VOX1_TEST = range(10270, 10310)
+VOX1_TEST = frozenset(f"id{number}" for number in range(10270, 10310))
+"""Speakers of VoxCeleb1's test."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class OfficialSplit:
             speaker: ``idNNNNN``.
             inner: path of the utterance below the raw folder.
         """
-        if int(speaker[2:]) in _VOX1_TEST:
+        if speaker in VOX1_TEST:
             return "test"
         if speaker in self._listed:
             return "test" if self._listed[speaker] == "test" else DEVELOPMENT

@@ -1,44 +1,44 @@
-"""Whole clips through a model that is being trained, so that callbacks can show and judge them."""
+"""Whole clips through a model in training, by the generator that users get: what callbacks show and judge."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
 
 from datamodules.batches import WholeClip
 from datamodules.errors import UserError
-from datamodules.media.pictures import to_float, to_uint8
-from lightning_modules.checkpoints import load_autoencoder
-from lightning_modules.generation.sampling import sample_motion
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode, repeat_code
-
-
-def render_frames(autoencoder: PaperRenderer, source: SourceCode, motion: Tensor, batch_size: int) -> Tensor:
-    """Frames ``(T, 3, S, S)`` uint8 on the CPU of one source in raw motion ``(T, M)``."""
-    parts = []
-    for chunk in motion.split(batch_size):
-        frames = autoencoder.decode(repeat_code(source, len(chunk)), chunk).frame
-        parts.append(to_uint8(frames).cpu())
-    return torch.cat(parts)
+from datamodules.media.pictures import to_float
+from lightning_modules.checkpoints import is_renderer, load_autoencoder
+from lightning_modules.generation.options import GenerationOptions
+from lightning_modules.generation.rendering import PortraitRenderer
+from lightning_modules.generation.talking_head import TalkingHead
 
 
 def require_autoencoder(module: LightningModule, who: str) -> None:
     """Refuse a stage whose network renders nothing.
 
     Args:
-        module: that is about to be trained.
-        who: the callback that needs it, for the message.
+        module: That is about to be trained.
+        who: The callback that needs it, for the message.
 
     Raises:
-        UserError: its network is no motion autoencoder.
+        UserError: Its network is no motion autoencoder.
     """
-    if not isinstance(getattr(module, "network", None), PaperRenderer):
+    if not is_renderer(getattr(module, "network", None)):
         raise UserError(
             f"{who} shows what a motion autoencoder renders, not {type(module).__name__}: choose callbacks for this "
             "stage, such as callbacks=default"
         )
+
+
+def _stacked(frames: Iterable[np.ndarray]) -> Tensor:
+    """Frames ``(S, S, 3)`` uint8 as one tensor ``(T, 3, S, S)``."""
+    return torch.from_numpy(np.stack(list(frames))).movedim(-1, 1).contiguous()
 
 
 class ReconstructedClips:
@@ -61,7 +61,6 @@ class ReconstructedClips:
         """
         require_autoencoder(module, type(self).__name__)
 
-    @torch.no_grad()
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
         """Frames ``(T, 3, S, S)`` uint8.
 
@@ -69,11 +68,11 @@ class ReconstructedClips:
             module: with a ``network`` that is a motion autoencoder, in evaluation mode.
             clip: the real clip.
         """
-        network: PaperRenderer = module.network  # type: ignore[assignment]
-        source = network.encode(to_float(clip.frames[:1].to(module.device)))
+        renderer = PortraitRenderer(module.network)  # type: ignore[arg-type]
+        source = renderer.prepare_source(to_float(clip.frames[:1]))
         chunks = clip.frames.split(self.batch_size)
-        motion = torch.cat([network.motion(to_float(chunk.to(module.device))) for chunk in chunks])
-        return render_frames(network, source, motion, self.batch_size)
+        motion = torch.cat([renderer.motion_of(to_float(chunk), self.batch_size) for chunk in chunks])
+        return _stacked(renderer.render(source, motion, self.batch_size))
 
 
 class GeneratedClips:
@@ -99,11 +98,11 @@ class GeneratedClips:
         seed: int = 0,
         batch_size: int = 16,
     ) -> None:
-        self.path = autoencoder
-        self.steps, self.guidance, self.seed, self.batch_size = steps, guidance, seed, batch_size
+        self.path, self.batch_size = autoencoder, batch_size
+        self.options = GenerationOptions(statistics="none", steps=steps, guidance=guidance, seed=seed)
 
     @cached_property
-    def autoencoder(self) -> PaperRenderer:
+    def autoencoder(self) -> Any:
         """Stage 1, frozen and in evaluation mode."""
         return load_autoencoder(self.path)[0].requires_grad_(False)
 
@@ -119,7 +118,6 @@ class GeneratedClips:
                 "this stage, such as callbacks=default"
             )
 
-    @torch.no_grad()
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
         """Frames ``(T, 3, S, S)`` uint8.
 
@@ -134,16 +132,7 @@ class GeneratedClips:
             raise UserError(f"{clip.name}: no audio features; give the data a latent cache")
         with torch.inference_mode(False):  # parameters moved within it could not be used outside
             autoencoder = self.autoencoder.to(module.device)
-        source = autoencoder.encode(to_float(clip.frames[:1].to(module.device)))
-        basis = module.basis
-        coordinates = sample_motion(
-            module.network,  # type: ignore[arg-type]
-            module.diffusion,  # type: ignore[arg-type]
-            clip.audio[None].to(module.device),
-            basis.encode(source.motion),  # type: ignore[operator, union-attr]
-            steps=self.steps,
-            guidance=self.guidance,
-            generator=torch.Generator().manual_seed(self.seed),
-        )
-        motion = basis.decode(coordinates)[0].clamp(-1, 1)  # type: ignore[operator, union-attr]
-        return render_frames(autoencoder, source, motion, self.batch_size)
+        head = TalkingHead(autoencoder, module.basis, module.network, module.diffusion)  # type: ignore[arg-type]
+        source = head.prepare_source(to_float(clip.frames[:1]))
+        motion = head.motion_from_features(source, clip.audio[None].to(module.device), self.options)
+        return _stacked(head.render(source, motion, self.batch_size))

@@ -25,11 +25,11 @@ class PlainProgress(ProgressBar):
         self._started = self._latest = time.monotonic()
 
     def enable(self) -> None:
-        """Speak."""
+        """Let lines be written again."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Be silent; Lightning calls this on all processes but the first."""
+        """Write no lines; Lightning calls this on all processes but the first."""
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import UserError
-
-MAX_FACTOR = 100
-"""Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
+from lightning_modules.generation.options import check_factor
 
 
 def intensity_factors(
@@ -32,9 +30,8 @@ def intensity_factors(
         UserError: If a factor is out of range, or the mouth should be scaled in a basis without a
             mouth.
     """
-    for name, value in (("intensity", intensity), ("mouth intensity", mouth_intensity)):
-        if not 0 <= value <= MAX_FACTOR:
-            raise UserError(f"{name} is {value}: use a number from 0 to {MAX_FACTOR}")
+    check_factor("intensity", intensity)
+    check_factor("mouth intensity", mouth_intensity)
     if mouth_intensity != 1 and "mouth" not in blocks:
         raise UserError(
             "mouth intensity needs a model whose motion basis has a mouth block: this model has none"

@@ -12,13 +12,12 @@ from torch import Tensor
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from lightning_modules.generation.intensity import scale_statistics
+from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
 from lightning_modules.networks.paper_renderer import SourceCode
 from lightning_modules.networks.statistics_estimator import target_statistics
 
 if TYPE_CHECKING:
-    from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
-
-STATISTICS_MODES = ("estimated", "none", "source", "previous")
+    from lightning_modules.generation.talking_head import TalkingHead
 
 
 class WindowStatistics:
@@ -39,7 +38,7 @@ class WindowStatistics:
         source: SourceCode,
         rest: Tensor,
         audio: Tensor,
-        options: "GenerationOptions",
+        options: GenerationOptions,
         generator: torch.Generator,
     ) -> None:
         self.model, self.source, self.rest, self.audio = model, source, rest, audio
@@ -72,6 +71,7 @@ class WindowStatistics:
         """
         mean, std = self._of_mode(window, generated)
         if self.options.std_quantile is not None:
+            assert self.model.estimator is not None  # the options were checked
             std = self.model.estimator.std_quantile(self.options.std_quantile)[None].to(self.rest)
         if std is None:
             return mean, None
@@ -97,13 +97,9 @@ class WindowStatistics:
         audio = self.audio[:, start : start + 2 * WINDOW]
         missing = 2 * WINDOW - audio.shape[1]
         audio = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1)
-        known = self.previous is not None
-        previous = (
-            torch.stack(self.previous, dim=1)
-            if self.previous
-            else torch.zeros_like(self.rest).expand(2, -1)[None]
-        )
-        has_previous = torch.tensor([known], device=self.rest.device)
+        previous = torch.stack(self.previous or (torch.zeros_like(self.rest),) * 2, dim=1)  # (1, 2, M)
+        has_previous = torch.tensor([self.previous is not None], device=self.rest.device)
+        assert self.model.estimator is not None  # the options were checked
         mixture = self.model.estimator(audio, self.source.latent, self.rest, previous, has_previous)
         mean, std = target_statistics(mixture.sample(self.generator), self.rest)
         self.previous = (mean, std)
@@ -116,9 +112,6 @@ def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: missing or unreadable file, or arrays of another shape, or a std that is not positive and finite.
     """
-    if not path.is_file():
-        modes = ", ".join(STATISTICS_MODES)
-        raise UserError(f"{path}: no such statistics file; give a .npz file or one of {modes}")
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, std = (np.asarray(file[name], dtype=np.float32) for name in ("mean", "std"))

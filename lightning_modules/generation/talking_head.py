@@ -6,98 +6,57 @@ in small batches, so that memory does not grow with the length of the speech exc
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
+from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, frame_count
-from datamodules.media.pictures import to_pixels
-from lightning_modules.audio_frontend import AudioFrontend
-from lightning_modules.checkpoints import build_network, load_state, read_weights, write_weights
+from lightning_modules.audio_frontend import AudioFrontend, load_frontend
+from lightning_modules.checkpoints import build_named, is_renderer, load_weights, write_json, write_weights
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.intensity import MAX_FACTOR, intensity_factors, scale_motion
+from lightning_modules.generation.intensity import scale_motion
+from lightning_modules.generation.model_folder import (
+    AUDIO_FOLDER,
+    BASIS_NAME,
+    CONFIG_NAME,
+    DEFAULT_MODEL,
+    STAGES,
+    ModelConfig,
+    read_model_config,
+    resolve_model,
+    weights_name,
+)
+from lightning_modules.generation.options import GenerationOptions
+from lightning_modules.generation.rendering import PortraitRenderer
 from lightning_modules.generation.sampling import sample_motion
-from lightning_modules.generation.statistics import STATISTICS_MODES, WindowStatistics, read_statistics
+from lightning_modules.generation.statistics import WindowStatistics
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode, repeat_code, to_size
+from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode
+from lightning_modules.networks.registry import checked_arguments, network_spec
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
-DEFAULT_MODEL = "synthetic-128"
-SCALINGS = ("motion", "statistics")
-FORMAT = 2
-"""Version of the model folder; raised when folders of before can't be loaded any more."""
 
+class TalkingHead(PortraitRenderer):
+    """The trained stages put together for inference.
 
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How motion is generated.
-
-    Attributes:
-        intensity: factor on how much head and the remaining motion move, >= 0; 1 = as estimated, 0 = the head rests.
-        scaling: what the intensity scales: the generated ``motion`` about the portrait's own (exact: at 0 the head rests), or
-            the ``statistics`` that the diffusion model is given (the paper's way: as exact as the model follows them).
-        mouth_intensity: factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
-        statistics: where each window's motion statistics come from: ``estimated`` (sampled from the estimator), ``none``
-            (both dropped), ``source`` (mean = motion of the portrait, std dropped), ``previous`` (mean = last frame of the
-            previous window, std dropped), or a ``.npz`` file with ``mean`` (M) and ``std`` (M) in basis coordinates.
-        std_quantile: replaces the std by this quantile (0..1) of the training windows' std; keeps the mode's mean.
-        steps: sampler steps; None = the model's own.
-        guidance: scale of the audio guidance; None = the model's own, 1 = off.
-        seed: of all random numbers.
-    """
-
-    intensity: float = 1.0
-    scaling: str = "motion"
-    mouth_intensity: float = 1.0
-    statistics: str = "estimated"
-    std_quantile: float | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    seed: int = 0
-
-    def check(self, model: "TalkingHead") -> None:
-        """Refuse what can't be generated, before any work is done.
-
-        Raises:
-            UserError: a number out of range, a mouth intensity for a model whose basis has no mouth, no such statistics.
-        """
-        intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
-        if self.scaling not in SCALINGS:
-            raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
-        if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
-            raise UserError(f"std quantile is {self.std_quantile}: use a number from 0 to 1")
-        if self.statistics not in STATISTICS_MODES:
-            read_statistics(Path(self.statistics), model.basis.motion_dim)
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps is {self.steps}: use a whole number from 1")
-        if self.guidance is not None and not abs(self.guidance) <= MAX_FACTOR:
-            raise UserError(f"guidance is {self.guidance}: use a number of at most {MAX_FACTOR}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
-
-
-class TalkingHead(nn.Module):
-    """The three trained stages put together for inference.
+    Networks that are still being trained may be put in, too, in evaluation mode: nothing of them is changed.
 
     Args:
-        autoencoder: stage 1.
-        basis: motion coordinates of stages 2 and 3.
-        denoiser: network of stage 3.
-        diffusion: its noise schedule, target, sampler and guidance.
-        estimator: network of stage 2.
-        frontend: waveform -> audio features.
-        networks: plain configs of the networks by stage, written by ``save_pretrained``.
+        autoencoder: Stage 1.
+        basis: Motion coordinates of stages 2 and 3.
+        denoiser: Network of stage 3.
+        diffusion: Its noise schedule, target, sampler and guidance.
+        estimator: Network of stage 2; without one, statistics are dropped or come from the source or a file.
+        frontend: Waveform -> audio features; without one, features are what motion is generated from.
     """
 
     def __init__(
@@ -106,130 +65,106 @@ class TalkingHead(nn.Module):
         basis: MotionBasis,
         denoiser: DiffusionTransformer,
         diffusion: GaussianDiffusion,
-        estimator: StatisticsEstimator,
-        frontend: AudioFrontend,
-        networks: dict[str, dict[str, Any]],
+        estimator: StatisticsEstimator | None = None,
+        frontend: AudioFrontend | None = None,
     ) -> None:
-        super().__init__()
-        self.autoencoder, self.basis, self.denoiser = autoencoder, basis, denoiser
-        self.diffusion, self.estimator, self.frontend = diffusion, estimator, frontend
-        self.networks = networks
-        self.eval().requires_grad_(False)
-
-    @property
-    def size(self) -> int:
-        """Side of the frames in pixels."""
-        return self.autoencoder.size
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.basis.mean.device
+        super().__init__(autoencoder)
+        self.basis, self.denoiser, self.diffusion = basis, denoiser, diffusion
+        self.estimator, self.frontend = estimator, frontend
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str = DEFAULT_MODEL) -> "TalkingHead":
-        """Load a published model folder, or a shipped model by its name.
-
-        Raises:
-            UserError: missing or damaged files, or weights that don't fit the config.
-        """
-        folder = resolve_model(folder)
-        path = folder / "config.yaml"
-        config = _read_config(path)
-        try:
-            built: dict[str, Any] = {
-                stage: build_network(config["networks"][stage]).eval() for stage in STAGES
-            }
-            basis = MotionBasis(built["autoencoder"].motion_dim)
-            diffusion = GaussianDiffusion(**config["diffusion"])
-            frontend = AudioFrontend(**config["audio"])
-        except (KeyError, TypeError, AttributeError, ValueError, InstantiationException) as error:
-            raise UserError(f"{path}: is no config of a model that can be built ({error})") from error
-        for stage in STAGES:
-            weights = folder / stage / "model.safetensors"
-            load_state(built[stage], read_weights(weights), weights)
-        load_state(basis, read_weights(folder / "basis.safetensors"), folder / "basis.safetensors")
-        return cls(
-            built["autoencoder"],
-            basis,
-            built["diffusion"],
-            diffusion,
-            built["statistics"],
-            frontend,
-            config["networks"],
-        )
-
-    def save_pretrained(self, folder: Path, half: bool = True) -> None:
-        """Write the model folder: weights (float16 if ``half``), the basis in full precision, and ``config.yaml``."""
-        stages = {"autoencoder": self.autoencoder, "statistics": self.estimator, "diffusion": self.denoiser}
-        for stage, module in stages.items():
-            write_weights(folder / stage / "model.safetensors", module, half)
-        write_weights(folder / "basis.safetensors", self.basis, half=False)
-        config = {
-            "format": FORMAT,
-            "networks": self.networks,
-            "diffusion": self.diffusion.settings(),
-            "audio": {"name": self.frontend.name, "source": self.frontend.source},
-        }
-        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
-
-    @torch.inference_mode()
-    def prepare_source(self, image: Tensor) -> SourceCode:
-        """Encode a portrait: everything that depends on the source alone.
+    def from_pretrained(
+        cls, folder: Path | str = DEFAULT_MODEL, speech_model: Path | str | None = None
+    ) -> "TalkingHead":
+        """Load a model folder, or a shipped model by its name. A folder of anyone: nothing in it is run.
 
         Args:
-            image: ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1], framed as training clips are; resized to S.
+            folder: Model folder or name.
+            speech_model: Folder or hub name of the speech model, for a model that hears by one and whose folder holds none.
+
+        Raises:
+            UserError: Missing or damaged files, weights that don't fit the config, stages that don't fit each other, or no
+                speech model.
         """
-        image = image[None] if image.ndim == 3 else image
-        return self.autoencoder.encode(to_size(image.to(self.device), self.size))
+        folder = resolve_model(folder)
+        config = read_model_config(folder)
+        source = folder / CONFIG_NAME
+        built: dict[str, Any] = {stage: build_named(config.networks[stage], source) for stage in STAGES}
+        _check_stages(built, source)
+        basis = MotionBasis(built["autoencoder"].motion_dim)
+        settings = checked_arguments(GaussianDiffusion, config.diffusion, f"{source}: diffusion")
+        frontend = load_frontend(config.audio, folder / AUDIO_FOLDER, speech_model)
+        if frontend.dim != built["diffusion"].audio_encoder.in_dim:
+            raise UserError(f"{source}: its networks don't take the features of {config.audio}")
+        for stage in STAGES:
+            load_weights(built[stage], folder, weights_name(stage))
+        load_weights(basis, folder, BASIS_NAME)
+        diffusion = GaussianDiffusion(**settings)
+        model = cls(built["autoencoder"], basis, built["diffusion"], diffusion, built["statistics"], frontend)
+        return model.eval().requires_grad_(False)
 
-    @torch.inference_mode()
-    def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
-        """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
-        parts = [
-            self.autoencoder.motion(to_size(chunk.to(self.device), self.size))
-            for chunk in frames.split(batch_size)
-        ]
-        return torch.cat(parts)
+    def save_pretrained(self, folder: Path, half: bool = True) -> None:
+        """Write the model folder: weights (float16 if ``half``), the basis in full precision, and ``config.json``.
 
-    @torch.inference_mode()
+        Raises:
+            UserError: The model lacks a stage or a front end.
+        """
+        if self.estimator is None or self.frontend is None:
+            raise UserError("a model folder needs an estimator of motion statistics and an audio front end")
+        stages = {"autoencoder": self.autoencoder, "statistics": self.estimator, "diffusion": self.denoiser}
+        write_model_folder(folder, stages, self.basis, self.diffusion, self.frontend.name, half)
+
     def generate_motion(
         self, source: SourceCode, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
     ) -> Tensor:
         """Raw motion ``(T, M)`` for speech, T = ceil(S / 640) frames at 25 fps.
 
         Args:
-            source: of one portrait.
+            source: Of one portrait.
             waveform: ``(S,)`` float32 in [-1, 1] at 16 kHz, S >= 1.
-            options: see ``GenerationOptions``.
+            options: See ``GenerationOptions``.
 
         Raises:
-            UserError: an option out of range, or one that this model can't follow.
+            UserError: Options that this model can't follow.
         """
+        return self.motion_from_features(source, self.speech_features(waveform), options)
+
+    @torch.inference_mode()
+    def speech_features(self, waveform: np.ndarray | Tensor) -> Tensor:
+        """Audio features ``(1, 2T, D)`` of a waveform ``(S,)``, padded with silence to whole frames."""
+        assert self.frontend is not None, "no front end: give features"
+        samples = np.asarray(waveform, dtype=np.float32)
+        padded = fit_length(samples, frame_count(len(samples)))
+        return self.frontend(torch.from_numpy(padded)[None].to(self.device))
+
+    @torch.inference_mode()
+    def motion_from_features(
+        self, source: SourceCode, audio: Tensor, options: GenerationOptions | None = None
+    ) -> Tensor:
+        """Raw motion ``(T, M)`` for audio features ``(1, 2T, D)``; the rest as `generate_motion`."""
         options = options or GenerationOptions()
         options.check(self)
-        samples = np.asarray(waveform, dtype=np.float32)
-        frames = frame_count(len(samples))
-        audio = self.frontend(torch.from_numpy(fit_length(samples, frames))[None].to(self.device))
-        rest = self.basis.encode(source.motion)  # (1, M)
         blocks = self.basis.blocks
+        rest = self.basis.encode(source.motion)  # (1, M)
+        # 1. The motion as the statistics say, at intensity 1.
         plain, _ = self._sample(source, rest, audio, replace(options, intensity=1.0))
         coordinates, intensity = plain, options.intensity
+        # 2. Scaled statistics steer a second one; they are unlike any in training and disturb the lips, so the first's stay.
         if options.scaling == "statistics" and intensity != 1.0:
-            scaled, steered = self._sample(source, rest, audio, options)
-            if steered:
-                coordinates, intensity = scaled, 1.0
-                if "mouth" in blocks:  # scaled statistics are unlike any in training and disturb the lips
-                    coordinates[..., blocks["mouth"]] = plain[..., blocks["mouth"]]
+            steered, by_std = self._sample(source, rest, audio, options)
+            if by_std:
+                coordinates, intensity = self._with_block(steered, plain, "mouth"), 1.0
             else:
                 log.info("no std steers this motion: intensity scales the generated motion itself")
+        # 3. Eyes of a third one without statistics: a blink is in some windows and not in others, so that given estimated
+        #    statistics the lids hardly move.
         if "eyes" in blocks and options.statistics != "none":
-            # A blink is in some windows and not in others: given estimated statistics the lids hardly move.
             free = replace(options, intensity=1.0, statistics="none", std_quantile=None)
-            coordinates[..., blocks["eyes"]] = self._sample(source, rest, audio, free)[0][..., blocks["eyes"]]
-        closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
-        # Less motion rests at the portrait; more swings wider about its own mean, and doesn't leave the portrait further.
+            coordinates = self._with_block(coordinates, self._sample(source, rest, audio, free)[0], "eyes")
+        # 4. What no statistics scaled is scaled as motion. Less of it rests at the portrait; more swings wider about its own
+        #    mean, and doesn't leave the portrait further.
         centre = rest if intensity <= 1 else coordinates.mean(dim=1)
+        closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
         coordinates = scale_motion(coordinates, centre, blocks, intensity, options.mouth_intensity, closed)
         return self.basis.decode(coordinates)[0].clamp(-1, 1)
 
@@ -251,12 +186,13 @@ class TalkingHead(nn.Module):
         )
         return coordinates, statistics.steers_std
 
-    @torch.inference_mode()
-    def render(self, source: SourceCode, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
-        """Render frames uint8 ``(S, S, 3)`` of one source in raw motion ``(T, M)``, one after the other."""
-        for chunk in motion.to(self.device).split(batch_size):
-            decoded = self.autoencoder.decode(repeat_code(source, len(chunk)), chunk)
-            yield from to_pixels(decoded.frame)
+    def _with_block(self, coordinates: Tensor, other: Tensor, block: str) -> Tensor:
+        """Motion ``(1, T, M)`` with one block of the basis, if it has it, from another motion of that shape."""
+        if block not in self.basis.blocks:
+            return coordinates
+        mixed, part = coordinates.clone(), self.basis.blocks[block]
+        mixed[..., part] = other[..., part]
+        return mixed
 
     def animate(
         self, image: Tensor, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
@@ -266,35 +202,54 @@ class TalkingHead(nn.Module):
         return self.render(source, self.generate_motion(source, waveform, options))
 
 
-STAGES = ("autoencoder", "statistics", "diffusion")
+def write_model_folder(
+    folder: Path,
+    networks: dict[str, Any],
+    basis: MotionBasis,
+    diffusion: GaussianDiffusion,
+    audio: str,
+    half: bool = True,
+) -> None:
+    """Write a model folder.
 
-
-def resolve_model(name: Path | str) -> Path:
-    """Folder of a model: a path, or the name of one that is shipped.
+    Args:
+        folder: To write to.
+        networks: The network of each stage.
+        basis: Motion coordinates of stages 2 and 3, always written in full precision.
+        diffusion: Process of stage 3.
+        audio: Name of the audio front end.
+        half: Write the networks' matrices and kernels as float16.
 
     Raises:
-        UserError: neither.
+        UserError: The stages don't fit each other.
     """
-    for folder in (Path(name), PRETRAINED / str(name)):
-        if (folder / "config.yaml").is_file():
-            return folder
-    shipped = sorted(p.parent.name for p in PRETRAINED.glob("*/config.yaml"))
-    raise UserError(
-        f"{name}: no model folder (with config.yaml) and no shipped model; shipped: {', '.join(shipped) or 'none'}"
-    )
+    _check_stages(networks, folder)
+    for stage in STAGES:
+        write_weights(folder / weights_name(stage), networks[stage], half)
+    write_weights(folder / BASIS_NAME, basis, half=False)
+    specs = {stage: network_spec(networks[stage]) for stage in STAGES}
+    write_json(folder / CONFIG_NAME, ModelConfig(specs, diffusion.settings(), audio).as_dict())
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        assert isinstance(config, dict)
-        missing = [key for key in ("networks", "diffusion", "audio") if key not in config]
-    except Exception as error:  # yaml and omegaconf raise several kinds
-        raise UserError(f"{path}: can't be read as a model config ({type(error).__name__})") from error
-    if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; is it the config of a model folder?")
-    if config.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: model folder of format {config.get('format')}, this version reads {FORMAT}; package the runs again"
-        )
-    return config  # type: ignore[return-value]
+def _check_stages(networks: dict[str, Any], source: Path) -> None:
+    """Refuse networks that are not of their stages, or don't fit each other.
+
+    Raises:
+        UserError: They don't.
+    """
+    autoencoder, estimator, denoiser = (networks[stage] for stage in STAGES)
+    kinds = {
+        "autoencoder": is_renderer(autoencoder),
+        "statistics": hasattr(estimator, "std_quantile"),
+        "diffusion": hasattr(denoiser, "denoise"),
+    }
+    if wrong := [stage for stage, right in kinds.items() if not right]:
+        raise UserError(f"{source}: the network of stage {wrong[0]} is one of another kind")
+    if not autoencoder.motion_dim == estimator.motion_dim == denoiser.motion_dim:
+        raise UserError(f"{source}: the stages have different numbers of motion coefficients")
+    if estimator.audio_encoder.in_dim != denoiser.audio_encoder.in_dim:
+        raise UserError(f"{source}: the stages take different audio features")
+    if estimator.appearance_dim != autoencoder.latent_dim:
+        raise UserError(f"{source}: the estimator takes another appearance latent than stage 1 gives")
+    if denoiser.window != WINDOW:
+        raise UserError(f"{source}: windows of {denoiser.window} frames; this version generates {WINDOW}")

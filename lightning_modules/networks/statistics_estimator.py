@@ -133,6 +133,7 @@ class StatisticsEstimator(nn.Module):
     ) -> None:
         super().__init__()
         self.motion_dim = motion_dim
+        self.appearance_dim = appearance_dim
         self.components = components
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ import hashlib
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import SYNC_FRAMES
 from datamodules.errors import UserError
+from datamodules.files import file_inside, read_plain_json
 from metrics.judges.mfcc import COEFFICIENTS, MFCC_HOP, MFCC_WINDOW, mfcc
 
 MFCC_FRAMES = 20
@@ -27,7 +28,12 @@ CEPSTRA_SHAPE = (COEFFICIENTS, MFCC_FRAMES)
 SHIPPED_EXPERT = Path(__file__).resolve().parent.parent / "pretrained" / "sync_expert"
 """Where the SyncNet of the synthetic faces lies."""
 EXPERT_WEIGHTS = "model.safetensors"
-EXPERT_CONFIG = "config.yaml"
+EXPERT_CONFIG = "config.json"
+EXPERT_FORMAT = 2
+"""Version of the folder of an expert."""
+EXPERT_NAME = "syncnet"
+MAX_WIDTH, MAX_SIZE = 4, 1024
+"""Largest expert that is read."""
 
 
 class SyncNet(nn.Module):
@@ -165,22 +171,48 @@ def load_expert(folder: str | Path = SHIPPED_EXPERT) -> SyncNet:
     """A SyncNet that this project trained, ready to judge.
 
     Args:
-        folder: Holds ``model.safetensors`` (half-precision values come back as float32) and ``config.yaml`` with width,
-            size and region; default: the one of the synthetic faces.
+        folder: Holds ``model.safetensors`` (half-precision values come back as float32) and ``config.json`` with width,
+            size and region; default: the one of the synthetic faces. It may come from a stranger.
 
     Raises:
-        UserError: No such files, or they don't fit each other.
+        UserError: No such files, a link out of the folder, or they don't fit each other.
     """
     folder = Path(folder)
+    weights, network = file_inside(folder, EXPERT_WEIGHTS), SyncNet(**expert_settings(folder))
+    if weights.stat().st_size > 4 * sum(value.numel() for value in network.state_dict().values()) + 2**20:
+        raise UserError(f"{weights}: larger than the weights of such a network")
     try:
-        config = yaml.safe_load((folder / EXPERT_CONFIG).read_text(encoding="utf-8"))
-        network = SyncNet(float(config["width"]), int(config["size"]), [float(x) for x in config["region"]])
-        state = load_file(folder / EXPERT_WEIGHTS)
-    except (OSError, yaml.YAMLError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        state = load_file(weights)
+    except (OSError, SafetensorError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{folder}: holds no SyncNet expert that can be read ({reason})") from error
-    _load_state(network, state, folder / EXPERT_WEIGHTS)
+    _load_state(network, state, weights)
     return network.eval().requires_grad_(False)
+
+
+def expert_settings(folder: Path) -> dict[str, Any]:
+    """Arguments of `SyncNet` that ``config.json`` of an expert names, checked.
+
+    Raises:
+        UserError: Missing or damaged, or other values than a SyncNet takes.
+    """
+    path = file_inside(folder, EXPERT_CONFIG)
+    config = read_plain_json(path)
+    settings = config.get("network")
+    if config.get("format") != EXPERT_FORMAT or not isinstance(settings, dict):
+        raise UserError(f"{path}: is no SyncNet expert of format {EXPERT_FORMAT}")
+    width, size, region = (settings.get(key, 0) for key in ("width", "size", "region"))
+    numbers = [width, *region] if isinstance(region, list) else []
+    right = (
+        settings.keys() == {"name", "width", "size", "region"}
+        and settings["name"] == EXPERT_NAME
+        and type(size) is int
+        and len(numbers) == 5
+        and all(type(number) in (int, float) for number in numbers)
+    )
+    if not right or not (width <= MAX_WIDTH and size <= MAX_SIZE):  # the smallest ones are known to SyncNet
+        raise UserError(f"{path}: needs the network {EXPERT_NAME} with width, size and region of a sane size")
+    return {"width": width, "size": size, "region": region}
 
 
 def window_cepstra(waveform: Tensor) -> Tensor:

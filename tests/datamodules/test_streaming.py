@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from datamodules.folder import FolderDataModule
 
 from datamodules import streaming
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
-from datamodules.folder import FolderDataModule
 from datamodules.streaming import STREAM_FOLDER, StreamedClips, StreamingDataModule, write_stream
 
 pytest.importorskip("litdata", reason="the extra 'stream' is not installed")

@@ -27,7 +27,7 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, run, overrides: bool = False) 
     monkeypatch.setitem(cli.COMMANDS, "fake", cli.Command("fake_command", "does nothing", overrides))
 
 
-HEAVY = ("torch", "lightning", "hydra", "mediapipe", "transformers", "scipy", "matplotlib", "av")
+HEAVY = ("torch", "lightning", "mediapipe", "transformers", "scipy", "matplotlib", "av")
 
 
 def run_python(code: str) -> str:

@@ -78,7 +78,8 @@ class _PlainLines:
 
     def __call__(self, done: int, total: int) -> None:
         rate, now = self.rate(done), time.monotonic()
-        if done < total and now - self.said < SECONDS_BETWEEN_LINES:
+        waits = done < total and now - self.said < SECONDS_BETWEEN_LINES
+        if waits or self.rate.first == total:  # the latter: there was nothing left to do
             return
         self.said = now
         left = f", {_told(rate)}, {(total - done) / rate:.0f} s left" if rate and done < total else ""

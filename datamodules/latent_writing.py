@@ -1,0 +1,215 @@
+"""Writing a latent cache, in this process or in several; the encoder is passed in: this package knows no models."""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from datamodules.clips.clip_store import ClipStore, as_store
+from datamodules.clips.frames import ClipFrames
+from datamodules.clips.manifest import ClipRecord
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+from datamodules.latents import (
+    STEPS_PER_FRAME,
+    STORED_TYPE,
+    LatentCache,
+    cache_key,
+    claim_cache,
+    missing_clips,
+)
+from datamodules.media.audio import fit_length, load_audio
+from datamodules.preparation.processes import die_with_parent
+
+Encode = Callable[[np.ndarray, np.ndarray], dict[str, Tensor]]
+"""Frames uint8 (T, S, S, 3), waveform float32 (640T,) -> ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D)."""
+
+SHARD_FRAMES = 16384
+"""Frames of a shard, about: 28 MB with log-mel sound. What an interrupted run loses at most."""
+
+
+class Encoder(Protocol):
+    """An ``Encode`` that can be taken to other processes: picklable, and movable to a device."""
+
+    def to(self, device: str) -> Self:
+        """The same, computing on that device; what it returns is on the CPU."""
+
+    def __call__(self, frames: np.ndarray, waveform: np.ndarray) -> dict[str, Tensor]:
+        """See ``Encode``."""
+
+
+def build_latents(
+    records: Sequence[ClipRecord],
+    clips: Path | ClipStore,
+    folder: Path,
+    encode: Encode,
+    *,
+    parts: Sequence[str | int | float] = (),
+    size: int | None = None,
+    shard_frames: int = SHARD_FRAMES,
+    devices: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LatentCache:
+    """Compute the latents of all clips that have none yet.
+
+    An interrupted run goes on where it was; clips that are damaged or belong to another version of the video are made again.
+
+    Args:
+        records: Clips of one dataset.
+        clips: The dataset folder, or where else the clips' files are.
+        folder: Cache folder, by convention ``ROOT/latents/KEY`` with the key of ``cache_key(*parts)``.
+        encode: As for ``write_latents``; an ``Encoder`` where there are ``devices``.
+        parts: What the cache key was made of, noted in ``cache.json``.
+        size: Edge of the frames passed to ``encode``; the stored size of each clip if None.
+        shard_frames: Frames of a shard, about.
+        devices: One process works on each, with one thread; none: this process does everything.
+        progress: Called with (finished, all) clips, first with what was there; not if all were.
+
+    Raises:
+        UserError: A clip cannot be read, a process died, or the folder belongs to other ``parts``.
+        ValueError: ``encode`` returned other shapes, or values that are not finite.
+    """
+    claim_cache(folder, parts)
+    todo = missing_clips(folder, records)
+    if not todo:
+        return LatentCache(folder)
+    there = len(records) - len(todo)
+    progress(there, len(records))
+    if not devices:
+        made = count(there + 1)
+        for group in group_clips(todo, shard_frames):
+            write_latents(group, clips, folder, encode, size, lambda: progress(next(made), len(records)))
+        return LatentCache(folder)
+    fair = sum(record.frames for record in todo) // (2 * len(devices)) + 1
+    groups = list(group_clips(todo, min(fair, shard_frames)))
+    try:
+        for finished in _write_in_processes(groups, (clips, folder, encode, size), devices):
+            progress(there + finished, len(records))
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{folder}: an encoding process died, perhaps for lack of memory; run it again with fewer workers, what is done "
+            "is kept (a script that starts this needs `if __name__ == '__main__':`)"
+        ) from error
+    return LatentCache(folder)
+
+
+def _write_in_processes(
+    groups: Sequence[Sequence[ClipRecord]],
+    job: tuple[Any, ...],
+    devices: Sequence[str],
+) -> Iterator[int]:
+    """Write each group in some process, and tell every second how many clips are finished."""
+    context = multiprocessing.get_context("spawn")
+    finished, free = context.Value("l", 0), context.Queue()
+    for device in devices:
+        free.put(device)
+    with ProcessPoolExecutor(len(devices), context, _start_worker, (*job, free, finished)) as pool:
+        pending = {pool.submit(_write_group, group) for group in groups}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=1.0, return_when=FIRST_EXCEPTION)
+                yield finished.value
+                for group in done:
+                    group.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_write: Callable[[Sequence[ClipRecord]], None]
+"""What a worker process does with a group of clips; set when it starts."""
+
+
+def _start_worker(
+    clips: Path | ClipStore, folder: Path, encoder: Encoder, size: int | None, free: Any, finished: Any
+) -> None:
+    """Set a worker process up: one thread, and the next free device."""
+    die_with_parent()
+    torch.set_num_threads(1)
+    encode = encoder.to(free.get())
+
+    def clip_done() -> None:
+        with finished.get_lock():
+            finished.value += 1
+
+    global _write
+    _write = partial(write_latents, clips=clips, folder=folder, encode=encode, size=size, clip_done=clip_done)
+
+
+def _write_group(records: Sequence[ClipRecord]) -> None:
+    _write(records)
+
+
+def write_latents(
+    records: Sequence[ClipRecord],
+    clips: Path | ClipStore,
+    folder: Path,
+    encode: Encode,
+    size: int | None = None,
+    clip_done: Callable[[], None] = lambda: None,
+) -> None:
+    """Compute the latents of some clips and write them as one shard, which appears whole or not at all.
+
+    Args:
+        records: The clips.
+        clips: The dataset folder, or where else the clips' files are.
+        folder: Of the cache; it exists.
+        encode: Frames uint8 (T, size, size, 3) and waveform float32 (640T,) in [-1, 1] -> ``motion`` (T, M),
+            ``appearance`` (T, A), ``audio`` (2T, D). Runs without gradients. Clips without sound get silence.
+        size: Edge of the frames passed to ``encode``; the stored size of each clip if None.
+        clip_done: Called after each clip.
+
+    Raises:
+        UserError: A clip cannot be read.
+        ValueError: ``encode`` returned other shapes, or values that are not finite.
+    """
+    store = as_store(clips)
+    tensors: dict[str, Tensor] = {}
+    for record in records:
+        frames = ClipFrames(store, size or record.size).get(record, np.arange(record.frames))
+        silent = np.zeros(0, dtype=np.float32)
+        waveform = silent if record.audio is None else load_audio(store.audio(record))
+        latents = _encode_clip(frames, fit_length(waveform, record.frames), encode, record.id)
+        tensors |= {f"{record.id}/{name}": value for name, value in latents.items()}
+        clip_done()
+    contents = {record.id: [record.sha256, record.frames] for record in records}
+    name = cache_key(*(f"{clip} {sha256}" for clip, (sha256, _) in contents.items()))
+    with whole_output(folder / f"shard-{name}.safetensors") as temporary:
+        save_file(tensors, temporary, {"clips": json.dumps(contents)})
+
+
+def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip: str) -> dict[str, Tensor]:
+    with torch.inference_mode():
+        outputs = encode(frames, waveform)
+    latents = {}
+    for name, steps in STEPS_PER_FRAME.items():
+        value = outputs[name].detach().cpu()
+        if value.ndim != 2 or len(value) != steps * len(frames):
+            raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {len(frames)} frames")
+        latents[name] = value.to(STORED_TYPE).contiguous()
+        if not torch.isfinite(latents[name]).all():
+            raise ValueError(
+                f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?"
+            )
+    return latents
+
+
+def group_clips(records: Sequence[ClipRecord], frames: int = SHARD_FRAMES) -> Iterator[list[ClipRecord]]:
+    """Runs of clips with about so many ``frames``: one shard each."""
+    group: list[ClipRecord] = []
+    for record in records:
+        group.append(record)
+        if sum(one.frames for one in group) >= frames:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,82 @@
+"""The motion basis of a latent cache: fitted once to the training clips, kept with the latents."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from datamodules.batches import POSE_NAMES
+from datamodules.clips.annotations import pose_of, read_annotations
+from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.manifest import ClipRecord
+from datamodules.errors import UserError
+from datamodules.files import folder_lock, whole_output
+from datamodules.latents import LatentCache, cache_key
+from lightning_modules.networks.motion_basis import (
+    FRAMES_PER_DIMENSION,
+    MotionBasis,
+    basis_report,
+    fit_motion_basis,
+)
+
+log = logging.getLogger(__name__)
+
+BASIS_NAME = "basis-{key}.safetensors"
+"""The basis in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
+
+
+def motion_basis(
+    folder: Path, records: Sequence[ClipRecord], store: ClipStore, dimensions: int
+) -> MotionBasis:
+    """The motion basis of the training clips of a complete cache, fitted if it isn't there."""
+    train, held_out = ([r for r in records if r.split == split] for split in ("train", "val"))
+    path = folder / BASIS_NAME.format(key=cache_key(*sorted(f"{r.id} {r.sha256}" for r in train)))
+    with folder_lock(folder):
+        if path.is_file():
+            basis = MotionBasis(dimensions)
+            basis.load_state_dict(load_file(path))
+            return basis
+        cache = LatentCache(folder)
+        motion, targets = motion_and_targets(cache, train, store)
+        basis = fit_motion_basis(motion, targets)
+        with whole_output(path) as temporary:
+            save_file(basis.state_dict(), temporary)
+    if held_out and targets:
+        for name, shares in basis_report(basis, *motion_and_targets(cache, held_out, store)).items():
+            told = ", ".join(f"{block} {share:.2f}" for block, share in shares.items())
+            log.info("motion basis, R2 of %s: %s", name, told)
+    return basis
+
+
+def require_frames(records: Sequence[ClipRecord], store: ClipStore, dimensions: int) -> None:
+    """Refuse a dataset whose training clips can't carry a basis.
+
+    Raises:
+        UserError: they have too few frames.
+    """
+    frames = sum(record.frames for record in records if record.split == "train")
+    if frames < (fewest := FRAMES_PER_DIMENSION * dimensions):
+        raise UserError(
+            f"{store.root}: {frames} frames in the split train, the motion basis needs {fewest} or more; add training clips"
+        )
+
+
+def motion_and_targets(
+    cache: LatentCache, records: Sequence[ClipRecord], store: ClipStore
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Motion ``(N, M)`` of all frames and what is annotated about them, name -> ``(N,)``.
+
+    Targets are empty unless pose, lips and lids of every clip are annotated.
+    """
+    motion = torch.cat([cache.load(record.id)["motion"].float() for record in records])
+    paths = [store.annotations(record) for record in records]
+    poses = [None if path is None else pose_of(read_annotations(path).arrays) for path in paths]
+    known = [pose for pose in poses if pose is not None]
+    if len(known) < len(poses):
+        return motion, {}
+    columns = torch.from_numpy(np.concatenate(known)).unbind(1)
+    return motion, dict(zip(POSE_NAMES, columns, strict=True))

@@ -1,0 +1,93 @@
+"""Model folders: ``config.json`` of plain values and safetensors, from anyone; a folder can be wrong, but it can't act.
+
+Loads no torch, so that a wrong name is refused at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.files import file_inside, read_plain_json
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+DEFAULT_MODEL = "synthetic-128"
+CONFIG_NAME = "config.json"
+BASIS_NAME = "basis.safetensors"
+AUDIO_FOLDER = "audio"
+"""Where a folder may hold the speech model that its networks hear by."""
+FORMAT = 3
+"""Version of the model folder; raised when folders of before can't be loaded any more."""
+STAGES = ("autoencoder", "statistics", "diffusion")
+
+
+def weights_name(stage: str) -> str:
+    """Where in a model folder the weights of a stage lie."""
+    return f"{stage}/model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What ``config.json`` says.
+
+    Attributes:
+        networks: Name and arguments of the network of each stage.
+        diffusion: Settings of the diffusion process.
+        audio: Name of the audio front end.
+    """
+
+    networks: dict[str, dict[str, Any]]
+    diffusion: dict[str, Any]
+    audio: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Content of ``config.json``."""
+        return {
+            "format": FORMAT,
+            "networks": self.networks,
+            "diffusion": self.diffusion,
+            "audio": {"name": self.audio},
+        }
+
+
+def resolve_model(name: Path | str) -> Path:
+    """Folder of a model: a path, or the name of one that is shipped.
+
+    Raises:
+        UserError: Neither, or a folder of an older version.
+    """
+    for folder in (Path(name), PRETRAINED / str(name)):
+        if (folder / CONFIG_NAME).exists():
+            return folder
+    if (Path(name) / "config.yaml").is_file():
+        raise UserError(
+            f"{name}: a model folder of an older version, without {CONFIG_NAME}: "
+            "make it new by `ifmdm package --convert OLD --output NEW`"
+        )
+    shipped = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_NAME}"))
+    raise UserError(
+        f"{name}: no model folder (with {CONFIG_NAME}) and no shipped model; shipped: {', '.join(shipped) or 'none'}"
+    )
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """Read ``config.json`` of a model folder.
+
+    Raises:
+        UserError: Missing or damaged, of another format, or something lacks or is of another type.
+    """
+    path = file_inside(folder, CONFIG_NAME)
+    values = read_plain_json(path)
+    if values.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: model folder of format {values.get('format')!r:.20}, this version reads {FORMAT}"
+        )
+    networks, diffusion, audio = (values.get(key) for key in ("networks", "diffusion", "audio"))
+    if not isinstance(networks, dict) or not isinstance(diffusion, dict) or not isinstance(audio, dict):
+        raise UserError(f"{path}: lacks networks, diffusion or audio; is it the config of a model folder?")
+    name = audio.get("name")
+    if sorted(networks) != sorted(STAGES) or set(audio) != {"name"} or not isinstance(name, str):
+        raise UserError(
+            f"{path}: needs the networks {', '.join(STAGES)} and, of the audio front end, its name alone"
+        )
+    return ModelConfig(networks, diffusion, name)

@@ -1,0 +1,91 @@
+"""How motion is generated: the options of ``ifmdm generate``. Loads no torch, so that bad numbers are refused at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datamodules.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_modules.generation.talking_head import TalkingHead
+
+STATISTICS_MODES = ("estimated", "none", "source", "previous")
+SCALINGS = ("motion", "statistics")
+MAX_FACTOR = 100
+"""Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How motion is generated.
+
+    Attributes:
+        intensity: Factor on how much head and the remaining motion move, >= 0; 1 = as estimated, 0 = the head rests.
+        scaling: What the intensity scales: the generated ``motion`` about the portrait's own (exact: at 0 the head rests), or
+            the ``statistics`` that the diffusion model is given (the paper's way: as exact as the model follows them).
+        mouth_intensity: Factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
+        statistics: Where each window's motion statistics come from: ``estimated`` (sampled from the estimator), ``none``
+            (both dropped), ``source`` (mean = motion of the portrait, std dropped), ``previous`` (mean = last frame of the
+            previous window, std dropped), or a ``.npz`` file with ``mean`` (M) and ``std`` (M) in basis coordinates.
+        std_quantile: Replaces the std by this quantile (0..1) of the training windows' std; keeps the mode's mean.
+        steps: Sampler steps; None = the model's own.
+        guidance: Scale of the audio guidance; None = the model's own, 1 = off.
+        seed: Of all random numbers.
+
+    Raises:
+        UserError: A number out of range, or no such choice or file.
+    """
+
+    intensity: float = 1.0
+    scaling: str = "motion"
+    mouth_intensity: float = 1.0
+    statistics: str = "estimated"
+    std_quantile: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_factor("intensity", self.intensity)
+        check_factor("mouth intensity", self.mouth_intensity)
+        if self.scaling not in SCALINGS:
+            raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
+        if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
+            raise UserError(f"std quantile is {self.std_quantile}: use a number from 0 to 1")
+        if self.statistics not in STATISTICS_MODES and not Path(self.statistics).is_file():
+            modes = ", ".join(STATISTICS_MODES)
+            raise UserError(f"{self.statistics}: no such statistics file; give a .npz file or one of {modes}")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps is {self.steps}: use a whole number from 1")
+        if self.guidance is not None and not abs(self.guidance) <= MAX_FACTOR:
+            raise UserError(f"guidance is {self.guidance}: use a number of at most {MAX_FACTOR}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
+
+    def check(self, model: "TalkingHead") -> None:
+        """Refuse what a model can't follow, before any work is done.
+
+        Raises:
+            UserError: A mouth intensity for a basis without a mouth, statistics of another model, or what only an estimator
+                knows for a model without one.
+        """
+        from lightning_modules.generation.intensity import intensity_factors
+        from lightning_modules.generation.statistics import read_statistics
+
+        intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
+        if self.statistics not in STATISTICS_MODES:
+            read_statistics(Path(self.statistics), model.basis.motion_dim)
+        if model.estimator is None and (self.statistics == "estimated" or self.std_quantile is not None):
+            raise UserError(
+                "no estimator of motion statistics here: choose statistics none, source, previous or a file"
+            )
+
+
+def check_factor(name: str, value: float) -> None:
+    """Refuse a factor out of range.
+
+    Raises:
+        UserError: It is below 0, over ``MAX_FACTOR`` or no number.
+    """
+    if not 0 <= value <= MAX_FACTOR:
+        raise UserError(f"{name} is {value}: use a number from 0 to {MAX_FACTOR}")

@@ -1,0 +1,58 @@
+"""A trained motion autoencoder at work: portraits in, frames out. Inference alone; Lightning is not imported."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datamodules.media.pictures import to_pixels
+from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode, repeat_code, to_size
+
+
+class PortraitRenderer(nn.Module):
+    """Stage 1 put to use: what depends on the portrait is computed once, every frame from its motion alone.
+
+    Args:
+        autoencoder: Stage 1, in evaluation mode.
+    """
+
+    def __init__(self, autoencoder: PaperRenderer) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    @property
+    def size(self) -> int:
+        """Side of the frames in pixels."""
+        return self.autoencoder.size
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.autoencoder.parameters()).device
+
+    @torch.inference_mode()
+    def prepare_source(self, image: Tensor) -> SourceCode:
+        """Encode a portrait: everything that depends on the source alone.
+
+        Args:
+            image: ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1], framed as training clips are; resized to S.
+        """
+        image = image[None] if image.ndim == 3 else image
+        return self.autoencoder.encode(to_size(image.to(self.device), self.size))
+
+    @torch.inference_mode()
+    def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
+        """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
+        parts = [
+            self.autoencoder.motion(to_size(chunk.to(self.device), self.size))
+            for chunk in frames.split(batch_size)
+        ]
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def render(self, source: SourceCode, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
+        """Render frames uint8 ``(S, S, 3)`` of one source in raw motion ``(T, M)``, one after the other."""
+        for chunk in motion.to(self.device).split(batch_size):
+            decoded = self.autoencoder.decode(repeat_code(source, len(chunk)), chunk)
+            yield from to_pixels(decoded.frame)
