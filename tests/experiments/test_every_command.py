@@ -35,6 +35,14 @@ def test_every_command(
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "What it learnt, and what not" in page
 
+    run = folder / "runs" / "autoencoder"
+    words = [
+        f"autoencoder={run}",
+        "data=folder",
+        f"data.root={folder / 'data'}",
+        f"data.latents={tmp_path / 'latents'}",
+    ]
+    ifmdm("encode", *words, "workers=1")
     ifmdm("reenact", "--image", portrait, "--video", speaks, "--output", tmp_path / "reenacted.mp4")
     assert len(VideoReader(tmp_path / "reenacted.mp4")) == len(VideoReader(speaks))
     (tmp_path / "videos").mkdir()
