@@ -11,12 +11,10 @@ from datamodules.faces.finding import FaceBox, find_faces
 from datamodules.faces.framing import SquareCrop, framing
 from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
 from datamodules.media.video import VideoReader
-from metrics.judges.landmark_judge import LOWER_LIP, OUTER_EYE_CORNERS, UPPER_LIP
+from metrics.landmarks import FACE
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 
 SIZE = 256
-RIGID = (33, 133, 362, 263, 168, 6, 197, 195)
-"""Eye corners and nose bridge: landmarks that expression moves least."""
 STEP = 5
 """Frames that head speed is taken over: shorter steps measure the noise of the landmarks."""
 
@@ -100,15 +98,16 @@ def curves_of(seen: FaceMeasurements) -> JudgedClip:
     if seen.found.mean() < _FOUND:
         raise UnfitClipError(f"face in {seen.found.mean():.0%} of the frames")
     points = seen.landmarks[:, :, :2]  # (T, 478, 2) in shares of the side
-    eyes = points[:, OUTER_EYE_CORNERS[0]] - points[:, OUTER_EYE_CORNERS[1]]
+    (left, right), (upper, lower) = FACE.eye_corners, FACE.lips
+    eyes = points[:, left] - points[:, right]
     points = points / np.nanmean(np.linalg.norm(eyes, axis=1))
-    rigid = points[:, RIGID]
+    rigid = points[:, FACE.rigid]
     if np.nanmax(np.linalg.norm(np.diff(rigid.mean(axis=1), axis=0), axis=1)) > _JUMP:
         raise UnfitClipError("a cut")
     lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
     return JudgedClip(
         rotation=seen.rotation,
-        lip_opening=np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=1),
+        lip_opening=np.linalg.norm(points[:, upper] - points[:, lower], axis=1),
         blink=seen.blendshapes[:, lids].mean(axis=1),
         rigid=rigid.reshape(len(rigid), -1),
     )

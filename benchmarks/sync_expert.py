@@ -23,7 +23,7 @@ from datamodules.media.video import read_video
 from experiments.video_pairs import load_pair, reference_clips
 from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, clip_cepstra, load_expert
 from metrics.protocol import protocol_settings
-from metrics.sync import MINIMUM_FRAMES, SyncResult, clip_features, judge_clip, offsets_and_distances
+from metrics.sync import SyncResult, SyncSettings, clip_features, lip_sync, offsets_and_distances
 
 SHIFTS = tuple(range(-8, 9))
 """Frames that the sound is moved by, positive: late."""
@@ -79,7 +79,7 @@ def read_recordings(folder: Path) -> list[Clip]:
         except (UserError, OSError, ValueError) as error:
             print(f"{name}: left out ({error})")
             continue
-        if read.waveform is None or len(read) < MINIMUM_FRAMES:
+        if read.waveform is None or len(read) < SyncSettings().minimum_frames:
             print(f"{name}: left out ({read.silence or f'{len(read)} frames'})")
             continue
         frames = torch.from_numpy(read.real).permute(0, 3, 1, 2).contiguous()
@@ -131,8 +131,8 @@ def judge_shifts(network: SyncNet, clip: Clip, shifts: Sequence[int] = SHIFTS) -
         ]
 
     lip, _ = clip_features(network, clip.frames[inner], sound(0))
-    heard = [network.audio_features(clip_cepstra(sound(shift))[: len(lip)]) for shift in shifts]
-    return [offsets_and_distances(lip, audio) for audio in heard]
+    sounds = [network.audio_features(clip_cepstra(sound(shift))[: len(lip)]) for shift in shifts]
+    return [offsets_and_distances(lip, audio) for audio in sounds]
 
 
 def table_row(name: str, found: Sequence[SyncResult], truth: int = 0) -> list[str]:
@@ -151,15 +151,12 @@ def table_row(name: str, found: Sequence[SyncResult], truth: int = 0) -> list[st
 def report(network: SyncNet, clips: Sequence[Clip]) -> str:
     """The table of clips: own sound, foreign sound, pieces, own sound moved."""
     rows = [
-        table_row("own sound", [judge_clip(network, c.frames, c.waveform) for c in clips]),
-        table_row(
-            "another voice's sound",
-            [judge_clip(network, c.frames, c.waveform) for c in with_foreign_sound(clips)],
-        ),
-        table_row(
-            f"own sound, pieces of {PIECE} frames",
-            [judge_clip(network, c.frames, c.waveform) for c in pieces(clips)],
-        ),
+        table_row(name, [lip_sync(network, c.frames, [c.waveform])[0] for c in some])
+        for name, some in (
+            ("own sound", clips),
+            ("another voice's sound", with_foreign_sound(clips)),
+            (f"own sound, pieces of {PIECE} frames", pieces(clips)),
+        )
     ]
     moved = [judge_shifts(network, clip) for clip in clips]
     for place, shift in enumerate(SHIFTS):

@@ -12,7 +12,9 @@ from printing import markdown_table, one_line_errors
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.sync import REACH, SyncResult, offsets_and_distances
+from metrics.sync import SyncResult, SyncSettings, offsets_and_distances
+
+REACH = SyncSettings().reach
 
 
 def plain_loop(lip: Tensor, audio: Tensor, reach: int = REACH) -> tuple[int, float, float]:

@@ -21,7 +21,7 @@ from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.media.video import VideoReader
 from experiments.results import write_json
 from metrics.judges.landmark_judge import LandmarkJudge
-from metrics.motion import MotionCurves, correlation, measure
+from metrics.motion import MotionCurves, correlation, measure_motion
 
 AXES = ("yaw", "pitch", "roll")
 MOVING = 1.0
@@ -58,7 +58,7 @@ def judge_record(record: ClipRecord, root: Path, frames: int) -> tuple[MotionCur
     count = min(len(reader), frames)
     arrays = read_annotations(root / str(record.annotations)).arrays
     truth = MotionCurves(*(arrays[name][:count] for name in ("rotation", "lip_opening", "blink")))
-    return measure(reader.get(range(count)), LandmarkJudge()), truth
+    return measure_motion(reader.get(range(count)), LandmarkJudge()), truth
 
 
 def compare(clips: list[tuple[MotionCurves, MotionCurves]]) -> dict[str, Figure]:

@@ -65,12 +65,12 @@ COMMANDS = {
         overrides=True,
     ),
     "evaluate": Command(
-        "experiments.evaluate_command",
+        "experiments.evaluate",
         "measure a trained model on held-out identities, or anyone's videos",
         overrides=True,
     ),
     "sweep": Command(
-        "experiments.sweep_command",
+        "experiments.sweep",
         "measure quality over motion intensity: sweep=NAME [overrides]",
         overrides=True,
     ),

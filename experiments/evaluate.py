@@ -1,185 +1,219 @@
-"""``ifmdm evaluate``: measures a trained model on clips of identities it never saw, and writes results.json.
+"""``ifmdm evaluate``: measures a model on clips it never saw, or anyone's videos, or the measures themselves.
 
-What the command understands is in `experiments.evaluate_command`. With ``--videos`` or ``--selftest`` no model is asked:
-`experiments.evaluate_videos` and `experiments.selftest`.
-
-Motion is measured on rendered frames by a judge, never read from motion vectors. Every table has the same
-rows: real video, real video through the codec, real motion through the autoencoder, the still source frame,
-generation from the clip's own speech, and generation from another voice's speech (``swapped``). ``shuffled`` is the
-floor of lip sync: what was generated from the clip's own speech against that other speech.
+What renders and judges is loaded once the words and flags make sense. Motion is measured on rendered frames by a judge,
+never read from motion vectors. Rows beside the method's: real video, real video through the codec, real motion through an
+autoencoder, the still source frame, for a model its generation from another voice's speech (``swapped``); ``shuffled`` is
+the method's own lips against that other speech. Whatever can't be judged is listed with its reason.
 """
 
-import dataclasses
-import logging
+import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from datamodules.clips.manifest import ClipRecord, read_manifest, without_twins
+from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.errors import UserError
-from experiments.clip_measures import ClipResult, load_clip, measure_clip
-from experiments.evaluate_command import check_method
-from experiments.judges import Progress, load_judge, log_progress
-from experiments.pictures import contact_sheet, side_by_side, spread
+from datamodules.files import require_folder
 from experiments.results import (
     GALLERY,
+    has_values,
+    log_results,
+    machine_record,
     plain,
-    refuse_nothing,
     replace_results,
+    require_judged,
     require_results_folder,
-    tell_results,
 )
-from experiments.run_identity import git_state, machine_facts
-from experiments.version import __version__
-from experiments.video_judges import REAL_FACES, Judges, load_judges
-from experiments.video_pairs import (
-    Missing,
-    VideoPair,
-    clip_length,
-    entry,
-    foreign_speech,
-    protocol_record,
-    recorded_clip,
-    spare_clips,
-)
-from experiments.video_rows import add_correlations, listen, window_starts
-from experiments.video_summary import summarise
-from lightning_modules.checkpoints import weights_hash
-from metrics.bootstrap import Interval, cluster_bootstrap
-from metrics.motion import Judge
-from metrics.protocol import SHORTEST, SYNTHETIC, TASKS, protocol_settings
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
 
-ROWS = ("real", "codec", "autoencoder", "still", "generated", "swapped")
-TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
-"""Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
-CLIP_FAILURES = (UserError, OSError, ValueError)
-"""What a broken or unfit clip can raise: it is listed under ``missing`` and the others are still judged."""
-PREPARE_AGAIN = "prepare the data again"
-
-log = logging.getLogger(__name__)
+ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
+"""Flags that are overrides of the same name where a model is evaluated."""
+SELFTEST_FLAGS = ("selftest", "reference", "output", "size", "max_frames", "split")
+"""The flags that the self-test has a use for."""
+MOST_NAME = 100
+"""Letters of a method's name, at most."""
+DEFAULTS = {
+    "videos": None, "reference": None, "method": None, "output": None, "protocol": TALKING_HEAD, "task": "generation",
+    "crop": "as given", "size": None, "max_frames": None, "model": None, "split": "test", "judge": "regressor",
+    "seeds": False, "selftest": False,
+}  # fmt: skip
+"""The flags, and what they are where they are not given."""
 
 
-def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -> list[ClipRecord]:
-    """Clips of a split without twins, at most ``clips`` of them, taken from all identities in turn.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm evaluate``."""
+    parser.description = (
+        "Evaluate a trained model: model=DIR data.root=DIR and further Hydra overrides of configs/evaluate.yaml. "
+        "Or anyone's videos: --videos DIR --reference DIR --method NAME."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="model=DIR data.root=DIR split=test clips=8 ..."
+    )
+    group = parser.add_argument_group("anyone's videos", "judged without a model, matched by file stem")
+    flag = group.add_argument
+    flag("--videos", type=Path, metavar="DIR", help="the method's videos")
+    flag("--reference", type=Path, metavar="DIR", help="real videos, or a prepared folder")
+    flag("--method", metavar="NAME", help="name in tables")
+    flag("--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME")
+    flag("--protocol", metavar="NAME", help=f"{TALKING_HEAD} (default) or {SYNTHETIC}")
+    flag("--task", choices=TASKS, help="of the videos; default generation")
+    flag("--crop", choices=("as given", "face"), help="face: cut both to the face; default: as given")
+    flag("--size", type=int, metavar="S", help="shorter side in pixels; another size is another hash")
+    flag("--max-frames", type=int, metavar="N", help="of each clip; another number is another hash")
+    flag(
+        "--model",
+        metavar="NAME",
+        help="model folder or name whose autoencoder makes a row of the real motion",
+    )
+    flag("--split", help="of a prepared reference; default test")
+    motion = (
+        f"of motion for {SYNTHETIC}: folder of a fitted one; default: the reference's own, fitted if need be"
+    )
+    flag("--judge", metavar="DIR", help=motion)
+    flag("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
+    flag("--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?")
+    parser.set_defaults(**DEFAULTS)
+
+
+def given_flags(args: argparse.Namespace) -> list[str]:
+    """Which flags of `add_arguments` are not what they usually are."""
+    return [flag for flag, usual in DEFAULTS.items() if getattr(args, flag) != usual]
+
+
+def given_numbers(args: argparse.Namespace) -> dict[str, int]:
+    """``size`` and ``max_frames``, as far as they are given.
 
     Raises:
-        UserError: The split is empty, or the number of clips is not at least 1.
+        UserError: One is too small or too large.
     """
-    if clips is not None and not (isinstance(clips, int) and clips >= 1):
-        raise UserError(f"clips={clips}: use a whole number from 1, or null for all")
-    groups: dict[str, list[ClipRecord]] = {}
-    for record in without_twins(records):
-        if record.split == split:
-            groups.setdefault(record.identity, []).append(record)
-    if not groups:
-        raise UserError(f"split '{split}' has no clips; choose another, or prepare more identities")
-    longest = max(len(group) for group in groups.values())
-    ordered = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
-    return ordered[:clips]
+    limits = (("--size", "size", 64, 4096), ("--max-frames", "max_frames", ReadingSettings().shortest, None))
+    found = {}
+    for flag, key, least, most in limits:
+        value = getattr(args, key)
+        if value is not None:
+            if value < least:
+                raise UserError(f"{flag} {value}: use {least} or more")
+            if most is not None and value > most:
+                raise UserError(f"{flag} {value}: use {most} or less")
+            found[key] = value
+    return found
 
 
-def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: Sequence[float] = ()) -> None:
-    """Refuse options that this model can't follow, before any work is done.
-
-    Args:
-        model: TalkingHead.
-        options: GenerationOptions.
-        seeds: Sampling seeds that the options are used with.
-        intensities: Intensities that they are used with; none: their own.
+def check_method(name: object) -> str:
+    """A method's name, which also names a folder and a line in tables; a whole number, as YAML reads ``2024``, is one too.
 
     Raises:
-        UserError: A value of the wrong type or out of range, or no seed.
+        UserError: It is no plain file name.
     """
-    if not seeds:
-        raise UserError("seeds=[]: give at least one sampling seed")
-    for seed in seeds:
-        for value in intensities or [options.intensity]:
-            try:
-                dataclasses.replace(options, intensity=value, seed=seed).check(model)
-            except TypeError as error:
-                raise UserError(f"generation options: a value is of the wrong type ({error})") from error
+    name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= MOST_NAME
+        or name.startswith(".")
+        or not name.isprintable()
+        or name != name.strip()
+    ):
+        raise UserError(f"method '{str(name)[:40]}': use 1 to {MOST_NAME} letters, the first no dot")
+    if "/" in name or "\\" in name:
+        raise UserError(f"method '{name}': use a name without / and \\")
+    return name
 
 
-def model_protocol(
-    records: Sequence[ClipRecord], size: int, judge: Judge, max_frames: int | None
-) -> tuple[str, dict[str, Any]]:
-    """Name and settings of the protocol that a model's clips are judged by.
+def check_videos(args: argparse.Namespace) -> Path:
+    """The folder for results, if the flags for videos make sense.
 
-    Drawn faces, which a fitted judge looks at, are judged by ``synthetic-v1``; real ones, which MediaPipe looks at, by
-    ``talking-head-v1`` at the model's size.
+    Raises:
+        UserError: A flag is missing or makes no sense, or results can't be written.
     """
-    changes: dict[str, Any] = {"max_frames": max_frames}
-    if judge.name == REAL_FACES:
-        return "talking-head-v1", protocol_settings("talking-head-v1", size=size, **changes)
-    if any(record.size != size for record in records):
-        changes["size"] = size
-    return SYNTHETIC, protocol_settings(SYNTHETIC, **changes)
+    absent = [flag for flag in ("videos", "reference", "method") if getattr(args, flag) is None]
+    if absent:
+        raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
+    given_numbers(args)
+    drawn = args.protocol == SYNTHETIC
+    if drawn and args.crop != DEFAULTS["crop"]:
+        raise UserError(f"protocol {SYNTHETIC} judges whole frames, as they are drawn; leave out the crop")
+    if args.protocol not in (SYNTHETIC, TALKING_HEAD):
+        raise UserError(f"{args.protocol}: no such protocol; the names are {TALKING_HEAD}, {SYNTHETIC}")
+    own = args.judge != DEFAULTS["judge"]
+    if own and not drawn:
+        raise UserError(
+            f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
+        )
+    check_method(args.method)
+    require_folder(args.videos, "videos")
+    require_folder(args.reference, "real clips")
+    if drawn and own and not (Path(args.judge) / "judge.json").is_file():
+        raise UserError(
+            f"--judge {args.judge}: holds no fitted judge (judge.json); name the folder 'judge' of a dataset"
+        )
+    if drawn and not own and not (args.reference / MANIFEST_NAME).is_file():
+        raise UserError(
+            f"{args.reference}: holds no {MANIFEST_NAME} as prepared drawn heads do, which --protocol {SYNTHETIC} is for; "
+            "leave it out for real videos"
+        )
+    return require_results_folder(args.output or Path("results") / args.method)
 
 
-def _removed(rows: np.ndarray) -> float:
-    error, baseline = rows.sum(axis=0)
-    return float(1 - error / baseline) if baseline else float("nan")
+def check_selftest(args: argparse.Namespace) -> None:
+    """Refuse flags that the self-test has no use for.
+
+    Raises:
+        UserError: There are some, or there is no reference folder.
+    """
+    foreign = [flag for flag in given_flags(args) if flag not in SELFTEST_FLAGS]
+    if foreign:
+        raise UserError(
+            f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"
+        )
+    if args.reference is None:
+        raise UserError(
+            "the self-test needs real clips: give --reference DIR, a folder of videos of two people"
+        )
+    require_folder(args.reference, "real clips")
+    given_numbers(args)
 
 
-def errors_removed(results: Sequence[ClipResult]) -> dict[str, Interval]:
-    """Shares of the errors at mouth and eyes of copying the source frame that the autoencoder takes away."""
-    metrics = {}
-    clusters = [result.judged.pair.identity for result in results]
-    shares = {
-        "mouth_error_removed": ("mouth_autoencoder", "mouth_still"),
-        "eye_error_removed": ("eyes_autoencoder", "eyes_still"),
-    }
-    for name, parts in shares.items() if results else ():
-        rows = np.array([[result.sums.get(part, float("nan")) for part in parts] for result in results])
-        metrics[name] = cluster_bootstrap(rows, clusters, _removed)
-    return metrics
+def run(args: argparse.Namespace) -> int:
+    """Evaluate as the command line says.
 
+    Raises:
+        UserError: Flags of the two forms are mixed, or as the chosen form says.
+    """
+    given = given_flags(args)
+    if given and args.overrides:
+        flag, hint = given[0].replace("_", "-"), ""
+        if given[0] in ALSO_OVERRIDES:
+            hint = f", for a model {given[0]}=..."
+        raise UserError(
+            f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only{hint}"
+        )
+    if args.selftest:
+        check_selftest(args)
+        from experiments import selftest
 
-def lag_curves(results: Sequence[ClipResult]) -> dict[str, list[float]]:
-    """Correlation with the true lip opening at lags -10 .. 10, mean over clips, for each row that has one."""
-    curves = {}
-    for row in ROWS:
-        known = [
-            r.lag_curves[row] for r in results if row in r.lag_curves and np.isfinite(r.lag_curves[row]).all()
-        ]
-        if known:
-            curves[row] = np.mean(known, axis=0).round(4).tolist()
-    return curves
-
-
-def write_gallery(
-    folder: Path, record: ClipRecord, rows: dict[str, np.ndarray], waveform: np.ndarray
-) -> None:
-    """A contact sheet and a video with sound of the rows of one clip."""
-    shown = {
-        "source": rows["real"][:1],
-        "true": spread(rows["real"], 9),
-        "autoencoder": spread(rows["autoencoder"], 9),
-        "generated": spread(rows["generated"], 9),
-    }
-    contact_sheet(shown, folder / f"sheet_{record.id}.png")
-    videos = {"true": rows["real"], "autoencoder": rows["autoencoder"], "generated": rows["generated"]}
-    side_by_side(videos, folder / f"rows_{record.id}.mp4", waveform)
+        return selftest.run(args)
+    if given:
+        return _run_videos(args)
+    return evaluate_main(args.overrides)
 
 
 def evaluate_model(
     model: Any,
     root: Path,
     split: str = "test",
-    judge: Judge | None = None,
+    judge: Any = None,
     clips: int | None = None,
     seeds: Sequence[int] = (0,),
     options: Any = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
     max_frames: int | None = None,
     gallery: Path | None = None,
     gallery_clips: int = 4,
     method: str = "ifmdm",
-    judges: Judges | None = None,
+    judges: Any = None,
 ) -> dict[str, Any]:
     """Measure a model on the clips of a split.
 
@@ -196,158 +230,161 @@ def evaluate_model(
         gallery: Folder for contact sheets and videos, or None.
         gallery_clips: How many clips the gallery shows.
         method: Name that the result carries.
-        judges: Those to ask besides ``judge``; None: those that the protocol names, as far as they are there.
+        judges: Those to ask; None: those that the protocol names, as far as they are there.
 
     Returns:
-        The content of results.json. Metrics without a suffix belong to the row they are meant for
-        (reconstruction: autoencoder, the rest: generated), ``NAME_ROW`` to another row.
+        The content of results.json.
 
     Raises:
         UserError: No manifest, no clip in the split, or options that the model can't follow.
     """
-    if options is None:
-        from lightning_modules.generation.talking_head import GenerationOptions
+    from experiments import model_clips
+    from lightning_modules.generation.talking_head import GenerationOptions
+    from metrics.evaluation import evaluation
+    from metrics.evaluation.judges import load_judges, load_motion_judge
+    from metrics.evaluation.loading import rendered_clips
+    from metrics.evaluation.loop import ROW_PLANS
 
-        options = GenerationOptions()
-    started = time.perf_counter()
-    root, seeds = Path(root), tuple(seeds)
-    check_options(model, options, seeds)
-    chosen = choose_clips(read_manifest(root), split, clips)
-    shown = {record.id for record in chosen[:gallery_clips]} if gallery is not None else set()
-    chosen = sorted(chosen, key=lambda record: record.id)
-    judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
-    drawn = None if judge.name == REAL_FACES else judge
-    name, settings = model_protocol(chosen, model.size, judge, max_frames)
-    judges = judges or load_judges(settings, drawn, TASKS)
-    pairs = [recorded_clip(root, record) for record in chosen]
-    spares = spare_clips(pairs, root, split)
-    protocol = protocol_record(name, settings, pairs, spares, judges.ranked_by("generation"))
-    results: list[ClipResult] = []
-    failed: list[VideoPair] = []
-    missing: list[Missing] = [entry("*", what, why) for what, why in judges.missing]
-    windows = window_starts([clip_length(pair) for pair in pairs], settings, judges)
-    for place, record in enumerate(chosen):
-        try:
-            clip = load_clip(root, record, model.size, judge, max_frames)
-            foreign = foreign_speech([*pairs, *spares], place, len(clip))
-            result, rows = measure_clip(model, root, clip, judges, seeds, options, foreign, windows[place])
-        except CLIP_FAILURES as error:
-            log.warning("clip %s is left out: %s", record.id, error)
-            missing.append(entry(record.id, "all", str(error)))
-            failed.append(pairs[place])
-        else:
-            if gallery is not None and record.id in shown:
-                write_gallery(gallery, record, rows, clip.waveform)
-            results.append(result)
-            missing += result.missing
-        if progress:
-            progress(place + 1, len(chosen), f"evaluating {record.id}")
-    judged = [result.judged for result in results]
-    missing += add_correlations(judged, listen([*failed, *spares], settings, judges))
-    metrics, unknown, notes = summarise(judged, judges, pairs, spares)
-    metrics |= errors_removed(results)
-    return {
-        "protocol": protocol,
-        "method": method,
-        "run": {
-            **run_record(model, options, judge, seeds, time.perf_counter() - started),
-            "split": split,
-            "identities": len({one.pair.identity for one in judged}),
-            "judges": judges.hashes,
-        },
-        "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
-        "clips": [
-            {"clip": one.pair.name, "identity": one.pair.identity, **plain(one.values)} for one in judged
-        ],
-        "missing": missing + unknown,
-        "notes": notes,
-        "lag_curves": lag_curves(results),
-    }
+    options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
+    model_clips.check_options(model, options, tuple(seeds))
+    data, chosen = model_clips.choose_data(root, split, clips)
+    judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
+    protocol = model_clips.model_protocol(chosen, model.size, judge, max_frames)
+    judges = judges or load_judges(judge, protocol, TASKS)
+    rendered = rendered_clips(data, protocol.reading, model_clips.model_rows(model, tuple(seeds), options))
+    if gallery is not None:
+        rendered = model_clips.with_gallery(rendered, gallery, {one.id for one in chosen[:gallery_clips]})
+    results = evaluation.evaluate(rendered, data, protocol, judges, ROW_PLANS["model"], progress)
+    run_facts = model_clips.run_record(model, options, judge, seeds, time.perf_counter() - started)
+    identities = len({one["identity"] for one in results["clips"]})
+    more = {"split": split, "identities": identities, "judges": judges.weights()}
+    return plain({"method": method, "run": {**run_facts, **more}, **results})
 
 
-def run_record(
-    model: Any, options: Any, judge: Judge, seeds: Sequence[int], seconds: float
+def evaluate_videos(
+    videos: Path,
+    reference: Path,
+    method: str,
+    protocol: Any,
+    seeds: bool = False,
+    split: str = "test",
+    judges: Any = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    model: Any = None,
+    judge: str = "regressor",
+    find_crop: Any = None,
 ) -> dict[str, Any]:
-    """By which code, settings and machine, and how far the judge can be trusted."""
-    commit, dirty = git_state(Path(__file__).resolve().parents[1])
-    return {
-        "version": __version__,
-        "commit": commit,
-        "dirty": dirty,
-        "model": {"weights": weights_hash(model), "size": model.size},
-        "generation": plain(dataclasses.asdict(options)),
-        "seeds": list(seeds),
-        "judge": {"name": judge.name, **plain(getattr(judge, "facts", {}))},
-        "seconds": round(seconds, 1),
-        "machine": machine_facts(),
+    """Judge a folder of videos against real clips of the same stems.
+
+    Args:
+        videos: Folder of videos, or with ``seeds`` of one subfolder for each sampling seed.
+        reference: Prepared folder with manifest, or plain folder of real videos.
+        method: Name that the result carries.
+        protocol: Settings.
+        seeds: Whether there are takes of several sampling seeds.
+        split: Of a prepared reference.
+        judges: Those to ask; None: those that the protocol names, as far as they are there.
+        progress: Called with clips done, clips in all and a text.
+        model: TalkingHead whose autoencoder gives the row of that name; None: there is no such row.
+        judge: Of motion of drawn faces, see `load_motion_judge`.
+        find_crop: Finds the crop of some frames to the face; None: by the face finder.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.
+    """
+    from metrics.evaluation import evaluation, loading
+    from metrics.evaluation.clips import entry, match_videos
+    from metrics.evaluation.judges import load_judges, load_motion_judge
+    from metrics.evaluation.loop import ROW_PLANS
+
+    started = time.perf_counter()
+    data, alone = match_videos(videos, reference, seeds, split)
+    if judges is None:
+        name = judge if protocol.name == SYNTHETIC else "landmarks"
+        found = load_motion_judge(name, reference, progress=progress, size=protocol.reading.size)
+        judges = load_judges(found, protocol, (protocol.task,))
+
+    def add_autoencoder(clip: Any) -> Any:
+        from experiments.model_clips import through_autoencoder
+
+        try:
+            made = through_autoencoder(model, clip.real)
+        except (UserError, ValueError) as error:
+            return replace(clip, missing=(entry(clip.files.name, "row autoencoder", str(error)),))
+        return replace(clip, rows={**clip.rows, "autoencoder": (made,)})
+
+    render = None if model is None else add_autoencoder
+    clips = loading.rendered_clips(data, protocol.reading, render, find_crop or loading.find_crop)
+    results = evaluation.evaluate(clips, data, protocol, judges, ROW_PLANS[protocol.task], progress)
+    if model is None:
+        results["missing"].append(
+            entry("*", "row autoencoder", "no model was named; give --model DIR or NAME")
+        )
+    results["missing"] += alone
+    run_facts = {
+        **machine_record(),
+        "videos": videos,
+        "reference": reference,
+        "split": split if (reference / MANIFEST_NAME).is_file() else None,
+        "takes": len(data.judged[0].takes),
+        "identities": len({one["identity"] for one in results["clips"]}),
+        "judges": judges.weights(),
+        "judge": judges.facts,
+        "autoencoder": None,
+        "seconds": round(time.perf_counter() - started, 1),
     }
+    if model is not None:
+        from lightning_modules.checkpoints import weights_hash
+
+        run_facts["autoencoder"] = weights_hash(model)
+    return plain({"method": method, "run": run_facts, **results})
 
 
-def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
-    """Compose ``configs/NAME.yaml``; ``experiment=X`` takes the dataset of that training config.
+def _run_videos(args: argparse.Namespace) -> int:
+    """Judge the videos that the flags name and write results.json, nothing if not one clip could be judged."""
+    output = check_videos(args)
+    from experiments.model_clips import log_progress
+    from lightning_modules.generation.talking_head import TalkingHead
+    from metrics.evaluation.protocol import get_protocol
 
-    Raises:
-        UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
-            named.
-    """
-    from experiments.config import check_words, compose, resolve
-
-    check_words(overrides)
-    pairs = [word.partition("=") for word in overrides]
-    words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
-    config = resolve(compose(words, name))
-    if config["name"] and not any(key in ("model", "talking_head") for key, _, _ in pairs):
-        raise UserError(
-            f"experiment={config['name']} names the data alone; give model=DIR, the folder that `ifmdm package` wrote, too"
-        )
-    if config["name"] and config["data"]["root"] is None:
-        config["data"]["root"] = compose([f"experiment={config['name']}"]).data.get("root")
-    if config["data"]["root"] is None:
-        raise UserError(
-            "no dataset: give data.root=FOLDER, or experiment=NAME whose data is meant "
-            "(`ifmdm evaluate --help` tells of videos and of the self-test)"
-        )
-    return config
+    protocol = get_protocol(args.protocol, args.task, crop=args.crop, **given_numbers(args))
+    model = TalkingHead.from_pretrained(args.model) if args.model else None
+    places = (args.videos, args.reference, args.method, protocol, args.seeds, args.split)
+    results = evaluate_videos(*places, progress=log_progress, model=model, judge=args.judge)
+    write_videos(results, output, str(args.videos))
+    return 0
 
 
-def load_parts(config: dict[str, Any], intensities: Sequence[float] = ()) -> tuple[Any, Judge, Any]:
-    """Model, judge and generation options that a config names; the options are checked before the judge is fitted.
+def write_videos(results: dict[str, Any], output: Path, videos: str) -> None:
+    """Write the results of judged videos.
 
     Raises:
-        UserError: No such model or judge, options that the model can't follow, at one of the intensities or seeds, or a
-            number that makes no sense.
+        UserError: Not one clip could be judged, or nothing is known of the method.
     """
-    from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
-
-    most, seeds = config["max_frames"], config["seeds"]
-    if most is not None and not (isinstance(most, int) and most >= SHORTEST):
-        raise UserError(f"max_frames={most}: use a whole number from {SHORTEST}, or null for all")
-    if not isinstance(seeds, list) or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds={seeds}: give a list such as [0,1,2], no seed twice")
-    root = Path(config["data"]["root"])
-    choose_clips(read_manifest(root), config["split"], config["clips"])
-    model = TalkingHead.from_pretrained(config["talking_head"])
-    try:
-        options = GenerationOptions(**config["generation"])
-    except TypeError as error:
-        raise UserError(f"generation options: {error}") from error
-    check_options(model, options, config["seeds"], intensities)
-    judge = load_judge(
-        config["judge"], root, seconds=config["judge_seconds"], progress=log_progress, size=model.size
-    )
-    return model, judge, options
+    judged = len(results["clips"]) if has_values(results["metrics"]) else 0
+    require_judged(judged, results["missing"], videos)
+    log_results(replace_results(output, results), results)
 
 
-def evaluate_main(overrides: Sequence[str]) -> int:
+def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     """Compose, evaluate and write results.json beside the gallery.
+
+    Args:
+        overrides: Words of the command line.
+        parts: How model and judge are loaded, see `load_parts`.
 
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
+    from experiments.model_clips import PREPARE_AGAIN, compose_evaluation, load_parts, log_progress
+
     config = compose_evaluation(overrides, "evaluate")
     method = check_method(config["method"])
     output = require_results_folder(config["output"])
-    model, judge, options = load_parts(config)
+    model, judge, options = load_parts(config, **parts)
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
         gallery = Path(scratch) / GALLERY
@@ -365,8 +402,8 @@ def evaluate_main(overrides: Sequence[str]) -> int:
             config["gallery_clips"],
             method,
         )
-        refuse_nothing(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
+        require_judged(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name
         path = replace_results(output, results, gallery if gallery.is_dir() else None)
-    tell_results(path, results)
+    log_results(path, results)
     return 0

@@ -1,6 +1,5 @@
 """results.json: what an evaluation found, in a form that stays the same whatever was evaluated."""
 
-import hashlib
 import json
 import logging
 import math
@@ -12,7 +11,6 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, whole_output
-from metrics.protocol import MEASURES
 
 log = logging.getLogger(__name__)
 RESULTS = "results.json"
@@ -69,6 +67,15 @@ def check_results(results: Any, what: str) -> dict[str, Any]:
     return results
 
 
+def machine_record() -> dict[str, Any]:
+    """By which code and on which machine something was measured."""
+    from experiments.run_identity import git_state, machine_facts
+    from experiments.version import __version__
+
+    commit, dirty = git_state(Path(__file__).resolve().parents[1])
+    return {"version": __version__, "commit": commit, "dirty": dirty, "machine": machine_facts()}
+
+
 def require_results_folder(path: str | Path) -> Path:
     """Return ``path`` if results can be written into that folder; call this before any work is done.
 
@@ -92,7 +99,7 @@ def write_results(path: Path, results: dict[str, Any]) -> Path:
     return write_json(path, check_results(results, str(path)))
 
 
-def refuse_nothing(
+def require_judged(
     judged: int, missing: Sequence[Mapping[str, str]], where: str = "", hint: str = ""
 ) -> None:
     """Refuse to call it a result if not one clip could be judged.
@@ -108,8 +115,8 @@ def refuse_nothing(
     """
     if judged:
         return
-    told = [one for one in missing if one["clip"] != "*" and one["what"] != PARTNER]
-    first = next((one for one in told if one["what"] == "all"), told[0] if told else None)
+    known = [one for one in missing if one["clip"] != "*" and one["what"] != PARTNER]
+    first = next((one for one in known if one["what"] == "all"), known[0] if known else None)
     what = "" if first is None or first["what"] == "all" else f"{first['what']}: "
     why = f" ({first['clip']}: {what}{first['why']})" if first else ""
     raise UserError(
@@ -119,7 +126,9 @@ def refuse_nothing(
 
 def has_values(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether anything at all is known of the method, its floors and the rows beside it left out."""
-    merits = [name for name, measure in MEASURES.items() if measure.better != "none"]
+    from metrics.evaluation.registry import MEASURES
+
+    merits = [name for name, one in MEASURES.items() if one.better != "none" and not one.base]
     return any(name in metrics and metrics[name]["value"] is not None for name in merits)
 
 
@@ -143,8 +152,10 @@ def replace_results(output: Path, results: dict[str, Any], gallery: Path | None 
     return path
 
 
-def tell_results(path: Path, results: Mapping[str, Any]) -> None:
+def log_results(path: Path, results: Mapping[str, Any]) -> None:
     """Say at the end what was found, what a reader must know, and how much was judged."""
+    from metrics.evaluation.registry import MEASURES
+
     metrics = results["metrics"]
     found = [
         f"{name} {metrics[name]['value']:.4g}"
@@ -185,13 +196,3 @@ def read_results(path: Path) -> dict[str, Any]:
         UserError: Missing, not JSON, or of another form.
     """
     return check_results(read_json(path), str(path))
-
-
-def folder_hash(folder: Path) -> str:
-    """Hash over names and bytes of the weights and configs in a model folder: 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*")):
-        if path.suffix in (".safetensors", ".yaml", ".json"):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

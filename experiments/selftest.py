@@ -7,50 +7,51 @@ worse at each step; corruptions that a measure is not made for are shown, and no
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.clips.phones import Phone
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
-from experiments.corruptions import CORRUPTIONS, SIZE, corrupt
-from experiments.evaluate_command import given_numbers
-from experiments.judges import log_progress
+from experiments.evaluate import given_numbers
+from experiments.model_clips import log_progress
 from experiments.results import write_json, write_whole
-from experiments.selftest_pictures import PictureFeatures, picture_distances, picture_features
-from experiments.selftest_speech import Speech, learn_speech, measure_speech
-from experiments.video_closure import NO_PHONES, known_phones
-from experiments.video_judges import Judges, load_judges
-from experiments.video_measures import (
-    MotionSample,
-    View,
-    generation_measures,
-    look,
-    motion_sample,
-    own_measures,
-    reconstruction_measures,
-)
-from experiments.video_pairs import Missing, VideoPair, entry, load_pair, reference_clips
-from experiments.video_summary import DISTANCES
-from metrics.av_correlation import SpokenClip
-from metrics.protocol import is_lag, protocol_settings
+from metrics.av_correlation import LipRegressor, SpokenClip, fit_without
+from metrics.evaluation.clips import CLIP_FAILURES, NO_PHONES, ClipFiles, Missing, entry, reference_clips
+from metrics.evaluation.corruptions import CORRUPTIONS, SIZE, corrupt
+from metrics.evaluation.evaluation import absent_judges
+from metrics.evaluation.functions import FrameContext, SpeechContext
+from metrics.evaluation.judges import Judges, load_judges
+from metrics.evaluation.loading import load_clip
+from metrics.evaluation.protocol import Protocol, get_protocol
+from metrics.evaluation.reading import TALKING_HEAD, TASKS
+from metrics.evaluation.registry import is_lag, named, of_kind, values_of
+from metrics.evaluation.views import FacelessSettings, View
+from metrics.fid import extract_features
+from metrics.judges.landmark_judge import LandmarkJudge
+from metrics.motion import MotionCurves
 
-FRAMES = 125
-MOST_CLIPS = 12
+FRAMES, MOST_CLIPS = 125, 12
 FEW_CLIPS, SHORT_CLIP = 5, 100
 """Clips and frames below which an order may be chance."""
+EVERY, WINDOWS = 5, 3
+"""Of so many frames one is shown to the Inception; windows of a clip that I3D sees, one after the other from the start."""
+BY_CHANCE = {"av_corr": 0.0, "av_corr_zero": 0.0, "av_retrieval": 0.5}
+"""What lips that can't be told any more count as: they follow nothing."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sample:
-    """A real clip, looked at.
+    """A real clip, looked at, and what is the same at every corruption.
 
     Attributes:
         name: Of the clip.
@@ -58,6 +59,11 @@ class Sample:
         view: Its frames.
         waveform: ``(640 T,)``, or None without sound.
         phones: Spoken in it; empty where unknown.
+        values: Measures of its frames as they are.
+        motion: What it adds to the distributions of motion, by measure.
+        features: Of its pictures and windows, by kind of measure.
+        regressor: Fitted on the speech of others; None without others.
+        foreign: Speech of the others.
     """
 
     name: str
@@ -65,93 +71,139 @@ class Sample:
     view: View
     waveform: np.ndarray | None
     phones: Sequence[Phone] = ()
+    values: dict[str, float] = field(default_factory=dict)
+    motion: dict[str, np.ndarray] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+    regressor: LipRegressor | None = None
+    foreign: Sequence[np.ndarray] = ()
 
 
-def measure_view(view: View, real: View, judges: Judges) -> dict[str, float]:
+def measure_view(view: View, real: View, judges: Judges, protocol: Protocol) -> dict[str, float]:
     """All measures of a corrupted clip's frames against the clip as it was; frame by frame on every third frame."""
     source = None if real.embeddings is None else real.embeddings[0]
-    values = {
-        **own_measures(view, source),
-        **generation_measures(view, real),
-        **reconstruction_measures(_thinned(view), _thinned(real), judges),
-    }
+    whole = FrameContext(protocol, judges, view, real, source)
+    thin = FrameContext(protocol, judges, _thinned(view), _thinned(real), source)
+    values = values_of(of_kind("frames", judges) + of_kind("free", judges), whole)
+    values |= values_of(of_kind("aligned", judges), thin)
     # The same frames have no finite PSNR; the 8-bit limit lets a mean be taken.
-    values["psnr"] = min(values["psnr"], 100.0)
-    return values
+    return values | {"psnr": min(values["psnr"], 100.0)}
 
 
 def _thinned(view: View) -> View:
-    part = slice(None, None, 3)
-    points = None if view.points is None else view.points[part]
-    embeddings = None if view.embeddings is None else view.embeddings[part]
-    return View(view.frames[part], view.curves, points, embeddings, None, view.faceless)
+    curves = MotionCurves(*(curve[::3] for curve in vars(view.curves).values()))
+    points, embeddings = (None if one is None else one[::3] for one in (view.points, view.embeddings))
+    return View(view.frames[::3], curves, points, embeddings, FacelessSettings(most=1.0))
 
 
-@dataclass(frozen=True)
-class Unharmed:
-    """What is the same at every corruption.
+def measure_motion(view: View, judges: Judges, protocol: Protocol) -> dict[str, np.ndarray]:
+    """What frames add to the distributions of motion."""
+    context = FrameContext(protocol, judges, view, view)
+    return {one.name: one.ask(context) for one in of_kind("motion", judges)}
 
-    Attributes:
-        values: Of each clip as it is.
-        motion: What each clip adds to the distributions of real motion.
-        speech: Of each clip; None without sound.
-        pictures: What the judges of FID, KID and FVD see of each clip.
+
+def picture_features(frames: Tensor, judges: Judges, protocol: Protocol) -> dict[str, Tensor]:
+    """What the networks that are there see of the frames ``(T, 3, H, W)`` uint8 of one clip."""
+    found, length = {}, protocol.fvd.length
+    if judges.inception is not None:
+        shown = frames[::EVERY].split(32)
+        found["pictures"] = torch.cat([extract_features(judges.inception, part) for part in shown])
+    starts = range(0, len(frames) - length + 1, length)[:WINDOWS]
+    if judges.i3d is not None and starts:
+        parts = [frames[None, start : start + length] for start in starts]
+        found["windows"] = torch.cat([extract_features(judges.i3d, part) for part in parts])
+    return found
+
+
+def picture_distances(
+    real: Sequence[dict[str, Tensor]],
+    corrupted: Sequence[dict[str, Tensor]],
+    judges: Judges,
+    protocol: Protocol,
+) -> dict[str, float]:
+    """``fid``, ``kid`` and ``fvd`` between all clips as they were and as they are, as far as their judges are there.
+
+    So few frames give distances that compare with each other and with nothing else.
     """
+    values = {}
+    for kind in ("pictures", "windows"):
+        sides = [[one[kind] for one in side if kind in one] for side in (real, corrupted)]
+        for measure in of_kind(kind, judges) if all(sides) else ():  # type: ignore[arg-type]
+            pooled = named(measure.pool)(protocol, sides[0][0].shape[1])
+            for name, side in zip(("real", "corrupted"), sides, strict=True):
+                for features in side:
+                    pooled.add(features, name)
+            if (value := pooled.interval(["corrupted"]).value) is not None:
+                values[measure.name] = value
+    return values
 
-    values: list[dict[str, float]]
-    motion: list[MotionSample]
-    speech: list[Speech | None]
-    pictures: list[PictureFeatures]
+
+def measure_speech(
+    view: View, sample: Sample, late: int, judges: Judges, protocol: Protocol
+) -> dict[str, float]:
+    """Lip sync of a clip's frames, perhaps corrupted, with its speech that comes so many frames late."""
+    if sample.waveform is None:
+        return {}
+    silence = np.zeros(SAMPLES_PER_FRAME * late, np.float32)
+    waveform = np.concatenate([silence, sample.waveform])[: SAMPLES_PER_FRAME * len(view)]
+    phones = [Phone(one.label, one.start + late / FPS, one.end + late / FPS) for one in sample.phones]
+    real = sample.view.curves.lip_opening
+    context = SpeechContext(
+        protocol, view.curves.lip_opening, real, waveform, sample.regressor, sample.foreign, phones
+    )
+    values = values_of(of_kind("lips", judges), context) if sample.regressor is not None else {}
+    values |= values_of(of_kind("phones", judges), context) if phones else {}
+    if judges.sync is not None:
+        try:
+            values |= judges.sync(view.frames, view.points, [waveform], protocol)[0]
+        except ValueError as error:
+            log.info("lip sync: %s", error)
+    return values
 
 
-def look_at_unharmed(samples: Sequence[Sample], judges: Judges) -> Unharmed:
+def measure_unharmed(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> None:
     """Measure the clips as they are, and fit the regressions."""
-    spoken = {
-        one.name: SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
+    spoken = [
+        SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
         for one in samples
         if one.waveform is not None
-    }
-    speech = {one.name: learn_speech(spoken, one.name, one.phones) for one in samples if one.name in spoken}
-    return Unharmed(
-        [measure_view(one.view, one.view, judges) for one in samples],
-        [motion_sample(one.view) for one in samples],
-        [speech.get(one.name) for one in samples],
-        [picture_features(one.view.frames, judges) for one in samples],
-    )
+    ]
+    for one in samples:
+        one.values = measure_view(one.view, one.view, judges, protocol)
+        one.motion = measure_motion(one.view, judges, protocol)
+        one.features = picture_features(one.view.frames, judges, protocol)
+        one.regressor = fit_without(spoken, one.identity, one.identity, protocol.regression)
+        one.foreign = [other.waveform for other in spoken if other.voice != one.identity]
 
 
 def run_corruption(
-    name: str, samples: Sequence[Sample], unharmed: Unharmed, judges: Judges
+    name: str, samples: Sequence[Sample], judges: Judges, protocol: Protocol
 ) -> list[dict[str, float]]:
     """Mean of every measure over the clips, at each strength."""
-    table = []
+    table: list[dict[str, float]] = []
     first: list[dict[str, float]] = []
     for strength in CORRUPTIONS[name].strengths:
         log.info("%s %g", name, strength)
-        found: list[dict[str, float]] = []
-        pictures: list[PictureFeatures] = []
-        metrics: dict[str, Any] = {key: metric_class() for key, (metric_class, _) in DISTANCES.items()}
+        found, features = [], []
+        metrics = {one.name: one.new_metric(protocol, judges) for one in of_kind("motion", judges)}
         for place, sample in enumerate(samples):
             turn = [*samples[place + 1 :], *samples[:place]]
             other = next(one.view for one in turn if one.identity != sample.identity)
-            view = corrupt(name, strength, sample.view, other, judges)
+            view = corrupt(name, strength, sample.view, other, judges, protocol)
             same = view is sample.view
-            values = unharmed.values[place]
-            if not same:
-                values = measure_view(view, sample.view.take(np.arange(len(view))), judges)
-            if (speech := unharmed.speech[place]) is not None:
-                late = int(strength) if name == "sound shift" else 0
-                values = {**values, **measure_speech(view, sample.view, speech, late, judges)}
-            found.append(values)
-            changed = view.frames is not sample.view.frames
-            pictures.append(picture_features(view.frames, judges) if changed else unharmed.pictures[place])
-            motion = unharmed.motion[place] if same else motion_sample(view)
-            for key, (_, part) in DISTANCES.items():
-                metrics[key].update(torch.from_numpy(getattr(unharmed.motion[place], part)), real=True)
-                metrics[key].update(torch.from_numpy(getattr(motion, part)), real=False)
+            real = sample.view.take(np.arange(len(view)))
+            values = sample.values if same else measure_view(view, real, judges, protocol)
+            late = int(strength) if name == "sound shift" else 0
+            found.append({**values, **measure_speech(view, sample, late, judges, protocol)})
+            kept = view.frames is sample.view.frames
+            features.append(sample.features if kept else picture_features(view.frames, judges, protocol))
+            motion = sample.motion if same else measure_motion(view, judges, protocol)
+            for key, metric in metrics.items():
+                metric.update(torch.from_numpy(sample.motion[key]), real=True)
+                metric.update(torch.from_numpy(motion[key]), real=False)
         distances = {key: float(metric.compute()) for key, metric in metrics.items()}
+        distances |= picture_distances([one.features for one in samples], features, judges, protocol)
         first = first or found
-        table.append({**_means(found, first), **distances, **picture_distances(unharmed.pictures, pictures)})
+        table.append({**_means(found, first), **distances})
     return table
 
 
@@ -161,10 +213,8 @@ def _means(found: Sequence[dict[str, float]], unharmed: Sequence[dict[str, float
     for name in dict.fromkeys(name for one in found for name in one):
         known = [np.isfinite(one.get(name, np.nan)) for one in unharmed]
         values = np.array([one.get(name, np.nan) for one in found])[known]
-        if name in ("av_corr", "av_corr_zero"):
-            values = np.nan_to_num(values)  # lips that don't move follow nothing
-        if name == "av_retrieval":
-            values = np.nan_to_num(values, nan=0.5)
+        if name in BY_CHANCE:
+            values = np.nan_to_num(values, nan=BY_CHANCE[name])
         if np.isfinite(values).any():
             means[name] = float(np.nanmedian(values) if is_lag(name) else np.nanmean(values))
     return means
@@ -176,37 +226,24 @@ def answers(values: Sequence[float], direction: int) -> bool:
 
 
 def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """One row for each corruption and measure that unharmed clips have a value of.
-
-    A row holds its values, and whether it answers, where it is made for the corruption.
-    """
+    """One row for each corruption and measure that unharmed clips have a value of: whether it answers, if it is made for it."""
     rows = []
     for name, table in tables.items():
         corruption = CORRUPTIONS[name]
         for measure in dict.fromkeys(key for one in table for key in one):
             values = [one.get(measure, float("nan")) for one in table]
-            if not np.isfinite(values[0]):
-                continue  # nothing to get worse
-            if measure == "blink_rate" and not values[0]:
-                continue  # nobody blinks
+            if not np.isfinite(values[0]) or (measure == "blink_rate" and not values[0]):
+                continue  # nothing to get worse; nobody blinks
             direction = corruption.answers.get(measure)
+            row = {"corruption": name, "unit": corruption.unit, "strengths": list(corruption.strengths)}
             verdict = None if direction is None else answers(values, direction)
-            rows.append(
-                {
-                    "corruption": name,
-                    "unit": corruption.unit,
-                    "strengths": list(corruption.strengths),
-                    "measure": measure,
-                    "values": values,
-                    "answers": verdict,
-                }
-            )
+            rows.append({**row, "measure": measure, "values": values, "answers": verdict})
     return rows
 
 
-def unasked(rows: Sequence[dict[str, Any]], judges: Judges) -> list[Missing]:
+def unasked(rows: Sequence[dict[str, Any]], absent: Sequence[Missing]) -> list[Missing]:
     """The measures that a corruption is made for and that have no row, although no judge is missing for them."""
-    told = {name for what, _ in judges.missing for name in what.split(", ")}
+    told = {name for one in absent for name in one["what"].split(", ")}
     known = {(row["corruption"], row["measure"]) for row in rows}
     wanted = [(name, measure) for name, one in CORRUPTIONS.items() for measure in one.answers]
     names = dict.fromkeys(measure for name, measure in wanted if (name, measure) not in known)
@@ -239,6 +276,7 @@ def markdown(
 ) -> str:
     """The table for people: measures made for a corruption first, then the ones that do not answer."""
     lines = [f"# Self-test of the measures on {len(clips)} clips", "", f"Clips: {', '.join(clips)}.", ""]
+    words = {None: "not made for it", True: "yes", False: "**no**"}
     for name, corruption in CORRUPTIONS.items():
         own = sorted(
             (row for row in rows if row["corruption"] == name), key=lambda row: row["answers"] is None
@@ -246,52 +284,50 @@ def markdown(
         strengths = " | ".join(f"{strength:g}" for strength in corruption.strengths)
         lines += [f"## {name} ({corruption.unit})", "", f"| measure | {strengths} | answers in order |"]
         lines.append("|---" * (len(corruption.strengths) + 2) + "|")
-        words = {None: "not made for it", True: "yes", False: "**no**"}
         for row in own:
             values = " | ".join(f"{value:.4g}" for value in row["values"])
             lines.append(f"| {row['measure']} | {values} | {words[row['answers']]} |")
         lines.append("")
-    lines.append(f"{note}Do not answer in order: {', '.join(out_of_order(rows)) or 'none'}.")
     lines += [
+        f"{note}Do not answer in order: {', '.join(out_of_order(rows)) or 'none'}.",
         "",
         "Not judged:",
         "",
-        *(f"- {one['clip']}: {one['what']}: {one['why']}" for one in missing),
-        "",
     ]
-    return "\n".join(lines)
+    lines += [f"- {one['clip']}: {one['what']}: {one['why']}" for one in missing]
+    return "\n".join([*lines, ""])
 
 
 def load_samples(
-    clips: Mapping[str, VideoPair], settings: dict[str, Any], judges: Judges
+    clips: Mapping[str, ClipFiles], protocol: Protocol, judges: Judges
 ) -> tuple[list[Sample], list[Missing]]:
     """Real clips with a face in at least nine of ten frames, at most twelve, and what is missing."""
     samples: list[Sample] = []
     missing: list[Missing] = []
-    for name, pair in clips.items():
+    for name, files in clips.items():
         if len(samples) == MOST_CLIPS:
             missing.append(entry(name, "all", f"{MOST_CLIPS} clips are enough"))
             continue
         try:
-            clip = load_pair(pair, settings)
-        except (UserError, OSError, ValueError) as error:
+            clip = load_clip(files, protocol.reading)
+        except CLIP_FAILURES as error:
             missing.append(entry(name, "all", str(error)))
             continue
-        view = look(clip.real, judges)
+        view = judges.look(clip.real, protocol)
         if view.unseen:
             missing.append(entry(name, "all", f"no face in {view.faceless} of {len(view)} frames"))
             continue
         if clip.waveform is None:
             missing.append(entry(name, "lip sync", clip.silence))
-        phones, why = known_phones(pair.phones)
+        phones, why = files.known_phones()
         if why not in ("", NO_PHONES):
             missing.append(entry(name, "lip_closure", why))
-        samples.append(Sample(name, pair.identity, view, clip.waveform, phones))
+        samples.append(Sample(name, files.identity, view, clip.waveform, phones))
         log_progress(len(samples), min(len(clips), MOST_CLIPS), f"looking at {name}")
     return samples, missing
 
 
-def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]:
+def self_test(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> list[dict[str, Any]]:
     """Corrupt the clips in every way at every strength.
 
     Raises:
@@ -300,19 +336,9 @@ def self_test(samples: Sequence[Sample], judges: Judges) -> list[dict[str, Any]]
     people = len({sample.identity for sample in samples})
     if people < 2:
         raise UserError(f"the self-test needs clips of two people with a face, found {people}")
-    unharmed = look_at_unharmed(samples, judges)
-    return tabulate({name: run_corruption(name, samples, unharmed, judges) for name in CORRUPTIONS})
-
-
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings of the self-test.
-
-    Raises:
-        UserError: A number that makes no sense.
-    """
-    crop = "as given" if (args.reference / MANIFEST_NAME).is_file() else "face"
-    numbers = {"size": SIZE, "max_frames": FRAMES, **given_numbers(args)}
-    return protocol_settings("talking-head-v1", task="reconstruction", crop=crop, **numbers)
+    judges.hashes["phones"] = ""  # of each sample
+    measure_unharmed(samples, judges, protocol)
+    return tabulate({name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -321,19 +347,19 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: Wrong flags, or fewer than two clips of the reference can be judged.
     """
-    settings = settings_of(args)
+    crop = "as given" if (args.reference / MANIFEST_NAME).is_file() else "face"
+    reading = {"size": SIZE, "max_frames": FRAMES, **given_numbers(args)}
+    protocol = get_protocol(TALKING_HEAD, "reconstruction", crop=crop, **reading)
     output = require_output_folder(args.output or Path("results/selftest"))
     clips = reference_clips(args.reference, args.split)
-    judges = load_judges(settings, None, ("reconstruction", "generation"))
-    samples, missing = load_samples(clips, settings, judges)
-    missing = [entry("*", what, why) for what, why in judges.missing] + missing
-    rows = self_test(samples, judges)
-    missing += unasked(rows, judges)
-    names = [sample.name for sample in samples]
-    write_json(
-        output / "selftest.json", {"settings": settings, "clips": names, "rows": rows, "missing": missing}
-    )
-    note = caution(samples)
+    judges = load_judges(LandmarkJudge(), protocol, TASKS)
+    samples, unread = load_samples(clips, protocol, judges)
+    rows = self_test(samples, judges, protocol)
+    absent = absent_judges(judges)
+    missing = [*absent, *unread, *unasked(rows, absent)]
+    names, note = [sample.name for sample in samples], caution(samples)
+    results = {"settings": protocol.settings(), "clips": names, "rows": rows, "missing": missing}
+    write_json(output / "selftest.json", results)
     path = write_whole(output / "selftest.md", markdown(rows, names, missing, note))
     log.info("%sDo not answer in order: %s", note, ", ".join(out_of_order(rows)) or "none")
     log.info("%d clips, %d rows: %s", len(samples), len(rows), path)

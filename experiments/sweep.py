@@ -1,98 +1,87 @@
-"""What ``ifmdm sweep`` does: how head motion, lips and sharpness of rendered frames answer to the motion intensity."""
+"""``ifmdm sweep``: how head motion, lips and sharpness of rendered frames answer to the motion intensity."""
 
+import argparse
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
-from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
-from datamodules.media.pictures import to_float
-from experiments.clip_measures import Clip, generate, lip_values, load_clip
-from experiments.evaluate import (
-    CLIP_FAILURES,
-    PREPARE_AGAIN,
-    check_options,
-    choose_clips,
-    compose_evaluation,
-    load_parts,
-    model_protocol,
-    run_record,
-)
-from experiments.judges import Progress, load_judge, log_progress
-from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.report.figures import sweep_picture
-from experiments.results import plain, refuse_nothing, write_json, write_whole
-from experiments.video_judges import Judges
-from experiments.video_measures import look, own_measures, watch_by
-from experiments.video_pairs import protocol_record, recorded_clip
-from experiments.video_rows import detector_floor
-from metrics.bootstrap import cluster_bootstrap, mean, median
-from metrics.motion import Judge
+from experiments.results import plain, require_judged, write_json, write_whole
 
 INTENSITIES = (0.0, 0.5, 1.0, 2.0)
-MEASURES = (
-    "head_motion",
-    "lip_corr_zero",
-    "lip_corr",
-    "lip_lag",
-    "mouth_motion",
-    "blink_rate",
-    "jitter",
-    "sharpness",
-)
+SWEPT = (
+    "head_motion", "lip_corr_zero", "lip_corr", "lip_lag", "mouth_motion", "blink_rate", "jitter", "sharpness",
+    "sharpness_mouth", "sharpness_eyes",
+)  # fmt: skip
+"""Measures by their names in the registry; those of landmarks only where landmarks are seen."""
 
 log = logging.getLogger(__name__)
 
 
-def sharpness(frames: np.ndarray) -> float:
-    """Mean over the frames of the variance of the Laplacian of the grey picture, on the 8-bit scale.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the words of ``ifmdm sweep``."""
+    parser.description = (
+        "Measure quality over a setting: sweep=motion_intensity and overrides of configs/sweep.yaml."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="sweep=motion_intensity model=DIR data.root=DIR ..."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sweep as the command line says.
+
+    Raises:
+        UserError: Wrong overrides, model or data, or not one clip could be judged.
+    """
+    return sweep_main(args.overrides)
+
+
+def measure_take(
+    frames: Any, clip: Any, whole: Any, floor: Any, judges: Any, protocol: Any
+) -> dict[str, float]:
+    """The swept measures of generated frames.
 
     Args:
-        frames: ``(T, H, W, 3)`` uint8.
+        frames: ``(T, S, S, 3)`` uint8.
+        clip: The real clip that was read, with its truth.
+        whole: View of its real frames.
+        floor: View of the still source frame, see `floor_view`; None without landmarks.
+        judges: At hand.
+        protocol: Settings.
     """
-    grey = torch.from_numpy(frames).float().mean(dim=-1)[:, None]  # (T, 1, H, W)
-    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    return float(F.conv2d(grey, kernel).flatten(1).var(dim=1).mean())
+    from metrics.evaluation.functions import FrameContext, SpeechContext
+    from metrics.evaluation.registry import MEASURES, values_of
 
-
-def measure_intensity(
-    model: Any, clip: Clip, source: Any, judges: Judges, options: Sequence[Any]
-) -> tuple[dict, np.ndarray]:
-    """Generate a clip once for each of the options (they differ in the seed) and measure its frames.
-
-    Returns:
-        Measure -> mean over the seeds (the lag: median), and the first seed's frames ``(T, S, S, 3)``.
-    """
-    takes = [generate(model, clip.waveform, source, option) for option in options]
-    floor, seen = detector_floor(clip.frames, judges), []
-    for frames in takes:
-        view = look(frames, judges)
-        values = own_measures(view, None, floor) | lip_values(view.curves, clip.lip_opening)[0]
-        seen.append({**values, "sharpness": sharpness(frames) / sharpness(clip.frames)})
-    middle = {name: np.median if name == "lip_lag" else np.mean for name in MEASURES}
-    return {name: float(middle[name]([values[name] for values in seen])) for name in MEASURES}, takes[0]
+    view = judges.look(frames, protocol)
+    asked = [MEASURES[name] for name in SWEPT if all(slot in judges.hashes for slot in MEASURES[name].judges)]
+    values = values_of(
+        [one for one in asked if one.kind != "truth"],
+        FrameContext(protocol, judges, view, whole, floor=floor),
+    )
+    true = whole.seen.lip_opening if clip.truth.lip_opening is None else clip.truth.lip_opening
+    lips = view.curves.lip_opening
+    return values | values_of(
+        [one for one in asked if one.kind == "truth"], SpeechContext(protocol, lips, lips, true_lips=true)
+    )
 
 
 def sweep_intensity(
     model: Any,
     root: Path,
     intensities: Sequence[float] = INTENSITIES,
-    judge: Judge | None = None,
+    judge: Any = None,
     clips: int | None = None,
     seeds: Sequence[int] = (0,),
     split: str = "test",
     options: Any = None,
     max_frames: int | None = None,
     output: Path | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure rendered frames at several motion intensities; sources, speech and seeds are the same in all.
 
@@ -111,51 +100,60 @@ def sweep_intensity(
 
     Returns:
         One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion and
-        jitter in degrees, sharpness as a share of the real clip's.
+        jitter in degrees, sharpness (of whole frames) as a share of the real clip's.
 
     Raises:
         UserError: No manifest, no clip in the split, an intensity that the model can't follow, or not one clip
             could be judged; nothing is written then.
     """
-    if options is None:
-        from lightning_modules.generation.talking_head import GenerationOptions
+    from experiments import model_clips
+    from experiments.report.figures import sweep_picture
+    from lightning_modules.generation.talking_head import GenerationOptions
+    from metrics.evaluation.clips import CLIP_FAILURES
+    from metrics.evaluation.evaluation import protocol_record, with_data
+    from metrics.evaluation.judges import load_motion_judge, motion_judges
+    from metrics.evaluation.loading import rendered_clips
+    from metrics.evaluation.loop import ROW_PLANS, floor_view
+    from metrics.evaluation.speech import mean_over_takes
 
-        options = GenerationOptions()
-    started = time.perf_counter()
-    root, seeds = Path(root), tuple(seeds)
-    check_options(model, options, seeds, intensities)
-    chosen = choose_clips(read_manifest(root), split, clips)
-    judge = judge or load_judge("regressor", root, progress=progress, size=model.size)
-    judges = Judges(watch_by(judge))
-    variants = [
-        [dataclasses.replace(options, intensity=value, seed=seed) for seed in seeds] for value in intensities
-    ]
-    judged: list[ClipRecord] = []
+    options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
+    model_clips.check_options(model, options, tuple(seeds), intensities)
+    data, chosen = model_clips.choose_data(root, split, clips)
+    judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
+    protocol, judges = model_clips.model_protocol(chosen, model.size, judge, max_frames), motion_judges(judge)
+    judges = with_data(judges, data)
+    variants = [dataclasses.replace(options, intensity=value) for value in intensities]
+    render = model_clips.swept_rows(model, tuple(seeds), variants)
+    identities: list[str] = []
     found: list[list[dict[str, float]]] = []
     missing = []
-    for number, record in enumerate(chosen):
+    for number, clip in enumerate(rendered_clips(data, protocol.reading, render)):
+        name = clip.files.name
         try:
-            clip = load_clip(root, record, model.size, judge, max_frames)
-            source = model.prepare_source(to_float(clip.frames[:1])[0])
-            seen = [measure_intensity(model, clip, source, judges, variant) for variant in variants]
+            if clip.failure:
+                raise ValueError(clip.failure)
+            whole, floor = judges.look(clip.real, protocol), floor_view(clip.real, judges, protocol)
+            takes = clip.rows.values()
+            measured = [
+                mean_over_takes([measure_take(one, clip, whole, floor, judges, protocol) for one in row])
+                for row in takes
+            ]
         except CLIP_FAILURES as error:
-            log.warning("clip %s is left out: %s", record.id, error)
-            missing.append({"clip": record.id, "what": "all", "why": str(error)})
+            log.warning("clip %s is left out: %s", name, error)
+            missing.append({"clip": name, "what": "all", "why": str(error)})
         else:
-            if output is not None and not judged:
-                _write_pictures(output, record.id, intensities, [frames for _, frames in seen], clip)
-            judged.append(record)
-            found.append([values for values, _ in seen])
+            if output is not None and not found:
+                _write_pictures(output, clip, intensities)
+            identities.append(clip.files.identity)
+            found.append(measured)
         if progress:
-            progress(number + 1, len(chosen), f"sweeping {record.id}")
-    refuse_nothing(len(judged), missing, hint=PREPARE_AGAIN)
-    rows = _aggregate(intensities, judged, found)
+            progress(number + 1, len(data.judged), f"sweeping {name}")
+    require_judged(len(found), missing, hint=model_clips.PREPARE_AGAIN)
+    rows = _aggregate(intensities, identities, found, protocol)
     if output is not None:
-        pairs = [recorded_clip(root, record) for record in chosen]
-        name, settings = model_protocol(chosen, model.size, judge, max_frames)
         sweep = {
-            "protocol": protocol_record(name, settings, pairs, (), {judge.name: judge.sha256}),
-            "run": run_record(model, options, judge, seeds, time.perf_counter() - started),
+            "protocol": protocol_record(protocol, data, judges, ROW_PLANS["model"]),
+            "run": model_clips.run_record(model, options, judge, seeds, time.perf_counter() - started),
             "rows": rows,
             "missing": missing,
         }
@@ -165,44 +163,53 @@ def sweep_intensity(
 
 
 def _aggregate(
-    intensities: Sequence[float], judged: Sequence[ClipRecord], found: Sequence[Sequence[dict[str, float]]]
+    intensities: Sequence[float],
+    identities: Sequence[str],
+    found: Sequence[Sequence[dict[str, float]]],
+    protocol: Any,
 ) -> list[dict[str, Any]]:
     """Rows of the sweep: means over clips (the lag: median) with bootstrap intervals by identity."""
-    identities = [record.identity for record in judged]
+    from metrics.evaluation.intervals import cluster_bootstrap, mean, median
+    from metrics.evaluation.registry import is_lag
+
     rows = []
-    for index, value in enumerate(intensities):
-        row: dict[str, Any] = {"intensity": float(value)}
-        for name in MEASURES:
-            statistic = median if name == "lip_lag" else mean
-            row[name] = cluster_bootstrap(
-                [clip[index][name] for clip in found], identities, statistic
-            ).as_dict()
+    for index, intensity in enumerate(intensities):
+        row: dict[str, Any] = {"intensity": float(intensity)}
+        for name in found[0][0]:
+            values, statistic = [clip[index][name] for clip in found], median if is_lag(name) else mean
+            row[name] = cluster_bootstrap(values, identities, statistic, protocol.intervals).as_dict()
         rows.append(plain(row))
     return rows
 
 
-def _write_pictures(
-    folder: Path, name: str, intensities: Sequence[float], takes: Sequence[np.ndarray], clip: Clip
-) -> None:
-    labelled = {f"intensity {value:g}": frames for value, frames in zip(intensities, takes, strict=True)}
-    contact_sheet(
-        {label: spread(frames, 9) for label, frames in labelled.items()}, folder / f"sweep_sheet_{name}.png"
-    )
-    side_by_side(labelled, folder / f"sweep_{name}.mp4", clip.waveform)
+def _write_pictures(folder: Path, clip: Any, intensities: Sequence[float]) -> None:
+    from experiments.pictures import contact_sheet, side_by_side, spread
+
+    name, rows = clip.files.name, clip.rows.values()
+    shown = {f"intensity {value:g}": takes[0] for value, takes in zip(intensities, rows, strict=True)}
+    sheet = {label: spread(frames, 9) for label, frames in shown.items()}
+    contact_sheet(sheet, folder / f"sweep_sheet_{name}.png")
+    side_by_side(shown, folder / f"sweep_{name}.mp4", clip.waveform)
 
 
-def sweep_main(overrides: Sequence[str]) -> int:
+def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     """Compose, sweep and write sweep.json, its plot, a contact sheet and a video.
+
+    Args:
+        overrides: Words of the command line.
+        parts: How model and judge are loaded, see `load_parts`.
 
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
+    from experiments.model_clips import compose_evaluation, load_parts, log_progress
+
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])
     values = config["sweep"]["values"]
     if not isinstance(values, list) or not values:
         raise UserError(f"sweep.values={values}: give a list of intensities, e.g. [0,0.5,1,2]")
-    model, judge, options = load_parts(config, values)
+    model, judge, options = load_parts(config, values, **parts)
     rows = sweep_intensity(
         model,
         Path(config["data"]["root"]),

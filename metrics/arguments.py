@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.media.pictures import to_uint8
+
 Shape = tuple[str | int, ...]
 """Sizes of a tensor, letters where any is right."""
 PICTURES: Shape = ("N", 3, "H", "W")
@@ -62,6 +64,21 @@ def check_images(images: Tensor, shape: Shape = PICTURES, name: str = "images") 
             told = f"{told} from {low:g} to {high:g}"
     wanted = ", ".join(str(size) for size in shape)
     raise ValueError(f"{name} must be ({wanted}) uint8, or float in [-1, 1]; got {told}")
+
+
+def as_uint8(images: Tensor, shape: Shape = PICTURES, name: str = "images") -> Tensor:
+    """Checked images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded, up to 0.5 beyond clamped first.
+
+    Args:
+        images: What was given.
+        shape: What it should have.
+        name: What it is called.
+
+    Raises:
+        ValueError: Images of another shape, type or range, see `check_images`.
+    """
+    check_images(images, shape, name)
+    return to_uint8(images)
 
 
 def check_pair(predicted: Tensor, target: Tensor) -> None:

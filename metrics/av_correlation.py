@@ -5,51 +5,88 @@ judged, so it knows neither the face nor the voice nor the sentence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from datamodules.media.audio import MEL_BANDS, fit_length, log_mel
-from metrics.base import ClipValues
-from metrics.lip_closure import hardly_move
-from metrics.motion import correlation, lagged_correlation
-
-CONTEXT = 6
-"""Frames to either side whose sound the regression hears."""
-BANDS = 8
-MAX_LAG = 15
-"""Frames that lips and speech are shifted against each other by, as far as SyncNet's judge does."""
-WINDOW, HOP = 50, 25
-"""Frames of the windows that retrieval chooses among, and from one to the next."""
-WINDOW_LAG = 3
-"""Frames that a window may be shifted by beyond the clip's lag."""
-FEWEST_FRAMES = MAX_LAG + 25
-"""Frames that must show lips: at every lag a second of them meets the speech."""
-ALIGNMENTS, FIT_LAG, FIT_CORRELATION = 2, 8, 0.3
-"""Times that the clips fitted on are put in sync, by how many frames at most, and how well they must correlate for it."""
-RIDGE = 0.3
-"""Weight of the ridge, as a share of the number of frames fitted on (the inputs have unit variance)."""
+from metrics.lip_closure import LIP_RANGE, LipRangeSettings, hardly_move
+from metrics.motion import LagSettings, correlation, lagged_correlation
 
 
-def speech_context(waveform: np.ndarray) -> np.ndarray:
-    """What the regression hears at each frame.
+@dataclass(frozen=True)
+class RegressionSettings:
+    """How the regression from speech to lips is fitted.
+
+    Attributes:
+        context: Frames to either side whose sound it sees.
+        bands: Mel bands that a frame is reduced to.
+        ridge: Weight of the ridge, as a share of the number of frames fitted on (the inputs have unit variance).
+        alignments: Times that the clips fitted on are put in sync.
+        alignment_reach: Frames that they are moved by, at most.
+        alignment_correlation: How well lips must correlate with what is expected for it.
+    """
+
+    context: int = 6
+    bands: int = 8
+    ridge: float = 0.3
+    alignments: int = 2
+    alignment_reach: int = 8
+    alignment_correlation: float = 0.3
+
+
+@dataclass(frozen=True)
+class AVSettings:
+    """How measured lips are correlated with expected ones.
+
+    Attributes:
+        reach: Frames that lips and speech are shifted against each other by, as far as SyncNet's judge does.
+        fewest_frames: Frames that must show lips: at every lag a second of them meets the speech.
+    """
+
+    reach: int = 15
+    fewest_frames: int = 40
+
+
+@dataclass(frozen=True)
+class RetrievalSettings:
+    """What retrieval chooses among.
+
+    Attributes:
+        window: Frames of a window.
+        hop: Frames from one window to the next.
+        reach: Frames that a window may be shifted by beyond the clip's lag.
+        foreign: Clips at most whose speech it chooses among: more cost time and change little.
+    """
+
+    window: int = 50
+    hop: int = 25
+    reach: int = 3
+    foreign: int = 20
+
+
+REGRESSION, AV, RETRIEVAL = RegressionSettings(), AVSettings(), RetrievalSettings()
+
+
+def speech_context(waveform: np.ndarray, settings: RegressionSettings = REGRESSION) -> np.ndarray:
+    """What the regression sees of the speech at each frame.
 
     Args:
         waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz.
+        settings: How much of it.
 
     Returns:
         ``(T, 13 * 8)`` log-mel energy of the frame and of six frames to either side, 8 bands each, over the clip
         of zero mean and unit variance (loudness and microphone don't count); the ends are held.
     """
     mel = log_mel(torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None])[0]  # (2T, 160)
-    bands = (
-        mel.reshape(len(mel) // 2, 4, BANDS, MEL_BANDS // BANDS).mean(dim=(1, 3)).double().numpy()
-    )  # (T, 8)
+    count, context = settings.bands, settings.context
+    grouped = mel.reshape(len(mel) // 2, 4, count, MEL_BANDS // count)
+    bands = grouped.mean(dim=(1, 3)).double().numpy()  # (T, 8)
     bands = (bands - bands.mean(axis=0)) / (bands.std(axis=0) + 1e-3)
-    padded = np.pad(bands, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
-    return np.concatenate([padded[shift : shift + len(bands)] for shift in range(2 * CONTEXT + 1)], axis=1)
+    padded = np.pad(bands, ((context, context), (0, 0)), mode="edge")
+    return np.concatenate([padded[shift : shift + len(bands)] for shift in range(2 * context + 1)], axis=1)
 
 
 def _standard(curve: np.ndarray) -> np.ndarray:
@@ -73,11 +110,13 @@ class SpokenClip:
     voice: str
     waveform: np.ndarray
     lip_opening: np.ndarray
+    _contexts: dict[RegressionSettings, np.ndarray] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def context(self) -> np.ndarray:
+    def context(self, settings: RegressionSettings = REGRESSION) -> np.ndarray:
         """`speech_context` of the waveform; kept, as the clip helps many fits."""
-        return speech_context(self.waveform)
+        if settings not in self._contexts:
+            self._contexts[settings] = speech_context(self.waveform, settings)
+        return self._contexts[settings]
 
 
 class LipRegressor:
@@ -88,32 +127,33 @@ class LipRegressor:
 
     Args:
         clips: Real clips; at least one with a face and sound.
+        settings: How it is fitted.
 
     Raises:
         ValueError: No frame to fit on.
     """
 
-    def __init__(self, clips: Sequence[SpokenClip]) -> None:
+    def __init__(self, clips: Sequence[SpokenClip], settings: RegressionSettings = REGRESSION) -> None:
+        self.settings = settings
         seen = [clip for clip in clips if np.isfinite(clip.lip_opening).sum() > 1]
         if not seen:
             raise ValueError("no frame with a face and sound to fit the expected lip opening on")
-        inputs = [clip.context for clip in seen]
+        inputs = [clip.context(settings) for clip in seen]
         lips = [_standard(clip.lip_opening) for clip in seen]
         self.lags = [0] * len(seen)
-        for _ in range(ALIGNMENTS if len(seen) > 1 else 0):
+        for _ in range(settings.alignments if len(seen) > 1 else 0):
             sums = [_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)]
             whole = _added(sums)
             self.lags = [
-                _lag(x @ _solve(tuple(all_ - own for all_, own in zip(whole, part, strict=True))), y)
+                _lag(x @ _solve([a - own for a, own in zip(whole, part, strict=True)], settings), y, settings)
                 for x, y, part in zip(inputs, lips, sums, strict=True)
             ]
-        self.weights = _solve(
-            _added([_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)])
-        )
+        sums = [_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)]
+        self.weights = _solve(_added(sums), settings)
 
     def expect(self, waveform: np.ndarray) -> np.ndarray:
         """Expected lip opening ``(T,)`` of speech ``(640 T,)``, up to scale and offset."""
-        return speech_context(waveform) @ self.weights
+        return speech_context(waveform, self.settings) @ self.weights
 
 
 Sums = tuple[np.ndarray, ...]
@@ -130,15 +170,15 @@ def _added(sums: Sequence[Sums]) -> Sums:
     return tuple(sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
 
 
-def _solve(sums: Sums) -> np.ndarray:
+def _solve(sums: Sequence[np.ndarray], settings: RegressionSettings) -> np.ndarray:
     covariance, product, frames = sums
-    return np.linalg.solve(covariance + (RIDGE * frames + 1e-9) * np.eye(len(product)), product)
+    return np.linalg.solve(covariance + (settings.ridge * frames + 1e-9) * np.eye(len(product)), product)
 
 
-def _lag(expected: np.ndarray, lips: np.ndarray) -> int:
+def _lag(expected: np.ndarray, lips: np.ndarray, settings: RegressionSettings) -> int:
     """Frames that the lips come late by; 0 where they hardly follow the speech."""
-    found = lagged_correlation(lips, expected, FIT_LAG)
-    return int(found.lag) if found.best > FIT_CORRELATION else 0
+    found = lagged_correlation(lips, expected, LagSettings(reach=settings.alignment_reach))
+    return int(found.lag) if found.best > settings.alignment_correlation else 0
 
 
 def _earlier(curve: np.ndarray, frames: int) -> np.ndarray:
@@ -149,11 +189,13 @@ def _earlier(curve: np.ndarray, frames: int) -> np.ndarray:
     return moved
 
 
-def fit_without(clips: Sequence[SpokenClip], identity: str, voice: str) -> LipRegressor | None:
+def fit_without(
+    clips: Sequence[SpokenClip], identity: str, voice: str, settings: RegressionSettings = REGRESSION
+) -> LipRegressor | None:
     """The regression fitted on all clips but those of one face or voice; None if nothing is left."""
     others = [clip for clip in clips if clip.identity != identity and clip.voice != voice]
     try:
-        return LipRegressor(others)
+        return LipRegressor(others, settings)
     except ValueError:
         return None
 
@@ -174,33 +216,41 @@ class AVCorrelation:
     lag: float
 
 
-def av_correlation(lip_opening: np.ndarray, expected: np.ndarray) -> AVCorrelation:
+def av_correlation(lip_opening: np.ndarray, expected: np.ndarray, settings: AVSettings = AV) -> AVCorrelation:
     """Correlate measured lips ``(T,)`` with those expected from the speech ``(T,)``.
 
     Raises:
         ValueError: The lengths differ.
     """
-    found = lagged_correlation(lip_opening, expected, MAX_LAG)
+    found = lagged_correlation(lip_opening, expected, LagSettings(reach=settings.reach))
     return AVCorrelation(found.best, found.at_zero, -found.lag)
 
 
-def _window_correlations(lips: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def _window_correlations(
+    lips: np.ndarray, expected: np.ndarray, settings: RetrievalSettings, whole: AVSettings
+) -> np.ndarray:
     """Correlation of each window of the lips with one speech, at the lag that fits the whole clip best, give or take 3."""
-    found = av_correlation(lips, expected).lag
-    lag = 0 if np.isnan(found) else int(found)
+    found = av_correlation(lips, expected, whole).lag
+    lag, length = 0 if np.isnan(found) else int(found), settings.window
     best = []
-    for start in range(0, len(lips) - WINDOW + 1, HOP):
-        begins = [start + shift for shift in range(lag - WINDOW_LAG, lag + WINDOW_LAG + 1)]
+    for start in range(0, len(lips) - length + 1, settings.hop):
+        begins = [start + shift for shift in range(lag - settings.reach, lag + settings.reach + 1)]
         values = [
-            correlation(lips[start : start + WINDOW], expected[begin : begin + WINDOW])
+            correlation(lips[start : start + length], expected[begin : begin + length])
             for begin in begins
-            if 0 <= begin <= len(expected) - WINDOW
+            if 0 <= begin <= len(expected) - length
         ]
         best.append(max((value for value in values if np.isfinite(value)), default=np.nan))
     return np.array(best)
 
 
-def av_retrieval(lip_opening: np.ndarray, expected: np.ndarray, others: Sequence[np.ndarray]) -> float:
+def av_retrieval(
+    lip_opening: np.ndarray,
+    expected: np.ndarray,
+    others: Sequence[np.ndarray],
+    settings: RetrievalSettings = RETRIEVAL,
+    whole: AVSettings = AV,
+) -> float:
     """How often lips find their own speech among foreign speech: the share of foreign pieces that correlate worse.
 
     Windows of two seconds are compared at the same place of every speech, each at the lag that suits it best, so that
@@ -210,14 +260,17 @@ def av_retrieval(lip_opening: np.ndarray, expected: np.ndarray, others: Sequence
         lip_opening: ``(T,)`` measured.
         expected: ``(T,)`` from the clip's speech.
         others: What is expected from foreign speech, ``(T',)`` each, by the same regression; repeated or cut to T.
+        settings: What it chooses among.
+        whole: How whole clips are correlated, for their lag.
 
     Returns:
         In [0, 1]; NaN without foreign speech, for a clip shorter than two seconds, or for lips that don't move.
     """
-    own = _window_correlations(lip_opening, expected)
+    own = _window_correlations(lip_opening, expected, settings, whole)
     shares = []
     for other in others:
-        foreign = _window_correlations(lip_opening, np.resize(other, len(lip_opening)))
+        resized = np.resize(other, len(lip_opening))
+        foreign = _window_correlations(lip_opening, resized, settings, whole)
         known = np.isfinite(own) & np.isfinite(foreign)
         if known.any():
             worse = (foreign < own) + 0.5 * (foreign == own)
@@ -231,6 +284,9 @@ def measure_sync(
     regressor: LipRegressor,
     others: Sequence[np.ndarray] = (),
     real: np.ndarray | None = None,
+    settings: AVSettings = AV,
+    retrieval: RetrievalSettings = RETRIEVAL,
+    lip_range: LipRangeSettings = LIP_RANGE,
 ) -> dict[str, float]:
     """The measures ``av_corr``, ``av_corr_zero``, ``av_lag`` and ``av_retrieval`` of one clip.
 
@@ -243,40 +299,19 @@ def measure_sync(
         regressor: Fitted on other people.
         others: Speech of other clips ``(640 T',)``, for retrieval.
         real: ``(T',)`` lips of the real clip, which says what hardly moves (`hardly_move`); None: only a constant does.
+        settings: How lips are correlated with what is expected.
+        retrieval: What retrieval chooses among.
+        lip_range: What hardly moves.
     """
     known = int(np.isfinite(lip_opening).sum())
-    if known < FEWEST_FRAMES or (real is not None and hardly_move(lip_opening, real)):
+    if known < settings.fewest_frames or (real is not None and hardly_move(lip_opening, real, lip_range)):
         return dict.fromkeys(("av_corr", "av_corr_zero", "av_lag", "av_retrieval"), float("nan"))
     expected = regressor.expect(fit_length(waveform, len(lip_opening)))
-    found = av_correlation(lip_opening, expected)
+    found = av_correlation(lip_opening, expected, settings)
     foreign = [regressor.expect(other) for other in others]
     return {
         "av_corr": found.best,
         "av_corr_zero": found.at_zero,
         "av_lag": found.lag,
-        "av_retrieval": av_retrieval(lip_opening, expected, foreign),
+        "av_retrieval": av_retrieval(lip_opening, expected, foreign, retrieval, settings),
     }
-
-
-class AVCorrelationScore(ClipValues):
-    """`measure_sync` over clips: means of ``av_corr``, ``av_corr_zero`` and ``av_retrieval``, median of ``av_lag``.
-
-    Args:
-        regressor: Fitted on other people than those who are judged.
-    """
-
-    names = ("av_corr", "av_corr_zero", "av_lag", "av_retrieval")
-
-    def __init__(self, regressor: LipRegressor) -> None:
-        super().__init__()
-        self.regressor = regressor
-
-    def update(
-        self,
-        lip_opening: np.ndarray,
-        waveform: np.ndarray,
-        others: Sequence[np.ndarray] = (),
-        real: np.ndarray | None = None,
-    ) -> None:
-        """Add one clip: its lips ``(T,)``, its speech, and foreign speech and the real lips as in `measure_sync`."""
-        self.add(measure_sync(lip_opening, waveform, self.regressor, others, real))

@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +20,19 @@ from torch.utils.data import DistributedSampler
 from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
-from metrics.measures import Measure
+from metrics.evaluation.judges import Judges
+from metrics.evaluation.protocol import get_protocol
+from metrics.evaluation.reading import TALKING_HEAD
+from metrics.evaluation.registry import Measure
+from metrics.fvd import draw_windows
 from metrics.sample_videos import log_sample, side_by_side, write_sample
+from metrics.training_measures import (
+    CLIP_KINDS,
+    LoadJudges,
+    TrainingMeasures,
+    chosen_measures,
+    compares_pictures,
+)
 
 PREFIX = "val/"
 FRAME_PAIRS = "frame_pairs"
@@ -46,7 +57,9 @@ class MetricCallback(Callback):
     In between the latest values stay at hand for callbacks that monitor them, but are not logged again.
 
     Args:
-        measures: By any name; null leaves one out, or all.
+        measures: Names of measures, as in results; null or an empty list: none.
+        judges: Loads the judges that they need.
+        protocol: Name of the protocol whose settings they are given.
         every_n_epochs: Epochs from one judged validation to the next; 1: every validation.
         required: Whether a judge that can't be loaded is an error; else it is named in a warning before training starts.
 
@@ -54,28 +67,39 @@ class MetricCallback(Callback):
         made_for: The one stage of `ifmdm train` that it fits, which refuses it elsewhere before any data is made; None: any.
 
     Raises:
-        UserError: ``every_n_epochs`` below 1.
+        UserError: ``every_n_epochs`` below 1, no such protocol, or a measure that does not fit.
     """
 
     made_for: str | None = None
+    clips = False
 
     def __init__(
-        self, measures: Mapping[str, Measure | None] | None, every_n_epochs: int = 1, required: bool = False
+        self,
+        measures: Sequence[str] | None,
+        judges: LoadJudges = load_judges_of,
+        protocol: str = TALKING_HEAD,
+        every_n_epochs: int = 1,
+        required: bool = False,
     ) -> None:
         if every_n_epochs < 1:
             raise UserError(f"every_n_epochs is {every_n_epochs}: use a whole number from 1")
-        self.measures = {name: measure for name, measure in (measures or {}).items() if measure is not None}
-        self.every_n_epochs, self.required = every_n_epochs, required
+        self.protocol = get_protocol(protocol)
+        self.measures = chosen_measures(measures, self._fits, type(self).__name__)
+        self.load_judges, self.every_n_epochs, self.required = judges, every_n_epochs, required
         self.judging = False
-        self._live: list[Measure] | None = None
+        self._live: TrainingMeasures | None = None
         self._judged: int | None = None
         self._values: dict[str, float] = {}
         self._started = 0.0
 
+    def _fits(self, measure: Measure) -> bool:
+        """Whether a measure can be asked."""
+        return compares_pictures(measure)
+
     @property
     def state_key(self) -> str:
         """Tells several callbacks of one kind apart in a checkpoint."""
-        return self._generate_state_key(measures=sorted(self.measures))
+        return self._generate_state_key(measures=[one.name for one in self.measures])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values: epochs done at the latest judgement, and what it found."""
@@ -94,46 +118,44 @@ class MetricCallback(Callback):
         if stage not in ("fit", "validate") or self._live is not None:
             return
         with isolate_rng():
-            problems = {name: self._load(trainer, measure) for name, measure in self.measures.items()}
+            judges = self._load(trainer)
+        problems = {one.name: self._problem(trainer, one, judges) for one in self.measures}
         lost = {name: problem for name, problem in problems.items() if problem}
-        self._live = [measure for name, measure in self.measures.items() if name not in lost]
+        there = [one for one in self.measures if one.name not in lost]
+        self._live = TrainingMeasures(there, self.protocol, judges, self.clips)
         if not lost:
             return
-        told = "; ".join(
-            f"{', '.join(PREFIX + value for value in self.measures[name].names)}: {problem}"
-            for name, problem in lost.items()
-        )
+        reasons = {
+            problem: [PREFIX + name for name in lost if lost[name] == problem] for problem in lost.values()
+        }
+        told = "; ".join(f"{', '.join(names)}: {problem}" for problem, names in reasons.items())
         if self.required:
             raise UserError(f"required, but can't be measured: {told}")
-        missing = {PREFIX + value for name in lost for value in self.measures[name].names}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if (monitor := getattr(callback, "monitor", None)) in missing:
+            monitor = getattr(callback, "monitor", None) or ""
+            if monitor.removeprefix(PREFIX) in lost and monitor.startswith(PREFIX):
                 raise UserError(f"{monitor} is monitored, but can't be measured: {told}")
         if trainer.is_global_zero:
             log.warning("this training will not measure %s", told)
 
-    def _load(self, trainer: Trainer, measure: Measure) -> str | None:
-        """Load a measure on all processes, the first one first: it may leave files for the others.
-
-        Returns:
-            Why it is not to be used, the same answer on all processes as far as whether; None where it is.
-        """
-        problem = None
+    def _load(self, trainer: Trainer) -> Judges:
+        """Load the judges on all processes, the first one first: it may leave files for the others."""
+        judges = None
         for first in (True, False):
             if trainer.is_global_zero is first:
-                problem = self._problem(trainer, measure)
+                judges = self.load_judges(
+                    {slot for one in self.measures for slot in one.judges}, self.protocol
+                )
             trainer.strategy.barrier()
+        assert judges is not None
+        return judges
+
+    def _problem(self, trainer: Trainer, measure: Measure, judges: Judges) -> str | None:
+        """Why a measure is not to be used, the same answer on all processes as far as whether; None where it is."""
+        problem = next((judges.absent[slot] for slot in measure.judges if slot in judges.absent), None)
         if trainer.strategy.reduce_boolean_decision(problem is None, all=True):
             return None
         return problem or "another process can't load it"
-
-    def _problem(self, trainer: Trainer, measure: Measure) -> str | None:
-        """Load a measure in this process; why that can't be done, or None."""
-        try:
-            measure.load()
-        except UserError as error:
-            return str(error)
-        return None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether this validation is judged."""
@@ -143,8 +165,8 @@ class MetricCallback(Callback):
         if not self.judging:
             return
         self._started = time.monotonic()
-        for measure in self._live or ():
-            measure.move(pl_module.device)
+        assert self._live is not None
+        self._live.move(pl_module.device)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on all processes, and let go of what was gathered."""
@@ -152,16 +174,14 @@ class MetricCallback(Callback):
             return
         if not self.judging:
             known = {name: tensor(value) for name, value in self._values.items()}
-            trainer.callback_metrics.update(
-                known
-            )  # at hand for monitors, also in a resumed training, and not logged
+            # At hand for monitors, also in a resumed training, and not logged.
+            trainer.callback_metrics.update(known)
             return
         self.judging, self._judged = False, trainer.current_epoch + 1
+        assert self._live is not None
         with isolate_rng():
-            for measure in self._live or ():
-                found = measure.compute()
-                self._values.update({PREFIX + name: value for name, value in found.items()})
-                measure.release()
+            self._values.update({PREFIX + name: value for name, value in self._live.compute().items()})
+            self._live.release()
         pl_module.log_dict(self._values, batch_size=1, sync_dist=True)
         if not trainer.is_global_zero or not self._values:
             return
@@ -178,12 +198,7 @@ class PictureMetrics(MetricCallback):
     """
 
     made_for = "autoencoder"
-
-    def __init__(
-        self, measures: Mapping[str, Measure | None] | None, every_n_epochs: int = 1, required: bool = False
-    ) -> None:
-        super().__init__(measures, every_n_epochs, required)
-        self._left = 0
+    _left = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load the judges.
@@ -228,9 +243,10 @@ class PictureMetrics(MetricCallback):
         self._left -= count
         if not count:
             return
+        assert self._live is not None
         with isolate_rng():
-            for measure in self._live or ():
-                measure.update(batch.driving[:count].float(), outputs["frame"][:count].float().clamp(-1, 1))
+            frames = outputs["frame"][:count].float().clamp(-1, 1)
+            self._live.add_pictures(batch.driving[:count].float(), frames)
 
 
 def own_items(loader: Any) -> int:
@@ -250,37 +266,41 @@ class ClipMetrics(MetricCallback):
         render: How a clip is rendered.
         clips: Number of clips, over all processes, taken from all identities in turn.
         max_frames: Only so many frames of each clip; None: all.
-        every_n_epochs: See `MetricCallback`.
-        required: See `MetricCallback`.
         videos: Clips that are shown, real left and rendered right; at most those of the first process.
         folder: Where they are written as ``step_NNNNNN_CLIP.mp4``; None: they go to TensorBoard alone.
+        options: See `MetricCallback`.
 
     Raises:
         UserError: No clips or frames asked for, or nothing that renders them.
     """
 
+    clips = True
+
     def __init__(
         self,
-        measures: Mapping[str, Measure | None] | None,
+        measures: Sequence[str] | None,
         render: Render,
         clips: int = 8,
         max_frames: int | None = 125,
-        every_n_epochs: int = 1,
-        required: bool = False,
         videos: int = 2,
         folder: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(measures, every_n_epochs, required)
+        super().__init__(measures, **options)
         if clips < 1 or (max_frames is not None and max_frames < 1):
             raise UserError(f"clips={clips}, max_frames={max_frames}: use whole numbers from 1")
         if not callable(render):
             raise UserError(
                 f"render={render}: ClipMetrics needs what renders clips; leave the whole callback out by null"
             )
-        self.render, self.clips, self.max_frames = render, clips, max_frames
+        self.render, self.most_clips, self.max_frames = render, clips, max_frames
         self.made_for = getattr(render, "made_for", None)
         self.videos, self.folder = videos, folder
         self._records: list[ClipRecord] = []
+        self._windows: dict[str, list[int]] = {}
+
+    def _fits(self, measure: Measure) -> bool:
+        return measure.kind in CLIP_KINDS
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the clips and load the judges.
@@ -294,22 +314,34 @@ class ClipMetrics(MetricCallback):
             source: Any = trainer.datamodule  # type: ignore[attr-defined]
             if not hasattr(source, "chosen_clips"):
                 raise UserError("ClipMetrics needs a TalkingHeadDataModule, which knows whole clips")
-            self._records = source.chosen_clips("val", self.clips)
+            self._records = source.chosen_clips("val", self.most_clips)
+            self._windows = self._draw_windows()
         super().setup(trainer, pl_module, stage)
 
-    def _problem(self, trainer: Trainer, measure: Measure) -> str | None:
-        lengths, needed = [record.frames for record in self._records], measure.shortest
-        short = sum(length < needed for length in lengths)
-        told = f"{short} of {len(lengths)} clips have fewer than {needed} frames"
-        longer = "judge longer validation clips, or lower the measure's minimum if it has one"
+    def _draw_windows(self) -> dict[str, list[int]]:
+        """First frames of the windows for FVD in each clip."""
+        lengths = [min(record.frames, self.max_frames or record.frames) for record in self._records]
+        starts: dict[str, list[int]] = {record.id: [] for record in self._records}
+        if max(lengths, default=0) >= self.protocol.fvd.length:
+            for place, start in draw_windows(lengths, self.protocol.fvd):
+                starts[self._records[place].id].append(start)
+        return starts
+
+    def _problem(self, trainer: Trainer, measure: Measure, judges: Judges) -> str | None:
+        needed = {"sound": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
+        least, lengths = needed.get(measure.kind, 1), [record.frames for record in self._records]
+        short = sum(length < least for length in lengths)
+        told, remedy = (
+            f"{short} of {len(lengths)} clips have fewer than {least} frames",
+            "judge longer validation clips",
+        )
         if short == len(lengths):
-            return f"{told}, the longest {max(lengths)}; {longer}"
-        if self.max_frames is not None and self.max_frames < needed:
-            return f"max_frames={self.max_frames} cuts all clips to fewer than {needed} frames; use {needed} or more"
+            return f"{told}, the longest {max(lengths, default=0)}; {remedy}"
+        if self.max_frames is not None and self.max_frames < least:
+            return f"max_frames={self.max_frames} cuts all clips to fewer than {least} frames; use {least} or more"
         if short and trainer.is_global_zero:
-            values = ", ".join(PREFIX + name for name in measure.names)
-            log.warning("%s and are not judged for %s; %s", told, values, longer)
-        return super()._problem(trainer, measure)
+            log.warning("%s and are not judged for %s; %s", told, PREFIX + measure.name, remedy)
+        return super()._problem(trainer, measure, judges)
 
     def on_validation_batch_start(
         self,
@@ -323,7 +355,7 @@ class ClipMetrics(MetricCallback):
         if not self.judging or batch_idx or dataloader_idx:
             return
         share = self._records[trainer.global_rank :: trainer.world_size]
-        if not self._live:
+        if not self.measures:
             share = share[: self.videos if trainer.is_global_zero else 0]
         with isolate_rng():
             for place, record in enumerate(share):
@@ -338,9 +370,9 @@ class ClipMetrics(MetricCallback):
             log.warning("clip %s is not judged: %s", record.id, error)
             return
         rendered = self.render(pl_module, clip)
-        for measure in self._live or ():
-            if len(clip.frames) >= measure.shortest:
-                measure.update(clip.frames, rendered, clip.waveform)
+        assert self._live is not None
+        if self._live.measures:
+            self._live.add_clip(clip.frames, rendered, clip.waveform, self._windows[record.id])
         if not shown:
             return
         frames = side_by_side(clip.frames, rendered)

@@ -4,27 +4,53 @@ Landmarks are found in every frame by itself: tracking over time would smooth wh
 points in pixels, ``(T, 478, 3)``: x right, y down, z in the scale of x; NaN on frames without a face.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-import torch
 from torch import Tensor
 
 from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
 from metrics.alignment import fit_similarity
-from metrics.base import MeanOfClips
-from metrics.motion import jitter
-from metrics.reconstruction import as_uint8
+from metrics.arguments import as_uint8
+from metrics.motion import JITTER, JitterSettings, jitter
 
-OUTER_EYE_CORNERS = (33, 263)
-RIGID = (33, 133, 362, 263, 168, 6, 197, 195)
-"""Eye corners and nose bridge: landmarks that expression moves least."""
 LANDMARKS = 478
-MESH = 468
-"""Landmarks of the face itself; the other ten are the irises."""
-OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
-INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-MOUTH = OUTER_LIPS + INNER_LIPS
-REFERENCE_SIZE = 256
-"""Side of the frame in pixels that keypoint distances are stated at."""
+_OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+_INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+
+
+@dataclass(frozen=True)
+class LandmarkSettings:
+    """Which of MediaPipe's 478 landmarks stand for what.
+
+    Attributes:
+        eye_corners: The outer ones, whose distance is the unit of length.
+        rigid: Eye corners, the outer ones first and fourth, and nose bridge: expression moves them least.
+        mesh: So many first ones are the face itself; the other ten are the irises.
+        mouth: Outer and inner lips.
+        lips: Middle of the inner edge of the upper and of the lower lip.
+    """
+
+    eye_corners: tuple[int, int] = (33, 263)
+    rigid: tuple[int, ...] = (33, 133, 362, 263, 168, 6, 197, 195)
+    mesh: int = 468
+    mouth: tuple[int, ...] = _OUTER_LIPS + _INNER_LIPS
+    lips: tuple[int, int] = (13, 14)
+
+
+@dataclass(frozen=True)
+class KeypointSettings:
+    """What keypoint distances are stated at.
+
+    Attributes:
+        size: Shorter side of the frame in pixels.
+    """
+
+    size: int = 256
+
+
+FACE = LandmarkSettings()
+"""The default of all that takes landmarks."""
 
 
 def to_pixels(seen: FaceMeasurements, height: int, width: int) -> np.ndarray:
@@ -46,9 +72,10 @@ def find_landmarks(frames: Tensor) -> np.ndarray:
     return to_pixels(measure_landmarks(images, "image"), *frames.shape[-2:])
 
 
-def eye_distance(points: np.ndarray) -> float:
+def eye_distance(points: np.ndarray, settings: LandmarkSettings = FACE) -> float:
     """Mean distance over the clip of the outer eye corners in the picture, in pixels; NaN without a face."""
-    eyes = points[:, OUTER_EYE_CORNERS[0], :2] - points[:, OUTER_EYE_CORNERS[1], :2]
+    left, right = settings.eye_corners
+    eyes = points[:, left, :2] - points[:, right, :2]
     lengths = np.linalg.norm(eyes, axis=1)
     known = lengths[np.isfinite(lengths)]
     return float(known.mean()) if len(known) else float("nan")
@@ -64,12 +91,15 @@ def _same_clip(generated: np.ndarray, real: np.ndarray) -> None:
         raise ValueError(f"landmarks of shape {generated.shape} against {real.shape}")
 
 
-def landmark_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
+def landmark_distance(
+    generated: np.ndarray, real: np.ndarray, settings: LandmarkSettings = FACE
+) -> np.ndarray:
     """Mean distance of the 468 mesh landmarks in the picture, each minus its frame's mean, over the real eye distance.
 
     Args:
         generated: ``(T, 478, 3)`` pixels.
         real: Likewise, of the real frames at the same size.
+        settings: Which landmarks stand for what.
 
     Returns:
         ``(T,)``; NaN where one of the two frames has no face.
@@ -79,13 +109,13 @@ def landmark_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
     """
     _same_clip(generated, real)
     centred = [
-        points[:, :MESH, :2] - points[:, :MESH, :2].mean(axis=1, keepdims=True)
+        points[:, : settings.mesh, :2] - points[:, : settings.mesh, :2].mean(axis=1, keepdims=True)
         for points in (generated, real)
     ]
-    return np.linalg.norm(centred[0] - centred[1], axis=2).mean(axis=1) / eye_distance(real)
+    return np.linalg.norm(centred[0] - centred[1], axis=2).mean(axis=1) / eye_distance(real, settings)
 
 
-def mouth_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
+def mouth_distance(generated: np.ndarray, real: np.ndarray, settings: LandmarkSettings = FACE) -> np.ndarray:
     """Mean distance of the 40 lip landmarks after the head's pose is taken out, over the real eye distance.
 
     The generated face is brought onto the real one by the similarity in space that fits the rigid landmarks (eye
@@ -94,6 +124,7 @@ def mouth_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
     Args:
         generated: ``(T, 478, 3)`` pixels.
         real: Likewise, of the real frames.
+        settings: Which landmarks stand for what.
 
     Returns:
         ``(T,)``; NaN where one of the two frames has no face.
@@ -102,11 +133,20 @@ def mouth_distance(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
         ValueError: The shapes differ.
     """
     _same_clip(generated, real)
-    moved = fit_similarity(generated[:, RIGID], real[:, RIGID]).apply(generated[:, MOUTH])
-    return np.linalg.norm((moved - real[:, MOUTH])[..., :2], axis=2).mean(axis=1) / eye_distance(real)
+    rigid, mouth = settings.rigid, settings.mouth
+    moved = fit_similarity(generated[:, rigid], real[:, rigid]).apply(generated[:, mouth])
+    apart = np.linalg.norm((moved - real[:, mouth])[..., :2], axis=2).mean(axis=1)
+    return apart / eye_distance(real, settings)
 
 
-def keypoint_distance(generated: np.ndarray, real: np.ndarray, height: int, width: int) -> np.ndarray:
+def keypoint_distance(
+    generated: np.ndarray,
+    real: np.ndarray,
+    height: int,
+    width: int,
+    settings: KeypointSettings = KeypointSettings(),
+    landmarks: LandmarkSettings = FACE,
+) -> np.ndarray:
     """Mean distance of the 468 mesh landmarks in the picture, pose and place included.
 
     Args:
@@ -114,6 +154,8 @@ def keypoint_distance(generated: np.ndarray, real: np.ndarray, height: int, widt
         real: Likewise, of the real frames.
         height: Of the frames in pixels.
         width: Of the frames in pixels.
+        settings: What distances are stated at.
+        landmarks: Which landmarks stand for what.
 
     Returns:
         ``(T,)`` in pixels of a frame whose shorter side is 256; NaN where one of the two frames has no face.
@@ -124,74 +166,42 @@ def keypoint_distance(generated: np.ndarray, real: np.ndarray, height: int, widt
     _same_clip(generated, real)
     if min(height, width) < 1:
         raise ValueError(f"frames of {height}x{width} pixels")
-    distances = np.linalg.norm((generated - real)[:, :MESH, :2], axis=2).mean(axis=1)
-    return distances * REFERENCE_SIZE / min(height, width)
+    distances = np.linalg.norm((generated - real)[:, : landmarks.mesh, :2], axis=2).mean(axis=1)
+    return distances * settings.size / min(height, width)
 
 
-def rigid_curves(points: np.ndarray) -> np.ndarray:
+def face_boxes(points: np.ndarray, settings: LandmarkSettings = FACE) -> np.ndarray:
+    """Boxes ``(T, 4)`` x0, y0, x1, y1 in pixels about the mesh of landmarks ``(T, 478, 3)``; NaN without a face."""
+    plane = points[:, : settings.mesh, :2]
+    return np.concatenate([plane.min(axis=1), plane.max(axis=1)], axis=1)
+
+
+def rigid_curves(points: np.ndarray, settings: LandmarkSettings = FACE) -> np.ndarray:
     """Places in the picture of the rigid landmarks, ``(T, 16)`` in eye distances; NaN without a face.
 
     Args:
         points: ``(T, 478, 3)`` pixels.
+        settings: Which landmarks stand for what.
     """
-    return points[:, RIGID, :2].reshape(len(points), -1) / eye_distance(points)
+    return points[:, settings.rigid, :2].reshape(len(points), -1) / eye_distance(points, settings)
 
 
-def rigid_jitter(points: np.ndarray, floor: float = 0.0) -> float:
+def rigid_jitter(
+    points: np.ndarray,
+    floor: float = 0.0,
+    settings: JitterSettings = JITTER,
+    landmarks: LandmarkSettings = FACE,
+) -> float:
     """Trembling of a clip: RMS above 6 Hz of the rigid landmarks at 25 fps, over the eye distance.
 
     Args:
         points: ``(T, 478, 3)`` pixels; frames without a face are bridged, see `jitter`.
         floor: What the detector itself trembles by on a still clip, in the same unit; its energy is taken off.
+        settings: What counts as trembling.
+        landmarks: Which landmarks stand for what.
 
     Returns:
         Eye distances; NaN with fewer than 8 frames with a face.
     """
-    measured = jitter(rigid_curves(points))
+    measured = jitter(rigid_curves(points, landmarks), settings)
     return float(np.sqrt(max(measured**2 - floor**2, 0.0))) if np.isfinite(measured) else float("nan")
-
-
-class ClipMean(MeanOfClips):
-    """Mean over clips of the mean over a clip's frames.
-
-    Attributes:
-        faceless: Number of frames without a face, which the mean leaves out.
-    """
-
-    faceless: Tensor
-    higher_is_better: bool | None = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("faceless", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def add(self, values: np.ndarray) -> None:
-        """Add the values ``(T,)`` of one clip, NaN on frames without a face; a clip of such frames only is no clip."""
-        known = values[np.isfinite(values)]
-        self.faceless += len(values) - len(known)
-        if len(known):
-            self.count(float(known.mean()))
-
-
-class LMD(ClipMean):
-    """Mean over clips of `landmark_distance`. 0 is best. For reconstruction: it holds the head's pose."""
-
-    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
-        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each."""
-        self.add(landmark_distance(generated, real))
-
-
-class MouthLMD(ClipMean):
-    """Mean over clips of `mouth_distance`. 0 is best."""
-
-    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
-        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each."""
-        self.add(mouth_distance(generated, real))
-
-
-class AKD(ClipMean):
-    """Average keypoint distance: mean over clips of `keypoint_distance` in pixels at 256. 0 is best."""
-
-    def update(self, generated: np.ndarray, real: np.ndarray, height: int, width: int) -> None:
-        """Add the landmarks of one clip, ``(T, 478, 3)`` pixels each, of frames ``height`` x ``width``."""
-        self.add(keypoint_distance(generated, real, height, width))

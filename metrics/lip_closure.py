@@ -6,22 +6,47 @@ rule that "bilabials must close the lips" (Edwards et al. 2016, "JALI"); here it
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.clips.phones import Phone
-from metrics.base import MeanOfClips
 
-LOW, HIGH = 5, 95
-"""Percentiles over a clip of its lip opening that stand for lips closed and wide open."""
-CLOSED = 0.2
-"""Lips are closed up to this share of the way from the low to the high level of the real clip."""
-BEFORE, AFTER = 0.06, 0.0
-"""Seconds around a phone in which its closure counts: lips close before it is heard."""
-STILL = 0.1
-"""Lips that move less than this share of the real clip's range say nothing: closed ones would be right everywhere."""
 _BILABIAL = re.compile(r"[pbm](?![a-z])|em(?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LipRangeSettings:
+    """How far lips move in a clip, and when that is too little to say anything of their speech.
+
+    Attributes:
+        levels: Percentiles over a clip of its lip opening that stand for lips closed and wide open.
+        still: Lips that move less than this share of the real clip's range say nothing: closed ones would be right
+            everywhere.
+    """
+
+    levels: tuple[float, float] = (5, 95)
+    still: float = 0.1
+
+
+LIP_RANGE = LipRangeSettings()
+"""The default of all that asks whether lips move."""
+
+
+@dataclass(frozen=True)
+class ClosureSettings:
+    """When the lips are closed at a phone.
+
+    Attributes:
+        closed: Share of the way from the low to the high level of the real clip up to which they are.
+        before: Seconds before a phone in which its closure counts: lips close before it is heard.
+        after: Seconds behind it, likewise.
+    """
+
+    closed: float = 0.2
+    before: float = 0.06
+    after: float = 0.0
 
 
 def is_bilabial(label: str) -> bool:
@@ -29,38 +54,51 @@ def is_bilabial(label: str) -> bool:
     return _BILABIAL.match(label) is not None
 
 
-def closed_level(lip_opening: np.ndarray) -> float:
+def closed_level(
+    lip_opening: np.ndarray,
+    settings: ClosureSettings = ClosureSettings(),
+    lip_range: LipRangeSettings = LIP_RANGE,
+) -> float:
     """Lip opening up to which the lips count as closed.
 
     Args:
         lip_opening: ``(T,)`` of the real clip, any unit; NaN on frames without a face.
+        settings: Which share of the range counts.
+        lip_range: What the range is.
 
     Returns:
         In the unit of the lip opening; NaN without a face.
     """
-    low, high = _levels(lip_opening)
-    return low + CLOSED * (high - low)
+    low, high = _levels(lip_opening, lip_range)
+    return low + settings.closed * (high - low)
 
 
-def _levels(lip_opening: np.ndarray) -> tuple[float, float]:
+def _levels(lip_opening: np.ndarray, settings: LipRangeSettings) -> tuple[float, float]:
     known = lip_opening[np.isfinite(lip_opening)]
-    low, high = np.percentile(known, [LOW, HIGH]) if len(known) else (np.nan, np.nan)
+    low, high = np.percentile(known, settings.levels) if len(known) else (np.nan, np.nan)
     return float(low), float(high)
 
 
-def hardly_move(lip_opening: np.ndarray, real: np.ndarray) -> bool:
+def hardly_move(lip_opening: np.ndarray, real: np.ndarray, settings: LipRangeSettings = LIP_RANGE) -> bool:
     """Whether lips move so little beside the real ones, or show so seldom, that nothing can be said of their speech.
 
     Args:
         lip_opening: ``(T,)`` of the judged video; NaN on frames without a face.
         real: ``(T',)`` of the real clip, in the same unit.
+        settings: How little is too little.
     """
-    low, high = _levels(lip_opening)
-    real_low, real_high = _levels(real)
-    return not high - low > STILL * (real_high - real_low)
+    low, high = _levels(lip_opening, settings)
+    real_low, real_high = _levels(real, settings)
+    return not high - low > settings.still * (real_high - real_low)
 
 
-def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> float:
+def lip_closure(
+    lip_opening: np.ndarray,
+    real: np.ndarray,
+    phones: Sequence[Phone],
+    settings: ClosureSettings = ClosureSettings(),
+    lip_range: LipRangeSettings = LIP_RANGE,
+) -> float:
     """Share of p, b and m at which the lips are closed in at least one frame.
 
     The level at which they are closed is that of the real clip: by its own, a mouth that never shuts would shut at
@@ -70,6 +108,8 @@ def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phon
         lip_opening: ``(T,)`` of the judged video at 25 fps; NaN on frames without a face.
         real: Likewise of the real clip, in the same unit.
         phones: Spoken in the clip; those that are no p, b or m, or lie beyond its end, are left out.
+        settings: When lips are closed at a phone.
+        lip_range: How far lips move, and when that is too little.
 
     Returns:
         In [0, 1]; NaN without such a phone on frames with a face, or for lips that hardly move.
@@ -79,23 +119,14 @@ def lip_closure(lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phon
     """
     if lip_opening.shape != real.shape:
         raise ValueError(f"{len(lip_opening)} frames of lips against {len(real)} of the real clip")
-    if hardly_move(lip_opening, real):
+    if hardly_move(lip_opening, real, lip_range):
         return float("nan")
-    level, times = closed_level(real), np.arange(len(lip_opening)) / FPS
+    level, times = closed_level(real, settings, lip_range), np.arange(len(lip_opening)) / FPS
     closed = []
     for phone in phones:
         if is_bilabial(phone.label) and phone.end <= len(lip_opening) / FPS:
-            seen = lip_opening[(times >= phone.start - BEFORE) & (times <= phone.end + AFTER)]
+            near = (times >= phone.start - settings.before) & (times <= phone.end + settings.after)
+            seen = lip_opening[near]
             if np.isfinite(seen).any():
                 closed.append(np.nanmin(seen) <= level)
     return float(np.mean(closed)) if closed else float("nan")
-
-
-class LipClosure(MeanOfClips):
-    """Mean over clips of `lip_closure`. 1 is best."""
-
-    higher_is_better = True
-
-    def update(self, lip_opening: np.ndarray, real: np.ndarray, phones: Sequence[Phone]) -> None:
-        """Add one clip: its lips ``(T,)``, those of the real clip, and the phones spoken."""
-        self.count(lip_closure(lip_opening, real, phones))

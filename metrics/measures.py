@@ -14,13 +14,22 @@ from torchmetrics import Metric
 
 from datamodules import assets
 from datamodules.errors import UserError
-from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.base import ClipMean
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, load_expert
-from metrics.landmarks import MESH, find_landmarks, rigid_curves
-from metrics.motion import SHORTEST_JITTER, BlinkRate, HeadMotion, Jitter, Judge, MouthMotion, measure
-from metrics.perceptual import LPIPS
-from metrics.sync import MINIMUM_FRAMES, SHORTEST, SyncNetScore, face_crops
+from metrics.landmarks import face_boxes, find_landmarks, rigid_curves
+from metrics.lpips import LPIPS
+from metrics.motion import (
+    JITTER,
+    MotionJudge,
+    blink_rate,
+    head_motion,
+    jitter,
+    measure_motion,
+    mouth_motion,
+)
+from metrics.sync import SHORTEST, SyncSettings, face_crops, lip_sync
 
 PUBLIC_SYNCNET = "syncnet_v2.model"
 LANDMARKER = "face_landmarker.task"
@@ -112,7 +121,7 @@ class PictureDistance(Measure):
     def load(self) -> None:
         """Load the Inception, unless another network is given."""
         fid = FrechetInceptionDistance(self.network)
-        both = (fid, KernelInceptionDistance(fid.feature))
+        both = (fid, KernelInceptionDistance(fid.inception.network))
         self.metrics = dict(zip(self.names, both, strict=False))
 
     def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
@@ -120,7 +129,7 @@ class PictureDistance(Measure):
         first, *others = self.metrics.values()
         for images, is_real in ((real, True), (rendered, False)):
             for part in images.split(self.batch_size):
-                features = first.features(part.to(first.device))  # type: ignore[operator]
+                features = first.inception(part.to(first.device))  # type: ignore[operator]
                 for metric in (first, *others):
                     metric.update(features, real=is_real)
 
@@ -154,8 +163,7 @@ def whole_faces(frames: Tensor) -> Tensor:
     Raises:
         ValueError: No face that can be followed.
     """
-    points = find_landmarks(frames)[:, :MESH, :2]
-    return face_crops(frames, np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1))
+    return face_crops(frames, face_boxes(find_landmarks(frames)))
 
 
 class LipSync(Measure):
@@ -173,7 +181,7 @@ class LipSync(Measure):
 
     names = ("lse_d", "lse_c", "av_offset")
 
-    def __init__(self, judge: str = "public", minimum: int = MINIMUM_FRAMES, batch_size: int = 32) -> None:
+    def __init__(self, judge: str = "public", minimum: int = 100, batch_size: int = 32) -> None:
         super().__init__()
         if minimum < SHORTEST:
             raise UserError(f"minimum is {minimum} frames, lip sync needs {SHORTEST} or more")
@@ -186,7 +194,8 @@ class LipSync(Measure):
             assets.find(LANDMARKER)
         else:
             network = load_expert(SHIPPED_EXPERT if self.judge == "expert" else self.judge)
-        self.metrics = {"sync": SyncNetScore(network, minimum=self.shortest, batch_size=self.batch_size)}
+        self.network = network
+        self.metrics = {name: ClipMean(median=name == "av_offset") for name in self.names}
 
     def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
         """Add a clip.
@@ -196,20 +205,21 @@ class LipSync(Measure):
         """
         if waveform is None:
             raise ValueError("lip sync needs clips with sound")
-        metric = self.metrics["sync"]
         if self.judge == "public":
             try:
                 rendered = whole_faces(rendered)
             except ValueError as error:  # what an early model renders may be no face
                 log.warning("a clip is not judged for lip sync: %s", error)
-                metric.missing += 1
                 return
-        metric.update(rendered, waveform)
+        settings = SyncSettings(minimum_frames=self.shortest)
+        found = lip_sync(self.network, rendered, [waveform], settings, self.batch_size)[0]
+        for name, value in zip(self.names, (found.distance, found.confidence, found.offset), strict=True):
+            self.metrics[name].update(value)
 
-    def compute(self) -> dict[str, float]:
-        """Values by name."""
-        found = self.metrics["sync"].compute()
-        return {name: float(found[name]) for name in self.names}
+    def move(self, device: torch.device | str) -> None:
+        """Bring judge and states to a device."""
+        super().move(device)
+        self.network.to(device)
 
 
 class MotionOfClips(Measure):
@@ -226,9 +236,9 @@ class MotionOfClips(Measure):
     """
 
     names = ("head_motion", "mouth_motion", "blink_rate", "jitter")
-    shortest = SHORTEST_JITTER
+    shortest = JITTER.shortest
 
-    def __init__(self, judge: Callable[[], Judge]) -> None:
+    def __init__(self, judge: Callable[[], MotionJudge]) -> None:
         super().__init__()
         if not callable(judge):
             raise UserError(
@@ -239,9 +249,8 @@ class MotionOfClips(Measure):
     def load(self) -> None:
         """Load the judge, or fit it where it is one that is fitted."""
         self.judge = self._make()
-        self.metrics = dict(
-            zip(self.names, (HeadMotion(), MouthMotion(), BlinkRate(), Jitter()), strict=True)
-        )
+        functions = (head_motion, mouth_motion, blink_rate, jitter)
+        self.metrics = {name: ClipMean(f) for name, f in zip(self.names, functions, strict=True)}
 
     def update(self, real: Tensor, rendered: Tensor, waveform: Tensor | None = None) -> None:
         """Add a clip."""
@@ -250,8 +259,8 @@ class MotionOfClips(Measure):
             curves, points = self.judge.look(frames)
             rigid = rigid_curves(points)
         else:
-            curves = measure(frames, self.judge)
+            curves = measure_motion(frames, self.judge)
             rigid = curves.rotation
         seen = (curves.rotation, curves.lip_opening, curves.blink, rigid)
         for metric, curve in zip(self.metrics.values(), seen, strict=True):
-            metric.update(torch.from_numpy(np.ascontiguousarray(curve)))
+            metric.update(curve)

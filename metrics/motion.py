@@ -1,23 +1,58 @@
 """Measures of head, mouth and eye motion over curves that a judge measured on rendered frames.
 
-A judge looks at frames and nothing else: `measure(frames, judge)`. Every function below takes its curves.
+A judge looks at frames and nothing else: `measure_motion(frames, judge)`. Every function below takes its curves.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from datamodules.batches import FPS
-from metrics.arguments import Shape, check_rows
-from metrics.base import MeanOfClips
 
-SHORTEST_JITTER = 8
-"""Frames with a face that jitter needs."""
-MAX_LAG = 10
-"""Frames on either side that the best lag is looked for in."""
+
+@dataclass(frozen=True)
+class BlinkSettings:
+    """When eyes blink.
+
+    Attributes:
+        threshold: Above it the eyes are closed.
+        minimum_frames: Frames that a blink lasts at least.
+    """
+
+    threshold: float = 0.5
+    minimum_frames: int = 2
+
+
+@dataclass(frozen=True)
+class JitterSettings:
+    """What counts as trembling.
+
+    Attributes:
+        cutoff_hz: No head moves faster.
+        shortest: Frames with a face that it needs.
+    """
+
+    cutoff_hz: float = 6.0
+    shortest: int = 8
+
+
+@dataclass(frozen=True)
+class LagSettings:
+    """How curves are correlated.
+
+    Attributes:
+        reach: Frames on either side that the best lag is looked for in.
+        shortest: Frames known in both curves that a correlation needs.
+        still: Standard deviation below which a curve is constant but for rounding.
+    """
+
+    reach: int = 10
+    shortest: int = 8
+    still: float = 1e-6
+
+
+BLINK, JITTER, LAG = BlinkSettings(), JitterSettings(), LagSettings()
 
 
 @dataclass(frozen=True)
@@ -38,7 +73,7 @@ class MotionCurves:
         return len(self.lip_opening)
 
 
-class Judge(Protocol):
+class MotionJudge(Protocol):
     """Measures motion on frames.
 
     Attributes:
@@ -56,7 +91,7 @@ class Judge(Protocol):
         """Curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip."""
 
 
-def measure(frames: np.ndarray, judge: Judge) -> MotionCurves:
+def measure_motion(frames: np.ndarray, judge: MotionJudge) -> MotionCurves:
     """Measure the motion seen on the frames of one clip.
 
     Args:
@@ -87,7 +122,7 @@ def mouth_motion(lip_opening: np.ndarray) -> float:
     return float(known.std()) if len(known) > 1 else float("nan")
 
 
-def blink_starts(blink: np.ndarray, threshold: float = 0.5, minimum: int = 2) -> np.ndarray:
+def blink_starts(blink: np.ndarray, settings: BlinkSettings = BLINK) -> np.ndarray:
     """Frames at which blinks begin: runs of closed eyes that begin within the clip.
 
     Eyes that are closed from the first frame with a face on have not been seen to close: a still picture of shut eyes
@@ -95,37 +130,36 @@ def blink_starts(blink: np.ndarray, threshold: float = 0.5, minimum: int = 2) ->
 
     Args:
         blink: ``(T,)`` 0 open .. 1 closed; a frame without a face counts as open.
-        threshold: Above it the eyes are closed.
-        minimum: Frames that a blink lasts at least.
+        settings: What counts as a blink.
 
     Returns:
         ``(N,)`` indices of frames.
     """
-    closed = np.concatenate([[False], np.nan_to_num(blink) > threshold, [False]]).astype(np.int8)
+    closed = np.concatenate([[False], np.nan_to_num(blink) > settings.threshold, [False]]).astype(np.int8)
     edges = np.diff(closed)
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     seen = np.flatnonzero(np.isfinite(blink))[:1]
-    return starts[(ends - starts >= minimum) & ~np.isin(starts, seen)]
+    return starts[(ends - starts >= settings.minimum_frames) & ~np.isin(starts, seen)]
 
 
-def blink_rate(blink: np.ndarray, fps: float = FPS, threshold: float = 0.5, minimum: int = 2) -> float:
+def blink_rate(blink: np.ndarray, settings: BlinkSettings = BLINK, fps: float = FPS) -> float:
     """Blinks per minute of ``blink`` ``(T,)``, see `blink_starts`; NaN where no frame has a face."""
     if not np.isfinite(blink).any():
         return float("nan")
-    return float(len(blink_starts(blink, threshold, minimum)) * 60 * fps / len(blink))
+    return float(len(blink_starts(blink, settings)) * 60 * fps / len(blink))
 
 
-def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
-    """RMS of what a rigid curve holds above ``cutoff`` Hz, which no head does: trembling.
+def jitter(curves: np.ndarray, settings: JitterSettings = JITTER, fps: float = FPS) -> float:
+    """RMS of what a rigid curve holds above 6 Hz, which no head does: trembling.
 
     Args:
         curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit. Frames with
             NaN are bridged by straight lines and don't count: joined ends of a gap would be a jolt that nobody saw.
+        settings: What counts as trembling.
         fps: Frames per second.
-        cutoff: Frequency in Hz.
     """
     seen = np.isfinite(curves).all(axis=1)
-    if seen.sum() < SHORTEST_JITTER:
+    if seen.sum() < settings.shortest:
         return float("nan")
     frames = np.flatnonzero(seen)
     every = np.arange(frames[0], frames[-1] + 1)
@@ -136,10 +170,9 @@ def jitter(curves: np.ndarray, fps: float = FPS, cutoff: float = 6.0) -> float:
     window = np.hanning(len(whole))[:, None]
     spectrum = np.fft.rfft((detrended - detrended.mean(axis=0)) * window, axis=0)
     frequencies = np.fft.rfftfreq(len(whole), 1 / fps)
-    fast = frequencies > cutoff
-    twice = np.where(frequencies[fast] == fps / 2, 1, 2)[
-        :, None
-    ]  # all but the highest stand for two frequencies
+    fast = frequencies > settings.cutoff_hz
+    # All but the highest stand for two frequencies.
+    twice = np.where(frequencies[fast] == fps / 2, 1, 2)[:, None]
     energy = twice * np.abs(spectrum[fast]) ** 2 / (len(whole) * (window[seen[every]] ** 2).sum())
     return float(np.sqrt(energy.sum(axis=0).mean()))
 
@@ -152,7 +185,7 @@ class LagCorrelation:
         best: Highest correlation over the lags.
         lag: Lag of ``best`` in frames; positive = the measured curve comes late.
         at_zero: Correlation without a shift.
-        curve: ``(2 * max_lag + 1,)`` correlation at lags -max_lag .. max_lag.
+        curve: ``(2 reach + 1,)`` correlation at lags -reach .. reach.
     """
 
     best: float
@@ -161,86 +194,43 @@ class LagCorrelation:
     curve: np.ndarray
 
 
-def correlation(first: np.ndarray, second: np.ndarray) -> float:
+def correlation(first: np.ndarray, second: np.ndarray, settings: LagSettings = LAG) -> float:
     """Pearson correlation of two curves ``(T,)``; NaN frames are left out; NaN if one is constant."""
     known = np.isfinite(first) & np.isfinite(second)
-    if known.sum() < 8:
+    if known.sum() < settings.shortest:
         return float("nan")
     a, b = first[known].astype(np.float64), second[known].astype(np.float64)
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())
     # A still clip differs from a constant by rounding only: no correlation can be spoken of.
-    if min(a.std(), b.std()) < 1e-6 or scale == 0:
+    if min(a.std(), b.std()) < settings.still or scale == 0:
         return float("nan")
     return float((a * b).sum() / scale)
 
 
-def lagged_correlation(measured: np.ndarray, truth: np.ndarray, max_lag: int = MAX_LAG) -> LagCorrelation:
-    """Correlation of a measured curve with the true one at lags ``-max_lag .. max_lag``.
+def lagged_correlation(
+    measured: np.ndarray, truth: np.ndarray, settings: LagSettings = LAG
+) -> LagCorrelation:
+    """Correlation of a measured curve with the true one at every lag within reach.
 
     Args:
         measured: ``(T,)`` curve of the generated frames.
         truth: ``(T,)`` curve of the real frames.
-        max_lag: Largest shift in frames.
+        settings: How far they are shifted, and what a correlation needs.
 
     Raises:
         ValueError: The lengths differ.
     """
     if measured.shape != truth.shape:
         raise ValueError(f"curves of {measured.shape} and {truth.shape} frames cannot be correlated")
-    length = len(truth)
-    curve = np.full(2 * max_lag + 1, np.nan)
-    for lag in range(-max_lag, max_lag + 1):
+    length, reach = len(truth), settings.reach
+    curve = np.full(2 * reach + 1, np.nan)
+    for lag in range(-reach, reach + 1):
         late, early = max(lag, 0), max(-lag, 0)
-        if length - abs(lag) >= 8:
-            curve[lag + max_lag] = correlation(measured[late : length - early], truth[early : length - late])
+        if length - abs(lag) >= settings.shortest:
+            pair = measured[late : length - early], truth[early : length - late]
+            curve[lag + reach] = correlation(*pair, settings)
     if not np.isfinite(curve).any():
         return LagCorrelation(float("nan"), float("nan"), float("nan"), curve)
     best = int(np.nanargmax(curve))
-    return LagCorrelation(float(curve[best]), float(best - max_lag), float(curve[max_lag]), curve)
-
-
-class _ClipMean(MeanOfClips):
-    """Mean over clips of a function of one clip's curve."""
-
-    function: Callable[[np.ndarray], float]
-    shape: Shape = ("T",)
-
-    def update(self, curve: Tensor) -> None:
-        """Add the curve of one clip, ``(T,)`` or ``(T, C)``, NaN on frames without a face; without a value it is left out.
-
-        Raises:
-            ValueError: Another shape, or no floats.
-        """
-        check_rows(curve, self.shape, name="curve", finite=False)
-        self.count(type(self).function(curve.detach().cpu().double().numpy()))
-
-
-class HeadMotion(_ClipMean):
-    """Mean over clips of `head_motion`; update with rotation ``(T, 3)`` in degrees."""
-
-    function = staticmethod(head_motion)
-    shape = ("T", 3)
-
-
-class MouthMotion(_ClipMean):
-    """Mean over clips of `mouth_motion`; update with lip opening ``(T,)``."""
-
-    function = staticmethod(mouth_motion)
-
-
-class BlinkRate(_ClipMean):
-    """Mean over clips of `blink_rate` per minute; update with blink ``(T,)`` in [0, 1]."""
-
-    function = staticmethod(blink_rate)
-
-
-class Jitter(_ClipMean):
-    """Mean over clips of `jitter`, in the unit of what it is updated with.
-
-    That is rotation ``(T, 3)`` in degrees, or `rigid_curves` ``(T, 16)`` of landmarks in eye distances.
-    """
-
-    function = staticmethod(jitter)
-    shape = ("T", "C")
-    higher_is_better = False
+    return LagCorrelation(float(curve[best]), float(best - reach), float(curve[reach]), curve)

@@ -3,26 +3,11 @@
 import torch
 from torch import Tensor
 
-from datamodules.media.pictures import to_uint8
-from metrics.arguments import PICTURES, Shape, check_images, check_pair
-from metrics.base import JudgeMetric
+from metrics.arguments import as_uint8, check_pair
+from metrics.base import PictureMean
 
 _WINDOW = 7
 _PIXELS = 2**18  # at a time: what the pictures in between need then fits a processor's cache
-
-
-def as_uint8(images: Tensor, shape: Shape = PICTURES) -> Tensor:
-    """Images as 8-bit values: uint8 unchanged, floats in [-1, 1] rounded.
-
-    Args:
-        images: ``(N, 3, H, W)`` uint8, or float in [-1, 1]; up to 0.5 beyond is clamped.
-        shape: Another shape that they must have.
-
-    Raises:
-        ValueError: Images of another shape, type or range, see `check_images`.
-    """
-    check_images(images, shape)
-    return to_uint8(images)
 
 
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
@@ -38,15 +23,6 @@ def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
     check_pair(predicted, target)
     difference = as_uint8(predicted).float() - as_uint8(target).float()
     return difference.square().sum(dim=1)
-
-
-def psnr_from_mse(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error on the 8-bit scale."""
-    return (
-        float("inf")
-        if mse == 0
-        else float(10 * torch.log10(torch.tensor(255.0**2 / mse, dtype=torch.float64)))
-    )
 
 
 def structural_similarity(predicted: Tensor, target: Tensor) -> Tensor:
@@ -143,105 +119,34 @@ def region_errors(predicted: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     return torch.stack([(error * masks[:, 0]).sum(), (error * eyes).sum()])
 
 
-class L1(JudgeMetric):
-    """Mean absolute difference as a share of the 8-bit range, pooled over all pixels. 0 is best."""
-
-    total: Tensor
-    count: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+class L1(PictureMean):
+    """Mean absolute difference in [0, 1] as a share of the 8-bit range, pooled over all pixels. 0 is best."""
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
         check_pair(predicted, target)
-        difference = (as_uint8(predicted).float() - as_uint8(target).float()).abs() / 255
-        self.total += difference.double().sum()
-        self.count += difference.numel()
-
-    def compute(self) -> Tensor:
-        """Mean absolute difference in [0, 1]."""
-        return self.total / self.count
+        self.add((as_uint8(predicted).float() - as_uint8(target).float()).abs() / 255)
 
 
-class PSNR(JudgeMetric):
+class PSNR(PictureMean):
     """Peak signal-to-noise ratio in dB of the squared error pooled over all frames (not a mean of dB)."""
 
-    total: Tensor
-    count: Tensor
-    full_state_update = False
-    is_differentiable = False
     higher_is_better = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
-        self.total += squared_error(predicted, target).double().sum()
-        self.count += predicted.numel()
+        self.add(squared_error(predicted, target), predicted.numel())
 
     def compute(self) -> Tensor:
         """PSNR in dB; infinite for equal images."""
         return 10 * torch.log10(255.0**2 * self.count / self.total)
 
 
-class SSIM(JudgeMetric):
+class SSIM(PictureMean):
     """Mean structural similarity over the images, scikit-image's definition. 1 is best."""
 
-    total: Tensor
-    count: Tensor
-    full_state_update = False
-    is_differentiable = False
     higher_is_better = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]; H, W >= 7."""
-        self.total += structural_similarity(predicted, target).sum()
-        self.count += len(predicted)
-
-    def compute(self) -> Tensor:
-        """Mean SSIM."""
-        return self.total / self.count
-
-
-class RegionErrorRemoved(JudgeMetric):
-    """Share of a baseline's squared error that a method removes in the mouth and eye boxes.
-
-    1: all of it, 0: as good as the baseline, negative: worse. The baseline of reconstruction is the
-    source frame shown all the time.
-    """
-
-    method: Tensor
-    baseline: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("method", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("baseline", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, baseline: Tensor, target: Tensor, boxes: Tensor) -> None:
-        """Add images ``(N, 3, H, W)`` and boxes ``(N, 3, 4)`` (mouth, left eye, right eye) of the target."""
-        method, still = (region_errors(images, target, boxes) for images in (predicted, baseline))
-        self.method += method
-        self.baseline += still
-
-    def compute(self) -> dict[str, Tensor]:
-        """Shares under ``mouth`` and ``eyes``; NaN where no box was given."""
-        share = 1 - self.method / self.baseline
-        return {"mouth": share[0], "eyes": share[1]}
+        self.add(structural_similarity(predicted, target))

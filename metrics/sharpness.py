@@ -1,57 +1,95 @@
 """Sharpness of mouth and eyes, and flicker, on faces that landmarks hold still."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
-from metrics.base import ClipValues, MeanOfClips
-from metrics.landmarks import RIGID
-from metrics.reconstruction import as_uint8
+from metrics.arguments import as_uint8
+from metrics.landmarks import FACE, LandmarkSettings
 
-FACE = 192
-"""Side in pixels of the square in which the face is held still."""
-_EYES_APART = 80.0  # pixels between the outer eye corners there
-_REGIONS = {"mouth": (0.30, 0.62, 0.70, 0.88), "eyes": (0.22, 0.26, 0.78, 0.46)}
-_SMOOTHING = 9  # frames: the landmarks' noise must not shake the faces that are compared
-_GREY = (0.299, 0.587, 0.114)
+_LUMA = (0.299, 0.587, 0.114)
+Region = tuple[float, float, float, float]
 
 
-def hold_still(frames: Tensor, points: np.ndarray) -> Tensor:
+@dataclass(frozen=True)
+class StillFaceSettings:
+    """The square in which a face is held still.
+
+    Attributes:
+        side: Of the square in pixels.
+        eyes_apart: Pixels between the outer eye corners.
+        eyes_at: Middle between them, x and y as shares of the side.
+        smoothing: Frames of the filter over time: the landmarks' noise must not shake the faces that are compared.
+        order: Of the polynomial in the filter.
+    """
+
+    side: int = 192
+    eyes_apart: float = 80.0
+    eyes_at: tuple[float, float] = (0.5, 0.36)
+    smoothing: int = 9
+    order: int = 2
+
+
+@dataclass(frozen=True)
+class SharpnessSettings:
+    """Where sharpness is measured in a face that is held still.
+
+    Attributes:
+        mouth: x0, y0, x1, y1 as shares of the side.
+        eyes: Likewise.
+    """
+
+    mouth: Region = (0.30, 0.62, 0.70, 0.88)
+    eyes: Region = (0.22, 0.26, 0.78, 0.46)
+
+
+def hold_still(
+    frames: Tensor,
+    points: np.ndarray,
+    settings: StillFaceSettings = StillFaceSettings(),
+    landmarks: LandmarkSettings = FACE,
+) -> Tensor:
     """Faces in a square of 192 pixels, turned upright, eyes 80 pixels apart; by smoothed rigid landmarks.
 
     Args:
         frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
         points: ``(T, 478, 3)`` landmarks in pixels; frames with NaN are left out.
+        settings: The square.
+        landmarks: Which landmarks stand for what.
 
     Returns:
-        ``(N, FACE, FACE)`` float32 luma in 0..255 of the N frames with a face.
+        ``(N, S, S)`` float32 luma in 0..255 of the N frames with a face.
     """
+    side = settings.side
     known = np.isfinite(points).all(axis=(1, 2))
-    rigid = points[known][:, RIGID, :2]
+    rigid = points[known][:, landmarks.rigid, :2]
     if not len(rigid):
-        return torch.empty(0, FACE, FACE)
+        return torch.empty(0, side, side)
     middle = rigid.mean(axis=0)
     left, right = middle[0], middle[3]  # outer eye corners
     turn = np.arctan2(*(right - left)[::-1])
     upright = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    scale = _EYES_APART / np.linalg.norm(right - left)
-    target = (middle - (left + right) / 2) @ upright.T * scale + np.array([0.5, 0.36]) * FACE
+    scale = settings.eyes_apart / np.linalg.norm(right - left)
+    target = (middle - (left + right) / 2) @ upright.T * scale + np.array(settings.eyes_at) * side
     found = fit_similarity(rigid, target)
-    moved = Similarity(_smoothed(found.matrix), _smoothed(found.shift))
-    faces = cut_aligned(as_uint8(frames)[torch.from_numpy(known)], moved, FACE)
-    return torch.einsum("tchw,c->thw", faces, torch.tensor(_GREY, device=faces.device))
+    moved = Similarity(_smoothed(found.matrix, settings), _smoothed(found.shift, settings))
+    faces = cut_aligned(as_uint8(frames)[torch.from_numpy(known)], moved, side)
+    return _luma(faces)
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Values over time ``(T, ...)`` after a quadratic Savitzky-Golay filter of nine frames; fewer stay as they are."""
-    return values if len(values) < _SMOOTHING else savgol_filter(values, _SMOOTHING, 2, axis=0)
+def _smoothed(values: np.ndarray, settings: StillFaceSettings) -> np.ndarray:
+    """Values over time ``(T, ...)`` after a Savitzky-Golay filter; fewer than its frames stay as they are."""
+    length = settings.smoothing
+    return values if len(values) < length else savgol_filter(values, length, settings.order, axis=0)
 
 
-def region(faces: Tensor, name: str) -> Tensor:
-    """The ``mouth`` or ``eyes`` of held faces ``(N, FACE, FACE)``."""
-    x0, y0, x1, y1 = (round(share * FACE) for share in _REGIONS[name])
+def cut(faces: Tensor, region: Region) -> Tensor:
+    """A region of held faces ``(N, S, S)``."""
+    x0, y0, x1, y1 = (round(share * faces.shape[-1]) for share in region)
     return faces[:, y0:y1, x0:x1]
 
 
@@ -62,21 +100,40 @@ def detail(patch: Tensor) -> float:
     return float((inner - around / 4).square().mean().sqrt()) if len(patch) else float("nan")
 
 
-def sharpness(generated: Tensor, real: Tensor) -> dict[str, float]:
+def sharpness(
+    generated: Tensor, real: Tensor, settings: SharpnessSettings = SharpnessSettings()
+) -> dict[str, float]:
     """Detail of mouth and eyes as a share of the real clip's: below 1 blurred, above 1 sharpened or noisy.
 
     Args:
-        generated: ``(N, FACE, FACE)`` faces that `hold_still` gave.
+        generated: ``(N, S, S)`` faces that `hold_still` gave.
         real: Likewise, of the real frames.
+        settings: Where it is measured.
 
     Returns:
         ``sharpness_mouth`` and ``sharpness_eyes``; NaN where a side has no face, or the real one no detail.
     """
     values = {}
-    for name in _REGIONS:
-        whole = detail(region(real, name))
-        values[f"sharpness_{name}"] = detail(region(generated, name)) / whole if whole > 0 else float("nan")
+    for name, region in vars(settings).items():
+        whole = detail(cut(real, region))
+        values[f"sharpness_{name}"] = detail(cut(generated, region)) / whole if whole > 0 else float("nan")
     return values
+
+
+def frame_sharpness(generated: Tensor, real: Tensor) -> float:
+    """Detail of whole frames as a share of the real clip's; NaN if that has none.
+
+    Args:
+        generated: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+        real: Likewise.
+    """
+    made, whole = (detail(_luma(as_uint8(frames).float())) for frames in (generated, real))
+    return made / whole if whole > 0 else float("nan")
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Luma ``(T, H, W)`` of ``(T, 3, H, W)``."""
+    return torch.einsum("tchw,c->thw", images, torch.tensor(_LUMA, device=images.device))
 
 
 def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
@@ -87,7 +144,7 @@ def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     Compare with the real clip's value.
 
     Args:
-        faces: ``(N, FACE, FACE)`` that `hold_still` gave.
+        faces: ``(N, S, S)`` that `hold_still` gave.
         places: ``(N,)`` which frames of the clip they are, where some show no face: those beside a gap have no neighbours.
             None: one after the other.
 
@@ -100,22 +157,3 @@ def flicker(faces: Tensor, places: np.ndarray | None = None) -> float:
     if places is not None:
         change = change[torch.from_numpy(places[2:] - places[:-2] == 2)]
     return float(change.mean())  # of nothing: NaN
-
-
-class Sharpness(ClipValues):
-    """Mean over clips of `sharpness`. 1 is as sharp as the real clip."""
-
-    names = ("sharpness_mouth", "sharpness_eyes")
-
-    def update(self, generated: Tensor, points: np.ndarray, real: Tensor, real_points: np.ndarray) -> None:
-        """Add one clip: of both sides frames ``(T, 3, H, W)`` and landmarks ``(T, 478, 3)`` in pixels."""
-        self.add(sharpness(hold_still(generated, points), hold_still(real, real_points)))
-
-
-class Flicker(MeanOfClips):
-    """Mean over clips of `flicker` in grey levels. 0 is steady; compare with the real clips' value."""
-
-    def update(self, frames: Tensor, points: np.ndarray) -> None:
-        """Add one clip: frames ``(T, 3, H, W)`` uint8 or float in [-1, 1], landmarks ``(T, 478, 3)`` in pixels."""
-        places = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
-        self.count(flicker(hold_still(frames, points), places))

@@ -15,26 +15,48 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
-from metrics.arguments import check_sound
-from metrics.base import JudgeMetric, gathered
+from metrics.arguments import as_uint8, check_sound
 from metrics.judges.syncnet import SyncNet, clip_cepstra
 from metrics.precision import single_precision
-from metrics.reconstruction import as_uint8
 
-REACH = 15
-"""Frames to either side that sound and lips are shifted against each other."""
-MINIMUM_FRAMES = 100
-"""Shortest clip that is judged: the published tracker keeps no shorter one (LatentSync: 50)."""
 SHORTEST = SYNC_FRAMES + 1
 """Frames without which nothing is left to compare: the last five begin no window."""
 
-_MEDIAN = 13
-_CROP_SCALE = 0.40
-_GREY = 110
-_MOST_UNSEEN = 25
 _EPS = 1e-6  # torch's pairwise_distance adds it to every difference
 _BLOCK = 32
 _ROWS = 16 * _BLOCK  # at a time: bounds the memory of long clips
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """How lips and sound are compared.
+
+    Attributes:
+        reach: Frames to either side that they are shifted against each other, >= 1.
+        minimum_frames: Of a clip that is judged: the published tracker keeps no shorter one (LatentSync: 50).
+    """
+
+    reach: int = 15
+    minimum_frames: int = 100
+
+
+@dataclass(frozen=True)
+class FaceCropSettings:
+    """How faces are cut out for the public SyncNet, as its authors' script does.
+
+    Attributes:
+        size: Side of the crops in pixels.
+        scale: How far the crop goes beyond the box, to the sides once and below twice, as a share of half the box.
+        median: Frames that the track is smoothed over.
+        most_unseen: Frames in a row without a face that end the track.
+        grey: Outside the picture, 0..255.
+    """
+
+    size: int = 224
+    scale: float = 0.40
+    median: int = 13
+    most_unseen: int = 25
+    grey: int = 110
 
 
 @dataclass(frozen=True)
@@ -59,13 +81,13 @@ class SyncResult:
         return -self.offset
 
 
-def offsets_and_distances(lip: Tensor, audio: Tensor, reach: int = REACH) -> SyncResult:
+def offsets_and_distances(lip: Tensor, audio: Tensor, settings: SyncSettings = SyncSettings()) -> SyncResult:
     """Compare lips and sound at every offset; sound beyond the ends counts as a feature of zeros.
 
     Args:
         lip: ``(T, D)`` features of the lips.
         audio: ``(T, D)`` features of the sound.
-        reach: Largest offset in frames, >= 1.
+        settings: How far they are shifted.
 
     Raises:
         ValueError: No features, or not as many of both.
@@ -76,6 +98,7 @@ def offsets_and_distances(lip: Tensor, audio: Tensor, reach: int = REACH) -> Syn
         raise ValueError(
             f"lips and sound need features (T, D) alike, got {tuple(lip.shape)}, {tuple(audio.shape)}"
         )
+    reach = settings.reach
     if reach < 1:
         raise ValueError(f"reach {reach} leaves no offsets to choose from")
     padded = F.pad(audio, (0, 0, reach, reach))
@@ -159,19 +182,19 @@ def clip_length(frames: Tensor, waveform: Tensor) -> int:
     return min(len(frames), len(waveform) // SAMPLES_PER_FRAME)
 
 
-def judge_clip(
-    network: SyncNet, frames: Tensor, waveform: Tensor, reach: int = REACH, batch_size: int = 32
-) -> SyncResult:
-    """Lip sync of one clip; arguments and errors as of `clip_features` and `offsets_and_distances`."""
-    return judge_sounds(network, frames, [waveform], reach, batch_size)[0]
-
-
-def judge_sounds(
-    network: SyncNet, frames: Tensor, waveforms: Sequence[Tensor], reach: int = REACH, batch_size: int = 32
+def lip_sync(
+    network: SyncNet,
+    frames: Tensor,
+    waveforms: Sequence[Tensor],
+    settings: SyncSettings = SyncSettings(),
+    batch_size: int = 32,
 ) -> list[SyncResult]:
-    """Lip sync of one clip with each of several sounds; the lips, which cost most, are looked at once."""
+    """Lip sync of one clip with each of several sounds; the lips, which cost most, are looked at once.
+
+    Arguments and errors as of `clip_features` and `offsets_and_distances`.
+    """
     lip, sounds = _features(network, frames, waveforms, batch_size)
-    return [offsets_and_distances(lip, sound, reach) for sound in sounds]
+    return [offsets_and_distances(lip, sound, settings) for sound in sounds]
 
 
 def _lip_input(network: SyncNet, frames: Tensor, windows: int, batch_size: int) -> Iterator[Tensor]:
@@ -181,7 +204,7 @@ def _lip_input(network: SyncNet, frames: Tensor, windows: int, batch_size: int) 
         yield network.view(frames[start:stop].float())
 
 
-def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
+def face_crops(frames: Tensor, boxes: np.ndarray, settings: FaceCropSettings = FaceCropSettings()) -> Tensor:
     """Cut the face out of every frame as the published script does.
 
     With s half the larger side of the box: from s above its centre to 1.8 s below, 1.4 s to either side; centre and s are
@@ -192,10 +215,10 @@ def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
     Args:
         frames: ``(T, 3, H, W)`` uint8 RGB.
         boxes: ``(T, 4)`` x0, y0, x1, y1 in pixels; rows with NaN (no face found) are interpolated, at the ends held.
-        size: Side of the crops in pixels.
+        settings: How faces are cut out.
 
     Returns:
-        ``(T, 3, size, size)`` uint8 RGB.
+        ``(T, 3, S, S)`` uint8 RGB.
 
     Raises:
         ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, none for 25 frames in a row, or boxes
@@ -210,119 +233,38 @@ def face_crops(frames: Tensor, boxes: np.ndarray, size: int = 224) -> Tensor:
         raise ValueError(
             f"frames must be (T, 3, H, W) uint8 and boxes (T, 4), got {tuple(frames.shape)} {frames.dtype}, {boxes.shape}"
         )
-    if len(frames) < _MEDIAN:
-        raise ValueError(f"{len(frames)} frames are too few to smooth a face track over {_MEDIAN}")
-    x0, y0, x1, y1 = _filled(np.asarray(boxes, dtype=np.float64)).T
+    median, scale, square = settings.median, settings.scale, (settings.size, settings.size)
+    if len(frames) < median:
+        raise ValueError(f"{len(frames)} frames are too few to smooth a face track over {median}")
+    x0, y0, x1, y1 = _filled(np.asarray(boxes, dtype=np.float64), settings.most_unseen).T
     half, x, y = (
-        medfilt(track, _MEDIAN) for track in (np.maximum(y1 - y0, x1 - x0) / 2, (x0 + x1) / 2, (y0 + y1) / 2)
+        medfilt(track, median) for track in (np.maximum(y1 - y0, x1 - x0) / 2, (x0 + x1) / 2, (y0 + y1) / 2)
     )
-    if half.min() * 2 * (1 + _CROP_SCALE) < 1:
+    if half.min() * 2 * (1 + scale) < 1:
         raise ValueError("face boxes without area")
-    sides = np.stack([x - half * (1 + _CROP_SCALE), y - half, x + half * (1 + _CROP_SCALE)], axis=1)
-    corners = np.floor(np.column_stack([sides, y + half * (1 + 2 * _CROP_SCALE)])).astype(int)
-    crops = (_cut(frame, *corner) for frame, corner in zip(frames, corners.tolist(), strict=True))
-    resized = [F.interpolate(crop[None].float(), (size, size), mode="bilinear").round() for crop in crops]
+    sides = np.stack([x - half * (1 + scale), y - half, x + half * (1 + scale)], axis=1)
+    corners = np.floor(np.column_stack([sides, y + half * (1 + 2 * scale)])).astype(int).tolist()
+    crops = (_cut(frame, corner, settings.grey) for frame, corner in zip(frames, corners, strict=True))
+    resized = [F.interpolate(crop[None].float(), square, mode="bilinear").round() for crop in crops]
     return torch.cat(resized).to(torch.uint8)
 
 
-def _filled(boxes: np.ndarray) -> np.ndarray:
+def _filled(boxes: np.ndarray, most_unseen: int) -> np.ndarray:
     """Boxes ``(T, 4)`` without gaps."""
     seen = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     if not len(seen):
         raise ValueError("no face in any frame")
-    if np.diff([-1, *seen, len(boxes)]).max() > _MOST_UNSEEN:
-        raise ValueError(f"no face for {_MOST_UNSEEN} frames or more: the track ends there")
+    if np.diff([-1, *seen, len(boxes)]).max() > most_unseen:
+        raise ValueError(f"no face for {most_unseen} frames or more: the track ends there")
     every = np.arange(len(boxes))
     return np.stack([np.interp(every, seen, column[seen]) for column in boxes.T], axis=1)
 
 
-def _cut(frame: Tensor, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-    """The part of ``(3, H, W)`` in a box of whole pixels, which may reach beyond it into grey."""
+def _cut(frame: Tensor, corner: Sequence[int], grey: int) -> Tensor:
+    """The part of ``(3, H, W)`` in a box x0, y0, x1, y1 of whole pixels, which may reach beyond it into grey."""
+    x0, y0, x1, y1 = corner
     height, width = frame.shape[1:]
     inside = frame[:, max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
     left, top = max(min(x1, 0) - x0, 0), max(min(y1, 0) - y0, 0)
     missing = (left, max(x1 - max(width, x0), 0), top, max(y1 - max(height, y0), 0))
-    return F.pad(inside, missing, value=_GREY)
-
-
-class SyncNetScore(JudgeMetric):
-    """LSE-D, LSE-C and offset over clips. Clips that are too short are counted, not judged.
-
-    Args:
-        network: The public SyncNet (`SyncNet.load`) or an expert (`load_expert`); it stays in evaluation mode.
-        reach: Largest offset in frames.
-        minimum: Frames that a clip must have, at least 6 (see ``MINIMUM_FRAMES``).
-        batch_size: Windows at a time.
-
-    Raises:
-        ValueError: ``minimum`` below 6.
-
-    Attributes:
-        offsets: Of every judged clip, in frames, positive where the sound comes late; likewise ``distances`` and
-            ``confidences``.
-        missing: Number of clips that were too short.
-    """
-
-    offsets: list[Tensor]
-    distances: list[Tensor]
-    confidences: list[Tensor]
-    missing: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = None
-
-    def __init__(
-        self,
-        network: SyncNet,
-        reach: int = REACH,
-        minimum: int = MINIMUM_FRAMES,
-        batch_size: int = 32,
-    ) -> None:
-        super().__init__()
-        if minimum < SHORTEST:
-            raise ValueError(f"minimum is {minimum} frames, lip sync needs {SHORTEST} or more")
-        self.network = network.requires_grad_(False)
-        self.reach, self.minimum, self.batch_size = reach, minimum, batch_size
-        for name in ("offsets", "distances", "confidences"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-        self.add_state("missing", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.eval()
-
-    def train(self, mode: bool = True) -> "SyncNetScore":
-        """A judge does not train, whatever the module around it does."""
-        return super().train(False)
-
-    def update(self, frames: Tensor, waveform: Tensor) -> None:
-        """Judge one clip.
-
-        Args:
-            frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps.
-            waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
-
-        Raises:
-            ValueError: Frames or sound of another shape, type or range.
-        """
-        frames = as_uint8(frames)
-        check_sound(waveform)
-        if clip_length(frames, waveform) < self.minimum:
-            self.missing += 1
-            return
-        result = judge_clip(self.network, frames, waveform, self.reach, self.batch_size)
-        for values, value in (
-            (self.offsets, result.offset),
-            (self.distances, result.distance),
-            (self.confidences, result.confidence),
-        ):
-            values.append(torch.tensor([value], dtype=torch.float32, device=self.device))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Means ``lse_d`` and ``lse_c``, median ``av_offset`` (NaN without clips), ``sync_clips`` and ``sync_missing``."""
-        lists = (self.distances, self.confidences, self.offsets)
-        distances, confidences, offsets = (gathered(values, self.device) for values in lists)
-        return {
-            "lse_d": distances.mean(),
-            "lse_c": confidences.mean(),
-            "av_offset": offsets.quantile(0.5) if len(offsets) else offsets.mean(),
-            "sync_clips": torch.tensor(len(offsets), device=self.device),
-            "sync_missing": self.missing,
-        }
+    return F.pad(inside, missing, value=grey)

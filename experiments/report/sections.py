@@ -151,7 +151,7 @@ def sweep_section(sweep: Any, path: Path, pictures: Sequence[Path]) -> Section:
         "Motion intensity",
         "The same speech and seeds at several intensities. Head motion should grow at every step while the "
         "lips keep following the speech; at 0 the head rests and speech and blinks go on.",
-        tables=[sweep_table(sweep["rows"], sweep.get("protocol") or {})],
+        tables=[sweep_table(sweep["rows"], sweep.get("protocol") or {"name": ""})],
         pictures=captioned(pictures),
         notes=[_missing_line(entry) for entry in sweep.get("missing", [])],
     )

@@ -1,10 +1,12 @@
 """Measures in words and tables: numbers with their units, what each says, the rows of an evaluation side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
-from experiments.report.measures import Measure, measures_of
 from experiments.report.page import Table
+from metrics.evaluation.reading import SYNTHETIC
+from metrics.evaluation.registry import MEASURES, Measure
 
 ROW_TITLES = {
     "real": "real video",
@@ -21,6 +23,9 @@ VIDEO_TITLES = ROW_TITLES | {
     "shuffled": "the method's videos, held against another voice's speech",
 }
 """Of anyone's videos, which nobody knows to be generated from speech."""
+BEST = "mouth_lmd_best"
+"""Measure whose name in results ends with the number of seeds."""
+DRAWN = SYNTHETIC.partition("-")[0]
 DECIMALS = {
     "dB": 1, "%": 1, "frames": 0, "°": 2, "°/s": 2, "/min": 0, "s": 2, "frames/s": 1, "eye distances": 4,
 }  # fmt: skip
@@ -63,26 +68,53 @@ def measure_tables(results: Mapping[str, Any]) -> list[Table]:
     videos = "videos" in (results["run"] or {})
     titles = VIDEO_TITLES if videos else ROW_TITLES
     told, compared = [], {}
-    for measure in measures_of(metrics, results["protocol"]):
-        names = {row: measure.name_of(row, videos) for row in titles}
-        of = {row: metrics[name] for row, name in names.items() if name in metrics}
-        if measure.name not in metrics and not of:
+    for measure in measures_among(metrics, results["protocol"]):
+        rows = {row: metrics.get(_name_of(measure, row, videos)) for row in titles}
+        if measure.name not in metrics and not any(rows.values()):
             continue
-        bare = metrics.get(measure.name)
-        value = interval(bare, measure.unit) + _of_some(bare, clips)
-        told.append([measure.coded_title, value, measure.meaning])
-        of = {row: one for row, one in of.items() if one["value"] is not None}
-        if len(of) > 1:
-            compared[measure] = of
+        own = metrics.get(measure.name)
+        same = measure.title.lower() == measure.name.replace("_", "-")
+        title = measure.title if same else f"{measure.title} ({measure.name})"
+        told.append([title, interval(own, measure.unit) + _of_some(own, clips), measure.meaning])
+        known = {row: one for row, one in rows.items() if one and one["value"] is not None}
+        if len(known) > 1:
+            compared[measure] = known
     shown = [row for row in titles if any(row in of for of in compared.values())]
     body = [
-        [measure.headed, *(_cell(of.get(row), measure.unit, clips) for row in shown)]
+        [_head(measure), *(_cell(of.get(row), measure.unit, clips) for row in shown)]
         for measure, of in compared.items()
     ]
     return [
         Table("Measures", ["measure", "value", "what it says"], told),
         Table("Side by side", ["measure", *(titles[row] for row in shown)], body),
     ]
+
+
+def measures_among(names: Collection[str], protocol: Mapping[str, Any]) -> list[Measure]:
+    """The measures in the order of the registry, as these results have them.
+
+    Args:
+        names: Of the values; one tells of how many seeds it is the best.
+        protocol: Of the results; trembling is measured in another unit on real faces.
+    """
+    found = []
+    for one in MEASURES.values():
+        if one.name == BEST:
+            one = replace(one, name=next((name for name in names if name.startswith(BEST)), BEST))
+        if one.name == "jitter" and not protocol["name"].startswith(DRAWN):
+            one = replace(one, unit="eye distances")
+        found.append(one)
+    return found
+
+
+def _name_of(measure: Measure, row: str, videos: bool) -> str:
+    """Name of a row's value in results: bare for the row it is meant for, of a model's reconstruction its autoencoder."""
+    home = "autoencoder" if measure.family == "reconstruction" and not videos else "generated"
+    return measure.name if row == home else f"{measure.name}_{row}"
+
+
+def _head(measure: Measure) -> str:
+    return f"{measure.title} ({measure.unit})" if measure.unit else measure.title
 
 
 def _cell(one: Mapping[str, Any] | None, unit: str, clips: int) -> str:
@@ -97,12 +129,10 @@ def _of_some(one: Mapping[str, Any] | None, clips: int) -> str:
 
 def sweep_table(rows: list[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Table:
     """Measures over intensity: one row each."""
-    names = [name for name in rows[0] if name != "intensity"] if rows else []
-    known = {measure.name: measure for measure in measures_of(names, protocol)}
-    measures = [known.get(name) or Measure(name, name) for name in names]
+    names = set().union(*rows) if rows else set()
+    measures = [one for one in measures_among(names, protocol) if one.name in names]
     body = [
         [f"{row['intensity']:g}", *(interval(row[one.name], one.unit, bare=True) for one in measures)]
         for row in rows
     ]
-    head = ["intensity", *(measure.headed for measure in measures)]
-    return Table("Measured on the rendered frames", head, body)
+    return Table("Measured on the rendered frames", ["intensity", *map(_head, measures)], body)

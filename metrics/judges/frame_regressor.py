@@ -27,8 +27,9 @@ from datamodules.media.pictures import to_float
 from datamodules.media.video import VideoReader
 from metrics.motion import MotionCurves
 from metrics.precision import single_precision
-from metrics.protocol import JUDGE_FILE
 
+JUDGE_FILE = "judge.json"
+"""What the folder of a fitted judge holds, beside its weights."""
 TARGETS = ("yaw", "pitch", "roll", "lip_opening", "lip_width", "blink")
 FACE = (0.0, 0.0, 1.0, 1.0)
 MOUTH = (0.25, 0.5, 0.75, 0.95)

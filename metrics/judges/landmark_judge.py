@@ -5,24 +5,26 @@ import numpy as np
 from datamodules import assets
 from datamodules.clips.manifest import file_sha256
 from datamodules.faces.landmarks import MODEL, FaceMeasurements, measure_landmarks
-from metrics.landmarks import OUTER_EYE_CORNERS, eye_distance, to_pixels
+from metrics.landmarks import FACE, LandmarkSettings, eye_distance, to_pixels
 from metrics.motion import MotionCurves
 
-UPPER_LIP, LOWER_LIP = 13, 14
-__all__ = ["LOWER_LIP", "OUTER_EYE_CORNERS", "UPPER_LIP", "LandmarkJudge", "curves_of"]
 
-
-def curves_of(seen: FaceMeasurements, height: int, width: int) -> MotionCurves:
+def curves_of(
+    seen: FaceMeasurements, height: int, width: int, settings: LandmarkSettings = FACE
+) -> MotionCurves:
     """Motion curves of landmarks seen in frames ``height`` x ``width``; NaN where no face was found."""
-    points = to_pixels(seen, height, width)
-    gap = np.linalg.norm((points[:, UPPER_LIP] - points[:, LOWER_LIP])[:, :2], axis=1)
+    points, (upper, lower) = to_pixels(seen, height, width), settings.lips
+    gap = np.linalg.norm((points[:, upper] - points[:, lower])[:, :2], axis=1)
     lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
     blink = seen.blendshapes[:, lids].mean(axis=1) if lids else np.full(len(points), np.nan)
-    return MotionCurves(seen.rotation, gap / eye_distance(points), blink)
+    return MotionCurves(seen.rotation, gap / eye_distance(points, settings), blink)
 
 
 class LandmarkJudge:
     """Measures every frame by itself: tracking over time would smooth the motion that is to be judged.
+
+    Args:
+        settings: Which landmarks stand for what.
 
     Raises:
         MissingAssetError: The landmark model is absent.
@@ -30,7 +32,8 @@ class LandmarkJudge:
 
     name = "face-landmarker"
 
-    def __init__(self) -> None:
+    def __init__(self, settings: LandmarkSettings = FACE) -> None:
+        self.settings = settings
         self._sha256 = file_sha256(assets.find(MODEL))
 
     @property
@@ -44,5 +47,5 @@ class LandmarkJudge:
 
     def look(self, frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
         """Motion curves, and the landmarks ``(T, 478, 3)`` in pixels that they come from."""
-        seen, size = measure_landmarks(frames, "image"), frames.shape[1:3]
-        return curves_of(seen, *size), to_pixels(seen, *size)
+        seen, (height, width) = measure_landmarks(frames, "image"), frames.shape[1:3]
+        return curves_of(seen, height, width, self.settings), to_pixels(seen, height, width)

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from datamodules.batches import SYNC_FRAMES
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json
-from metrics.judges.mfcc import COEFFICIENTS, MFCC_HOP, MFCC_WINDOW, mfcc
+from metrics.judges.mfcc import MFCC, mfcc
 
 MFCC_FRAMES = 20
 """MFCC columns that are heard with five frames."""
-CEPSTRA_SHAPE = (COEFFICIENTS, MFCC_FRAMES)
+CEPSTRA_SHAPE = (MFCC.coefficients, MFCC_FRAMES)
 """Shape of what the sound branch reads."""
 SHIPPED_EXPERT = Path(__file__).resolve().parent.parent / "pretrained" / "sync_expert"
 """Where the SyncNet of the synthetic faces lies."""
@@ -227,8 +227,8 @@ def window_cepstra(waveform: Tensor) -> Tensor:
     Returns:
         ``(B, 1, 13, 20)``.
     """
-    reach = (MFCC_FRAMES - 1) * MFCC_HOP + MFCC_WINDOW - waveform.shape[1]
-    padded = F.pad(waveform.unsqueeze(1), (MFCC_HOP, reach), mode="reflect").squeeze(1)
+    reach = (MFCC_FRAMES - 1) * MFCC.hop + MFCC.window - waveform.shape[1]
+    padded = F.pad(waveform.unsqueeze(1), (MFCC.hop, reach), mode="reflect").squeeze(1)
     return mfcc(padded)[:, None, :, 1:]
 
 

@@ -40,7 +40,8 @@ from experiments.video_pairs import (
 from experiments.video_rows import through_autoencoder, window_starts
 from experiments.video_sync import SYNC_ROWS, Heard, Lessons, correlations, over_takes
 from metrics.bootstrap import Interval
-from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, draw_windows
+from metrics.fid import FrechetInceptionDistance
+from metrics.fvd import FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
 from metrics.motion import MotionCurves, lagged_correlation
 from metrics.protocol import MEASURES, protocol_settings

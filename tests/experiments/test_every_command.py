@@ -51,7 +51,7 @@ def test_every_command(
     judged = tmp_path / "judged"
     ifmdm(
         "evaluate", "--videos", tmp_path / "videos", "--reference", folder / "data", "--method", "itself",
-        "--protocol", "synthetic-v1", "--max-frames", 32, "--output", judged,
+        "--protocol", "synthetic-v2", "--max-frames", 32, "--output", judged,
     )  # fmt: skip
     metrics = json.loads((judged / "results.json").read_text())["metrics"]
     assert metrics["head_motion"]["value"] == metrics["head_motion_real"]["value"]

@@ -10,15 +10,12 @@ from PIL import Image
 from datamodules.errors import UserError
 from datamodules.media.video import read_video
 from experiments.cli import main
-from experiments.evaluate import ROWS
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report.command import write_report
 from experiments.report.figures import read_curves
-from experiments.report.measures import known_measures
 from experiments.report.tables import ROW_TITLES, VIDEO_TITLES, interval, number
 from experiments.results import read_json, write_json, write_results
-from experiments.video_summary import FLOORED
-from metrics.protocol import MEASURES
+from metrics.evaluation.registry import MEASURES
 
 
 def _interval(value: float, spread: float = 0.1) -> dict:
@@ -123,16 +120,16 @@ def test_page_holds_everything_in_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("motion", "head", "real"),
+    ("protocol", "head", "real"),
     [
-        ({"judge": "the dataset's frame regressor"}, "Jitter (°)", "0.12"),
-        ({"landmarks": "MediaPipe"}, "Jitter (eye distances)", "0.1235"),
+        ("synthetic-v2", "Jitter (°)", "0.12"),
+        ("talking-head-v2", "Jitter (eye distances)", "0.1235"),
     ],
 )
-def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
+def test_jitter_has_the_unit_of_its_judge(tmp_path, protocol, head, real):
     fake_run(tmp_path)
     results = read_json(tmp_path / "results.json")
-    results["protocol"]["settings"] = {"motion": motion}
+    results["protocol"]["name"] = protocol
     results["metrics"] |= {"jitter": _interval(0.3), "jitter_real": _interval(0.12345)}
     write_results(tmp_path / "results.json", results)
     text = write_report([tmp_path]).read_text()
@@ -169,14 +166,13 @@ def test_every_measure_of_the_protocols_stands_in_the_report(tmp_path):
     results = read_json(tmp_path / "results.json")
     results["run"]["videos"] = "somewhere"
     names = [name for name in MEASURES if name != "mouth_lmd_best"]
-    names += ["mouth_lmd_best_of_3", *(f"{name}_share" for name in FLOORED)]
+    names.append("mouth_lmd_best_of_3")
     results["metrics"] = {name: _interval(0.31) for name in names}
     results["metrics"]["lse_c_real"] = results["metrics"].pop("lse_c")  # the method's lips were not seen
     write_results(tmp_path / "results.json", results)
     told = table_of(write_report([tmp_path]).read_text(), "Measures")
     assert len(told) == 1 + len(names)
-    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", known_measures()["lse_c"].meaning]]
-    assert set(known_measures()) >= {*MEASURES, *(f"{name}_share" for name in FLOORED)}
+    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", MEASURES["lse_c"].meaning]]
 
 
 def test_a_value_of_fewer_clips_says_so(tmp_path):
@@ -272,4 +268,7 @@ def test_pictures_have_their_frames(tmp_path):
 
 
 def test_every_row_has_a_title():
-    assert tuple(ROW_TITLES) == tuple(VIDEO_TITLES) == (*ROWS, "shuffled")  # which has no frames of its own
+    from metrics.evaluation.loop import ROW_PLANS
+
+    rows = {row for plan in ROW_PLANS.values() for row in (*plan.aligned, *plan.free)}
+    assert set(ROW_TITLES) == set(VIDEO_TITLES) == rows | {"real", "shuffled"}

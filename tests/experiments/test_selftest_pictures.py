@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from experiments.selftest_pictures import picture_distances, picture_features
 from experiments.video_judges import Judges
-from metrics.frechet import FrechetInceptionDistance
+from metrics.fid import FrechetInceptionDistance
 
 
 class Fields(nn.Module):

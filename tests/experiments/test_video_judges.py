@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.video_judges import PooledImages, PooledWindows
-from metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance
+from metrics.fid import FrechetInceptionDistance
+from metrics.fvd import FrechetVideoDistance
 
 WHO = ("anna", "anna", "ben", "cleo")
 

@@ -30,12 +30,12 @@ from lightning_modules.callbacks.clip_rendering import GeneratedClips, Reconstru
 from lightning_modules.callbacks.samples import SamplePictures
 from metrics import measures as measures_module
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
-from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet, load_expert
+from metrics.lpips import LPIPS
 from metrics.measures import LipSync, Measure, MotionOfClips, PerceptualDistance, PictureDistance
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
-from metrics.perceptual import LPIPS
 from metrics.sync import judge_clip
 
 FRAMES = 60

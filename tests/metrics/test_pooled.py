@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metrics import pooled
 from metrics.bootstrap import cluster_jackknife
-from metrics.frechet import FrechetInceptionDistance, KernelInceptionDistance
+from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.pooled import PooledFrechet, PooledKernel, split_halves
 
 WIDTH = 12

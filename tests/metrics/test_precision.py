@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metrics.frechet import extract_features
+from metrics.fid import extract_features
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet
-from metrics.perceptual import LPIPS
+from metrics.lpips import LPIPS
 from metrics.precision import single_precision
 from metrics.sync import judge_clip
 

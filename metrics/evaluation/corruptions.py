@@ -8,8 +8,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from experiments.video_judges import Judges
-from experiments.video_measures import View, assemble, look
+from metrics.evaluation.judges import Judges
+from metrics.evaluation.protocol import Protocol
+from metrics.evaluation.views import View
 from metrics.motion import MotionCurves
 
 SIZE = 256
@@ -55,7 +56,7 @@ CORRUPTIONS = {
         f"sigma in pixels at {SIZE}",
         (0, 1, 2, 4),
         {
-            "sharpness_mouth": -1, "sharpness_eyes": -1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "csim": -1, "aed": 1,
+            "sharpness_mouth": -1, "sharpness_eyes": -1, "sharpness": -1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "csim": -1, "aed": 1,
             "fid": 1, "kid": 1, "fvd": 1,
         },
     ),
@@ -85,58 +86,60 @@ def blurred(frames: Tensor, sigma: float) -> np.ndarray:
 
 def noisy_landmarks(view: View, pixels: float) -> View:
     """The view with white noise on every landmark, as a worse detector would see it."""
-    if view.points is None:
+    if view.seen_points is None:
         return view
-    noise = np.random.default_rng(0).normal(0, pixels, view.points.shape)
-    return assemble(view.frames, view.curves, view.points + noise, view.embeddings)
+    noise = np.random.default_rng(0).normal(0, pixels, view.seen_points.shape)
+    return View(view.frames, view.seen, view.seen_points + noise, view.seen_embeddings, view.settings)
 
 
 def shaken(view: View, pixels: float) -> View:
     """Every frame moved by its own whole number of pixels."""
     moves = np.random.default_rng(0).normal(0, pixels, (len(view), 2)).round().astype(int)
-    frames = torch.stack(
-        [
-            torch.roll(frame, (int(y), int(x)), (1, 2))
-            for frame, (x, y) in zip(view.frames, moves, strict=True)
-        ]
-    )
-    points = view.points if view.points is None else view.points + np.pad(moves, ((0, 0), (0, 1)))[:, None]
-    return assemble(frames, view.curves, points, view.embeddings)
+    pairs = zip(view.frames, moves.tolist(), strict=True)
+    frames = torch.stack([torch.roll(frame, (y, x), (1, 2)) for frame, (x, y) in pairs])
+    points = view.seen_points
+    points = None if points is None else points + np.pad(moves, ((0, 0), (0, 1)))[:, None]
+    return View(frames, view.seen, points, view.seen_embeddings, view.settings)
 
 
 def swapped(view: View, other: View, share: float) -> View:
     """The view with a share of its frames, spread evenly, from another clip."""
-    length = min(len(view), len(other))
-    foreign = np.floor((np.arange(length) + 1) * share) > np.floor(np.arange(length) * share)
-    base, guest = view.take(np.arange(length)), other.take(np.arange(length))
-    if base.frames.shape != guest.frames.shape or base.points is None or guest.points is None:
+    every = np.arange(min(len(view), len(other)))
+    foreign = np.floor((every + 1) * share) > np.floor(every * share)
+    base, guest = view.take(every), other.take(every)
+    if base.frames.shape != guest.frames.shape or base.seen_points is None or guest.seen_points is None:
         return base
 
     def mixed(first: Any, second: Any) -> Any:
+        if first is None or second is None:
+            return None
         return np.where(foreign.reshape(-1, *[1] * (first.ndim - 1)), second, first)
 
-    curves = MotionCurves(*map(mixed, vars(base.curves).values(), vars(guest.curves).values()))
+    curves = MotionCurves(*map(mixed, vars(base.seen).values(), vars(guest.seen).values()))
     frames = torch.where(torch.from_numpy(foreign)[:, None, None, None], guest.frames, base.frames)
-    embeddings = None
-    if base.embeddings is not None and guest.embeddings is not None:
-        embeddings = mixed(base.embeddings, guest.embeddings)
-    return assemble(frames, curves, mixed(base.points, guest.points), embeddings)
+    points = mixed(base.seen_points, guest.seen_points)
+    embeddings = mixed(base.seen_embeddings, guest.seen_embeddings)
+    return View(frames, curves, points, embeddings, base.settings)
 
 
-def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
+def corrupt(name: str, strength: float, view: View, other: View, judges: Judges, protocol: Protocol) -> View:
     """The clip after a corruption; ``other`` shows another person. Strengths in pixels are those of a picture of 256."""
+    if not strength:
+        return view
     if CORRUPTIONS[name].unit.endswith(f"at {SIZE}"):
         strength *= min(view.frames.shape[-2:]) / SIZE
-    if name == "freeze" and strength:
-        return view.take(np.arange(len(view)).clip(max=round((1 - strength) * (len(view) - 1))))
-    if name == "slowed" and strength:
-        return view.take((np.arange(len(view)) * (1 - strength)).astype(np.int64))
-    if name == "blur" and strength:
-        return look(blurred(view.frames, strength), judges)
-    if name == "landmark noise" and strength:
-        return noisy_landmarks(view, strength)
-    if name == "shaking frame" and strength:
-        return shaken(view, strength)
-    if name == "identity swap" and strength:
-        return swapped(view, other, strength)
+    every = np.arange(len(view))
+    match name:
+        case "freeze":
+            return view.take(every.clip(max=round((1 - strength) * (len(view) - 1))))
+        case "slowed":
+            return view.take((every * (1 - strength)).astype(np.int64))
+        case "blur":
+            return judges.look(blurred(view.frames, strength), protocol)
+        case "landmark noise":
+            return noisy_landmarks(view, strength)
+        case "shaking frame":
+            return shaken(view, strength)
+        case "identity swap":
+            return swapped(view, other, strength)
     return view

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from datamodules import assets
 from datamodules.media.pictures import to_float
-from metrics.arguments import check_pair
-from metrics.base import JudgeMetric
+from metrics.arguments import as_uint8, check_pair
+from metrics.base import PictureMean
 from metrics.precision import single_precision
-from metrics.reconstruction import as_uint8
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 
@@ -40,7 +39,7 @@ def load_lpips(weights: str | Path | None = None) -> nn.Module:
     return network.requires_grad_(False).eval()
 
 
-class LPIPS(JudgeMetric):
+class LPIPS(PictureMean):
     """Mean LPIPS over the images. 0 is best.
 
     Args:
@@ -53,27 +52,13 @@ class LPIPS(JudgeMetric):
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
     """
 
-    total: Tensor
-    count: Tensor
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-
     def __init__(self, network: nn.Module | None = None) -> None:
         super().__init__()
         self.network = load_lpips() if network is None else network
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1], which is rounded to 8 bits first."""
-        distances = self.distances(predicted, target)
-        self.total += distances.double().sum()
-        self.count += len(distances)
-
-    def compute(self) -> Tensor:
-        """Mean LPIPS; NaN without images."""
-        return self.total / self.count
+        self.add(self.distances(predicted, target))
 
     @torch.no_grad()
     def distances(self, predicted: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fréchet and kernel distances over all clips at once, with intervals by identity and the noise floor of real clips.
+"""FID, KID and FVD over all clips at once: every row against the real clips, by identity, and the noise floor.
 
 What is kept is kept by cluster, so that each can be left out afterwards. Identities are dealt into at most 30 clusters
 in the order in which they come: up to 30, each is its own; beyond that some share one. So neither the number of frames
@@ -9,18 +9,38 @@ of a kernel distance, 80 MB a side. A side is the real clips, or one take of one
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from metrics.bootstrap import Interval, cluster_jackknife
-from metrics.frechet import distance_of_sums, draw_subsets, kernel_distances, polynomial_kernel
+from metrics.evaluation.intervals import INTERVALS, UNKNOWN, Interval, IntervalSettings, cluster_jackknife
+from metrics.fid import (
+    ENOUGH,
+    KidSettings,
+    distance_of_sums,
+    draw_subsets,
+    extract_features,
+    kernel_distances,
+    polynomial_kernel,
+)
 
-MOST_CLUSTERS = 30
-"""Clusters that identities are dealt into, at most."""
-MOST_KEPT = 10_000
-"""Features of a side that a kernel distance is taken from; of more, so many are drawn."""
 REAL = "real"
 """Name of the side that all others are held against."""
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How the clips of many identities are pooled.
+
+    Attributes:
+        most_clusters: Clusters that identities are dealt into, at most.
+    """
+
+    most_clusters: int = 30
+
+
+POOL = PoolSettings()
 
 
 def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
@@ -50,22 +70,23 @@ class _Pooled:
         identities: Identity -> cluster.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: PoolSettings, intervals: IntervalSettings) -> None:
         self.clips = 0
         self.identities: dict[str, int] = {}
+        self._most, self._intervals = settings.most_clusters, intervals
 
     @property
     def clusters(self) -> int:
         """Number of clusters."""
-        return min(len(self.identities), MOST_CLUSTERS)
+        return min(len(self.identities), self._most)
 
     def _place(self, identity: str, real: bool) -> int:
         self.clips += real
-        return self.identities.setdefault(identity, len(self.identities) % MOST_CLUSTERS)
+        return self.identities.setdefault(identity, len(self.identities) % self._most)
 
     def _jackknife(self, statistic: Callable[[Collection[int]], float]) -> Interval:
         """Interval of a statistic of clusters that are kept."""
-        found = cluster_jackknife(statistic, [f"{cluster:04d}" for cluster in range(self.clusters)])
+        found = cluster_jackknife(statistic, [f"{k:04d}" for k in range(self.clusters)], self._intervals)
         return found if found.value is None else replace(found, n=self.clips)
 
 
@@ -74,10 +95,14 @@ class PooledFrechet(_Pooled):
 
     Args:
         width: Number of features D.
+        settings: How identities are pooled.
+        intervals: How intervals are found.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
+    def __init__(
+        self, width: int, settings: PoolSettings = POOL, intervals: IntervalSettings = INTERVALS
+    ) -> None:
+        super().__init__(settings, intervals)
         # Features with a one behind them: their outer products hold the sums and the count as well.
         self._triangle = torch.ones(width + 1, width + 1, dtype=torch.bool).triu()
         self._nothing = torch.zeros(int(self._triangle.sum()), dtype=torch.float64)
@@ -93,18 +118,13 @@ class PooledFrechet(_Pooled):
             identity: Who is seen.
         """
         cluster = self._place(identity, side == REAL)
-        rows = torch.nn.functional.pad(features.cpu().double(), (0, 1), value=1.0)
+        rows = F.pad(features.cpu().double(), (0, 1), value=1.0)
         sums = (rows.T @ rows)[self._triangle]
         kept = self._sides.setdefault(side, {})
         kept[cluster] = kept.get(cluster, self._nothing) + sums
         if side == REAL:
             turn = self.clips % 2
             self._turns[turn] = self._turns.get(turn, self._nothing) + sums
-
-    @property
-    def sides(self) -> tuple[str, ...]:
-        """Names of the sides so far."""
-        return tuple(self._sides)
 
     def count(self, side: str) -> int:
         """Number of features of a side."""
@@ -153,8 +173,9 @@ class _Kept:
         labels: ``(K, 2)`` cluster and turn.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(self, settings: KidSettings) -> None:
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._most = settings.most
         self.count = 0
         self._keys = torch.empty(0, dtype=torch.float64)
         self.rows, self.labels = torch.empty(0, 0), torch.empty(0, 2, dtype=torch.long)
@@ -165,8 +186,8 @@ class _Kept:
         self.rows = torch.cat([self.rows, rows]) if self.count else rows
         self.labels, self._keys = torch.cat([self.labels, labels]), torch.cat([self._keys, keys])
         self.count += len(rows)
-        if len(self.rows) > MOST_KEPT:
-            kept = self._keys.topk(MOST_KEPT, largest=False).indices.sort().values
+        if len(self.rows) > self._most:
+            kept = self._keys.topk(self._most, largest=False).indices.sort().values
             self.rows, self.labels, self._keys = self.rows[kept], self.labels[kept], self._keys[kept]
 
     def in_order(self) -> tuple[Tensor, Tensor]:
@@ -204,20 +225,25 @@ class _Blocks:
 
 
 class PooledKernel(_Pooled):
-    """Kernel distance of all features of a side to all real ones; of more than 10,000 on a side, so many are drawn.
+    """Kernel distance of all features of a side to all real ones; of more than ``most`` on a side, so many are drawn.
 
     Leaving out a cluster takes its features out of every subset; so all of it costs one pass over the subsets.
 
     Args:
-        subsets: Number of subsets.
-        size: Features of each side in a subset.
-        seed: Seed of the draws.
+        kid: What features it is taken from.
+        settings: How identities are pooled.
+        intervals: How intervals are found.
     """
 
-    def __init__(self, subsets: int = 100, size: int = 1000, seed: int = 0) -> None:
-        super().__init__()
-        self._drawn = (subsets, size, seed)
-        self._sides = {REAL: _Kept(seed)}
+    def __init__(
+        self,
+        kid: KidSettings = KidSettings(),
+        settings: PoolSettings = POOL,
+        intervals: IntervalSettings = INTERVALS,
+    ) -> None:
+        super().__init__(settings, intervals)
+        self._kid = kid
+        self._sides = {REAL: _Kept(kid)}
 
     def add(self, features: Tensor, side: str, identity: str = "") -> None:
         """Add all features ``(N, D)`` of one clip.
@@ -228,7 +254,7 @@ class PooledKernel(_Pooled):
             identity: Who is seen.
         """
         cluster = self._place(identity, side == REAL)
-        kept = self._sides.setdefault(side, _Kept(self._drawn[2]))
+        kept = self._sides.setdefault(side, _Kept(self._kid))
         kept.add(features.cpu().float(), cluster, self.clips % 2)
 
     def _blocks(self, side: str) -> _Blocks | None:
@@ -236,10 +262,10 @@ class PooledKernel(_Pooled):
             return None
         (real, first), (generated, second) = (self._sides[name].in_order() for name in (REAL, side))
         found = []
-        for chosen, others in draw_subsets(len(real), len(generated), *self._drawn):
+        for chosen, others in draw_subsets(len(real), len(generated), self._kid):
             x, y = real[chosen], generated[others]
             in_x, in_y = (
-                torch.nn.functional.one_hot(labels[rows, 0], self.clusters).double()
+                F.one_hot(labels[rows, 0], self.clusters).double()
                 for labels, rows in ((first, chosen), (second, others))
             )
             xx, yy = (polynomial_kernel(one, one).fill_diagonal_(0.0) for one in (x, y))
@@ -263,7 +289,7 @@ class PooledKernel(_Pooled):
         """
         found = [blocks for blocks in map(self._blocks, sides) if blocks is not None]
         if not found or len(found) < len(sides):
-            return Interval(None, None, None, 0)
+            return UNKNOWN
         return self._jackknife(lambda kept: mean_of(blocks.distance(kept) for blocks in found))
 
     def floor(self) -> float:
@@ -278,4 +304,74 @@ class PooledKernel(_Pooled):
         else:
             half, _ = split_halves(dict(zip(clusters.tolist(), counts.tolist(), strict=True)))
             first = torch.isin(labels[:, 0], torch.tensor(half))
-        return float(kernel_distances(rows[first], rows[~first], *self._drawn).mean())
+        return float(kernel_distances(rows[first], rows[~first], self._kid).mean())
+
+
+class RowDistances:
+    """Distances of every row's pictures or windows to those of the real clips, from one pass of a feature network.
+
+    Takes of several sampling seeds are compared each by itself, and the distances averaged: more frames would look
+    better.
+
+    Args:
+        network: Maps uint8 pictures, or windows of them, to features; see `extract_features`.
+        distances: Name of each measure and what it is computed by.
+        kind: What is counted, for remarks: ``frames`` or ``windows``.
+    """
+
+    def __init__(
+        self, network: nn.Module, distances: Mapping[str, PooledFrechet | PooledKernel], kind: str
+    ) -> None:
+        self.network, self.distances, self.kind = network, distances, kind
+        self._sides: dict[str, dict[str, int]] = {}  # row -> its takes -> clips that have it
+        self._counts: dict[str, int] = {}
+
+    def update(self, parts: Iterable[Tensor], row: str, identity: str = "", take: int = 0) -> None:
+        """Add one clip.
+
+        Args:
+            parts: Its pictures ``(N, 3, H, W)`` or windows ``(N, T, 3, H, W)`` uint8, batch by batch.
+            row: ``real``, ``generated`` or another.
+            identity: Who is seen; the same word for all leaves the distances without an interval.
+            take: Which sampling seed.
+        """
+        side = row if row == REAL else f"{row} {take}"
+        takes = self._sides.setdefault(row, {})
+        takes[side] = takes.get(side, 0) + 1
+        found = [extract_features(self.network, part) for part in parts]
+        if found:
+            features = torch.cat(found)
+            self._counts[side] = self._counts.get(side, 0) + len(features)
+            for distance in self.distances.values():
+                distance.add(features, side, identity)
+
+    def compute(self) -> tuple[dict[str, Interval], list[str]]:
+        """The distance of every row, none for a row that some clips lack; the noise floors; and what they stand on."""
+        rows = {row: takes for row, takes in self._sides.items() if row != REAL}
+        real = sum(self._sides.get(REAL, {}).values())
+        values = {}
+        for name, distance in self.distances.items():
+            for row, takes in rows.items():
+                whole = all(clips == real for clips in takes.values())
+                found = distance.interval(list(takes)) if whole else UNKNOWN
+                found = found if isinstance(distance, PooledKernel) else found.not_below(0)  # KID has no bias
+                values[name if row == "generated" else f"{name}_{row}"] = found
+            floor = distance.floor()
+            values[f"{name}_floor"] = (
+                Interval(floor, None, None, distance.clips) if np.isfinite(floor) else UNKNOWN
+            )
+        return values, self._remarks()
+
+    def _remarks(self) -> list[str]:
+        takes = self._sides.get("generated", {})
+        counts = (self._counts.get(REAL, 0), min([self._counts.get(take, 0) for take in takes], default=0))
+        few = f", too few (under {ENOUGH})" if min(counts) < ENOUGH else ""
+        each = " of each take" if len(takes) > 1 else ""
+        people = len(next(iter(self.distances.values())).identities) > 1
+        # Halves have half the frames, so a floor lies above that of the whole.
+        of = "people" if people else "clips of the only identity"
+        floors = ", ".join(f"{name}_floor" for name in self.distances)
+        return [
+            f"{', '.join(self.distances)}: {counts[0]} real and {counts[1]} generated {self.kind}{each}{few}",
+            f"{floors}: real against real, two halves of disjoint {of}",
+        ]

@@ -1,20 +1,16 @@
-"""LPIPS against the lpips package, PSNR and SSIM against scikit-image on real frames."""
+"""LPIPS against the lpips package."""
 
-import multiprocessing
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import skimage.metrics
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules import assets
-from metrics.perceptual import ALEXNET_FILE, LPIPS, load_lpips
-from metrics.reconstruction import PSNR, SSIM
+from metrics.lpips import ALEXNET_FILE, LPIPS, load_lpips
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +45,6 @@ def noisy_pairs(noise: float = 0.1) -> tuple[Tensor, Tensor]:
     return (predicted * 255).round().to(torch.uint8), (target * 255).round().to(torch.uint8)
 
 
-def real_pairs(shared: Path) -> tuple[Tensor, Tensor]:
-    """Frames 256 px high of a real clip and those a quarter of a second later, ``(6, 3, 256, W)`` uint8."""
-    from datamodules.media.video import VideoReader
-
-    reader = VideoReader(shared / "data/clips/hdtf_wda_katiehill.mp4")
-    first = np.arange(6) * 20
-    both = torch.from_numpy(reader.get([*first, *(first + 6)])).permute(0, 3, 1, 2).float()
-    small = F.interpolate(both, size=(256, 256 * both.shape[3] // both.shape[2]), mode="area")
-    return small[:6].round().to(torch.uint8), small[6:].round().to(torch.uint8)
-
-
 def lpips_of_the_package(
     home: Path, predicted: Tensor, target: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> Tensor:
@@ -78,7 +63,7 @@ def lpips_of_the_package(
 @pytest.mark.parametrize("source", ["noise", "clip"])
 def test_lpips_is_that_of_the_package(source, torch_home, fresh, monkeypatch, request):
     """With the same random backbone and the package's linear heads on both sides."""
-    predicted, target = real_pairs(request.getfixturevalue("shared")) if source == "clip" else noisy_pairs()
+    predicted, target = request.getfixturevalue("real_pairs") if source == "clip" else noisy_pairs()
     expected = lpips_of_the_package(torch_home, predicted, target, monkeypatch)
     found = fresh.distances(predicted, target)
     print(f"LPIPS {found.mean():.6f}, largest difference {(found - expected).abs().max():.1e}")
@@ -116,59 +101,9 @@ def test_training_around_it_and_float_pictures_change_nothing(fresh):
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         fresh.update(predicted / 127.5 - 1 + 0.003, target / 127.5 - 1 - 0.003)
         assert fresh.compute() == value
-    with pytest.raises(ValueError, match="against"):
-        fresh.update(predicted, target[:2])
 
 
-class SquaredDifference(nn.Module):
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return (first - second).square().mean(dim=(1, 2, 3), keepdim=True)
-
-
-def test_two_processes_are_as_good_as_one(tmp_path):
-    predicted, target = noisy_pairs()
-    alone = LPIPS(SquaredDifference())
-    alone.update(predicted, target)
-    context = multiprocessing.get_context("fork")
-    results = context.SimpleQueue()
-
-    def run(rank: int) -> None:
-        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=rank, world_size=2
-        )
-        metric = LPIPS(SquaredDifference())
-        share = slice(0, 2) if rank else slice(2, 6)
-        metric.update(predicted[share], target[share])
-        results.put(float(metric.compute()))
-        torch.distributed.destroy_process_group()
-
-    children = [context.Process(target=run, args=(rank,)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(120)
-    assert [child.exitcode for child in children] == [0, 0]
-    for _ in children:
-        assert results.get() == pytest.approx(float(alone.compute()), rel=1e-6)
-
-
-def test_psnr_and_ssim_of_real_frames_are_scikit_images(shared):
-    predicted, target = real_pairs(shared)
-    psnr, ssim = PSNR(), SSIM()
-    for part in (slice(0, 1), slice(1, 6)):
-        psnr.update(predicted[part], target[part])
-        ssim.update(predicted[part], target[part])
-    pairs = [(a.numpy(), b.numpy()) for a, b in zip(target, predicted, strict=True)]
-    expected_psnr = skimage.metrics.peak_signal_noise_ratio(target.numpy(), predicted.numpy(), data_range=255)
-    expected_ssim = np.mean([skimage.metrics.structural_similarity(a, b, channel_axis=0) for a, b in pairs])
-    print(f"PSNR {expected_psnr:.4f}, difference {abs(float(psnr.compute()) - expected_psnr):.1e}")
-    print(f"SSIM {expected_ssim:.6f}, difference {abs(float(ssim.compute()) - expected_ssim):.1e}")
-    assert float(psnr.compute()) == pytest.approx(expected_psnr, abs=1e-6)
-    assert float(ssim.compute()) == pytest.approx(expected_ssim, abs=1e-6)
-
-
-def test_missing_weights_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(assets, "search_folders", lambda: [tmp_path])
+@pytest.mark.usefixtures("no_assets")
+def test_missing_weights_are_told():
     with pytest.raises(assets.MissingAssetError, match=r"alexnet-owt-7be5be79\.pth.*ifmdm assets fetch"):
         LPIPS()

@@ -1,4 +1,4 @@
-"""Confidence intervals by a cluster bootstrap: whole identities are drawn, as clips of one face are alike."""
+"""Confidence intervals by identity: clips of one face are alike, so whole identities are drawn or left out."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,6 +7,24 @@ from statistics import NormalDist
 import numpy as np
 
 Statistic = Callable[[np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class IntervalSettings:
+    """How intervals are found.
+
+    Attributes:
+        level: Coverage.
+        resamples: Draws of a bootstrap.
+        seed: Of the draws.
+    """
+
+    level: float = 0.95
+    resamples: int = 1000
+    seed: int = 0
+
+
+INTERVALS = IntervalSettings()
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,9 @@ class Interval:
         return asdict(self)
 
 
+UNKNOWN = Interval(None, None, None, 0)
+
+
 def mean(rows: np.ndarray) -> float:
     """Mean over the clips of the first column of ``rows`` ``(n, k)``."""
     return float(rows[:, 0].mean())
@@ -48,9 +69,7 @@ def cluster_bootstrap(
     values: Sequence[float | None] | np.ndarray,
     clusters: Sequence[str],
     statistic: Statistic = mean,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    settings: IntervalSettings = INTERVALS,
 ) -> Interval:
     """Percentile interval of a statistic when whole clusters (identities) are resampled.
 
@@ -58,9 +77,7 @@ def cluster_bootstrap(
         values: ``(n,)`` one value a clip or ``(n, k)`` several; clips that lack one (None, NaN) are left out.
         clusters: ``(n,)`` the identity of each clip.
         statistic: Maps ``(m, k)`` clip rows to one number.
-        resamples: Number of draws.
-        seed: Seed of the draws.
-        level: Coverage of the interval.
+        settings: Of intervals.
 
     Raises:
         ValueError: Lengths differ.
@@ -73,29 +90,31 @@ def cluster_bootstrap(
         raise ValueError(f"{len(rows)} values but {len(clusters)} cluster names")
     known = np.isfinite(rows).all(axis=1)
     rows, names = rows[known], np.asarray(clusters, dtype=object)[known]
-    if not len(rows):
-        return Interval(None, None, None, 0)
-    groups = [rows[names == name] for name in sorted(set(names))]
-    value = float(statistic(rows))
+    value = float(statistic(rows)) if len(rows) else float("nan")
     if not np.isfinite(value):
-        return Interval(None, None, None, 0)
+        return UNKNOWN
+    groups = [rows[names == name] for name in sorted(set(names))]
+    alone = Interval(value, None, None, len(rows))
     if len(groups) < 2:
-        return Interval(value, None, None, len(rows))
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(groups), size=(resamples, len(groups)))
+        return alone
+    generator = np.random.default_rng(settings.seed)
+    draws = generator.integers(len(groups), size=(settings.resamples, len(groups)))
     if statistic is mean:  # the same numbers as below, in one step
         sums, counts = np.array([group[:, 0].sum() for group in groups]), np.array([len(g) for g in groups])
         samples = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     else:
         samples = np.array([statistic(np.concatenate([groups[index] for index in draw])) for draw in draws])
     if not np.isfinite(samples).all():
-        return Interval(value, None, None, len(rows))
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+        return alone
+    tail = (1 - settings.level) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
     return Interval(value, float(low), float(high), len(rows))
 
 
 def cluster_jackknife(
-    statistic: Callable[[Collection[int]], float], clusters: Sequence[str], level: float = 0.95
+    statistic: Callable[[Collection[int]], float],
+    clusters: Sequence[str],
+    settings: IntervalSettings = INTERVALS,
 ) -> Interval:
     """Normal interval of a statistic over all clips at once, by leaving out one cluster (identity) at a time.
 
@@ -104,17 +123,17 @@ def cluster_jackknife(
     Args:
         statistic: Maps the indices of the clips that are kept to one number, NaN where it cannot be told.
         clusters: ``(n,)`` the identity of each clip.
-        level: Coverage of the interval.
+        settings: Of intervals.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", equation 11.5, on clusters.
     """
     names = sorted(set(clusters))
     value = float(statistic(range(len(clusters))))
     if not np.isfinite(value):
-        return Interval(None, None, None, 0)
+        return UNKNOWN
     left = np.array([statistic([i for i, name in enumerate(clusters) if name != out]) for out in names])
     if len(names) < 3 or not np.isfinite(left).all():
         return Interval(value, None, None, len(clusters))
     error = np.sqrt((len(names) - 1) * left.var())
-    reach = float(NormalDist().inv_cdf((1 + level) / 2) * error)
+    reach = float(NormalDist().inv_cdf((1 + settings.level) / 2) * error)
     return Interval(value, value - reach, value + reach, len(clusters))

@@ -1,0 +1,307 @@
+"""Which clips are judged: real ones, the videos made for them, the speech of others; and the identity of these data."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datamodules.batches import FPS, SAMPLES_PER_FRAME
+from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
+from datamodules.clips.phones import Phone, phone_file, read_phones
+from datamodules.errors import UserError
+from datamodules.files import require_folder
+from datamodules.media.audio import load_audio
+from datamodules.media.video import probe
+from metrics.evaluation.reading import ReadingSettings, short_hash
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+CLIP_FAILURES = (UserError, OSError, ValueError)
+"""What a broken or unfit clip can raise: it is listed as missing and the others are still judged."""
+PARTNER = "partner"
+"""What an entry of what is missing lacks that is a file of which the other folder has no such stem."""
+NO_PHONES = (
+    "no phone times; align the speech (Montreal Forced Aligner) and put STEM.TextGrid beside the real video"
+)
+Missing = dict[str, str]
+"""What could not be judged: ``clip`` (``*``: all), ``what`` and ``why``."""
+
+
+def entry(clip: str, what: str, why: str) -> Missing:
+    """An entry of what is missing."""
+    return {"clip": clip, "what": what, "why": " ".join(why.split())}
+
+
+class ForeignSpeech(NamedTuple):
+    """Speech of another voice.
+
+    Attributes:
+        voice: Whose.
+        waveform: ``(640 T,)`` float in [-1, 1].
+    """
+
+    voice: str
+    waveform: np.ndarray
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """A real clip and the videos a method made for it.
+
+    Attributes:
+        name: File stem.
+        reference: The real video.
+        speech: Where the clip's speech is read from.
+        takes: The method's videos, one for each sampling seed.
+        identity: Who is seen.
+        voice: Who is heard.
+        source: What the clip was cut from.
+        start: Place of its first frame there, in seconds.
+        crop: x0, y0, x1, y1 of its crop there; None: not known.
+        frames: Its length at 25 fps; None: told by the file.
+        split: Of the dataset; empty without one.
+        phones: File with the times of its speech sounds; None where there is none.
+        annotations: File with what is known of its frames, likewise: truth of drawn clips, measurements of others.
+        drawn: Whether it is known to show a synthetic head.
+    """
+
+    name: str
+    reference: Path
+    speech: Path
+    takes: tuple[Path, ...]
+    identity: str
+    voice: str
+    source: str = ""
+    start: float = 0.0
+    crop: tuple[float, ...] | None = None
+    frames: int | None = None
+    split: str = ""
+    phones: Path | None = None
+    annotations: Path | None = None
+    drawn: bool = False
+
+    def length(self) -> int:
+        """Frames at 25 fps of the real clip, without decoding it; 0 where it can't be read.
+
+        The method's videos have no say: every method's windows must be drawn alike.
+        """
+        try:
+            return max(1, round(probe(self.reference).duration * FPS))
+        except CLIP_FAILURES:
+            return 0
+
+    def known_phones(self) -> tuple[list[Phone], str]:
+        """The phones, and why there are none, empty if there are."""
+        if self.phones is None:
+            return [], NO_PHONES
+        try:
+            found = read_phones(self.phones)
+        except UserError as error:
+            return [], str(error)
+        return found, "" if found else NO_PHONES
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """The data of an evaluation.
+
+    Attributes:
+        judged: The clips that are to be judged, in the order of their names.
+        spare: Real clips without a video that judges are fitted on and foreign speech is taken from, too.
+    """
+
+    judged: tuple[ClipFiles, ...]
+    spare: tuple[ClipFiles, ...] = ()
+
+    @property
+    def all(self) -> tuple[ClipFiles, ...]:
+        """The judged clips, then the spare ones."""
+        return self.judged + self.spare
+
+    def identity(self, reading: ReadingSettings) -> str:
+        """Hash of what is judged, whatever bytes it is stored in: 16 hexadecimal digits."""
+        keys = ("name", "source", "start", "crop", "identity", "voice", "split")
+        sides = [
+            [
+                {**{key: getattr(clip, key) for key in keys}, "frames": clip.frames or clip.length()}
+                for clip in side
+            ]
+            for side in (self.judged, self.spare)
+        ]
+        return short_hash({"reading": asdict(reading), "judged": sides[0], "spare": sides[1]})
+
+    def files_hash(self, *kinds: str) -> str:
+        """Hash of the bytes of the files of all clips: 16 hexadecimal digits.
+
+        Args:
+            kinds: Names of attributes of `ClipFiles` that are files.
+        """
+        return short_hash([[_file_hash(getattr(clip, kind)) for kind in kinds] for clip in self.all])
+
+    def phones_hash(self) -> str | None:
+        """Hash of the phones of all clips: 64 hexadecimal digits; None where none are known."""
+        found = [[tuple(vars(phone).values()) for phone in clip.known_phones()[0]] for clip in self.all]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest() if any(found) else None
+
+    def foreign_speech(self, place: int, frames: int) -> ForeignSpeech | None:
+        """Speech of the next clip with another voice and sound that can be heard; after the last comes the first.
+
+        Args:
+            place: Index of the clip that it is for.
+            frames: Length that it is repeated or cut to.
+
+        Returns:
+            None where there is no such clip.
+        """
+        for other in (*self.all[place + 1 :], *self.all[:place]):
+            if other.voice == self.all[place].voice:
+                continue
+            try:
+                speech = load_audio(other.speech)
+            except CLIP_FAILURES:
+                continue
+            if speech.any():
+                samples = np.resize(speech, frames * SAMPLES_PER_FRAME).astype(np.float32)
+                return ForeignSpeech(other.voice, samples)
+        return None
+
+
+def _file_hash(path: Path | None) -> str:
+    try:
+        return "" if path is None else file_sha256(path)
+    except OSError:
+        return "not there"  # or not to be read, which is the same to whoever judges
+
+
+def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
+    """Videos of a folder by their stem, which is spelled in composed Unicode whatever the file system does.
+
+    Args:
+        folder: Where to look.
+        what: What it is, for messages.
+        deep: Whether to look into subfolders.
+
+    Raises:
+        UserError: No such folder, no video in it, or a stem that occurs twice.
+    """
+    require_folder(folder, what)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            stem = _composed(path.stem)
+            if stem in found:
+                raise UserError(f"{path}: {found[stem]} has the same stem; rename one of them")
+            found[stem] = path
+    if not found:
+        inner = [] if deep else [one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES]
+        hint = f"{inner[0]} lies too deep: put them side by side, or give --seeds for takes" if inner else ""
+        raise UserError(
+            f"{folder}: holds no {what}; {hint or 'give a folder with ' + ', '.join(SUFFIXES) + ' files'}"
+        )
+    return found
+
+
+def _composed(name: str) -> str:
+    """A name in composed Unicode, whatever the file system or a manifest does: it is part of the data's identity."""
+    return unicodedata.normalize("NFC", name)
+
+
+def reference_clips(folder: Path, split: str = "test") -> dict[str, ClipFiles]:
+    """Real clips by their stem, without takes: of a prepared folder's split, or all videos of a plain folder.
+
+    In a plain folder the subfolder names the identity, else the stem does; a ``STEM.wav`` beside the video is its speech,
+    ``STEM.TextGrid`` or ``STEM.phones.csv`` holds its phones.
+
+    Raises:
+        UserError: No clip there.
+    """
+    if (folder / MANIFEST_NAME).is_file():
+        records = [record for record in without_twins(read_manifest(folder)) if record.split == split]
+        if not records:
+            raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
+        return {clip.name: clip for clip in (recorded_clip(folder, record) for record in records)}
+    if split != "test":
+        raise UserError(f"{folder}: is no prepared folder, so it has no split '{split}'; leave out --split")
+    clips = {}
+    for stem, path in list_videos(folder, "reference videos", deep=True).items():
+        sound = path.with_suffix(".wav")
+        who = stem if path.parent == folder else _composed(path.parent.relative_to(folder).parts[0])
+        speech = sound if sound.is_file() else path
+        clips[stem] = ClipFiles(stem, path, speech, (), who, who, source=stem, phones=phone_file(path))
+    return clips
+
+
+def recorded_clip(folder: Path, record: ClipRecord) -> ClipFiles:
+    """A prepared clip, without takes; its phones lie beside it or in its annotations."""
+    video = folder / record.video
+    annotations = folder / record.annotations if record.annotations else None
+    return ClipFiles(
+        _composed(record.id),
+        video,
+        folder / record.audio if record.audio else video,
+        (),
+        _composed(record.identity),
+        _composed(record.voice),
+        _composed(record.source),
+        record.start,
+        tuple(record.crop) if record.crop else None,
+        record.frames,
+        record.split,
+        phone_file(video) or annotations,
+        annotations,
+        record.drawn,
+    )
+
+
+def match_videos(
+    videos: Path, reference: Path, seeds: bool = False, split: str = "test"
+) -> tuple[ClipSet, list[Missing]]:
+    """Match a method's videos with reference clips by stem.
+
+    Args:
+        videos: Folder of videos, or with ``seeds`` of one subfolder for each sampling seed.
+        reference: Folder of the real clips.
+        seeds: Whether there are takes of several sampling seeds.
+        split: Of a prepared reference.
+
+    Returns:
+        The clips in the order of their names, and what has no partner.
+
+    Raises:
+        UserError: A folder is missing or empty, or not one stem matches.
+    """
+    clips = reference_clips(reference, split)
+    folders = [videos]
+    if seeds:
+        found = require_folder(videos, "videos").iterdir()
+        folders = sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+        if not folders:
+            raise UserError(f"{videos}: --seeds wants one subfolder for each sampling seed; there is none")
+    takes = [list_videos(folder, "videos") for folder in folders]
+    stems = sorted({stem for found in takes for stem in found} - set(clips))
+    missing = [entry(stem, PARTNER, f"no reference clip of this stem in {reference}") for stem in stems]
+    matched = []
+    for name, clip in sorted(clips.items()):
+        absent = [folder.name for folder, found in zip(folders, takes, strict=True) if name not in found]
+        if absent:
+            where = f" (seed folders {', '.join(absent)})" if seeds else ""
+            missing.append(entry(name, PARTNER, f"no video of this stem in {videos}{where}"))
+        else:
+            matched.append(replace(clip, takes=tuple(found[name] for found in takes)))
+    if not matched:
+        first = f"; {missing[0]['clip']}: {missing[0]['why']}" if missing else ""
+        raise UserError(f"{videos}: no video has the stem of a reference clip in {reference}{first}")
+    return ClipSet(tuple(matched), spare_clips(matched, list(clips.values()))), missing
+
+
+def spare_clips(
+    judged: Sequence[ClipFiles], clips: Sequence[ClipFiles], most: int = 20
+) -> tuple[ClipFiles, ...]:
+    """The first clips, by name, that are not judged, so many that judges have ``most`` in all to be fitted on."""
+    used = {clip.name for clip in judged}
+    others = sorted((clip for clip in clips if clip.name not in used), key=lambda clip: clip.name)
+    return tuple(others[: max(0, most - len(judged))])

@@ -1,0 +1,135 @@
+"""The evaluation protocols: frozen settings that the measures' functions take as arguments, and nothing else.
+
+From the first release on, a change of a default here or beside a measure is a new protocol name. What a measure's hash
+covers is said by its line in `metrics.evaluation.registry`.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from datamodules.errors import UserError
+from metrics.av_correlation import AVSettings, RegressionSettings, RetrievalSettings
+from metrics.distributions import (
+    BlinkIntervalSettings,
+    HeadSpectrumSettings,
+    HeadSpeedSettings,
+    MotionFeatureSettings,
+)
+from metrics.evaluation.intervals import IntervalSettings
+from metrics.evaluation.pooled import PoolSettings
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
+from metrics.fid import KidSettings
+from metrics.fvd import FvdSettings
+from metrics.judges.face_embedder import AlignmentSettings
+from metrics.landmarks import KeypointSettings, LandmarkSettings
+from metrics.lip_closure import ClosureSettings, LipRangeSettings
+from metrics.motion import BlinkSettings, JitterSettings, LagSettings
+from metrics.sharpness import SharpnessSettings, StillFaceSettings
+from metrics.sync import FaceCropSettings, SyncSettings
+
+
+@dataclass(frozen=True)
+class FacelessSettings:
+    """When too few frames show a face: what is left of a face that comes and goes would look better than the whole.
+
+    Attributes:
+        most: Share of a clip's frames without a face beyond which its measures of faces have no value.
+    """
+
+    most: float = 0.1
+
+
+@dataclass(frozen=True)
+class JitterFloorSettings:
+    """What the detector's own trembling is measured on: the still source frame through the codec.
+
+    Attributes:
+        frames: Its length.
+    """
+
+    frames: int = 50
+
+
+@dataclass(frozen=True)
+class ShareSettings:
+    """When a measure is given between the shuffled row and the real one.
+
+    Attributes:
+        fewest_identities: Of fewer, all may have the better real row by luck in more than one of forty cases.
+    """
+
+    fewest_identities: int = 6
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What measures are given besides what they judge.
+
+    Attributes:
+        name: Of the protocol.
+        task: ``generation`` or ``reconstruction``: the two families of measures never mix.
+        reading: Which frames are judged; part of the identity of the data.
+    """
+
+    name: str
+    task: str = "generation"
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+    intervals: IntervalSettings = field(default_factory=IntervalSettings)
+    shares: ShareSettings = field(default_factory=ShareSettings)
+    faceless: FacelessSettings = field(default_factory=FacelessSettings)
+    landmarks: LandmarkSettings = field(default_factory=LandmarkSettings)
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
+    keypoints: KeypointSettings = field(default_factory=KeypointSettings)
+    blinks: BlinkSettings = field(default_factory=BlinkSettings)
+    jitter: JitterSettings = field(default_factory=JitterSettings)
+    jitter_floor: JitterFloorSettings = field(default_factory=JitterFloorSettings)
+    still_face: StillFaceSettings = field(default_factory=StillFaceSettings)
+    sharpness: SharpnessSettings = field(default_factory=SharpnessSettings)
+    lags: LagSettings = field(default_factory=LagSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
+    face_crops: FaceCropSettings = field(default_factory=FaceCropSettings)
+    regression: RegressionSettings = field(default_factory=RegressionSettings)
+    av: AVSettings = field(default_factory=AVSettings)
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    lip_range: LipRangeSettings = field(default_factory=LipRangeSettings)
+    closure: ClosureSettings = field(default_factory=ClosureSettings)
+    motion_features: MotionFeatureSettings = field(default_factory=MotionFeatureSettings)
+    head_speed: HeadSpeedSettings = field(default_factory=HeadSpeedSettings)
+    head_spectrum: HeadSpectrumSettings = field(default_factory=HeadSpectrumSettings)
+    blink_intervals: BlinkIntervalSettings = field(default_factory=BlinkIntervalSettings)
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    kid: KidSettings = field(default_factory=KidSettings)
+    fvd: FvdSettings = field(default_factory=FvdSettings)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as plain data."""
+        return {name: value for name, value in asdict(self).items() if name != "name"}
+
+
+PROTOCOLS = {
+    TALKING_HEAD: Protocol(TALKING_HEAD),
+    # Drawn heads: any size, their whole frame is the face, and the shipped expert judges shorter clips.
+    SYNTHETIC: Protocol(SYNTHETIC, reading=ReadingSettings(size=None), sync=SyncSettings(minimum_frames=50)),
+}
+
+
+def get_protocol(name: str, task: str = "generation", **reading: Any) -> Protocol:
+    """A protocol by its name.
+
+    Args:
+        name: ``talking-head-v2`` or ``synthetic-v2``.
+        task: ``generation`` or ``reconstruction``.
+        reading: Changes of its `ReadingSettings`: the data then have another identity.
+
+    Raises:
+        UserError: No such protocol, or a task or crop that it has not.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"{name}: no such protocol; the names are {', '.join(PROTOCOLS)}")
+    if task not in TASKS:
+        raise UserError(f"task {task}: use {' or '.join(TASKS)}")
+    protocol = PROTOCOLS[name]
+    found = replace(protocol, task=task, reading=replace(protocol.reading, **reading))
+    if name == SYNTHETIC and found.reading.crop != protocol.reading.crop:
+        raise UserError(f"protocol {name} judges whole frames, as they are drawn; leave out the crop")
+    return found

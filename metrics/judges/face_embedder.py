@@ -1,0 +1,165 @@
+"""A vector for every face: MobileFaceNet on faces that are aligned as ArcFace aligns them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules import assets
+from datamodules.clips.manifest import file_sha256
+from metrics.alignment import cut_aligned, fit_similarity
+from metrics.arguments import as_uint8
+from metrics.landmarks import find_landmarks
+
+MODEL = "mobilefacenet.onnx"
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """How faces are aligned and scaled before they are embedded.
+
+    Attributes:
+        size: Side of a face in pixels.
+        template: Eyes, nose tip and mouth corners (x, y) in it, first pixel's centre at 0; left is image left. Source:
+            Deng et al. 2019 (ArcFace), the template of its public code.
+        points: Landmarks whose mean is each of the five points: eyes by their corners, which the gaze doesn't move.
+        mean: Of red, green and blue in [0, 1], taken off.
+        std: Of them, divided by.
+    """
+
+    size: int = 112
+    template: tuple[tuple[float, float], ...] = (
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    )
+    points: tuple[tuple[int, ...], ...] = ((33, 133), (362, 263), (4,), (61,), (291,))
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Embedder(Protocol):
+    """Gives every face a vector.
+
+    Attributes:
+        name: Short name that results carry.
+        sha256: Hash of the weights, part of the protocol hash.
+    """
+
+    name: str
+    sha256: str
+
+    def embed(self, frames: Tensor, landmarks: np.ndarray | None = None) -> np.ndarray:
+        """Unit vectors ``(T, D)`` of the faces in ``(T, 3, H, W)``; NaN without a face."""
+
+
+def align_faces(
+    frames: Tensor, landmarks: np.ndarray, settings: AlignmentSettings = AlignmentSettings()
+) -> Tensor:
+    """Faces turned, scaled and shifted so that eyes, nose and mouth corners come closest to ArcFace's template.
+
+    Args:
+        frames: ``(T, 3, H, W)`` uint8.
+        landmarks: ``(T, 478, 3)`` pixels, no NaN.
+        settings: The template.
+
+    Returns:
+        ``(T, 3, 112, 112)`` float32 in 0..255.
+    """
+    five = np.stack(
+        [landmarks[:, points, :2].mean(axis=1) for points in settings.points], axis=1
+    )  # (T, 5, 2)
+    return cut_aligned(frames, fit_similarity(five, np.array(settings.template) + 0.5), settings.size)
+
+
+def onnx_session(path: Path) -> Any:
+    """A session of onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class FaceEmbedder:
+    """MobileFaceNet through onnxruntime, on the CPU.
+
+    Args:
+        path: The ONNX file; looked for among the assets if left out.
+        settings: How faces are aligned.
+        open_session: Opens the file.
+        find: Finds landmarks where none are given.
+
+    Attributes:
+        name: ``mobilefacenet``, or the stem of another file.
+        sha256: Hash of the file.
+
+    Raises:
+        MissingAssetError: The file is not there.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        settings: AlignmentSettings = AlignmentSettings(),
+        open_session: Callable[[Path], Any] = onnx_session,
+        find: Callable[[Tensor], np.ndarray] = find_landmarks,
+    ) -> None:
+        found = assets.find(MODEL) if path is None else Path(path)
+        self.name, self.sha256 = found.stem, file_sha256(found)
+        self.settings, self._find = settings, find
+        self._session = open_session(found)
+        self._input = self._session.get_inputs()[0]
+        self._width = int(self._session.get_outputs()[0].shape[-1])
+
+    def embed_faces(self, faces: Tensor) -> np.ndarray:
+        """Embed aligned faces.
+
+        Args:
+            faces: ``(N, 3, 112, 112)`` RGB in 0..255.
+
+        Returns:
+            ``(N, D)`` float32 of length 1.
+        """
+        mean, std = (
+            np.array(values, dtype=np.float32)[:, None, None]
+            for values in (self.settings.mean, self.settings.std)
+        )
+        images = (faces.cpu().numpy().astype(np.float32) / 255 - mean) / std
+        fixed = self._input.shape[0]
+        step = fixed if isinstance(fixed, int) else _CHUNK  # the public file takes one face at a time
+        found = [
+            self._session.run(None, {self._input.name: images[start : start + step]})[0]
+            for start in range(0, len(images), step)
+        ]
+        vectors = np.concatenate(found) if found else np.empty((0, self._width), np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def embed(self, frames: Tensor, landmarks: np.ndarray | None = None) -> np.ndarray:
+        """Embed the face of every frame.
+
+        Args:
+            frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1].
+            landmarks: ``(T, 478, 3)`` pixels where they are known already.
+
+        Returns:
+            ``(T, D)`` float32 of length 1; NaN where no face is found.
+
+        Raises:
+            MissingAssetError: Landmarks are not given and their model is absent.
+        """
+        points = self._find(frames) if landmarks is None else landmarks
+        known = np.isfinite(points).all(axis=(1, 2))
+        shown = as_uint8(frames)[torch.from_numpy(known)]
+        vectors = self.embed_faces(align_faces(shown, points[known], self.settings))
+        embedded = np.full((len(frames), vectors.shape[1]), np.nan, dtype=np.float32)
+        embedded[known] = vectors
+        return embedded

@@ -1,0 +1,166 @@
+"""Measures while a model trains: those of the registry, with the functions, settings and judges of an evaluation."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from datamodules.errors import UserError
+from metrics.base import ClipMean
+from metrics.evaluation.functions import FrameContext
+from metrics.evaluation.judges import Judges
+from metrics.evaluation.loop import floor_view
+from metrics.evaluation.protocol import Protocol
+from metrics.evaluation.registry import MEASURES, Kind, Measure, is_lag, values_of
+from metrics.fid import extract_features
+
+LoadJudges = Callable[[Collection[str], Protocol], Judges]
+"""Loads the judges of some slots; which are not there is told by ``absent``."""
+VIEWED: tuple[Kind, ...] = ("frames", "aligned", "free", "motion", "sound")
+POOLED_KINDS: tuple[Kind, ...] = ("pictures", "windows", "motion")
+CLIP_KINDS = {*VIEWED, *POOLED_KINDS}
+_BATCH = 32
+log = logging.getLogger(__name__)
+
+
+def compares_pictures(measure: Measure) -> bool:
+    """Whether a measure needs no clip, only pictures and those that they should look like."""
+    return bool(measure.metric) and measure.kind in ("pictures", "aligned")
+
+
+def chosen_measures(names: Sequence[str] | None, fits: Callable[[Measure], bool], who: str) -> list[Measure]:
+    """Measures of the registry by their names.
+
+    Args:
+        names: As in results; None: none.
+        fits: Which of them can be asked.
+        who: Asks, for the message.
+
+    Raises:
+        UserError: No such measure, or one that does not fit.
+    """
+    possible = [name for name, measure in MEASURES.items() if fits(measure)]
+    if wrong := [name for name in names or () if name not in possible]:
+        raise UserError(f"measures={wrong}: {who} can judge {', '.join(possible)}")
+    return [MEASURES[name] for name in names or ()]
+
+
+class TrainingMeasures:
+    """Some measures of what a model in training renders, over pictures or clips.
+
+    Args:
+        measures: Which ones; their judges are there.
+        protocol: Settings.
+        judges: At hand.
+        clips: Whether clips are judged; else pictures.
+
+    Attributes:
+        metrics: By the measure's name.
+    """
+
+    def __init__(
+        self, measures: Sequence[Measure], protocol: Protocol, judges: Judges, clips: bool = True
+    ) -> None:
+        self.measures, self.protocol, self.judges = list(measures), protocol, judges
+        pooled = POOLED_KINDS if clips else (*POOLED_KINDS, "aligned")
+        self.metrics: dict[str, Metric] = {
+            one.name: one.new_metric(protocol, judges)
+            if one.kind in pooled
+            else ClipMean(median=is_lag(one.name))
+            for one in measures
+        }
+
+    def _of(self, *kinds: Kind) -> list[Measure]:
+        return [one for one in self.measures if one.kind in kinds]
+
+    def _networks(self) -> list[nn.Module]:
+        found = (
+            self.judges.inception,
+            self.judges.i3d,
+            self.judges.lpips,
+            getattr(self.judges.sync, "network", None),
+        )
+        return [network for network in found if network is not None]
+
+    def move(self, device: torch.device | str) -> None:
+        """Bring judges and states to a device."""
+        with torch.inference_mode(False):  # parameters moved within it could not be used outside
+            for module in (*self._networks(), *self.metrics.values()):
+                module.to(device)
+
+    def release(self) -> None:
+        """Forget what was added, and leave the device to the training."""
+        for metric in self.metrics.values():
+            metric.reset()
+        self.move("cpu")
+
+    def compute(self) -> dict[str, float]:
+        """Values by name over what all processes have added, the same on each; NaN where nothing could be judged."""
+        return {name: float(metric.compute()) for name, metric in self.metrics.items()}
+
+    def add_pictures(self, real: Tensor, rendered: Tensor) -> None:
+        """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1], and those that they should look like."""
+        self._add_features("pictures", self.judges.inception, real, rendered)
+        for one in self._of("aligned"):
+            metric = self.metrics[one.name]
+            metric.update(rendered.to(metric.device), real.to(metric.device))
+
+    def add_clip(self, real: Tensor, rendered: Tensor, waveform: Tensor, windows: Sequence[int] = ()) -> None:
+        """Add one clip.
+
+        Args:
+            real: ``(T, 3, H, W)`` uint8.
+            rendered: Likewise.
+            waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz, the speech.
+            windows: First frames of the windows for FVD.
+        """
+        self._add_features("pictures", self.judges.inception, real, rendered)
+        length = self.protocol.fvd.length
+        cut = [
+            torch.stack([clip[at : at + length] for at in windows]) for clip in (real, rendered) if windows
+        ]
+        if cut:
+            self._add_features("windows", self.judges.i3d, *cut)
+        if not self._of(*VIEWED):
+            return
+        context = self._look(real, rendered)
+        values = values_of(self._of("frames", "aligned", "free"), context)
+        if self._of("sound") and self.judges.sync is not None:
+            try:
+                speech = [waveform.cpu().numpy()]
+                values |= self.judges.sync(context.view.frames, context.view.points, speech, self.protocol)[0]
+            except ValueError as error:  # what an early model renders may be no face
+                log.warning("a clip is not judged for lip sync: %s", error)
+        for one in self._of("frames", "aligned", "free", "sound"):
+            if one.name in values:
+                self.metrics[one.name].update(values[one.name])
+        for one in self._of("motion"):
+            for side, is_real in ((context.real, True), (context.view, False)):
+                rows = one.ask(FrameContext(self.protocol, self.judges, side, context.real))
+                self.metrics[one.name].update(torch.from_numpy(rows), real=is_real)
+
+    def _look(self, real: Tensor, rendered: Tensor) -> FrameContext:
+        """What the judges of single frames see in a clip, as far as it is asked for."""
+        shown, true = (
+            np.ascontiguousarray(clip.cpu().permute(0, 2, 3, 1).numpy()) for clip in (rendered, real)
+        )
+        view = self.judges.look(shown, self.protocol)
+        compared = self._of("aligned", "free", "motion") or self.judges.embed
+        held = self.judges.look(true, self.protocol) if compared else view
+        source = held.embeddings[0] if self.judges.embed and held.embeddings is not None else None
+        floor = floor_view(true, self.judges, self.protocol) if "jitter" in self.metrics else None
+        return FrameContext(self.protocol, self.judges, view, held, source, floor)
+
+    def _add_features(self, kind: Kind, network: nn.Module | None, real: Tensor, rendered: Tensor) -> None:
+        """One pass of a network for all measures of its features."""
+        asked = [self.metrics[one.name] for one in self._of(kind)]
+        if not asked or network is None:
+            return
+        for images, is_real in ((real, True), (rendered, False)):
+            for part in images.split(_BATCH if kind == "pictures" else 1):
+                features = extract_features(network, part.to(asked[0].device))
+                for metric in asked:
+                    metric.update(features, real=is_real)
