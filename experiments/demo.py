@@ -148,7 +148,7 @@ class Demo:
         }
         folder = self.folder
         return [
-            Step("portrait", "a portrait speaks", self.portrait, folder / "portrait" / "speaks.mp4"),
+            Step("portrait", "a portrait speaks", self.portrait, folder / "portrait" / "portrait_speaks.mp4"),
             Step("data", "rendering synthetic talking heads", self.prepare, folder / "data_sheet.png"),
             *(
                 Step(stage, what, lambda stage=stage: self.train(stage), self.run_dir(stage) / "run.json")
@@ -216,7 +216,7 @@ class Demo:
         write_whole(image, png_bytes(Image.fromarray(astronaut()[PORTRAIT_BOX])))
         voice = next(voice for voice in VOICES if voice.name == VOICE)
         write_wav(speech, speak([SENTENCE], voice)[0].waveform)
-        video = ["--output", place / "speaks.mp4", "--paste-back", "--intensity", 0.7]
+        video = ["--output", place / "portrait_speaks.mp4", "--paste-back", "--intensity", 0.7]
         self.ifmdm("generate", "--image", image, "--audio", speech, *video)
 
     def prepare(self) -> None:
@@ -285,7 +285,7 @@ class Demo:
         ]
 
     def report(self) -> Path:
-        """The page, which begins with what the miniature learnt."""
+        """The page, with what the miniature learnt in words."""
         from experiments.report.command import write_report
         from experiments.report.verdict import verdict_section
         from experiments.results import read_json, read_results
@@ -293,7 +293,7 @@ class Demo:
         results = read_results(self.folder / "evaluation" / "results.json")
         rows = read_json(self.folder / "sweep" / "sweep.json")["rows"]
         return write_report(
-            [self.folder], self.folder / "report.html", "IF-MDM demo", first=[verdict_section(results, rows)]
+            [self.folder], self.folder / "report.html", "IF-MDM demo", verdict=verdict_section(results, rows)
         )
 
 

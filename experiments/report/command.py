@@ -49,7 +49,7 @@ def write_report(
     output: Path | None = None,
     title: str = "Talking-head experiment",
     lead: str = "",
-    first: "Sequence[Section]" = (),
+    verdict: "Section | None" = None,
 ) -> Path:
     """Write one self-contained HTML page.
 
@@ -58,7 +58,7 @@ def write_report(
         output: The page; None: ``report.html`` in the first folder.
         title: Heading of the page.
         lead: A sentence under it.
-        first: Sections put in front of those that the folders yield.
+        verdict: A section that is put behind the first one, the videos.
 
     Returns:
         Path of the page.
@@ -68,13 +68,15 @@ def write_report(
     """
     from experiments.report.page import write_page
 
-    sections = list(first)
+    sections: list[Section] = []
     for folder in folders:
         part = collect_sections(folder)
         if len(folders) > 1:
             for section in part:
                 section.title = f"{section.title} ({folder.name})"
         sections += part
+    if verdict is not None:
+        sections.insert(1, verdict)
     judged = [section for section in sections if "protocol" in section.facts]
     if len({section.facts["protocol"] for section in judged}) > 1:
         for section in judged:
@@ -102,7 +104,7 @@ def collect_sections(folder: Path) -> "list[Section]":
     sweep = [path for path in pictures if path.stem.startswith("sweep_")]
     sheets = [path for path in pictures if not path.stem.startswith(("data", "sweep", "step_"))]
     page = []
-    if videos := sorted(found["*.mp4"], key=lambda path: path.stem.startswith("sweep")):
+    if videos := sorted(found["*.mp4"], key=lambda path: not path.stem.startswith("portrait")):
         page.append(Section("Videos", "With sound where the clip has any.", videos=captioned(videos)))
     if found["run.json"] or found["times.json"]:
         page.append(sections.run_section(found["run.json"], found["times.json"], folder))

@@ -37,7 +37,7 @@ class Section:
     Attributes:
         title: Heading.
         lead: One or two sentences under it, plain text.
-        points: Statements, one a line.
+        points: (verdict, statement), one a line.
         facts: Name -> value pairs.
         tables: Shown below them.
         figures: SVG elements, with captions.
@@ -48,7 +48,7 @@ class Section:
 
     title: str
     lead: str = ""
-    points: list[str] = field(default_factory=list)
+    points: list[tuple[str, str]] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     figures: list[tuple[str, str]] = field(default_factory=list)

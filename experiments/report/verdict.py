@@ -8,114 +8,97 @@ from experiments.report.page import Section
 from experiments.report.tables import interval, number
 
 STEADY = 0.15
-"""Difference of lip correlation between intensities below which the lips are said to be independent of it."""
+"""Difference of lip correlation between intensities below which the lips are said not to depend on it."""
+NOTICEABLE = 0.05
+"""Degrees of head motion."""
 LIKE_REAL = (0.6, 1.6)
-"""Share of the real clips' value that is called about as much as real."""
+"""Shares of the real clips' value between which a value is called like theirs."""
 
 Interval = Mapping[str, Any]
+NOTHING: Interval = {"value": None, "low": None, "high": None}
 
 
 def verdict_section(results: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]]) -> Section:
-    """The section of a report that says what was learnt.
+    """The section of a report that says what was learnt; of what has no value it says nothing.
 
     Args:
         results: Of the evaluation of a model on drawn heads, whose true lips are known.
         sweep: Rows of a sweep over the motion intensity.
     """
-    metrics = results["metrics"]
-    points = [
-        _picture(metrics.get("psnr_gain")),
-        _lips(*(metrics.get(f"lip_corr_zero{row}") for row in ("", "_swapped", "_autoencoder"))),
-        _intensity(sweep, metrics.get("head_motion_real")),
-        _steady_lips(sweep, metrics.get("lip_corr_zero"), metrics.get("lip_corr_zero_swapped")),
-        _like_real("mouth's motion", metrics.get("mouth_motion"), metrics.get("mouth_motion_real"), ""),
-        _like_real("blinking", metrics.get("blink_rate"), metrics.get("blink_rate_real"), "/min"),
-    ]
-    clips = results["clips"]
+    found, clips = results["metrics"], results["clips"]
     people = len({clip.get("identity", clip["clip"]) for clip in clips})
+    floor = found.get("lip_corr_zero_swapped", NOTHING)
+    follows = _above(found.get("lip_corr_zero", NOTHING), floor)
+    points = [
+        _picture(found.get("psnr_gain", NOTHING)),
+        _lips(found.get("lip_corr_zero", NOTHING), floor, found.get("lip_corr_zero_autoencoder", NOTHING)),
+        _head(sweep, found.get("head_motion_real", NOTHING)),
+        _steady_lips(sweep) if follows else None,
+        _like_real("the mouth moves", "", found, "mouth_motion"),
+        _like_real("it blinks", " times a minute", found, "blink_rate"),
+    ]
     return Section(
         "What it learnt, and what not",
-        f"Read off the tables below, of {len(clips)} clips of {people} heads that training never saw and one training "
-        "run: few clips make wide intervals, and another seed another model.",
+        f"Read off the tables below: {len(clips)} clips of {people} heads that training never saw, one training run. "
+        "Few clips make wide intervals, and another seed another model.",
         points=[point for point in points if point],
     )
 
 
-def _known(*intervals: Interval | None) -> bool:
-    return all(one is not None and one["value"] is not None for one in intervals)
+def _above(one: Interval, other: Interval) -> bool:
+    """Whether the intervals say that ``one`` is the higher."""
+    return one["low"] is not None and other["high"] is not None and one["low"] > other["high"]
 
 
-def _above(one: Interval, other: Interval | None) -> bool:
-    """Whether the intervals say that ``one`` is higher than ``other`` (None: than nought)."""
-    if one["low"] is None or (other is not None and other["high"] is None):
-        return False
-    return one["low"] > (0.0 if other is None else other["high"])
-
-
-def _picture(gain: Interval | None) -> str:
-    if gain is None or not _known(gain):
-        return ""
-    told = f"{interval(gain, 'dB')} nearer to the real frames than the still source frame is"
-    if _above(gain, None):
-        return f"Learnt: to move a face. With the true motion the autoencoder's frames are {told}."
-    if gain["value"] > 0:
-        return (
-            f"Unclear: to move a face. With the true motion the frames are {told}, which chance may explain."
-        )
-    return (
-        f"Not learnt: to move a face. With the true motion the frames are {told}: they are farther from them."
+def _picture(gain: Interval) -> tuple[str, str] | None:
+    if gain["value"] is None:
+        return None
+    word = "Learnt" if (gain["low"] or 0) > 0 else "Unclear" if gain["value"] > 0 else "Not learnt"
+    return word, (
+        f"to move a face. With the true motion the autoencoder's frames are {interval(gain, 'dB')} nearer to the real ones "
+        "than the source frame standing still."
     )
 
 
-def _lips(lips: Interval | None, floor: Interval | None, ceiling: Interval | None) -> str:
-    if lips is None or floor is None or not _known(floor):
-        return ""
-    if not _known(lips):
-        return "Not learnt: lips that follow the speech. They hardly move."
-    told = (
-        f"the correlation with the true lip opening is {interval(lips)}, where motion made from another voice's speech has "
-        f"{interval(floor)}"
+def _lips(lips: Interval, floor: Interval, ceiling: Interval) -> tuple[str, str] | None:
+    if floor["value"] is None and ceiling["value"] is None:
+        return None
+    if lips["value"] is None:
+        return "Not learnt", "lips that follow the speech: they hardly move."
+    word = "Unclear" if lips["value"] > (floor["value"] or 0) else "Not learnt"
+    return "Learnt" if _above(lips, floor) else word, (
+        f"lips that follow the speech. Correlation with the true lip opening, without any shift: {interval(lips)}; motion "
+        f"made from another voice's speech: {interval(floor)}; the true motion through the same autoencoder: "
+        f"{interval(ceiling)}."
     )
-    if ceiling is not None and _known(ceiling):
-        told += f" and the true motion through the same autoencoder {interval(ceiling)}"
-    if _above(lips, floor):
-        return f"Learnt: lips that follow the speech. At the right moment {told}."
-    if lips["value"] > floor["value"]:
-        return f"Unclear: lips that follow the speech. At the right moment {told}: the intervals overlap."
-    return f"Not learnt: lips that follow the speech. At the right moment {told}."
 
 
-def _intensity(sweep: Sequence[Mapping[str, Any]], real: Interval | None) -> str:
-    steps = [row for row in sweep if _known(row.get("head_motion"))]
-    if len(steps) < 2:
-        return ""
-    values = [row["head_motion"]["value"] for row in steps]
-    told = ", ".join(
-        f"{number(value, '°')} at {row['intensity']:g}" for value, row in zip(values, steps, strict=True)
+def _head(sweep: Sequence[Mapping[str, Any]], real: Interval) -> tuple[str, str] | None:
+    steps = {row["intensity"]: row["head_motion"]["value"] for row in sweep}
+    if len(steps) < 2 or None in steps.values():
+        return None
+    grows = all(after - before > NOTICEABLE for before, after in itertools.pairwise(steps.values()))
+    told = ", ".join(f"{number(value, '°')} at {intensity:g}" for intensity, value in steps.items())
+    return "Holds" if grows else "Does not hold", (
+        f"the head moves more at every step of the intensity: {told}; real heads {number(real['value'], '°')}."
     )
-    if real is not None and _known(real):
-        told += f" (real heads: {number(real['value'], '°')})"
-    if all(after > before for before, after in itertools.pairwise(values)):
-        return f"Holds: the head moves more the higher the intensity, at every step: {told}."
-    return f"Does not hold: that the head moves more the higher the intensity: {told}."
 
 
-def _steady_lips(sweep: Sequence[Mapping[str, Any]], lips: Interval | None, floor: Interval | None) -> str:
-    """Only of lips that follow the speech at all."""
-    values = [row["lip_corr_zero"]["value"] for row in sweep if _known(row.get("lip_corr_zero"))]
-    if lips is None or len(values) < 2 or not _known(lips) or not _above(lips, floor):
-        return ""
-    told = f"the correlation is {number(min(values))} to {number(max(values))} over the intensities"
-    if max(values) - min(values) <= STEADY:
-        return f"Holds: the lips are independent of the head's intensity: {told}."
-    return f"Does not hold: that the lips are independent of the head's intensity: {told}."
+def _steady_lips(sweep: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    values = [row["lip_corr_zero"]["value"] for row in sweep if row["lip_corr_zero"]["value"] is not None]
+    if len(values) < 2:
+        return None
+    return "Holds" if max(values) - min(values) <= STEADY else "Does not hold", (
+        "the lips follow the speech alike at every intensity: correlation "
+        f"{number(min(values))} to {number(max(values))}."
+    )
 
 
-def _like_real(what: str, one: Interval | None, real: Interval | None, unit: str) -> str:
-    if one is None or real is None or not _known(one, real) or not real["value"]:
-        return ""
-    share = one["value"] / real["value"]
-    told = f"{number(one['value'], unit)} where the real clips have {number(real['value'], unit)}"
-    if LIKE_REAL[0] <= share <= LIKE_REAL[1]:
-        return f"Holds: the {what} is about as much as real: {told}."
-    return f"Does not hold: the {what} is {'too little' if share < 1 else 'too much'}: {told}."
+def _like_real(what: str, unit: str, found: Mapping[str, Interval], name: str) -> tuple[str, str] | None:
+    value, real = (found.get(key, NOTHING)["value"] for key in (name, f"{name}_real"))
+    if value is None or not real:
+        return None
+    decimals = 0 if unit else 3
+    told = f"{value:.{decimals}f}{unit}, real heads {real:.{decimals}f}."
+    holds = LIKE_REAL[0] <= value / real <= LIKE_REAL[1]
+    return "Holds" if holds else "Does not hold", f"{what} about as much as real heads do: {told}"

@@ -24,7 +24,7 @@ def test_every_command(
 
     ifmdm("demo", "--output", folder, "--fast", "--workers", 0)
     used |= {line.split()[2] for line in caplog.messages if line.strip().startswith("$ ifmdm")}
-    portrait, speaks = folder / "portrait" / "portrait.png", folder / "portrait" / "speaks.mp4"
+    portrait, speaks = folder / "portrait" / "portrait.png", folder / "portrait" / "portrait_speaks.mp4"
     assert len(VideoReader(speaks)) > 100
     assert caplog.text.index(f"see and hear it: {speaks}") < caplog.text.index("$ ifmdm train")
     metrics = json.loads((folder / "evaluation" / "results.json").read_text())["metrics"]
