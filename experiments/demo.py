@@ -7,6 +7,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,7 +152,7 @@ class Demo:
             Step("portrait", "a portrait speaks", self.portrait, folder / "portrait" / "portrait_speaks.mp4"),
             Step("data", "rendering synthetic talking heads", self.prepare, folder / "data_sheet.png"),
             *(
-                Step(stage, what, lambda stage=stage: self.train(stage), self.run_dir(stage) / "run.json")
+                Step(stage, what, partial(self.train, stage), self.run_dir(stage) / "run.json")
                 for stage, what in stages.items()
             ),
             Step("package", "model folder", self.package, self.model / "config.json"),

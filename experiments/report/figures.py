@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,22 +50,21 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     curves: dict[str, list[tuple[float, float]]] = {}
     with path.open(newline="") as file:
         for line, row in enumerate(csv.DictReader(file)):
-            step = _float(row.get("step")) if _float(row.get("step")) is not None else float(line)
+            step = _number(row.get("step"))
             for name, text in row.items():
-                value = _float(text)
-                if name not in ("step", "epoch", None) and value is not None and abs(value) < float("inf"):
-                    curves.setdefault(name.removesuffix("_step").removesuffix("_epoch"), []).append(
-                        (float(step or 0), value)
-                    )
+                if name not in ("step", "epoch") and (value := _number(text)) is not None:
+                    points = curves.setdefault(str(name).removesuffix("_step").removesuffix("_epoch"), [])
+                    points.append((line if step is None else step, value))
     return {name: points for name, points in curves.items() if len(points) > 1}
 
 
-def _float(text: Any) -> float | None:
+def _number(text: Any) -> float | None:
+    """A finite number, or None."""
     try:
         value = float(text)
     except (TypeError, ValueError):
         return None
-    return value if value == value else None
+    return value if math.isfinite(value) else None
 
 
 def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -79,17 +79,13 @@ def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
-            steps, values = zip(*curves[name], strict=True)
-            kind = name.split("/", 1)[0]
-            validated = kind in ("val", "test")
-            axis.plot(
-                steps, values, label=kind, color="#c05621" if validated else INK, lw=1.4 if validated else 0.9
-            )
+            kind, validated = name.split("/", 1)[0], name.startswith(("val/", "test/"))
+            color, width = ("#c05621", 1.4) if validated else (INK, 0.9)
+            axis.plot(*zip(*curves[name], strict=True), label=kind, color=color, lw=width)
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=7)
-        positive = all(value > 0 for name in names for _, value in curves[name])
-        everything = [value for name in names for _, value in curves[name]]
-        if positive and max(everything) > 30 * min(everything):
+        values = [value for name in names for _, value in curves[name]]
+        if max(values) > 30 * min(values) > 0:
             axis.set_yscale("log")
         if len(names) > 1:
             axis.legend(fontsize=7, frameon=False)

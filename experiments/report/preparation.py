@@ -1,7 +1,7 @@
 """The report of a preparation: what became of every video, as ``preparation.json`` and ``preparation.html``."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,27 @@ MOST_ROWS = 300
 """Videos and missing originals that the page lists by name; the JSON lists all."""
 SHEET_CLIPS, SHEET_FRAMES = 16, 6
 BINS = 12
-HISTOGRAMS = {
-    "length in seconds": lambda r: r.frames / FPS,
-    "side of the face in pixels of the source": lambda r: r.quality.get("face"),
-    "loudness in dB of full scale": lambda r: r.quality.get("loudness"),
-    "sharpness": lambda r: r.quality.get("sharpness"),
-    "yaw, middle of its range in degrees": lambda r: _middle(r.quality.get("yaw")),
-    "yaw, width of its range in degrees": lambda r: _width(r.quality.get("yaw")),
-    "pitch, middle of its range in degrees": lambda r: _middle(r.quality.get("pitch")),
-    "roll, middle of its range in degrees": lambda r: _middle(r.quality.get("roll")),
+HISTOGRAMS: dict[str, Callable[[ClipRecord], float | None]] = {
+    "length in seconds": lambda clip: clip.frames / FPS,
+    "side of the face in pixels of the source": lambda clip: clip.quality.get("face"),
+    "loudness in dB of full scale": lambda clip: clip.quality.get("loudness"),
+    "sharpness": lambda clip: clip.quality.get("sharpness"),
+    "yaw, middle of its range in degrees": lambda clip: _middle(clip, "yaw"),
+    "yaw, width of its range in degrees": lambda clip: _width(clip, "yaw"),
+    "pitch, middle of its range in degrees": lambda clip: _middle(clip, "pitch"),
+    "roll, middle of its range in degrees": lambda clip: _middle(clip, "roll"),
 }
 
 
-def _middle(limits: Sequence[float] | None) -> float | None:
-    return None if limits is None else (limits[0] + limits[1]) / 2
+def _middle(clip: ClipRecord, angle: str) -> float | None:
+    return sum(limits) / 2 if (limits := clip.quality.get(angle)) else None
 
 
-def _width(limits: Sequence[float] | None) -> float | None:
-    return None if limits is None else limits[1] - limits[0]
+def _width(clip: ClipRecord, angle: str) -> float | None:
+    return limits[1] - limits[0] if (limits := clip.quality.get(angle)) else None
 
 
-def write_preparation_report(
-    prepared: Prepared,
-    found: Availability,
-    output: Path,
-    what: str,
-) -> Path:
+def write_preparation_report(prepared: Prepared, found: Availability, output: Path, what: str) -> Path:
     """Write both files, and a contact sheet of the crops, into the dataset's folder.
 
     Args:
@@ -113,9 +108,7 @@ def _histogram(records: Sequence[ClipRecord], read: Any) -> dict[str, Any]:
 
 
 def _by_video(prepared: Prepared, sources: Sequence[Source]) -> list[dict[str, Any]]:
-    done = [
-        (source.name, prepared.outcomes[source.id]) for source in sources if source.id in prepared.outcomes
-    ]
+    done = [(one.name, prepared.outcomes[one.id]) for one in sources if one.id in prepared.outcomes]
     return [
         {
             "video": name,
@@ -178,9 +171,7 @@ def _overview(facts: dict[str, Any], sheet: Path | None) -> Section:
     videos = facts["videos"]
     shown = {
         "listed clips that are not there": len(facts["listed clips that are not there"]),
-        "videos there": videos["there"],
-        "finished": videos["finished"],
-        "with clips": videos["with clips"],
+        **{f"videos {name}": videos[name] for name in ("there", "finished", "with clips")},
         "clips": facts["clips"],
         "hours of clips": f"{facts['hours']:.2f}",
         "hours looked at": f"{facts['hours_seen']:.2f}",

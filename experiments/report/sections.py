@@ -25,30 +25,23 @@ def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Se
     """What was run: machine and versions once, the trained stages, and the time of each step.
 
     Args:
-        runs: ``run.json`` files, plain objects; those of trainings hold stage, steps, seconds and machine.
+        runs: ``run.json`` files of trainings.
         times: ``times.json`` files: step -> seconds.
         folder: The folder that is reported.
 
     Raises:
         UserError: A file holds no object.
     """
-    section = Section("What was run")
-    stages = []
+    section, stages = Section("What was run"), []
     for path in runs:
         record = _record(path)
-        machine = record.pop("machine", None) or {}
-        for name, value in machine.items():
-            section.facts.update(_flat("" if name == "packages" else name, value))
-        if "stage" in record:
-            commit = (record.get("identity") or {}).get("config_hash") or "–"
-            steps, seconds = record.get("steps"), record.get("seconds")
-            stages.append(
-                [_place(path, folder), str(record.get("name")), str(steps), _seconds(seconds), commit]
-            )
-        else:
-            section.facts.update(
-                {key: text for name, value in record.items() for key, text in _flat(name, value).items()}
-            )
+        machine = record.get("machine") or {}
+        for name, value in (machine | machine.get("packages", {})).items():
+            if name != "packages":
+                section.facts[name] = _told(value)
+        config_hash = (record.get("identity") or {}).get("config_hash")
+        known = (record.get("name"), record.get("steps"), _seconds(record.get("seconds")), config_hash)
+        stages.append([_place(path, folder), *map(_told, known)])
     if stages:
         head = ["run", "experiment", "steps", "time", "config hash"]
         section.tables.append(Table("Trained stages", head, stages))
@@ -65,25 +58,16 @@ def _record(path: Path) -> dict[str, Any]:
     return record
 
 
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)
+
+
 def _seconds(seconds: Any) -> str:
     if not isinstance(seconds, int | float):
-        return "–"
+        return "unknown"
     return f"{seconds:.0f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-
-
-def _flat(name: str, value: Any) -> dict[str, str]:
-    """Nested plain values as lines: numbers rounded, lists joined."""
-    if isinstance(value, Mapping):
-        return {
-            key: text for inner, item in value.items() for key, text in _flat(f"{name} {inner}", item).items()
-        }
-    if isinstance(value, list):
-        return {name: ", ".join(str(item) for item in value) or "none"}
-    if name.endswith("seconds") and isinstance(value, int | float):
-        return {name.removesuffix("seconds").strip() or "time": _seconds(value)}
-    if isinstance(value, float):
-        return {name: f"{value:.4g}"}
-    return {name: "unknown" if value is None else str(value)}
 
 
 def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Path) -> Section:
