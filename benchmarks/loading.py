@@ -10,19 +10,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-from datamodules.folder import FolderDataModule
 from printing import markdown_table, one_line_errors
 
 from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import MANIFEST_NAME, read_manifest, without_twins
 from datamodules.clips.splits import write_splits
 from datamodules.media.video import VideoReader
-from datamodules.talking_head import Task
+from datamodules.talking_head import TalkingHeadDataModule, Task
 
 BATCH = 8
 
 
-def items_per_second(module: FolderDataModule, items: int) -> float:
+def items_per_second(module: TalkingHeadDataModule, items: int) -> float:
     """Of the training batches, after a first one that does not count."""
     module.setup("fit")
     if module.cache_frames:  # is filled beforehand
@@ -57,7 +56,7 @@ def measure(root: Path, size: int, workers: list[int], items: int) -> list[list[
     rows = []
     tasks: tuple[Task, ...] = ("frame_pairs", "sync_windows")
     for task, count, cached in itertools.product(tasks, workers, (False, True)):
-        module = FolderDataModule(
+        module = TalkingHeadDataModule(
             root,
             size,
             task=task,

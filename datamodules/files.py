@@ -254,8 +254,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     path = require_output_folder(path)
     if path.is_dir() and any(path.iterdir()):
         raise UserError(f"{path}: holds files already; choose another folder or empty it")
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     temporary.mkdir()
     try:
         yield temporary

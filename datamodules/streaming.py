@@ -25,7 +25,6 @@ from datamodules.talking_head import TalkingHeadDataModule
 STREAM_FOLDER = "stream"
 CHUNK_BYTES = 64_000_000
 MAX_CLIPS = 64
-"""Clips whose files one process keeps unpacked."""
 FILES = ("video", "audio", "annotations")
 
 
@@ -100,19 +99,21 @@ def _item(root: Path, record: ClipRecord | str) -> dict[str, Any]:
 class StreamedClips(ClipStore):
     """Files of the clips of a stream, fetched when they are asked for.
 
-    Every process unpacks its own, ``MAX_CLIPS`` at most, into ``CACHE/process-PID``; litdata keeps the chunks beside them.
+    Every process unpacks its own, ``max_clips`` at most, into ``CACHE/process-PID``; litdata keeps its chunks in
+    ``CACHE/chunks``.
 
     Args:
         address: Folder of the stream, or an address that litdata knows.
         cache: Folder on a local disk.
+        max_clips: Clips whose files one process keeps unpacked.
 
     Raises:
         UserError: litdata is not installed, or there is no stream of clips.
     """
 
-    def __init__(self, address: str, cache: Path) -> None:
+    def __init__(self, address: str, cache: Path, max_clips: int = MAX_CLIPS) -> None:
         super().__init__(Path(cache))
-        self.address = address
+        self.address, self.max_clips = address, max_clips
         self._items: Any = None
         self._process = 0
         self._unpacked: OrderedDict[str, Path] = OrderedDict()
@@ -140,7 +141,7 @@ class StreamedClips(ClipStore):
             self._unpacked.move_to_end(record.id)
         else:
             self._unpacked[record.id] = self._unpack(record, folder)
-            if len(self._unpacked) > MAX_CLIPS:
+            if len(self._unpacked) > self.max_clips:
                 shutil.rmtree(self._unpacked.popitem(last=False)[1], ignore_errors=True)
         return self._unpacked[record.id] / Path(relative).name
 

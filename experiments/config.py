@@ -8,6 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,32 +26,66 @@ def config_names(group: str) -> list[str]:
 def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """Compose the primary config ``name`` with Hydra overrides; interpolations stay unresolved.
 
+    Args:
+        overrides: ``KEY=VALUE`` as typed in a shell, see ``hydra_overrides``.
+        name: primary config.
+
     Raises:
-        UserError: an override is malformed, or names a key or a config that does not exist.
+        UserError: an override is malformed, or names a key or a config that does not exist; an ablation of another stage.
     """
-    check_words(overrides)
+    overrides = hydra_overrides(overrides)
     outer = GlobalHydra.instance().hydra  # inside a multirun job Hydra is initialised already
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
-            return hydra.compose(config_name=name, overrides=list(overrides))
+            config = hydra.compose(config_name=name, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         unknown = re.search(r"Could not override '(.+?)'\.", str(error))
         line = _unknown_key(unknown[1], overrides, name) if unknown else config_error_line(error)
         raise UserError(line) from error
     finally:
         GlobalHydra.instance().hydra = outer
+    ablation = config.get("ablation")
+    if ablation is not None and ablation.stage != config.stage:
+        raise UserError(
+            f"ablation={ablation.name} changes stage '{ablation.stage}', but the experiment trains '{config.stage}'"
+        )
+    return config
 
 
-def check_words(overrides: Sequence[str]) -> None:
-    """Refuse words that are no ``KEY=VALUE``.
+def hydra_overrides(words: Sequence[str], multirun: bool = False) -> list[str]:
+    """Overrides as typed in a shell -> overrides in Hydra's grammar.
+
+    A text that the grammar doesn't know (accents, ``=``, brackets inside) is taken as it is, a map may bring new keys.
+
+    Args:
+        words: ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``.
+        multirun: whether ``a,b`` means one run for each.
 
     Raises:
-        UserError: Names the first.
+        UserError: names the first that can't be read, and says how to quote it.
     """
-    for word in overrides:
-        if "=" not in word and not word.startswith("~"):
-            raise UserError(f"config: '{word}' says no value; write {word}=VALUE")
+    return [_hydra_override(word, multirun) for word in words]
+
+
+def _hydra_override(word: str, multirun: bool) -> str:
+    key, equals, value = word.partition("=")
+    if word.startswith("~"):
+        return word
+    if not equals:
+        raise UserError(f"config: '{word}' says no value; write {word}=VALUE")
+    how = f'as a text write it in two pairs of quotes: "{override(key, value)}"'
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        if re.match(r"[\[{'\"]|\w+\(", value.strip()):  # meant as a list, a map, a quoted text or a function
+            raise UserError(f"config: {word} can't be read; {how}") from error
+        return override(key, value)
+    if parsed.is_sweep_override() and not multirun:
+        raise UserError(
+            f"config: {word} gives several values: write a list as [a,b], use -m for a run each, or {how}"
+        )
+    return f"++{word}" if isinstance(parsed.value(), dict) and "." in key and key[0] != "+" else word
 
 
 def _unknown_key(key: str, overrides: Sequence[str], name: str) -> str:

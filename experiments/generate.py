@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,11 @@ from datamodules.files import require_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
 
+FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
+"""Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
 log = logging.getLogger(__name__)
 
 
@@ -72,8 +75,8 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Generate as the command line says."""
+def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
+    """Generate as the command line says, with the face that `require_face` or another finder finds."""
     # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output)
     from datamodules.media.pictures import read_image
@@ -97,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
     waveform = load_audio(args.audio)
     sound, rate = load_audio_native(args.audio)
-    portrait, crop = frame_portrait(image, args.image)
+    portrait, crop = frame_portrait(image, args.image, find_face)
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = model.generate_motion(source, waveform, options)
@@ -122,12 +125,15 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
 
 
-def frame_portrait(image: np.ndarray, path: Path) -> "tuple[Tensor, SquareCrop]":
+def frame_portrait(
+    image: np.ndarray, path: Path, find_face: FaceFinder | None = None
+) -> "tuple[Tensor, SquareCrop]":
     """Find the face and crop it by the one framing rule.
 
     Args:
         image: uint8 ``(H, W, 3)``.
         path: for messages.
+        find_face: another finder than `require_face`.
 
     Returns:
         The portrait ``(3, N, N)`` float32 in [-1, 1], at the crop's own size but at most 1024, and the crop.
@@ -139,7 +145,7 @@ def frame_portrait(image: np.ndarray, path: Path) -> "tuple[Tensor, SquareCrop]"
     from datamodules.faces.framing import crop_square, framing
     from datamodules.media.pictures import to_float
 
-    crop = framing(require_face(image, path))
+    crop = framing((find_face or require_face)(image, path))
     pixels = crop_square(image, crop, min(1024, max(16, round(crop.side))))
     return to_float(pixels), crop
 

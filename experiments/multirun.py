@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from experiments.config import CONFIG_FOLDER, config_error_line, instantiate
+from experiments.config import CONFIG_FOLDER, config_error_line, hydra_overrides, instantiate
 from experiments.train import run_training
 
 
@@ -22,7 +22,7 @@ def run_multirun(overrides: Sequence[str]) -> None:
     Raises:
         UserError: the overrides do not compose, or a run cannot start as asked.
     """
-    with _as_hydra_program(["--multirun", *overrides]):
+    with _as_hydra_program(["--multirun", *hydra_overrides(overrides, multirun=True)]):
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
         try:
             decorate(multirun_job)()
@@ -50,7 +50,12 @@ def refuse_script_launcher(config: DictConfig) -> None:
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
     trainer = instantiate(config.trainer, logger=False)
-    if trainer.num_devices > 1 and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+    launcher = trainer.strategy.launcher
+    repeats = (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+    if trainer.num_devices > 1 and repeats:
         raise UserError(
             "multirun with trainer.devices > 1 would train other settings on other devices: set trainer.devices=1, "
             "start each run by torchrun or Slurm, or use trainer.strategy=ddp_spawn"

@@ -138,7 +138,7 @@ def record_of(run: Path, stage: str) -> Any:
 
     record = read_network_record(run)
     if record.stage != stage:
-        raise UserError(f"{run}: is a run of stage {record.stage[:40]}, not {stage}")
+        raise UserError(f"{run}: is a run of stage {record.stage!r:.40}, not {stage}")
     return record
 
 
@@ -154,12 +154,13 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
         UserError: Missing or unreadable run, or a run of another stage.
     """
     from lightning_modules.checkpoints import load_network, write_json, write_weights
-    from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS, SyncNet
+    from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS
 
     record_of(run, "sync")
-    network, _, _ = load_network(run)
-    if not isinstance(network, SyncNet):
+    loaded, spec, _ = load_network(run)
+    if spec["name"] != EXPERT_NAME:
         raise UserError(f"{run}: trained no SyncNet")
+    network: Any = loaded
     settings = {"width": network.width, "size": network.size, "region": list(network.region)}
     weights = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     with whole_folder(folder) as temporary:

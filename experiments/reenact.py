@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datamodules.files import require_file
-from experiments.generate import add_model_argument, check_output, frame_portrait, pasted, write_result
+from experiments.generate import (
+    FaceFinder,
+    add_model_argument,
+    check_output,
+    frame_portrait,
+    pasted,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paste-back", action="store_true", help="put the face back into the whole picture")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Reenact as the command line says."""
+def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
+    """Reenact as the command line says, with the faces that `require_face` or another finder finds."""
     # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output)
     from datamodules.media.pictures import read_image
@@ -57,15 +64,14 @@ def run(args: argparse.Namespace) -> int:
     from lightning_modules.generation.talking_head import TalkingHead
 
     driving = VideoReader(args.video)
-    portrait, crop = frame_portrait(image, args.image)
-    driving_crop = framing(require_face(driving.get([0])[0], args.video))
+    portrait, crop = frame_portrait(image, args.image, find_face)
+    driving_crop = framing((find_face or require_face)(driving.get([0])[0], args.video))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = driving_motion(model, driving, driving_crop)
     if args.relative:
-        own = source.motion
-        motion = (motion - motion[:1] + own).clamp(-1, 1)
+        motion = relative_motion(motion, source.motion)
     frames = model.render(source, motion)
     if args.paste_back:
         frames = pasted(frames, image, crop)
@@ -75,13 +81,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop") -> "Tensor":
+def driving_motion(
+    model: "TalkingHead", video: "VideoReader", crop: "SquareCrop", chunk_bytes: int = CHUNK_BYTES
+) -> "Tensor":
     """Raw motion ``(T, M)`` of a video at 25 fps; only a few of its pictures are in memory at a time.
 
     Args:
         model: the talking head.
         video: the driving video.
         crop: where its face is, in all frames.
+        chunk_bytes: decoded pictures that are in memory at a time.
     """
     import torch
 
@@ -89,13 +98,18 @@ def driving_motion(model: "TalkingHead", video: "VideoReader", crop: "SquareCrop
     from datamodules.media.pictures import to_float
 
     indices = video.at_rate()
-    chunk = max(1, CHUNK_BYTES // (3 * video.info.height * video.info.width))
+    chunk = max(1, chunk_bytes // (3 * video.info.height * video.info.width))
     parts = []
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
         cropped = np.stack([crop_square(picture, crop, model.size) for picture in pictures])
         parts.append(model.motion_of(to_float(cropped)))
     return torch.cat(parts)
+
+
+def relative_motion(motion: "Tensor", own: "Tensor") -> "Tensor":
+    """The change of motion ``(T, M)`` since its first frame, added to a portrait's own ``(1, M)``; within [-1, 1]."""
+    return (motion - motion[:1] + own).clamp(-1, 1)
 
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:

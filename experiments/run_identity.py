@@ -13,17 +13,13 @@ import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from datamodules.clips.manifest import file_sha256
-from datamodules.files import write_text
 from experiments.startup import ROOT
 from experiments.version import __version__
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 INFRASTRUCTURE = (
     "run_dir",
@@ -56,25 +52,6 @@ def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     commit, dirty = git_state(ROOT)
     return {"config_hash": config_hash(config), "commit": commit, "dirty": dirty, "version": __version__}
-
-
-def write_run_record(
-    run_dir: Path, plain: dict[str, Any], trainer: "Trainer", metrics: dict[str, float], seconds: float
-) -> None:
-    """Write ``run.json``: what was run, for how long and on what machine."""
-    record = {
-        "identity": run_identity(plain),
-        "stage": plain["stage"],
-        "name": plain["name"],
-        "seed": plain["seed"],
-        "steps": trainer.global_step,
-        "epochs": trainer.current_epoch,
-        "devices": trainer.num_devices * trainer.num_nodes,
-        "seconds": round(seconds, 1),
-        "metrics": metrics,
-        "machine": machine_facts(),
-    }
-    write_text(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from omegaconf import DictConfig
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder, write_text
+from datamodules.files import require_output_folder
 from experiments.config import compose, config_names, instantiate, instantiate_all, resolve
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
@@ -22,8 +21,6 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused 
 log = logging.getLogger(__name__)
 
 STAGES = ("autoencoder", "statistics", "diffusion", "sync")
-RUN_DIR_VARIABLE = "IFMDM_RUN_DIR"
-"""Tells the processes that Lightning's DDP launcher starts where the first process writes."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from experiments.run_identity import write_run_record
+    from experiments.run_folder import checkpoint_to_resume, new_run_dir, write_end, write_start
     from lightning_modules.checkpoints import find_checkpoint
 
     config = config.copy()
@@ -98,17 +95,15 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
         if config[key]:
             config[key] = str(find_checkpoint(config[key]))
     plain = resolve(config)
-    run_dir = require_output_folder(_run_dir(plain))
-    resume = _resume_path(plain["resume"], run_dir)
+    run_dir = require_output_folder(new_run_dir(plain))
+    resume = checkpoint_to_resume(plain["resume"], run_dir)
     callbacks = instantiate_all(config.callbacks)
     _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
     seed_everything(plain["seed"], workers=True, verbose=False)
     datamodule, model = build(config, words)
     trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger))
     if trainer.is_global_zero:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-        _write_network(run_dir, plain, model)
+        write_start(run_dir, plain, model)
     try:
         trainer.fit(
             model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True
@@ -123,7 +118,7 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     if not checkpoint.is_file():  # a fast_dev_run keeps none
         trainer.save_checkpoint(checkpoint)
     if trainer.is_global_zero:
-        write_run_record(run_dir, plain, trainer, metrics, time.monotonic() - started)
+        write_end(run_dir, plain, trainer, metrics, time.monotonic() - started)
     return TrainingResult(run_dir, checkpoint, metrics)
 
 
@@ -149,17 +144,6 @@ def one_of_several_processes() -> bool:
 
     tasks = os.environ.get("SLURM_NTASKS", "1") if SLURMEnvironment.detect() else "1"
     return max(int(os.environ.get("WORLD_SIZE", "1")), int(tasks)) > 1
-
-
-def _write_network(run_dir: Path, plain: dict[str, Any], model: Any) -> None:
-    """Write ``network.json``, what programs read back of the run; ``config.yaml`` is for people."""
-    from lightning_modules.checkpoints import load_autoencoder, weights_hash, write_network_record
-
-    on_latents = plain["data"]["task"] == "motion_windows"
-    space = weights_hash(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
-    diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
-    audio = plain["audio"] if on_latents else None
-    write_network_record(run_dir, plain["stage"], plain["model"]["network"], diffusion, audio, space)
 
 
 def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: str) -> None:
@@ -222,30 +206,3 @@ def _check(config: DictConfig) -> None:
     size, network_size = config.data.size, (config.model.get("network") or {}).get("size")
     if config.data.task == "frame_pairs" and network_size not in (None, size):
         raise UserError(f"data.size is {size} but model.network.size is {network_size}: set data.size alone")
-
-
-def _run_dir(plain: dict[str, Any]) -> Path:
-    """Folder of the run: the first process's own, in further processes of the same run the first one's."""
-    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
-        return Path(os.environ[RUN_DIR_VARIABLE])
-    run_dir = Path(plain["run_dir"]).resolve()
-    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
-    if plain["resume"] is None and any((run_dir / "checkpoints").glob("*.ckpt")):
-        raise UserError(
-            f"{run_dir}: already holds a trained run; choose another run_dir, or resume=last to continue it"
-        )
-    return run_dir
-
-
-def _resume_path(resume: str | None, run_dir: Path) -> Path | None:
-    """Checkpoint to continue from: ``last`` of this run folder, a file, or the last one of another run folder."""
-    if resume is None:
-        return None
-    path = run_dir if resume == "last" else Path(resume)
-    if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no checkpoint to resume from; give resume=FILE, or run_dir=FOLDER with resume=last"
-        )
-    return path

@@ -36,7 +36,7 @@ class AudioFrontend(nn.Module):
     def __init__(self, name: str = "mel", source: str | None = None, own: bool = False) -> None:
         super().__init__()
         if name not in FRONTENDS:
-            raise UserError(f"audio encoder {name!r} is unknown: use one of {', '.join(FRONTENDS)}")
+            raise UserError(f"audio encoder {name!r:.40} is unknown: use one of {', '.join(FRONTENDS)}")
         self.name = name
         self.source = source
         self.speech_model: nn.Module | None = None
@@ -95,8 +95,10 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
     Raises:
         UserError: The name is unknown, or there is no such speech model that may be read.
     """
-    if name == "mel" or speech_model is not None or name not in FRONTENDS:
-        return AudioFrontend(name, None if name == "mel" else str(speech_model))
+    if name == "mel" and speech_model is not None:
+        raise UserError(f"{folder.parent}: hears by log-mel, not by a speech model: leave --speech-model out")
+    if name not in FRONTENDS or name == "mel" or speech_model is not None:
+        return AudioFrontend(name, None if speech_model is None else str(speech_model))
     if not folder.exists():
         raise UserError(
             f"{folder.parent}: hears by a {name} model, which is not in it: name its folder or hub name by --speech-model, "
@@ -152,7 +154,9 @@ def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
         raise UserError(f"{folder}: is no folder inside its model folder")
     names = {path.name for path in folder.iterdir()}
     if strange := sorted(names - set(SPEECH_MODEL_FILES)):
-        raise UserError(f"{folder}: holds {strange[0]!r}; a speech model is {', '.join(SPEECH_MODEL_FILES)}")
+        raise UserError(
+            f"{folder}: holds {strange[0]!r:.80}; a speech model is {', '.join(SPEECH_MODEL_FILES)}"
+        )
     files = {
         file: file_inside(folder, file)
         for file in SPEECH_MODEL_FILES
@@ -160,7 +164,7 @@ def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
     }
     values = read_plain_json(files["config.json"])
     if values.get("model_type") != name:
-        raise UserError(f"{folder}: holds a {str(values.get('model_type'))[:40]} model, not {name}")
+        raise UserError(f"{folder}: holds a {values.get('model_type')!r:.40} model, not {name}")
     kept = {key: values[key] for key in ARCHITECTURE if key in values}
     numbers = [n for value in kept.values() for n in (value if isinstance(value, list) else [value])]
     if len(numbers) > 100 or any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers):

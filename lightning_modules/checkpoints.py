@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def read_network_record(path: Path | str) -> NetworkRecord:
 
 def _record(path: Path) -> NetworkRecord:
     values = read_plain_json(path)
-    if values.pop("format", None) != RECORD_FORMAT:
+    if repr(values.pop("format", None)) != str(RECORD_FORMAT):  # true would equal 1
         raise UserError(f"{path}: is no record of format {RECORD_FORMAT}, which this version reads")
     try:
         record = NetworkRecord(**values)
@@ -147,7 +148,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     checkpoint = find_checkpoint(path)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on strange pickles, which are refused anyway
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if not all(isinstance(value, Tensor) for value in content["state_dict"].values()):
             raise TypeError("its state holds other things than tensors")
     except Exception as error:  # torch raises half a dozen kinds for damaged files
@@ -181,7 +184,7 @@ def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
     """
     stage = read_network_record(path).stage
     if stage != "autoencoder":
-        raise UserError(f"{path}: is a run of stage {stage[:40]}, expected a motion autoencoder (stage 1)")
+        raise UserError(f"{path}: is a run of stage {stage!r:.40}, expected a motion autoencoder (stage 1)")
     network, spec, _ = load_network(path)
     if not is_renderer(network):
         raise UserError(f"{path}: its network {spec['name']} renders nothing: it is no motion autoencoder")
@@ -226,7 +229,7 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{source}: weights don't fit the network: {first}") from error
+        raise UserError(f"{source}: weights don't fit the network: {first[:200]}") from error
 
 
 def write_weights(path: Path, module: nn.Module, half: bool) -> None:
@@ -271,7 +274,7 @@ def load_weights(module: nn.Module, folder: Path, name: str) -> None:
             for key in sorted(wanted.keys() | found.keys()):
                 if wanted.get(key) != found.get(key):
                     raise UserError(
-                        f"{path}: weights don't fit the network: {key[:80]} is {found.get(key, 'missing')}, "
+                        f"{path}: weights don't fit the network: {key!r:.80} is {found.get(key, 'missing')}, "
                         f"expected {wanted.get(key, 'none')}"
                     )
             state = {key: file.get_tensor(key) for key in found}

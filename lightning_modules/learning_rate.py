@@ -1,31 +1,53 @@
-"""Learning-rate schedule shared by the motion stages."""
+"""The learning-rate schedule of all stages."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+from lightning.pytorch import Trainer
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-FINAL_FACTOR = 0.02
+Scheduler = Callable[..., LRScheduler]
+"""Partial of a schedule, called with an optimizer and ``total_steps``."""
 
 
-def _factor(step: int, warmup_steps: int, total_steps: float) -> float:
+def _factor(step: int, warmup_steps: int, total_steps: float, final_factor: float) -> float:
     rise = min(1.0, (step + 1) / (warmup_steps + 1))
     if math.isinf(total_steps):
         return rise
     progress = min(1.0, max(0.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps)))
-    return rise * (FINAL_FACTOR + (1 - FINAL_FACTOR) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return rise * (final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: float) -> LambdaLR:
-    """Linear rise, then half a cosine down to 2 % of the learning rate (arXiv 1608.03983, equation 5).
+def warmup_cosine(
+    optimizer: Optimizer, total_steps: float, warmup_steps: int = 0, final_factor: float = 0.0
+) -> LambdaLR:
+    """Linear rise, then half a cosine down to a share of the learning rate (arXiv 1608.03983, equation 5).
 
     Args:
         optimizer: Optimizer to steer.
-        warmup_steps: Steps of the rise.
-        total_steps: Steps of the whole training; infinite keeps the learning rate after the rise.
+        total_steps: Batches of the whole training; infinite keeps the learning rate after the rise.
+        warmup_steps: Batches of the rise.
+        final_factor: What is left of the learning rate at the end, as a share of it.
 
     Returns:
-        Scheduler to step once per optimizer step.
+        Scheduler to step once a batch.
     """
-    return LambdaLR(optimizer, partial(_factor, warmup_steps=warmup_steps, total_steps=total_steps))
+    factor = partial(_factor, warmup_steps=warmup_steps, total_steps=total_steps, final_factor=final_factor)
+    return LambdaLR(optimizer, factor)
+
+
+def scheduled(optimizer: Optimizer, scheduler: Scheduler | None, trainer: Trainer) -> dict[str, Any]:
+    """An optimizer and its schedule over the batches that this trainer will run, as ``configure_optimizers`` returns them.
+
+    Args:
+        optimizer: Optimizer to steer.
+        scheduler: Partial of the schedule; None keeps the learning rate as it is.
+        trainer: Where ``max_steps`` or ``max_epochs`` say how long.
+    """
+    if scheduler is None:
+        return {"optimizer": optimizer}
+    schedule = scheduler(optimizer, total_steps=trainer.estimated_stepping_batches)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,6 +1,6 @@
 """Stage 3: trains the motion diffusion model on motion windows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -12,12 +12,18 @@ from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.schedules import expand
-from lightning_modules.learning_rate import warmup_cosine
-from lightning_modules.networks.diffusion_transformer import DiffusionTransformer, KeepMask
+from lightning_modules.learning_rate import Scheduler, scheduled
+from lightning_modules.networks.diffusion_transformer import (
+    CONDITION_TOKENS,
+    DiffusionTransformer,
+    KeepMask,
+)
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.window_statistics import window_statistics
 
 AUDIO_DROPOUTS = ("joint", "paper")
+CONDITIONS = (*CONDITION_TOKENS, "audio")
+"""What may be dropped in training."""
 _VALIDATION_DRAWS = 4
 """Noise levels at which every validation window is judged."""
 
@@ -40,14 +46,34 @@ def encode_window(batch: MotionWindowBatch, basis: MotionBasis) -> Window:
     return Window(motion[:, 1:], batch.audio, motion[:, 0], mean, std, batch.valid)
 
 
+def dropout_probabilities(condition_dropout: float | Mapping[str, float]) -> dict[str, float]:
+    """Probability of dropping each of ``CONDITIONS``; one number stands for all.
+
+    Raises:
+        UserError: A condition is unknown or missing, or a value is no probability.
+    """
+    given = condition_dropout
+    chosen = dict(given) if isinstance(given, Mapping) else dict.fromkeys(CONDITIONS, given)
+    if set(chosen) != set(CONDITIONS):
+        raise UserError(
+            f"condition_dropout names {', '.join(map(str, chosen))}: give one number, or {', '.join(CONDITIONS)}"
+        )
+    if wrong := [name for name, value in chosen.items() if not 0 <= value <= 1]:
+        raise UserError(f"condition_dropout of {wrong[0]} is {chosen[wrong[0]]}: use a number from 0 to 1")
+    return chosen
+
+
 def random_keep(
-    batch: int, probability: float, audio_dropout: str, generator: torch.Generator | None = None
+    batch: int,
+    probabilities: Mapping[str, float],
+    audio_dropout: str,
+    generator: torch.Generator | None = None,
 ) -> KeepMask:
     """Draws which conditions are dropped in training, each by itself.
 
     Args:
         batch: Samples B.
-        probability: Probability of dropping one, in [0, 1].
+        probabilities: Of dropping each of ``CONDITIONS``, in [0, 1].
         audio_dropout: ``"joint"``: the audio of both branches at once, the noisy motion never. ``"paper"``:
             the audio of the modulation, and by itself the whole joined audio-motion branch.
         generator: Source of the draws, on the CPU.
@@ -55,7 +81,8 @@ def random_keep(
     Returns:
         Masks on the CPU.
     """
-    hint, mean, std, audio, joined = torch.rand(5, batch, generator=generator).ge(probability).unbind(0)
+    limits = torch.tensor([probabilities[name] for name in (*CONDITIONS, "audio")]).unsqueeze(1)
+    hint, mean, std, audio, joined = torch.rand(5, batch, generator=generator).ge(limits).unbind(0)
     if audio_dropout == "joint":
         return KeepMask(hint, mean, std, audio, audio, torch.ones_like(audio))
     return KeepMask(hint, mean, std, audio, joined, joined)
@@ -75,17 +102,15 @@ class MotionDiffusionModule(L.LightningModule):
         basis: Motion basis; data, conditions and noise live in its coordinates.
         diffusion: Schedule, target, weighting, sampler and guidance.
         optimizer: Partial optimizer that takes the parameters.
-        condition_dropout: Probability of dropping a condition, each by itself.
+        condition_dropout: Probability of dropping each of ``CONDITIONS``, each by itself; a number stands for all.
         audio_dropout: ``"joint"`` or ``"paper"``, see ``random_keep``.
         velocity_weight: Weight of the squared error of frame-to-frame differences (the one from the hint
             included) of the predicted data, times alpha^2, which keeps it bounded for every target.
         variational_weight: Weight lambda of the variational bound with learned variance (arXiv 2102.09672,
             eq. 16).
-        warmup_steps: Steps of linear learning-rate rise.
-        cosine_decay: Whether the learning rate falls along a cosine until the end of training.
 
     Raises:
-        UserError: If the audio dropout is unknown, or network and diffusion disagree on the learned variance.
+        UserError: If a dropout is unknown, or network and diffusion disagree on the learned variance.
     """
 
     def __init__(
@@ -94,12 +119,11 @@ class MotionDiffusionModule(L.LightningModule):
         basis: MotionBasis,
         diffusion: GaussianDiffusion,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        condition_dropout: float = 0.3,
+        condition_dropout: float | Mapping[str, float] = 0.3,
         audio_dropout: str = "joint",
         velocity_weight: float = 0.0,
         variational_weight: float = 0.001,
-        warmup_steps: int = 100,
-        cosine_decay: bool = True,
+        scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__()
         if audio_dropout not in AUDIO_DROPOUTS:
@@ -108,19 +132,18 @@ class MotionDiffusionModule(L.LightningModule):
             )
         if network.learned_variance != diffusion.learned_variance:
             raise UserError("network and diffusion disagree on learned_variance: set both to the same value")
-        self.save_hyperparameters(ignore=["network", "basis", "diffusion", "optimizer"])
+        self.save_hyperparameters(ignore=["network", "basis", "diffusion", "optimizer", "scheduler"])
         self.save_hyperparameters({"diffusion": diffusion.settings()})
+        self.dropout = dropout_probabilities(condition_dropout)
         self.network = network
         self.basis = basis
         self.diffusion = diffusion
-        self._optimizer = optimizer
+        self._optimizer, self._scheduler = optimizer, scheduler
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, stepped after each of its steps, the learning-rate schedule."""
+        """The optimizer and the learning-rate schedule."""
         optimizer = self._optimizer([p for p in self.network.parameters() if p.requires_grad])
-        total = self.trainer.estimated_stepping_batches if self.hparams["cosine_decay"] else float("inf")
-        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self._scheduler, self.trainer)
 
     def losses(self, window: Window, t: Tensor, noise: Tensor, keep: KeepMask | None) -> dict[str, Tensor]:
         """Loss terms of one draw of times and noise.
@@ -162,7 +185,7 @@ class MotionDiffusionModule(L.LightningModule):
         window = encode_window(batch, self.basis)
         size = len(window.x0)
         t = self.diffusion.schedule.random_times(size).to(window.x0)
-        keep = random_keep(size, self.hparams["condition_dropout"], self.hparams["audio_dropout"])
+        keep = random_keep(size, self.dropout, self.hparams["audio_dropout"])
         keep = KeepMask(*(mask.to(self.device) for mask in keep))
         terms = self.losses(window, t, torch.randn_like(window.x0), keep)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules.batches import MotionWindowBatch
-from lightning_modules.learning_rate import warmup_cosine
+from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.statistics_estimator import (
     StatisticsEstimator,
@@ -28,8 +28,6 @@ class MotionStatisticsModule(L.LightningModule):
         network: The estimator.
         basis: Motion basis; statistics are measured in its coordinates.
         optimizer: Partial optimizer that takes the parameters.
-        warmup_steps: Steps of linear learning-rate rise.
-        cosine_decay: Whether the learning rate falls along a cosine until the end of training.
     """
 
     def __init__(
@@ -37,21 +35,18 @@ class MotionStatisticsModule(L.LightningModule):
         network: StatisticsEstimator,
         basis: MotionBasis,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        warmup_steps: int = 50,
-        cosine_decay: bool = True,
+        scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network", "basis", "optimizer"])
+        self.save_hyperparameters(ignore=["network", "basis", "optimizer", "scheduler"])
         self.network = network
         self.basis = basis
-        self._optimizer = optimizer
+        self._optimizer, self._scheduler = optimizer, scheduler
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, stepped after each of its steps, the learning-rate schedule."""
+        """The optimizer and the learning-rate schedule."""
         optimizer = self._optimizer(self.network.parameters())
-        total = self.trainer.estimated_stepping_batches if self.hparams["cosine_decay"] else float("inf")
-        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self._scheduler, self.trainer)
 
     def measure(self, batch: MotionWindowBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, std and source motion of a batch in basis coordinates, each ``(B, M)``."""

@@ -12,6 +12,7 @@ from datamodules.files import file_inside
 _NETWORKS = "lightning_modules.networks."
 NAMES = {
     _NETWORKS + "paper_renderer.PaperRenderer": "paper_renderer",
+    _NETWORKS + "motion_autoencoder.MotionAutoencoder": "paper_renderer",
     _NETWORKS + "diffusion_transformer.DiffusionTransformer": "diffusion_transformer",
     _NETWORKS + "statistics_estimator.StatisticsEstimator": "statistics_estimator",
     _NETWORKS + "audio_encoder.MelEncoder": "mel_encoder",

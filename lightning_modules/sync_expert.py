@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from datamodules.batches import SYNC_FRAMES, SyncWindowBatch
 from datamodules.errors import UserError
-from lightning_modules.learning_rate import warmup_cosine
+from lightning_modules.learning_rate import Scheduler, scheduled
 from metrics.judges.syncnet import CEPSTRA_SHAPE, SyncNet, window_cepstra
 
 Loss = Literal["infonce", "contrastive"]
@@ -30,39 +30,39 @@ class Comparison:
     Attributes:
         own: ``(B, B)`` distances from the lips of each window (rows) to the own sound of each (columns).
         other: ``(B, B)`` distances from the lips of each window to the other sound of each clip.
-        untold: Scalar, share of the variance of the sounds' cepstra that the features don't tell, sum of both branches.
+        cepstra_error: Scalar, share of the variance of the sounds' cepstra that a linear layer doesn't read off the features,
+            sum of both branches.
     """
 
     own: Tensor
     other: Tensor
-    untold: Tensor
+    cepstra_error: Tensor
 
 
 class SyncNetModule(L.LightningModule):
     """Losses, scores, optimizer and logging of a SyncNet that learns from sync windows.
 
     What counts is to tell the own sound of five frames from other sound of the same clip. Sound of other clips (under DDP:
-    of this process) can be told by whose voice it is and counts as little as ``strangers`` says: beside
-    the other it helps, alone it teaches voices. As the judge compares by Euclidean distance, so do the losses.
+    of this process), the batch's negatives, can be told by whose voice it is and counts as little as ``negatives_weight``
+    says: together with the other it helps, alone it teaches voices. As the judge compares by Euclidean distance, so do the
+    losses.
 
     Telling them is hard to begin with: lips are few of the pixels, and a loss of distances teaches nothing until both
-    branches have found something in common. The ``hint`` gives them that: one linear layer, which is no part of the judge,
-    reads the cepstra of the sound off the features of either branch.
+    branches have found something in common. An auxiliary task gives them that: one linear layer, which is no part of the
+    judge, reads the cepstra of the sound off the features of either branch.
 
     Args:
         network: The network.
         optimizer: Partial optimizer that takes the parameters.
         loss: ``infonce``: cross-entropy over minus the distances times a learned factor (van den Oord et al. 2018, equation
-            4; among strangers from lips to sounds and from sounds to lips, Radford et al. 2021). ``contrastive``: squared
+            4; among the batch's negatives both ways, Radford et al. 2021). ``contrastive``: squared
             distance of what belongs together, squared lack of ``margin`` of what does not (Hadsell et al. 2006; SyncNet's
             own).
         margin: Distance that ``contrastive`` asks for.
-        strangers: Weight of the loss against the sounds of the batch's other clips.
-        hint: Weight of the squared error of the cepstra.
-        augment: Whether training clips are mirrored, recoloured, blurred and made louder or softer, and looked at a little
-            beside the network's region.
-        warmup_steps: Steps of linear learning-rate rise.
-        cosine_decay: Whether the learning rate falls along a cosine until the end of training.
+        negatives_weight: Weight of the loss against the sounds of the batch's other clips.
+        cepstra_weight: Weight of the squared error of the cepstra.
+        augment: Whether training clips are mirrored, recoloured, blurred and made louder or softer, and looked at in a region
+            a little off the network's.
 
     Raises:
         UserError: There is no such loss.
@@ -74,30 +74,27 @@ class SyncNetModule(L.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         loss: Loss = "infonce",
         margin: float = 10.0,
-        strangers: float = 0.3,
-        hint: float = 1.0,
+        negatives_weight: float = 0.3,
+        cepstra_weight: float = 1.0,
         augment: bool = False,
-        warmup_steps: int = 50,
-        cosine_decay: bool = True,
+        scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__()
         if loss not in get_args(Loss):
             known = ", ".join(get_args(Loss))
             raise UserError(f"loss {loss!r} of the sync expert is unknown; choose one of {known}")
-        self.save_hyperparameters(ignore=["network", "optimizer"])
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
         self.network = network
         self.log_factor = nn.Parameter(torch.zeros(()), requires_grad=loss == "infonce")
-        told = CEPSTRA_SHAPE[0] * SYNC_FRAMES
-        self.hint = nn.Linear(network.features, told).requires_grad_(hint > 0)
-        self.standardise = nn.BatchNorm1d(told, affine=False)
-        self._optimizer = optimizer
+        cepstra = CEPSTRA_SHAPE[0] * SYNC_FRAMES
+        self.cepstra_readout = nn.Linear(network.features, cepstra).requires_grad_(cepstra_weight > 0)
+        self.standardise = nn.BatchNorm1d(cepstra, affine=False)
+        self._optimizer, self._scheduler = optimizer, scheduler
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, stepped after each of its steps, the learning-rate schedule."""
+        """The optimizer and the learning-rate schedule."""
         optimizer = self._optimizer(p for p in self.parameters() if p.requires_grad)
-        total = self.trainer.estimated_stepping_batches if self.hparams["cosine_decay"] else float("inf")
-        schedule = warmup_cosine(optimizer, self.hparams["warmup_steps"], total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self._scheduler, self.trainer)
 
     def compare(self, batch: SyncWindowBatch, region: Sequence[float] | None = None) -> Comparison:
         """Run a batch through both branches; ``region``: of the frames, None for the network's own."""
@@ -110,37 +107,38 @@ class SyncNetModule(L.LightningModule):
         target = self.standardise(
             cepstra[:, 0].unflatten(2, (SYNC_FRAMES, -1)).mean(3).flatten(1)
         )  # (2B, 65)
-        untold = F.mse_loss(self.hint(lip), target[: len(lip)]) + F.mse_loss(self.hint(audio), target)
-        return Comparison(own, other, untold)
+        error = F.mse_loss(self.cepstra_readout(lip), target[: len(lip)])
+        error = error + F.mse_loss(self.cepstra_readout(audio), target)
+        return Comparison(own, other, error)
 
     def contrast(self, seen: Comparison) -> Tensor:
-        """Loss of a batch without the hint."""
+        """Loss of a batch without the auxiliary task."""
         mine, same = seen.own.diagonal(), seen.other.diagonal()
-        strangers = self.hparams["strangers"]
+        negatives = self.hparams["negatives_weight"]
         if self.hparams["loss"] == "contrastive":
             margin = self.hparams["margin"]
             loss = contrastive_loss(mine, same, margin)
-            return loss + strangers * contrastive_loss(mine, _strange(seen), margin) if strangers else loss
+            return loss + negatives * contrastive_loss(mine, _negatives(seen), margin) if negatives else loss
         factor = self.log_factor.exp().clamp(max=STEEPEST)
         loss = F.softplus(factor * (mine - same)).mean()  # cross-entropy between the two
-        return loss + strangers * info_nce(seen.own, seen.other, factor) if strangers else loss
+        return loss + negatives * info_nce(seen.own, seen.other, factor) if negatives else loss
 
     def training_step(self, batch: SyncWindowBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         augment = self.hparams["augment"]
-        region = beside(self.network.region) if augment else None
-        seen = self.compare(vary(batch) if augment else batch, region)
-        loss = self.contrast(seen) + self.hparams["hint"] * seen.untold
-        figures = {"train/loss": loss, "train/untold": seen.untold, "train/accuracy": accuracy(seen)}
+        region = jitter_region(self.network.region) if augment else None
+        seen = self.compare(augment_windows(batch) if augment else batch, region)
+        loss = self.contrast(seen) + self.hparams["cepstra_weight"] * seen.cepstra_error
+        figures = {"train/loss": loss, "train/untold": seen.cepstra_error, "train/accuracy": accuracy(seen)}
         self.log_dict({k: v.detach() for k, v in figures.items()}, batch_size=len(batch.frames))
         return loss
 
     def validation_step(self, batch: SyncWindowBatch, batch_idx: int) -> None:
-        """Loss without the hint, and how often the own sound lies nearer than the clip's other one (chance: 0.5)."""
+        """Loss without the auxiliary task, and how often the own sound lies nearer than the clip's other (chance: 0.5)."""
         seen = self.compare(batch)
         figures = {
             "val/loss": self.contrast(seen),
-            "val/untold": seen.untold,
+            "val/untold": seen.cepstra_error,
             "val/accuracy": accuracy(seen),
         }
         self.log_dict(figures, batch_size=len(batch.frames), sync_dist=True)
@@ -160,19 +158,19 @@ def info_nce(own: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     return (to_sound + to_lips) / 2
 
 
-def contrastive_loss(pairs: Tensor, strange: Tensor, margin: float) -> Tensor:
+def contrastive_loss(pairs: Tensor, negatives: Tensor, margin: float) -> Tensor:
     """Half the mean squared distance of pairs, half the mean squared lack of margin of all that is none.
 
     Args:
         pairs: ``(N,)`` distances of what belongs together.
-        strange: ``(M,)`` distances of what doesn't; none count as far enough.
+        negatives: ``(M,)`` distances of what doesn't; none count as far enough.
         margin: Distance beyond which sound from elsewhere costs nothing.
     """
-    lack = (margin - strange).clamp(min=0).square()
+    lack = (margin - negatives).clamp(min=0).square()
     return (pairs.square().mean() + (lack.mean() if len(lack) else 0)) / 2
 
 
-def _strange(seen: Comparison) -> Tensor:
+def _negatives(seen: Comparison) -> Tensor:
     """Distances of the lips of one clip and the sounds of another."""
     count = len(seen.own)
     others = ~torch.eye(count, dtype=torch.bool, device=seen.own.device)
@@ -185,7 +183,7 @@ def accuracy(seen: Comparison) -> Tensor:
     return ((mine < same).float() + (mine == same).float() / 2).mean()
 
 
-def vary(batch: SyncWindowBatch) -> SyncWindowBatch:
+def augment_windows(batch: SyncWindowBatch) -> SyncWindowBatch:
     """Change what lip sync does not depend on: side, colours, sharpness, loudness. Alike in all frames of a window."""
     frames = batch.frames
     count, device = len(frames), frames.device
@@ -201,7 +199,7 @@ def vary(batch: SyncWindowBatch) -> SyncWindowBatch:
     return SyncWindowBatch(_blurred(frames.clamp(-1, 1), share), waveform, other, batch.distance)
 
 
-def beside(region: Sequence[float]) -> list[float]:
+def jitter_region(region: Sequence[float]) -> list[float]:
     """A region like this one, moved by up to 0.02 of the frame and up to 5 % smaller or larger, within the frame."""
     left, top, right, bottom = region
     across, down, scale = torch.empty(3).uniform_(-1, 1).tolist()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.media.pictures import to_pixels
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode, repeat_code, to_size
+from lightning_modules.networks.renderer import Renderer, SourceCode, repeat_code, to_size
 
 
 class PortraitRenderer(nn.Module):
@@ -17,7 +17,7 @@ class PortraitRenderer(nn.Module):
         autoencoder: Stage 1, in evaluation mode.
     """
 
-    def __init__(self, autoencoder: PaperRenderer) -> None:
+    def __init__(self, autoencoder: Renderer) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 

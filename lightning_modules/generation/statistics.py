@@ -13,7 +13,7 @@ from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from lightning_modules.generation.intensity import scale_statistics
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
-from lightning_modules.networks.paper_renderer import SourceCode
+from lightning_modules.networks.renderer import SourceCode
 from lightning_modules.networks.statistics_estimator import target_statistics
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ from lightning_modules.generation.sampling import sample_motion
 from lightning_modules.generation.statistics import WindowStatistics
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.networks.paper_renderer import PaperRenderer, SourceCode
 from lightning_modules.networks.registry import checked_arguments, network_spec
+from lightning_modules.networks.renderer import Renderer, SourceCode
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class TalkingHead(PortraitRenderer):
 
     def __init__(
         self,
-        autoencoder: PaperRenderer,
+        autoencoder: Renderer,
         basis: MotionBasis,
         denoiser: DiffusionTransformer,
         diffusion: GaussianDiffusion,
@@ -99,6 +99,9 @@ class TalkingHead(PortraitRenderer):
         for stage in STAGES:
             load_weights(built[stage], folder, weights_name(stage))
         load_weights(basis, folder, BASIS_NAME)
+        sizes = basis.sizes.tolist()
+        if min(sizes) < 0 or sum(sizes) > basis.motion_dim:
+            raise UserError(f"{folder / BASIS_NAME}: its blocks of sizes {sizes} don't fit the motion")
         diffusion = GaussianDiffusion(**settings)
         model = cls(built["autoencoder"], basis, built["diffusion"], diffusion, built["statistics"], frontend)
         return model.eval().requires_grad_(False)

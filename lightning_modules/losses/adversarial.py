@@ -1,14 +1,40 @@
-"""Non-saturating GAN losses (Goodfellow et al. 2014; as StyleGAN2 uses them)."""
+"""Non-saturating GAN losses (Goodfellow et al. 2014; as StyleGAN2 uses them) and their discriminator."""
 
-from torch import Tensor
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 
-def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Softplus of the negated logits ``(B,)`` of generated frames."""
-    return F.softplus(-fake_logits).mean()
+class AdversarialLoss(nn.Module):
+    """A discriminator of frames with its optimizer, and what it says of the generator.
 
+    Args:
+        discriminator: frames ``(B, 3, S, S)`` in [-1, 1] to logits ``(B,)``; positive = looks real.
+        optimizer: partial of a torch optimizer, called with the discriminator's parameters.
+        weight: of the generator's loss.
+        start: batches before it joins.
+    """
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Softplus loss that pushes logits ``(B,)`` of real frames up and of generated frames down."""
-    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        weight: float = 1.0,
+        start: int = 0,
+    ) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.optimizer = optimizer
+        self.weight = weight
+        self.start = start
+
+    def generator_loss(self, frames: Tensor) -> Tensor:
+        """Low where generated frames ``(B, 3, S, S)`` look real; a scalar."""
+        return F.softplus(-self.discriminator(frames)).mean()
+
+    def discriminator_loss(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Low where the discriminator tells real from generated frames, both ``(B, 3, S, S)``; a scalar."""
+        real_loss = F.softplus(-self.discriminator(real)).mean()
+        return real_loss + F.softplus(self.discriminator(generated.detach())).mean()

@@ -1,15 +1,17 @@
 """Perceptual loss on VGG19 features (Johnson et al. 2016, arXiv 1603.08155)."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
+from lightning_modules.losses.terms import LossTerm, RenderedPairs
 
 LAYERS = (3, 8, 13, 22, 31)
 """Indices in torchvision's VGG19 behind relu1_2, relu2_2, relu3_2, relu4_2 and relu5_2."""
@@ -27,16 +29,17 @@ class _Shared:
         return self
 
 
-class PerceptualLoss(nn.Module):
+class PerceptualLoss(LossTerm):
     """Mean L1 distance of VGG19 features at five depths, over the picture and its halves.
 
     The VGG is a fixed judge: it has no part in checkpoints or averaged weights, copies of the loss share it, and it
     follows the device and type of the loss when that is called.
 
     Args:
-        weights: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where they are
-            not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or ``random``
-            for an untrained network (tests).
+        weight: factor in the sum.
+        pretrained: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where
+            they are not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or
+            ``random`` for an untrained network (tests).
         levels: number of resolutions, each half the last.
 
     Raises:
@@ -46,14 +49,13 @@ class PerceptualLoss(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: str = "cache", levels: int = 1) -> None:
-        super().__init__()
+    def __init__(self, weight: float = 1.0, pretrained: str = "cache", levels: int = 1) -> None:
+        super().__init__(weight)
         from torchvision.models import vgg19
 
-        state = None if weights == "random" else _read_weights(weights)
         net = vgg19(weights=None)
-        if state is not None:
-            net.load_state_dict(state)
+        if pretrained != "random":
+            _load_weights(net, pretrained)
         self._shared = _Shared(net.features[: LAYERS[-1] + 1].eval().requires_grad_(False))
         self.levels = levels
         self.register_buffer(
@@ -63,7 +65,11 @@ class PerceptualLoss(nn.Module):
             "std", torch.tensor([0.229, 0.224, 0.225])[None, :, None, None], persistent=False
         )
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
+        """Distance of the rendered frames from the driving ones."""
+        return self.distance(pairs.decoded.frame, batch.driving)
+
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Distance of two batches ``(B, 3, S, S)`` in [-1, 1]; a scalar."""
         features = self._shared.module.to(self.mean.device, self.mean.dtype)
         total = prediction.new_zeros(())
@@ -80,22 +86,25 @@ class PerceptualLoss(nn.Module):
         return total / (self.levels * len(LAYERS))
 
 
-def _read_weights(weights: str) -> Mapping[str, Tensor]:
+def _load_weights(net: nn.Module, pretrained: str) -> None:
     from torchvision.models import VGG19_Weights
 
     published = VGG19_Weights.IMAGENET1K_V1
     try:
-        if weights in ("cache", "torchvision"):
+        if pretrained in ("cache", "torchvision"):
             file = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
             if not file.is_file():
-                if weights == "cache":
+                if pretrained == "cache":
                     raise FileNotFoundError(f"{file} is not there")
                 _log.warning("VGG19 weights: downloading 575 MB from %s to %s", published.url, file)
-            return published.get_state_dict(progress=False, check_hash=True)
-        return torch.load(Path(weights), weights_only=True)
-    except (OSError, RuntimeError) as error:
+            state = published.get_state_dict(progress=False, check_hash=True)
+        else:
+            state = torch.load(Path(pretrained), weights_only=True)
+        net.load_state_dict(state)
+    except (OSError, RuntimeError, TypeError, UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"VGG19 weights ({weights}): {error}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints folder, "
-            "give its path as model.perceptual.weights, let model.perceptual.weights=torchvision download it (575 MB), "
-            "or set model.perceptual=null"
+            f"VGG19 weights ({pretrained}): {reason}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints "
+            "folder, or set model.losses.perceptual.pretrained to its path or to 'torchvision' (downloads 575 MB), or "
+            "model.losses.perceptual=null"
         ) from error

@@ -1,8 +1,64 @@
-"""Pixel losses of the motion autoencoder."""
+"""Losses that compare pictures pixel by pixel."""
+
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from datamodules.batches import FramePairBatch
+from lightning_modules.losses.terms import LossTerm, RenderedPairs, need
+
+
+class RegionTerm(LossTerm):
+    """A pixel loss that may weigh mouth and eyes more than the rest, where the batch knows their boxes.
+
+    Args:
+        weight: factor in the sum.
+        region_gain: extra weight inside mouth and eyes.
+    """
+
+    def __init__(self, weight: float = 1.0, region_gain: float = 0.0) -> None:
+        super().__init__(weight)
+        self.region_gain = region_gain
+
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
+        """The term without its weight, a scalar."""
+        return self.compare(
+            pairs, batch.driving, region_weights(batch.regions, batch.driving.shape[-1], self.region_gain)
+        )
+
+    @abstractmethod
+    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+        """Distance of what was rendered from ``target (B, 3, S, S)`` under ``weights (B, 1, S, S)`` of mean 1."""
+
+
+class L1Loss(RegionTerm):
+    """L1 of the frame over ``levels`` resolutions; one level and no gain are the paper's."""
+
+    def __init__(self, weight: float = 1.0, region_gain: float = 0.0, levels: int = 1) -> None:
+        super().__init__(weight, region_gain)
+        self.levels = levels
+
+    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+        """See ``pyramid_l1``."""
+        return pyramid_l1(pairs.decoded.frame, target, weights, self.levels)
+
+
+class WarpLoss(L1Loss):
+    """L1 of the warped source pixels, which trains the flow directly (ours)."""
+
+    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+        """See ``pyramid_l1``."""
+        return pyramid_l1(need(pairs.decoded.warped, "warped source"), target, weights, self.levels)
+
+
+class EdgeLoss(RegionTerm):
+    """L1 of the differences of neighbouring pixels (ours)."""
+
+    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+        """See ``gradient_l1``."""
+        return gradient_l1(pairs.decoded.frame, target, weights)
 
 
 def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
@@ -21,20 +77,6 @@ def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
     return weights / weights.mean(dim=(2, 3), keepdim=True)
 
 
-def inside_weights(boxes: Tensor, size: int) -> Tensor:
-    """Weight map of boxes alone: 0 outside, 1 on average over the picture; all 0 where no pixel's centre is in it.
-
-    Args:
-        boxes: ``(B, 4)`` boxes x0, y0, x1, y1 in [0, 1].
-        size: side of the map in pixels.
-
-    Returns:
-        ``(B, 1, size, size)``.
-    """
-    weights = box_masks(boxes[:, None], size)
-    return weights / weights.mean(dim=(2, 3), keepdim=True).clamp(min=1 / size**2)
-
-
 def box_masks(regions: Tensor, size: int) -> Tensor:
     """Maps ``(B, R, size, size)`` that are 1 at pixels whose centre lies in a box of ``(B, R, 4)``, else 0."""
     centres = (torch.arange(size, device=regions.device) + 0.5) / size
@@ -42,17 +84,6 @@ def box_masks(regions: Tensor, size: int) -> Tensor:
     inside_x = ((centres >= x0) & (centres <= x1)).float()
     inside_y = ((centres >= y0) & (centres <= y1)).float()
     return inside_y[..., :, None] * inside_x[..., None, :]
-
-
-def centre_l1(found: Tensor, boxes: Tensor) -> Tensor:
-    """Mean absolute distance of points ``(B, 2)`` from the centres of boxes ``(B, 4)``, both in [0, 1]; 0 without boxes.
-
-    Boxes of zero area count nothing.
-    """
-    known = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    low, high = torch.where(known[:, None], boxes, 0.0).split(2, dim=1)
-    error = (found - (low + high) / 2).abs().mean(dim=1)
-    return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def weighted_l1(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -83,31 +114,3 @@ def gradient_l1(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     horizontal = (error[..., 1:] - error[..., :-1]).abs() * weights[..., 1:]
     vertical = (error[..., 1:, :] - error[..., :-1, :]).abs() * weights[..., 1:, :]
     return horizontal.mean() + vertical.mean()
-
-
-def landmark_flow_l1(flow: Tensor, landmarks: Tensor) -> Tensor:
-    """Error of the backward flow at known points: where the driving frame has a landmark, it must point to the source's.
-
-    Points pull the flow from any distance, where pixels only do so within an edge's width. Ours; the paper's stage 1 sees
-    no landmarks.
-
-    Args:
-        flow: ``(B, 2, S, S)`` backward flow in half picture widths, corner-aligned.
-        landmarks: ``(B, 2, L, 2)`` of source and driving frame in [0, 1] of the picture's edges; L >= 1. Points that are
-            not finite in one of the two count nothing.
-
-    Returns:
-        Mean absolute error over the known points in half picture widths, a scalar; 0 where none is known.
-    """
-    known = landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
-    landmarks = torch.where(known[:, None, :, None], landmarks, 0.5)
-    size = flow.shape[-1]
-    grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(
-        flow
-    )  # pixel edges -> corner-aligned pixel centres
-    source, driving = grid.unbind(1)  # each (B, L, 2)
-    found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")[
-        :, :, 0
-    ]  # (B, 2, L)
-    error = (found.transpose(1, 2) - (source - driving)).abs().mean(dim=-1)
-    return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)

@@ -1,16 +1,18 @@
 """Diffusion transformer over motion windows: framewise audio guidance, motion-statistics tokens (IF-MDM)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-CONDITION_TOKENS = 3
+CONDITION_TOKENS = ("hint", "mean", "std")
+"""Conditions that can have a token of their own, in the order of the tokens."""
 
 
 class KeepMask(NamedTuple):
-    """Which conditions each sample keeps; False drops one. All ``(B,)`` bool.
+    """Which conditions each sample keeps; False drops one, where the network has it. All ``(B,)`` bool.
 
     Attributes:
         hint: The hint frame's token.
@@ -48,7 +50,7 @@ class Conditions(NamedTuple):
     """Embedded conditions: computed once a window, used at every sampler step.
 
     Attributes:
-        tokens: ``(B, 3, W)`` hint, mean and std tokens.
+        tokens: ``(B, K, W)``, one for each condition token of the network.
         modulation: ``(B, T, W)`` framewise audio part of the modulation.
         joined: ``(B, T, 2 E)`` a frame's two audio embeddings.
         joined_motion: ``(B,)`` bool, whether the joined branch sees the noisy motion.
@@ -90,21 +92,23 @@ class _Block(nn.Module):
     def forward(self, tokens: Tensor, control: Tensor) -> Tensor:
         """Tokens ``(B, N, W)`` with the control vector ``(B, N, W)`` of each token."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(control).chunk(6, dim=-1)
+        # Attention among all tokens.
         hidden = self.norm_attention(tokens) * (1 + scale_a) + shift_a
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, W / heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, W / heads)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + gate_a * self.out(mixed.transpose(1, 2).flatten(2))
+        # Each token by itself.
         return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
 
 class DiffusionTransformer(nn.Module):
     """Predicts the diffusion target of a motion window from noisy motion, speech and motion statistics.
 
-    Tokens: hint frame, window mean, window std, then one token a frame. For each frame the mean of its two
-    embedded audio vectors plus the embedded time drives the modulation of that frame's token. The three
-    condition tokens get no time: a learned constant vector for each of them takes the place of the control
-    vector. Frame positions are sinusoids, condition tokens have learned ones.
+    Tokens: hint frame, window mean, window std (K = 3, or those of them that are asked for), then one token a frame.
+    For each frame the mean of its two embedded audio vectors plus the embedded time drives the modulation of that
+    frame's token. The condition tokens get no time: a learned constant vector for each of them takes the place of the
+    control vector. Frame positions are sinusoids, condition tokens have learned ones.
 
     The std enters its MLP as it is, so a std near 0 is near the token of std = 0; with
     ``null_condition="mask"`` that token is not the one of a dropped std.
@@ -120,6 +124,7 @@ class DiffusionTransformer(nn.Module):
         null_condition: ``"mask"``: a dropped condition is a learned vector; ``"zero"``: a zero input through
             the same layers, as the authors do.
         learned_variance: Whether the output also holds the variance.
+        tokens: Conditions that have a token, any of ``CONDITION_TOKENS``; the others are ignored.
     """
 
     def __init__(
@@ -133,8 +138,13 @@ class DiffusionTransformer(nn.Module):
         window: int = 64,
         null_condition: str = "mask",
         learned_variance: bool = False,
+        tokens: Sequence[str] = CONDITION_TOKENS,
     ) -> None:
         super().__init__()
+        if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
+            raise ValueError(
+                f"no condition token named {unknown[0]!r}: use any of {', '.join(CONDITION_TOKENS)}"
+            )
         if null_condition not in ("mask", "zero"):
             raise ValueError(f"no null condition named {null_condition!r}: use mask or zero")
         if width % (2 * heads) != 0:
@@ -143,15 +153,17 @@ class DiffusionTransformer(nn.Module):
         self.window = window
         self.null_condition = null_condition
         self.learned_variance = learned_variance
+        self.tokens = tuple(name for name in CONDITION_TOKENS if name in tokens)
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
-        self.condition_embeddings = nn.ModuleList(
-            _mlp(motion_dim, width, width) for _ in range(CONDITION_TOKENS)
-        )
-        self.condition_positions = nn.Parameter(torch.empty(CONDITION_TOKENS, width))
-        self.condition_control = nn.Parameter(torch.empty(CONDITION_TOKENS, width))
+        count = len(self.tokens)
+        self.condition_embeddings = nn.ModuleList(_mlp(motion_dim, width, width) for _ in range(count))
+        if self.tokens:
+            self.condition_positions = nn.Parameter(torch.empty(count, width))
+            self.condition_control = nn.Parameter(torch.empty(count, width))
         if null_condition == "mask":
-            self.null_tokens = nn.Parameter(torch.empty(CONDITION_TOKENS, width))
+            if self.tokens:
+                self.null_tokens = nn.Parameter(torch.empty(count, width))
             self.null_audio = nn.Parameter(torch.empty(2, audio_dim))
         self.audio_control = nn.Linear(audio_dim, width)
         self.time_control = _mlp(256, width, width)
@@ -177,9 +189,8 @@ class DiffusionTransformer(nn.Module):
             if isinstance(module, nn.Linear) and module not in encoder:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        learned: list[Tensor] = [self.condition_positions, self.condition_control]
-        if self.null_condition == "mask":
-            learned += [self.null_tokens, self.null_audio]
+        vectors = ("condition_positions", "condition_control", "null_tokens", "null_audio")
+        learned = [getattr(self, name) for name in vectors if hasattr(self, name)]
         for layer in self.time_control:
             if isinstance(layer, nn.Linear):
                 learned.append(layer.weight)
@@ -207,25 +218,33 @@ class DiffusionTransformer(nn.Module):
             The embedded conditions.
         """
         keep = keep or KeepMask.all(len(hint), hint.device)
-        values = torch.stack([hint, mean, std], dim=1)  # (B, 3, M)
-        kept = torch.stack([keep.hint, keep.mean, keep.std], dim=1).unsqueeze(-1)  # (B, 3, 1)
-        if self.null_condition == "zero":
-            values = torch.where(kept, values, 0.0)
-        embedded = [
-            layer(value) for layer, value in zip(self.condition_embeddings, values.unbind(1), strict=True)
-        ]
-        tokens = torch.stack(embedded, dim=1)  # (B, 3, W)
+        tokens = self._embed_tokens({"hint": hint, "mean": mean, "std": std}, keep)
+        # Speech, once for both branches; what a dropped one is replaced by has the same size.
         encoded = self.audio_encoder(audio)  # (B, 2T, E)
         if self.null_condition == "mask":
-            tokens = torch.where(kept, tokens, self.null_tokens)
             null_modulation, null_joined = self.null_audio
         else:
             null_modulation = null_joined = self.audio_encoder(torch.zeros_like(audio[:1]))
         modulation = torch.where(keep.modulation_audio[:, None, None], encoded, null_modulation)
         joined = torch.where(keep.joined_audio[:, None, None], encoded, null_joined)
+        # Two audio vectors fall on a frame: their mean modulates its token, both together join its motion.
         modulation = self.audio_control(modulation).unflatten(1, (-1, 2)).mean(dim=2)  # (B, T, W)
         joined = joined.unflatten(1, (-1, 2)).flatten(2)  # (B, T, 2 E)
-        return Conditions(tokens + self.condition_positions, modulation, joined, keep.joined_motion)
+        return Conditions(tokens, modulation, joined, keep.joined_motion)
+
+    def _embed_tokens(self, values: dict[str, Tensor], keep: KeepMask) -> Tensor:
+        """Condition tokens ``(B, K, W)`` of values ``(B, M)`` by name."""
+        if not self.tokens:
+            return values["hint"].new_zeros(len(values["hint"]), 0, self.motion_embedding.out_features)
+        kept = torch.stack([getattr(keep, name) for name in self.tokens], dim=1).unsqueeze(-1)  # (B, K, 1)
+        inputs = torch.stack([values[name] for name in self.tokens], dim=1)  # (B, K, M)
+        if self.null_condition == "zero":
+            inputs = torch.where(kept, inputs, 0.0)
+        layers = zip(self.condition_embeddings, inputs.unbind(1), strict=True)
+        tokens = torch.stack([layer(value) for layer, value in layers], dim=1)  # (B, K, W)
+        if self.null_condition == "mask":
+            tokens = torch.where(kept, tokens, self.null_tokens)
+        return tokens + self.condition_positions
 
     def denoise(self, noisy: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """One evaluation at time ``t`` with embedded conditions.
@@ -238,18 +257,23 @@ class DiffusionTransformer(nn.Module):
         Returns:
             ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance.
         """
+        # Frame tokens: the noisy motion, its joint embedding with the frame's speech, the place in the window.
         motion = self.joined_motion_embedding(noisy) * conditions.joined_motion[:, None, None]
         joined = self.joined_mlp(torch.cat([motion, conditions.joined], dim=-1))  # (B, T, W)
         frames = self.motion_embedding(noisy) + joined + self.positions
+        tokens = torch.cat([conditions.tokens, frames], dim=1)  # (B, K + T, W)
+        # Control of each token: speech and time for frames, a constant for conditions.
         time = self.time_control(sinusoid(1000 * t, 256).to(noisy)).unsqueeze(1)  # (B, 1, W)
         frame_control = nn.functional.silu(conditions.modulation + time)  # (B, T, W)
-        constant = nn.functional.silu(self.condition_control).expand(len(noisy), -1, -1)
-        control = torch.cat([constant, frame_control], dim=1)  # (B, 3 + T, W)
-        tokens = torch.cat([conditions.tokens, frames], dim=1)  # (B, 3 + T, W)
+        control = frame_control
+        if self.tokens:
+            constant = nn.functional.silu(self.condition_control).expand(len(noisy), -1, -1)
+            control = torch.cat([constant, frame_control], dim=1)  # (B, K + T, W)
         for block in self.blocks:
             tokens = block(tokens, control)
+        # The frames' tokens alone are read out, modulated once more.
         shift, scale = self.final_modulation(frame_control).chunk(2, dim=-1)
-        hidden = self.final_norm(tokens[:, CONDITION_TOKENS:]) * (1 + scale) + shift
+        hidden = self.final_norm(tokens[:, len(self.tokens) :]) * (1 + scale) + shift
         return self.final(hidden)
 
     def forward(

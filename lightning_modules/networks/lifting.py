@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from lightning_modules.networks.paper_renderer import PaperRenderer
+from lightning_modules.networks.renderer import Renderer
 
 
 @torch.no_grad()
-def lift(small: PaperRenderer, large: PaperRenderer) -> None:
+def lift(small: Renderer, large: Renderer) -> None:
     """Start ``large`` from ``small``: it renders what ``small`` does, upsampled, until its outer layers have learned more.
 
     All inner layers are copied. The new outermost encoder block halves the picture and applies the old stem: leaky ReLUs
@@ -23,6 +23,8 @@ def lift(small: PaperRenderer, large: PaperRenderer) -> None:
     Raises:
         ValueError: the two don't fit.
     """
+    if "outer" not in large.parts():
+        raise ValueError("this renderer has no part 'outer' that could be learned alone at the new size")
     if large.size != 2 * small.size:
         raise ValueError(f"a {small.size} px model lifts to {2 * small.size} px, not {large.size}")
     state = {}
@@ -38,23 +40,21 @@ def lift(small: PaperRenderer, large: PaperRenderer) -> None:
         raise ValueError(f"the models differ inside: {wrong[0]} and {len(wrong) - 1} more")
     large.load_state_dict(own | state)
     _pass_colours(small, large)
-    finest: Any = large.scales[-1]
+    scales: Any = large.scales
+    finest = scales[-1]
     finest.to_rgb.weight.zero_()
     finest.to_rgb.bias.zero_()
 
 
-def _pass_colours(small: PaperRenderer, large: PaperRenderer) -> None:
+def _pass_colours(small: Any, large: Any) -> None:
     """Make stem and first block of ``large`` the stem of ``small`` behind a blur-pool."""
     stem, old = large.encoder.stem, small.encoder.stem
-    block: Any = large.encoder.blocks[0]
-    assert stem.bias is not None
-    assert old.bias is not None
+    block = large.encoder.blocks[0]
     if stem.weight.shape[0] < 6:
         raise ValueError(
             "lifting needs at least 6 channels at the new size, to carry three colours in both signs"
         )
-    layers: tuple[Any, ...] = (stem, block.conv1, block.conv2)
-    for layer in layers:
+    for layer in (stem, block.conv1, block.conv2):
         layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
         layer.bias.zero_()
     block.skip.weight.zero_()

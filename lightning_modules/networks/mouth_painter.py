@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.layers import upsample
 
-WINDOW = 0.375
+WINDOW_SHARE = 0.375
 """Side of the window in picture widths."""
 FADE = 0.125
 """Share of the window at each edge over which the paint fades to nothing."""
@@ -120,8 +120,8 @@ class ModulatedNormConv(nn.Module):
 
 
 def window_side(size: int) -> int:
-    """Pixels of the window's side in a picture of ``size``: ``WINDOW`` of it, a multiple of four from 8."""
-    return max(round(WINDOW * size / 4), 2) * 4
+    """Pixels of the window's side in a picture of ``size``: ``WINDOW_SHARE`` of it, a multiple of four from 8."""
+    return max(round(WINDOW_SHARE * size / 4), 2) * 4
 
 
 def cut_window(picture: Tensor, centre: Tensor, side: int) -> Tensor:

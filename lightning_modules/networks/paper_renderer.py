@@ -5,13 +5,13 @@ motion goes back to LIA (arXiv 2203.09043).
 """
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.layers import (
     EqualConv,
     EqualLinear,
@@ -23,40 +23,8 @@ from lightning_modules.networks.layers import (
     upsample,
     warp,
 )
-from lightning_modules.networks.motion_encoder import MotionEncoder
 from lightning_modules.networks.mouth_painter import MouthPainter
-
-
-class SourceCode(NamedTuple):
-    """What is computed once per source picture.
-
-    Attributes:
-        image: ``(B, 3, S, S)`` float32 in [-1, 1].
-        motion: ``(B, M)`` the source's own motion coefficients in (-1, 1).
-        latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
-        features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``.
-    """
-
-    image: Tensor
-    motion: Tensor
-    latent: Tensor
-    features: tuple[Tensor, ...]
-
-
-class Decoded(NamedTuple):
-    """A rendered frame and how it was made.
-
-    Attributes:
-        frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
-        warped: ``(B, 3, S, S)`` source pixels moved by the finest flow.
-        flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths.
-        mask: ``(B, 1, S, S)`` share of the finest feature map taken from the warped source features, 0..1.
-    """
-
-    frame: Tensor
-    warped: Tensor
-    flow: Tensor
-    mask: Tensor
+from lightning_modules.networks.renderer import Decoded, Renderer, SourceCode
 
 
 class Encoder(nn.Module):
@@ -80,6 +48,21 @@ class Encoder(nn.Module):
             x = block(x)
             maps.append(x)
         return self.norm(self.head(x.flatten(1)).float()), tuple(reversed(maps[:-1]))
+
+
+class LatentHead(nn.ModuleList):
+    """Motion coefficients by five linear layers on the shared encoder's latent (paper)."""
+
+    def __init__(self, latent_dim: int, motion_dim: int) -> None:
+        layers = [EqualLinear(latent_dim, latent_dim) for _ in range(4)]
+        super().__init__([*layers, EqualLinear(latent_dim, motion_dim, bias=False)])
+
+    def forward(self, image: Tensor, latent: Callable[[], Tensor]) -> Tensor:
+        """Map the latent ``(B, L)`` that ``latent`` computes of the pictures to unbounded coefficients ``(B, M)``."""
+        hidden = latent()
+        for layer in self:
+            hidden = layer(hidden)
+        return hidden
 
 
 class MotionTemplates(nn.Module):
@@ -173,7 +156,7 @@ class Refine(nn.Module):
         return rgb + self.net(rgb)
 
 
-class PaperRenderer(nn.Module):
+class PaperRenderer(Renderer):
     """Encoder, motion head, motion templates and flow decoder.
 
     Args:
@@ -186,7 +169,7 @@ class PaperRenderer(nn.Module):
         rgb_input: what the RGB heads read: ``warp``, the masked warped features (paper), or ``blend``, the warped and
             generated features (ours: the mouth's inside has nothing to be warped from).
         normalise_latent: standardise the latent by running statistics (ours: motion is found much sooner).
-        face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``MotionEncoder``); the
+        face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``FaceViewHead``); the
             source's own motion then joins its latent through a linear layer. 0 = five linear layers on the shared encoder's
             latent (paper).
         coarse_flow: side of a grid that two linear layers read off the motion of source and driving frame (ours); 0 = off.
@@ -221,15 +204,11 @@ class PaperRenderer(nn.Module):
             raise ValueError(f"rgb_input is 'warp' or 'blend', got {rgb_input!r}")
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
         self.encoder = Encoder(size, channels, latent_dim, normalise_latent)
-        self.motion_head: nn.Module
-        if face_views:
-            self.motion_head = MotionEncoder(motion_dim, face_views)
-            self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False)
-        else:
-            self.motion_head = nn.Sequential(
-                *[EqualLinear(latent_dim, latent_dim) for _ in range(4)],
-                EqualLinear(latent_dim, motion_dim, bias=False),
-            )
+        # Either head is called with pictures and a function that computes the shared encoder's latent of them.
+        self.motion_head = (
+            FaceViewHead(motion_dim, face_views) if face_views else LatentHead(latent_dim, motion_dim)
+        )
+        self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False) if face_views else None
         self.templates = MotionTemplates(latent_dim, motion_dim)
         self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
@@ -246,22 +225,38 @@ class PaperRenderer(nn.Module):
         self.mouth_painter = MouthPainter(motion_dim, mouth_painter) if mouth_painter else None
         self.refine = Refine(refine_channels) if refine_channels else None
 
+        self.required_losses = ("place",) if mouth_painter else ()
+
+    def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
+        """``outer`` (the finest scale of encoder and decoder: lifts a model to twice the size), ``decoder``, ``refine``."""
+        painter = [self.mouth_painter] if self.mouth_painter is not None else []
+        coarse = [self.coarse] if self.coarse is not None else []
+        refine = [self.refine] if self.refine is not None else []
+        parts: dict[str, Sequence[nn.Module | nn.Parameter]] = {
+            "outer": [self.encoder.stem, self.encoder.blocks[0], self.scales[-1], *painter],
+            "decoder": [
+                self.constant,
+                self.first,
+                self.first_rgb,
+                self.scales,
+                *coarse,
+                *painter,
+                *refine,
+            ],
+        }
+        return parts | {"refine": refine} if refine else parts
+
     def encode(self, image: Tensor) -> SourceCode:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
         latent, features = self.encoder(image)
-        if not isinstance(self.motion_head, MotionEncoder):
-            return SourceCode(image, self._bound(self.motion_head(latent)), latent.float(), features)
-        motion = self._bound(self.motion_head(image))
+        motion = torch.tanh(self.motion_head(image, lambda: latent).float())  # (B, M)
+        if self.own_motion is None:
+            return SourceCode(image, motion, latent.float(), features)
         return SourceCode(image, motion, latent.float() + self.own_motion(motion), features)
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
-        seen = image if isinstance(self.motion_head, MotionEncoder) else self.encoder(image)[0]
-        return self._bound(self.motion_head(seen))
-
-    @staticmethod
-    def _bound(coefficients: Tensor) -> Tensor:
-        return torch.tanh(coefficients.float())
+        return torch.tanh(self.motion_head(image, lambda: self.encoder(image)[0]).float())
 
     def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
         """Render the source in the given motion.
@@ -270,28 +265,29 @@ class PaperRenderer(nn.Module):
             code: of B sources (see ``encode``).
             motion: ``(B, M)`` coefficients in [-1, 1].
         """
-        latent = code.latent + self.templates(motion)
+        # From the source's pose to the reference, and from there by the templates to the driving pose.
+        latent = code.latent + self.templates(motion)  # (B, L)
         batch = motion.shape[0]
-        hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)
+        hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)  # (B, C_4, 4, 4)
         rgb = self.first_rgb(hidden, latent).float()
-        logits = rgb.new_zeros(batch, 3, 4, 4)
+        logits = rgb.new_zeros(batch, 3, 4, 4)  # flow x, flow y, mask
+        # Coarse to fine: each scale refines flow and mask, warps the source's features by them and adds colours.
         for scale, features in zip(self.scales, code.features, strict=True):
             if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
                 hidden, logits = self.coarse(code.motion, motion, hidden, logits)
             hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
         flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
         warped = warp(code.image, flow)
+        # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:
             rgb = warped + rgb
+        mouth_centre = None
         if self.mouth_painter is not None:
+            mouth_centre = self.mouth_painter.centre(motion)
             rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
         if self.refine is not None:
             rgb = self.refine(rgb)
-        return Decoded(rgb, warped, flow, mask)
-
-    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
-        """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``."""
-        return self.decode(self.encode(source), self.motion(driving))
+        return Decoded(rgb, warped, flow, mask, mouth_centre)
 
 
 def scale_list(size: int) -> list[int]:
@@ -303,21 +299,3 @@ def scale_list(size: int) -> list[int]:
     if size < 16 or size & (size - 1):
         raise ValueError(f"size must be a power of two from 16, got {size}")
     return [2**k for k in range(2, int(math.log2(size)) + 1)]
-
-
-def repeat_code(code: SourceCode, batch: int) -> SourceCode:
-    """Expand the code of one source to a batch, without copying."""
-    return SourceCode(
-        code.image.expand(batch, -1, -1, -1),
-        code.motion.expand(batch, -1),
-        code.latent.expand(batch, -1),
-        tuple(f.expand(batch, -1, -1, -1) for f in code.features),
-    )
-
-
-def to_size(image: Tensor, size: int) -> Tensor:
-    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
-    if image.shape[-2:] == (size, size):
-        return image
-    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(-1, 1)

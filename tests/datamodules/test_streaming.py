@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from datamodules.folder import FolderDataModule
 
-from datamodules import streaming
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
 from datamodules.streaming import STREAM_FOLDER, StreamedClips, StreamingDataModule, write_stream
+from datamodules.talking_head import TalkingHeadDataModule
 
 pytest.importorskip("litdata", reason="the extra 'stream' is not installed")
 
@@ -36,7 +35,7 @@ def same(one: tuple, other: tuple) -> bool:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_those_of_the_folder(folder: Path, tmp_path: Path, task: str, workers: int) -> None:
     options = {"task": task, "batch_size": 3, "num_workers": workers, "seed": 5}
-    plain = FolderDataModule(folder, 32, **options)
+    plain = TalkingHeadDataModule(folder, 32, **options)
     address = f"local:{folder / STREAM_FOLDER}"
     streamed = StreamingDataModule(address, 32, tmp_path, **options)
     for module in (plain, streamed):
@@ -46,13 +45,10 @@ def test_batches_are_those_of_the_folder(folder: Path, tmp_path: Path, task: str
         assert all(same(a, b) for a, b in pairs)
 
 
-def test_few_clips_stay_unpacked_and_leftovers_of_dead_processes_go(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streaming, "MAX_CLIPS", 2)
+def test_few_clips_stay_unpacked_and_leftovers_of_dead_processes_go(folder: Path, tmp_path: Path) -> None:
     dead = tmp_path / "process-999999999"
     dead.mkdir()
-    store = StreamedClips(f"local:{folder / STREAM_FOLDER}", tmp_path)
+    store = StreamedClips(f"local:{folder / STREAM_FOLDER}", tmp_path, max_clips=2)
     assert store.records == read_manifest(folder)
     for record in store.records:
         assert store.video(record).read_bytes() == (folder / record.video).read_bytes()

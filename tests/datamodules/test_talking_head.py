@@ -1,3 +1,5 @@
+"""The batches of the DataModule: contracts, reproducibility, shares of processes; and that it needs nothing but a Trainer."""
+
 from pathlib import Path
 
 import lightning
@@ -12,7 +14,8 @@ from datamodules.clips.datasets import EpochSampler, cut_window, sample_pair, sa
 from datamodules.clips.frames import ClipFrames, resize_frames
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
-from datamodules.latents import LatentCache, build_latents
+from datamodules.latent_writing import build_latents
+from datamodules.latents import LatentCache
 from datamodules.media.audio import log_mel
 from datamodules.media.video import VideoReader
 from datamodules.talking_head import TalkingHeadDataModule
@@ -149,12 +152,6 @@ def test_mouth_share_opens_lips_for_training_only(fake_clips: Path) -> None:
     assert drawn("val", mouth_share=1.0) == [False, False]
 
 
-@pytest.mark.parametrize(("blink", "mouth"), [(0.6, 0.5), (-0.1, 0.5), (0.0, 1.1)])
-def test_shares_that_are_none_are_refused(fake_clips: Path, blink: float, mouth: float) -> None:
-    with pytest.raises(UserError, match="shares of the same pairs"):
-        pair_module(fake_clips, blink_share=blink, mouth_share=mouth)
-
-
 @pytest.mark.parametrize(("frames", "distance"), [(90, 10), (12, 6), (2, 1), (1, 0)])
 def test_pairs_are_apart(frames: int, distance: int) -> None:
     pairs = [sample_pair(frames, np.random.default_rng(seed)) for seed in range(300)]
@@ -178,24 +175,46 @@ def test_ranks_share_an_epoch(size: int) -> None:
         assert not set(shares[0]) & set(shares[1])
 
 
+class Model(lightning.LightningModule):
+    """Remembers what it was given.
+
+    Args:
+        field: of the batch.
+        folder: each rank leaves what it saw there.
+    """
+
+    def __init__(self, field: str = "source", folder: Path | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[int, torch.Tensor]] = []
+        self.field, self.folder = field, folder
+
+    def training_step(self, batch: tuple, _: int) -> torch.Tensor:
+        values = getattr(batch, self.field)
+        self.seen.append((self.current_epoch, values))
+        return self.weight * values.mean()
+
+    def validation_step(self, batch: tuple, _: int) -> None:
+        pass
+
+    def on_train_end(self) -> None:
+        if self.folder is not None:
+            torch.save(self.seen, self.folder / f"rank{self.global_rank}.pt")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(model: Model, module: TalkingHeadDataModule, **options) -> Model:
+    """Train with nothing but Lightning's Trainer."""
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(accelerator="cpu", enable_model_summary=False, **quiet, **options)
+    trainer.fit(model, datamodule=module)
+    return model
+
+
 def test_lightning_keeps_the_sampler_and_tells_it_the_epoch(fake_clips: Path) -> None:
-    seen: list[tuple[int, torch.Tensor]] = []
-
-    class Model(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(()))
-
-        def training_step(self, batch: FramePairBatch, _: int) -> torch.Tensor:
-            seen.append((self.current_epoch, batch.source))
-            return self.weight * batch.source.mean()
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), 0.1)
-
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(accelerator="cpu", max_epochs=2, enable_model_summary=False, **options)
-    trainer.fit(Model(), pair_module(fake_clips))
+    seen = fit(Model(), pair_module(fake_clips), max_epochs=2).seen
     expected = epochs(pair_module(fake_clips), 2)
     assert [epoch for epoch, _ in seen] == [0, 0, 0, 1, 1, 1]
     for (_, source), batch in zip(seen, [*expected[0], *expected[1]], strict=True):
@@ -203,35 +222,43 @@ def test_lightning_keeps_the_sampler_and_tells_it_the_epoch(fake_clips: Path) ->
 
 
 def test_two_processes_get_disjoint_halves(fake_clips: Path, tmp_path: Path) -> None:
-    class Model(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(()))
-            self.seen: list[tuple[int, torch.Tensor]] = []
-
-        def training_step(self, batch: FramePairBatch, _: int) -> torch.Tensor:
-            self.seen += [(self.current_epoch, source) for source in batch.source]
-            return self.weight * batch.source.mean()
-
-        def on_train_end(self) -> None:
-            torch.save(self.seen, tmp_path / f"rank{self.global_rank}.pt")
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), 0.1)
-
     module = TalkingHeadDataModule(
         fake_clips, 16, batch_size=4, pairs_per_clip=4
     )  # 16 pairs: 8 for each rank
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    strategy = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork"}
-    lightning.Trainer(max_epochs=2, enable_model_summary=False, **options, **strategy).fit(Model(), module)
+    fit(Model(folder=tmp_path), module, max_epochs=2, devices=2, strategy="ddp_fork")
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     module.setup("fit")
     for epoch, batches in enumerate(epochs(module, 2)):
         expected = sorted(float(source.sum()) for batch in batches for source in batch.source)
-        shares = [[float(source.sum()) for when, source in seen if when == epoch] for seen in ranks]
+        shares = [
+            [float(source.sum()) for when, batch in seen if when == epoch for source in batch]
+            for seen in ranks
+        ]
         assert [len(share) for share in shares] == [8, 8]
         assert sorted(shares[0] + shares[1]) == pytest.approx(expected)
+
+
+def test_it_needs_no_more_than_a_trainer(fake_clips: Path, latents: LatentCache, tmp_path: Path) -> None:
+    options = {"task": "motion_windows", "batch_size": 3}
+    seen = fit(
+        Model("motion"),
+        TalkingHeadDataModule(fake_clips, 16, latents=latents.folder, **options),
+        max_epochs=1,
+    )
+    assert seen.seen[0][1].shape == (3, 65, 5)
+    for root, folder, message in (
+        (
+            fake_clips,
+            None,
+            f"need latents: make them by `ifmdm encode autoencoder=RUN data.root={fake_clips}",
+        ),
+        (fake_clips, tmp_path / "none", "no latents there; make them by `ifmdm encode"),
+        (fake_clips, tmp_path, "fake0 are missing; run `ifmdm encode` again"),
+        (tmp_path / "absent", None, "no prepared clips there; they come from any videos, by `ifmdm prepare"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            fit(Model("motion"), TalkingHeadDataModule(root, 16, latents=folder, **options), max_epochs=1)
+        assert "\n" not in str(caught.value)
 
 
 def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
@@ -328,15 +355,19 @@ def test_previous_motion_is_that_of_the_window_before(start: int, known: bool) -
         assert torch.equal(window.previous, earlier)
 
 
-def test_wrong_settings_are_user_errors(fake_clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown"):
-        TalkingHeadDataModule(fake_clips, 16, "poems")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="latent cache"):
-        TalkingHeadDataModule(fake_clips, 16, "motion_windows")
-    with pytest.raises(UserError, match="no latent cache"):
-        TalkingHeadDataModule(fake_clips, 16, "motion_windows", latents=tmp_path / "none").setup("fit")
-    with pytest.raises(UserError, match="missing"):
-        TalkingHeadDataModule(fake_clips, 16, "motion_windows", latents=tmp_path).setup("fit")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "poems"}, "unknown"),
+        ({"splits": "nowhere.csv"}, "nowhere.csv: no such splits; .* or one of hdtf-test-v1"),
+        ({"blink_share": 0.6, "mouth_share": 0.5}, "shares of the same pairs"),
+        ({"blink_share": -0.1, "mouth_share": 0.5}, "shares of the same pairs"),
+        ({"mouth_share": 1.1}, "shares of the same pairs"),
+    ],
+)
+def test_wrong_settings_are_user_errors(fake_clips: Path, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TalkingHeadDataModule(fake_clips, 16, **options)
 
 
 def test_training_windows_may_be_heard_in_other_voices(fake_clips: Path, tmp_path: Path) -> None:

@@ -1,21 +1,26 @@
 """``ifmdm generate`` and ``reenact``: real input gives a video with its sound, wrong input one line and no file."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from datamodules.faces import finding
+from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import crop_square, framing
 from datamodules.media.audio import load_audio_native, write_wav
-from datamodules.media.pictures import read_image
+from datamodules.media.pictures import read_image, to_float
 from datamodules.media.video import VideoReader, probe, read_video, write_video
-from experiments.cli import main
+from experiments import generate, reenact
+from experiments.cli import Parser, main
+from experiments.reenact import driving_motion, relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
 
-FACE = finding.FaceBox(50.0, 67.0, 206.0, 225.0, 1.0, "mediapipe")
+FACE = FaceBox(50.0, 67.0, 206.0, 225.0, 1.0, "mediapipe")
 """Where framing puts the face in a picture of 256 x 256 pixels."""
 WIDE_FACE = (slice(48, 304), slice(96, 352))
 """Where the portrait lies in the picture ``wide.png`` of 352 x 416 pixels."""
@@ -65,17 +70,20 @@ def inputs(tmp_path_factory) -> Path:
     return folder
 
 
-def generate(folder: Path, output: Path, model: Path, image: str, audio: str, *more: str) -> int:
-    words = [
-        "generate",
-        "--image",
-        str(folder / image),
-        "--audio",
-        str(folder / audio),
-        "--output",
-        str(output),
-    ]
-    return main([*words, "--model", str(model), *more])
+def words(command: str, folder: Path, output: Path, model: Path, *more: str) -> list[str]:
+    """Words of a command with good inputs; later ones take their place."""
+    second = "--audio=speech.wav" if command == "generate" else "--video=driving.mp4"
+    inputs = ["--image=portrait.png", second, *more]
+    flags = ("--image=", "--audio=", "--video=")
+    placed = [word.replace("=", f"={folder}/", 1) if word.startswith(flags) else word for word in inputs]
+    return [*placed, "--output", str(output), "--model", str(model)]
+
+
+def with_face(command: Any, arguments: list[str], face: FaceBox = FACE) -> int:
+    """Run a command with a face that needs no detector."""
+    parser = Parser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments), lambda image, path: face)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +107,10 @@ def generate(folder: Path, output: Path, model: Path, image: str, audio: str, *m
 def test_wrong_files_give_one_line_status_2_and_no_output(
     inputs, model_folder, tmp_path, capfd, image, audio, named
 ):
-    assert generate(inputs, tmp_path / "out.mp4", model_folder, image, audio) == 2
+    wrong = words(
+        "generate", inputs, tmp_path / "out.mp4", model_folder, f"--image={image}", f"--audio={audio}"
+    )
+    assert main(["generate", *wrong]) == 2
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == 1
     assert errors[0].startswith("ifmdm: error:")
@@ -113,42 +124,44 @@ def test_wrong_files_give_one_line_status_2_and_no_output(
         ["--intensity", "-1"],
         ["--std", "2"],
         ["--steps", "0"],
+        ["--guidance", "nan"],
         ["--statistics", "nonsense"],
         ["--model", "no-such-model"],
         ["--intensity", "much"],
+        ["--image=text.png"],
+        ["--audio=missing.wav"],
+        ["--help"],
     ],
 )
-def test_wrong_options_give_status_2_and_no_output(inputs, model_folder, tmp_path, found_face, more):
-    assert generate(inputs, tmp_path / "out.mp4", model_folder, "portrait.png", "speech.wav", *more) == 2
+def test_wrong_options_are_refused_without_torch(inputs, model_folder, tmp_path, more):
+    wrong = words("generate", inputs, tmp_path / "out.mp4", model_folder)
+    code = "import sys; from experiments.cli import main; status = main(sys.argv[1:]); "
+    code += "sys.exit('torch was loaded' if 'torch' in sys.modules else status)"
+    process = subprocess.run([sys.executable, "-c", code, "generate", *wrong, *more], capture_output=True)
+    assert process.returncode == (0 if more == ["--help"] else 2), process.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("output", ["out.txt", "no/such/folder/out.mp4"])
 def test_outputs_that_cannot_be_written_are_refused(inputs, model_folder, tmp_path, output):
-    assert generate(inputs, tmp_path / output, model_folder, "portrait.png", "speech.wav") == 2
+    assert main(["generate", *words("generate", inputs, tmp_path / output, model_folder)]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def found_face(monkeypatch):
-    """A face where framing puts it, so that the test needs no detector."""
-    monkeypatch.setattr(finding, "find_faces", lambda image: [FACE])
-
-
-def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder, tmp_path, found_face):
+def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder, tmp_path):
     output = tmp_path / "out.mp4"
-    assert generate(inputs, output, model_folder, "portrait.png", "speech.wav") == 0
+    assert with_face(generate, words("generate", inputs, output, model_folder)) == 0
     info = probe(output)
     assert (info.fps, info.frames, info.width, info.has_audio) == (25, 25, 32, True)
     sound, rate = load_audio_native(output)
     assert abs(len(sound) / rate - info.frames / 25) < 0.04
 
 
-def test_paste_back_keeps_the_picture_around_the_face(inputs, model_folder, tmp_path, monkeypatch):
-    box = finding.FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0, 1.0, "mediapipe")
-    monkeypatch.setattr(finding, "find_faces", lambda image: [box])
+def test_paste_back_keeps_the_picture_around_the_face(inputs, model_folder, tmp_path):
+    box = FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0, 1.0, "mediapipe")
     output = tmp_path / "out.mp4"
-    assert generate(inputs, output, model_folder, "wide.png", "speech.wav", "--paste-back") == 0
+    more = words("generate", inputs, output, model_folder, "--image=wide.png", "--paste-back")
+    assert with_face(generate, more, box) == 0
     picture, frames = read_image(inputs / "wide.png").astype(float), read_video(output)
     assert frames.shape == (25, 352, 416, 3)
     difference = np.abs(frames - picture).mean(axis=(0, 3))
@@ -158,88 +171,81 @@ def test_paste_back_keeps_the_picture_around_the_face(inputs, model_folder, tmp_
     assert difference[WIDE_FACE].mean() > 20  # an untrained model's head
 
 
-def reenact(folder: Path, output: Path, model: Path, video: str, *more: str) -> int:
-    words = ["reenact", "--image", str(folder / "portrait.png"), "--video", str(folder / video)]
-    return main([*words, "--output", str(output), "--model", str(model), *more])
+class CountingReader:
+    """A video that tells how many of its pictures were read at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.video, self.read = VideoReader(path), []
+        self.info, self.at_rate = self.video.info, self.video.at_rate
+
+    def get(self, indices):
+        self.read.append(len(indices))
+        return self.video.get(indices)
 
 
-@pytest.fixture
-def driven(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """For each video that is rendered: the portrait's own motion ``(1, M)`` and that of the frames ``(T, M)``."""
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    render = TalkingHead.render
-
-    def watched(self, source, motion, *more):
-        seen.append((source.motion, motion))
-        return render(self, source, motion, *more)
-
-    monkeypatch.setattr(TalkingHead, "render", watched)
-    return seen
+@pytest.fixture(scope="module")
+def motions(inputs, model_folder) -> dict[str, torch.Tensor]:
+    """Motion ``(20, M)`` of the two videos."""
+    model = TalkingHead.from_pretrained(model_folder)
+    return {
+        name: driving_motion(model, VideoReader(inputs / f"{name}.mp4"), framing(FACE))
+        for name in ("driving", "still")
+    }
 
 
-def test_reenact_takes_over_the_motion_of_each_frame(inputs, model_folder, tmp_path, found_face, driven):
-    assert reenact(inputs, tmp_path / "out.mp4", model_folder, "driving.mp4", "--absolute") == 0
-    assert probe(tmp_path / "out.mp4").frames == 20
+def test_the_motion_of_each_frame_is_taken_over(inputs, model_folder, motions):
     model = TalkingHead.from_pretrained(model_folder)
     frames = [crop_square(f, framing(FACE), model.size) for f in read_video(inputs / "driving.mp4")]
-    wanted = model.motion_of(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    wanted = model.motion_of(to_float(np.stack(frames)))
     moved = (wanted[0] - wanted[-1]).abs().max()
     assert moved > 0.001
-    assert (driven[0][1] - wanted).abs().max() < 0.01 * moved
-    assert (driven[0][1] - wanted.flip(0)).abs().max() > 0.9 * moved
+    assert (motions["driving"] - wanted).abs().max() < 0.01 * moved
+    assert (motions["driving"] - wanted.flip(0)).abs().max() > 0.9 * moved
+    still = (motions["still"] - motions["still"][:1]).abs().max()
+    assert still < 0.1 * moved
 
 
-def test_relative_motion_is_the_change_added_to_the_portraits_own(
-    inputs, model_folder, tmp_path, found_face, driven
-):
-    for how in ("--relative", "--absolute"):
-        assert reenact(inputs, tmp_path / "out.mp4", model_folder, "driving.mp4", how) == 0
-    (own, relative), (_, absolute) = driven
-    torch.testing.assert_close(relative[:1], own)
-    torch.testing.assert_close(relative - relative[:1], absolute - absolute[:1], atol=1e-6, rtol=1e-4)
-    moved = (absolute[0] - absolute[-1]).abs().max()
-    assert (absolute[:1] - own).abs().max() > 0.2 * moved  # or the two could not be told apart
+def test_relative_motion_is_the_change_added_to_the_portraits_own(motions):
+    own = torch.full((1, 20), 0.25)
+    moved = relative_motion(motions["driving"], own)
+    torch.testing.assert_close(moved[:1], own)
+    torch.testing.assert_close(moved - own, motions["driving"] - motions["driving"][:1], atol=1e-6, rtol=1e-4)
+    assert relative_motion(motions["driving"], own + 0.75).max() == 1
 
 
-def test_a_still_driving_video_gives_a_still_portrait(inputs, model_folder, tmp_path, found_face, driven):
-    for video in ("still.mp4", "driving.mp4"):
-        assert reenact(inputs, tmp_path / "out.mp4", model_folder, video) == 0
-    still, moving = ((motion - motion[:1]).abs().max() for _, motion in driven)
-    assert still < 0.1 * moving
+def test_the_driving_video_is_read_in_chunks(inputs, model_folder, motions):
+    model, video = TalkingHead.from_pretrained(model_folder), CountingReader(inputs / "driving.mp4")
+    in_parts = driving_motion(model, video, framing(FACE), chunk_bytes=8 * 256 * 256 * 3)
+    assert video.read == [8, 8, 4]
+    torch.testing.assert_close(in_parts, motions["driving"])
 
 
 @pytest.mark.parametrize("video", ["driving.mp4", "still.mp4"])
-def test_reenact_keeps_sound_as_long_as_the_pictures(inputs, model_folder, tmp_path, found_face, video):
-    assert reenact(inputs, tmp_path / "out.mp4", model_folder, video) == 0
-    sound, rate = load_audio_native(tmp_path / "out.mp4")
+@pytest.mark.parametrize("how", ["--relative", "--absolute"])
+def test_reenact_keeps_sound_as_long_as_the_pictures(inputs, model_folder, tmp_path, video, how):
+    output = tmp_path / "out.mp4"
+    assert with_face(reenact, words("reenact", inputs, output, model_folder, f"--video={video}", how)) == 0
+    assert probe(output).frames == 20
+    sound, rate = load_audio_native(output)
     assert len(sound) == round(20 * rate / 25)
     assert np.abs(sound[: rate // 5]).max() > 0.05
 
 
-def test_reenact_reads_the_driving_video_in_chunks(
-    inputs, model_folder, tmp_path, found_face, driven, monkeypatch
-):
-    from experiments import reenact as command
-
-    read: list[int] = []
-    get = VideoReader.get
-
-    def counted(self, indices):
-        read.append(len(indices))
-        return get(self, indices)
-
-    monkeypatch.setattr(VideoReader, "get", counted)
-    assert reenact(inputs, tmp_path / "out.mp4", model_folder, "driving.mp4") == 0
-    assert read == [1, 20]
-    monkeypatch.setattr(command, "CHUNK_BYTES", 8 * 256 * 256 * 3)
-    assert reenact(inputs, tmp_path / "out.mp4", model_folder, "driving.mp4") == 0
-    assert read[2:] == [1, 8, 8, 4]
-    torch.testing.assert_close(driven[0], driven[1])
+def test_relative_and_absolute_reenactment_differ(inputs, model_folder, tmp_path):
+    """The portrait is not posed as the video's first frame, or the two could not be told apart."""
+    for how in ("relative", "absolute"):
+        arguments = words("reenact", inputs, tmp_path / f"{how}.mp4", model_folder, f"--{how}")
+        assert with_face(reenact, arguments) == 0
+    relative, absolute = (
+        read_video(tmp_path / f"{how}.mp4").astype(float) for how in ("relative", "absolute")
+    )
+    assert np.abs(relative[0] - absolute[0]).max() > 0
 
 
 @pytest.mark.parametrize("video", ["missing.mp4", "truncated.mp4", "text.png", "."])
 def test_reenact_refuses_wrong_videos(inputs, model_folder, tmp_path, video, capfd):
-    assert reenact(inputs, tmp_path / "out.mp4", model_folder, video) == 2
+    wrong = words("reenact", inputs, tmp_path / "out.mp4", model_folder, f"--video={video}")
+    assert main(["reenact", *wrong]) == 2
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == 1
     assert errors[0].startswith("ifmdm: error:")

@@ -3,7 +3,11 @@
 import csv
 import json
 import math
-import threading
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,16 +16,32 @@ import yaml
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from datamodules.media.pictures import read_image
+from experiments import cli
 from experiments.config import compose
-from experiments.locks import one_process_at_a_time
-from experiments.train import TrainingResult, refuse_script_launcher, run_training
+from experiments.encode import encode_data, find_latents
+from experiments.multirun import refuse_script_launcher
+from experiments.train import TrainingResult, run_training
+from lightning_modules.checkpoints import load_network
+from lightning_modules.networks.registry import network_spec
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
-    "autoencoder": [*NETWORK, "model.network.latent_dim=32", "model.total_steps=0", "data.pairs_per_clip=4"],
+    "autoencoder": [*NETWORK, "model.network.latent_dim=32", "data.pairs_per_clip=4"],
     "statistics": ["data.windows_per_clip=4", "model.network.appearance_dim=32"],
     "diffusion": ["data.windows_per_clip=4", "model.network.depth=1"],
+    "sync_expert": [
+        "data.windows_per_clip=4",
+        "data.size=64",
+        "model.network.size=64",
+        "model.network.width=0.0625",
+    ],
 }
+COMMON = (
+    "data=folder data.size=32 data.batch_size=4 data.num_workers=0 data.cache_frames=false "
+    "trainer.accelerator=cpu trainer.max_steps=6 trainer.check_val_every_n_epoch=1"
+)
+METRICS = ["callbacks=autoencoder_metrics", "callbacks.samples=null"]
 
 
 class SmallNetwork(nn.Module):
@@ -46,126 +66,89 @@ def judged_by(measure: str, network: type[nn.Module]) -> list[str]:
     return [f"{key}.network._target_={network.__module__}.{network.__name__}", f"{key}.label=small"]
 
 
-def words(stage: str, blobs: Path, run_dir: Path, *more: str) -> list[str]:
-    """Overrides that make the tiny experiment of a stage take a second."""
-    return [
-        f"experiment={stage}_tiny",
-        "data=folder",
-        f"data.root={blobs}",
-        "data.size=32",
-        "data.batch_size=4",
-        "data.num_workers=0",
-        "trainer.accelerator=cpu",
-        "trainer.max_steps=6",
-        "trainer.check_val_every_n_epoch=1",
-        f"run_dir={run_dir}",
-        *QUICK[stage],
-        *more,
-    ]
-
-
 @pytest.fixture(scope="module")
 def autoencoder(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    return run_training(compose(words("autoencoder", blobs, tmp_path_factory.mktemp("runs") / "autoencoder")))
+    run_dir = tmp_path_factory.mktemp("runs") / "autoencoder"
+    overrides = [f"experiment=autoencoder_tiny {COMMON}", f"data.root={blobs} run_dir={run_dir}"]
+    return run_training(compose([*" ".join(overrides).split(), *QUICK["autoencoder"]]))
 
 
-def stage_words(stage: str, blobs: Path, run_dir: Path, autoencoder: TrainingResult, *more: str) -> list[str]:
-    source = [] if stage == "autoencoder" else [f"autoencoder={autoencoder.run_dir}"]
-    return words(stage, blobs, run_dir, *source, *more)
+@pytest.fixture
+def words(blobs: Path, tmp_path: Path, autoencoder: TrainingResult) -> Callable[..., list[str]]:
+    """Overrides that make the tiny experiment of a stage take a second, into the folder ``run``."""
+
+    def words_of(stage: str, *more: str) -> list[str]:
+        source = [f"autoencoder={autoencoder.run_dir}"] if stage in ("statistics", "diffusion") else []
+        places = [f"data.root={blobs}", f"run_dir={tmp_path / 'run'}"]
+        return [f"experiment={stage}_tiny", *COMMON.split(), *places, *QUICK[stage], *source, *more]
+
+    return words_of
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "statistics", "diffusion"])
-def test_stage_trains_leaves_a_record_and_resumes(
-    stage: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
-) -> None:
-    overrides = stage_words(stage, blobs, tmp_path / "run", autoencoder)
-    result = autoencoder if stage == "autoencoder" else run_training(compose(overrides))
+@pytest.fixture
+def train(words: Callable[..., list[str]]) -> Callable[..., TrainingResult]:
+    """Trains with those overrides."""
+    return lambda stage, *more: run_training(compose(words(stage, *more)))
 
-    checkpoint = torch.load(result.checkpoint, map_location="cpu", weights_only=True)
-    assert checkpoint["global_step"] == 6
+
+def refusal(action: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+
+
+def steps(result: TrainingResult) -> int:
+    return torch.load(result.checkpoint, map_location="cpu", weights_only=True)["global_step"]
+
+
+def read(result: TrainingResult, name: str) -> dict:
+    return json.loads((result.run_dir / name).read_text())
+
+
+@pytest.mark.parametrize("stage", QUICK)
+def test_stage_trains_leaves_a_record_and_resumes(stage, train, tmp_path, autoencoder) -> None:
+    result = autoencoder if stage == "autoencoder" else train(stage)
+    assert steps(result) == 6
     assert (result.run_dir / "checkpoints" / "best.ckpt").is_file()
     config = yaml.safe_load((result.run_dir / "config.yaml").read_text())
-    assert config["stage"] == stage
-    record = json.loads((result.run_dir / "run.json").read_text())
+    record, network = read(result, "run.json"), read(result, "network.json")
+    assert config["stage"] == record["stage"] == network["stage"] == stage.removesuffix("_expert")
+    assert network_spec(load_network(result.run_dir)[0]) == network["network"]
+    assert (network["motion_space"] is None) == (stage in ("autoencoder", "sync_expert"))
     assert record["steps"] == 6
     assert len(record["identity"]["config_hash"]) == 16
     assert record["metrics"]["val/loss"] == pytest.approx(result.metrics["val/loss"])
-    logged = next((result.run_dir / "metrics").glob("**/metrics.csv"))
-    with logged.open() as file:
-        assert any(row.get("val/loss") for row in csv.DictReader(file))
+    assert "val/loss" in logged_values(result.run_dir)
     assert list((result.run_dir / "tensorboard").glob("**/events.*"))
-
-    resumed = stage_words(
-        stage, blobs, tmp_path / "longer", autoencoder, f"resume={result.run_dir}", "trainer.max_steps=9"
-    )
-    longer = run_training(compose(resumed))
-    assert torch.load(longer.checkpoint, weights_only=True)["global_step"] == 9
+    more = [f"resume={result.run_dir}", "trainer.max_steps=9", f"run_dir={tmp_path / 'longer'}"]
+    assert steps(train(stage, *more)) == 9
 
 
-def test_resume_last_equals_an_uninterrupted_run(
-    blobs: Path, tmp_path: Path, autoencoder: TrainingResult
-) -> None:
-    run_training(compose(words("autoencoder", blobs, tmp_path / "parts", "trainer.max_steps=3")))
-    parts = run_training(compose(words("autoencoder", blobs, tmp_path / "parts", "resume=last")))
-    states = [torch.load(r.checkpoint, weights_only=True) for r in (autoencoder, parts)]
-    for name, value in states[0]["state_dict"].items():
-        torch.testing.assert_close(states[1]["state_dict"][name], value, msg=name)
-    identities = [json.loads((r.run_dir / "run.json").read_text())["identity"] for r in (autoencoder, parts)]
-    assert identities[0] == identities[1]
+def test_resume_last_equals_an_uninterrupted_run(train, autoencoder) -> None:
+    train("autoencoder", "trainer.max_steps=3")
+    parts = train("autoencoder", "resume=last")
+    states = [torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (autoencoder, parts)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, msg=name)
+    assert read(autoencoder, "run.json")["identity"] == read(parts, "run.json")["identity"]
 
 
 def test_autoencoder_writes_sample_pictures(autoencoder: TrainingResult) -> None:
-    from datamodules.media.pictures import read_image
-
     pictures = sorted((autoencoder.run_dir / "samples").glob("step_*.png"))
-    assert pictures
     assert read_image(pictures[-1]).shape == (4 * 32, 5 * 32, 3)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "statistics"])
-def test_two_processes_train_together(
-    stage: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
-) -> None:
-    more = [
-        "trainer.devices=2",
-        "trainer.strategy=ddp_fork_find_unused_parameters_true",
-        "data.batch_size=2",
-    ]
-    overrides = stage_words(stage, blobs, tmp_path / "ddp", autoencoder, *more, "trainer.max_steps=3")
-    result = run_training(compose(overrides))
-    assert torch.load(result.checkpoint, weights_only=True)["global_step"] == 3
-    assert json.loads((result.run_dir / "run.json").read_text())["devices"] == 2
+@pytest.mark.parametrize("stage", ["autoencoder", "statistics", "sync_expert"])
+def test_two_processes_train_together(stage, train) -> None:
+    strategy = "trainer.strategy=ddp_fork_find_unused_parameters_true"
+    result = train(stage, "trainer.devices=2", strategy, "data.batch_size=2", "trainer.max_steps=3")
+    assert steps(result) == 3
+    assert read(result, "run.json")["devices"] == 2
     assert math.isfinite(result.metrics["val/loss"])
 
 
-def test_debug_trainer_runs_without_checkpoints_on_the_way(blobs: Path, tmp_path: Path) -> None:
-    result = run_training(compose(words("autoencoder", blobs, tmp_path / "debug", "trainer=debug")))
-    assert result.checkpoint.is_file()
-
-
-def test_trainings_are_judged_and_shown_while_they_validate(
-    blobs: Path, tmp_path: Path, autoencoder: TrainingResult, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The configs of metrics as they come: without downloads stage 1 is shown, and stage 3 judged by the expert."""
-    first = run_training(
-        compose(words("autoencoder", blobs, tmp_path / "ae", "callbacks=autoencoder_metrics"))
-    )
-    told = [record.message for record in caplog.records if "will not measure" in record.message]
-    assert "val/fid, val/kid" in told[0] + told[-1]
-    assert math.isfinite(first.metrics["val/psnr"])
-    judged = stage_words(
-        "diffusion", blobs, tmp_path / "diffusion", autoencoder, "callbacks=diffusion_metrics_synthetic",
-        "callbacks.metrics.clips=1", "callbacks.metrics.max_frames=60", "callbacks.metrics.render.steps=2",
-        "+callbacks.metrics.measures.motion.judge.steps=3",
-    )  # fmt: skip
-    metrics = run_training(compose(judged)).metrics
-    assert 0 < metrics["val/lse_d"] < 100
-    assert 0 <= metrics["val/lse_c"] < metrics["val/lse_d"]
-    assert abs(metrics["val/av_offset"]) <= 15
-    assert 0 <= metrics["val/mouth_motion"] < 1
-    assert metrics["val/blink_rate"] >= 0
-    for run in ("ae", "diffusion"):
-        assert list((tmp_path / run / "samples").glob("step_*_blob*.mp4"))
+def test_debug_trainer_runs_without_checkpoints_on_the_way(train) -> None:
+    assert train("autoencoder", "trainer=debug").checkpoint.is_file()
 
 
 def logged_values(run_dir: Path) -> dict[str, float]:
@@ -177,14 +160,30 @@ def logged_values(run_dir: Path) -> dict[str, float]:
     return found
 
 
-def test_autoencoder_is_judged_while_it_trains(blobs: Path, tmp_path: Path) -> None:
-    more = [
-        "callbacks=autoencoder_metrics",
-        *judged_by("fid", SmallNetwork),
-        *judged_by("lpips", SmallDistance),
-    ]
+def test_trainings_are_judged_and_shown_while_they_validate(train, tmp_path, caplog) -> None:
+    """The configs of metrics as they come: without downloads stage 1 is shown, and stage 3 judged by the expert."""
+    first = train("autoencoder", "callbacks=autoencoder_metrics", f"run_dir={tmp_path / 'ae'}")
+    told = [record.message for record in caplog.records if "will not measure" in record.message]
+    assert "val/fid, val/kid" in told[0] + told[-1]
+    assert math.isfinite(first.metrics["val/psnr"])
+    metrics = train(
+        "diffusion", "callbacks=diffusion_metrics_synthetic", "callbacks.metrics.clips=1",
+        "callbacks.metrics.max_frames=60", "callbacks.metrics.render.steps=2",
+        "+callbacks.metrics.measures.motion.judge.steps=3",
+    ).metrics  # fmt: skip
+    assert 0 < metrics["val/lse_d"] < 100
+    assert 0 <= metrics["val/lse_c"] < metrics["val/lse_d"]
+    assert abs(metrics["val/av_offset"]) <= 15
+    assert 0 <= metrics["val/mouth_motion"] < 1
+    assert metrics["val/blink_rate"] >= 0
+    for run in ("ae", "run"):
+        assert list((tmp_path / run / "samples").glob("step_*_blob*.mp4"))
+
+
+def test_autoencoder_is_judged_while_it_trains(train) -> None:
+    judges = [*judged_by("fid", SmallNetwork), *judged_by("lpips", SmallDistance)]
     quick = ["trainer.max_steps=3", "callbacks.metrics.required=true", "callbacks.videos.max_frames=10"]
-    result = run_training(compose(words("autoencoder", blobs, tmp_path / "run", *more, *quick)))
+    result = train("autoencoder", "callbacks=autoencoder_metrics", *judges, *quick)
     found = logged_values(result.run_dir)
     assert 0 < found["val/fid_small"] < 1
     assert -1 < found["val/kid_small"] < 1
@@ -192,33 +191,18 @@ def test_autoencoder_is_judged_while_it_trains(blobs: Path, tmp_path: Path) -> N
     assert 0 < found["val/l1"] < 2
     assert 0 < found["val/psnr"] < 100
     assert list((result.run_dir / "samples").glob("step_000003_blob3.mp4"))
-    assert json.loads((result.run_dir / "run.json").read_text())["metrics"].keys() >= {"val/fid_small"}
+    assert read(result, "run.json")["metrics"].keys() >= {"val/fid_small"}
 
 
 @pytest.mark.parametrize(
-    ("stage", "more", "message"),
+    ("more", "message"),
     [
-        (
-            "autoencoder",
-            ["callbacks=autoencoder_metrics", "callbacks.videos.render=null"],
-            "render=None",
-        ),
-        (
-            "autoencoder",
-            ["monitor=val/lpisp"],
-            "monitors 'val/lpisp', which nothing logs; there are: .*val/loss",
-        ),
+        (["callbacks=autoencoder_metrics", "callbacks.videos.render=null"], "render=None"),
+        (["monitor=val/lpisp"], "monitors 'val/lpisp', which nothing logs; there are: .*val/loss"),
     ],
 )
-def test_callbacks_that_do_not_fit_the_stage_are_one_line(
-    stage: str, more: list[str], message: str, blobs: Path, tmp_path: Path, autoencoder: TrainingResult
-) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        run_training(compose(stage_words(stage, blobs, tmp_path / "run", autoencoder, *more)))
-    assert "\n" not in str(caught.value)
-
-
-METRICS = ["callbacks=autoencoder_metrics", "callbacks.samples=null"]
+def test_callbacks_that_do_not_fit_are_one_line(more, message, train) -> None:
+    refusal(lambda: train("autoencoder", *more), message)
 
 
 @pytest.mark.parametrize(
@@ -233,18 +217,10 @@ METRICS = ["callbacks=autoencoder_metrics", "callbacks.samples=null"]
     ],
 )  # fmt: skip
 def test_callbacks_of_another_stage_are_refused_before_any_data_is_made(
-    stage: str, more: list[str], message: str, tmp_path: Path, autoencoder: TrainingResult
+    stage, more, message, train, tmp_path
 ) -> None:
-    nowhere = tmp_path / "nowhere"
-    with pytest.raises(UserError, match=message) as caught:
-        run_training(compose(stage_words(stage, nowhere, tmp_path / "run", autoencoder, *more)))
-    assert "\n" not in str(caught.value)
+    refusal(lambda: train(stage, *more, f"data.root={tmp_path / 'nowhere'}"), message)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_trained_run_is_not_overwritten(blobs: Path, autoencoder: TrainingResult) -> None:
-    with pytest.raises(UserError, match="already holds a trained run"):
-        run_training(compose(words("autoencoder", blobs, autoencoder.run_dir)))
 
 
 @pytest.mark.parametrize(
@@ -253,53 +229,76 @@ def test_a_trained_run_is_not_overwritten(blobs: Path, autoencoder: TrainingResu
         (["experiment=diffusion_tiny"], "needs autoencoder=PATH"),
         (["experiment=diffusion_tiny", "autoencoder=nowhere"], "nowhere"),
         (["experiment=autoencoder_tiny", "stage=motion"], "stage=motion is unknown"),
+        (
+            ["experiment=autoencoder_tiny", "model.network.size=32"],
+            "data.size is 64 but model.network.size is 32",
+        ),
+        (["experiment=sync_expert_tiny", "lift=run"], "only stage 'autoencoder'"),
+        (["experiment=sync_expert_tiny", "model.network.size=32"], "51 pixels or more"),
+        (["experiment=sync_expert_tiny", "model.loss=triplet"], "loss 'triplet'"),
         (["experiment=autoencoder_tiny", "resume=last", "run_dir=nowhere"], "no checkpoint to resume from"),
-        (["experiment=autoencoder_tiny", "data=folder", "data.root=nowhere", "run_dir=new"], "nowhere"),
+        (
+            ["experiment=autoencoder_tiny", "data=folder", "data.root=nowhere"],
+            "nowhere: no prepared clips there",
+        ),
+        (
+            ["experiment=autoencoder_tiny", "data=hdtf", "data.root=nowhere"],
+            "they come from HDTF, by `ifmdm prepare hdtf",
+        ),
         ([], "needs experiment=NAME"),
     ],
 )
-def test_wrong_settings_are_one_line(
-    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_settings_are_one_line(overrides, message, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message) as caught:
-        run_training(compose(overrides))
-    assert "\n" not in str(caught.value)
+    refusal(lambda: run_training(compose(overrides)), message)
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_one_process_prepares_while_the_others_wait(tmp_path: Path) -> None:
-    root, order = tmp_path / "new" / "data", []
-    inside, leave = threading.Event(), threading.Event()
+def test_a_trained_run_is_not_overwritten(train, autoencoder) -> None:
+    refusal(lambda: train("autoencoder", f"run_dir={autoencoder.run_dir}"), "already holds a trained run")
 
-    def first() -> None:
-        with one_process_at_a_time(root):
-            inside.set()
-            leave.wait(60)
-            order.append("first made it")
 
-    def second() -> None:
-        with one_process_at_a_time(root):
-            order.append("second found it")
+def test_latents_of_a_command_are_found_by_all_processes_and_missing_ones_name_it(
+    words, tmp_path, monkeypatch, capsys
+) -> None:
+    """As torchrun starts them: none encodes, none waits."""
+    overrides = words("statistics", f"data.latents={tmp_path / 'la tents'}")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["train", *overrides]) == 2
+    told = capsys.readouterr().err
+    assert "latents of 4 of 4 clips are missing" in told
+    assert told.count("\n") == 1
+    command = shlex.split(told.partition("ifmdm encode ")[2])
+    assert command == overrides
+    assert not (tmp_path / "run").exists()
+    absent = compose([*overrides, f"data.root={tmp_path / 'absent'}"])
+    refusal(
+        lambda: run_training(absent),
+        r"no such folder of prepared clips.*ifmdm encode experiment=statistics_tiny",
+    )
+    assert cli.main(["encode", *command]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "la tents")
+    found, made = find_latents(compose(overrides)), encode_data(compose(overrides))
+    assert made is not None
+    assert torch.equal(made.basis.mean, found.basis.mean)
 
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
-    threads[0].start()
-    assert inside.wait(60)
-    threads[1].start()
-    threads[1].join(0.5)
-    assert order == []  # the second waits
-    leave.set()
-    for thread in threads:
-        thread.join(60)
-    assert order == ["first made it", "second found it"]
-    assert not root.exists()
+
+@pytest.mark.slow
+def test_processes_that_lightning_starts_find_what_the_first_one_encoded(words, tmp_path) -> None:
+    more = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2", "trainer.max_steps=2"]
+    overrides = words("statistics", *more, f"data.latents={tmp_path / 'latents'}")
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "experiments", "train", *overrides]
+    subprocess.run(command, check=True, env=environment, cwd=root)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"] == 2
 
 
 @pytest.mark.parametrize(
     ("more", "refused"),
     [
         (["trainer.devices=2"], True),
-        (["trainer.devices=[0,1]", "trainer.strategy=ddp"], True),
+        (["trainer.devices=2", "trainer.strategy=ddp"], True),
         (["trainer.devices=2", "trainer.strategy=ddp_spawn"], False),
         (["trainer.devices=1"], False),
         (["trainer.devices=auto"], False),
@@ -308,11 +307,15 @@ def test_one_process_prepares_while_the_others_wait(tmp_path: Path) -> None:
 def test_multirun_refuses_several_devices_by_the_script_launcher(
     more: list[str], refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose(["experiment=autoencoder_tiny", "trainer.accelerator=cpu", *more])
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
-        monkeypatch.delenv(name, raising=False)
+    config = compose(["experiment=autoencoder_tiny", "run_dir=run", "trainer.accelerator=cpu", *more])
     if refused:
         with pytest.raises(UserError, match="multirun"):
             refuse_script_launcher(config)
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+        for name, value in {
+            "TORCHELASTIC_RUN_ID": "1",
+            "WORLD_SIZE": "2",
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+        }.items():
+            monkeypatch.setenv(name, value)
     refuse_script_launcher(config)

@@ -1,78 +1,93 @@
-"""Networks by their config: what a config from outside may build; weights appear whole or not at all."""
+"""Weights appear whole or not at all, with their values; a run is found by its folder or checkpoint."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from datamodules.errors import UserError
-from lightning_modules import checkpoints
-from lightning_modules.checkpoints import build_network, read_weights, write_weights
-
-LAYERS = "lightning_modules.networks.layers"
-
-
-def test_a_network_is_built():
-    network = build_network({"_target_": f"{LAYERS}.EqualLinear", "inputs": 3, "outputs": 2})
-    assert network(torch.zeros(1, 3)).shape == (1, 2)
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        f"{LAYERS}.torch.hub.load",  # walks out through what a module imported
-        f"{LAYERS}.torch.nn.Linear",
-        f"{LAYERS}.nn.Linear",
-        f"{LAYERS}.Tensor",  # imported, not defined there
-        f"{LAYERS}.warp",  # a function
-        f"{LAYERS}.Nothing",
-        f"{LAYERS}.EqualLinear.register_forward_hook",
-        "lightning_modules.networks.discriminator.EqualLinear",
-        "lightning_modules.networks.motion_basis.Mapping",
-        "lightning_modules.networks.paper_renderer.SourceCode",  # a class, but no network
-        "lightning_modules.networks_of_others.Network",
-        "lightning_modules.networks..os.system",
-        "lightning_modules.networks.",
-        "lightning_modules.networks.nowhere.Network",
-        "",
-        None,
-        7,
-        {"_target_": "os.system"},
-    ],
+from lightning_modules.checkpoints import (
+    find_checkpoint,
+    load_network,
+    load_weights,
+    read_network_record,
+    write_network_record,
+    write_weights,
 )
-@pytest.mark.parametrize("depth", [0, 1, 2])
-def test_anything_else_is_refused_at_any_depth(target, depth):
-    config = {"_target_": target, "inputs": 3, "outputs": 2}
-    if depth == 1:
-        config = {"_target_": f"{LAYERS}.EqualLinear", "inputs": config, "outputs": 2}
-    if depth == 2:
-        config = {"_target_": f"{LAYERS}.EqualLinear", "_args_": [3, [{"a": config}]]}
-    with pytest.raises(UserError, match=r"only lightning_modules\.networks may be built"):
-        build_network(config)
+from lightning_modules.networks.registry import build_network
+
+FEATURES = {"name": "feature_projection", "in_dim": 3, "out_dim": 2}
+AS_OF_BEFORE = {
+    "_target_": "lightning_modules.networks.audio_encoder.FeatureProjection",
+    "in_dim": 3,
+    "out_dim": 2,
+}
 
 
-def test_weights_appear_whole_or_not_at_all(tmp_path, monkeypatch):
-    module, path = nn.Linear(3, 2), tmp_path / "new" / "model.safetensors"
-    write_weights(path, module, half=False)
+class Unwritable(nn.Linear):
+    """Its state can't be written: two names share memory."""
 
-    def fail(state, partial):
-        partial.write_bytes(b"half of it")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(checkpoints, "save_file", fail)
-    with pytest.raises(OSError, match="no space"):
-        write_weights(path, nn.Linear(3, 2), half=False)
-    assert torch.equal(read_weights(path)["weight"], module.weight)
-    assert list(path.parent.iterdir()) == [path]
+    def state_dict(self, *args, **kwargs):
+        state = super().state_dict(*args, **kwargs)
+        return {**state, "again": state["weight"]}
 
 
-def test_half_precision_loses_no_large_value(tmp_path):
-    module = nn.Linear(3, 2)
-    module.register_buffer("variance", torch.tensor([1e9, 1e-9]))
-    module.register_buffer("table", torch.tensor([[1e6, 1.0]]))
+def test_weights_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    module, name = nn.Linear(3, 2), "new/model.safetensors"
+    write_weights(tmp_path / name, module, half=False)
+    with pytest.raises(RuntimeError, match="share memory"):
+        write_weights(tmp_path / name, Unwritable(3, 2), half=False)
+    again = nn.Linear(3, 2)
+    load_weights(again, tmp_path, name)
+    assert torch.equal(again.weight, module.weight)
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / name]
+    assert (tmp_path / name).stat().st_mode & 0o444 == 0o444
+
+
+def test_half_precision_loses_no_large_value(tmp_path: Path) -> None:
+    module, read = nn.Linear(3, 2), nn.Linear(3, 2)
+    for linear, scale in ((module, 1.0), (read, 0.0)):
+        linear.register_buffer("variance", scale * torch.tensor([1e9, 1e-9]))
+        linear.register_buffer("table", scale * torch.tensor([[1e6, 1.0]]))
     write_weights(tmp_path / "model.safetensors", module, half=True)
-    read = read_weights(tmp_path / "model.safetensors")
-    assert torch.equal(read["variance"], module.variance)
-    assert torch.equal(read["table"], module.table)
-    assert torch.equal(read["weight"], module.weight.detach().half().float())
-    assert torch.equal(read["bias"], module.bias.detach())
+    load_weights(read, tmp_path, "model.safetensors")
+    assert torch.equal(read.variance, module.variance)
+    assert torch.equal(read.table, module.table)
+    assert torch.equal(read.weight, module.weight.detach().half().float())
+    assert torch.equal(read.bias, module.bias.detach())
+
+
+@pytest.mark.parametrize("network", [build_network(**FEATURES), FEATURES, AS_OF_BEFORE], ids=type)
+def test_a_run_comes_back(tmp_path: Path, network: nn.Module | dict) -> None:
+    written = build_network(**FEATURES)
+    (tmp_path / "checkpoints").mkdir()
+    state = {f"network.{name}": value for name, value in written.state_dict().items()} | {
+        "other": torch.ones(1)
+    }
+    torch.save({"state_dict": state}, tmp_path / "checkpoints" / "last.ckpt")
+    write_network_record(
+        tmp_path, "statistics", network, None, {"name": "mel", "source": None, "x": 1}, "space"
+    )
+    for path in (tmp_path, find_checkpoint(tmp_path)):
+        loaded, spec, read = load_network(path)
+        assert spec == FEATURES
+        assert torch.equal(loaded.projection.weight, written.projection.weight)
+        assert read.keys() == state.keys()
+        record = read_network_record(path)
+        assert (record.stage, record.motion_space) == ("statistics", "space")
+        assert (record.audio, record.diffusion) == ({"name": "mel", "source": None}, None)
+
+
+def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint"):
+        find_checkpoint(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=r"no network\.json"):
+        load_network(tmp_path)
+    write_network_record(tmp_path, "statistics", FEATURES)
+    with pytest.raises(UserError, match="don't fit the network"):
+        load_network(tmp_path)
+    with pytest.raises(UserError, match="no network of an older version"):
+        write_network_record(tmp_path, "statistics", {"_target_": "os.system"})

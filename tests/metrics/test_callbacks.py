@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -113,9 +112,8 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = SyncNet(0.05, 51, (0.1, 0.3, 0.9, 1.0))
     save_file(network.state_dict(), folder / "expert" / "model.safetensors")
-    (folder / "expert" / "config.yaml").write_text(
-        yaml.safe_dump({"width": 0.05, "size": 51, "region": [0.1, 0.3, 0.9, 1.0]})
-    )
+    config = {"name": "syncnet", "width": 0.05, "size": 51, "region": [0.1, 0.3, 0.9, 1.0]}
+    (folder / "expert" / "config.json").write_text(json.dumps({"format": 2, "network": config}))
     FrameRegressor().save(folder / "regressor")
     return folder
 

@@ -1,16 +1,17 @@
 """TalkingHead: published folders, options, length and memory of generation."""
 
+import copy
+import json
+
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from datamodules.errors import UserError
-from lightning_modules.checkpoints import build_network
+from lightning_modules.generation.model_folder import resolve_model
+from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.statistics import read_statistics
-from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead, resolve_model
-
-TARGET = "lightning_modules.networks.paper_renderer.PaperRenderer"
+from lightning_modules.generation.talking_head import TalkingHead
 
 
 @pytest.fixture(scope="module")
@@ -99,24 +100,34 @@ def test_a_saved_folder_loads_to_the_same_model(model, source, tmp_path):
     assert size["half"] < 0.6 * size["model"]
 
 
-def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_path):
-    for options in (
+@pytest.mark.parametrize(
+    "options",
+    [
         {"intensity": -1.0},
         {"intensity": float("nan")},
+        {"intensity": 1e38},
+        {"mouth_intensity": -1.0},
         {"std_quantile": 2.0},
         {"statistics": "nonsense"},
-        {"intensity": 1e38},
         {"scaling": "nonsense"},
         {"guidance": float("nan")},
         {"guidance": float("inf")},
         {"steps": 0},
         {"seed": -1},
         {"seed": 10**20},
-    ):
-        with pytest.raises(UserError):
-            model.generate_motion(source, speech(2), GenerationOptions(**options))
+    ],
+)
+def test_options_out_of_range_can_not_be_made(options):
+    with pytest.raises(UserError):
+        GenerationOptions(**options)
+
+
+def test_options_that_a_model_can_not_follow_are_user_errors(model, build_model, source, tmp_path):
     with pytest.raises(UserError, match="mouth"):
         build_model(blocks=False).generate_motion(source, speech(2), GenerationOptions(mouth_intensity=2.0))
+    np.savez(tmp_path / "short.npz", mean=np.zeros(3), std=np.ones(3))
+    with pytest.raises(UserError, match="shape"):
+        GenerationOptions(statistics=str(tmp_path / "short.npz")).check(model)
     (tmp_path / "bad.npz").write_text("text")
     with pytest.raises(UserError, match=r"bad\.npz"):
         read_statistics(tmp_path / "bad.npz", 20)
@@ -125,13 +136,30 @@ def test_options_out_of_range_are_user_errors(model, build_model, source, tmp_pa
         (tmp_path / "less.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:kept])
         with pytest.raises(UserError, match=r"less\.npz"):
             read_statistics(tmp_path / "less.npz", 20)
-    np.savez(tmp_path / "short.npz", mean=np.zeros(3), std=np.ones(3))
-    with pytest.raises(UserError, match="shape"):
-        read_statistics(tmp_path / "short.npz", 20)
+
+
+def test_networks_in_training_generate_the_same_without_an_estimator(model, source, tmp_path):
+    """What callbacks build: nothing of the networks is changed, and the numbers are those of the whole model."""
+    model.denoiser.requires_grad_(True)
+    bare = TalkingHead(model.autoencoder, model.basis, model.denoiser, model.diffusion)
+    assert all(parameter.requires_grad for parameter in bare.denoiser.parameters())
+    model.denoiser.requires_grad_(False)
+    features = model.speech_features(speech(70))
+    for mode in ("none", "source", "previous"):
+        options = GenerationOptions(statistics=mode)
+        assert torch.equal(
+            bare.motion_from_features(source, features, options),
+            model.generate_motion(source, speech(70), options),
+        )
+    for options in (GenerationOptions(), GenerationOptions(statistics="none", std_quantile=0.5)):
+        with pytest.raises(UserError, match="no estimator"):
+            bare.motion_from_features(source, features, options)
+    with pytest.raises(UserError, match="needs an estimator"):
+        bare.save_pretrained(tmp_path)
 
 
 def test_damaged_folders_are_user_errors(model, tmp_path):
-    with pytest.raises(UserError, match="shipped"):
+    with pytest.raises(UserError, match="shipped: synthetic-128"):
         resolve_model(tmp_path / "nothing")
     model.save_pretrained(tmp_path / "model")
     weights = tmp_path / "model" / "diffusion" / "model.safetensors"
@@ -141,29 +169,33 @@ def test_damaged_folders_are_user_errors(model, tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match="missing"):
         TalkingHead.from_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").rename(tmp_path / "model" / "config.yaml")
+    with pytest.raises(UserError, match="--convert"):
+        TalkingHead.from_pretrained(tmp_path / "model")
 
 
-def test_damaged_configs_are_user_errors(model, tmp_path):
+def test_stages_that_do_not_fit_each_other_are_user_errors(model, tmp_path):
     model.save_pretrained(tmp_path)
-    path = tmp_path / "config.yaml"
-    whole = OmegaConf.to_container(OmegaConf.load(path))
-    for key, value, told in (
-        ("networks", {}, "can be built"),
-        ("diffusion", {"unknown": 1}, "can be built"),
-        ("audio", {"unknown": 1}, "can be built"),
-        ("networks", whole["networks"] | {"autoencoder": {"_target_": TARGET, "size": 100}}, "can be built"),
-        ("format", 1, "format 1"),
+    path = tmp_path / "config.json"
+    whole = json.loads(path.read_text())
+    for place, value, told in (
+        (("format",), 2, "format 2"),
+        (("networks",), {}, "needs the networks"),
+        (("diffusion", "unknown"), 1, "no argument 'unknown'"),
+        (("networks", "autoencoder", "size"), 100, "can't be built"),
+        (("networks", "autoencoder", "motion_dim"), 10, "numbers of motion"),
+        (("networks", "autoencoder", "latent_dim"), 32, "appearance latent"),
+        (("networks", "statistics", "audio_encoder", "in_dim"), 80, "different audio features"),
+        (("networks", "diffusion", "window"), 32, "windows of 32 frames"),
+        (("networks", "diffusion", "width"), 36, "don't fit the network"),
+        (("networks", "diffusion"), whole["networks"]["statistics"], "of another kind"),
+        (("audio", "name"), "mfcc", "unknown"),
     ):
-        OmegaConf.save(OmegaConf.create(whole | {key: value}), path)
+        config = copy.deepcopy(whole)
+        node = config
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = value
+        path.write_text(json.dumps(config))
         with pytest.raises(UserError, match=told):
             TalkingHead.from_pretrained(tmp_path)
-
-
-def test_a_config_may_build_nothing_but_our_networks():
-    with pytest.raises(UserError, match=r"os\.system"):
-        build_network(
-            {
-                "_target_": "lightning_modules.networks.motion_basis.MotionBasis",
-                "x": {"_target_": "os.system"},
-            }
-        )

@@ -6,6 +6,7 @@ clip, batch normalisation keeps the gradients even, and its convolutions are str
 """
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ VIEWS = (
 """Face, mouth, eyes: box x0, y0, x1, y1 of the framed picture, and the height and width that it is resized to."""
 
 
-class MotionEncoder(nn.Module):
+class FaceViewHead(nn.Module):
     """Motion coefficients of framed faces.
 
     Args:
@@ -46,8 +47,8 @@ class MotionEncoder(nn.Module):
         cells = -(-size[0] // 16) * -(-size[1] // 16)
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * cells, hidden), nn.SiLU())
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map pictures ``(B, 3, S, S)`` in [-1, 1] to unbounded coefficients ``(B, M)``."""
+    def forward(self, image: Tensor, latent: Callable[[], Tensor] | None = None) -> Tensor:
+        """Map pictures ``(B, 3, S, S)`` in [-1, 1] to unbounded coefficients ``(B, M)``; the latent is not looked at."""
         side = image.shape[-1]
         seen = []
         for ((x0, y0, x1, y1), size), tower in zip(VIEWS, self.towers, strict=True):

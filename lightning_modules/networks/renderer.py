@@ -1,0 +1,98 @@
+"""The interface of renderers: what stage 1 trains, and what latents, losses and generation may ask of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Code = TypeVar("Code", bound=tuple[Any, ...])
+
+
+class SourceCode(NamedTuple):
+    """What is computed once per source picture.
+
+    Attributes:
+        image: ``(B, 3, S, S)`` float32 in [-1, 1].
+        motion: ``(B, M)`` the source's own motion coefficients in (-1, 1).
+        latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
+        features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``; another renderer keeps here what it needs, as
+            tensors with the batch first or nested tuples of them.
+    """
+
+    image: Tensor
+    motion: Tensor
+    latent: Tensor
+    features: tuple[Any, ...]
+
+
+class Decoded(NamedTuple):
+    """A rendered frame and how it was made: all that losses and callbacks see of a renderer.
+
+    Attributes:
+        frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
+        warped: ``(B, 3, S, S)`` source pixels moved by the finest flow; None of a renderer that moves none.
+        flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths; None of a renderer without flow.
+        mask: ``(B, 1, S, S)`` share taken from the warped source, 0..1; None of a renderer without one.
+        mouth_centre: ``(B, 2)`` where the mouth is thought to be, x, y in [0, 1]; None of a renderer that doesn't look.
+    """
+
+    frame: Tensor
+    warped: Tensor | None = None
+    flow: Tensor | None = None
+    mask: Tensor | None = None
+    mouth_centre: Tensor | None = None
+
+
+class Renderer(nn.Module, ABC):
+    """Portrait and motion to frame. A module, so that code that is given one may move, freeze and save it, too.
+
+    Attributes:
+        size: picture side S.
+        motion_dim: number of motion coefficients M.
+        latent_dim: size L of the appearance latent.
+        required_losses: names of the losses without which a part of it learns nothing.
+    """
+
+    size: int
+    motion_dim: int
+    latent_dim: int
+    required_losses: tuple[str, ...] = ()
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> SourceCode:
+        """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
+
+    @abstractmethod
+    def motion(self, image: Tensor) -> Tensor:
+        """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+        """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
+
+    def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
+        """Parts that can be trained alone, by name; ``all`` need not be named."""
+        return {}
+
+    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+        """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``; both in [-1, 1]."""
+        return self.decode(self.encode(source), self.motion(driving))
+
+
+def repeat_code(code: Code, batch: int) -> Code:
+    """Expand the code of one source to a batch, without copying: a NamedTuple of tensors and of tuples of such."""
+    repeated = [
+        value.expand(batch, *value.shape[1:]) if isinstance(value, Tensor) else repeat_code(value, batch)
+        for value in code
+    ]
+    return type(code)(*repeated) if hasattr(code, "_fields") else type(code)(repeated)
+
+
+def to_size(image: Tensor, size: int) -> Tensor:
+    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
+    if image.shape[-2:] == (size, size):
+        return image
+    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(-1, 1)

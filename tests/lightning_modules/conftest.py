@@ -1,0 +1,70 @@
+"""Watches what the folders of strangers make a program do."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.errors import UserError
+
+ACTS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+TOKEN = "hf_secret_of_the_user"
+
+
+class Watch:
+    """Sees connections, processes and opened files by an audit hook of Python; nothing has to be replaced for it.
+
+    Attributes:
+        outside: A folder of the user's beside the stranger's; what is read or made there is noticed.
+    """
+
+    def __init__(self, outside: Path) -> None:
+        self.outside = outside
+        self.seen: list[tuple[str, str]] = []
+        for name in ("config.json", "config.yaml", "network.json", "model.safetensors", "last.ckpt"):
+            (outside / name).write_text("a secret")
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take down what must not happen."""
+        if event in ACTS or (event == "open" and str(arguments[0]).startswith(str(self.outside))):
+            self.seen.append((event, str(arguments[0])))
+
+    def idle(self, action: Callable[[], Any]) -> Any:
+        """What an action gives, or raises: it may do nothing to the outside."""
+        before = sorted(self.outside.iterdir())
+        self.seen.clear()
+        try:
+            return action()
+        finally:
+            assert self.seen == []
+            assert sorted(self.outside.iterdir()) == before
+
+    def refused(self, action: Callable[[], Any]) -> str:
+        """The one short line that an action on a hostile folder ends with."""
+        with pytest.raises(UserError) as caught:
+            self.idle(action)
+        assert len(str(caught.value)) < 600
+        assert TOKEN not in str(caught.value)
+        return str(caught.value)
+
+
+WATCHING: list[Watch] = []
+"""Those that look now."""
+
+
+@pytest.fixture(scope="session")
+def audit() -> None:
+    """One hook for all, as none can be taken away again."""
+    sys.addaudithook(lambda event, arguments: [watch.hook(event, arguments) for watch in WATCHING] and None)
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audit: None) -> Iterator[Watch]:
+    """A watch, with a token of the user's in the environment."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    (tmp_path / "outside").mkdir()
+    WATCHING.append(Watch(tmp_path / "outside"))
+    yield WATCHING[-1]
+    WATCHING.clear()

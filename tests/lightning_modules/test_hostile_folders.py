@@ -1,0 +1,298 @@
+"""Folders of strangers can be wrong, but can not act: nothing runs, nothing outside is read, nothing leaves, one line each.
+
+An audit hook of Python watches connections, processes and opened files, so that nothing has to be replaced for it.
+"""
+
+import copy
+import json
+import os
+import pickle
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from experiments.package import pack_model
+from lightning_modules.checkpoints import load_autoencoder, load_network, weights_hash, write_network_record
+from lightning_modules.generation.talking_head import TalkingHead
+from metrics.judges.syncnet import load_expert
+
+
+class Touch:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(self.path), "w"))
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": "mel_encoder"}
+    for _ in range(depth):
+        value = {"name": "diffusion_transformer", "audio_encoder": value}
+    return value
+
+
+MAKE = "{_target_: pathlib.Path.touch, self: {_target_: pathlib.Path, _args_: [OUTSIDE/made]}}"
+CODE = {"_target_": "subprocess.run", "args": ["touch", "OUTSIDE/made"]}
+VALUES: dict[str, Any] = {
+    "escaped interpolation": "\\${oc.create:" + MAKE + "}",
+    "interpolation": "${oc.create:" + MAKE + "}",
+    "environment": "${oc.env:HF_TOKEN}",
+    "code": CODE,
+    "code in a list": [CODE],
+    "text": "12",
+    "null": None,
+    "bool": True,
+    "negative": -8,
+    "fraction": 8.5,
+    "huge": 10**9,
+    "zero": 0,
+    "network of another kind": {"name": "syncnet"},
+    "networks in networks": nested(9),
+    "unknown network": {"name": "os.system"},
+    "long": "x" * 10_000,
+    "many": {str(key): 8 for key in range(5000)},
+}
+PLACES = {
+    "renderer's size": ("networks", "autoencoder", "size"),
+    "renderer's channels": ("networks", "autoencoder", "channels"),
+    "one of the channels": ("networks", "autoencoder", "channels", "8"),
+    "audio encoder": ("networks", "diffusion", "audio_encoder"),
+    "depth": ("networks", "diffusion", "depth"),
+    "choice": ("networks", "diffusion", "null_condition"),
+    "width of the encoder": ("networks", "statistics", "audio_encoder", "width"),
+    "steps of the sampler": ("diffusion", "sampler_steps"),
+    "schedule": ("diffusion", "schedule"),
+    "front end": ("audio", "name"),
+    "stage": ("networks", "statistics"),
+    "networks": ("networks",),
+    "format": ("format",),
+}
+
+
+def placed(config: dict[str, Any], place: tuple[str, ...], value: Any, outside: Path) -> dict[str, Any]:
+    """A copy of the config with a value at a place."""
+    changed = copy.deepcopy(config)
+    node = changed
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = json.loads(json.dumps(value).replace("OUTSIDE", str(outside)))
+    return changed
+
+
+@pytest.fixture(scope="module")
+def model(build_model) -> TalkingHead:
+    return build_model()
+
+
+@pytest.fixture
+def folder(model: TalkingHead, tmp_path: Path) -> Path:
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_watch_sees_what_happens(watch: Any) -> None:
+    for action in (
+        lambda: (watch.outside / "config.json").read_text(),
+        lambda: (watch.outside / "made").touch(),
+        lambda: os.system("true"),
+        lambda: subprocess.run(["true"], check=True),
+        lambda: socket.create_connection(("localhost", 9), timeout=0.1),
+    ):
+        with pytest.raises(AssertionError):
+            watch.idle(action)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, place: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for value in VALUES:
+        text = json.dumps(placed(config, PLACES[place], VALUES[value], watch.outside))
+        (folder / "config.json").write_text(text)
+        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+@pytest.mark.parametrize("key", ["_target_", "_args_", "_partial_", "auto_map", "__class__", "source"])
+def test_no_unknown_key_is_looked_at(folder: Path, watch: Any, key: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for place in (
+        ("networks", "autoencoder"),
+        ("networks", "diffusion", "audio_encoder"),
+        ("diffusion",),
+        ("audio",),
+    ):
+        text = json.dumps(placed(config, (*place, key), "os.system", watch.outside))
+        (folder / "config.json").write_text(text)
+        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+BAD_JSON = {
+    "depth": "[" * 100_000,
+    "objects": '{"a":' * 200 + "1" + "}" * 200,
+    "size": '{"format": 3, "x": "' + "a" * 2**20 + '"}',
+    "infinity": '{"format": Infinity}',
+    "overflow": '{"format": 1e999}',
+    "digits": '{"format": ' + "9" * 10_000 + "}",
+    "twice": '{"format": 3, "format": 3}',
+    "no object": "[1]",
+    "empty": "",
+    "bytes": "\udcff\udcfe",
+}
+
+
+@pytest.mark.parametrize("text", BAD_JSON.values(), ids=list(BAD_JSON))
+def test_bombs_in_json_are_refused(folder: Path, run: Path, watch: Any, text: str) -> None:
+    for path, load in (
+        (folder / "config.json", lambda: TalkingHead.from_pretrained(folder)),
+        (run / "network.json", lambda: load_network(run)),
+    ):
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        watch.refused(load)
+
+
+def test_files_are_regular_and_inside(folder: Path, run: Path, watch: Any, tmp_path: Path) -> None:
+    for root, name, secret, load in (
+        (folder, "config.json", "config.json", lambda: TalkingHead.from_pretrained(folder)),
+        (folder, "basis.safetensors", "model.safetensors", lambda: TalkingHead.from_pretrained(folder)),
+        (
+            folder,
+            "diffusion/model.safetensors",
+            "model.safetensors",
+            lambda: TalkingHead.from_pretrained(folder),
+        ),
+        (run, "network.json", "network.json", lambda: load_network(run)),
+        (run, "checkpoints/last.ckpt", "last.ckpt", lambda: load_network(run)),
+    ):
+        kept = tmp_path / "kept"
+        (root / name).rename(kept)
+        (root / name).symlink_to(watch.outside / secret)
+        assert "leads out" in watch.refused(load)
+        (root / name).unlink()
+        os.mkfifo(root / name)  # whoever opens it waits for ever
+        watch.refused(load)
+        (root / name).unlink()
+        kept.rename(root / name)
+    elsewhere = watch.outside / "stage"
+    (folder / "diffusion").rename(elsewhere)
+    (folder / "diffusion").symlink_to(elsewhere)
+    assert "leads out" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+def test_weights_are_tensors_of_the_right_shapes(folder: Path, watch: Any) -> None:
+    weights = folder / "diffusion" / "model.safetensors"
+    header = json.dumps({"x": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
+    for content in (
+        pickle.dumps(Touch(watch.outside / "made")),
+        (folder / "statistics" / "model.safetensors").read_bytes(),  # of another network
+        len(header).to_bytes(8, "little") + header,
+        (2**62).to_bytes(8, "little"),
+        b"",
+    ):
+        weights.write_bytes(content)
+        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+def test_blocks_of_a_basis_lie_within_the_motion(folder: Path, watch: Any) -> None:
+    state = load_file(folder / "basis.safetensors")
+    for sizes in ([10**18, 1, 1], [-1, 1, 1], [10, 10, 1]):
+        save_file(state | {"sizes": torch.tensor(sizes)}, folder / "basis.safetensors")
+        assert "blocks" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+def test_a_model_folder_names_no_speech_model(folder: Path, watch: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    sources = ("facebook/wav2vec2-base", str(watch.outside), "${oc.env:HF_TOKEN}", "..", None)
+    for audio in ({"name": name, "source": source} for name in ("mel", "hubert") for source in sources):
+        (folder / "config.json").write_text(json.dumps(config | {"audio": audio}))
+        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+    for name in ("wav2vec2", "hubert"):
+        (folder / "config.json").write_text(json.dumps(config | {"audio": {"name": name}}))
+        assert "--speech-model" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
+
+
+@pytest.fixture
+def run(model: TalkingHead, tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run", model, "autoencoder")
+
+
+def write_run(folder: Path, model: TalkingHead, stage: str, audio: Any = None) -> Path:
+    """A run folder as training leaves it."""
+    networks = {"autoencoder": model.autoencoder, "statistics": model.estimator, "diffusion": model.denoiser}
+    (folder / "checkpoints").mkdir(parents=True)
+    state = {f"network.{k}": v for k, v in networks[stage].state_dict().items()}
+    state |= {f"basis.{k}": v for k, v in model.basis.state_dict().items()}
+    torch.save({"state_dict": state, "global_step": 1}, folder / "checkpoints" / "last.ckpt")
+    space = weights_hash(model.autoencoder)
+    write_network_record(folder, stage, networks[stage], model.diffusion.settings(), audio, space)
+    return folder
+
+
+def test_a_run_is_its_record_and_tensors(model: TalkingHead, run: Path, watch: Any) -> None:
+    config = run / "config.yaml"
+    os.mkfifo(config)  # for people alone: a program that opened it would wait for ever
+    network, spec = load_autoencoder(run)
+    assert weights_hash(network) == weights_hash(model.autoencoder)
+    record = json.loads((run / "network.json").read_text())
+    assert record["network"] == json.loads(json.dumps(spec))
+    for place in (("network", "size"), ("network", "channels"), ("network",), ("stage",), ("format",)):
+        for value in VALUES.values():
+            (run / "network.json").write_text(json.dumps(placed(record, place, value, watch.outside)))
+            watch.refused(lambda: load_autoencoder(run))
+    (run / "network.json").write_text(json.dumps(record))
+    for content in (
+        Touch(watch.outside / "made"),
+        {"state_dict": Touch(watch.outside / "made")},
+        {"state_dict": {"a": 1}},
+        [],
+    ):
+        torch.save(content, run / "checkpoints" / "last.ckpt")
+        watch.refused(lambda: load_autoencoder(run))
+    (run / "checkpoints" / "last.ckpt").write_bytes(pickle.dumps(Touch(watch.outside / "made")))
+    watch.refused(lambda: load_autoencoder(run))
+    (run / "network.json").unlink()
+    config.unlink()
+    config.write_text("model: {network: {_target_: os.system}}\n")
+    assert "--convert" in watch.refused(lambda: load_autoencoder(run))
+
+
+def test_packing_runs_reaches_no_hub(model: TalkingHead, tmp_path: Path, watch: Any) -> None:
+    audio = {"name": "wav2vec2", "source": "evil/speech"}
+    runs = [
+        write_run(tmp_path / stage, model, stage, audio)
+        for stage in ("autoencoder", "statistics", "diffusion")
+    ]
+    output = tmp_path / "packed"
+    pack_model(*runs, output)
+    assert json.loads((output / "config.json").read_text())["audio"] == {"name": "wav2vec2"}
+    assert "evil" not in "".join(
+        path.read_text() for path in output.glob("*.*") if path.suffix in (".json", ".md")
+    )
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in output.rglob("*"))
+    assert "--speech-model" in watch.refused(lambda: TalkingHead.from_pretrained(output))
+    (runs[1] / "run.json").write_text(json.dumps({"metrics": {"val/nll": "much"}}))
+    watch.refused(lambda: pack_model(*runs, tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=list(VALUES))
+def test_a_sync_expert_is_plain(tmp_path: Path, watch: Any, value: Any) -> None:
+    expert = tmp_path / "expert"
+    expert.mkdir()
+    (expert / "model.safetensors").write_bytes(b"")
+    config = {"format": 2, "network": {"name": "syncnet", "width": 0.05, "size": 64, "region": [0, 0, 1, 1]}}
+    for place in (
+        ("network",),
+        ("network", "width"),
+        ("network", "size"),
+        ("network", "region"),
+        ("network", "x"),
+    ):
+        (expert / "config.json").write_text(json.dumps(placed(config, place, value, watch.outside)))
+        watch.refused(lambda: load_expert(expert))

@@ -1,0 +1,107 @@
+"""The speech model inside a model folder: sizes and tensors are read, code, kernels and other models never."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datamodules.errors import UserError
+from lightning_modules.audio_frontend import AudioFrontend, load_frontend
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+BAIT = {
+    "auto_map": {"AutoModel": "evil--Model", "AutoConfig": "evil--Config"},
+    "attn_implementation": "evil/kernel",
+    "_attn_implementation": "evil/kernel",
+    "quantization_config": {"quant_method": "evil"},
+    "name_or_path": "evil/speech",
+}
+WRONG: dict[str, dict[str, Any]] = {
+    "huge": {"hidden_size": 10**9},
+    "deep": {"num_hidden_layers": 10**6},
+    "long": {"conv_dim": [8] * 10**4},
+    "negative": {"hidden_size": -16},
+    "text": {"hidden_size": "x"},
+    "code": {"hidden_act": {"_target_": "os.system"}},
+    "other": {"model_type": "evil"},
+}
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    torch.manual_seed(0)
+    Wav2Vec2Model(Wav2Vec2Config(conv_dim=(8,) * 7, **SIZES)).save_pretrained(tmp_path / "model" / "audio")
+    return tmp_path / "model" / "audio"
+
+
+@pytest.fixture
+def load(audio: Path) -> Callable[[], AudioFrontend]:
+    return lambda: load_frontend("wav2vec2", audio)
+
+
+def test_it_is_the_same_as_by_its_name_whatever_else_it_claims(audio: Path, load: Any, watch: Any) -> None:
+    named = AudioFrontend("wav2vec2", str(audio))
+    waveform = 0.1 * torch.randn(1, 640 * 5)
+    plain = json.loads((audio / "config.json").read_text())
+    for extra in ({}, BAIT):
+        (audio / "config.json").write_text(json.dumps(plain | extra))
+        frontend = watch.idle(load)
+        assert torch.equal(frontend(waveform), named(waveform))
+        assert frontend.identity() == named.identity()
+    (audio / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    assert not torch.equal(watch.idle(load)(waveform), named(waveform))
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=list(WRONG))
+def test_absurd_sizes_are_refused(audio: Path, load: Any, watch: Any, change: dict[str, Any]) -> None:
+    plain = json.loads((audio / "config.json").read_text())
+    (audio / "config.json").write_text(json.dumps(plain | change))
+    watch.refused(load)
+
+
+class Touch:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(self.path), "w"))
+
+
+def test_only_plain_files_inside_are_read(audio: Path, load: Any, watch: Any) -> None:
+    evil = pickle.dumps(Touch(watch.outside / "made"))
+    for name in ("adapter_config.json", "modeling_evil.py", "pytorch_model.bin"):
+        (audio / name).write_bytes(evil)
+        assert name in watch.refused(load)
+        (audio / name).unlink()
+    (audio / "model.safetensors").write_bytes(evil)
+    watch.refused(load)
+    (audio / "model.safetensors").unlink()
+    (audio / "model.safetensors").symlink_to(watch.outside / "model.safetensors")
+    assert "leads out" in watch.refused(load)
+    audio.rename(watch.outside / "audio")
+    audio.symlink_to(watch.outside / "audio")
+    assert "inside its model folder" in watch.refused(load)
+
+
+def test_a_speech_model_of_the_users_choice_and_none(audio: Path, tmp_path: Path) -> None:
+    assert load_frontend("wav2vec2", tmp_path / "nothing", audio).dim == 16
+    assert load_frontend("mel", tmp_path / "nothing").dim == 160
+    with pytest.raises(UserError, match="leave --speech-model out"):
+        load_frontend("mel", tmp_path / "nothing", audio)
+    with pytest.raises(UserError, match="unknown"):
+        load_frontend("mfcc", tmp_path / "nothing")
