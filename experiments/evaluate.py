@@ -244,13 +244,14 @@ def evaluate_model(
     from metrics.evaluation.judges import load_judges, load_motion_judge
     from metrics.evaluation.loading import rendered_clips
     from metrics.evaluation.loop import ROW_PLANS
+    from metrics.evaluation.registry import SLOTS
 
     options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
     model_clips.check_options(model, options, tuple(seeds))
     data, chosen = model_clips.choose_data(root, split, clips)
     judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
     protocol = model_clips.model_protocol(chosen, model.size, judge, max_frames)
-    judges = judges or load_judges(judge, protocol, TASKS)
+    judges = judges or load_judges(SLOTS, protocol, judge)
     rendered = rendered_clips(data, protocol.reading, model_clips.model_rows(model, tuple(seeds), options))
     if gallery is not None:
         rendered = model_clips.with_gallery(rendered, gallery, {one.id for one in chosen[:gallery_clips]})
@@ -299,13 +300,15 @@ def evaluate_videos(
     from metrics.evaluation.clips import entry, match_videos
     from metrics.evaluation.judges import load_judges, load_motion_judge
     from metrics.evaluation.loop import ROW_PLANS
+    from metrics.evaluation.registry import measures_of
 
     started = time.perf_counter()
     data, alone = match_videos(videos, reference, seeds, split)
     if judges is None:
         name = judge if protocol.name == SYNTHETIC else "landmarks"
         found = load_motion_judge(name, reference, progress=progress, size=protocol.reading.size)
-        judges = load_judges(found, protocol, (protocol.task,))
+        slots = {slot for one in measures_of(protocol.task) for slot in one.judges}
+        judges = load_judges(slots, protocol, found)
 
     def add_autoencoder(clip: Any) -> Any:
         from experiments.model_clips import through_autoencoder

@@ -98,8 +98,8 @@ def model_protocol(
     """The protocol that a model's clips are judged by: of drawn faces where a fitted judge looks, else of real ones."""
     if hasattr(judge, "look"):
         return get_protocol(TALKING_HEAD, size=size, max_frames=max_frames)
-    other = {"size": size} if any(record.size != size for record in records) else {}
-    return get_protocol(SYNTHETIC, max_frames=max_frames, **other)
+    other = size if any(record.size != size for record in records) else None
+    return get_protocol(SYNTHETIC, size=other, max_frames=max_frames)
 
 
 def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:

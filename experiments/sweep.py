@@ -54,7 +54,7 @@ def measure_take(
         judges: At hand.
         protocol: Settings.
     """
-    from metrics.evaluation.functions import FrameContext, SpeechContext
+    from metrics.evaluation.contexts import FrameContext, SpeechContext
     from metrics.evaluation.registry import MEASURES, values_of
 
     view = judges.look(frames, protocol)

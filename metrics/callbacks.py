@@ -20,7 +20,7 @@ from torch.utils.data import DistributedSampler
 from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
-from metrics.evaluation.judges import Judges
+from metrics.evaluation.judges import Judges, load_training_judges
 from metrics.evaluation.protocol import get_protocol
 from metrics.evaluation.reading import TALKING_HEAD
 from metrics.evaluation.registry import Measure
@@ -76,7 +76,7 @@ class MetricCallback(Callback):
     def __init__(
         self,
         measures: Sequence[str] | None,
-        judges: LoadJudges = load_judges_of,
+        judges: LoadJudges = load_training_judges,
         protocol: str = TALKING_HEAD,
         every_n_epochs: int = 1,
         required: bool = False,

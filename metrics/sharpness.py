@@ -1,5 +1,6 @@
 """Sharpness of mouth and eyes, and flicker, on faces that landmarks hold still."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,11 @@ from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
-from metrics.arguments import as_uint8
+from metrics.arguments import as_uint8, check_pair
 from metrics.landmarks import FACE, LandmarkSettings
 
 _LUMA = (0.299, 0.587, 0.114)
+_CHUNK = 16
 Region = tuple[float, float, float, float]
 
 
@@ -93,11 +95,37 @@ def cut(faces: Tensor, region: Region) -> Tensor:
     return faces[:, y0:y1, x0:x1]
 
 
-def detail(patch: Tensor) -> float:
-    """Root mean square of what a 3x3 Laplacian sees in ``(N, h, w)``, in grey levels; NaN without a frame."""
+def _laplacian(patch: Tensor) -> Tensor:
+    """What a 3x3 Laplacian sees in ``(N, h, w)``, ``(N, h - 2, w - 2)``."""
     inner = patch[:, 1:-1, 1:-1]
     around = patch[:, :-2, 1:-1] + patch[:, 2:, 1:-1] + patch[:, 1:-1, :-2] + patch[:, 1:-1, 2:]
-    return float((inner - around / 4).square().mean().sqrt()) if len(patch) else float("nan")
+    return inner - around / 4
+
+
+def detail(patch: Tensor) -> float:
+    """Root mean square of what a 3x3 Laplacian sees in ``(N, h, w)``, in grey levels; NaN without a frame."""
+    return float(_laplacian(patch).square().mean().sqrt()) if len(patch) else float("nan")
+
+
+def frame_sharpness(frames: Tensor, real: Tensor) -> float:
+    """Detail of whole frames as a share of the real clip's, with or without a face in them.
+
+    Args:
+        frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+        real: Likewise, of the real frames; the size must be the same, as detail is counted in pixels.
+
+    Returns:
+        Below 1 blurred, above 1 sharpened or noisy; NaN where the real clip has no detail.
+
+    Raises:
+        ValueError: The shapes differ, or see `check_images`.
+    """
+    check_pair(frames, real)
+    sums = []
+    for images in (frames, real):
+        parts = (as_uint8(part).float() for part in images.split(_CHUNK))
+        sums.append(sum(float(_laplacian(_luma(part)).double().square().sum()) for part in parts))
+    return math.sqrt(sums[0] / sums[1]) if sums[1] > 0 else float("nan")
 
 
 def sharpness(
@@ -118,17 +146,6 @@ def sharpness(
         whole = detail(cut(real, region))
         values[f"sharpness_{name}"] = detail(cut(generated, region)) / whole if whole > 0 else float("nan")
     return values
-
-
-def frame_sharpness(generated: Tensor, real: Tensor) -> float:
-    """Detail of whole frames as a share of the real clip's; NaN if that has none.
-
-    Args:
-        generated: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
-        real: Likewise.
-    """
-    made, whole = (detail(_luma(as_uint8(frames).float())) for frames in (generated, real))
-    return made / whole if whole > 0 else float("nan")
 
 
 def _luma(images: Tensor) -> Tensor:

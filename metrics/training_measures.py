@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from datamodules.errors import UserError
 from metrics.base import ClipMean
-from metrics.evaluation.functions import FrameContext
+from metrics.evaluation.contexts import FrameContext
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loop import floor_view
 from metrics.evaluation.protocol import Protocol
@@ -20,8 +20,7 @@ from metrics.fid import extract_features
 LoadJudges = Callable[[Collection[str], Protocol], Judges]
 """Loads the judges of some slots; which are not there is told by ``absent``."""
 VIEWED: tuple[Kind, ...] = ("frames", "aligned", "free", "motion", "sound")
-POOLED_KINDS: tuple[Kind, ...] = ("pictures", "windows", "motion")
-CLIP_KINDS = {*VIEWED, *POOLED_KINDS}
+CLIP_KINDS = {*VIEWED, "pictures", "windows"}
 _BATCH = 32
 log = logging.getLogger(__name__)
 
@@ -65,13 +64,13 @@ class TrainingMeasures:
         self, measures: Sequence[Measure], protocol: Protocol, judges: Judges, clips: bool = True
     ) -> None:
         self.measures, self.protocol, self.judges = list(measures), protocol, judges
-        pooled = POOLED_KINDS if clips else (*POOLED_KINDS, "aligned")
-        self.metrics: dict[str, Metric] = {
-            one.name: one.new_metric(protocol, judges)
-            if one.kind in pooled
-            else ClipMean(median=is_lag(one.name))
-            for one in measures
-        }
+        self.metrics = {one.name: self._made(one, clips) for one in measures}
+
+    def _made(self, measure: Measure, clips: bool) -> Metric:
+        """The metric of a measure: its own over pictures or distributions, the mean over clips of all others."""
+        if clips and measure.kind == "aligned":
+            return ClipMean(median=is_lag(measure.name))
+        return measure.new_metric(self.protocol, self.judges)
 
     def _of(self, *kinds: Kind) -> list[Measure]:
         return [one for one in self.measures if one.kind in kinds]

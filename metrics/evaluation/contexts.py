@@ -90,7 +90,11 @@ def best_mouth_lmd(takes: Sequence[View], real: View, settings: LandmarkSettings
     NaN if one take has none, as the mean is: a plain min would depend on the order of the takes.
     """
     assert real.points is not None
-    found = [known_mean(mouth_distance(one.points, real.points, settings)) for one in takes if one.points is not None]
+    found = [
+        known_mean(mouth_distance(one.points, real.points, settings))
+        for one in takes
+        if one.points is not None
+    ]
     return {f"mouth_lmd_best_of_{len(takes)}": float(np.min(found))}
 
 

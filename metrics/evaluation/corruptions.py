@@ -1,6 +1,6 @@
 """Ways to make a real clip worse by degrees, and which measures must answer to each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.views import View
 from metrics.motion import MotionCurves
 
@@ -89,7 +88,7 @@ def noisy_landmarks(view: View, pixels: float) -> View:
     if view.seen_points is None:
         return view
     noise = np.random.default_rng(0).normal(0, pixels, view.seen_points.shape)
-    return View(view.frames, view.seen, view.seen_points + noise, view.seen_embeddings, view.settings)
+    return replace(view, seen_points=view.seen_points + noise)
 
 
 def shaken(view: View, pixels: float) -> View:
@@ -99,7 +98,7 @@ def shaken(view: View, pixels: float) -> View:
     frames = torch.stack([torch.roll(frame, (y, x), (1, 2)) for frame, (x, y) in pairs])
     points = view.seen_points
     points = None if points is None else points + np.pad(moves, ((0, 0), (0, 1)))[:, None]
-    return View(frames, view.seen, points, view.seen_embeddings, view.settings)
+    return replace(view, frames=frames, seen_points=points)
 
 
 def swapped(view: View, other: View, share: float) -> View:
@@ -119,10 +118,10 @@ def swapped(view: View, other: View, share: float) -> View:
     frames = torch.where(torch.from_numpy(foreign)[:, None, None, None], guest.frames, base.frames)
     points = mixed(base.seen_points, guest.seen_points)
     embeddings = mixed(base.seen_embeddings, guest.seen_embeddings)
-    return View(frames, curves, points, embeddings, base.settings)
+    return View(frames, base.protocol, curves, points, embeddings)
 
 
-def corrupt(name: str, strength: float, view: View, other: View, judges: Judges, protocol: Protocol) -> View:
+def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
     """The clip after a corruption; ``other`` shows another person. Strengths in pixels are those of a picture of 256."""
     if not strength:
         return view
@@ -135,7 +134,7 @@ def corrupt(name: str, strength: float, view: View, other: View, judges: Judges,
         case "slowed":
             return view.take((every * (1 - strength)).astype(np.int64))
         case "blur":
-            return judges.look(blurred(view.frames, strength), protocol)
+            return judges.look(blurred(view.frames, strength), view.protocol)
         case "landmark noise":
             return noisy_landmarks(view, strength)
         case "shaking frame":

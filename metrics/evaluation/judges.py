@@ -1,26 +1,43 @@
 """The judges of an evaluation: loaded where their files are, listed with the reason and the command where they are not."""
 
+import importlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from datamodules import assets
 from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
-from metrics.evaluation.protocol import Protocol as EvaluationProtocol
+from metrics.evaluation import protocol as settings
 from metrics.evaluation.views import Embed, View, Watch, look
 from metrics.judges.frame_regressor import JUDGE_FILE, FrameRegressor, fit_frame_regressor, held_out_r2
-from metrics.motion import MotionJudge
+from metrics.judges.syncnet import SyncNet, load_expert
+from metrics.landmarks import face_boxes
+from metrics.motion import MotionCurves, MotionJudge
+from metrics.sync import face_crops, lip_sync
 
 FIT_FRAMES, FIT_STEPS = 6000, 600
 JUDGE_FOLDER = "judge"
 """Of a dataset: the judge that protocols mean. One fitted within other limits has a folder that says so."""
 NO_FACES = "no model of real faces judges drawn ones"
+PUBLIC_SYNCNET = "syncnet_v2.model"
+NETWORKS = {
+    "lpips": ("alexnet", "alexnet-owt-7be5be79.pth", "metrics.lpips:load_lpips"),
+    "inception": (
+        "inception",
+        "pt_inception-2015-12-05-6726825d.pth",
+        "metrics.judges.inception:load_fid_inception",
+    ),
+    "i3d": ("i3d", "i3d_torchscript.pt", "metrics.judges.inception:load_i3d"),
+}
+"""Slot -> name of the judge, its file, and what loads it."""
 Found = TypeVar("Found")
 Progress = Callable[[int, int, str], None]
 log = logging.getLogger(__name__)
@@ -33,13 +50,15 @@ class SyncJudge(Protocol):
     """
 
     def __call__(
-        self,
-        frames: Tensor,
-        points: np.ndarray | None,
-        sounds: list[np.ndarray],
-        protocol: EvaluationProtocol,
+        self, frames: Tensor, points: np.ndarray | None, sounds: list[np.ndarray], protocol: settings.Protocol
     ) -> list[dict[str, float]]:
         """Judge frames ``(T, 3, H, W)`` uint8 with landmarks ``(T, 478, 3)`` in pixels, or None without."""
+
+
+def _blind(frames: np.ndarray) -> tuple[MotionCurves, None]:
+    """Stands where nobody judges motion: sees no face in any frame."""
+    unknown = np.full((len(frames), 5), np.nan)
+    return MotionCurves(unknown[:, :3], unknown[:, 3], unknown[:, 4]), None
 
 
 @dataclass
@@ -59,7 +78,7 @@ class Judges:
         absent: Slot -> why its judge is not there.
     """
 
-    watch: Watch
+    watch: Watch = _blind
     embed: Embed | None = None
     lpips: nn.Module | None = None
     sync: SyncJudge | None = None
@@ -70,9 +89,9 @@ class Judges:
     facts: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def look(self, frames: np.ndarray, protocol: EvaluationProtocol) -> View:
+    def look(self, frames: np.ndarray, protocol: settings.Protocol) -> View:
         """Look at frames ``(T, H, W, 3)`` uint8 with the judges of single frames."""
-        return look(frames, self.watch, self.embed, protocol.faceless)
+        return look(frames, protocol, self.watch, self.embed)
 
     def weights(self) -> dict[str, str]:
         """Name -> sha256 of each judge."""
@@ -83,7 +102,7 @@ class Judges:
         try:
             judge, self.hashes[slot] = build()
         except UserError as error:
-            log.warning("%s: not judged (%s)", slot, error)
+            log.warning("%s: not judged (%s)", name, error)
             self.absent[slot] = str(error)
             return None
         self.names[slot] = name
@@ -98,22 +117,13 @@ class SyncNetJudge:
         boxes: Whether faces are cut out by landmark boxes; else the whole frame is the face.
     """
 
-    def __init__(self, network: Any, boxes: bool) -> None:
+    def __init__(self, network: SyncNet, boxes: bool) -> None:
         self.network, self.boxes = network.requires_grad_(False).eval(), boxes
 
     def __call__(
-        self,
-        frames: Tensor,
-        points: np.ndarray | None,
-        sounds: list[np.ndarray],
-        protocol: EvaluationProtocol,
+        self, frames: Tensor, points: np.ndarray | None, sounds: list[np.ndarray], protocol: settings.Protocol
     ) -> list[dict[str, float]]:
         """See `SyncJudge`."""
-        import torch
-
-        from metrics.landmarks import face_boxes
-        from metrics.sync import face_crops, lip_sync
-
         if self.boxes and points is not None:
             frames = face_crops(frames, face_boxes(points, protocol.landmarks), protocol.face_crops)
         least = protocol.sync.minimum_frames
@@ -128,63 +138,87 @@ class SyncNetJudge:
 
 def motion_judges(judge: MotionJudge) -> Judges:
     """A judge of motion alone: landmarks too by the one of real faces, as a fitted regressor knows none."""
-    facts = {"name": judge.name, **getattr(judge, "facts", {})}
-    judges = Judges(
-        getattr(judge, "look", None) or (lambda frames: (judge.measure(frames), None)),
-        hashes={"motion": judge.sha256},
+    look_at = getattr(judge, "look", None)
+    slots = ("motion", "landmarks") if look_at else ("motion",)
+    return Judges(
+        look_at or (lambda frames: (judge.measure(frames), None)),
+        hashes=dict.fromkeys(slots, judge.sha256),
         names={"motion": judge.name},
-        facts=facts,
+        facts={"name": judge.name, **getattr(judge, "facts", {})},
+        absent={} if look_at else dict.fromkeys(("landmarks", "embedder"), NO_FACES),
     )
-    if hasattr(judge, "look"):
-        judges.hashes["landmarks"], judges.names["landmarks"] = judge.sha256, judge.name
-    else:
-        judges.absent["landmarks"] = NO_FACES
+
+
+def load_judges(
+    slots: Collection[str], protocol: settings.Protocol, motion: MotionJudge | None = None, sync: str = ""
+) -> Judges:
+    """The judges of some slots, as far as their files are there; why not is told by ``absent``.
+
+    Args:
+        slots: Which ones.
+        protocol: Settings.
+        motion: Looks at frames: MediaPipe, or a fitted judge of drawn faces, which no face model can judge; None: nobody.
+        sync: ``public`` for the published SyncNet, ``expert`` for the shipped one of drawn faces, or a folder with another;
+            empty: by the judge of motion.
+    """
+    judges = Judges() if motion is None else motion_judges(motion)
+    if "embedder" in slots and "landmarks" in judges.hashes:
+        from metrics.judges.face_embedder import FaceEmbedder
+
+        def embedder() -> tuple[Embed, str]:
+            found = FaceEmbedder(settings=protocol.alignment)
+            return found.embed, found.sha256
+
+        judges.embed = judges.load("embedder", "mobilefacenet", embedder)
+    sync = sync or ("public" if "landmarks" in judges.hashes else "expert")
+    if "sync" in slots:
+
+        def syncnet() -> tuple[SyncJudge, str]:
+            if sync == "public":
+                path = assets.find(PUBLIC_SYNCNET)
+                return SyncNetJudge(SyncNet.load(path), boxes=True), file_sha256(path)
+            network = load_expert() if sync == "expert" else load_expert(sync)
+            return SyncNetJudge(network, boxes=False), network.sha256
+
+        judges.sync = judges.load("sync", "syncnet_v2" if sync == "public" else "sync expert", syncnet)
+    for slot, (name, file, loader) in NETWORKS.items():
+        if slot in slots:
+            setattr(judges, slot, judges.load(slot, name, partial(_load, file, loader)))
     return judges
 
 
-def load_judges(judge: MotionJudge, protocol: EvaluationProtocol, families: Collection[str]) -> Judges:
-    """All judges that are asked for and whose files are there.
+def _load(file: str, loader: str) -> tuple[nn.Module, str]:
+    path, (module, _, name) = assets.find(file), loader.partition(":")
+    return getattr(importlib.import_module(module), name)(path), file_sha256(path)
+
+
+def load_training_judges(
+    slots: Collection[str],
+    protocol: settings.Protocol,
+    motion: str = "landmarks",
+    sync: str = "public",
+    root: str | Path = "",
+    size: int | None = None,
+) -> Judges:
+    """The judges that measures of a training need; those that can't be loaded are ``absent``.
 
     Args:
-        judge: Of motion: MediaPipe's of real faces, or a fitted one of drawn faces, which no face model can judge and whose
-            lip sync the shipped expert judges.
+        slots: Which ones.
         protocol: Settings.
-        families: ``generation``, ``reconstruction`` or both.
+        motion: See `load_motion_judge`.
+        sync: See `load_judges`.
+        root: Dataset folder, where a judge of motion is fitted on it.
+        size: Edge of the frames that will be judged.
     """
-    from metrics.judges import inception, syncnet
-
-    def file(name: str, build: Callable[[Path], Found]) -> Callable[[], tuple[Found, str]]:
-        return lambda: (build(path := assets.find(name)), file_sha256(path))
-
-    def embedder() -> tuple[Embed, str]:
-        from metrics.judges.face_embedder import FaceEmbedder
-
-        found = FaceEmbedder(settings=protocol.alignment)
-        return found.embed, found.sha256
-
-    def expert() -> tuple[SyncJudge, str]:
-        network = syncnet.load_expert()
-        return SyncNetJudge(network, boxes=False), network.sha256
-
-    def public(path: Path) -> SyncJudge:
-        return SyncNetJudge(syncnet.SyncNet.load(path), boxes=True)
-
-    judges = motion_judges(judge)
-    if "landmarks" in judges.hashes:
-        judges.embed = judges.load("embedder", "mobilefacenet", embedder)
-        judges.sync = judges.load("sync", "syncnet_v2", file("syncnet_v2.model", public))
-    else:
-        judges.absent["embedder"] = NO_FACES
-        judges.sync = judges.load("sync", "sync expert", expert)
-    if "reconstruction" in families:
-        from metrics.lpips import ALEXNET_FILE, load_lpips
-
-        judges.lpips = judges.load("lpips", "alexnet", file(ALEXNET_FILE, load_lpips))
-    if "generation" in families:
-        judges.inception = judges.load(
-            "inception", "inception", file(inception.INCEPTION_FILE, inception.load_fid_inception)
-        )
-        judges.i3d = judges.load("i3d", "i3d", file(inception.I3D_FILE, inception.load_i3d))
+    seen = {"motion", "landmarks", "embedder", *(["sync"] if sync == "public" else [])}
+    judge, problem = None, ""
+    if seen & set(slots):
+        try:
+            judge = load_motion_judge(motion, Path(root), size=size)
+        except UserError as error:
+            problem = str(error)
+    judges = load_judges(slots, protocol, judge, sync)
+    judges.absent |= dict.fromkeys(seen, problem) if problem else {}
     return judges
 
 
@@ -228,10 +262,8 @@ def load_motion_judge(
     limits = [f"{steps}steps"] if steps != FIT_STEPS else []
     limits += [f"{seconds:g}s"] if seconds is not None else []
     folder = root / "_".join([JUDGE_FOLDER, *limits])
-    fitted = {
-        "manifest": file_sha256(root / MANIFEST_NAME),
-        "limits": {"seconds": seconds, "steps": steps},
-    }
+    manifest = file_sha256(root / MANIFEST_NAME)
+    fitted = {"manifest": manifest, "limits": {"seconds": seconds, "steps": steps}}
     judge = FrameRegressor.load(folder) if (folder / JUDGE_FILE).is_file() else None
     if judge is None or any(judge.facts.get(key) != value for key, value in fitted.items()):
         training = [record for record in records if record.split == "train"]

@@ -12,12 +12,12 @@ import torch
 
 from datamodules.media.video import read_video, write_video
 from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, Missing, entry
-from metrics.evaluation.functions import FrameContext, SpeechContext
+from metrics.evaluation.contexts import FrameContext, SpeechContext
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
 from metrics.evaluation.pooled import RowDistances
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, named, of_kind, values_of
+from metrics.evaluation.registry import MEASURES, of_kind, values_of
 from metrics.evaluation.speech import (
     SPEECH_ROWS,
     ClipSpeech,
@@ -146,14 +146,16 @@ def measure_rows(
                 rest = "have no value, as these are over a tenth" if view.unseen else "leave these frames out"
                 what = f"{row}: {view.faceless} of {len(view)} frames"
                 missing.append(entry(clip.files.name, what, f"no face found; the measures of faces {rest}"))
-        contexts = [FrameContext(protocol, judges, view, real, source, floor) for view in views]
-        measures = of_kind("frames", judges)
-        measures += of_kind("aligned", judges) if row in plan.aligned else []
-        measures += of_kind("free", judges) if row in plan.free else []
-        found = mean_over_takes([values_of(measures, context) for context in contexts])
+        takes = tuple(views)
+        contexts = [FrameContext(protocol, judges, view, real, source, floor, takes) for view in views]
+        measures = of_kind("frames", judges) + (of_kind("free", judges) if row in plan.free else [])
+        aligned = of_kind("aligned", judges) if row in plan.aligned else []
+        found = mean_over_takes(
+            [values_of(measures, c) | values_of(aligned, c.part(slice(1, None))) for c in contexts]
+        )
         values |= {plan.name(name, row): value for name, value in found.items()}
         if row == "generated" and row in plan.free and len(views) > 1:
-            values |= values_of(of_kind("takes", judges), contexts)
+            values |= values_of(of_kind("takes", judges), contexts[0])
         motion[row] = [{one.name: one.ask(c) for one in of_kind("motion", judges)} for c in contexts]
     return values, motion, missing
 
@@ -177,7 +179,9 @@ def sync_scores(
     values: dict[str, float] = {}
     absent: dict[str, list[str]] = {}
     sync = judges.sync
-    for row in SPEECH_ROWS if sync is not None else ():
+    if sync is None:
+        return {}, {}
+    for row in SPEECH_ROWS:
         names, sounds = [row], [waveform]
         if row == "generated" and foreign is not None:
             names, sounds = [row, "shuffled"], [waveform, foreign]
@@ -268,9 +272,7 @@ class Pools:
             if network is not None:
                 width: Any = network.num_features
                 distances = {
-                    one.name: named(one.pool)(protocol, width)
-                    for one in MEASURES.values()
-                    if one.kind == kind
+                    one.name: one.new_pool(protocol, width) for one in MEASURES.values() if one.kind == kind
                 }
                 self.pools[kind] = RowDistances(network, distances, what)
         self.length = protocol.fvd.length

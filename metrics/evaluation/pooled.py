@@ -40,7 +40,7 @@ class PoolSettings:
     most_clusters: int = 30
 
 
-POOL = PoolSettings()
+POOL, KID = PoolSettings(), KidSettings()
 
 
 def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
@@ -237,7 +237,7 @@ class PooledKernel(_Pooled):
 
     def __init__(
         self,
-        kid: KidSettings = KidSettings(),
+        kid: KidSettings = KID,
         settings: PoolSettings = POOL,
         intervals: IntervalSettings = INTERVALS,
     ) -> None:

@@ -6,7 +6,7 @@ the self-test's table and at hand for callbacks, and changes the hash of no othe
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,7 +118,9 @@ class Measure:
 
 def _called(call: Call, root: Any) -> Any:
     module, _, name = call[0].partition(":")
-    return getattr(importlib.import_module(f"metrics.{module}"), name)(*(attrgetter(path)(root) for path in call[1:]))
+    return getattr(importlib.import_module(f"metrics.{module}"), name)(
+        *(attrgetter(path)(root) for path in call[1:])
+    )
 
 
 def _known_mean(values: Any) -> float:
@@ -200,21 +202,26 @@ def _derived() -> dict[str, Measure]:
     found = {}
     for one in _ENTRIES:
         found[one.name] = one
-        hangs = (*one.settings, "shares") if one.shared else one.settings
-        more = {"through": hangs, "judges": one.judges, "base": one.name, "unknown": one.unknown}
+        rest = replace(one, kind="fact", call=(), metric=(), pool=(), shared=False, base=one.name)
         if one.pool:
-            title = f"{one.title}, floor"
-            floor = Measure(f"{one.name}_floor", title, one.unit, "none", one.family, "fact", FLOOR_OF, **more)  # type: ignore[arg-type]
-            found[floor.name] = floor
+            found[f"{one.name}_floor"] = replace(
+                rest, name=f"{one.name}_floor", title=f"{one.title}, floor", better="none", meaning=FLOOR_OF,
+                through=one.settings,
+            )  # fmt: skip
         if one.shared:
-            title = f"{one.title} between floor and real"
-            share = Measure(f"{one.name}_share", title, "", "higher", one.family, "fact", SHARE_OF, **more)  # type: ignore[arg-type]
-            found[share.name] = share
+            found[f"{one.name}_share"] = replace(
+                rest, name=f"{one.name}_share", title=f"{one.title} between floor and real", better="higher", unit="",
+                meaning=SHARE_OF, through=(*one.settings, "shares"),
+            )  # fmt: skip
     return found
 
 
 MEASURES = _derived()
 """Every measure by its name in results (``mouth_lmd_best``: ``mouth_lmd_best_of_K`` for K seeds)."""
+
+
+SLOTS = {slot for one in MEASURES.values() for slot in one.judges}
+"""Judges that some measure hangs on."""
 
 
 def measure_of(name: str) -> Measure | None:
@@ -242,7 +249,10 @@ def of_kind(kind: Kind, judges: "Judges") -> list[Measure]:
 def values_of(measures: Sequence[Measure], context: Any) -> dict[str, float]:
     """What some measures say of a context; a function that gives several is asked once."""
     values: dict[str, float] = {}
-    for one in {one.call or one.name: one for one in reversed(measures)}.values():
+    asked: dict[object, Measure] = {}
+    for one in measures:
+        asked.setdefault(one.call or one.name, one)
+    for one in asked.values():
         found = one.ask(context)
         values.update(found if isinstance(found, dict) else {one.name: found})
     return values

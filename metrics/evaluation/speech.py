@@ -5,11 +5,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from datamodules.clips.phones import Phone
 from metrics.av_correlation import LipRegressor, RegressionSettings, SpokenClip, fit_without
 from metrics.evaluation.clips import CLIP_FAILURES, NO_PHONES, ClipFiles, ForeignSpeech, Missing, entry
-from metrics.evaluation.functions import SpeechContext
+from metrics.evaluation.contexts import SpeechContext
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loading import load_clip
 from metrics.evaluation.protocol import Protocol
@@ -103,15 +104,9 @@ def read_speech(clips: Sequence[ClipFiles], protocol: Protocol, judges: Judges) 
         except CLIP_FAILURES as error:
             log.info("%s: not used for fitting (%s)", files.name, error)
             continue
-        view = View(frames=_no_frames(len(clip)), seen=curves, settings=protocol.faceless)
-        found.append(ClipSpeech(files, clip.sound, view.curves.lip_opening))
+        lips = View(torch.empty(0), protocol, curves).curves.lip_opening
+        found.append(ClipSpeech(files, clip.sound, lips))
     return found
-
-
-def _no_frames(length: int):  # type: ignore[no-untyped-def]
-    import torch
-
-    return torch.empty(length, 3, 0, 0, dtype=torch.uint8)
 
 
 def regression_scores(

@@ -104,7 +104,9 @@ class View:
     def part(self, which: slice) -> "View":
         """A part of the view that is believed where the whole one is."""
         protocol = replace(self.protocol, faceless=FacelessSettings(most=1.0))
-        return View(self.frames, protocol, self.curves, self.points, self.embeddings)._some(self.frames[which], which)
+        return View(self.frames, protocol, self.curves, self.points, self.embeddings)._some(
+            self.frames[which], which
+        )
 
     def _some(self, frames: Tensor, which: np.ndarray | slice) -> "View":
         curves = MotionCurves(*(curve[which] for curve in vars(self.seen).values()))
