@@ -13,7 +13,7 @@ from datamodules.clips.annotations import read_annotations
 from datamodules.clips.manifest import ClipRecord, read_manifest, without_twins
 from datamodules.errors import UserError
 from datamodules.media.pictures import to_float
-from experiments.config import check_words, compose, resolve
+from experiments.config import compose, hydra_overrides, resolve
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.results import machine_record, plain
 from lightning_modules.checkpoints import weights_hash
@@ -202,7 +202,7 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
         UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
             named.
     """
-    check_words(overrides)
+    hydra_overrides(overrides)  # refuses what is no KEY=VALUE
     pairs = [word.partition("=") for word in overrides]
     config = resolve(
         compose([f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs], name)
