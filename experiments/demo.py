@@ -256,7 +256,7 @@ class Demo:
         if stage != "autoencoder":
             words.append(path_override("autoencoder", self.run_dir("autoencoder")))
         if self.fast:
-            words += ["trainer.max_steps=10", "+trainer.limit_val_batches=1"]
+            words += ["trainer.max_steps=10", "trainer.log_every_n_steps=1", "+trainer.limit_val_batches=1"]
         self.ifmdm("train", *words)
 
     def package(self) -> None:

@@ -51,22 +51,26 @@ def test_a_strangers_package_gives_one_clear_line(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "given", "threads"),
+    ("before", "after", "given", "threads"),
     [
-        (["generate", "--threads", "3", "--seed", "1"], {"IFMDM_THREADS": "5"}, "3"),
-        (["--threads=3", "generate", "--seed", "1"], {"OMP_NUM_THREADS": "7"}, "3"),
-        (["generate", "--seed", "1"], {"IFMDM_THREADS": "5", "OMP_NUM_THREADS": "7"}, "5"),
-        (["generate", "--seed", "1"], {"OMP_NUM_THREADS": "7"}, "7"),
-        (["generate", "--seed", "1"], {}, str(cores_at_hand())),
+        ([], ["--threads", "3"], {"IFMDM_THREADS": "5"}, "3"),
+        (["--threads=3"], [], {"OMP_NUM_THREADS": "7"}, "3"),
+        ([], [], {"IFMDM_THREADS": "5", "OMP_NUM_THREADS": "7"}, "5"),
+        ([], [], {"OMP_NUM_THREADS": "7"}, "7"),
+        ([], [], {}, str(cores_at_hand())),
     ],
 )
-def test_threads_are_those_that_were_asked_for(words: list[str], given: dict[str, str], threads: str) -> None:
+def test_threads_are_those_that_were_asked_for(before, after, given, threads) -> None:
     environment = dict(given)
-    assert set_threads(words, environment) == ["generate", "--seed", "1"]
+    assert set_threads([*before, "generate", *after, "--seed", "1"], environment) == [
+        "generate",
+        "--seed",
+        "1",
+    ]
     assert environment["OMP_NUM_THREADS"] == threads
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"  # nobody spins
     environment = {"OMP_WAIT_POLICY": "ACTIVE"}
-    set_threads(words, environment)
+    set_threads(["generate"], environment)
     assert environment["OMP_WAIT_POLICY"] == "ACTIVE"  # unless the user wants it
 
 
