@@ -75,8 +75,8 @@ def judge_clip(path: Path, seconds: float) -> JudgedClip:
     reader = VideoReader(path)
     if reader.info.duration < _SHORTEST:
         raise UnfitClipError(f"shorter than {_SHORTEST:g} s")
-    if reader.fps < _SLOWEST:
-        raise UnfitClipError(f"{reader.fps:.0f} pictures a second")
+    if reader.info.fps < _SLOWEST:
+        raise UnfitClipError(f"{reader.info.fps:.0f} pictures a second")
     indices = reader.at_rate()[: round(seconds * FPS)]
     crop = framing(
         _usual_box(reader.get(indices[np.linspace(0, len(indices) - 1, _LOOKS).round().astype(int)]))

@@ -17,6 +17,7 @@ from printing import one_line_errors
 from datamodules.batches import FPS
 from datamodules.media.video import write_video
 from datamodules.synthetic_faces.clips import Performance, perform
+from datamodules.synthetic_faces.dense_truth import dense_truth
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
@@ -55,8 +56,8 @@ def measure(size: int, frames: int, repeats: int, device: torch.device) -> dict[
         path = Path(folder) / "clip.mp4"
         tasks: tuple[Callable[[], object], ...] = (
             lambda: renderer.render(controls),
-            lambda: write_video(path, renderer.render(controls).frames, keyframe_interval=25),
-            lambda: (renderer.render(controls), renderer.dense_truth(controls)),
+            lambda: write_video(path, renderer.render(controls).frames),
+            lambda: (renderer.render(controls), dense_truth(renderer, controls)),
             lambda: renderer.measure(controls),
         )
         result = {

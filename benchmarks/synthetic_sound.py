@@ -143,8 +143,7 @@ class Standard:
 
     def __init__(self, clips: list[Clip]) -> None:
         sound, lips = (np.concatenate(a) for a in ([c.sound for c in clips], [c.lips for c in clips]))
-        self.sound = np.stack([sound.mean(axis=0), sound.std(axis=0) + 1e-6])
-        self.lips = np.stack([lips.mean(axis=0), lips.std(axis=0) + 1e-6])
+        self.sound, self.lips = (np.stack([x.mean(axis=0), x.std(axis=0) + 1e-6]) for x in (sound, lips))
 
     def of_sound(self, sound: np.ndarray) -> np.ndarray:
         """Features ``(T, C)`` in these units."""
@@ -173,11 +172,11 @@ def fit_ridge(clips: list[Clip]) -> np.ndarray:
     tuning, fitted = (_sums(group) for group in (tuned_on, [clip for i, clip in enumerate(clips) if i % 10]))
     tries = {strength: _solve(*fitted, strength) for strength in RIDGES}
     true = [clip.lips[:, 0] for clip in tuned_on]
-    scores = {
-        strength: explained([with_context(clip.sound) @ weights[:, 0] for clip in tuned_on], true)
-        for strength, weights in tries.items()
-    }
-    best = max(scores, key=scores.__getitem__)
+
+    def score(strength: float) -> float:
+        return explained([with_context(clip.sound) @ tries[strength][:, 0] for clip in tuned_on], true)
+
+    best = max(RIDGES, key=score)
     return _solve(fitted[0] + tuning[0], fitted[1] + tuning[1], best)
 
 
@@ -213,11 +212,7 @@ class _Block(nn.Module):
 def fit_network(clips: list[Clip], standard: Standard, steps: int, seed: int = 0) -> nn.Module:
     """A network ``(B, C, T)`` -> ``(B, 2, T)`` that sees ``CONTEXT`` frames to either side, in standard units.
 
-    Args:
-        clips: to learn from, as they are: every example is heard in another voice, so that voices are not learnt by heart.
-        standard: units.
-        steps: of training.
-        seed: of the weights and the examples.
+    Every example is in another voice, so that voices are not learnt by heart.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -230,9 +225,7 @@ def fit_network(clips: list[Clip], standard: Standard, steps: int, seed: int = 0
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(steps):
         examples = [_stretch(clips[int(rng.integers(len(clips)))], standard, rng) for _ in range(BATCH)]
-        sound, lips = (
-            torch.as_tensor(np.stack(a), dtype=torch.float32).mT for a in zip(*examples, strict=True)
-        )
+        sound, lips = (torch.as_tensor(np.stack(a)).float().mT for a in zip(*examples, strict=True))
         loss = F.mse_loss(network(sound), lips)
         optimizer.zero_grad()
         loss.backward()
@@ -270,31 +263,23 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 def judge(predict: Map, standard: Standard, held_out: list[Clip]) -> dict[str, dict[str, float]]:
     """Measures by name of the lips, over held-out clips of different speeches in standard units."""
-    found = [
-        [predict(standard.of_sound(clip.delayed(shift))) for shift in SHIFTS]
-        for clip in held_out
-        if len(clip.lips) > 4 * SEARCH
-    ]
+    long = [clip for clip in held_out if len(clip.lips) > 4 * SEARCH]
+    found = [[predict(standard.of_sound(clip.delayed(shift))) for shift in SHIFTS] for clip in long]
     still = [predict(clip.sound) for clip in held_out]
     result = {}
     for i, name in enumerate(MEASURES):
         predicted, true = [p[:, i] for p in still], [clip.lips[:, i] for clip in held_out]
-        long = [t for t in true if len(t) > 4 * SEARCH]
-        right = [
-            all(
-                abs(found_offset(p[:, i], t) - shift) <= TOLERANCE
-                for p, shift in zip(moved, SHIFTS, strict=True)
-            )
-            for moved, t in zip(found, long, strict=True)
-        ]
+        right = []
+        for moved, clip in zip(found, long, strict=True):
+            errors = [found_offset(p[:, i], clip.lips[:, i]) - k for p, k in zip(moved, SHIFTS, strict=True)]
+            right.append(max(map(abs, errors)) <= TOLERANCE)
         others = predicted[1:] + predicted[:1]
+        own = [correlation(p, t) for p, t in zip(predicted, true, strict=True)]
         shuffled = [correlation(p[: len(t)], t[: len(p)]) for p, t in zip(others, true, strict=True)]
         result[name] = {
             "R2": explained(predicted, true),
             "R2, clip means off": explained(*([x - x.mean() for x in xs] for xs in (predicted, true))),
-            "correlation": float(
-                np.nanmedian([correlation(p, t) for p, t in zip(predicted, true, strict=True)])
-            ),
+            "correlation": float(np.nanmedian(own)),
             "offset found": float(np.mean(right)) if right else float("nan"),
             "shuffled": float(np.nanmean(shuffled)),
         }
@@ -320,9 +305,8 @@ def measure(clips: list[Clip], steps: int) -> dict[str, dict[str, float]]:
     for name, predict in maps.items():
         predicted = [predict(clip.sound) for clip in known]
         for i, lips in enumerate(MEASURES):
-            judged[name][lips]["R2, fitted speakers"] = explained(
-                [p[:, i] for p in predicted], [clip.lips[:, i] for clip in known]
-            )
+            both = [p[:, i] for p in predicted], [clip.lips[:, i] for clip in known]
+            judged[name][lips]["R2, fitted speakers"] = explained(*both)
     return {f"{name}, {lips}": judged[name][lips] for lips in MEASURES for name in maps}
 
 
@@ -335,9 +319,8 @@ def table(measures: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Gather the clips, fit, judge and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--data", type=Path, help="prepared dataset; without it clips are planned")
     parser.add_argument("--clips", type=int, default=300, help="number of planned clips")
     parser.add_argument("--seed", type=int, default=0, help="seed of the planned clips")
@@ -349,20 +332,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     start = time.monotonic()
-    source = (
-        prepared_clips(args.data)
-        if args.data
-        else planned_clips(args.clips, args.seed, args.domain, args.workers)
-    )
-    clips = list(source)
+    plan = args.clips, args.seed, args.domain, args.workers
+    clips = list(prepared_clips(args.data) if args.data else planned_clips(*plan))
     held_out = sum(clip.held_out for clip in clips)
     if not 0 < held_out < len(clips):
         raise UserError(f"{args.data or 'the plan'}: needs clips of the training split and of another")
-    print(
-        f"{len(clips)} clips, {held_out} held out, {time.monotonic() - start:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+    told = f"{len(clips)} clips, {held_out} held out, {time.monotonic() - start:.0f} s"
+    print(told, file=sys.stderr, flush=True)
     measures = measure(clips, args.steps)
     print(f"measured after {time.monotonic() - start:.0f} s", file=sys.stderr)
     print(table(measures))

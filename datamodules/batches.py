@@ -3,9 +3,12 @@
 NamedTuples, because Lightning moves them between devices and the default collate keeps their type.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor  # slow to import, and much that needs the constants alone needs no tensors
 
 FPS = 25
 SAMPLE_RATE = 16_000

@@ -179,7 +179,7 @@ _UMASK = _umask()
 
 @contextmanager
 def whole_output(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` at the end, remove it on any failure.
+    """Give a temporary name next to ``path``; rename it to ``path`` at the end, remove it on any failure.
 
     The temporary name keeps the suffix, as writers choose the format by it.
 
@@ -246,7 +246,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Give a new folder beside ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
+    """Give a new folder next to ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
 
     Raises:
         UserError: ``path`` holds files already, or nothing may be written there.

@@ -168,9 +168,9 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
         words: command line of the training, for the message.
 
     Raises:
-        UserError: some are missing; says the command that makes them.
+        UserError: some are missing: says the command that makes them; or they are another autoencoder's.
     """
-    from datamodules.latents import missing_clips
+    from datamodules.latents import claim_cache, missing_clips
     from experiments.motion_basis import motion_basis
 
     encoder, data = _open(config)
@@ -187,6 +187,7 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
     folder = cache_folder(data.store(), encoder, data.latents)
     if left := missing_clips(folder, records):
         raise UserError(f"{folder}: latents of {len(left)} of {len(records)} clips are missing, {command}")
+    claim_cache(folder, encoder.parts())
     return Latents(folder, motion_basis(folder, records, data.store(), encoder.motion_dim))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.batches import SAMPLE_RATE
-from datamodules.clips.frames import resize_frames
+from datamodules.media.pictures import resize_bilinear
 from datamodules.media.video import write_video
 from experiments.results import write_whole
 
@@ -45,7 +45,7 @@ def contact_sheet(rows: Mapping[str, np.ndarray | Sequence[np.ndarray]], path: P
     for row, (label, frames) in enumerate(arrays.items()):
         top = MARGIN + row * step
         draw.text((MARGIN, top + tile // 2), label, fill=INK, font=font, anchor="lm")
-        for column, frame in enumerate(resize_frames(frames, tile)):
+        for column, frame in enumerate(resize_bilinear(frames, tile)):
             sheet.paste(Image.fromarray(frame), (gutter + column * step, top))
     return write_whole(path, png_bytes(sheet))
 
@@ -84,7 +84,7 @@ def side_by_side(
             anchor="mm",
             font=ImageFont.load_default(size=13),
         )
-    wide = np.concatenate([resize_frames(frames[:length], tile) for frames in videos.values()], axis=2)
+    wide = np.concatenate([resize_bilinear(frames[:length], tile) for frames in videos.values()], axis=2)
     top = np.broadcast_to(np.asarray(header), (length, *np.asarray(header).shape))
     frames = np.concatenate([top, wide], axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)

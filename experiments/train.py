@@ -83,7 +83,7 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
             callbacks of another stage, a monitored value that nobody logs.
     """
     started = time.monotonic()
-    _check(config)
+    plain = _checked(config)
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -92,9 +92,8 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
 
     config = config.copy()
     for key in ("autoencoder", "lift"):
-        if config[key]:
-            config[key] = str(find_checkpoint(config[key]))
-    plain = resolve(config)
+        if plain[key]:
+            config[key] = plain[key] = str(find_checkpoint(plain[key]))
     run_dir = require_output_folder(new_run_dir(plain))
     resume = checkpoint_to_resume(plain["resume"], run_dir)
     callbacks = instantiate_all(config.callbacks)
@@ -187,22 +186,28 @@ def _lift(model: Any, path: Path) -> None:
         raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 
 
-def _check(config: DictConfig) -> None:
-    """Refuse what can be refused before anything slow is imported.
+def _checked(config: DictConfig) -> dict[str, Any]:
+    """The resolved config, of which everything is refused that can be before anything slow is imported.
 
     Raises:
         UserError: there is such a thing.
     """
     if not config.get("name") or config.get("model") is None:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
-    if config.stage not in STAGES:
-        raise UserError(f"stage={config.stage} is unknown; choose one of {', '.join(STAGES)}")
-    if config.lift and config.stage != "autoencoder":
-        raise UserError(f"lift={config.lift}: only stage 'autoencoder' can start from a smaller autoencoder")
-    if config.data.task == "motion_windows" and not config.autoencoder:
+    plain = resolve(config)
+    stage, data, network = plain["stage"], plain["data"], plain["model"].get("network") or {}
+    if stage not in STAGES:
+        raise UserError(f"stage={stage} is unknown; choose one of {', '.join(STAGES)}")
+    if plain["lift"] and stage != "autoencoder":
         raise UserError(
-            f"stage '{config.stage}' needs autoencoder=PATH, the run folder or checkpoint of a trained stage 1"
+            f"lift={plain['lift']}: only stage 'autoencoder' can start from a smaller autoencoder"
         )
-    size, network_size = config.data.size, (config.model.get("network") or {}).get("size")
-    if config.data.task == "frame_pairs" and network_size not in (None, size):
-        raise UserError(f"data.size is {size} but model.network.size is {network_size}: set data.size alone")
+    if data["task"] == "motion_windows" and not plain["autoencoder"]:
+        raise UserError(
+            f"stage '{stage}' needs autoencoder=PATH, the run folder or checkpoint of a trained stage 1"
+        )
+    if data["task"] == "frame_pairs" and network.get("size", data["size"]) != data["size"]:
+        raise UserError(
+            f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
+        )
+    return plain

@@ -1,5 +1,6 @@
 """Stage 1: trains a renderer on frame pairs of one clip, with an optional GAN (manual optimisation)."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -106,9 +107,14 @@ class MotionAutoencoderModule(L.LightningModule):
             self._optimise(others[0], loss)
             self.untoggle_optimizer(others[0])
             self.log("train/discriminator", loss.detach())
+        self._follow_schedule()
+
+    def _follow_schedule(self) -> None:
         schedulers: Any = self.lr_schedulers() or []
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()
+        with warnings.catch_warnings():  # the discriminator's rate follows the batches before it joins, too
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+                scheduler.step()
 
     def _optimise(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,8 @@
 """Imports point one way: experiments -> metrics, lightning_modules, datamodules; nothing is re-exported."""
 
 import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,51 @@ def test_nothing_is_reexported(path: Path) -> None:
 )
 def test_the_rule_sees_what_it_should(path: str, source: str, bad: bool) -> None:
     assert bool(forbidden(Path(path), source)) is bad
+
+
+def top_imports(body: list[ast.stmt]) -> Iterator[str]:
+    """Dotted names of what is imported when a file is, not what waits for a call or for the type checker."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If):
+            yield from top_imports(
+                node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else node.body + node.orelse
+            )
+        elif isinstance(node, ast.Try | ast.With | ast.ClassDef):
+            yield from top_imports(node.body)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Module -> the project's modules that it imports at its top."""
+    modules = {".".join(path.with_suffix("").parts): path for path in FILES if path.name != "__init__.py"}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = set(top_imports(ast.parse((ROOT / path).read_text()).body))
+        graph[module] = {
+            found for name in names for found in (name, name.rpartition(".")[0]) if found in modules
+        }
+    return graph
+
+
+def rooms(graph: dict[str, set[str]], level: int) -> dict[str, set[str]]:
+    """The graph of the packages and modules ``level`` names deep; what is less deep stays as it is."""
+    found: dict[str, set[str]] = {}
+    for module, imported in graph.items():
+        room = ".".join(module.split(".")[:level])
+        found.setdefault(room, set()).update(".".join(name.split(".")[:level]) for name in imported)
+    return {room: imported - {room} for room, imported in found.items()}
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_neither_rooms_nor_modules_import_in_a_circle(level: int) -> None:
+    TopologicalSorter(rooms(import_graph(), level)).prepare()
+
+
+def test_a_circle_is_seen() -> None:
+    graph = {"a.b.x": {"a.c"}, "a.c": {"a.b.y"}, "a.b.y": set()}  # no circle of modules, but one of rooms
+    TopologicalSorter(rooms(graph, 3)).prepare()
+    with pytest.raises(CycleError):
+        TopologicalSorter(rooms(graph, 2)).prepare()

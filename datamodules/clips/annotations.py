@@ -26,7 +26,8 @@ values.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,11 @@ class Annotations:
 
 def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
     lengths = set()
-    for name, shape in PER_FRAME_SHAPES.items():
-        if name not in arrays:
-            continue
-        found = arrays[name].shape
-        fits = len(found) == len(shape) + 1 and all(
-            want in (None, have) for want, have in zip(shape, found[1:], strict=True)
-        )
-        if not fits:
+    for name in arrays.keys() & PER_FRAME_SHAPES.keys():
+        shape, found = PER_FRAME_SHAPES[name], arrays[name].shape
+        if len(found) != len(shape) + 1 or any(
+            a not in (None, b) for a, b in zip(shape, found[1:], strict=True)
+        ):
             raise ValueError(f"{path}: annotation '{name}' has shape {found}, expected (T, *{shape})")
         lengths.add(found[0])
     if len(lengths) > 1:
@@ -85,22 +83,33 @@ def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 def write_annotations(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Write the annotations of one clip in one step.
+    """Write the annotations of one clip (``clips/ID.safetensors``) in one step.
 
     Args:
-        path: File to write (``clips/ID.safetensors``).
+        path: File to write.
         arrays: Arrays by name; known names must have the shape of the table above and agree in T.
         metadata: JSON values by name.
 
     Raises:
         ValueError: A known array has another shape or length.
     """
-    path = Path(path)
     _check(arrays, path)
     texts = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_output(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, texts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The annotation file, open; UserError where it is missing or damaged."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no annotation file there; prepare the data again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -109,15 +118,9 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         UserError: The file is missing or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no annotation file there; prepare the data again")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            texts = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        texts = file.metadata() or {}
     return Annotations(arrays, {name: json.loads(text) for name, text in texts.items()})
 
 
@@ -127,65 +130,39 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         UserError: The file is missing or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no annotation file there; prepare the data again")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
-    """Some arrays at some frames, without reading the rest of the file.
+    """Some arrays at some frames, name -> ``(N, ...)`` float32, without reading the rest of the file.
 
-    Args:
-        path: Annotation file.
-        names: Of the arrays, e.g. ``regions``; those that the file does not hold are left out.
-        frames: Frame indices.
-
-    Returns:
-        Name -> ``(N, ...)`` float32.
+    Names that the file does not hold are left out.
 
     Raises:
         UserError: The file is missing or damaged, or ends before one of these frames.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no annotation file there; prepare the data again")
-    found = {}
     wanted = np.asarray(frames)
-    runs = [
-        (int(run[0]), int(run[-1]) + 1) for run in np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
-    ]
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in set(names) & set(file.keys()):
-                values = file.get_slice(name)
-                length = values.get_shape()[0]
-                if max(frames) >= length:
-                    raise UserError(f"{path}: only {length} frames are annotated; prepare the data again")
-                found[name] = np.concatenate([values[a:b] for a, b in runs]).astype(np.float32)
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
+    runs = [(run[0], run[-1] + 1) for run in np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)]
+    found = {}
+    with _opened(path) as file:
+        for name in set(names) & set(file.keys()):
+            values = file.get_slice(name)
+            length = values.get_shape()[0]
+            if max(frames) >= length:
+                raise UserError(f"{path}: only {length} frames are annotated; prepare the data again")
+            found[name] = np.concatenate([values[int(a) : int(b)] for a, b in runs]).astype(np.float32)
     return found
 
 
 def pose_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """``POSE_NAMES`` of annotated frames: ``(N, 8)`` float32 in degrees, shares of the picture and annotation units.
+    """``POSE_NAMES`` of N annotated frames: ``(N, 8)`` float32 in degrees, shares of the picture and annotation units.
 
-    The shift is the mean of the landmarks in the picture, which also moves where a real head does, whatever the camera.
-
-    Args:
-        arrays: Annotation arrays with N frames.
-
-    Returns:
-        The pose, or None where one of the arrays is missing.
+    The shift is the mean of the landmarks in the picture, which also moves where a real head does, whatever the camera. None
+    where one of the arrays is missing.
     """
     if not set(POSE_ARRAYS) <= set(arrays):
         return None
     single = [arrays[name][:, None] for name in ("lip_opening", "lip_width", "blink")]
-    return np.concatenate([arrays["rotation"], arrays["landmarks"].mean(axis=1), *single], axis=1).astype(
-        np.float32
-    )
+    pose = np.concatenate([arrays["rotation"], arrays["landmarks"].mean(axis=1), *single], axis=1)
+    return pose.astype(np.float32)

@@ -45,15 +45,7 @@ def saturation_matrix(factor: float) -> Tensor:
 
 
 def change_colours(frames: Tensor, generator: np.random.Generator) -> Tensor:
-    """Change brightness, contrast, saturation, hue, white balance and gamma, alike in all frames.
-
-    Args:
-        frames: ``(N, 3, H, W)`` in [-1, 1].
-        generator: Source of the random parameters.
-
-    Returns:
-        ``(N, 3, H, W)`` in [-1, 1].
-    """
+    """Change brightness, contrast, saturation, hue, white balance and gamma of ``(N, 3, H, W)`` in [-1, 1], alike in all."""
     draw = generator.uniform
     gains = torch.from_numpy(draw(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)).float()
     matrix = hue_matrix(draw(-HUE_DEGREES, HUE_DEGREES)) @ saturation_matrix(
@@ -93,17 +85,9 @@ def mirror(
 def augment_pair(
     frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Apply the same random change to both frames of a pair, so that only the motion differs between them.
+    """Change both frames of a pair alike, so that only the motion differs between them.
 
-    Args:
-        frames: ``(2, 3, H, W)`` source and driving frame in [-1, 1].
-        regions: ``(3, 4)`` boxes of the driving frame.
-        landmarks: ``(2, L, 2)`` of both frames.
-        pose: ``(2, 8)`` or ``(2, 0)`` of both frames.
-        generator: Source of the random parameters.
-
-    Returns:
-        Changed frames, boxes, landmarks and pose.
+    Args and result as in `mirror`, for N = 2: the source and the driving frame, whose boxes ``regions`` are.
     """
     if generator.random() < FLIP_PROBABILITY:
         frames, regions, landmarks, pose = mirror(frames, regions, landmarks, pose)
@@ -113,12 +97,7 @@ def augment_pair(
 def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
     """Log-mel sound as if by another throat, through another microphone: alike at all moments, but for a little hiss.
 
-    Args:
-        mel: ``(N, D)`` of `log_mel`, or more of its columns in a row; D is a multiple of 80.
-        generator: Source of the random parameters.
-
-    Returns:
-        ``(N, D)``.
+    ``mel`` is ``(N, D)`` of `log_mel`, or more of its columns in a row: D is a multiple of 80.
     """
     bands = mel.unflatten(1, (-1, MEL_BANDS))
     axis = np.arange(MEL_BANDS)

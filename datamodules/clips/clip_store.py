@@ -7,11 +7,7 @@ from datamodules.clips.manifest import ClipRecord
 
 
 class ClipStore:
-    """Files of the clips in a dataset folder.
-
-    Args:
-        root: The folder.
-    """
+    """Files of the clips in the dataset folder ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -21,7 +17,7 @@ class ClipStore:
         return self._path(record, record.video)
 
     def audio(self, record: ClipRecord) -> Path:
-        """File with a clip's sound: the video itself where there is none beside it."""
+        """File with a clip's sound: the video itself where there is no other."""
         return self._path(record, record.audio or record.video)
 
     def annotations(self, record: ClipRecord) -> Path | None:

@@ -5,6 +5,7 @@ of workers, on any rank. The epoch travels inside the index, so that long-lived 
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import ClipRecord
 from datamodules.clips.sounds import ClipSounds
 from datamodules.errors import UserError
-from datamodules.latents import LatentCache
 from datamodules.media.audio import MEL_DIM
 from datamodules.media.pictures import to_float
 
@@ -75,14 +75,9 @@ def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw two frames of a clip, at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
+    """Draw source and driving frame of a clip.
 
-    Args:
-        frames: Length of the clip.
-        generator: Random source.
-
-    Returns:
-        Source and driving frame index.
+    They are at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
     """
     source = int(generator.integers(frames))
     distance = np.abs(np.arange(frames) - source)
@@ -226,6 +221,14 @@ def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWin
     )
 
 
+class Latents(Protocol):
+    """Where the latents of clips are, see `cut_window`: a ``LatentCache``."""
+
+    def load(self, clip: str) -> dict[str, Tensor]:
+        """Latents of one clip by its id."""
+        ...
+
+
 class MotionWindowDataset(Dataset[MotionWindowBatch]):
     """Motion windows from the latent cache.
 
@@ -240,7 +243,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
 
     def __init__(
         self,
-        latents: LatentCache,
+        latents: Latents,
         records: Sequence[ClipRecord],
         windows_per_clip: int | None,
         seed: int = 0,
@@ -280,15 +283,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
 
 
 def sample_sync_starts(frames: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw two runs of ``SYNC_FRAMES`` frames of a clip that have none in common.
-
-    Args:
-        frames: Length of the clip, at least twice as many.
-        generator: Random source.
-
-    Returns:
-        First frame of each.
-    """
+    """Draw the first frames of two runs of ``SYNC_FRAMES`` frames without a common one; a clip has twice as many at least."""
     starts = np.arange(frames - SYNC_FRAMES + 1)
     possible = starts[(starts >= SYNC_FRAMES) | (starts <= starts[-1] - SYNC_FRAMES)]
     start = int(generator.choice(possible))

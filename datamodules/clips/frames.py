@@ -5,34 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from datamodules.clips.clip_store import ClipStore, as_store
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import whole_output
+from datamodules.media.pictures import resize_bilinear
 from datamodules.media.video import VideoReader
 
 MAX_OPEN = 16
 """Readers (or memory maps) that one worker process keeps open."""
-
-
-def resize_frames(frames: np.ndarray, size: int) -> np.ndarray:
-    """Resize with antialiasing.
-
-    Args:
-        frames: uint8 (N, H, W, 3).
-        size: Edge of the result in pixels.
-
-    Returns:
-        uint8 (N, size, size, 3); the input itself if it has this size already.
-    """
-    if frames.shape[1:3] == (size, size):
-        return frames
-    image = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    resized = F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
 
 
 class ClipFrames:
@@ -63,14 +45,7 @@ class ClipFrames:
         self.__init__(**state)  # type: ignore[misc]
 
     def get(self, record: ClipRecord, indices: np.ndarray) -> np.ndarray:
-        """Frames of one clip.
-
-        Args:
-            record: The clip.
-            indices: (N,) frame indices.
-
-        Returns:
-            uint8 (N, size, size, 3), RGB.
+        """Frames ``(N, size, size, 3)`` uint8 RGB of one clip by their indices ``(N,)``.
 
         Raises:
             UserError: The video is missing or damaged, or shorter than the manifest says.
@@ -78,7 +53,7 @@ class ClipFrames:
         source = self._source(record)
         if isinstance(source, np.ndarray):
             return np.asarray(source[indices])
-        return resize_frames(source.get(indices), self.size)
+        return resize_bilinear(source.get(indices), self.size)
 
     def _source(self, record: ClipRecord) -> Any:
         """An open reader or memory map, from the few that are kept."""
@@ -93,10 +68,8 @@ class ClipFrames:
     def _reader(self, record: ClipRecord) -> VideoReader:
         reader = VideoReader(self.clips.video(record))
         if len(reader) < record.frames:
-            raise UserError(
-                f"{reader.path}: {len(reader)} frames, the manifest says {record.frames}; "
-                "prepare the data again"
-            )
+            told = f"{len(reader)} frames, the manifest says {record.frames}; prepare the data again"
+            raise UserError(f"{reader.path}: {told}")
         return reader
 
     def _map(self, record: ClipRecord) -> np.ndarray:
@@ -114,5 +87,5 @@ class ClipFrames:
         frames = self._reader(record).get(np.arange(record.frames))
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_output(path) as temporary:
-            np.save(temporary, resize_frames(frames, self.size))
+            np.save(temporary, resize_bilinear(frames, self.size))
         return np.load(path, mmap_mode="r")

@@ -1,4 +1,4 @@
-"""The clip manifest: one JSON object a line, one line a clip; and splits by identity.
+"""The clip manifest: one JSON object a line, one line a clip.
 
 A prepared folder looks the same whatever it was made from::
 
@@ -11,7 +11,7 @@ A prepared folder looks the same whatever it was made from::
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 
@@ -65,6 +65,11 @@ class ClipRecord:
     schema: int = SCHEMA
 
     @property
+    def files(self) -> list[str]:
+        """Paths of all its files, relative to the dataset folder."""
+        return [name for name in (self.video, self.audio, self.annotations) if name is not None]
+
+    @property
     def drawn(self) -> bool:
         """Whether it shows a synthetic head: its annotations are the truth, and judges of real faces don't know it."""
         return self.source == SYNTHETIC_SOURCE
@@ -85,10 +90,6 @@ def _is_number(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(_is_number(item) for item in value)
 
 
 def _is_inner_path(value: object, optional: bool = False) -> bool:
@@ -121,20 +122,19 @@ def record_problem(record: ClipRecord) -> str | None:
         (_is_count(record.frames), f"frames {record.frames!r} is not a positive integer"),
         (_is_count(record.size), f"size {record.size!r} is not a positive integer"),
         (isinstance(record.quality, dict), "quality is not an object"),
-        (record.crop is None or _is_box(record.crop), "crop is not a list of four numbers"),
+        (
+            record.crop is None
+            or (
+                isinstance(record.crop, list) and len(record.crop) == 4 and all(map(_is_number, record.crop))
+            ),
+            "crop is not a list of four numbers",
+        ),
     ]
     return next((problem for good, problem in checks if not good), None)
 
 
 def write_manifest(folder: Path, records: Iterable[ClipRecord]) -> Path:
-    """Write ``folder/manifest.jsonl`` in one step, sorted by clip id.
-
-    Args:
-        folder: Dataset folder; created if missing.
-        records: Clips with distinct ids.
-
-    Returns:
-        Path of the manifest.
+    """Write ``folder/manifest.jsonl`` in one step, sorted by clip id; the folder is made if missing.
 
     Raises:
         UserError: A record is invalid or an id occurs twice.
@@ -178,13 +178,7 @@ def _parse_line(line: str) -> ClipRecord:
 
 
 def read_manifest(folder: Path) -> list[ClipRecord]:
-    """Read and check ``folder/manifest.jsonl``.
-
-    Args:
-        folder: Dataset folder.
-
-    Returns:
-        The clips in file order.
+    """Read and check ``folder/manifest.jsonl``: the clips in file order.
 
     Raises:
         UserError: No manifest there, or a line of it is wrong; names file, line and reason.
@@ -202,14 +196,7 @@ def read_manifest(folder: Path) -> list[ClipRecord]:
 
 
 def parse_manifest(text: str, path: str) -> list[ClipRecord]:
-    """Check the text of a manifest.
-
-    Args:
-        text: One clip a line.
-        path: Where it comes from, for messages.
-
-    Returns:
-        The clips in file order.
+    """Check the text of a manifest, which ``path`` names in messages: the clips in file order.
 
     Raises:
         UserError: A line is wrong, or there is none; names file, line and reason.
@@ -230,64 +217,6 @@ def parse_manifest(text: str, path: str) -> list[ClipRecord]:
     if not records:
         raise UserError(f"{path}: the manifest lists no clips; prepare the data again")
     return records
-
-
-def split_by_identity(
-    identities: Iterable[str], fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
-) -> dict[str, str]:
-    """Assign identities to train, val and test by a hash of their name.
-
-    An identity's split depends on nothing but its name, the seed and the fractions, so data added later
-    never moves a known identity. The price: the shares are met on average only, and a handful of identities
-    may leave a split empty.
-
-    Args:
-        identities: Names; repeated ones are fine.
-        fractions: Shares of train, val and test; they must add up to 1.
-        seed: Another seed gives another assignment.
-
-    Returns:
-        Mapping from identity to ``train``, ``val`` or ``test``.
-
-    Raises:
-        ValueError: The fractions are no shares of a whole.
-    """
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}")
-    splits = {}
-    for identity in sorted(set(identities)):
-        digest = _digest(f"{seed}/{identity}")
-        position = int.from_bytes(digest[:8], "big") / 2**64
-        if position < fractions[0]:
-            splits[identity] = "train"
-        else:
-            splits[identity] = "val" if position < fractions[0] + fractions[1] else "test"
-    return splits
-
-
-def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
-    """Moves, of a handful of identities, one into each split that is meant to have some and has none; training first.
-
-    Only then does an identity's split depend on who else is there.
-
-    Args:
-        assigned: As ``split_by_identity`` gives it.
-        fractions: Shares of train, val and test.
-        seed: Another seed moves others.
-    """
-    filled = dict(assigned)
-    for split, fraction in zip(SPLITS, fractions, strict=True):
-        if fraction == 0 or split in filled.values():
-            continue
-        train = [identity for identity, place in filled.items() if place == "train"]
-        free = list(filled) if split == "train" else train if len(train) > 1 else []
-        if free:
-            filled[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
-    return filled
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
 
 
 def file_sha256(path: Path) -> str:

@@ -41,7 +41,7 @@ class Phone:
 
 
 def phone_file(video: Path) -> Path | None:
-    """The alignment that lies beside a clip: ``STEM.TextGrid`` or ``STEM.phones.csv``; None if there is none."""
+    """The alignment next to a clip: ``STEM.TextGrid`` or ``STEM.phones.csv``; None if there is none."""
     names = (video.with_name(video.stem + suffix) for suffix in SUFFIXES)
     return next((path for path in names if path.is_file()), None)
 
@@ -125,7 +125,7 @@ def _from_csv(path: Path) -> list[Phone]:
 
 
 def _from_annotations(path: Path) -> list[Phone]:
-    """Runs of the array ``phoneme``: frame t is heard from t / 25 s on."""
+    """Runs of the array ``phoneme``: frame t begins at t / 25 s."""
     annotations = read_annotations(path)
     numbers, table = annotations.arrays.get("phoneme"), annotations.metadata.get("phoneme_table")
     if numbers is None or not table or not len(numbers):

@@ -1,6 +1,7 @@
 """Sound of prepared clips, by frame."""
 
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 
@@ -14,20 +15,16 @@ MAX_HELD = 64
 
 
 class ClipSounds:
-    """Random access to the sound of a dataset's clips; the last ``MAX_HELD`` stay in memory.
+    """Random access to the sound of a store's clips; the last ``most`` stay in memory."""
 
-    Args:
-        clips: Where the clips' files are.
-    """
-
-    def __init__(self, clips: ClipStore) -> None:
-        self.clips = clips
+    def __init__(self, clips: ClipStore, most: int = MAX_HELD) -> None:
+        self.clips, self.most = clips, most
         self._held: OrderedDict[str, np.ndarray] = OrderedDict()
 
-    def __getstate__(self) -> dict[str, ClipStore]:
-        return {"clips": self.clips}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"clips": self.clips, "most": self.most}
 
-    def __setstate__(self, state: dict[str, ClipStore]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def get(self, record: ClipRecord, start: int, frames: int) -> np.ndarray:
@@ -41,7 +38,7 @@ class ClipSounds:
         else:
             waveform = load_audio(self.clips.audio(record))
             self._held[record.id] = fit_length(waveform, record.frames)
-            if len(self._held) > MAX_HELD:
+            if len(self._held) > self.most:
                 self._held.popitem(last=False)
         begin = start * SAMPLES_PER_FRAME
         return self._held[record.id][begin : begin + frames * SAMPLES_PER_FRAME].copy()

@@ -1,11 +1,12 @@
-"""Files that say which identity belongs to which split, so that results on one data set can be compared.
+"""Which identity belongs to which split: by a hash, or as a file says, so that results on one data set can be compared.
 
-CSV with the columns ``identity`` and ``split``. ``ifmdm prepare`` writes one beside the manifest; a DataModule can be given
-another one, such as that of a paper or one that comes with the package (``datamodules/splits``).
+The file is a CSV with the columns ``identity`` and ``split``. ``ifmdm prepare`` writes one next to the manifest; a DataModule
+can be given another one, such as that of a paper or one that comes with the package (``datamodules/splits``).
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,27 +52,77 @@ def read_splits(path: Path) -> dict[str, str]:
     Raises:
         UserError: no such file, or not of this form.
     """
+    found: dict[str, str] = {}
+    for identity, split in read_pairs(path, "splits", "identity", "split"):
+        if split not in SPLITS:
+            raise UserError(f"{path}: {identity} is in split {split!r}; splits are {', '.join(SPLITS)}")
+        if found.setdefault(identity, split) != split:
+            raise UserError(f"{path}: {identity} is in two splits; the same person must not be in both")
+    return found
+
+
+def read_pairs(path: Path, what: str, first: str, second: str) -> Iterator[tuple[str, str]]:
+    """Two columns, ``first`` and ``second``, of a CSV file of ``what``, without blanks round the values.
+
+    Raises:
+        UserError: No such file, not a CSV file in UTF-8, or a column is not there.
+    """
     try:
-        with require_file(path, "splits").open(newline="", encoding="utf-8-sig") as handle:
+        with require_file(path, what).open(newline="", encoding="utf-8-sig") as handle:
             rows = csv.DictReader(handle)
-            if not {"identity", "split"} <= set(rows.fieldnames or ()):
-                raise UserError(f"{path}: needs the columns identity and split")
-            found: dict[str, str] = {}
+            if not {first, second} <= set(rows.fieldnames or ()):
+                raise UserError(f"{path}: needs the columns {first} and {second}")
             for row in rows:
-                identity, split = (row["identity"] or "").strip(), (row["split"] or "").strip()
-                if split not in SPLITS:
-                    raise UserError(
-                        f"{path}: {identity} is in split {split!r}; splits are {', '.join(SPLITS)}"
-                    )
-                if found.setdefault(identity, split) != split:
-                    raise UserError(
-                        f"{path}: {identity} is in two splits; the same person must not be in both"
-                    )
+                yield (row[first] or "").strip(), (row[second] or "").strip()
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
-    return found
 
 
 def with_splits(records: Iterable[ClipRecord], splits: Mapping[str, str]) -> list[ClipRecord]:
     """The clips of the identities that are listed, each in the split it is listed in."""
     return [replace(one, split=splits[one.identity]) for one in records if one.identity in splits]
+
+
+def split_by_identity(
+    identities: Iterable[str], fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> dict[str, str]:
+    """Assign identities to train, val and test, in shares that add up to 1, by a hash of their name.
+
+    An identity's split depends on nothing but its name, the seed and the fractions, so data added later never moves a known
+    identity. The price: the shares are met on average only, and a handful of identities may leave a split empty.
+
+    Raises:
+        ValueError: The fractions are no shares of a whole.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}")
+    splits = {}
+    for identity in sorted(set(identities)):
+        digest = _digest(f"{seed}/{identity}")
+        position = int.from_bytes(digest[:8], "big") / 2**64
+        if position < fractions[0]:
+            splits[identity] = "train"
+        else:
+            splits[identity] = "val" if position < fractions[0] + fractions[1] else "test"
+    return splits
+
+
+def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
+    """Move, of a handful of identities, one into each split that is meant to have some and has none; training first.
+
+    Only then does an identity's split depend on who else is there. The arguments are those of `split_by_identity`, and
+    what it returned.
+    """
+    filled = dict(assigned)
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction == 0 or split in filled.values():
+            continue
+        train = [identity for identity, place in filled.items() if place == "train"]
+        free = list(filled) if split == "train" else train if len(train) > 1 else []
+        if free:
+            filled[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
+    return filled
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

@@ -28,13 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 class FaceBox(NamedTuple):
-    """Bounding box of the landmarks of a face (brows to chin), in pixels.
+    """Bounding box of the landmarks of a face (brows to chin), in pixels; (x0, y0) is its upper left corner.
 
     Attributes:
-        x0: Left.
-        y0: Top.
-        x1: Right.
-        y1: Bottom.
         score: 1 where the landmarker confirmed the face, 0.5 where only the cascade found it.
         source: ``mediapipe`` or ``cascade``.
     """
@@ -46,6 +42,12 @@ class FaceBox(NamedTuple):
     score: float
     source: str
 
+    @classmethod
+    def around(cls, landmarks: np.ndarray) -> "FaceBox":
+        """The box of MediaPipe's landmarks ``(L, 2)`` in pixels."""
+        (x0, y0), (x1, y1) = landmarks.min(axis=0).tolist(), landmarks.max(axis=0).tolist()
+        return cls(x0, y0, x1, y1, 1.0, "mediapipe")
+
     @property
     def side(self) -> float:
         """The larger of width and height, in pixels."""
@@ -53,13 +55,10 @@ class FaceBox(NamedTuple):
 
 
 def find_faces(image: np.ndarray) -> list[FaceBox]:
-    """All faces of a picture, by MediaPipe or, where its model file or libraries are absent, by a cascade.
+    """All faces of a picture ``(H, W, 3)`` uint8 RGB, by MediaPipe or, where it is not installed, by a cascade.
 
     The fallback (scikit-image's LBP cascade for frontal faces) is announced once by a warning; its boxes are converted to
     landmark boxes.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
 
     Raises:
         UserError: The model file is there but is not the published one.
@@ -71,13 +70,10 @@ def find_faces(image: np.ndarray) -> list[FaceBox]:
         _announce_cascade(str(reason))
         return _cascade_faces(image)
     height, width = image.shape[:2]
-    boxes = []
-    for points in found:
-        x, y = np.array([(point.x * width, point.y * height) for point in points]).T
-        boxes.append(
-            FaceBox(float(x.min()), float(y.min()), float(x.max()), float(y.max()), 1.0, "mediapipe")
-        )
-    return boxes
+    return [
+        FaceBox.around(np.array([(point.x * width, point.y * height) for point in points]))
+        for points in found
+    ]
 
 
 def select_face(boxes: Iterable[FaceBox]) -> FaceBox:
@@ -92,11 +88,7 @@ def select_face(boxes: Iterable[FaceBox]) -> FaceBox:
 
 
 def require_face(image: np.ndarray, path: str | Path) -> FaceBox:
-    """The face that a portrait is used for; a small one is warned about.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        path: Where the picture comes from, for the messages.
+    """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for; a small one is warned about, ``path`` named in messages.
 
     Raises:
         UserError: There is no face.
@@ -106,21 +98,17 @@ def require_face(image: np.ndarray, path: str | Path) -> FaceBox:
         raise UserError(f"{path}: no face found; give a picture with a face that looks towards the camera")
     face = select_face(boxes)
     if face.side < SMALL_FACE:
-        _log.warning(
-            "%s: the face is only %.0f pixels large (%d or more are better); the result will be blurred",
-            path,
-            face.side,
-            SMALL_FACE,
-        )
+        told = "%s: the face is only %.0f pixels large (%d or more are better); the result will be blurred"
+        _log.warning(told, path, face.side, SMALL_FACE)
     return face
 
 
 @cache
 def _announce_cascade(reason: str) -> None:
-    _log.warning(
-        "faces are found by scikit-image's cascade, which is less exact and takes some animals for faces: %s",
-        reason,
+    told = (
+        "faces are found by scikit-image's cascade, which is less exact and takes some animals for faces: %s"
     )
+    _log.warning(told, reason)
 
 
 def _cascade_faces(image: np.ndarray) -> list[FaceBox]:
@@ -130,9 +118,8 @@ def _cascade_faces(image: np.ndarray) -> list[FaceBox]:
 
     height, width = image.shape[:2]
     scale = min(1.0, math.sqrt(_CASCADE_AREA / (height * width)))
-    small = Image.fromarray(image).resize(
-        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX
-    )
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
     smallest = max(24, int(_CASCADE_SMALLEST * min(small.size)))
     if smallest > min(small.size):
         return []
@@ -148,9 +135,7 @@ def _cascade_faces(image: np.ndarray) -> list[FaceBox]:
     for square in sorted(squares, key=lambda square: -square["width"]):
         side = square["width"] / scale
         x, y = square["c"] / scale + _CASCADE_CENTRE_X * side, square["r"] / scale + _CASCADE_CENTRE_Y * side
-        half_width, half_height = _CASCADE_WIDTH * side / 2, _CASCADE_HEIGHT * side / 2
+        across, down = _CASCADE_WIDTH * side / 2, _CASCADE_HEIGHT * side / 2
         if not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for box in boxes):  # a part of a larger one
-            boxes.append(
-                FaceBox(x - half_width, y - half_height, x + half_width, y + half_height, 0.5, "cascade")
-            )
+            boxes.append(FaceBox(x - across, y - down, x + across, y + down, 0.5, "cascade"))
     return boxes

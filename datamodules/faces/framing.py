@@ -18,13 +18,7 @@ _FEATHER = 0.08  # share of the square's side over which a pasted face fades in
 
 
 class SquareCrop(NamedTuple):
-    """A square in a picture, in pixels; it may reach beyond the picture.
-
-    Attributes:
-        x: Left edge.
-        y: Upper edge.
-        side: Length of a side, > 0.
-    """
+    """A square in a picture, in pixels: left and upper edge and length of a side; it may reach beyond the picture."""
 
     x: float
     y: float
@@ -45,17 +39,9 @@ def framing(box: FaceBox) -> SquareCrop:
 
 
 def crop_square(image: np.ndarray, crop: SquareCrop, size: int) -> np.ndarray:
-    """Cut a square out and resize it, without aliasing and to fractions of a pixel.
+    """Cut a square out of ``(H, W, 3)`` uint8 RGB and resize it to ``(size, size, 3)``: no aliasing, to fractions of a pixel.
 
     Where the square leaves the picture, the picture's edge is continued and blurred.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        crop: The square.
-        size: Side of the result in pixels.
-
-    Returns:
-        ``(size, size, 3)`` uint8 RGB.
     """
     margin = max(2, math.ceil(3 * crop.side / size))  # what the resampling filter reaches
     left, top = math.floor(crop.x) - margin, math.floor(crop.y) - margin

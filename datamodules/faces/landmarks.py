@@ -84,16 +84,11 @@ def _quiet_start() -> Iterator[None]:
 
 
 def head_rotation(matrix: np.ndarray) -> np.ndarray:
-    """Head rotation from MediaPipe's facial transformation matrix.
+    """Yaw, pitch and roll ``(3,)`` float32 in degrees of MediaPipe's facial transformation matrix ``(4, 4)``.
 
     The matrix turns the canonical face (x image right, y up, z out of the face) into camera space (x image right,
-    y up, z towards the camera) and is read as R_y(yaw) R_x(-pitch) R_z(-roll).
-
-    Args:
-        matrix: ``(4, 4)`` float.
-
-    Returns:
-        ``(3,)`` float32 degrees: yaw > 0 towards image right, pitch > 0 up, roll > 0 clockwise in the image.
+    y up, z towards the camera) and is read as R_y(yaw) R_x(-pitch) R_z(-roll): yaw > 0 towards image right, pitch > 0 up,
+    roll > 0 clockwise in the image.
     """
     rotation = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
     yaw = np.arctan2(rotation[0, 2], rotation[2, 2])
@@ -137,15 +132,12 @@ def measure_landmarks(
         MissingAssetError: The model file is absent.
         MissingLibraryError: A system library that MediaPipe needs is absent.
     """
-    results = []
     with open_landmarker(mode, faces=1) as landmarker:
-        for index, frame in enumerate(frames):
-            picture = mediapipe_image(frame)
-            results.append(
-                landmarker.detect(picture)
-                if mode == "image"
-                else landmarker.detect_for_video(picture, round(index * 1000 / fps))
-            )
+        pictures = enumerate(map(mediapipe_image, frames))
+        if mode == "image":
+            results = [landmarker.detect(picture) for _, picture in pictures]
+        else:
+            results = [landmarker.detect_for_video(one, round(index * 1000 / fps)) for index, one in pictures]
     count = len(results)
     landmarks = np.full((count, LANDMARKS, 3), np.nan, np.float32)
     blendshapes = np.full((count, BLENDSHAPES), np.nan, np.float32)

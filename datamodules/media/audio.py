@@ -63,13 +63,9 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, strict: bool = 
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
-    """Read the sound of any file as it is stored.
+    """Read the sound of any file as it is stored, with the arguments of `load_audio`.
 
-    A track beside pictures is cut, or padded with silence, so that its first sample lies at the first frame.
-
-    Args:
-        path: Sound file, or video with a sound track.
-        strict: Whether data that the decoder would conceal are an error.
+    A track that goes with pictures is cut, or padded with silence, so that its first sample lies at the first frame.
 
     Returns:
         ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
@@ -100,31 +96,22 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
         raise UserError(f"{path}: its sound starts {late:.0f} s after the pictures; get the file again")
     waveform = _on_picture_clock(waveform, round(late * rate))
     if not len(waveform):
-        raise UserError(f"{path}: holds no sound beside its pictures; give a file with sound")
+        raise UserError(f"{path}: holds no sound to its pictures; give a file with sound")
     return _checked(waveform, path), rate
 
 
 def require_whole(
     path: Path, container: av.container.InputContainer, stream: av.stream.Stream, end: Fraction
 ) -> None:
-    """Refuse a track of an mp4 file that ends early: the index in front of the file promises ``duration``.
-
-    Args:
-        path: For the message.
-        container: Where the track lies; only mp4 and mov keep such an index.
-        stream: The track.
-        end: Seconds that were found.
+    """Refuse a track of an mp4 or mov file that ends, at ``end`` seconds, before what the index in front promises.
 
     Raises:
         UserError: More than 0.25 s are missing.
     """
     promised = _promised_seconds(container, stream)
-    if promised is None:
-        return
-    if end < promised - Fraction(1, 4):
-        raise UserError(
-            f"{path}: cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
-        )
+    if promised is not None and end < promised - Fraction(1, 4):
+        told = f"cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
+        raise UserError(f"{path}: {told}")
 
 
 def _promised_seconds(container: av.container.InputContainer, stream: av.stream.Stream) -> Fraction | None:
@@ -141,9 +128,8 @@ def _refuse_holes(frames: list[av.AudioFrame], path: Path) -> None:
             continue
         hole = after.time - before.time - before.samples / before.sample_rate
         if abs(hole) > MOST_HOLE:
-            raise UserError(
-                f"{path}: its sound has a hole of {hole:.2f} s at {after.time:.1f} s; get the file again"
-            )
+            told = f"its sound has a hole of {hole:.2f} s at {after.time:.1f} s; get the file again"
+            raise UserError(f"{path}: {told}")
 
 
 def _joined(frames: list[av.AudioFrame], path: Path) -> tuple[np.ndarray, int]:
@@ -178,17 +164,11 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
 def _seconds_after_pictures(first: av.AudioFrame, container: av.container.InputContainer) -> float:
     """Start of the sound minus start of the pictures; 0 without pictures (or with a cover picture)."""
     video = container.streams.video[0] if container.streams.video else None
-    if (
-        video is None
-        or video.start_time is None
-        or video.time_base is None
-        or first.pts is None
-        or first.time_base is None
-    ):
+    if video is None or video.disposition & av.stream.Disposition.attached_pic:
         return 0.0
-    if video.disposition & av.stream.Disposition.attached_pic:
+    if None in (video.start_time, video.time_base, first.pts, first.time_base):
         return 0.0
-    return float(first.pts * first.time_base - video.start_time * video.time_base)
+    return float(first.pts * first.time_base - video.start_time * video.time_base)  # type: ignore[operator]
 
 
 def _on_picture_clock(waveform: np.ndarray, late: int) -> np.ndarray:
@@ -203,9 +183,8 @@ def _checked(waveform: np.ndarray, path: Path) -> np.ndarray:
         raise UserError(f"{path}: has samples that are NaN or infinite; export the sound again")
     peak = float(np.abs(waveform).max())
     if peak > _LOUDEST:
-        raise UserError(
-            f"{path}: has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
-        )
+        told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
+        raise UserError(f"{path}: {told}")
     return np.clip(waveform, -1.0, 1.0, out=waveform)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # pictures are read, and refused, without loading torch
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
+_RESIZED_AT_ONCE = 32
 
 
 def to_float(pixels: "np.ndarray | Tensor") -> "Tensor":
@@ -50,6 +51,34 @@ def to_pixels(images: "Tensor") -> np.ndarray:
     return to_uint8(images).movedim(-3, -1).cpu().numpy()
 
 
+def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
+    """Frames ``(N, H, W, 3)`` uint8 as ``(N, size, size, 3)``, for models and pages: antialiased bilinear interpolation."""
+    import torch
+    from torch.nn import functional as F
+
+    if frames.shape[1:3] == (size, size):
+        return frames
+    image = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    resized = F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
+
+
+def resize_bicubic(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Frames ``(T, H, W, 3)`` uint8 as ``(T, height, width, 3)``, for what is judged: antialiased bicubic interpolation."""
+    import torch
+    from torch.nn import functional as F
+
+    if frames.shape[1:3] == (height, width):
+        return frames
+    resized = np.empty((len(frames), height, width, 3), np.uint8)
+    for start in range(0, len(frames), _RESIZED_AT_ONCE):
+        here = slice(start, start + _RESIZED_AT_ONCE)
+        part = torch.from_numpy(np.ascontiguousarray(frames[here])).permute(0, 3, 1, 2).float()
+        images = F.interpolate(part, (height, width), mode="bicubic", antialias=True, align_corners=False)
+        resized[here] = images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return resized
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture of any format that Pillow knows, upright as its EXIF tag says, transparency over white.
 
@@ -78,15 +107,11 @@ def read_image(path: str | Path) -> np.ndarray:
 def _check_size(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise UserError(
-            f"{path}: image of {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} "
-            "megapixels; scale it down"
-        )
+        told = f"more than {MAX_PIXELS // 1_000_000} megapixels; scale it down"
+        raise UserError(f"{path}: image of {width} x {height} pixels, {told}")
     if min(width, height) < MIN_SIDE:
-        raise UserError(
-            f"{path}: image of {width} x {height} pixels, each side must have {MIN_SIDE} or more; "
-            "give a larger one"
-        )
+        told = f"each side must have {MIN_SIDE} or more; give a larger one"
+        raise UserError(f"{path}: image of {width} x {height} pixels, {told}")
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

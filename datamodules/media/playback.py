@@ -28,12 +28,16 @@ class _LostError(Exception):
     """After a jump the decoder gave pictures that can't be told apart, or came out too late."""
 
 
-def play(reader: VideoReader, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+def play(
+    reader: VideoReader, indices: Sequence[int] | np.ndarray, seek_from: float = SEEK_FROM, lead: float = LEAD
+) -> Iterator[np.ndarray]:
     """Pictures of a video by index, one by one.
 
     Args:
         reader: The video.
         indices: Not decreasing, within the video; repeats are allowed.
+        seek_from: See ``SEEK_FROM``.
+        lead: See ``LEAD``.
 
     Yields:
         ``(H, W, 3)`` uint8 RGB; a repeated index yields the same array again.
@@ -48,7 +52,7 @@ def play(reader: VideoReader, indices: Sequence[int] | np.ndarray) -> Iterator[n
     if (np.diff(wanted) < 0).any():
         raise ValueError("frames are played in order")
     place = 0
-    for number, frame in _from(reader, int(wanted[0])):
+    for number, frame in _from(reader, int(wanted[0]), seek_from, lead):
         if number > wanted[place]:
             break  # one is missing
         if number < wanted[place]:
@@ -62,10 +66,12 @@ def play(reader: VideoReader, indices: Sequence[int] | np.ndarray) -> Iterator[n
     raise _damaged(reader, int(wanted[place]), "a picture is missing")
 
 
-def _from(reader: VideoReader, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+def _from(
+    reader: VideoReader, first: int, seek_from: float, lead: float
+) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames with their indices, from ``first`` or before: by a jump where that works, else from the start."""
-    if reader.times[first] > SEEK_FROM:
-        frames = _after_jump(reader, first)
+    if reader.times[first] > seek_from:
+        frames = _after_jump(reader, first, lead)
         try:
             start = next(frames)
         except (StopIteration, _LostError):
@@ -89,14 +95,14 @@ def _from_start(reader: VideoReader) -> Iterator[tuple[int, av.VideoFrame]]:
             raise _damaged(reader, number + 1, str(error.strerror)) from None
 
 
-def _after_jump(reader: VideoReader, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+def _after_jump(reader: VideoReader, first: int, lead: float) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames from ``first`` on, told by their times; ``_LostError`` before the first one where that can't be."""
     with _opened(reader) as (container, stream):
         if container.format.name == "avi" or stream.time_base is None or stream.start_time is None:
             raise _LostError  # AVI keeps no times of pictures
         expected = first
         try:
-            goal = stream.start_time + int(float(reader.times[first] - LEAD) / stream.time_base)
+            goal = stream.start_time + int(float(reader.times[first] - lead) / stream.time_base)
             container.seek(goal, stream=stream)
             for packet in container.demux(stream):
                 try:
@@ -109,9 +115,7 @@ def _after_jump(reader: VideoReader, first: int) -> Iterator[tuple[int, av.Video
                     number = _index(reader, stream, frame)
                     if number < first:
                         continue
-                    if number != expected:
-                        raise _LostError
-                    if frame.is_corrupt:
+                    if number != expected or frame.is_corrupt:
                         raise _LostError
                     yield number, frame
                     expected += 1
@@ -126,9 +130,7 @@ def _after_jump(reader: VideoReader, first: int) -> Iterator[tuple[int, av.Video
 
 
 @contextlib.contextmanager
-def _opened(
-    reader: VideoReader,
-) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def _opened(reader: VideoReader) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     with open_container(reader.path) as container:
         stream = container.streams.video[0]
         if container.format.name == "avi" and stream.frames > len(reader):

@@ -13,9 +13,7 @@ _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 def encodable_sound(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
     """Sound as ``(S, C)`` float32, and a rate that AAC has: its own or the next higher one, 48 kHz at most.
 
-    Args:
-        audio: ``(S,)`` or ``(S, C)`` float in [-1, 1]; more than two channels are averaged to one.
-        sample_rate: In Hz.
+    ``audio`` is ``(S,)`` or ``(S, C)`` float in [-1, 1]; more than two channels are averaged to one.
 
     Raises:
         ValueError: Wrong shape, no samples, or samples that are not finite.
@@ -31,13 +29,7 @@ def encodable_sound(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, in
 
 
 class SoundTrack:
-    """Feeds the AAC encoder block by block.
-
-    Args:
-        container: The file, open for writing.
-        sound: ``(S, C)`` float32 in [-1, 1].
-        rate: In Hz, one that AAC has.
-    """
+    """Feeds ``(S, C)`` float32 in [-1, 1], at a rate that AAC has, block by block to the encoder of an open container."""
 
     def __init__(self, container: av.container.OutputContainer, sound: np.ndarray, rate: int) -> None:
         self.container, self.sound, self.rate = container, sound, rate

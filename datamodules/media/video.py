@@ -54,9 +54,8 @@ def open_container(path: Path) -> av.container.InputContainer:
     try:
         container = av.open(str(path), metadata_errors="ignore")  # a tag in Latin-1 harms no picture
     except av.FFmpegError as error:
-        raise UserError(
-            f"{path}: cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"
-        ) from None
+        told = f"cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"
+        raise UserError(f"{path}: {told}") from None
     if container.format.name in ("tty", "image2") or container.format.name.endswith("_pipe"):
         container.close()
         raise UserError(f"{path}: is no video ({container.format.long_name}); give a video such as mp4")
@@ -104,14 +103,7 @@ def _probe(path: Path, times: np.ndarray, duration: Fraction) -> VideoInfo:
     height, width = _decode_by_pyav(path, [0]).shape[1:3]
     with open_container(path) as container:
         has_audio = bool(container.streams.audio)
-    return VideoInfo(
-        frames=len(times),
-        fps=float(len(times) / duration),
-        height=height,
-        width=width,
-        duration=float(duration),
-        has_audio=has_audio,
-    )
+    return VideoInfo(len(times), float(len(times) / duration), height, width, float(duration), has_audio)
 
 
 class VideoReader:
@@ -148,11 +140,6 @@ class VideoReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         _readers.add(self)
-
-    @property
-    def fps(self) -> float:
-        """Mean frame rate."""
-        return self.info.fps
 
     def at_rate(self, fps: float = FPS) -> np.ndarray:
         """Indices ``(T,)`` of the stored pictures that show the video at a constant rate, as `read_video` takes them."""
@@ -255,15 +242,9 @@ def read_video(path: str | Path, fps: float = FPS) -> np.ndarray:
 
 
 def nearest_frames(times: np.ndarray, duration: float, fps: float) -> np.ndarray:
-    """Index of the stored picture nearest to each output time k / fps.
+    """Index ``(T,)`` int64 of the stored picture nearest to each output time k / fps.
 
-    Args:
-        times: ``(N,)`` increasing seconds, the first 0.
-        duration: End of the last picture in seconds.
-        fps: Output rate.
-
-    Returns:
-        ``(T,)`` int64, not decreasing.
+    ``times (N,)`` are increasing seconds, the first 0; ``duration`` is the end of the last picture.
     """
     wanted = np.arange(max(1, round(duration * fps))) / fps
     right = np.searchsorted(times, wanted).clip(0, len(times) - 1)
@@ -279,7 +260,7 @@ def write_video(
     audio: np.ndarray | None = None,
     sample_rate: int = SAMPLE_RATE,
     crf: int = 18,
-    keyframe_interval: int = 25,
+    keyframe_interval: int = FPS,
     threads: int = 0,
 ) -> None:
     """Write H.264 (yuv420p) with AAC sound, index in front; the file appears only when it is whole.
@@ -312,9 +293,8 @@ def write_video(
         _check_frame(first, first.shape)
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             options = {"crf": str(crf), "g": str(keyframe_interval), "preset": "medium", **_repeatable()}
-            picture = container.add_stream(
-                "libx264", rate=Fraction(fps).limit_denominator(1001), options=options
-            )
+            rate_of_pictures = Fraction(fps).limit_denominator(1001)
+            picture = container.add_stream("libx264", rate=rate_of_pictures, options=options)
             picture.height, picture.width = (side + side % 2 for side in first.shape[:2])
             picture.pix_fmt = "yuv420p"
             picture.codec_context.thread_count = threads
@@ -340,9 +320,8 @@ def _repeatable() -> dict[str, str]:
 
 def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
-        raise ValueError(
-            f"frames must be (H, W, 3) uint8 of one size, got {frame.shape} {frame.dtype} after {shape}"
-        )
+        told = f"got {frame.shape} {frame.dtype} after {shape}"
+        raise ValueError(f"frames must be (H, W, 3) uint8 of one size, {told}")
 
 
 def _video_frame(frame: np.ndarray, index: int) -> av.VideoFrame:

@@ -20,9 +20,7 @@ from datamodules.preparation.quality import cut_share, loudness, pose_range
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Source
 
-KEYFRAME_INTERVAL = 25
-
-SyncJudge = Callable[[np.ndarray, np.ndarray], tuple[int, float]]
+SyncMeasure = Callable[[np.ndarray, np.ndarray], tuple[int, float]]
 """From frames ``(T, S, S, 3)`` uint8 and sound ``(640 T,)`` to the frames that the sound is late by, and a confidence."""
 
 
@@ -31,10 +29,10 @@ class OpenSource:
     """A source that is being read.
 
     Attributes:
-        source: which one.
-        reader: of its video.
-        shown: number of the stored picture that is shown in each frame at 25 fps.
-        waveform: its sound ``(S,)`` at 16 kHz, if it has any.
+        source: Which one.
+        reader: Of its video.
+        shown: Number of the stored picture that is shown in each frame at 25 fps.
+        waveform: Its sound ``(S,)`` at 16 kHz, if it has any.
     """
 
     source: Source
@@ -108,33 +106,33 @@ def write_clip(
     quality: dict[str, Any],
     output: Path,
     size: int,
-    sync_judge: SyncJudge | None,
+    measure_sync: SyncMeasure | None,
 ) -> ClipRecord:
     """Write video, sound and annotations of a piece below ``output/clips``.
 
     Args:
-        opened: the video.
-        piece: what is cut out of it.
-        first: frame of the video that the piece's frame 0 is.
-        clip: file stem.
-        quality: of the piece; offset and confidence are filled in where there is a judge.
-        output: dataset folder.
-        size: edge of the frames in pixels.
-        sync_judge: measures how late the sound is.
+        opened: The video.
+        piece: What is cut out of it.
+        first: Frame of the video that the piece's frame 0 is.
+        clip: File stem.
+        quality: Of the piece; offset and confidence are filled in where they are measured.
+        output: Dataset folder.
+        size: Edge of the frames in pixels.
+        measure_sync: Measures how late the sound is.
 
     Raises:
-        UserError: the video is damaged.
+        UserError: The video is damaged.
     """
     begin, crop = first + piece.first, piece.crop
     stem = f"clips/{clip}"
     sound = opened.sound(begin, piece.frames)
     cropped = (crop_square(frame, crop, size) for frame in opened.frames(begin, begin + piece.frames))
-    write_video(output / f"{stem}.mp4", cropped, keyframe_interval=KEYFRAME_INTERVAL, threads=1)
+    write_video(output / f"{stem}.mp4", cropped, threads=1)
     if sound is not None:
         write_wav(output / f"{stem}.wav", sound)
-        if sync_judge is not None:
+        if measure_sync is not None:
             frames = VideoReader(output / f"{stem}.mp4").get(np.arange(piece.frames))
-            late, confidence = sync_judge(frames, load_audio(output / f"{stem}.wav"))
+            late, confidence = measure_sync(frames, load_audio(output / f"{stem}.wav"))
             sure = float(confidence) if np.isfinite(confidence) else None
             quality = quality | {"av_offset": int(late), "sync_confidence": sure}
     arrays, metadata = annotations_of(piece.track, piece.first, piece.frames, crop)

@@ -20,19 +20,11 @@ MARGIN = 0.03
 
 
 def clip_crop(boxes: np.ndarray, height: int, width: int) -> SquareCrop | None:
-    """The square of a clip in a picture of ``height`` x ``width``.
+    """The square of a clip in a picture of ``height`` x ``width``; None where the head moves too far.
 
     The face is framed as ``faces.framing`` frames a portrait, at its median size and in the middle of its way. The square is
     larger where the head would else leave it, and smaller where the picture is (videos that were cropped before), as long as
-    it still holds the head.
-
-    Args:
-        boxes: ``(T, 4)`` x0, y0, x1, y1 of the landmark boxes in pixels.
-        height: of the picture.
-        width: of the picture.
-
-    Returns:
-        None where the head moves too far.
+    it still holds the head. ``boxes`` are ``(T, 4)`` x0, y0, x1, y1 of the landmark boxes in pixels.
     """
     shown = boxes.clip(0, [width, height, width, height])
     (x0, y0), (x1, y1) = shown[:, :2].min(axis=0), shown[:, 2:].max(axis=0)

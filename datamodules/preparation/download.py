@@ -9,7 +9,7 @@ from typing import Any
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from datamodules.media.video import probe
-from datamodules.preparation.sources import VIDEO_SUFFIXES, file_stem
+from datamodules.preparation.sources import file_stem, videos_below
 
 MOST_LINES = 1080
 """Height in pixels of the largest version that is asked for."""
@@ -20,6 +20,7 @@ ATTEMPTS = 3
 SECONDS_OF_SILENCE = 30
 
 _log = logging.getLogger(__name__)
+_silent = logging.Logger("yt_dlp", logging.CRITICAL + 1)  # its errors come as exceptions
 
 
 def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
@@ -29,8 +30,8 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
     that broke off goes on where it was.
 
     Args:
-        urls: name of a video -> its address.
-        raw: folder of the originals, made if missing.
+        urls: Name of a video -> its address.
+        raw: Folder of the originals, made if missing.
 
     Returns:
         What could not be had: name -> reason, in one line.
@@ -53,7 +54,7 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
             if video is None:
                 _log.info("downloading %d of %d: %s", number, len(urls), name)
                 video = _fetch(yt_dlp, url, raw, file_stem(name), best)
-            if sound_beside(video) is None and not probe(video).has_audio:
+            if sound_file(video) is None and not probe(video).has_audio:
                 _fetch(yt_dlp, url, raw, file_stem(name) + SOUND, "ba")
         except (yt_dlp.utils.YoutubeDLError, UserError, OSError) as error:
             problems[name] = _one_line(error)
@@ -63,14 +64,11 @@ def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
 
 def videos_by_name(raw: Path) -> dict[str, Path]:
     """The videos below a folder by their names without suffix; files with sound alone are left out."""
-    files = sorted(
-        path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    )
-    return {path.stem: path for path in files if not path.stem.endswith(SOUND)}
+    return {path.stem: path for path in videos_below(raw) if not path.stem.endswith(SOUND)}
 
 
-def sound_beside(video: Path) -> Path | None:
-    """The file with a video's sound that ``download_originals`` put beside it, if there is one."""
+def sound_file(video: Path) -> Path | None:
+    """The file with a video's sound, where ``download_originals`` got the two apart."""
     found = sorted(video.parent.glob(f"{video.stem}{SOUND}.*"))
     return next((path for path in found if path.suffix.lower() in SOUND_SUFFIXES), None)
 
@@ -84,7 +82,7 @@ def _fetch(yt_dlp: Any, url: str, raw: Path, stem: str, quality: str) -> Path:
         "quiet": True,
         "noprogress": True,
         "no_warnings": True,
-        "logger": _Quiet(),
+        "logger": _silent,
         "retries": ATTEMPTS,
         "fragment_retries": ATTEMPTS,
         "socket_timeout": SECONDS_OF_SILENCE,
@@ -97,16 +95,6 @@ def _fetch(yt_dlp: Any, url: str, raw: Path, stem: str, quality: str) -> Path:
     if not parts:
         raise UserError(f"{url}: nothing was downloaded")
     return Path(parts[0]["filepath"])
-
-
-class _Quiet:
-    """Takes yt-dlp's remarks; its errors come as exceptions."""
-
-    def debug(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None: ...
-
-    def error(self, text: str) -> None: ...
 
 
 def _one_line(error: Exception) -> str:

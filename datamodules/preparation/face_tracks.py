@@ -75,17 +75,11 @@ def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTra
     tracks: list[FaceTrack] = []
     for number in range(first, last):
         free = [track for track in tracks if 0 < number - track.frames[-1] <= LONGEST_GAP + 1]
-        pairs = sorted(
-            (
-                (_overlap(track.faces[-1].box, face.box), i, j)
-                for i, track in enumerate(free)
-                for j, face in enumerate(seen[number])
-            ),
-            reverse=True,
-        )
+        faces = list(enumerate(seen[number]))
+        pairs = [(_overlap(t.faces[-1].box, face.box), i, j) for i, t in enumerate(free) for j, face in faces]
         taken_tracks: set[int] = set()
         taken_faces: set[int] = set()
-        for overlap, i, j in pairs:
+        for overlap, i, j in sorted(pairs, reverse=True):
             if overlap < OVERLAP or i in taken_tracks or j in taken_faces:
                 continue
             free[i].frames.append(number)
@@ -97,13 +91,7 @@ def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTra
 
 
 def company_share(track: FaceTrack, seen: list[list[SeenFace]], crop: SquareCrop | None = None) -> float:
-    """Share of a track's frames in which another large face is there.
-
-    Args:
-        track: the face.
-        seen: all faces of all frames.
-        crop: only faces with their middle in this square count; None: all.
-    """
+    """Share of a track's frames in which another large face is there, with its middle in ``crop`` where that is given."""
     crowded = 0
     for number, face in zip(track.frames, track.faces, strict=True):
         others = [other for other in seen[number] if other is not face and _is_in(other.box, crop)]

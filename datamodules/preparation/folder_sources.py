@@ -1,13 +1,13 @@
 """Any folder of videos as sources."""
 
-import csv
 import logging
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from datamodules.clips.splits import read_pairs
 from datamodules.errors import UserError
-from datamodules.files import require_file
-from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem, shown
+from datamodules.files import require_folder
+from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem, shown, videos_below
 
 _log = logging.getLogger(__name__)
 
@@ -19,23 +19,17 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     warning) every video is taken for another person.
 
     Args:
-        raw: the folder.
+        raw: The folder.
         identities: CSV file with the columns ``video`` (path below ``raw``) and ``identity``.
 
     Raises:
-        UserError: no such folder, no videos in it, or a wrong CSV file.
+        UserError: No such folder, no videos in it, or a wrong CSV file.
     """
-    raw = Path(raw)
-    if not raw.is_dir():
-        raise UserError(f"{raw}: no such folder; give the folder of the raw videos")
-    videos = sorted(
-        (path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()),
-        key=lambda path: path.relative_to(raw).as_posix(),
-    )
+    raw = require_folder(raw, "raw videos")
+    videos = sorted(videos_below(raw), key=lambda path: path.relative_to(raw).as_posix())
     if not videos:
-        raise UserError(
-            f"{raw}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}); give the folder of the raw videos"
-        )
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise UserError(f"{raw}: no videos in it ({suffixes}); give the folder of the raw videos")
     known = {} if identities is None else _read_identities(identities)
     stems = Counter(path.relative_to(raw).with_suffix("") for path in videos)
     sources, alone = [], 0
@@ -52,28 +46,19 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     if unknown := sorted(known.keys() - {source.name for source in sources}):
         raise UserError(f"{identities}: names {unknown[0]}, which is no video below {raw}; mend the list")
     if alone:
-        _log.warning(
-            "%s: %d videos lie in no folder of a person and are in no list: each is taken for another person",
-            raw,
-            alone,
+        told = (
+            "%s: %d videos lie in no folder of a person and are in no list: each is taken for another person"
         )
+        _log.warning(told, raw, alone)
     return sources
 
 
 def _read_identities(path: Path) -> dict[str, str]:
-    try:
-        with require_file(path, "identities").open(newline="", encoding="utf-8-sig") as handle:
-            rows = csv.DictReader(handle)
-            if not {"video", "identity"} <= set(rows.fieldnames or ()):
-                raise UserError(f"{path}: needs the columns video and identity")
-            found: dict[str, str] = {}
-            for row in rows:
-                video = PurePosixPath((row["video"] or "").strip()).as_posix()  # without ./ in front
-                identity = (row["identity"] or "").strip()
-                if found.setdefault(video, identity) != identity:
-                    raise UserError(f"{path}: {video} is both {found[video]} and {identity}; keep one line")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
+    found: dict[str, str] = {}
+    for name, identity in read_pairs(path, "identities", "video", "identity"):
+        video = PurePosixPath(name).as_posix()  # without ./ in front
+        if found.setdefault(video, identity) != identity:
+            raise UserError(f"{path}: {video} is both {found[video]} and {identity}; keep one line")
     if empty := [video for video, identity in found.items() if not identity]:
         raise UserError(f"{path}: says no identity for {empty[0]}")
     return found

@@ -1,26 +1,27 @@
 """The published annotation files of HDTF (Zhang et al., CVPR 2021): sources, times and crops of its clips.
 
-Three subsets (RD radio, WDA and WRA weekly addresses), five text files each, one source or clip a line:
+Three subsets (RD radio, WDA and WRA weekly addresses), four text files each that are read, one source or clip a line:
 
 - ``*_video_url.txt``: source, URL
 - ``*_resolution.txt``: source, height in pixels of the version that the authors cropped
 - ``*_annotion_time.txt``: source, then ``mm:ss-mm:ss`` for each clip; clip k is called ``source_k``
 - ``*_crop_wh.txt``: clip, left edge, width, upper edge, height of its crop in that version
-- ``*_crop_ratio.txt``: clip, zoom of a square face box, for those who find the face themselves
+
+A fifth, ``*_crop_ratio.txt``, is for those who find the face themselves, in a way of their own.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from datamodules.errors import UserError
 from datamodules.files import require_file
-from datamodules.preparation.boxes import PixelBox
+from datamodules.preparation.sources import PixelBox
 
 SUBSETS = ("RD", "WDA", "WRA")
-FILES = ("video_url", "resolution", "annotion_time", "crop_wh", "crop_ratio")
+FILES = ("video_url", "resolution", "annotion_time", "crop_wh")
 """What follows the subset in the names of its files; the spelling is theirs."""
 
 SAME_SPEAKER = {"WhipJimClyburn": "JamesClyburn"}
@@ -42,7 +43,6 @@ class HDTFClip:
         end: seconds, after ``start``.
         height: of the picture that ``crop`` lies in, in pixels, if it is known.
         crop: where the face is, if it is listed.
-        zoom: of a square face box, if it is listed.
     """
 
     id: str
@@ -53,7 +53,6 @@ class HDTFClip:
     end: float
     height: int | None
     crop: PixelBox | None
-    zoom: float | None
 
     @property
     def name(self) -> str:
@@ -67,22 +66,10 @@ class HDTFClip:
         name = self.source if self.subset == "RD" else self.source.rstrip("0123456789")
         return SAME_SPEAKER.get(name, name)
 
-    def crop_at(self, height: int) -> PixelBox | None:
-        """The crop in a version of another height, such as the one that can be downloaded today."""
-        if self.crop is None or self.height is None:
-            return None
-        return self.crop.scaled(height / self.height)
-
 
 @dataclass(frozen=True)
 class Inconsistency:
-    """Something in the files that doesn't fit.
-
-    Attributes:
-        file: its name.
-        name: source or clip.
-        problem: in a few words.
-    """
+    """Something in the files that doesn't fit: name of the file, source or clip, and the problem in a few words."""
 
     file: str
     name: str
@@ -103,54 +90,40 @@ class HDTFAnnotations:
 
 
 def read_hdtf_annotations(folder: str | Path) -> HDTFAnnotations:
-    """Reads the fifteen files; of a subset all five have to be there, and one subset at least.
+    """Read the files; of a subset all four have to be there, and one subset at least.
 
     Lines that cannot be read are listed as inconsistencies and left out; blanks at the ends of lines, empty lines and a
     byte-order mark are nothing unusual.
 
     Raises:
-        UserError: no subset is complete.
+        UserError: No subset is complete.
     """
     folder = Path(folder)
-    subsets = [
-        subset for subset in SUBSETS if any((folder / f"{subset}_{name}.txt").is_file() for name in FILES)
-    ]
+    subsets = [one for one in SUBSETS if any((folder / f"{one}_{name}.txt").is_file() for name in FILES)]
     if not subsets:
-        raise UserError(
-            f"{folder}: holds none of HDTF's annotation files (such as RD_{FILES[0]}.txt); give the folder HDTF_dataset "
-            "of its repository"
-        )
-    clips: list[HDTFClip] = []
+        told = f"holds none of HDTF's annotation files (such as RD_{FILES[0]}.txt)"
+        raise UserError(f"{folder}: {told}; give the folder HDTF_dataset of its repository")
     found: list[Inconsistency] = []
-    for subset in subsets:
-        clips += _read_subset(folder, subset, found)
+    clips = [clip for subset in subsets for clip in _read_subset(folder, subset, found)]
     return HDTFAnnotations(clips, found)
 
 
 class _Table(dict[str, Value], Generic[Value]):
     """One file: name -> value; remembers how the file is called."""
 
-    def __init__(
-        self,
-        folder: Path,
-        subset: str,
-        kind: str,
-        parse: Callable[[list[str]], Value],
-        found: list[Inconsistency],
-    ) -> None:
+    def __init__(self, path: Path, parse: Callable[[list[str]], Value], found: list[Inconsistency]) -> None:
         super().__init__()
-        self.file = f"{subset}_{kind}.txt"
-        for name, words in _lines(require_file(folder / self.file, "annotations")):
+        self.file = path.name
+        for name, words in _lines(require_file(path, "annotations")):
             try:
                 value = parse(words)
             except ValueError as error:
                 found.append(Inconsistency(self.file, name, str(error)))
                 continue
-            if name not in self:
-                self[name] = value
-            else:
+            if name in self:
                 again = "listed twice" if self[name] == value else "listed twice, with different values"
                 found.append(Inconsistency(self.file, name, again))
+            self.setdefault(name, value)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -161,30 +134,17 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Iterator[HDTFClip]:
-    urls = _Table(folder, subset, "video_url", _url, found)
-    heights = _Table(folder, subset, "resolution", _height, found)
-    times = _Table(folder, subset, "annotion_time", _times, found)
-    crops = _Table(folder, subset, "crop_wh", _box, found)
-    zooms = _Table(folder, subset, "crop_ratio", _zoom, found)
-    for source_table, name in ((urls, "address"), (heights, "resolution")):
-        found += [
-            Inconsistency(times.file, source, f"has no {name}")
-            for source in times
-            if source not in source_table
-        ]
-        found += [
-            Inconsistency(source_table.file, source, "has no times")
-            for source in source_table
-            if source not in times
-        ]
-    timed = {f"{source}_{number}" for source, spans in times.items() for number in range(len(spans))}
-    for clip_table, name in ((crops, "crop"), (zooms, "crop ratio")):
-        found += [
-            Inconsistency(times.file, clip, f"has no {name}") for clip in sorted(timed - clip_table.keys())
-        ]
-        found += [
-            Inconsistency(clip_table.file, clip, "has no times") for clip in clip_table if clip not in timed
-        ]
+    urls = _Table(folder / f"{subset}_video_url.txt", _url, found)
+    heights = _Table(folder / f"{subset}_resolution.txt", _height, found)
+    times = _Table(folder / f"{subset}_annotion_time.txt", _times, found)
+    crops = _Table(folder / f"{subset}_crop_wh.txt", _box, found)
+    timed = {f"{source}_{number}": None for source, spans in times.items() for number in range(len(spans))}
+    tables: tuple[tuple[_Table, Mapping, str], ...] = (
+        (urls, times, "address"), (heights, times, "resolution"), (crops, dict(sorted(timed.items())), "crop"),
+    )  # fmt: skip
+    for table, wanted, name in tables:
+        found += [Inconsistency(times.file, one, f"has no {name}") for one in wanted if one not in table]
+        found += [Inconsistency(table.file, one, "has no times") for one in table if one not in wanted]
     for source, spans in times.items():
         for number, (start, end) in enumerate(spans):
             clip = f"{source}_{number}"
@@ -192,7 +152,7 @@ def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Itera
             crop = crops.get(clip)
             if crop and height and crop.y + crop.height > height:
                 found.append(Inconsistency(crops.file, clip, f"crop reaches below the {height} lines"))
-            yield HDTFClip(clip, subset, source, urls.get(source), start, end, height, crop, zooms.get(clip))
+            yield HDTFClip(clip, subset, source, urls.get(source), start, end, height, crop)
 
 
 def _url(words: list[str]) -> str:
@@ -230,9 +190,3 @@ def _box(words: list[str]) -> PixelBox:
     if width < 1 or height < 1:
         raise ValueError(f"an empty crop: {' '.join(words)}")
     return PixelBox(x, y, width, height)
-
-
-def _zoom(words: list[str]) -> float:
-    if len(words) != 1 or not re.fullmatch(r"\d+(\.\d+)?", words[0]) or float(words[0]) <= 0:
-        raise ValueError(f"not a ratio: {' '.join(words) or 'nothing'}")
-    return float(words[0])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from datamodules.clips.splits import find_splits, read_splits
-from datamodules.errors import UserError
-from datamodules.preparation.download import sound_beside, videos_by_name
+from datamodules.files import require_folder
+from datamodules.preparation.download import download_originals, sound_file, videos_by_name
 from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
 from datamodules.preparation.hdtf_splits import NAME as FIXED_SPLITS
 from datamodules.preparation.sources import Availability, Source, Span, file_stem
@@ -16,18 +16,16 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
     Their split is that of the fixed list.
 
     Raises:
-        UserError: no such folder.
+        UserError: No such folder.
     """
-    raw = Path(raw)
-    if not raw.is_dir():
-        raise UserError(f"{raw}: no such folder; give the folder of HDTF's downloaded originals")
-    files, splits = videos_by_name(raw), read_splits(find_splits(FIXED_SPLITS))
+    files = videos_by_name(require_folder(raw, "HDTF's downloaded originals"))
+    splits = read_splits(find_splits(FIXED_SPLITS))
     clips: dict[str, list[HDTFClip]] = {}
     for clip in annotations.clips:
         clips.setdefault(clip.source, []).append(clip)
     sources, missing = [], []
     for name, listed in clips.items():
-        path = files.get(file_stem(name)) or files.get(file_stem(f"{listed[0].subset}_{name}"))
+        path = files.get(file_stem(name)) or files.get(_long_name(listed[0]))
         if path is None:
             missing += [clip.name for clip in listed]
             continue
@@ -35,6 +33,21 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
         relative, stem = path.relative_to(raw).as_posix(), file_stem(f"{name}_original")
         speaker = listed[0].speaker
         split = splits.get(speaker)
-        sources.append(Source(stem, relative, path, sound_beside(path), speaker, split, tuple(spans)))
+        sources.append(Source(stem, relative, path, sound_file(path), speaker, split, tuple(spans)))
     notes = [f"{one.file}: {one.name} {one.problem}" for one in annotations.inconsistencies]
     return Availability(sources, missing, notes)
+
+
+def download_missing(annotations: HDTFAnnotations, raw: Path) -> list[str]:
+    """Download the originals that are not there; returns what could not be had, one line each.
+
+    Raises:
+        UserError: yt-dlp is not installed, or the folder can't be written to.
+    """
+    there = videos_by_name(raw)
+    urls = {clip.source: clip.url for clip in annotations.clips if clip.url and _long_name(clip) not in there}
+    return [f"{name}: {reason}" for name, reason in download_originals(urls, raw).items()]
+
+
+def _long_name(clip: HDTFClip) -> str:
+    return file_stem(f"{clip.subset}_{clip.source}")

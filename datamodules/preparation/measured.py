@@ -25,29 +25,29 @@ def annotations_of(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and metadata for ``write_annotations``; frames in which the face was lost hold values between neighbours'.
 
-    Args:
-        track: the face.
-        start: number of the clip's first frame as the track counts.
-        frames: T.
-        crop: square that the clip shows.
+    ``start`` is the number of the clip's first frame as the track counts, ``crop`` the square that the clip shows.
     """
     every = np.arange(start, start + frames)
 
-    def over_time(values: list) -> np.ndarray:
+    def over_time(name: str) -> np.ndarray:
+        values = [getattr(face, name) for face in track.faces]
         known = np.array(values, dtype=np.float64).reshape(len(track.frames), -1)
         columns = [np.interp(every, track.frames, column) for column in known.T]
         return np.stack(columns, axis=1).astype(np.float32)
 
     corner = np.array([crop.x, crop.y])
-    points = (over_time([face.landmarks for face in track.faces]).reshape(frames, -1, 2) - corner) / crop.side
-    eyes = np.linalg.norm(points[:, OUTER_EYE_CORNERS[0]] - points[:, OUTER_EYE_CORNERS[1]], axis=1)
-    unit = max(float(np.median(eyes)), 1e-6)
+    points = (over_time("landmarks").reshape(frames, -1, 2) - corner) / crop.side
+
+    def distance(first: int, second: int) -> np.ndarray:
+        return np.linalg.norm(points[:, first] - points[:, second], axis=1)
+
+    unit = max(float(np.median(distance(*OUTER_EYE_CORNERS))), 1e-6)
     arrays = {
-        "rotation": over_time([face.rotation for face in track.faces]),
-        "blink": over_time([face.blink for face in track.faces])[:, 0],
+        "rotation": over_time("rotation"),
+        "blink": over_time("blink")[:, 0],
         "landmarks": points,
-        "lip_opening": np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=1) / unit,
-        "lip_width": np.linalg.norm(points[:, MOUTH_CORNERS[0]] - points[:, MOUTH_CORNERS[1]], axis=1) / unit,
+        "lip_opening": distance(UPPER_LIP, LOWER_LIP) / unit,
+        "lip_width": distance(*MOUTH_CORNERS) / unit,
         "regions": np.stack([_box(points[:, list(group)]) for group in REGION_POINTS.values()], axis=1),
     }
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}

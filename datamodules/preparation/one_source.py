@@ -2,6 +2,7 @@
 
 import errno
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,31 +13,20 @@ from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
 from datamodules.media.playback import DamagedVideoError
 from datamodules.media.video import VideoReader
-from datamodules.preparation.clip_files import OpenSource, SyncJudge, problem_of, quality_of, write_clip
+from datamodules.preparation.clip_files import OpenSource, SyncMeasure, problem_of, quality_of, write_clip
 from datamodules.preparation.pieces import Cutter, Unfit
 from datamodules.preparation.seeing import look
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Rejection, Source, Span
 
 FAULTS_OF_MACHINE = frozenset(
-    (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EIO,
-        errno.ESTALE,
-    )
-)
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+)  # fmt: skip
 """Errors that say nothing of a video."""
 FREEZE = 0.1
 """Seconds that a shown picture may be away from its frame; beyond, the video has a hole there."""
 LEAST_RATE = 10.0
 """Pictures a second, on average, from which lips can be followed."""
-
 MOST_APART = 3.0
 """Seconds that pictures and sound may differ in length; beyond it one of them was cut off or has a wrong rate."""
 
@@ -46,11 +36,11 @@ class Outcome:
     """What became of a source.
 
     Attributes:
-        records: the kept clips; their split is set when all identities are known.
-        rejections: what was not kept, and why.
-        seconds: of video that was looked at.
-        times: seconds of work by what was done.
-        gave_up: whether its process crashed or was stopped, so that files of it may lie about.
+        records: The kept clips; their split is set when all identities are known.
+        rejections: What was not kept, and why.
+        seconds: Of video that was looked at.
+        times: Seconds of work by what was done.
+        gave_up: Whether its process crashed or was stopped, so that files of it may lie about.
     """
 
     records: list[ClipRecord] = field(default_factory=list)
@@ -66,169 +56,161 @@ class Outcome:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
         """Inverse of ``to_dict``."""
-        return cls(
-            [ClipRecord(**record) for record in values["records"]],
-            [Rejection(**rejection) for rejection in values["rejections"]],
-            values["seconds"],
-            values["times"],
-            values["gave_up"],
-        )
-
-
-class _Clock:
-    """Adds up in an outcome how long what takes."""
-
-    def __init__(self, times: dict[str, float]) -> None:
-        self._times = times
-        self._last = time.monotonic()
-
-    def lap(self, what: str) -> None:
-        now = time.monotonic()
-        self._times[what] = round(self._times.get(what, 0.0) + now - self._last, 3)
-        self._last = now
-
-
-def prepare_safely(
-    source: Source, output: Path, settings: PreparationSettings, sync_judge: SyncJudge | None = None
-) -> Outcome:
-    """``prepare_source``, with whatever else a broken file makes a decoder raise as a rejection.
-
-    Raises:
-        UserError: the machine is at fault, not the video: a part of the installation is missing, the disk is full, ...
-    """
-    try:
-        return prepare_source(source, output, settings, sync_judge)
-    except UserError:
-        raise
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        detail = f"{type(error).__name__}: {first_line}"
-        if isinstance(error, MemoryError) or (
-            isinstance(error, OSError) and error.errno in FAULTS_OF_MACHINE
-        ):
-            raise UserError(f"{source.name}: {detail}; mend that and run the same command again") from error
-        rejection = Rejection(source.name, None, 0.0, None, "not readable", detail)
-        return Outcome(rejections=[rejection], gave_up=True)
+        lists = {
+            "records": [ClipRecord(**record) for record in values["records"]],
+            "rejections": [Rejection(**rejection) for rejection in values["rejections"]],
+        }
+        return cls(**values | lists)
 
 
 def prepare_source(
-    source: Source, output: Path, settings: PreparationSettings, sync_judge: SyncJudge | None = None
+    source: Source, output: Path, settings: PreparationSettings, measure_sync: SyncMeasure | None = None
 ) -> Outcome:
-    """Cuts all clips out of a source and writes them below ``output/clips``; what can't be used is listed.
+    """Cut all clips out of a source and write them below ``output/clips``; what can't be used is listed.
 
     Args:
-        source: the video.
-        output: dataset folder with an existing folder ``clips``.
-        settings: what is kept.
-        sync_judge: measures how late the sound is.
+        source: The video.
+        output: Dataset folder with an existing folder ``clips``.
+        settings: What is kept.
+        measure_sync: Measures how late the sound is.
 
     Raises:
-        MissingAssetError: the model file of the face landmarker is absent.
-        MissingLibraryError: a system library that MediaPipe needs is absent.
+        MissingAssetError: The model file of the face landmarker is absent.
+        MissingLibraryError: A system library that MediaPipe needs is absent.
     """
-    outcome = Outcome(rejections=list(source.rejected))
-    if source.rejected and not source.spans:
-        return outcome
-    clock = _Clock(outcome.times)
-    try:
-        reader = VideoReader(source.video)
-    except UserError as error:
-        outcome.rejections.append(_whole(source, "not readable", error))
-        return outcome
-    if reader.info.fps < LEAST_RATE:
-        told = f"{reader.info.fps:.1f} pictures a second"
-        outcome.rejections.append(Rejection(source.name, None, 0.0, None, "too few pictures", told))
-        return outcome
-    shown = reader.at_rate(FPS)
-    clock.lap("indexing")
-    waveform = None
-    try:
-        waveform = load_audio(source.sound or source.video, strict=True)
-    except UserError as error:
-        if settings.require_sound:
-            reason = "no sound" if "no sound track" in str(error) else "sound not readable"
-            outcome.rejections.append(_whole(source, reason, error))
-            return outcome
-    clock.lap("sound")
-    if waveform is not None and settings.require_sound:
-        lengths = len(shown) / FPS, len(waveform) / SAMPLE_RATE
-        if abs(lengths[0] - lengths[1]) > MOST_APART:
-            told = f"pictures of {lengths[0]:.1f} s with sound of {lengths[1]:.1f} s"
-            outcome.rejections.append(Rejection(source.name, None, 0.0, None, "lengths differ", told))
-            return outcome
-    opened = OpenSource(source, reader, shown, waveform)
-    for span in source.spans or (Span(source.id, 0.0, None),):
-        _prepare_span(opened, span, output, settings, sync_judge, outcome, clock)
-    return outcome
+    work = _Work(source, output, settings, measure_sync)
+    if source.spans or not source.rejected:
+        work.prepare()
+    return work.outcome
 
 
-def _prepare_span(
-    opened: OpenSource,
-    span: Span,
+PrepareOne = Callable[[Source, Path, PreparationSettings, SyncMeasure | None], Outcome]
+"""``prepare_source``, or what stands in for it."""
+
+
+def prepare_safely(
+    source: Source,
     output: Path,
     settings: PreparationSettings,
-    sync_judge: SyncJudge | None,
-    outcome: Outcome,
-    clock: _Clock,
-) -> None:
-    first = round(span.start * FPS)
-    length = len(opened.shown)
-    last = length if span.end is None else max(first, min(length, round(span.end * FPS)))
-    listed = span.id if opened.source.spans else None
+    measure_sync: SyncMeasure | None = None,
+    prepare_one: PrepareOne = prepare_source,
+) -> Outcome:
+    """``prepare_one``, with whatever else a broken file makes a decoder raise as a rejection.
 
-    def reject(
-        reason: str, detail: str, start: int = first, end: int = last, clip: str | None = listed
-    ) -> None:
-        name = opened.source.name
-        outcome.rejections.append(Rejection(name, clip, start / FPS, end / FPS, reason, detail))
-
-    if span.end is not None and span.end - length / FPS > 1.0:
-        told = f"the video ends at {length / FPS:.1f} s, the clip is listed to {span.end:.1f} s"
-        outcome.rejections.append(
-            Rejection(opened.source.name, listed, length / FPS, span.end, "video too short", told)
-        )
-        if first >= length:
-            return
-    if last - first < settings.min_seconds * FPS:
-        reject("too short", f"{max(0, last - first) / FPS:.2f} s of video in this span")
-        return
-    outcome.seconds += (last - first) / FPS
+    Raises:
+        UserError: The machine is at fault, not the video: a part of the installation is missing, the disk is full, ...
+    """
     try:
-        seen = look(opened.frames(first, last)).without(opened.holes(first, last, FREEZE))
-    except DamagedVideoError as error:
-        reject("not readable", _plain(error, opened.source))
-        return
-    clock.lap("looking")
-    info = opened.reader.info
-    found = list(Cutter(seen, span, info.height, info.width, settings).pieces())
-    alone = len(found) == 1 and listed is not None
-    for number, piece in enumerate(found):
-        start, end = first + piece.first, first + piece.first + piece.frames
-        if isinstance(piece, Unfit):
-            reject(piece.reason, piece.detail, start, end)
-            continue
-        quality = quality_of(opened, piece, opened.sound(start, piece.frames))
-        if problem := problem_of(quality, settings):
-            reject(*problem, start, end)
-            continue
-        clip = span.id if alone else f"{span.id}_{number:03d}"
+        return prepare_one(source, output, settings, measure_sync)
+    except UserError:
+        raise
+    except Exception as error:
+        detail = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in FAULTS_OF_MACHINE:
+            raise UserError(f"{source.name}: {detail}; mend that and run the same command again") from error
+        return Outcome(rejections=[Rejection(source.name, "not readable", detail)], gave_up=True)
+
+
+class _Work:
+    """A source on its way to clips; what is found goes into ``outcome``."""
+
+    def __init__(
+        self, source: Source, output: Path, settings: PreparationSettings, measure_sync: SyncMeasure | None
+    ) -> None:
+        self.source, self.output, self.settings, self.measure_sync = source, output, settings, measure_sync
+        self.outcome = Outcome(rejections=list(source.rejected))
+        self._last = time.monotonic()
+
+    def prepare(self) -> None:
+        opened = self._open()
+        if opened is None:
+            return
+        for span in self.source.spans or (Span(self.source.id, 0.0, None),):
+            self._prepare_span(opened, span)
+
+    def _lap(self, what: str) -> None:
+        """Add the time since the last call to what ``what`` takes."""
+        now = time.monotonic()
+        self.outcome.times[what] = round(self.outcome.times.get(what, 0.0) + now - self._last, 3)
+        self._last = now
+
+    def _reject(self, reason: str, detail: str | Exception, **where: Any) -> None:
+        """List the source, or the part of it that ``where`` names (clip, start, end); paths are shortened to file names."""
+        text = str(detail)
+        for path in (self.source.video, self.source.sound):
+            if path is not None:
+                text = text.replace(str(path), path.name)
+        self.outcome.rejections.append(Rejection(self.source.name, reason, text, **where))
+
+    def _open(self) -> OpenSource | None:
+        """Index the pictures and read the sound; None where that is enough to reject the source."""
         try:
-            outcome.records.append(
-                write_clip(opened, piece, first, clip, quality, output, settings.size, sync_judge)
-            )
+            reader = VideoReader(self.source.video)
+        except UserError as error:
+            self._reject("not readable", error)
+            return None
+        if reader.info.fps < LEAST_RATE:
+            self._reject("too few pictures", f"{reader.info.fps:.1f} pictures a second")
+            return None
+        stored = reader.at_rate(FPS)
+        self._lap("indexing")
+        waveform = None
+        try:
+            waveform = load_audio(self.source.sound or self.source.video, strict=True)
+        except UserError as error:
+            if self.settings.require_sound:
+                self._reject("no sound" if "no sound track" in str(error) else "sound not readable", error)
+                return None
+        self._lap("sound")
+        if waveform is not None and self.settings.require_sound:
+            pictures, sound = len(stored) / FPS, len(waveform) / SAMPLE_RATE
+            if abs(pictures - sound) > MOST_APART:
+                told = f"pictures of {pictures:.1f} s with sound of {sound:.1f} s"
+                self._reject("lengths differ", told)
+                return None
+        return OpenSource(self.source, reader, stored, waveform)
+
+    def _prepare_span(self, opened: OpenSource, span: Span) -> None:
+        """Cut one listed clip, or the whole video, into pieces and write those that are fit."""
+        length, first = len(opened.shown), round(span.start * FPS)
+        last = length if span.end is None else max(first, min(length, round(span.end * FPS)))
+        listed = span.id if self.source.spans else None
+        whole: dict[str, Any] = {"clip": listed, "start": first / FPS, "end": last / FPS}
+        if span.end is not None and span.end - length / FPS > 1.0:
+            told = f"the video ends at {length / FPS:.1f} s, the clip is listed to {span.end:.1f} s"
+            self._reject("video too short", told, clip=listed, start=length / FPS, end=span.end)
+            if first >= length:
+                return
+        if last - first < self.settings.min_seconds * FPS:
+            self._reject("too short", f"{max(0, last - first) / FPS:.2f} s of video in this span", **whole)
+            return
+        self.outcome.seconds += (last - first) / FPS
+        try:
+            seen = look(opened.frames(first, last)).without(opened.holes(first, last, FREEZE))
         except DamagedVideoError as error:
-            reject("not readable", _plain(error, opened.source), start, end)
-        clock.lap("writing")
-
-
-def _whole(source: Source, reason: str, error: Exception) -> Rejection:
-    return Rejection(source.name, None, 0.0, None, reason, _plain(error, source))
-
-
-def _plain(error: Exception, source: Source) -> str:
-    """An error's text without the place of the raw folder, which differs from machine to machine."""
-    text = str(error)
-    for path in (source.video, source.sound):
-        if path is not None:
-            text = text.replace(str(path), path.name)
-    return text
+            self._reject("not readable", error, **whole)
+            return
+        self._lap("looking")
+        info = opened.reader.info
+        found = list(Cutter(seen, span, info.height, info.width, self.settings).pieces())
+        alone = len(found) == 1 and listed is not None
+        for number, piece in enumerate(found):
+            start = first + piece.first
+            end = start + piece.frames
+            place: dict[str, Any] = {"clip": listed, "start": start / FPS, "end": end / FPS}
+            if isinstance(piece, Unfit):
+                self._reject(piece.reason, piece.detail, **place)
+                continue
+            quality = quality_of(opened, piece, opened.sound(start, piece.frames))
+            if problem := problem_of(quality, self.settings):
+                self._reject(*problem, **place)
+                continue
+            clip = span.id if alone else f"{span.id}_{number:03d}"
+            try:
+                record = write_clip(
+                    opened, piece, first, clip, quality, self.output, self.settings.size, self.measure_sync
+                )
+                self.outcome.records.append(record)
+            except DamagedVideoError as error:
+                self._reject("not readable", error, **place)
+            self._lap("writing")

@@ -23,11 +23,11 @@ class Piece:
     """A run of frames with one face.
 
     Attributes:
-        first: its first frame, as ``Seen`` counts.
-        frames: number of frames.
-        track: the face.
-        crop: square that holds it all the time.
-        company: share of frames with another large face.
+        first: Its first frame, as ``Seen`` counts.
+        frames: Number of frames.
+        track: The face.
+        crop: Square that holds it all the time.
+        company: Share of frames with another large face.
     """
 
     first: int
@@ -39,14 +39,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Unfit:
-    """A run of frames that no clip can be made of.
-
-    Attributes:
-        first: its first frame, as ``Seen`` counts.
-        frames: number of frames.
-        reason: a few words that are the same for all that are unfit for it.
-        detail: what was found.
-    """
+    """A run of frames that no clip can be made of; ``first`` as ``Seen`` counts, reason and detail as in ``Rejection``."""
 
     first: int
     frames: int
@@ -56,15 +49,7 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Cutter:
-    """Cuts one span of a video.
-
-    Attributes:
-        seen: what the span shows.
-        span: what the dataset lists of it.
-        height: of the picture.
-        width: of the picture.
-        settings: how to cut.
-    """
+    """Cuts one span of a video, whose pictures are ``height`` x ``width``, into what ``seen`` shows to be fit."""
 
     seen: Seen
     span: Span
@@ -155,7 +140,7 @@ class Cutter:
 
 
 def _free(low: int, high: int, covered: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What is left of a run of frames beside others."""
+    """What is left of a run of frames without those that are covered."""
     free = [(low, high)]
     for start, end in covered:
         parts = [part for a, b in free for part in ((a, min(b, start)), (max(a, end), b))]

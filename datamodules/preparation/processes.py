@@ -31,7 +31,9 @@ def in_turn(sources: Sequence[Source], work: Work) -> Iterator[tuple[Source, Out
         yield source, work(source)
 
 
-def in_processes(sources: Sequence[Source], work: Work, workers: int) -> Iterator[tuple[Source, Outcome]]:
+def in_processes(
+    sources: Sequence[Source], work: Work, workers: int, probe_seconds: float = PROBE_SECONDS
+) -> Iterator[tuple[Source, Outcome]]:
     """Outcomes as sources are finished.
 
     A file that hangs or kills its process costs that process alone. Errors that ``work`` raises end everything.
@@ -40,6 +42,7 @@ def in_processes(sources: Sequence[Source], work: Work, workers: int) -> Iterato
         sources: What to do.
         work: What to do with each; has to be picklable.
         workers: Number of processes.
+        probe_seconds: Longest time for finding out how long a video of no size is.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -47,8 +50,8 @@ def in_processes(sources: Sequence[Source], work: Work, workers: int) -> Iterato
     waiting = iter(sources)
     attempts: dict[str, int] = {}
 
-    def schedule(stage: str, source: Source, task: Callable, limit: float) -> None:
-        future = pool.schedule(task, args=[source], timeout=limit)
+    def schedule(stage: str, source: Source, task: Callable, beyond: float) -> None:
+        future = pool.schedule(task, args=[source], timeout=probe_seconds + beyond)
         future.add_done_callback(lambda done: finished.put((stage, source, done)))
 
     def begin() -> int:
@@ -56,7 +59,7 @@ def in_processes(sources: Sequence[Source], work: Work, workers: int) -> Iterato
         source = next(waiting, None)
         if source is None:
             return 0
-        schedule("probing", source, _length, PROBE_SECONDS + _bytes(source) / SLOWEST_DISK)
+        schedule("probing", source, _length, _bytes(source) / SLOWEST_DISK)
         return 1
 
     context = multiprocessing.get_context("spawn")
@@ -70,11 +73,11 @@ def in_processes(sources: Sequence[Source], work: Work, workers: int) -> Iterato
                 except (Expired, ProcessExpired) as error:
                     attempts[source.id] = attempts.get(source.id, 0) + 1
                     if isinstance(error, ProcessExpired) and attempts[source.id] < ATTEMPTS:
-                        schedule("probing", source, _length, PROBE_SECONDS + _bytes(source) / SLOWEST_DISK)
+                        schedule("probing", source, _length, _bytes(source) / SLOWEST_DISK)
                         continue
                     result, stage = _gave_up(source, error), "working"
                 if stage == "probing":
-                    schedule("working", source, work, PROBE_SECONDS + SECONDS_PER_SECOND * result)
+                    schedule("working", source, work, SECONDS_PER_SECOND * result)
                     continue
                 busy += begin() - 1
                 yield source, result
@@ -107,5 +110,4 @@ def _length(source: Source) -> float:
 
 def _gave_up(source: Source, error: Any) -> Outcome:
     detail = "took too long" if isinstance(error, Expired) else "its decoder crashed"
-    rejection = Rejection(source.name, None, 0.0, None, "not readable", detail)
-    return Outcome(rejections=[rejection], gave_up=True)
+    return Outcome(rejections=[Rejection(source.name, "not readable", detail)], gave_up=True)

@@ -12,9 +12,7 @@ SHARPNESS_SIZE = 256
 def sharpness(picture: np.ndarray) -> float:
     """Standard deviation of the Laplacian of a picture's brightness (Pech-Pacheco et al., ICPR 2000).
 
-    Args:
-        picture: ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8; the measure depends on the size, so that it is always
-            taken at this one.
+    It depends on the size, so that it is always taken at ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8.
     """
     return float(laplace(picture.astype(np.float32).mean(axis=2)).std())
 
@@ -38,7 +36,5 @@ def pose_range(track: FaceTrack) -> dict[str, list[float]]:
     """2nd and 98th percentile in degrees of each axis of the head's rotation."""
     rotation = np.stack([face.rotation for face in track.faces])
     low, high = np.percentile(rotation, [2, 98], axis=0)
-    return {
-        axis: [round(float(low[i]), 2), round(float(high[i]), 2)]
-        for i, axis in enumerate(("yaw", "pitch", "roll"))
-    }
+    ranges = zip(("yaw", "pitch", "roll"), low.tolist(), high.tolist(), strict=True)
+    return {axis: [round(a, 2), round(b, 2)] for axis, a, b in ranges}

@@ -8,7 +8,6 @@ rejections are put together from these files at the end.
 import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,17 +19,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from datamodules.clips.manifest import SPLITS, ClipRecord, fill_splits, split_by_identity, write_manifest
-from datamodules.clips.splits import SPLITS_NAME, write_splits
+from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder, read_dataset_settings
+from datamodules.clips.manifest import SPLITS, ClipRecord, write_manifest
+from datamodules.clips.splits import SPLITS_NAME, fill_splits, split_by_identity, write_splits
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.preparation.clip_files import SyncJudge
-from datamodules.preparation.one_source import Outcome, prepare_safely
+from datamodules.preparation.clip_files import SyncMeasure
+from datamodules.preparation.one_source import Outcome, PrepareOne, prepare_safely, prepare_source
 from datamodules.preparation.processes import in_processes, in_turn
 from datamodules.preparation.settings import PreparationSettings
-from datamodules.preparation.sources import DEVELOPMENT, Rejection, Source
+from datamodules.preparation.sources import DEVELOPMENT, WHOLE, Rejection, Shard, Source
 
-SETTINGS_NAME = "dataset.json"
 REJECTED_NAME = "rejected.jsonl"
 OUTCOMES = "sources"
 _CLIP_FILE = re.compile(r"\.?(?P<stem>.+?)(\.[0-9a-f]{12}\.part)?\.(mp4|wav|safetensors)")
@@ -38,36 +37,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One of several runs that share a list of sources.
-
-    Attributes:
-        index: from 0.
-        count: how many runs there are.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, sources: Sequence[Source]) -> list[Source]:
-        """The sources of this run; by a hash of their ids, so that it doesn't matter who else is listed."""
-        return [source for source in sources if _digest(source.id) % self.count == self.index]
-
-    @property
-    def name(self) -> str:
-        """For files and messages."""
-        return f"{self.index + 1} of {self.count}"
-
-
-@dataclass(frozen=True)
 class Prepared:
     """A prepared folder.
 
     Attributes:
-        records: all clips, with their splits.
-        rejections: all that was not kept.
-        outcomes: what became of each source, by its id.
-        missing: sources that no run has finished yet.
+        records: All clips, with their splits.
+        rejections: All that was not kept.
+        outcomes: What became of each source, by its id.
+        missing: Sources that no run has finished yet.
     """
 
     records: list[ClipRecord]
@@ -85,23 +62,25 @@ def prepare(
     output: Path,
     settings: PreparationSettings,
     workers: int = 1,
-    shard: Shard = Shard(),
-    sync_judge: SyncJudge | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    shard: Shard = WHOLE,
+    measure_sync: SyncMeasure | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    prepare_one: PrepareOne = prepare_source,
 ) -> Prepared:
-    """Makes clips of all sources that no earlier run has finished, then the manifest.
+    """Make clips of all sources that no earlier run has finished, then the manifest.
 
     Args:
-        sources: with distinct ids, the same in all shards.
-        output: dataset folder.
-        settings: how to cut, and what to keep.
-        workers: processes; 0 works in this one, without limits of time.
-        shard: which of the sources are done here.
-        sync_judge: measures how late a clip's sound is; has to be picklable.
-        progress: called with (finished, all) sources of this shard.
+        sources: With distinct ids, the same in all shards.
+        output: Dataset folder.
+        settings: How to cut, and what to keep.
+        workers: Processes; 0 works in this one, without limits of time.
+        shard: Which of the sources are done here.
+        measure_sync: Measures how late a clip's sound is; has to be picklable.
+        progress: Called with (finished, all) sources of this shard.
+        prepare_one: Makes the clips of one source; has to be picklable.
 
     Raises:
-        UserError: a setting is out of range, two sources share an id, the folder holds other data, another run does this
+        UserError: A setting is out of range, two sources share an id, the folder holds other data, another run does this
             shard, or the machine (not a video) is at fault: what is done is kept.
     """
     settings.check()
@@ -110,46 +89,49 @@ def prepare(
     _claim(output, settings)
     with _only_run(output, shard):
         mine = shard.of(sources)
-        judged = sync_judge is not None
+        judged = measure_sync is not None
         todo = [source for source in mine if _outcome(output, source, judged) is None]
+        done = len(mine) - len(todo)
         remove_leftovers(output, todo)
-        if progress:
-            progress(len(mine) - len(todo), len(mine))
-        work = in_turn if workers == 0 else partial(in_processes, workers=workers)
-        results = work(todo, partial(prepare_safely, output=output, settings=settings, sync_judge=sync_judge))
-        for done, (source, outcome) in enumerate(results, start=1):
+        progress(done, len(mine))
+        options: dict[str, Any] = {
+            "settings": settings,
+            "measure_sync": measure_sync,
+            "prepare_one": prepare_one,
+        }
+        job = partial(prepare_safely, output=output, **options)
+        for source, outcome in in_processes(todo, job, workers) if workers else in_turn(todo, job):
             if outcome.gave_up:
                 remove_leftovers(output, [source])
-            _save(output, source, outcome, judged)
-            if progress:
-                progress(len(mine) - len(todo) + done, len(mine))
-        return finish(sources, output, settings)
+            save(output, source, outcome, judged)
+            done += 1
+            progress(done, len(mine))
+        return until_settled(output, partial(write_lists, sources, output, settings))
 
 
 @contextmanager
 def _only_run(output: Path, shard: Shard) -> Iterator[None]:
-    """Refuses a second run of a shard; the lock is freed when its holder ends, however that happens."""
+    """Refuse a second run of a shard; the lock is freed when its holder ends, however that happens."""
     lock = FileLock(output / OUTCOMES / f".shard-{shard.index + 1}-{shard.count}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"{output}: another run prepares part {shard.name}; wait for it, or stop it"
-        ) from None
+        told = f"{output}: another run prepares part {shard.name}; wait for it, or stop it"
+        raise UserError(told) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def finish(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
-    """Writes manifest and rejections of all sources that are finished so far.
+def until_settled(output: Path, write: Callable[[], Prepared]) -> Prepared:
+    """Write again as long as other shards finish sources meanwhile.
 
     Shards that end together may each lack the other's last source: who sees new ones after writing writes again.
     """
     while True:
         before = _finished_files(output)
-        prepared = _write_lists(sources, output, settings)
+        prepared = write()
         if _finished_files(output) == before:
             return prepared
 
@@ -158,16 +140,14 @@ def _finished_files(output: Path) -> set[str]:
     return {path.name for path in (output / OUTCOMES).glob("[!.]*.json")}
 
 
-def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
+def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
+    """Write manifest, splits and rejections of all sources that are finished so far."""
     outcomes = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
     if unlisted := {Path(name).stem for name in _finished_files(output)} - {source.id for source in sources}:
-        told = f"such as {min(unlisted)}"
-        _log.warning(
-            "%s: clips of %d videos that are no longer listed are left out, %s", output, len(unlisted), told
-        )
-    splits = _splits(
-        [source for source in sources if source.id in outcomes and outcomes[source.id].records], settings
-    )
+        told = "%s: clips of %d videos that are no longer listed are left out, such as %s"
+        _log.warning(told, output, len(unlisted), min(unlisted))
+    with_clips = [source for source in sources if source.id in outcomes and outcomes[source.id].records]
+    splits = _splits(with_clips, settings)
     identities = {source.id: source.identity for source in sources}
     records = [
         replace(record, split=splits[name], identity=identities[name], voice=identities[name])
@@ -178,10 +158,9 @@ def _write_lists(sources: Sequence[Source], output: Path, settings: PreparationS
     rejections.sort(key=lambda item: (item.source, item.start, item.clip or "", item.reason))
     write_manifest(output, records)
     write_splits(output / SPLITS_NAME, records)
+    lines = "".join(json.dumps(asdict(item), allow_nan=False) + "\n" for item in rejections)
     with whole_output(output / REJECTED_NAME) as temporary:
-        temporary.write_text(
-            "".join(json.dumps(asdict(item), allow_nan=False) + "\n" for item in rejections), encoding="utf-8"
-        )
+        temporary.write_text(lines, encoding="utf-8")
     missing = [source.id for source in sources if source.id not in outcomes]
     return Prepared(records, rejections, outcomes, missing)
 
@@ -201,55 +180,30 @@ def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[st
 def _check_ids(sources: Sequence[Source]) -> None:
     seen: dict[str, str] = {}
     for source in sources:
-        for name in {source.id, *(span.id for span in source.spans)}:
+        for name in source.names:
             if name in seen:
                 raise UserError(f"{source.name} and {seen[name]} would both be called {name}; rename one")
             seen[name] = source.name
 
 
 def _claim(output: Path, settings: PreparationSettings) -> None:
-    """Creates the folder with its settings; refuses a folder that holds something else."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is a file, expected a folder for the dataset; choose another --output")
-    path = output / SETTINGS_NAME
+    """Create the folder with its settings; refuse a folder that holds something else."""
+    path, asked = output / SETTINGS_NAME, settings.to_dict()
     strange = output.is_dir() and not path.is_file() and any(output.glob("[!.]*"))
     if strange and not path.is_file():  # another shard may just have made it
         raise UserError(f"{output}: holds something else; choose another --output")
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
-        asked, free = settings.to_dict(), settings.of_lists()
-        if changed := [name for name in asked if name not in free and found.get(name) != asked[name]]:
-            told = ", ".join(f"{name} {found.get(name)}, now {asked[name]}" for name in changed)
-            raise UserError(
-                f"{output}: holds a dataset with other settings ({told}); choose another --output"
-            )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with whole_output(path) as temporary:
-            temporary.write_text(
-                json.dumps(settings.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-            )
-        for name in ("clips", OUTCOMES):
-            (output / name).mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{output}: the folder cannot be created ({error.strerror}); choose another --output"
-        ) from error
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    found, free = read_dataset_settings(output) or asked, settings.of_lists()
+    if changed := [name for name in asked if name not in free and found.get(name) != asked[name]]:
+        told = ", ".join(f"{name} {found.get(name)}, now {asked[name]}" for name in changed)
+        raise UserError(f"{output}: holds a dataset with other settings ({told}); choose another --output")
+    make_dataset_folder(output, asked, OUTCOMES)
 
 
 def _fingerprint(source: Source) -> str:
     """Changes with the files and with what is asked of them."""
     facts: list[Any] = [
         source.name,
-        [asdict(span) for span in source.spans],
-        [asdict(r) for r in source.rejected],
+        *([asdict(one) for one in part] for part in (source.spans, source.rejected)),
     ]
     for path in (source.video, source.sound):
         try:
@@ -269,29 +223,21 @@ def _outcome(output: Path, source: Source, judged: bool = False) -> Outcome | No
     if values.pop("fingerprint", None) != _fingerprint(source) or judged > values.pop("judged", False):
         return None
     outcome = Outcome.from_dict(values)
-    files = [
-        name
-        for record in outcome.records
-        for name in (record.video, record.audio, record.annotations)
-        if name
-    ]
+    files = [name for record in outcome.records for name in record.files]
     return outcome if all((output / name).is_file() for name in files) else None
 
 
-def _save(output: Path, source: Source, outcome: Outcome, judged: bool) -> None:
+def save(output: Path, source: Source, outcome: Outcome, judged: bool) -> None:
+    """Write down that a source is finished; ``judged``: its lip sync was measured."""
     facts = {"fingerprint": _fingerprint(source), "judged": judged, **outcome.to_dict()}
     with whole_output(output / OUTCOMES / f"{source.id}.json") as temporary:
         temporary.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
 
 
 def remove_leftovers(output: Path, sources: Sequence[Source]) -> None:
-    """Clips and half-written files of runs that did not finish these sources; others' are left alone."""
-    names = {name for source in sources for name in (source.id, *(span.id for span in source.spans))}
-    if not names:
-        return
-    with os.scandir(output / "clips") as entries:
-        files = [entry.name for entry in entries]
-    for file in files:
-        match = _CLIP_FILE.fullmatch(file)
+    """Delete clips and half-written files of runs that did not finish these sources; others' are left alone."""
+    names = set().union(*(source.names for source in sources))
+    for file in list((output / "clips").iterdir()) if names else ():
+        match = _CLIP_FILE.fullmatch(file.name)
         if match and (match["stem"] in names or re.sub(r"_\d{3,}$", "", match["stem"]) in names):
-            (output / "clips" / file).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 from datamodules.batches import FPS
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import crop_square, framing
-from datamodules.faces.landmarks import head_rotation, open_landmarker
+from datamodules.faces.landmarks import head_rotation, mediapipe_image, open_landmarker
 from datamodules.preparation.face_tracks import SeenFace
 from datamodules.preparation.quality import SHARPNESS_SIZE, sharpness
 from datamodules.preparation.shots import CutFinder
@@ -22,12 +22,7 @@ SHARPNESS_INTERVAL = 10
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run of frames shows.
-
-    Attributes:
-        faces: the faces of each frame.
-        cuts: numbers of the frames that begin a shot, the first of all left out.
-    """
+    """What a run of frames shows: the faces of each, and which frames but the first of all begin a shot."""
 
     faces: list[list[SeenFace]]
     cuts: list[int]
@@ -39,28 +34,22 @@ class Seen:
 
     def shots(self) -> list[tuple[int, int]]:
         """First frame, and the one after the last, of each shot."""
-        edges = [0, *self.cuts, len(self.faces)]
-        return list(pairwise(edges))
+        return list(pairwise([0, *self.cuts, len(self.faces)]))
 
 
 def look(frames: Iterable[np.ndarray]) -> Seen:
-    """Looks at frames ``(H, W, 3)`` uint8 at 25 fps, all of one size, in order.
+    """Look at frames ``(H, W, 3)`` uint8 at 25 fps, all of one size, in order.
 
     Raises:
-        MissingAssetError: the model file of the face landmarker is absent.
-        MissingLibraryError: a system library that MediaPipe needs is absent.
+        MissingAssetError: The model file of the face landmarker is absent.
+        MissingLibraryError: A system library that MediaPipe needs is absent.
     """
-    import mediapipe
-
     finder = CutFinder()
     faces: list[list[SeenFace]] = []
     with open_landmarker("video", MOST_FACES) as landmarker:
         for number, frame in enumerate(frames):
             finder.add(frame)
-            picture = mediapipe.Image(
-                image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
-            )
-            found = landmarker.detect_for_video(picture, round(number * 1000 / FPS))
+            found = landmarker.detect_for_video(mediapipe_image(frame), round(number * 1000 / FPS))
             measured = number % SHARPNESS_INTERVAL == 0
             faces.append([_face(found, i, frame, measured) for i in range(len(found.face_landmarks))])
     return Seen(faces, finder.cuts())
@@ -69,11 +58,9 @@ def look(frames: Iterable[np.ndarray]) -> Seen:
 def _face(found: Any, place: int, frame: np.ndarray, measured: bool) -> SeenFace:
     height, width = frame.shape[:2]
     points = np.array([(p.x * width, p.y * height) for p in found.face_landmarks[place]], np.float32)
-    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-    box = FaceBox(float(x0), float(y0), float(x1), float(y1), 1.0, "mediapipe")
-    lids = [
-        shape.score for shape in found.face_blendshapes[place] if shape.category_name.startswith("eyeBlink")
-    ]
+    box = FaceBox.around(points)
+    shapes = found.face_blendshapes[place]
+    lids = [shape.score for shape in shapes if shape.category_name.startswith("eyeBlink")]
     return SeenFace(
         box=box,
         landmarks=points,

@@ -20,7 +20,7 @@ def _setting(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """How videos are cut, and which clips are kept; what each setting means stands beside it."""
+    """How videos are cut, and which clips are kept; what each setting means is its help."""
 
     size: int = _setting(512, "edge of the square frames in pixels, an even number")
     min_seconds: float = _setting(3.0, "shorter clips are rejected")
@@ -41,35 +41,26 @@ class PreparationSettings:
     seed: int = _setting(0, "another seed assigns identities to other splits")
 
     def check(self) -> None:
-        """Refuses settings out of range.
+        """Refuse settings out of range.
 
         Raises:
-            UserError: names the setting and its range.
+            UserError: Names the setting and its range.
         """
-        shares = ("min_tracked", "max_company", "max_outside", "max_cut", "val", "test")
-        checks = [
-            (
-                SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0,
-                f"size {self.size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
-            ),
-            (
-                0.2 <= self.min_seconds <= self.max_seconds / 2 <= 1800,
-                f"min_seconds {self.min_seconds:g}, max_seconds {self.max_seconds:g}: 0.2 to 3600 s, "
-                "the longest twice the shortest or more, so that any length can be cut",
-            ),
-            *(
-                (0 <= getattr(self, name) <= 1, f"{name} {getattr(self, name):g}: a share from 0 to 1")
-                for name in shares
-            ),
-            (
-                self.val + self.test < 1,
-                f"val {self.val:g} and test {self.test:g}: nothing is left for training",
-            ),
-            (self.min_face >= 0, f"min_face {self.min_face:g}: pixels, from 0"),
-        ]
-        for good, problem in checks:
+
+        def require(good: bool, problem: str) -> None:
             if not good:
                 raise UserError(problem)
+
+        told = f"frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number"
+        require(SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0, f"size {self.size}: {told}")
+        told = f"min_seconds {self.min_seconds:g}, max_seconds {self.max_seconds:g}: 0.2 to 3600 s"
+        told = f"{told}, the longest twice the shortest or more, so that any length can be cut"
+        require(0.2 <= self.min_seconds <= self.max_seconds / 2 <= 1800, told)
+        for name in ("min_tracked", "max_company", "max_outside", "max_cut", "val", "test"):
+            require(0 <= getattr(self, name) <= 1, f"{name} {getattr(self, name):g}: a share from 0 to 1")
+        told = f"val {self.val:g} and test {self.test:g}: nothing is left for training"
+        require(self.val + self.test < 1, told)
+        require(self.min_face >= 0, f"min_face {self.min_face:g}: pixels, from 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""

@@ -1,29 +1,39 @@
 """What is prepared: recorded videos, and which parts of them."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from datamodules.clips.manifest import ID_ALPHABET
-from datamodules.preparation.boxes import PixelBox
 
 VIDEO_SUFFIXES = frozenset((".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
-
-
 DEVELOPMENT = "development"
 """Split of what a dataset keeps out of its test: training or validation, by a hash of the identity."""
 
 
 @dataclass(frozen=True)
+class PixelBox:
+    """A box in whole pixels: left and upper edge, and sides > 0."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def scaled(self, factor: float) -> "PixelBox":
+        """The same part of a picture whose sides are ``factor`` times as long, each edge to the nearest pixel."""
+        left, top = round(self.x * factor), round(self.y * factor)
+        right, bottom = round((self.x + self.width) * factor), round((self.y + self.height) * factor)
+        return PixelBox(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True)
 class FaceHint:
-    """Where a dataset says that its speaker's face is, for clips with several.
+    """Where a dataset says that its speaker's face is, for clips with several: left and upper edge, and sides > 0.
 
     Attributes:
-        x: left edge.
-        y: upper edge.
-        width: > 0.
-        height: > 0.
-        lines: height of the picture that these are pixels of; None: they are shares of the picture's sides.
+        lines: Height of the picture that these are pixels of; None: they are shares of the picture's sides.
     """
 
     x: float
@@ -43,12 +53,12 @@ class Span:
     """A part of a video that a dataset lists as a clip.
 
     Attributes:
-        id: file stem of the clip.
-        start: seconds from the first frame.
-        end: seconds; None: the end of the video.
-        crop: where the clip's picture was cut out, if it is listed.
-        crop_height: height in pixels of the picture that ``crop`` lies in; None: that of the video.
-        face: whose clip it is.
+        id: File stem of the clip.
+        start: Seconds from the first frame.
+        end: Seconds; None: the end of the video.
+        crop: Where the clip's picture was cut out, if it is listed.
+        crop_height: Height in pixels of the picture that ``crop`` lies in; None: that of the video.
+        face: Whose clip it is.
     """
 
     id: str
@@ -60,18 +70,39 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """Something that was not kept.
+
+    Attributes:
+        source: Name of the source.
+        clip: File stem of the clip; None: the source as a whole.
+        start: Seconds where the rejected part starts.
+        end: Seconds where it ends; None: the end of the video, or not known.
+        reason: A few words that are the same for all that were rejected for it.
+        detail: What was found.
+    """
+
+    source: str
+    clip: str | None = field(default=None, kw_only=True)
+    start: float = field(default=0.0, kw_only=True)
+    end: float | None = field(default=None, kw_only=True)
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Source:
     """One video to prepare.
 
     Attributes:
-        id: file stem, of the clips' too; unique among the sources.
-        name: what it is called in reports: its path below the raw folder.
-        video: the file.
-        sound: file with its sound where that lies apart.
-        identity: who is seen.
+        id: File stem, of the clips' too; unique among the sources.
+        name: What it is called in reports: its path below the raw folder.
+        video: The file.
+        sound: File with its sound where that lies apart.
+        identity: Who is seen.
         split: ``train``, ``val``, ``test`` or ``DEVELOPMENT`` where the dataset says so; None: by a hash of the identity.
-        spans: the listed clips; empty: whatever is fit in the whole video.
-        rejected: listed clips that are known to be unusable without looking.
+        spans: The listed clips; empty: whatever is fit in the whole video.
+        rejected: Listed clips that are known to be unusable without looking.
     """
 
     id: str
@@ -81,7 +112,12 @@ class Source:
     identity: str
     split: str | None = None
     spans: tuple[Span, ...] = ()
-    rejected: tuple["Rejection", ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """File stems that its clips begin with."""
+        return {self.id, *(span.id for span in self.spans)}
 
 
 @dataclass(frozen=True)
@@ -89,9 +125,9 @@ class Availability:
     """What there is of a dataset.
 
     Attributes:
-        sources: the videos that are there, with their clips.
-        missing: names of clips that are listed and whose videos are not there.
-        notes: remarks for the report.
+        sources: The videos that are there, with their clips.
+        missing: Names of clips that are listed and whose videos are not there.
+        notes: Remarks for the report.
     """
 
     sources: list[Source]
@@ -100,24 +136,33 @@ class Availability:
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """Something that was not kept.
+class Shard:
+    """One of several runs that share a list of sources: ``index`` from 0, of ``count``."""
 
-    Attributes:
-        source: name of the source.
-        clip: file stem of the clip; None: the source as a whole.
-        start: seconds where the rejected part starts.
-        end: seconds where it ends; None: the end of the video, or not known.
-        reason: a few words that are the same for all that were rejected for it.
-        detail: what was found.
-    """
+    index: int = 0
+    count: int = 1
 
-    source: str
-    clip: str | None
-    start: float
-    end: float | None
-    reason: str
-    detail: str
+    def of(self, sources: Sequence[Source]) -> list[Source]:
+        """The sources of this run; by a hash of their ids, so that it doesn't matter who else is listed."""
+        return [source for source in sources if self._number(source.id) % self.count == self.index]
+
+    @staticmethod
+    def _number(text: str) -> int:
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    @property
+    def name(self) -> str:
+        """For files and messages."""
+        return f"{self.index + 1} of {self.count}"
+
+
+WHOLE = Shard()
+"""The only run: all sources."""
+
+
+def videos_below(raw: Path) -> list[Path]:
+    """All videos below a folder, in the order of their paths."""
+    return sorted(path for path in raw.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
 
 
 def shown(path: PurePath) -> str:
@@ -132,8 +177,5 @@ def file_stem(name: str) -> str:
     """
     text = name.replace("\\", "/").replace("/", "__")
     plain = "".join(letter if letter in ID_ALPHABET else "_" for letter in text).strip(".") or "_"
-    return (
-        plain
-        if text.isascii()
-        else f"{plain}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
-    )
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
+    return plain if text.isascii() else f"{plain}-{digest}"

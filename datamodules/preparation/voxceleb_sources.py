@@ -18,7 +18,8 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
-from datamodules.preparation.download import sound_beside, videos_by_name
+from datamodules.files import require_folder
+from datamodules.preparation.download import sound_file, videos_by_name
 from datamodules.preparation.sources import (
     DEVELOPMENT,
     VIDEO_SUFFIXES,
@@ -54,10 +55,10 @@ class UtteranceBoxes:
 
 
 def read_utterance_boxes(path: Path) -> UtteranceBoxes:
-    """Reads one of VoxCeleb's text files.
+    """Read one of VoxCeleb's text files.
 
     Raises:
-        UserError: it has no frames, or a line that is not of this form.
+        UserError: It has no frames, or a line that is not of this form.
     """
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -69,36 +70,25 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
         except ValueError:
             numbers = []
         if len(numbers) != 5 or not np.isfinite(numbers).all() or min(numbers[3:]) <= 0:
-            raise UserError(
-                f"{path}: not a line of frame, x, y, width, height: {line.strip()}; get the file again"
-            )
+            told = f"not a line of frame, x, y, width, height: {line.strip()}"
+            raise UserError(f"{path}: {told}; get the file again")
         rows.append(numbers)
     if not rows:
         raise UserError(f"{path}: no frames in it; get the file again")
-    table = np.array(rows)
-    boxes = table[:, 1:]
-    return UtteranceBoxes(int(table[0, 0]), boxes, bool(boxes.max() <= 2.0))
+    boxes = np.array(rows)[:, 1:]
+    return UtteranceBoxes(int(rows[0][0]), boxes, bool(boxes.max() <= 2.0))
 
 
 class OfficialSplit:
-    """Who is in the official test.
-
-    Args:
-        raw: folder of VoxCeleb; ``vox2_meta.csv``, which names VoxCeleb2's test speakers, is looked for in it and above it.
-    """
+    """Who is in the official test; ``vox2_meta.csv``, which names VoxCeleb2's, is looked for in ``raw`` and above it."""
 
     def __init__(self, raw: Path) -> None:
         self._above = raw.resolve().parts[-2:]
-        places = [raw / META_NAME, raw.resolve().parent / META_NAME, raw.resolve().parent.parent / META_NAME]
+        places = [folder / META_NAME for folder in (raw, *raw.resolve().parents[:2])]
         self._listed = next((_read_meta(path) for path in places if path.is_file()), {})
 
     def of(self, speaker: str, inner: Path) -> str:
-        """``test`` or ``DEVELOPMENT``.
-
-        Args:
-            speaker: ``idNNNNN``.
-            inner: path of the utterance below the raw folder.
-        """
+        """``test`` or ``DEVELOPMENT`` for a speaker ``idNNNNN``, whose utterance lies at ``inner`` below the raw folder."""
         if speaker in VOX1_TEST:
             return "test"
         if speaker in self._listed:
@@ -108,9 +98,8 @@ class OfficialSplit:
 
 def _read_meta(path: Path) -> dict[str, str]:
     """Speaker -> ``dev`` or ``test``; the columns are separated by commas and blanks."""
-    rows = [
-        [word.strip() for word in line.split(",")] for line in path.read_text(encoding="utf-8").splitlines()
-    ]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [[word.strip() for word in line.split(",")] for line in lines]
     return {row[0]: row[-1] for row in rows if _SPEAKER.fullmatch(row[0])}
 
 
@@ -118,13 +107,11 @@ def voxceleb_sources(raw: Path) -> Availability:
     """All utterances below a folder, in the order of their paths.
 
     Raises:
-        UserError: no such folder, or nothing in the official layouts in it.
+        UserError: No such folder, or nothing in the official layouts in it.
     """
-    raw = Path(raw)
-    if not raw.is_dir():
-        raise UserError(f"{raw}: no such folder; give the folder of VoxCeleb")
+    raw = require_folder(raw, "VoxCeleb")
     official = OfficialSplit(raw)
-    utterances = [path for path in sorted(raw.rglob("id*/*/*")) if _speaker_of(path)]
+    utterances = [path for path in sorted(raw.rglob("id*/*/*")) if _is_utterance(path)]
     videos = [path for path in utterances if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos:
         found = Availability([_utterance(path, raw, official) for path in videos], [], [])
@@ -140,10 +127,9 @@ def voxceleb_sources(raw: Path) -> Availability:
     return found
 
 
-def _speaker_of(path: Path) -> str | None:
-    """``idNNNNN`` of ``.../idNNNNN/VIDEO/UTTERANCE.*``."""
-    speaker = path.parts[-3] if len(path.parts) >= 3 else ""
-    return speaker if _SPEAKER.fullmatch(speaker) and path.is_file() else None
+def _is_utterance(path: Path) -> bool:
+    """Whether it is ``.../idNNNNN/VIDEO/UTTERANCE.*``."""
+    return bool(_SPEAKER.fullmatch(path.parts[-3])) and path.is_file()
 
 
 def _utterance(path: Path, raw: Path, official: OfficialSplit) -> Source:
@@ -151,8 +137,8 @@ def _utterance(path: Path, raw: Path, official: OfficialSplit) -> Source:
     sound = None
     if "mp4" in inner.parts[:-3]:
         place = len(inner.parts) - 4 - inner.parts[:-3][::-1].index("mp4")
-        beside = raw.joinpath(*inner.parts[:place], "aac", *inner.parts[place + 1 :]).with_suffix(".m4a")
-        sound = beside if beside.is_file() else None
+        apart = raw.joinpath(*inner.parts[:place], "aac", *inner.parts[place + 1 :]).with_suffix(".m4a")
+        sound = apart if apart.is_file() else None
     return Source(_stem(path), inner.as_posix(), path, sound, speaker, official.of(speaker, inner))
 
 
@@ -178,13 +164,12 @@ def _cut_by_annotations(texts: list[Path], raw: Path, official: OfficialSplit) -
                 seen = read_utterance_boxes(text)
             except UserError as error:
                 told = str(error).replace(str(text), text.name)
-                rejected.append(Rejection(name, _stem(text), 0.0, None, "annotation not readable", told))
+                rejected.append(Rejection(name, "annotation not readable", told, clip=_stem(text)))
                 continue
             start = seen.start / FPS
             spans.append(Span(_stem(text), start, start + len(seen.boxes) / FPS, face=_hint(seen)))
         split = official.of(speaker, files[0].relative_to(raw))
-        stem = file_stem(f"{speaker}/{video}")
-        sound = sound_beside(path)
+        stem, sound = file_stem(f"{speaker}/{video}"), sound_file(path)
         sources.append(Source(stem, name, path, sound, speaker, split, tuple(spans), tuple(rejected)))
     return Availability(sources, missing, [])
 

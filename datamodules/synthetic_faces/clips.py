@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -9,12 +10,13 @@ from datamodules.clips.annotations import write_annotations
 from datamodules.clips.manifest import SYNTHETIC_SOURCE, ClipRecord, file_sha256
 from datamodules.media.audio import write_wav
 from datamodules.media.video import write_video
+from datamodules.synthetic_faces.dense_truth import dense_truth
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.motion.animation import Animation, animate
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
 from datamodules.synthetic_faces.motion.style import Style, draw_style
 from datamodules.synthetic_faces.motion.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
-from datamodules.synthetic_faces.plans import ClipPlan
+from datamodules.synthetic_faces.plans import ClipPlan, Stream
 from datamodules.synthetic_faces.renderer import LANDMARK_NAMES, HeadRenderer, Rendering
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.narration import Narration, narrate
@@ -23,14 +25,7 @@ from datamodules.synthetic_faces.speech.voices import own_voice
 
 @dataclass(frozen=True)
 class Performance:
-    """A clip before it is rendered.
-
-    Attributes:
-        identity: who is seen.
-        narration: what is said, and by whom.
-        style: how the head moves.
-        animation: the motion.
-    """
+    """A clip before it is rendered: who is seen, what is said and by whom, how the head moves, and the motion."""
 
     identity: Identity
     narration: Narration
@@ -40,27 +35,23 @@ class Performance:
 
 def perform(plan: ClipPlan, settings: Settings) -> Performance:
     """Identity, sound and motion of a planned clip; a function of the arguments alone."""
-    speech_rng, motion_rng = plan.speech_rng(settings.seed), plan.motion_rng(settings.seed)
-    performer = Identity.sample(plan.performer_rng(settings.seed), settings.domain)
-    voice = own_voice(plan.voice_rng(settings.seed), plan.split, performer.feminine)
-    narration = narrate(speech_rng, voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
-    style = draw_style(motion_rng, performer, narration, settings.intensity, settings.style)
-    return Performance(
-        identity=Identity.sample(plan.identity_rng(settings.seed), settings.domain),
-        narration=narration,
-        style=style,
-        animation=animate(narration, style, motion_rng, settings.camera),
-    )
+    rng = {name: plan.rng(name, settings.seed) for name in get_args(Stream)}
+    performer = Identity.sample(rng["performer"], settings.domain)
+    voice = own_voice(rng["voice"], plan.split, performer.feminine)
+    narration = narrate(rng["speech"], voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
+    style = draw_style(rng["motion"], performer, narration, settings.intensity, settings.style)
+    animation = animate(narration, style, rng["motion"], settings.camera)
+    return Performance(Identity.sample(rng["seen"], settings.domain), narration, style, animation)
 
 
 def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu") -> ClipRecord:
-    """Renders and writes one clip below ``root/clips``.
+    """Render and write one clip below ``root/clips``.
 
     Args:
-        plan: the clip.
-        settings: of its dataset.
-        root: dataset folder with an existing folder ``clips``.
-        device: where to render; bytes are the same on every CPU run, not between devices.
+        plan: The clip.
+        settings: Of its dataset.
+        root: Dataset folder with an existing folder ``clips``.
+        device: Where to render; bytes are the same on every CPU run, not between devices.
 
     Returns:
         Its row of the manifest.
@@ -71,12 +62,12 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
     rendering = renderer.render(controls)
     stem = f"clips/{plan.clip_id}"
     video, audio, annotations = (root / f"{stem}{suffix}" for suffix in (".mp4", ".wav", ".safetensors"))
-    write_video(video, rendering.frames, keyframe_interval=25)
+    write_video(video, rendering.frames)
     rendering.frames = rendering.mask = np.empty(0)  # a long clip's pictures are large
     write_wav(audio, performance.narration.waveform)
     write_annotations(annotations, _truth(performance, rendering), _metadata(performance, plan, settings))
     if settings.dense:
-        write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(renderer.dense_truth(controls)), {})
+        write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(dense_truth(renderer, controls)), {})
     narration = performance.narration
     quality: dict = {"head_intensity": round(performance.style.head_intensity, 4)}
     if plan.is_twin:
@@ -104,7 +95,7 @@ DENSE_SUFFIX = ".dense.safetensors"
 def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarray]:
     """Per-frame annotations, see ``datamodules/clips/annotations.py``.
 
-    Beside the arrays that every dataset may have: ``controls`` (T, C), all control curves; ``visible`` (T, L), the
+    Besides the arrays that every dataset may have: ``controls`` (T, C), all control curves; ``visible`` (T, L), the
     landmarks that nothing hides; ``head_speech``, ``head_style``, ``head_free`` (T, 3), what the rotation is made of in
     degrees; ``intensity`` (T, 3), the intensities of head, mouth and blinks of the moment.
     """
@@ -146,10 +137,10 @@ def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> d
         "settings": settings.to_dict(),
         "performer": f"synthetic_{settings.seed}_{plan.performer:05d}",
         "twin_of": plan.original_id if plan.is_twin else None,
-        "identity": performance.identity.to_dict(),
+        "identity": asdict(performance.identity),
         "voice": asdict(narration.voice),
         "text": narration.text,
-        "speech_level": round(narration.heard_level, 3),
+        "speech_level": round(narration.speech_level, 3),
         "style": performance.style.to_dict(),
         "control_names": list(CONTROL_NAMES),
         "landmark_names": list(LANDMARK_NAMES),

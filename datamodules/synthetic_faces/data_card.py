@@ -1,11 +1,10 @@
-"""The data card that lies beside a synthetic dataset."""
+"""The data card of a synthetic dataset."""
 
 from collections.abc import Sequence
 
 from datamodules.batches import FPS
-from datamodules.clips.manifest import ClipRecord
+from datamodules.clips.manifest import SPLITS, ClipRecord
 from datamodules.synthetic_faces.settings import VERSION, Settings
-from datamodules.synthetic_faces.speech.voices import SPLITS
 
 CARD_NAME = "README.md"
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from datamodules.clips.dataset_folder import make_dataset_folder, read_dataset_settings
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.files import whole_output
@@ -18,7 +19,8 @@ from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.espeak import require_espeak
 
-SETTINGS_NAME = "dataset.json"
+MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]
+"""``make_clip``, or what stands in for it."""
 
 
 def prepare_synthetic(
@@ -27,52 +29,50 @@ def prepare_synthetic(
     workers: int = 2,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    make: MakeClip = make_clip,
 ) -> Path:
-    """Renders a dataset of synthetic talking heads.
+    """Render a dataset of synthetic talking heads.
 
     Splits (80/10/10, each at least one clip) share neither identity nor voice nor sentence. A clip is a
     function of the settings and its index, whatever the number of workers. Clips that are already there
     from an interrupted run with the same settings are kept; a complete dataset is returned at once.
 
     Args:
-        output: folder to write, see ``datamodules/clips/manifest.py``.
-        settings: what the dataset holds.
-        workers: rendering processes; 0 renders in this process.
-        device: where to render.
-        progress: called with (finished, all) clips, first with what was kept.
+        output: Folder to write, see ``datamodules/clips/manifest.py``.
+        settings: What the dataset holds.
+        workers: Rendering processes; 0 renders in this process.
+        device: Where to render.
+        progress: Called with (finished, all) clips, first with what was kept.
+        make: Makes one clip; has to be picklable.
 
     Returns:
         ``output``.
 
     Raises:
-        UserError: a setting is out of range, or the folder holds other data.
+        UserError: A setting is out of range, or the folder holds other data.
     """
     output = Path(output)
     settings.check()
     plans = plan_clips(settings)
-    described = settings.to_dict()
+    tell = progress or (lambda done, total: None)
     if _is_complete(output, settings, len(plans)):
-        if progress:
-            progress(len(plans), len(plans))
+        tell(len(plans), len(plans))
         return output
     _check_machine(workers, device)
     require_espeak()
-    _claim(output, described)
-    listed = {record.id: record for record in read_manifest(output)} if _manifest(output).is_file() else {}
-    records = [record for plan in plans if (record := _finished(plan, listed, settings, output)) is not None]
-    kept = {record.id for record in records}
-    if progress:
-        progress(len(records), len(plans))
-    job = partial(_render_one, settings=settings, output=output, device=device)
-    for record in _render(job, [plan for plan in plans if plan.clip_id not in kept], output, workers):
-        records.append(record)
-        if progress:
-            progress(len(records), len(plans))
+    _claim(output, settings.to_dict())
+    records = _finished(plans, settings, output)
+    todo = [plan for plan in plans if plan.clip_id not in records]
+    tell(len(records), len(plans))
+    job = partial(_render_one, make=make, settings=settings, output=output, device=device)
+    for record in _render(job, todo, output, workers):
+        records[record.id] = record
+        tell(len(records), len(plans))
     with whole_output(output / CARD_NAME) as temporary:
-        temporary.write_text(data_card(settings, records), encoding="utf-8")
-    write_manifest(output, records)
-    for record in records:
-        _row_path(output, record.id).unlink(missing_ok=True)
+        temporary.write_text(data_card(settings, list(records.values())), encoding="utf-8")
+    write_manifest(output, records.values())
+    for name in records:
+        _row_path(output, name).unlink(missing_ok=True)
     return output
 
 
@@ -90,81 +90,50 @@ def _check_machine(workers: int, device: str) -> None:
 
 def _is_complete(output: Path, settings: Settings, clips: int) -> bool:
     """Whether the folder holds the whole dataset of these settings."""
-    if _read_settings(output) != settings.to_dict() or not _manifest(output).is_file():
-        return False
-    records = read_manifest(output)
+    records = _listed(output) if read_dataset_settings(output) == settings.to_dict() else []
     return len(records) == clips and all(_has_files(record, settings, output) for record in records)
+
+
+def _listed(output: Path) -> list[ClipRecord]:
+    return read_manifest(output) if (output / MANIFEST_NAME).is_file() else []
 
 
 def _has_files(record: ClipRecord, settings: Settings, output: Path) -> bool:
     """Whether all files of a clip are there."""
-    names = [record.video, record.audio, record.annotations]
-    if settings.dense:
-        names.append(f"clips/{record.id}{DENSE_SUFFIX}")
-    return all(name and (output / name).is_file() for name in names)
+    dense = [f"clips/{record.id}{DENSE_SUFFIX}"] if settings.dense else []
+    return all((output / name).is_file() for name in (*record.files, *dense))
 
 
 def _claim(output: Path, settings: dict) -> None:
-    """Creates the folder with its settings; refuses a folder that holds something else."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is a file, expected a folder for the dataset; choose another --output")
-    found = _read_settings(output)
+    """Create the folder with its settings; refuse a folder that holds something else."""
+    found = read_dataset_settings(output)
     # A hidden lock file, and an empty folder for clips, are what an interrupted start leaves.
     strange = {path.name for path in output.glob("[!.]*")} - {"clips"}
     if found is None and (strange or any((output / "clips").glob("*"))):
         raise UserError(f"{output}: holds something else than a synthetic dataset; choose another --output")
     if found is not None and found != settings:
         differing = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
-        raise UserError(
-            f"{output}: holds a synthetic dataset with other settings ({', '.join(differing)}); "
-            "remove it or choose another --output"
-        )
-    try:
-        (output / "clips").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{output}: the folder cannot be created ({error.strerror}); choose another --output"
-        ) from error
-    if found is None:
-        with whole_output(output / SETTINGS_NAME) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _read_settings(output: Path) -> dict | None:
-    path = output / SETTINGS_NAME
-    if not path.is_file():
-        return None
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(
-            f"{path}: not valid JSON ({error}); remove the folder or choose another --output"
-        ) from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: not the settings of a synthetic dataset; choose another --output")
-    return settings
-
-
-def _manifest(output: Path) -> Path:
-    return output / MANIFEST_NAME
+        told = f"holds a synthetic dataset with other settings ({', '.join(differing)})"
+        raise UserError(f"{output}: {told}; remove it or choose another --output")
+    make_dataset_folder(output, settings)
 
 
 def _row_path(output: Path, clip_id: str) -> Path:
     return output / "clips" / f"{clip_id}.json"
 
 
-def _finished(
-    plan: ClipPlan, listed: dict[str, ClipRecord], settings: Settings, output: Path
-) -> ClipRecord | None:
-    """The record of a clip that an earlier run finished: in the manifest, or in a row file, written after all others."""
-    record, path = listed.get(plan.clip_id), _row_path(output, plan.clip_id)
-    if path.is_file():
-        record = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
-    return record if record is not None and _has_files(record, settings, output) else None
+def _finished(plans: list[ClipPlan], settings: Settings, output: Path) -> dict[str, ClipRecord]:
+    """Clips that an earlier run finished, by id: of the manifest, or of row files, which are written after all others."""
+    listed = {record.id: record for record in _listed(output)}
+    for plan in plans:
+        if (path := _row_path(output, plan.clip_id)).is_file():
+            listed[plan.clip_id] = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
+    planned = [listed[plan.clip_id] for plan in plans if plan.clip_id in listed]
+    return {record.id: record for record in planned if _has_files(record, settings, output)}
 
 
-def _render_one(plan: ClipPlan, settings: Settings, output: Path, device: str) -> ClipRecord:
-    record = make_clip(plan, settings, output, device)
+def _render_one(plan: ClipPlan, make: MakeClip, settings: Settings, output: Path, device: str) -> ClipRecord:
+    record = make(plan, settings, output, device)
     with whole_output(_row_path(output, plan.clip_id)) as temporary:
         temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
     return record
@@ -193,9 +162,8 @@ def _render(
             for done in as_completed(jobs):
                 yield done.result()
         except BrokenProcessPool as error:
-            raise UserError(
-                f"{output}: a rendering process died, perhaps for lack of memory; run again with fewer workers "
-                "(a script that starts this needs `if __name__ == '__main__':`)"
-            ) from error
+            told = "a rendering process died, perhaps for lack of memory; run again with fewer workers"
+            hint = "(a script that starts this needs `if __name__ == '__main__':`)"
+            raise UserError(f"{output}: {told} {hint}") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

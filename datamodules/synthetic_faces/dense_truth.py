@@ -1,19 +1,14 @@
 """What is seen at every pixel: person, depth, and where the first frame shows the same point."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
-
-if TYPE_CHECKING:
-    from datamodules.synthetic_faces.motion.controls import Controls
-    from datamodules.synthetic_faces.renderer import HeadRenderer, Stage
+from datamodules.synthetic_faces.renderer import HeadRenderer, Stage, joined, stretches
 
 REFERENCE_DETAIL = 3  # samples of the first frame along a pixel's side; odd: one lies at its centre
 DEPTH_TOLERANCE = 6e-4  # of the distance: nearer surfaces than this hide nothing
@@ -44,22 +39,20 @@ def dense_truth(
     """Dense truth of the frames ``start <= t < stop``; the working memory does not grow with their number.
 
     Args:
-        renderer: of the person.
-        controls: of the whole clip; its first frame is where the flow leads.
-        start: first frame wanted.
-        stop: end of the frames wanted, by default the end of the clip.
+        renderer: Of the person.
+        controls: Of the whole clip; its first frame is where the flow leads.
+        start: First frame wanted.
+        stop: End of the frames wanted, by default the end of the clip.
 
     Raises:
-        ValueError: the range is empty or outside the clip.
+        ValueError: The range is empty or outside the clip.
     """
     stop = len(controls) if stop is None else stop
     if not 0 <= start < stop <= len(controls):
         raise ValueError(f"frames {start}..{stop} of a clip of {len(controls)}")
     first = _FirstFrame(renderer, controls)
     step = max(1, min(16, (512 // renderer.size) ** 2))
-    pieces = [first.truth(renderer.stage(controls, t, min(t + step, stop))) for t in range(start, stop, step)]
-    fields = [f.name for f in dataclasses.fields(DenseTruth)]
-    return DenseTruth(**{name: np.concatenate([getattr(p, name) for p in pieces]) for name in fields})
+    return joined([first.truth(renderer.stage(controls, a, b)) for a, b in stretches(start, stop, step)])
 
 
 class _FirstFrame:

@@ -16,38 +16,16 @@ DOMAINS = ("plain", "wide")
 
 # Skin anchors from fair to deep, sRGB; a tone between two anchors is interpolated.
 SKIN_ANCHORS = (
-    (250, 221, 203),
-    (241, 200, 174),
-    (226, 176, 143),
-    (202, 148, 112),
-    (167, 113, 80),
-    (126, 82, 57),
-    (92, 58, 42),
-)
+    (250, 221, 203), (241, 200, 174), (226, 176, 143), (202, 148, 112), (167, 113, 80), (126, 82, 57), (92, 58, 42),
+)  # fmt: skip
 HAIR_COLOURS = (
-    "#17120f",
-    "#2a1c14",
-    "#3c2618",
-    "#553420",
-    "#7a4a26",
-    "#a8713a",
-    "#cfa35f",
-    "#8c3b1c",
-    "#8b8783",
-    "#d9d4cc",
-)
+    "#17120f", "#2a1c14", "#3c2618", "#553420", "#7a4a26", "#a8713a", "#cfa35f", "#8c3b1c", "#8b8783", "#d9d4cc",
+)  # fmt: skip
 HAIR_WEIGHTS = (0.2, 0.18, 0.16, 0.13, 0.08, 0.06, 0.06, 0.05, 0.05, 0.03)
 IRIS_COLOURS = (
-    "#3a2415",
-    "#4f3119",
-    "#6b4a22",
-    "#7d6a34",
-    "#5f7a45",
-    "#4b7f8c",
-    "#4a78a8",
-    "#6d8796",
-    "#3d5f7a",
-)
+    "#3a2415", "#4f3119", "#6b4a22", "#7d6a34", "#5f7a45", "#4b7f8c", "#4a78a8", "#6d8796", "#3d5f7a",
+)  # fmt: skip
+LIPSTICKS = ("#b3263a", "#c2475c", "#a83f55", "#8c2f45", "#d0605e")
 CLOTHES_COLOURS = (
     "#2f4858", "#33658a", "#86bbd8", "#f6ae2d", "#d1495b", "#6d597a", "#355070", "#588157", "#3a5a40",
     "#e9edc9", "#f1faee", "#8d99ae", "#2b2d42", "#b56576", "#e07a5f", "#81b29a", "#3d405b", "#efefef",
@@ -56,6 +34,15 @@ BACKGROUND_COLOURS = (
     "#dfe7ec", "#c8d5d9", "#e8dccb", "#d6cfc7", "#b8c4bb", "#a9bcd0", "#8fa3b0", "#6c7a89", "#4a5560",
     "#3b4a54", "#d9b8a0", "#c5a3a3", "#9db4ab", "#7f8fa9", "#efe3d0", "#536878",
 )  # fmt: skip
+FEMININE_STYLES = {
+    "long": 0.18, "wavy": 0.12, "bob": 0.18, "bun": 0.17, "curly": 0.10, "afro": 0.05, "fringe": 0.12,
+    "side_part": 0.05, "short": 0.03,
+}  # fmt: skip
+MASCULINE_STYLES = {
+    "short": 0.31, "side_part": 0.21, "buzz": 0.15, "curly": 0.08, "afro": 0.04, "bald": 0.1, "fringe": 0.07, "long": 0.04,
+}  # fmt: skip
+LEANINGS = {"jaw_width": 0.5, "brow_thickness": 0.7, "neck_width": 0.7, "eye_size": -0.4, "lip_upper": -0.3}
+"""What looks masculine, in standard deviations from the population's mean; the contrary looks feminine."""
 GLASSES_COLOURS = ("#1c1a19", "#3b2a20", "#5a3a22", "#2d3a55", "#8a8f94", "#6e1f2a")
 
 # Shape parameters in standard deviations of the population, clipped to [-2, 2].
@@ -140,67 +127,32 @@ class Identity:
             raise KeyError(name)
         return float(self.shape.get(name, 0.0))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict of numbers, strings and one dict of numbers; ready for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Identity":
-        """Inverse of ``to_dict``."""
-        return cls(**values)
-
     @classmethod
     def sample(cls, rng: np.random.Generator, domain: str = "wide") -> "Identity":
-        """Draws a person with light and background.
-
-        Args:
-            rng: source of randomness; the same state gives the same person.
-            domain: ``"plain"`` or ``"wide"``.
-
-        Raises:
-            ValueError: the domain is unknown.
-        """
+        """Draw a person with light and background; the domain is ``"plain"`` or ``"wide"``."""
         shape = {name: float(np.clip(rng.normal(), -2, 2)) for name in SHAPE_NAMES}
         tone = float(rng.uniform(0, 1)) ** 1.15
         feminine = bool(rng.random() < 0.5)
         looks = _sample_looks(rng, shape, tone, feminine)
         setting = _sample_setting(rng, domain)
         seed = int(rng.integers(2**31))
-        looks |= _sample_headwear(np.random.default_rng((seed, 47)))
-        return cls(
-            seed=seed, domain=domain, feminine=feminine, shape=shape, skin_tone=tone, **looks, **setting
-        )
+        other = np.random.default_rng((seed, 47))
+        looks["headwear"] = str(other.choice(HEADWEAR_STYLES, p=HEADWEAR_SHARES))
+        looks["headwear_colour"] = str(other.choice(CLOTHES_COLOURS))
+        return cls(seed, domain, feminine, shape, tone, **looks, **setting)
 
 
 def _sample_looks(
     rng: np.random.Generator, shape: dict[str, float], tone: float, feminine: bool
 ) -> dict[str, Any]:
     """Hair, beard, colours and clothes; nudges the shape towards what goes with them."""
-    styles: tuple[str, ...]
-    weights: tuple[float, ...]
-    if feminine:
-        styles, weights = (
-            ("long", "wavy", "bob", "bun", "curly", "afro", "fringe", "side_part", "short"),
-            (0.18, 0.12, 0.18, 0.17, 0.10, 0.05, 0.12, 0.05, 0.03),
-        )
-    else:
-        styles, weights = (
-            ("short", "side_part", "buzz", "curly", "afro", "bald", "fringe", "long"),
-            (0.31, 0.21, 0.15, 0.08, 0.04, 0.1, 0.07, 0.04),
-        )
     sign = -1.0 if feminine else 1.0
-    for name, push in (
-        ("jaw_width", 0.5),
-        ("brow_thickness", 0.7),
-        ("neck_width", 0.7),
-        ("eye_size", -0.4),
-        ("lip_upper", -0.3),
-    ):
+    for name, push in LEANINGS.items():
         shape[name] = float(np.clip(shape[name] + sign * push, -2, 2))
-    weights_colour = np.array(HAIR_WEIGHTS) * np.where(
-        np.arange(len(HAIR_WEIGHTS)) >= 4, max(0.12, 1 - 1.3 * tone), 1
-    )
-    iris_weights = np.where(np.arange(len(IRIS_COLOURS)) >= 3, max(0.05, 1 - 1.4 * tone), 1.6)
+    light, bright = np.arange(len(HAIR_COLOURS)) >= 4, np.arange(len(IRIS_COLOURS)) >= 3
+    hair_weights = np.array(HAIR_WEIGHTS) * np.where(light, max(0.12, 1 - 1.3 * tone), 1)
+    iris_weights = np.where(bright, max(0.05, 1 - 1.4 * tone), 1.6)
+    styles = FEMININE_STYLES if feminine else MASCULINE_STYLES
     beard = "none" if feminine else str(rng.choice(BEARD_STYLES, p=(0.45, 0.22, 0.06, 0.1, 0.17)))
     lipstick = feminine and rng.random() < 0.45
     return {
@@ -208,12 +160,10 @@ def _sample_looks(
         "blush": float(rng.uniform(0.2, 1.0) if feminine else rng.uniform(0.05, 0.7)),
         "freckles": float(rng.uniform(0.3, 1) if rng.random() < 0.22 * (1 - tone) else 0.0),
         "age": float(rng.uniform(0, 1) ** 1.6),
-        "lip_colour": str(rng.choice(("#b3263a", "#c2475c", "#a83f55", "#8c2f45", "#d0605e")))
-        if lipstick
-        else "",
+        "lip_colour": str(rng.choice(LIPSTICKS)) if lipstick else "",
         "iris_colour": str(rng.choice(IRIS_COLOURS, p=iris_weights / iris_weights.sum())),
-        "hair_style": str(rng.choice(styles, p=weights)),
-        "hair_colour": str(rng.choice(HAIR_COLOURS, p=weights_colour / weights_colour.sum())),
+        "hair_style": str(rng.choice(list(styles), p=list(styles.values()))),
+        "hair_colour": str(rng.choice(HAIR_COLOURS, p=hair_weights / hair_weights.sum())),
         "hair_volume": float(rng.uniform(-1, 1)),
         "beard_style": beard,
         "beard_density": float(rng.uniform(0.35, 0.95)),
@@ -225,17 +175,8 @@ def _sample_looks(
     }
 
 
-def _sample_headwear(rng: np.random.Generator) -> dict[str, Any]:
-    return {
-        "headwear": str(rng.choice(HEADWEAR_STYLES, p=HEADWEAR_SHARES)),
-        "headwear_colour": str(rng.choice(CLOTHES_COLOURS)),
-    }
-
-
 def _sample_setting(rng: np.random.Generator, domain: str) -> dict[str, Any]:
     """Light, background and sensor; the plain domain keeps them calm."""
-    if domain not in DOMAINS:
-        raise ValueError(f"domain is one of {', '.join(DOMAINS)}, got {domain!r}")
     colours = [str(c) for c in rng.choice(BACKGROUND_COLOURS, size=2, replace=False)]
     setting: dict[str, Any] = {"background_colour": colours[0], "background_colour_2": colours[1]}
     side = float(rng.choice((-1.0, 1.0)))

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from datamodules.synthetic_faces.settings import LONG_SECONDS, Settings
 
-_IDENTITY, _SPEECH, _MOTION, _VOICE = range(4)
-"""Streams of random numbers below a dataset's seed."""
+Stream = Literal["seen", "performer", "voice", "speech", "motion"]
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,23 @@ class ClipPlan:
         """File stem of the clip."""
         return f"{self.original_id}_twin" if self.is_twin else self.original_id
 
-    def identity_rng(self, seed: int) -> np.random.Generator:
-        """Source of the looks of who is seen."""
-        return _stream(seed, _IDENTITY, self.seen)
+    def rng(self, what: Stream, seed: int) -> np.random.Generator:
+        """Random numbers for a part of the clip, below the ``seed`` of its dataset.
 
-    def performer_rng(self, seed: int) -> np.random.Generator:
-        """Source of the looks of who speaks and moves."""
-        return _stream(seed, _IDENTITY, self.performer)
-
-    def voice_rng(self, seed: int) -> np.random.Generator:
-        """Source of the voice of who speaks; the same in all clips of that identity."""
-        return _stream(seed, _VOICE, self.performer)
-
-    def speech_rng(self, seed: int) -> np.random.Generator:
-        """Source of sentences, delivery and noise; the same for all draws."""
-        return _stream(seed, _SPEECH, self.speech)
-
-    def motion_rng(self, seed: int) -> np.random.Generator:
-        """Source of style and free motion; the same for twins."""
-        return _stream(seed, _MOTION, self.speech, self.draw)
-
-
-def _stream(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+        Args:
+            what: ``seen`` or ``performer``: the looks of who is seen, or of who speaks and moves; ``voice`` of who speaks,
+                the same in all clips of that identity; ``speech``: sentences, delivery and noise, the same for all draws;
+                ``motion``: style and free motion, the same for twins.
+            seed: Of the dataset.
+        """
+        keys = {
+            "seen": (0, self.seen),
+            "performer": (0, self.performer),
+            "speech": (1, self.speech),
+            "motion": (2, self.speech, self.draw),
+            "voice": (3, self.performer),
+        }
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=keys[what]))
 
 
 def plan_clips(settings: Settings) -> list[ClipPlan]:

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.faces.framing import FACE_CENTRE, FACE_SHARE
-from datamodules.synthetic_faces.dense_truth import DenseTruth, dense_truth
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.mesh.landmarks import (
     LANDMARK_NAMES,
@@ -28,8 +27,8 @@ from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
 CAMERA_DISTANCE = 7.0  # head radii from the head's centre
 SUPERSAMPLING = 2
 MEASURED_AT_ONCE = 64  # frames
-DARKEST_WRINKLE = 0.4  # of the colour beside it
-M = TypeVar("M", bound="Measures")
+DARKEST_WRINKLE = 0.4  # of the colour around it
+M = TypeVar("M")
 _OVAL = [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehead"))]
 
 
@@ -100,16 +99,7 @@ def camera_moves(controls: Controls, start: int, stop: int) -> np.ndarray:
 
 
 class HeadRenderer:
-    """Renders one person.
-
-    Args:
-        identity: the person, light and background.
-        size: side of the square frames in pixels, 32 to 1024.
-        device: where to compute.
-
-    Raises:
-        ValueError: the size is out of range.
-    """
+    """Renders one person in square frames of 32 to 1024 pixels, on any device."""
 
     def __init__(self, identity: Identity, size: int, device: str | torch.device = "cpu") -> None:
         if not 32 <= size <= 1024:
@@ -155,40 +145,24 @@ class HeadRenderer:
         self._centre = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
 
     def render(self, controls: Controls) -> Rendering:
-        """Renders a whole clip; the memory needed grows with the frames returned only."""
+        """Render a whole clip; the memory needed grows with the frames returned only."""
         step = max(1, min(8, (256 // self.size) ** 2))
-        return _joined([self.render_chunk(controls, a, b) for a, b in _stretches(len(controls), step)])
+        return joined([self.render_chunk(controls, a, b) for a, b in stretches(0, len(controls), step)])
 
     def measure(self, controls: Controls) -> Measures:
         """The truth of a whole clip that needs no drawing, many times faster than ``render`` and equal to its."""
-        return _joined(
-            [self.measure_chunk(controls, a, b) for a, b in _stretches(len(controls), MEASURED_AT_ONCE)]
-        )
-
-    def dense_truth(self, controls: Controls) -> DenseTruth:
-        """Person, depth and flow to the first frame at every pixel of a whole clip."""
-        return dense_truth(self, controls)
+        places = stretches(0, len(controls), MEASURED_AT_ONCE)
+        return joined([self.measure_chunk(controls, a, b) for a, b in places])
 
     @torch.inference_mode()
     def render_chunk(self, controls: Controls, start: int, stop: int) -> Rendering:
-        """Renders the frames ``start <= t < stop`` in one go; a frame's bytes do not depend on the chunk it is in.
-
-        Raises:
-            ValueError: the range is empty or outside the clip.
-        """
+        """Render the frames ``start <= t < stop`` in one go; a frame's bytes do not depend on the chunk it is in."""
         stage = self.stage(controls, start, stop)
         large = self.size * SUPERSAMPLING
         # Plain light is fixed to the head: what it makes of a surface does not change when the head turns.
         normals = self._normals(stage.shape if self.identity.domain == "plain" else stage.posed)
-        fragments = rasterise(
-            stage.image * large,
-            stage.inverse,
-            self.rig.faces,
-            torch.stack(normals, dim=-1),
-            self._uv,
-            large,
-            large,
-        )
+        attributes, points = torch.stack(normals, dim=-1), stage.image * large
+        fragments = rasterise(points, stage.inverse, self.rig.faces, attributes, self._uv, large, large)
         wrinkles = self.rig.wrinkle_strengths(controls, start, stop)
         picture, cover = self._composite(fragments, wrinkles, stage.moves, large)
         marks, inverse = stage.image[:, self._marks], stage.inverse[:, self._marks]
@@ -201,18 +175,14 @@ class HeadRenderer:
 
     @torch.inference_mode()
     def measure_chunk(self, controls: Controls, start: int, stop: int) -> Measures:
-        """Measures the frames ``start <= t < stop`` in one go.
-
-        Raises:
-            ValueError: the range is empty or outside the clip.
-        """
+        """Measure the frames ``start <= t < stop`` in one go."""
         return Measures(**self._measures(self.stage(controls, start, stop)))
 
     def stage(self, controls: Controls, start: int, stop: int) -> Stage:
         """The mesh of the frames ``start <= t < stop``; a frame's bits do not depend on the others.
 
         Raises:
-            ValueError: the range is empty or outside the clip.
+            ValueError: The range is empty or outside the clip.
         """
         if not 0 <= start < stop <= len(controls):
             raise ValueError(f"frames {start}..{stop} of a clip of {len(controls)}")
@@ -282,12 +252,8 @@ class HeadRenderer:
             canvas[i].scatter_(0, fragments.pixel, light[i])
         canvas[3].index_fill_(0, fragments.pixel, 1.0)
         canvas = canvas.reshape(4, frames, self.size, 2, self.size, 2)
-        small = 0.25 * (
-            canvas[:, :, :, 0, :, 0]
-            + canvas[:, :, :, 0, :, 1]
-            + canvas[:, :, :, 1, :, 0]
-            + canvas[:, :, :, 1, :, 1]
-        )
+        a, b, c, d = (canvas[:, :, :, row, :, column] for row in (0, 1) for column in (0, 1))
+        small = 0.25 * (a + b + c + d)
         cover = small[3]
         picture = small[:3] + (1 - cover) * self._backdrop.pictures(moves)
         return picture.transpose(0, 1), cover
@@ -295,9 +261,10 @@ class HeadRenderer:
     @staticmethod
     def _paint(texture: Tensor, uv: Tensor) -> Tensor:
         """Samples of ``texture (1, C, H, W)`` at ``uv (2, P)``: ``(C, P)``."""
-        return F.grid_sample(
-            texture, uv.t()[None, None], mode="bilinear", padding_mode="border", align_corners=False
-        )[0, :, 0]
+        places = uv.t()[None, None]
+        return F.grid_sample(texture, places, mode="bilinear", padding_mode="border", align_corners=False)[
+            0, :, 0
+        ]
 
     def _wrinkle(self, surface: Tensor, fragments: Fragments, strengths: Tensor, pixels: int) -> None:
         """Darkens the skin's colour in place; ``pixels`` is their number in one frame."""
@@ -336,11 +303,12 @@ class HeadRenderer:
         return inside & (inverse * 1.0012 >= nearest)
 
 
-def _stretches(frames: int, step: int) -> list[tuple[int, int]]:
-    return [(t, min(t + step, frames)) for t in range(0, frames, step)]
+def stretches(start: int, stop: int, step: int) -> list[tuple[int, int]]:
+    """Ranges of ``step`` frames, the last one shorter where need be."""
+    return [(t, min(t + step, stop)) for t in range(start, stop, step)]
 
 
-def _joined(pieces: list[M]) -> M:
-    """One after another, field by field."""
-    names = [f.name for f in dataclasses.fields(pieces[0])]
+def joined(pieces: list[M]) -> M:
+    """Dataclasses of arrays one after another, field by field."""
+    names = [f.name for f in dataclasses.fields(pieces[0])]  # type: ignore[arg-type]
     return type(pieces[0])(**{name: np.concatenate([getattr(p, name) for p in pieces]) for name in names})

@@ -1,6 +1,6 @@
 """What a synthetic dataset depends on: the settings that its folder keeps, checked."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from datamodules.batches import FPS
@@ -15,48 +15,43 @@ MIN_IDENTITIES = 3
 LONG_SECONDS = (60.0, 75.0)
 DENSE_BYTES_PER_PIXEL = 12
 """Mask, depth, flow and visibility of one frame."""
-DENSE_BYTES = 4 * 2**30
-"""Most of it that one clip may hold, since it is written in one piece."""
-FRAME_BYTES = 4 * 2**30
-"""Most bytes of pictures that one clip may have: a rendering process holds them twice."""
-INTENSITY_SOURCES = ("free", "speech")
-STYLE_SOURCES = ("free", "identity")
-CAMERAS = ("still", "moving")
+MOST_GB = 4
+"""Most dense truth of a clip, which is written in one piece, and most pictures: a rendering process holds them twice."""
+
+
+def _setting(meaning: str, default: Any = MISSING, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": meaning, **metadata})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the clips of a dataset depend on; two datasets of the same settings hold the same bytes.
+    """Everything the clips of a dataset depend on; what each setting means is its help.
 
-    Attributes:
-        clips: number of clips without twins, at least 3.
-        size: edge of the frames in pixels, an even number.
-        seed: another seed gives other identities, sentences and motion.
-        domain: ``plain`` (head-fixed light, smooth background, clean sound and picture) or ``wide``.
-        seconds: shortest and longest clip.
-        identities: number of identities, at least 3; by default one for every five speeches (clips / draws).
-        draws: clips with the same identity and the same speech, whose motion is drawn anew.
-        long_clips: speeches that last 60 to 75 s instead, spread over the splits.
-        twins: render every clip of val and test a second time, the same motion on another head.
-        intensity: how much somebody moves is ``free`` of what is heard, or follows from the ``speech``.
-        style: how somebody moves is ``free`` of who is seen, or a function of the ``identity``'s looks.
-        camera: ``still``, or ``moving`` slightly as if held by hand.
-        dense: write mask, depth and optical flow of every frame, too.
+    Two datasets of the same settings hold the same bytes. ``identities``: by default one for every five speeches.
     """
 
-    clips: int
-    size: int = 128
-    seed: int = 0
-    domain: str = "wide"
-    seconds: tuple[float, float] = (4.0, 8.0)
-    identities: int | None = None
-    draws: int = 1
-    long_clips: int = 0
-    twins: bool = False
-    intensity: str = "free"
-    style: str = "free"
-    camera: str = "still"
-    dense: bool = False
+    clips: int = _setting("number of clips without twins, at least 3")
+    size: int = _setting("edge of the frames in pixels, an even number", 128)
+    seed: int = _setting("another seed gives other heads, sentences and motion", 0)
+    domain: str = _setting(
+        "variety of light, background, sound and noise; plain: light fixed to the head, smooth background, clean sound",
+        "wide", choices=DOMAINS,
+    )  # fmt: skip
+    seconds: tuple[float, float] = _setting("shortest and longest clip", (4.0, 8.0))
+    identities: int | None = _setting(
+        "number of heads, at least 3 (default: one for every five speeches)", None
+    )
+    draws: int = _setting("clips of the same head and speech that differ in motion", 1)
+    long_clips: int = _setting("speeches of 60 to 75 s among them, spread over the splits", 0)
+    twins: bool = _setting("clips of val and test on a second head, too, with the same motion", False)
+    intensity: str = _setting(
+        "whether what is heard tells how much somebody moves", "free", choices=("free", "speech")
+    )
+    style: str = _setting(
+        "whether who is seen tells how somebody moves", "free", choices=("free", "identity")
+    )
+    camera: str = _setting("a fixed camera, or one held by hand", "still", choices=("still", "moving"))
+    dense: bool = _setting("also mask, depth and optical flow: 0.2 MB a frame at 128 pixels", False)
 
     @property
     def heads(self) -> int:
@@ -66,69 +61,48 @@ class Settings:
         return max(MIN_IDENTITIES, round(self.clips / (5 * max(self.draws, 1))))
 
     def check(self) -> None:
-        """Refuses settings out of range.
+        """Refuse settings out of range.
 
         Raises:
-            UserError: names the setting and its range.
+            UserError: Names the setting and its range.
         """
-        for good, problem in self._range_checks():
-            if not good:
-                raise UserError(problem)
-        choices = (
-            ("domain", DOMAINS), ("intensity", INTENSITY_SOURCES), ("style", STYLE_SOURCES), ("camera", CAMERAS),
-        )  # fmt: skip
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise UserError(f"--{name} {getattr(self, name)}: choose one of {', '.join(allowed)}")
-
-    def _range_checks(self) -> list[tuple[bool, str]]:
         speeches = self.clips // max(self.draws, 1)
         longest = LONG_SECONDS[1] if self.long_clips else self.seconds[1]
         pixels = longest * FPS * self.size**2
-        dense, frames = pixels * DENSE_BYTES_PER_PIXEL, 3 * pixels
-        return [
-            (
-                self.clips >= MIN_IDENTITIES,
-                f"--clips {self.clips}: a dataset needs at least {MIN_IDENTITIES} clips, one for each split",
-            ),
-            (
-                SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0,
-                f"--size {self.size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number",
-            ),
-            (self.seed >= 0, f"--seed {self.seed}: use a whole number from 0"),
-            (
-                0.2 <= self.seconds[0] <= self.seconds[1] <= 600,
-                f"--seconds {self.seconds[0]:g} {self.seconds[1]:g}: 0.2 to 600 s, the shortest first",
-            ),
-            (
-                self.draws >= 1 and self.clips % self.draws == 0,
-                f"--draws {self.draws}: must be at least 1 and divide the {self.clips} clips",
-            ),
-            (
-                speeches >= MIN_IDENTITIES,
-                f"--clips {self.clips} --draws {self.draws}: that is {speeches} speeches; at least {MIN_IDENTITIES} "
-                "are needed, one for each split",
-            ),
-            (
-                MIN_IDENTITIES <= self.heads <= speeches,
-                f"--identities {self.heads}: at least {MIN_IDENTITIES} and at most one for each of the "
-                f"{speeches} speeches (clips / draws)",
-            ),
-            (
-                not self.dense or dense <= DENSE_BYTES,
-                f"--dense: clips of {longest:g} s at {self.size} pixels hold {dense / 2**30:.1f} GB of "
-                f"dense truth each, more than {DENSE_BYTES / 2**30:g} GB; make them smaller or shorter",
-            ),
-            (
-                frames <= FRAME_BYTES,
-                f"--size {self.size}: the frames of clips of {longest:g} s take {frames / 2**30:.1f} GB each, more than "
-                f"{FRAME_BYTES / 2**30:g} GB; make them smaller or shorter",
-            ),
-            (
-                0 <= self.long_clips <= speeches,
-                f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}",
-            ),
-        ]
+        dense, frames = pixels * DENSE_BYTES_PER_PIXEL / 2**30, 3 * pixels / 2**30
+
+        def require(good: bool, problem: str) -> None:
+            if not good:
+                raise UserError(problem)
+
+        told = f"a dataset needs at least {MIN_IDENTITIES} clips, one for each split"
+        require(self.clips >= MIN_IDENTITIES, f"--clips {self.clips}: {told}")
+        told = f"frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number"
+        require(SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0, f"--size {self.size}: {told}")
+        require(self.seed >= 0, f"--seed {self.seed}: use a whole number from 0")
+        told = f"{self.seconds[0]:g} {self.seconds[1]:g}: 0.2 to 600 s, the shortest first"
+        require(0.2 <= self.seconds[0] <= self.seconds[1] <= 600, f"--seconds {told}")
+        told = f"must be at least 1 and divide the {self.clips} clips"
+        require(self.draws >= 1 and self.clips % self.draws == 0, f"--draws {self.draws}: {told}")
+        told = f"that is {speeches} speeches; at least {MIN_IDENTITIES} are needed, one for each split"
+        require(speeches >= MIN_IDENTITIES, f"--clips {self.clips} --draws {self.draws}: {told}")
+        told = (
+            f"at least {MIN_IDENTITIES} and at most one for each of the {speeches} speeches (clips / draws)"
+        )
+        require(MIN_IDENTITIES <= self.heads <= speeches, f"--identities {self.heads}: {told}")
+        told = f"clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each"
+        told = f"--dense: {told}, more than {MOST_GB} GB; make them smaller or shorter"
+        require(not self.dense or dense <= MOST_GB, told)
+        told = f"--size {self.size}: the frames of clips of {longest:g} s take {frames:.1f} GB each"
+        require(frames <= MOST_GB, f"{told}, more than {MOST_GB} GB; make them smaller or shorter")
+        told = f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}"
+        require(0 <= self.long_clips <= speeches, told)
+        for one in fields(self):
+            allowed, value = one.metadata.get("choices"), getattr(self, one.name)
+            require(
+                not allowed or value in allowed,
+                f"--{one.name} {value}: choose one of {', '.join(allowed or ())}",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""

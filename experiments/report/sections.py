@@ -7,7 +7,7 @@ from typing import Any
 from datamodules.errors import UserError
 from experiments.report.figures import lag_figure, read_curves, sweep_figure, training_figure
 from experiments.report.page import Section, Table, captioned
-from experiments.report.tables import ROW_TITLES, measure_tables, sweep_table
+from experiments.report.tables import ROW_TITLES, counted, measure_tables, sweep_table
 from experiments.results import read_json
 
 MOST_MISSING = 20
@@ -93,7 +93,7 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     unseen = "" if "videos" in run else " that no stage was trained on"
     section = Section(
         f"Evaluation of {results['method']}",
-        f"{_counted(len(clips), 'clip')} of {_counted(people, 'identity')}{unseen}. In brackets: 95 % interval "
+        f"{counted(len(clips), 'clip')} of {counted(people, 'identity')}{unseen}. In brackets: 95 % interval "
         "by a bootstrap over identities (of distances over all clips a jackknife). Motion is measured on the frames, "
         "by a judge.",
         facts={"protocol": f"{protocol['name']}, {protocol['hash']}"},
@@ -113,11 +113,6 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     if len(results["missing"]) > MOST_MISSING:
         section.notes.append(f"and {len(results['missing']) - MOST_MISSING} more, in {path.name}")
     return section
-
-
-def _counted(number: int, what: str) -> str:
-    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{number} {what if number == 1 else many}"
 
 
 def _missing_line(entry: Any) -> str:

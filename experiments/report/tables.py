@@ -58,6 +58,12 @@ def _without(text: str, unit: str) -> str:
     return text.removesuffix(unit).strip()
 
 
+def counted(count: int, what: str) -> str:
+    """``1 clip``, ``2 clips``, ``2 identities``."""
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count} {what if count == 1 else many}"
+
+
 def measure_tables(results: Mapping[str, Any]) -> list[Table]:
     """What each measure says, and those that several rows have side by side.
 

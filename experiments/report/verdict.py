@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report.page import Section
-from experiments.report.tables import interval, number
+from experiments.report.tables import counted, interval, number
 
 STEADY = 0.15
 """Difference of lip correlation between intensities below which the lips are said not to depend on it."""
@@ -39,7 +39,7 @@ def verdict_section(results: Mapping[str, Any], sweep: Sequence[Mapping[str, Any
     ]
     return Section(
         "What it learnt, and what not",
-        f"Read off the tables below: {len(clips)} clips of {people} heads that training never saw, one training run. "
+        f"Read off the tables below: {counted(len(clips), 'clip')} of {counted(people, 'head')} that training never saw, one training run. "
         "Few clips make wide intervals, and another seed another model.",
         points=[point for point in points if point],
     )

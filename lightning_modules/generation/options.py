@@ -1,6 +1,7 @@
 """How motion is generated: the options of ``ifmdm generate``. Loads no torch, so that bad numbers are refused at once."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ STATISTICS_MODES = ("estimated", "none", "source", "previous")
 SCALINGS = ("motion", "statistics")
 MAX_FACTOR = 100
 """Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
+
+KINDS = {Real: ("intensity", "mouth_intensity", "std_quantile", "guidance"), Integral: ("steps", "seed")}
+OPTIONAL = ("std_quantile", "guidance", "steps")
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,20 @@ class GenerationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for kind, names in KINDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kind | None if name in OPTIONAL else kind) or isinstance(
+                    value, bool
+                ):
+                    raise UserError(f"{name} is {value!r}, a value of another type than a number")
         check_factor("intensity", self.intensity)
         check_factor("mouth intensity", self.mouth_intensity)
         if self.scaling not in SCALINGS:
             raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
         if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
             raise UserError(f"std quantile is {self.std_quantile}: use a number from 0 to 1")
-        if self.statistics not in STATISTICS_MODES and not Path(self.statistics).is_file():
+        if self.statistics not in STATISTICS_MODES and not Path(str(self.statistics)).is_file():
             modes = ", ".join(STATISTICS_MODES)
             raise UserError(f"{self.statistics}: no such statistics file; give a .npz file or one of {modes}")
         if self.steps is not None and self.steps < 1:

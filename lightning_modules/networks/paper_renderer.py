@@ -281,12 +281,11 @@ class PaperRenderer(Renderer):
         # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:
             rgb = warped + rgb
-        mouth_centre = None
         if self.mouth_painter is not None:
-            mouth_centre = self.mouth_painter.centre(motion)
             rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
         if self.refine is not None:
             rgb = self.refine(rgb)
+        mouth_centre = self.mouth_painter.centre(motion) if self.mouth_painter is not None else None
         return Decoded(rgb, warped, flow, mask, mouth_centre)
 
 

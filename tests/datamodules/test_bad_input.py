@@ -10,66 +10,51 @@ from PIL import Image
 from datamodules.errors import UserError
 from datamodules.media import audio, pictures, video
 
-
-def text(path):
-    path.write_text("this is no media file\n" * 50)
-
-
-def garbage(path):
-    path.write_bytes(np.random.default_rng(0).bytes(5000))
-
-
-def zero_bytes(path):
-    path.touch()
+FRAMES = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
 
 
 def nothing(path):
-    del path
+    """Makes no file."""
 
 
 def folder(path):
     path.mkdir()
 
 
-def image_of(width, height):
-    def make(path):
-        Image.new("1", (width, height)).save(path)
+def of_bytes(content):
+    return lambda path: path.write_bytes(content)
 
-    return make
+
+text, garbage, zero_bytes = (
+    of_bytes(content)
+    for content in (b"this is no media file\n" * 50, np.random.default_rng(0).bytes(5000), b"")
+)
+
+
+def image_of(width, height):
+    return lambda path: Image.new("1", (width, height)).save(path)
 
 
 def cut_image(path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    Image.fromarray(FRAMES[0]).save(path)
     os.truncate(path, path.stat().st_size // 2)
 
 
 def video_without_sound(path):
-    video.write_video(path, np.zeros((3, 32, 32, 3), np.uint8))
-
-
-def video_named_png(path):
-    video_without_sound(path.with_suffix(".mp4"))
+    video.write_video(path.with_suffix(".mp4"), FRAMES[:3])
     path.with_suffix(".mp4").rename(path)
 
 
 def cut_video(share):
     def make(path):
-        frames = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
-        video.write_video(path, frames, audio=np.sin(np.arange(25600)).astype(np.float32))
+        video.write_video(path, FRAMES, audio=np.sin(np.arange(25600)).astype(np.float32))
         os.truncate(path, int(path.stat().st_size * share))
 
     return make
 
 
 def wav_of(samples):
-    def make(path):
-        soundfile.write(path, np.asarray(samples, np.float32), 16000, subtype="FLOAT")
-
-    return make
-
-
-def sound_only(path):
-    wav_of(np.zeros(1600))(path)
+    return lambda path: soundfile.write(path, np.asarray(samples, np.float32), 16000, subtype="FLOAT")
 
 
 def refusal(read, path):
@@ -98,7 +83,7 @@ def refusal(read, path):
         ("line.png", image_of(4000, 3), "4000 x 3 pixels"),
         ("huge.png", image_of(10_000, 10_000), "10000 x 10000 pixels"),
         ("bomb.png", image_of(20_000, 10_000), "megapixels"),
-        ("video.png", video_named_png, "not an image"),
+        ("video.png", video_without_sound, "not an image"),
     ],
 )
 def test_images(tmp_path, name, make, reason):
@@ -118,7 +103,7 @@ def test_images(tmp_path, name, make, reason):
         ("head.mp4", cut_video(0.01), "cannot be read as video"),
         ("half.mp4", cut_video(0.5), "cut off after"),
         ("picture.png", image_of(64, 64), "is no video"),
-        ("sound.wav", sound_only, "only sound"),
+        ("sound.wav", wav_of(np.zeros(1600)), "only sound"),
     ],
 )
 @pytest.mark.parametrize("read", [video.probe, video.VideoReader, video.read_video])
@@ -155,8 +140,7 @@ def test_video_without_sound_has_no_sound(tmp_path):
 
 def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
     path = tmp_path / "a.mp4"
-    frames = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
-    video.write_video(path, frames)
+    video.write_video(path, FRAMES)
     os.truncate(path, path.stat().st_size - 8000)  # less than a quarter of a second
     reader = video.VideoReader(path)
     assert reader.get([0]).shape == (1, 64, 64, 3)

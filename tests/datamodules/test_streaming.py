@@ -8,8 +8,10 @@ import torch
 
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
+from datamodules.latent_writing import build_latents
 from datamodules.streaming import STREAM_FOLDER, StreamedClips, StreamingDataModule, write_stream
 from datamodules.talking_head import TalkingHeadDataModule
+from tests.datamodules.test_latents import Encoder
 
 pytest.importorskip("litdata", reason="the extra 'stream' is not installed")
 
@@ -43,6 +45,17 @@ def test_batches_are_those_of_the_folder(folder: Path, tmp_path: Path, task: str
     for loader in ("train_dataloader", "val_dataloader"):
         pairs = zip(getattr(plain, loader)(), getattr(streamed, loader)(), strict=True)
         assert all(same(a, b) for a, b in pairs)
+
+
+def test_latents_of_a_stream_are_those_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    store = StreamedClips(f"local:{folder / STREAM_FOLDER}", tmp_path / "cache")
+    made = [
+        build_latents(store.records, clips, tmp_path / name, Encoder())
+        for name, clips in (("streamed", store), ("plain", folder))
+    ]
+    for record in store.records:
+        streamed, plain = (cache.load(record.id) for cache in made)
+        assert all(torch.equal(streamed[name], plain[name]) for name in plain)
 
 
 def test_few_clips_stay_unpacked_and_leftovers_of_dead_processes_go(folder: Path, tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
+import yaml
+from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from omegaconf import DictConfig
 
 from datamodules.errors import UserError
 from experiments.config import (
     CONFIG_FOLDER,
     compose,
     config_names,
+    hydra_overrides,
     instantiate,
     instantiate_all,
     override,
@@ -28,18 +33,6 @@ def words(experiment: str, *more: str) -> list[str]:
     """Overrides that name what a user of the experiment would have to name."""
     audio = ["audio.source=folder"] if experiment.endswith("_paper") else []
     return [f"experiment={experiment}", *FILLED, *audio, *more]
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiment_composes_and_names_itself(experiment: str) -> None:
-    config = resolve(compose(words(experiment)))
-    assert config["name"] == experiment
-    assert experiment.startswith(config["stage"])
-    task = {"autoencoder": "frame_pairs", "sync": "sync_windows"}.get(config["stage"], "motion_windows")
-    assert config["data"]["task"] == task
-    sizes = {"tiny": 64, "small": 128, "base": 256, "paper": 512}
-    assert config["data"]["size"] == sizes[experiment.rpartition("_")[2]]
-    assert config["trainer"]["max_steps"] > 0
 
 
 @pytest.mark.parametrize("name", config_names("callbacks"))
@@ -63,52 +56,98 @@ def test_callbacks_build(name: str, tmp_path: Path) -> None:
     assert names == expected.get(name, set())
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiment_builds(experiment: str, tmp_path: Path) -> None:
-    # torchvision's weights need not be there to build a network
-    weights = (
-        ["model.perceptual.weights=random"] if experiment in ("autoencoder_base", "autoencoder_paper") else []
-    )
-    config = compose(words(experiment, "trainer.accelerator=cpu", f"run_dir={tmp_path}", *weights))
+def build_model(config: DictConfig) -> LightningModule:
     stage = {} if config.data.task != "motion_windows" else {"basis": MotionBasis(20)}
     with torch.device("meta"):  # shapes without memory: the largest have 100 M weights
-        model = instantiate(config.model, **stage)
+        return instantiate(config.model, **stage)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_names_itself_and_builds(experiment: str, tmp_path: Path) -> None:
+    # torchvision's weights need not be there to build a network
+    gan = experiment in ("autoencoder_base", "autoencoder_paper")
+    weights = ["model.losses.perceptual.pretrained=random"] if gan else []
+    config = compose(words(experiment, "trainer.accelerator=cpu", f"run_dir={tmp_path}", *weights))
+    plain = resolve(config)
+    assert plain["name"] == experiment
+    assert experiment.startswith(plain["stage"])
+    task = {"autoencoder": "frame_pairs", "sync": "sync_windows"}.get(plain["stage"], "motion_windows")
+    assert plain["data"]["task"] == task
+    sizes = {"tiny": 64, "small": 128, "base": 256, "paper": 512}
+    assert plain["data"]["size"] == sizes[experiment.rpartition("_")[2]]
+    assert plain["trainer"]["max_steps"] > 0
+    model = build_model(config)
     assert isinstance(model, LightningModule)
     assert all(isinstance(v, int | float | str | bool | list | dict | None) for v in model.hparams.values())
-    datamodule = instantiate(config.data, latents=str(tmp_path))
-    assert isinstance(datamodule, LightningDataModule)
+    assert isinstance(instantiate(config.data, latents=str(tmp_path)), LightningDataModule)
     callbacks, loggers = instantiate_all(config.callbacks), instantiate_all(config.logger)
     assert isinstance(instantiate(config.trainer, callbacks=callbacks, logger=loggers), Trainer)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("data/*.yaml")), ids=lambda p: p.stem)
-def test_data_config_builds(path: Path) -> None:
-    config = compose(["experiment=autoencoder_tiny", f"data={path.stem}"])
+BASES = {"autoencoder": "autoencoder_base", "statistics": "statistics_tiny", "diffusion": "diffusion_tiny"}
+"""An experiment of each stage that has all parts."""
+
+
+@pytest.mark.parametrize("name", config_names("ablation"))
+def test_ablation_changes_an_experiment_of_its_stage_and_builds(name: str) -> None:
+    stage = yaml.safe_load((CONFIG_FOLDER / f"ablation/{name}.yaml").read_text())["ablation"]["stage"]
+    full, ablated = (compose(words(BASES[stage], *more)) for more in ([], [f"ablation={name}"]))
+    assert ablated.ablation.name == name
+    assert resolve(ablated)["model"] != resolve(full)["model"]
+    for config in (full, ablated):
+        if stage == "autoencoder" and config.model.losses.perceptual is not None:
+            config.model.losses.perceptual.pretrained = "random"
+    assert build_model(ablated)
+    other = "diffusion_tiny" if stage == "autoencoder" else "autoencoder_tiny"
+    with pytest.raises(UserError, match=f"changes stage '{stage}'"):
+        compose(words(other, f"ablation={name}"))
+
+
+@pytest.mark.parametrize("name", config_names("launcher"))
+def test_launcher_composes_where_it_is_installed(name: str) -> None:
+    plugin = {
+        "joblib": "hydra_plugins.hydra_joblib_launcher",
+        "submitit": "hydra_plugins.hydra_submitit_launcher",
+    }
+    if name in plugin:
+        pytest.importorskip(plugin[name])
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
+        config = hydra.compose("train", [f"launcher={name}"], return_hydra_config=True)
+    assert config.hydra.launcher._target_
+
+
+@pytest.mark.parametrize("name", config_names("data"))
+def test_data_config_builds(name: str) -> None:
+    config = compose(["experiment=autoencoder_tiny", f"data={name}"])
     assert isinstance(instantiate(config.data), LightningDataModule)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.glob("model/*.yaml")), ids=lambda p: p.stem)
-def test_every_model_config_belongs_to_an_experiment(path: Path) -> None:
+@pytest.mark.parametrize("group", ["model", "size"])
+def test_every_model_and_size_belongs_to_an_experiment(group: str) -> None:
     used = "".join(file.read_text() for file in CONFIG_FOLDER.glob("experiment/*.yaml"))
-    assert f"/model: {path.stem}\n" in used
+    assert all(f"/{group}: {name}\n" in used for name in config_names(group))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_FOLDER.glob("trainer/*.yaml")))
-def test_trainer_config_composes(name: str) -> None:
-    config = resolve(compose(["experiment=autoencoder_tiny", f"trainer={name}", "run_dir=run"]))
-    assert config["trainer"]["_target_"] == "lightning.pytorch.Trainer"
+def test_a_size_is_one_word_and_reaches_all_of_a_model() -> None:
+    config = resolve(compose(words("autoencoder_tiny", "size=small")))
+    assert config["data"]["size"] == config["model"]["network"]["size"] == 128
+    assert (
+        resolve(compose(words("autoencoder_tiny", "motion_dim=10")))["model"]["losses"]["pose"]["motion_dim"]
+        == 10
+    )
 
 
 @pytest.mark.parametrize(
     ("more", "strategy", "nodes"),
     [
+        (["trainer=debug"], "auto", 1),
         (["trainer.strategy=ddp_spawn"], "ddp_spawn", 1),
         (["trainer=ddp", "trainer.num_nodes=2"], "ddp_find_unused_parameters_true", 2),
     ],
 )
 def test_strategy_and_nodes_are_set_without_a_plus(more: list[str], strategy: str, nodes: int) -> None:
-    trainer = compose(["experiment=autoencoder_tiny", *more]).trainer
-    assert (trainer.strategy, trainer.num_nodes) == (strategy, nodes)
+    trainer = resolve(compose(["experiment=autoencoder_tiny", "run_dir=run", *more]))["trainer"]
+    assert (trainer["strategy"], trainer["num_nodes"]) == (strategy, nodes)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG_FOLDER.rglob("*.yaml")), ids=lambda p: p.stem)
@@ -118,9 +157,6 @@ def test_every_config_says_what_it_is(path: Path) -> None:
 
 
 def test_compose_inside_another_hydra_leaves_that_one_alone() -> None:
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
         outer = GlobalHydra.instance().hydra
         assert compose(["experiment=autoencoder_tiny"]).name == "autoencoder_tiny"
@@ -151,23 +187,50 @@ def test_hash_ignores_where_and_sees_what(tmp_path: Path) -> None:
     "folder",
     [
         "a b/c",
-        "a,b=c",
         "it's",
-        'a"b',
         "(x)[y]{z}",
         "a#b: c",
-        "null",
-        "7",
-        "$HOME",
         "end\\",
         "a\\'b",
         "~h/%d",
-        "Größe",
+        "/tmp/a b=c[1] é 中文",
+        'x"y',
+        "null",
+        "7",
+        "a,b=c",
     ],
 )
-def test_override_keeps_a_path_as_it_is(folder: str) -> None:
+def test_a_path_is_kept_as_it_is(folder: str) -> None:
     config = compose(["experiment=autoencoder_tiny", override("data.root", Path(folder))])
     assert config.data.root == folder
+    if folder not in ("null", "7", "a,b=c", "end\\"):  # these mean something else without quotes
+        assert compose(["experiment=autoencoder_tiny", f"data.root={folder}"]).data.root == folder
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("data.size", "says no value; write data.size=VALUE"),
+        ("data.seconds=[1,2", "\"data.seconds='[1,2'\""),
+        ("data.root=a,b", "\"data.root='a,b'\""),
+        ("data.roots=a", "there is no key 'data.roots'; did you mean data.root?"),
+        ("experiment=nothing", "experiment/nothing"),
+    ],
+)
+def test_a_wrong_override_is_told_in_a_line(word: str, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose(["experiment=autoencoder_tiny", word])
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_map_may_bring_new_keys_and_a_sweep_keeps_its_commas() -> None:
+    channels = dict.fromkeys((4, 8, 16, 32, 64, 128, 256), 16)
+    for key in ("model.network.channels", "size.autoencoder.channels"):
+        config = compose(["experiment=autoencoder_tiny", f"{key}={channels}"])
+        assert resolve(config)["model"]["network"]["channels"] == channels
+    assert hydra_overrides(["seed=1,2", "data.root=é"], multirun=True) == ["seed=1,2", "data.root='é'"]
+    assert hydra_overrides(["~callbacks.ema", "+a.b={c: 1}"]) == ["~callbacks.ema", "+a.b={c: 1}"]
 
 
 def test_videos_are_shown_without_metrics_too():

@@ -1,10 +1,13 @@
+"""``ifmdm prepare``: its flags are the settings, and wrong words are refused."""
+
 import argparse
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from datamodules.preparation.settings import PreparationSettings
 from datamodules.synthetic import SyntheticDataModule
 from datamodules.synthetic_faces.settings import Settings
 from experiments import prepare
@@ -13,50 +16,35 @@ from experiments.cli import main
 CONFIG = Path(prepare.__file__).parent / "configs" / "data" / "synthetic.yaml"
 
 
-def settings_of(monkeypatch: pytest.MonkeyPatch, *flags: str) -> Settings:
-    """What the command hands on."""
-    seen: dict[str, Any] = {}
-
-    def note(output: Path, settings: Settings, **machine: Any) -> Path:
-        seen["settings"] = settings
-        return output
-
-    monkeypatch.setattr("datamodules.synthetic_faces.dataset.prepare_synthetic", note)
+def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     prepare.add_arguments(parser)
-    assert prepare.run(parser.parse_args(["synthetic", "--output", "x", *flags])) == 0
-    return seen["settings"]
+    return parser.parse_args([*words, "--output", "x"])
 
 
-def test_every_setting_has_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings_of(monkeypatch, "--clips", "24") == Settings(24)
-    given = settings_of(
-        monkeypatch, "--clips", "48", "--size", "64", "--seed", "3", "--domain", "plain", "--identities", "5",
+def test_every_setting_has_a_flag(tmp_path: Path) -> None:
+    assert prepare.synthetic_settings(parsed("synthetic", "--clips", "24")) == Settings(24)
+    given = parsed(
+        "synthetic", "--clips", "48", "--size", "64", "--seed", "3", "--domain", "plain", "--identities", "5",
         "--seconds", "1", "2.5", "--draws", "4", "--long-clips", "2", "--twins", "--intensity", "speech",
         "--style", "identity", "--camera", "moving", "--dense",
     )  # fmt: skip
-    assert given == Settings(
+    assert prepare.synthetic_settings(given) == Settings(
         48, 64, 3, "plain", (1.0, 2.5), 5, 4, 2, True, "speech", "identity", "moving", True
     )
+    (tmp_path / "s.yaml").write_text("size: 256\nval: 0.3\n")
+    flags = ("--size", "64", "--no-require-sound", "--settings", str(tmp_path / "s.yaml"))
+    given = parsed("folder", "--raw", "raw", *flags)
+    assert prepare.recording_settings(given) == PreparationSettings(size=64, val=0.3, require_sound=False)
 
 
 def test_data_module_and_config_have_the_same_defaults() -> None:
     module = SyntheticDataModule("x", 128, clips=64, task="frame_pairs", batch_size=2)
     assert module.settings == Settings(64)
     config = OmegaConf.load(CONFIG)
-    for name in (
-        "draws",
-        "long_clips",
-        "twins",
-        "intensity",
-        "style",
-        "camera",
-        "domain",
-        "identities",
-        "dense",
-    ):
-        assert config[name] == getattr(Settings(64), name), name
     assert tuple(config.seconds) == Settings(64).seconds
+    for name in {one.name for one in fields(Settings)} - {"clips", "size", "seed", "seconds"}:
+        assert config[name] == getattr(Settings(64), name), name
 
 
 @pytest.mark.parametrize(

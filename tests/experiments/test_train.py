@@ -281,6 +281,8 @@ def test_latents_of_a_command_are_found_by_all_processes_and_missing_ones_name_i
     found, made = find_latents(compose(overrides)), encode_data(compose(overrides))
     assert made is not None
     assert torch.equal(made.basis.mean, found.basis.mean)
+    (found.folder / "cache.json").write_text("{}")
+    refusal(lambda: find_latents(compose(overrides)), "made with other settings")
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
-"""Watches what the folders of strangers make a program do."""
+"""How tests of the stages train; a watch over what the folders of strangers make a program do."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
+from torch.utils.data import DataLoader
 
 from datamodules.errors import UserError
 
@@ -68,3 +71,29 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audit: None) -> Itera
     WATCHING.append(Watch(tmp_path / "outside"))
     yield WATCHING[-1]
     WATCHING.clear()
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Callable[..., L.Trainer]:
+    """Makes quiet trainers on the CPU."""
+    return functools.partial(
+        L.Trainer,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+@pytest.fixture
+def loader() -> Callable[..., DataLoader]:
+    """Makes a loader of the items of a batch, a NamedTuple."""
+
+    def make(batch: Any, batch_size: int, repeat: int = 1) -> DataLoader:
+        items = [type(batch)(*(value[i] for value in batch)) for i in range(len(batch[0]))]
+        return DataLoader(items * repeat, batch_size=batch_size)
+
+    return make

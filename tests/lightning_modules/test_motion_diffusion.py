@@ -1,18 +1,22 @@
 import functools
+import itertools
 
-import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
-from experiments.config import compose, instantiate
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.sampling import GuidedDenoiser, no_statistics, sample_motion
-from lightning_modules.motion_diffusion import MotionDiffusionModule, encode_window, random_keep
-from lightning_modules.networks.audio_encoder import FeatureProjection, MelEncoder
-from lightning_modules.networks.diffusion_transformer import DiffusionTransformer, KeepMask
+from lightning_modules.learning_rate import warmup_cosine
+from lightning_modules.motion_diffusion import (
+    MotionDiffusionModule,
+    dropout_probabilities,
+    encode_window,
+    random_keep,
+)
+from lightning_modules.networks.audio_encoder import FeatureProjection
+from lightning_modules.networks.diffusion_transformer import CONDITION_TOKENS, DiffusionTransformer, KeepMask
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.window_statistics import window_statistics
 
@@ -75,21 +79,9 @@ def build_module(diffusion=None, lr=3e-3, **options):
     diffusion = diffusion or GaussianDiffusion()
     network = build_network(awake=False, learned_variance=diffusion.learned_variance)
     optimizer = functools.partial(torch.optim.AdamW, lr=lr)
+    scheduler = functools.partial(warmup_cosine, warmup_steps=5)
     return MotionDiffusionModule(
-        network, MotionBasis(M), diffusion, optimizer, warmup_steps=5, **options
-    ).train()
-
-
-@pytest.fixture
-def trainer(tmp_path):
-    return functools.partial(
-        L.Trainer,
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
+        network, MotionBasis(M), diffusion, optimizer, scheduler=scheduler, **options
     )
 
 
@@ -165,15 +157,47 @@ def test_statistic_tokens_get_no_time():
     assert not torch.allclose(seen[0][:, 3:], seen[1][:, 3:])
 
 
+@pytest.mark.parametrize(
+    "tokens", [t for count in range(3) for t in itertools.combinations(CONDITION_TOKENS, count)]
+)
+@pytest.mark.parametrize("null", ["mask", "zero"])
+def test_a_condition_without_a_token_is_ignored_and_the_others_are_not(tokens, null):
+    network = build_network(null_condition=null, tokens=tokens[::-1])
+    values, nothing = inputs(), torch.zeros(2, dtype=torch.bool)
+    output = network(**values)
+    assert output.shape == (2, 64, M)
+    for name in CONDITION_TOKENS:
+        changed = network(**values | {name: values[name] + 1})
+        dropped = network(**values, keep=KeepMask.all(2)._replace(**{name: nothing}))
+        for other in (changed, dropped):
+            assert torch.equal(output, other) == (name not in tokens)
+    parameters = dict(network.named_parameters())
+    assert all(value.numel() for value in parameters.values())
+    assert ("condition_control" in parameters) == bool(tokens)
+
+
+def test_an_unknown_token_is_refused():
+    with pytest.raises(ValueError, match="'gaze'"):
+        build_network(tokens=["hint", "gaze"])
+
+
 @pytest.mark.parametrize("audio_dropout", ["joint", "paper"])
 def test_random_keep(audio_dropout):
-    keep = random_keep(4000, 0.3, audio_dropout, torch.Generator().manual_seed(0))
-    for mask in (keep.hint, keep.mean, keep.std, keep.modulation_audio, keep.joined_audio):
-        assert float(mask.float().mean()) == pytest.approx(0.7, abs=0.03)
+    chosen = {"hint": 0.3, "mean": 0.3, "std": 0.6, "audio": 0.1}
+    keep = random_keep(4000, chosen, audio_dropout, torch.Generator().manual_seed(0))
+    dropped = [float((~mask).float().mean()) for mask in keep]
+    assert dropped[:5] == pytest.approx([0.3, 0.3, 0.6, 0.1, 0.1], abs=0.03)
     both = (~keep.hint & ~keep.mean).float().mean()
     assert float(both) == pytest.approx(0.09, abs=0.02)  # each by itself
     assert torch.equal(keep.modulation_audio, keep.joined_audio) == (audio_dropout == "joint")
     assert bool(keep.joined_motion.all()) == (audio_dropout == "joint")
+
+
+def test_one_dropout_stands_for_all_and_impossible_ones_are_refused():
+    assert dropout_probabilities(0.2) == {"hint": 0.2, "mean": 0.2, "std": 0.2, "audio": 0.2}
+    for wrong in ({"hint": 0.1}, {"hint": 0, "mean": 0, "std": 0, "audio": 0, "gaze": 0}, 1.5, -0.1):
+        with pytest.raises(UserError, match="condition_dropout"):
+            build_module(condition_dropout=wrong)
 
 
 def test_every_parameter_learns():
@@ -228,19 +252,17 @@ def test_loss_options_matter():
     assert loss(learned) > loss(learned, variational_weight=0.0)
 
 
-def test_training_overfits_validates_and_reloads(trainer, tmp_path):
+def test_training_overfits_validates_and_reloads(trainer, loader, tmp_path):
     from lightning.pytorch.callbacks import EMAWeightAveraging
 
-    batch = windows(4)
-    items = [MotionWindowBatch(*(value[i % 4] for value in batch)) for i in range(64)]
-    loader = DataLoader(items, batch_size=8)
+    data = loader(windows(4), 8, repeat=16)
     module = build_module(velocity_weight=0.5, condition_dropout=0.1)
     run = trainer(max_epochs=18, callbacks=[EMAWeightAveraging(decay=0.9, use_buffers=False)])
-    before = run.validate(module, loader, verbose=False)[0]
-    again = run.validate(module, loader, verbose=False)[0]
+    before = run.validate(module, data, verbose=False)[0]
+    again = run.validate(module, data, verbose=False)[0]
     assert before == again  # fixed times and noise
-    run.fit(module, loader)
-    after = run.validate(module, loader, verbose=False)[0]
+    run.fit(module, data)
+    after = run.validate(module, data, verbose=False)[0]
     assert after["val/loss"] < 0.35 * before["val/loss"]
     assert after["val/sample_correlation_motion"] > 0.6
     assert after["val/sample_mse_motion"] < 0.5
@@ -339,26 +361,3 @@ def test_guided_denoiser_is_the_formula():
 def test_odd_audio_is_refused():
     with pytest.raises(ValueError, match="audio features"):
         sample_motion(build_network(), GaussianDiffusion(), torch.zeros(1, 3, D), torch.zeros(1, M))
-
-
-# Presets
-
-
-def test_paper_preset_has_the_published_size_and_steps(trainer):
-    config = compose(["model=motion_diffusion_paper"], name="train").model
-    module = instantiate(config, basis=MotionBasis(20))
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
-    assert parameters == pytest.approx(32e6, rel=0.03)
-    batch = windows(2, audio_dim=768, motion_dim=20)
-    items = [MotionWindowBatch(*(value[i] for value in batch)) for i in range(2)]
-    before = module.network.final.weight.clone()
-    trainer(max_steps=1).fit(module, DataLoader(items, batch_size=2))
-    assert not torch.equal(module.network.final.weight, before)
-
-
-@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
-def test_presets_build(preset):
-    config = compose([f"model=motion_diffusion_{preset}"], name="train").model
-    module = instantiate(config, basis=MotionBasis(20))
-    assert isinstance(module.network.audio_encoder, MelEncoder)
-    assert module.network.audio_encoder.in_dim == 160

@@ -4,20 +4,19 @@ import functools
 import math
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules.batches import SyncWindowBatch
 from datamodules.errors import UserError
+from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.sync_expert import (
     Comparison,
     SyncNetModule,
     accuracy,
+    augment_windows,
     contrastive_loss,
     info_nce,
-    vary,
 )
 from metrics.judges.syncnet import SyncNet
 
@@ -42,38 +41,23 @@ def build(**options) -> SyncNetModule:
     torch.manual_seed(0)
     options = {"margin": 3.0} | options
     optimizer = functools.partial(torch.optim.AdamW, lr=3e-3)
-    return SyncNetModule(SyncNet(0.125, 56), optimizer, warmup_steps=2, **options)
-
-
-def items(batch: SyncWindowBatch) -> list[SyncWindowBatch]:
-    return [SyncWindowBatch(*(value[i] for value in batch)) for i in range(len(batch.frames))]
+    return SyncNetModule(SyncNet(0.125, 56), optimizer, warmup_cosine, **options)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_on_a_few_windows_lowers_the_loss_and_tells_own_from_other_sound(
-    loss: str, tmp_path: Path
+    loss: str, trainer, loader, tmp_path: Path
 ) -> None:
     module = build(loss=loss)
-    few = items(windows(32))
-    training, again = DataLoader(few, batch_size=16, shuffle=True), DataLoader(few, batch_size=32)
-    trainer = L.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        max_epochs=20,
-        check_val_every_n_epoch=20,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-    )
-    before = trainer.validate(module, again, verbose=False)[0]
-    trainer.fit(module, training, again)
-    after = trainer.callback_metrics
+    few = windows(32)
+    run = trainer(max_epochs=20, check_val_every_n_epoch=20)
+    before = run.validate(module, loader(few, 32), verbose=False)[0]
+    run.fit(module, loader(few, 16), loader(few, 32))
+    after = run.callback_metrics
     for name in ("val/loss", "val/untold"):
         assert after[name] < 0.9 * before[name]
     assert after["val/accuracy"] > 0.9
-    trainer.save_checkpoint(tmp_path / "module.ckpt")
+    run.save_checkpoint(tmp_path / "module.ckpt")
     checkpoint = torch.load(tmp_path / "module.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["loss"] == loss
     build(loss=loss).load_state_dict(checkpoint["state_dict"])
@@ -83,7 +67,7 @@ def test_training_on_a_few_windows_lowers_the_loss_and_tells_own_from_other_soun
 def test_gradient_reaches_every_parameter_of_both_branches(loss: str) -> None:
     module = build(loss=loss)
     seen = module.compare(windows())
-    (module.contrast(seen) + seen.untold).backward()
+    (module.contrast(seen) + seen.cepstra_error).backward()
     for name, parameter in module.named_parameters():
         if name == "log_factor" and loss == "contrastive":
             assert parameter.grad is None
@@ -96,10 +80,10 @@ def test_gradient_reaches_every_parameter_of_both_branches(loss: str) -> None:
         assert first.grad.abs().max() > 0, branch
 
 
-@pytest.mark.parametrize("strangers", [0.0, 0.5])
+@pytest.mark.parametrize("negatives_weight", [0.0, 0.5])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_swapping_own_and_other_sound_changes_the_loss(loss: str, strangers: float) -> None:
-    module = build(loss=loss, strangers=strangers).eval()
+def test_swapping_own_and_other_sound_changes_the_loss(loss: str, negatives_weight: float) -> None:
+    module = build(loss=loss, negatives_weight=negatives_weight).eval()
     batch = windows()
     swapped = batch._replace(waveform=batch.other, other=batch.waveform)
     with torch.no_grad():
@@ -107,6 +91,7 @@ def test_swapping_own_and_other_sound_changes_the_loss(loss: str, strangers: flo
     torch.testing.assert_close((exchanged.own, exchanged.other), (seen.other, seen.own))
     assert not torch.isclose(module.contrast(seen), module.contrast(exchanged))
     assert float(accuracy(seen) + accuracy(exchanged)) == pytest.approx(1)
+    assert module.contrast(module.compare(windows(1))).isfinite()
 
 
 def random_comparison() -> Comparison:
@@ -130,52 +115,45 @@ def test_losses_are_their_formulas() -> None:
 
     clip = sum(-math.log(math.exp(-float(p)) / (math.exp(-float(p)) + math.exp(-float(s))))
                for p, s in zip(pairs, same, strict=True)) / 3  # fmt: skip
-    assert float(build(strangers=0.0).contrast(seen).detach()) == pytest.approx(clip, rel=1e-5)
-    both = build(strangers=0.5).contrast(seen).detach()
+    assert float(build(negatives_weight=0.0).contrast(seen).detach()) == pytest.approx(clip, rel=1e-5)
+    both = build(negatives_weight=0.5).contrast(seen).detach()
     assert float(both) == pytest.approx(clip + 0.5 * float(info_nce(own, other, torch.tensor(1.0))), rel=1e-5)
 
     off = [(i, j) for i in range(3) for j in range(3) if i != j]
-    strange = torch.stack([table[i, j] for table in (own, other) for i, j in off])
-    both = build(loss="contrastive", margin=0.6, strangers=2.0).contrast(seen)
-    assert float(both) == pytest.approx(expected + 2 * float(contrastive_loss(pairs, strange, 0.6)), rel=1e-5)
+    negatives = torch.stack([table[i, j] for table in (own, other) for i, j in off])
+    both = build(loss="contrastive", margin=0.6, negatives_weight=2.0).contrast(seen)
+    assert float(both) == pytest.approx(
+        expected + 2 * float(contrastive_loss(pairs, negatives, 0.6)), rel=1e-5
+    )
     assert float(accuracy(Comparison(torch.zeros(2, 2), torch.zeros(2, 2), torch.zeros(())))) == 0.5
 
 
-def test_the_hint_is_what_a_linear_layer_reads_off_both_branches(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = build()
-    nothing, batch = torch.nn.init.zeros_, windows()
-    nothing(module.hint.weight)
-    nothing(module.hint.bias)
-    told = float(module.compare(batch).untold.detach())
-    assert told == pytest.approx(2, abs=0.3)  # of each branch all that is standardised
-    mute = build(hint=0.0)
-    assert not any(parameter.requires_grad for parameter in mute.hint.parameters())
+def test_cepstra_are_what_a_linear_layer_reads_off_both_branches(trainer, loader) -> None:
+    module, batch = build(), windows()
+    torch.nn.init.zeros_(module.cepstra_readout.weight)
+    torch.nn.init.zeros_(module.cepstra_readout.bias)
+    error = float(module.compare(batch).cepstra_error.detach())
+    assert error == pytest.approx(2, abs=0.3)  # of each branch all that is standardised
+    assert not any(p.requires_grad for p in build(cepstra_weight=0.0).cepstra_readout.parameters())
     totals = []
-    for hint in (0.0, 1.0, 2.0):
-        weighted = build(hint=hint)
-        monkeypatch.setattr(weighted, "log_dict", lambda *args, **options: None)
-        totals.append(float(weighted.training_step(batch, 0).detach()))
+    for weight in (0.0, 1.0, 2.0):
+        run = trainer(max_steps=1)
+        run.fit(build(cepstra_weight=weight), loader(batch, 8))
+        totals.append(float(run.callback_metrics["train/loss"]))
     assert totals[0] < totals[1]
     assert totals[2] - totals[1] == pytest.approx(totals[1] - totals[0], rel=1e-4)
-
-
-@pytest.mark.parametrize("strangers", [0.0, 0.5])
-def test_a_single_window_has_a_loss(strangers: float) -> None:
-    for loss in LOSSES:
-        module = build(loss=loss, strangers=strangers).eval()
-        assert module.contrast(module.compare(windows(1))).isfinite()
 
 
 def test_variation_changes_all_but_what_belongs_together() -> None:
     batch = windows(32)
     torch.manual_seed(1)
-    changed = vary(batch)
+    changed = augment_windows(batch)
     assert [value.shape for value in changed] == [value.shape for value in batch]
     for before, after in zip(batch[:3], changed[:3], strict=True):
         assert not torch.equal(before, after)
         assert after.abs().max() <= 1
     quiet = batch._replace(waveform=batch.waveform / 10, other=batch.other / 10)
-    louder = vary(quiet)
+    louder = augment_windows(quiet)
     gains = [
         (after / before).nanmedian(dim=1).values
         for before, after in ((quiet.waveform, louder.waveform), (quiet.other, louder.other))
@@ -184,10 +162,10 @@ def test_variation_changes_all_but_what_belongs_together() -> None:
     assert gains[0].min() < 0.8
     assert gains[0].max() > 1.25
     still = batch._replace(frames=batch.frames[:, :1].expand(-1, 5, -1, -1, -1))
-    shown = vary(still).frames
+    shown = augment_windows(still).frames
     torch.testing.assert_close(shown, shown[:, :1].expand_as(shown))  # alike in all frames
     torch.manual_seed(1)
-    assert torch.equal(vary(batch).frames, changed.frames)
+    assert torch.equal(augment_windows(batch).frames, changed.frames)
 
 
 def test_an_unknown_loss_is_refused() -> None:

@@ -42,16 +42,9 @@ def grid_part(
     head: float = 1.0,
     jaw: float = 0.0,
 ) -> Part:
-    """A part from a grid of points; rows run downwards and columns to the right when it is seen from outside.
+    """A part from a grid of points ``(R, C, 3)``; rows run downwards and columns to the right when it is seen from outside.
 
-    Args:
-        name: of the part.
-        points: ``(R, C, 3)``.
-        tile: name of the texture.
-        wrap: the last column joins the first.
-        flip: turns the faces round.
-        head: weight of all vertices.
-        jaw: weight of all vertices.
+    ``wrap``: the last column joins the first; ``flip`` turns the faces round; ``head`` and ``jaw`` weigh all vertices.
     """
     rows, columns = points.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)
@@ -123,14 +116,8 @@ class Skull:
     def point(self, azimuth: np.ndarray, height: np.ndarray, grow: np.ndarray | float = 0.0) -> np.ndarray:
         """Surface points ``(..., 3)`` at azimuth (radians, 0 = front, > 0 = image right) and height, grown outwards."""
         height = np.clip(height, -1.0, self.top)
-        return section(
-            azimuth,
-            height,
-            self.width(height) + grow,
-            self.front(height) + grow,
-            self.back(height) + grow,
-            self.power(height),
-        )
+        width, front, back = (profile(height) + grow for profile in (self.width, self.front, self.back))
+        return section(azimuth, height, width, front, back, self.power(height))
 
 
 def section(azimuth, y, width, front, back, power) -> np.ndarray:
@@ -270,8 +257,8 @@ def build_skin(person: Identity, m: Proportions, skull: Skull) -> SkinGrid:
     x, height = points[..., 0], points[..., 1]
     # Bend the rows so that the seams follow the mouth line and the lines through the eyes' corners.
     face = smoothstep(1.15, 0.75, turn)
-    beside = np.exp(-((np.maximum(np.abs(points[mouth_row, :, 0]) - m.mouth_half, 0) / 0.14) ** 2))[None]
-    to_mouth = beside * (m.mouth_line(points[mouth_row, :, 0]) - points[mouth_row, :, 1])[None]
+    fade = np.exp(-((np.maximum(np.abs(points[mouth_row, :, 0]) - m.mouth_half, 0) / 0.14) ** 2))[None]
+    to_mouth = fade * (m.mouth_line(points[mouth_row, :, 0]) - points[mouth_row, :, 1])[None]
     height = height + face * to_mouth * np.exp(-(((y - m.mouth_y) / 0.16) ** 2))
     to_eye = m.eye_line(x) - m.eye_y
     height = height + face * to_eye * np.exp(-(((y - m.eye_y) / 0.16) ** 2))

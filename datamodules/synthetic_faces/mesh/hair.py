@@ -31,17 +31,14 @@ SCALP = PchipInterpolator(np.array(AZIMUTHS), np.array(EDGES["short"]))
 
 
 def _azimuths() -> np.ndarray:
-    right = np.concatenate(
-        [np.linspace(0, 60, 13), np.linspace(60, 100, 9)[1:], np.linspace(100, 180, 7)[1:]]
-    )
+    right = np.r_[np.linspace(0, 60, 13), np.linspace(60, 100, 9)[1:], np.linspace(100, 180, 7)[1:]]
     return np.deg2rad(np.concatenate([-right[:0:-1], right]))
 
 
 def hair_edge(person: Identity, azimuth: np.ndarray) -> np.ndarray:
     """Height of the hair's lower edge at ``azimuth`` (radians)."""
-    edge = PchipInterpolator(np.array(AZIMUTHS), np.array(EDGES[person.hair_style]))(
-        np.rad2deg(np.abs(azimuth))
-    )
+    line = PchipInterpolator(np.array(AZIMUTHS), np.array(EDGES[person.hair_style]))
+    edge = line(np.rad2deg(np.abs(azimuth)))
     if person.hair_style in ("short", "side_part", "fringe", "curly", "afro"):
         rng = np.random.default_rng(person.seed + 29)
         jag = sum(np.sin(k * azimuth + rng.uniform(0, 2 * np.pi)) for k in (17, 29, 41))
@@ -82,9 +79,8 @@ def build_hair(person: Identity, skull: Skull) -> list[Part]:
     hair.head = (0.35 + 0.65 * smoothstep(-1.6, -0.6, points[..., 1])).reshape(-1)
     parts = [hair]
     if person.hair_style in HANGING:  # what hangs free is seen from within, too
-        lining = grid_part(
-            "hair_lining", points - 0.02 * np.concatenate([normal, normal[-1:]]), "hair_lining", flip=True
-        )
+        inside = points - 0.02 * np.concatenate([normal, normal[-1:]])
+        lining = grid_part("hair_lining", inside, "hair_lining", flip=True)
         lining.head = hair.head
         parts.append(lining)
     if person.hair_style == "bun" and person.headwear == "none":
@@ -108,9 +104,8 @@ def _volume(person: Identity, azimuth: np.ndarray, y: np.ndarray, thick: float) 
     rng = np.random.default_rng(person.seed + 17)
     if person.hair_style == "curly":
         p = rng.uniform(0, 2 * np.pi, 6)
-        lumps = np.sin(7 * a + p[0] + 3 * y) * np.sin(9 * y + p[1]) + np.sin(11 * a + p[2]) * np.sin(
-            13 * y + p[3] + 2 * a
-        )
+        lumps = np.sin(7 * a + p[0] + 3 * y) * np.sin(9 * y + p[1])
+        lumps = lumps + np.sin(11 * a + p[2]) * np.sin(13 * y + p[3] + 2 * a)
         return 0.16 * thick * lumps * smoothstep(1.08, 0.95, y)
     if person.hair_style == "wavy":
         p = rng.uniform(0, 2 * np.pi, 2)

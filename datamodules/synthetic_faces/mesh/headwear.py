@@ -8,17 +8,14 @@ from datamodules.synthetic_faces.mesh.geometry import Part, Skull, grid_part, sm
 
 GROWN = 0.085  # of the shell over the skull, head radii
 # Lower edge at azimuths in degrees (0 = front, 180 = back).
-LINES = {
-    "cap": ((0, 45, 90, 140, 180), (0.56, 0.50, 0.30, 0.10, 0.02)),
-    "beanie": ((0, 45, 90, 140, 180), (0.53, 0.46, 0.24, -0.10, -0.18)),
-}
+AZIMUTHS = (0, 45, 90, 140, 180)
+LINES = {"cap": (0.56, 0.50, 0.30, 0.10, 0.02), "beanie": (0.53, 0.46, 0.24, -0.10, -0.18)}
 VISOR_HALF = np.deg2rad(62)
 
 
 def headwear_line(person: Identity, azimuth: np.ndarray) -> np.ndarray:
     """Height of the lower edge at ``azimuth`` (radians)."""
-    degrees, heights = LINES[person.headwear]
-    return PchipInterpolator(degrees, heights)(np.rad2deg(np.abs(azimuth)))
+    return PchipInterpolator(AZIMUTHS, LINES[person.headwear])(np.rad2deg(np.abs(azimuth)))
 
 
 def hair_limit(person: Identity, azimuth: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -60,14 +57,12 @@ def _visor(person: Identity, skull: Skull) -> list[Part]:
     line = headwear_line(person, azimuth)
     edge = skull.point(azimuth, line, GROWN - 0.02)
     length = 0.40 * np.sqrt(np.clip(1 - np.abs(a) ** 2.4, 0, 1)) * out
-    points = edge + np.stack(
-        [0.10 * a * length, 0.02 - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
-    )
-    points[-1, :, 1] -= 0.03  # the rim's thickness
-    under = edge + np.stack(
-        [0.10 * a * length, -0.01 - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
-    )
-    return [
-        grid_part("visor", points, "visor"),
-        grid_part("visor_under", under[:-1], "visor_under", flip=True),
-    ]
+
+    def face(height: float) -> np.ndarray:
+        return edge + np.stack(
+            [0.10 * a * length, height - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
+        )
+
+    upper, under = face(0.02), face(-0.01)[:-1]
+    upper[-1, :, 1] -= 0.03  # the rim's thickness
+    return [grid_part("visor", upper, "visor"), grid_part("visor_under", under, "visor_under", flip=True)]

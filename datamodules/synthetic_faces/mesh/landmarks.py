@@ -1,5 +1,7 @@
 """Named landmarks of the head, each a vertex of the mesh, and what is measured on them."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,15 +10,11 @@ from datamodules.synthetic_faces.mesh.rig import Rig
 
 # Left and right are the person's. Contours run as seen in the image: clockwise, from the corner at image left.
 _EYE = (
-    "corner_outer",
-    "upper_outer",
-    "upper_middle",
-    "upper_inner",
-    "corner_inner",
-    "lower_inner",
-    "lower_middle",
-    "lower_outer",
-)
+    "corner_outer", "upper_outer", "upper_middle", "upper_inner", "corner_inner",
+    "lower_inner", "lower_middle", "lower_outer",
+)  # fmt: skip
+_ROUND = (0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25)
+"""Places of eight points round an opening, shares of its length; the first five lie on its upper edge."""
 LANDMARK_NAMES: list[str] = [
     *(f"lips_outer_{i}" for i in range(12)),
     *(f"lips_inner_{i}" for i in range(8)),
@@ -44,29 +42,15 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
     """Vertex ``(L,)`` of each landmark."""
     skin, m = rig.skin, rig.proportions
     found: dict[str, int] = {}
-    columns = skin.mouth_columns
-    upper, lower = (skin.index[r, columns] for r in skin.mouth_rows)
-    last = len(columns) - 1
-    places = [0, last * 0.25, last * 0.5, last * 0.75, last, last * 0.75, last * 0.5, last * 0.25]
-    for i, place in enumerate(places):
-        found[f"lips_inner_{i}"] = int((upper if i <= 4 else lower)[round(place)])
-    for i, share in enumerate(np.linspace(-1, 1, 7)):
-        x = np.array(share * m.mouth_half)
-        found[f"lips_outer_{i}"] = _nearest(
-            rig, float(x), float(m.mouth_line(x) + 0.9 * m.upper_lip(x)), above=True
-        )
-    for i, share in enumerate(np.linspace(1, -1, 7)[1:-1]):
-        x = np.array(share * m.mouth_half)
-        found[f"lips_outer_{7 + i}"] = _nearest(
-            rig, float(x), float(m.mouth_line(x) - 0.9 * m.lower_lip(x)), above=False
-        )
+    found.update(_outline("lips_inner_{}", range(8), skin.index, skin.mouth_rows, skin.mouth_columns))
+    shares = np.linspace(-1, 1, 7)
+    for i, share in enumerate((*shares, *shares[-2:0:-1])):
+        x, above = np.array(share * m.mouth_half), i < len(shares)
+        y = m.mouth_line(x) + 0.9 * m.upper_lip(x) if above else m.mouth_line(x) - 0.9 * m.lower_lip(x)
+        found[f"lips_outer_{i}"] = _nearest(rig, float(x), float(y), above=above)
     for eye, columns in zip(("right", "left"), skin.eye_columns, strict=True):
         outwards = columns if eye == "right" else columns[::-1]  # outer corner first
-        up, down = (skin.index[r, outwards] for r in skin.eye_rows)
-        last = len(outwards) - 1
-        for i, name in enumerate(_EYE):
-            place = (0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25)[i] * last
-            found[f"{eye}_eye_{name}"] = int((up if i <= 4 else down)[round(place)])
+        found.update(_outline(f"{eye}_eye_{{}}", _EYE, skin.index, skin.eye_rows, outwards))
         found[f"{eye}_pupil"] = rig.first[f"{eye}_eye"]
         sign = -1 if eye == "right" else 1
         shares = np.linspace(1, 0, 5) if eye == "right" else np.linspace(0, 1, 5)
@@ -77,9 +61,8 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
         found[f"nose_bridge_{i}"] = _nearest(rig, 0.0, float(y))
     found["nose_tip"] = _nearest(rig, 0.0, m.nose_y + 0.09)
     for i, share in enumerate((-1, -0.5, 0, 0.5, 1)):
-        found[f"nose_base_{i}"] = _nearest(
-            rig, share * m.nose_width, m.nose_y + (0.03 if abs(share) == 1 else 0.0)
-        )
+        height = m.nose_y + (0.03 if abs(share) == 1 else 0.0)
+        found[f"nose_base_{i}"] = _nearest(rig, share * m.nose_width, height)
     chin = int(np.argmin(np.abs(skin.points[:, skin.points.shape[1] // 2, 1] - (m.chin_y + 0.015))))
     azimuth = np.arctan2(skin.points[chin, :, 0], skin.points[chin, :, 2])
     for i, a in enumerate(np.deg2rad(np.linspace(-86, 86, 17))):
@@ -87,6 +70,19 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
     for i, side in enumerate((-0.55, -0.3, 0.0, 0.3, 0.55)):
         found[f"forehead_{i}"] = _nearest(rig, side, 0.615 - 0.5 * side * side)
     return np.array([found[name] for name in LANDMARK_NAMES])
+
+
+def _outline(
+    pattern: str, names: Iterable, index: np.ndarray, rows: tuple[int, int], columns: np.ndarray
+) -> dict[str, int]:
+    """Vertices of eight points round an opening between two rows of the skin."""
+    upper, lower = (index[row, columns] for row in rows)
+    last = len(columns) - 1
+    points = zip(names, _ROUND, strict=True)
+    return {
+        pattern.format(name): int((upper if i <= 4 else lower)[round(place * last)])
+        for i, (name, place) in enumerate(points)
+    }
 
 
 def _nearest(rig: Rig, x: float, y: float, above: bool | None = None) -> int:
@@ -97,33 +93,23 @@ def _nearest(rig: Rig, x: float, y: float, above: bool | None = None) -> int:
     return int(np.argmin(distance))
 
 
-def _named(points: Tensor, name: str) -> Tensor:
-    return points[:, LANDMARK_NAMES.index(name)]
-
-
 def _distance(points: Tensor, first: str, second: str) -> Tensor:
-    d = _named(points, first) - _named(points, second)
+    d = points[:, LANDMARK_NAMES.index(first)] - points[:, LANDMARK_NAMES.index(second)]
     return torch.sqrt(d[:, 0] * d[:, 0] + d[:, 1] * d[:, 1] + d[:, 2] * d[:, 2])
 
 
 def lip_measures(points: Tensor) -> tuple[Tensor, Tensor]:
     """Gap between the inner lips and distance of their corners ``(T,)``, over the distance of the eyes' outer corners.
 
-    Args:
-        points: ``(T, L, 3)`` landmarks in head space, before the pose.
+    ``points`` are ``(T, L, 3)`` landmarks in head space, before the pose.
     """
     unit = _distance(points, "right_eye_corner_outer", "left_eye_corner_outer")
-    return _distance(points, "lips_inner_2", "lips_inner_6") / unit, _distance(
-        points, "lips_inner_0", "lips_inner_4"
-    ) / unit
+    opening, width = (_distance(points, f"lips_inner_{a}", f"lips_inner_{b}") for a, b in ((2, 6), (0, 4)))
+    return opening / unit, width / unit
 
 
 def region_boxes(points: np.ndarray) -> np.ndarray:
-    """Boxes ``(T, 3, 4)`` x0, y0, x1, y1 in [0, 1] round mouth, left eye and right eye, with margin.
-
-    Args:
-        points: ``(T, L, 2)`` landmarks in the image.
-    """
+    """Boxes ``(T, 3, 4)`` x0, y0, x1, y1 in [0, 1] round mouth, left and right eye, of landmarks ``(T, L, 2)``."""
     boxes = []
     for prefixes in REGIONS.values():
         chosen = points[:, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(prefixes)]]

@@ -45,11 +45,8 @@ EYE_IRIS_ROW = 3 / 11  # texture coordinate v of the iris' rim in the part above
 
 def ears(person: Identity, skull: Skull) -> list[Part]:
     """Two shells with helix and concha."""
-    r, phi = np.meshgrid(
-        np.concatenate([np.linspace(0, 1, 7), [1.02, 0.7]]),
-        np.linspace(0, 2 * np.pi, 16, endpoint=False),
-        indexing="ij",
-    )
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    r, phi = np.meshgrid(np.concatenate([np.linspace(0, 1, 7), [1.02, 0.7]]), turn, indexing="ij")
     size = 1 + 0.08 * person["ear_size"]
     q = 0.185 * size * r * np.sin(phi)
     p = 0.115 * size * r * np.cos(phi) * (1 + 1.1 * q) + 0.02
@@ -112,9 +109,8 @@ def inner_strip(
     t = np.linspace(0, 1, 3)[:, None]
     inside = np.minimum(1, 3 * np.sin(np.linspace(0, np.pi, len(columns))))[None]
     sign = 1.0 if upper else -1.0
-    offset = np.stack(
-        np.broadcast_arrays(0 * t * inside, sign * 0.22 * depth * t**2 * inside, -depth * t * inside), axis=-1
-    )
+    ways = 0 * t * inside, sign * 0.22 * depth * t**2 * inside, -depth * t * inside
+    offset = np.stack(np.broadcast_arrays(*ways), axis=-1)
     points = skin.part.vertices[edge][None] + offset
     part = grid_part(name, points, tile, flip=not upper)
     return part, np.tile(edge, len(t)), offset.reshape(-1, 3)
@@ -122,12 +118,13 @@ def inner_strip(
 
 def clothes(person: Identity) -> Part:
     """Shoulders with a garment; texture coordinate v runs from the neckline (0) to the chest (1)."""
-    dip, power, rise = {
+    styles = {
         "crew": (0.09, 2, 0.0),
         "collar": (0.13, 6, 0.09),
-        "turtleneck": (0.0, 2, 0.13),
         "vneck": (0.30, 5, 0.0),
-    }[person.clothes_style]
+        "turtleneck": (0.0, 2, 0.13),
+    }
+    dip, power, rise = styles[person.clothes_style]
     n = 1 + 0.06 * person["neck_width"]
     rings = np.array([
         [-1.25, 0.425 * n, 0.30, 0.45],
@@ -145,14 +142,12 @@ def clothes(person: Identity) -> Part:
     azimuth = np.linspace(-np.pi, np.pi, 49)
     y, width, front, back = (rings[:, i : i + 1] for i in range(4))
     c, s = np.cos(azimuth)[None], np.sin(azimuth)[None]
-    points = np.stack(
-        np.broadcast_arrays(width * s, y, np.where(c > 0, front, back) * c - 0.10), axis=-1
-    ).copy()
+    depth = np.where(c > 0, front, back) * c - 0.10
+    points = np.stack(np.broadcast_arrays(width * s, y, depth), axis=-1)
     fade = np.clip((y + 1.75) / 0.5, 0, 1)
     points[..., 1] -= dip * fade * np.maximum(c, 0) ** power
     points[..., 2] += 0.25 * dip * fade * np.maximum(c, 0) ** power
-    part = grid_part("clothes", points, "clothes", head=0.0)
-    return part
+    return grid_part("clothes", points, "clothes", head=0.0)
 
 
 def glasses(person: Identity, m: Proportions, skull: Skull, centres: np.ndarray) -> list[Part]:
@@ -179,9 +174,8 @@ def glasses(person: Identity, m: Proportions, skull: Skull, centres: np.ndarray)
         temple = hinge + (ear - hinge) * t + np.array([sign * 0.05, 0, 0]) * np.sin(np.pi * t)
         parts.append(_tube(f"{name}_temple", temple, 0.014, closed=False))
     x = np.linspace(-(m.eye_x - wide + 0.03), m.eye_x - wide + 0.03, 6)
-    bridge = np.stack(
-        [x, m.eye_y + 0.03 + 0.03 * np.cos(x / x[-1] * np.pi / 2), front + 0.012 + 0 * x], axis=-1
-    )
+    arch = m.eye_y + 0.03 + 0.03 * np.cos(x / x[-1] * np.pi / 2)
+    bridge = np.stack([x, arch, front + 0.012 + 0 * x], axis=-1)
     parts.append(_tube("bridge", bridge, 0.014, closed=False))
     return parts
 

@@ -95,9 +95,8 @@ class Proportions:
     def eye_line(self, x: np.ndarray) -> np.ndarray:
         """Height of the line through the corners of the nearer eye at ``x``."""
         s = self.eye_local(x)
-        return self.eye_y + self.eye_tilt * self.eye_half * s * np.exp(
-            -((np.maximum(np.abs(s) - 1, 0) / 0.8) ** 2)
-        )
+        fade = np.exp(-((np.maximum(np.abs(s) - 1, 0) / 0.8) ** 2))
+        return self.eye_y + self.eye_tilt * self.eye_half * s * fade
 
     def upper_lid(self, x: np.ndarray) -> np.ndarray:
         """Height of the open upper lid's edge above the eye line at ``x``; 0 beyond the corners."""
@@ -113,16 +112,8 @@ class Proportions:
         """Brow at ``x``: height of its middle, half its thickness, and its position 0 (inner) .. 1 (outer)."""
         s = (np.abs(x) - self.brow_inner) / (self.brow_outer - self.brow_inner)
         inside = np.clip(s, 0, 1)
-        y = (
-            self.brow_y
-            + self.brow_angle * 0.4 * (inside - 0.4)
-            + self.brow_arch * (np.sin(inside * 2.7) - 0.75)
-        )
-        y = y - 0.10 * np.maximum(inside - 0.62, 0)
-        half = (
-            0.5
-            * self.brow_thickness
-            * (0.9 + 0.25 * np.sin(inside * 3))
-            * (1 - np.maximum(inside - 0.45, 0) * 1.35)
-        )
+        y = self.brow_y + self.brow_angle * 0.4 * (inside - 0.4)
+        y = y + self.brow_arch * (np.sin(inside * 2.7) - 0.75) - 0.10 * np.maximum(inside - 0.62, 0)
+        half = 0.5 * self.brow_thickness * (0.9 + 0.25 * np.sin(inside * 3))
+        half = half * (1 - np.maximum(inside - 0.45, 0) * 1.35)
         return y, np.maximum(half, 0.004), s

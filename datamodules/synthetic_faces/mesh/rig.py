@@ -23,9 +23,14 @@ LID_GAP = 0.012  # skin above the eyeball, head radii
 EYE_NAMES = ("right_eye", "left_eye")  # the person's; the right eye is at image left
 
 
+def _strengths(controls: Controls, start: int, stop: int) -> dict[str, np.ndarray]:
+    """All controls by name in the frames ``start <= t < stop``, float64."""
+    return dict(zip(CONTROL_NAMES, controls.values[start:stop].astype(np.float64).T, strict=True))
+
+
 def features(controls: Controls, start: int, stop: int) -> np.ndarray:
     """Strengths ``(T, F)`` of the displacement fields, in the order of ``FEATURES``."""
-    c = {name: controls[name][start:stop].astype(np.float64) for name in CONTROL_NAMES}
+    c = _strengths(controls, start, stop)
     value = {name: c[name] for name in FEATURES if name in c}
     angle = JAW_RANGE * c["jaw_open"]
     value |= {"jaw_sine": np.sin(angle), "jaw_cosine": np.cos(angle) - 1, "tuck": c["lip_tuck"]}
@@ -82,29 +87,24 @@ class Rig:
         skin.part.jaw = pieces.jaw_weights(m, skin)
         self.eye_centres = pieces.eye_centres(person, m, self.skull)
         deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
+        mouth, eyes = skin.mouth_rows, skin.eye_rows
         strips = [
-            pieces.inner_strip(
-                "upper_lip_inside", skin, skin.mouth_rows, skin.mouth_columns, True, 0.075, "lip"
-            ),
-            pieces.inner_strip(
-                "lower_lip_inside", skin, skin.mouth_rows, skin.mouth_columns, False, 0.085, "lip"
-            ),
+            pieces.inner_strip("upper_lip_inside", skin, mouth, skin.mouth_columns, True, 0.075, "lip"),
+            pieces.inner_strip("lower_lip_inside", skin, mouth, skin.mouth_columns, False, 0.085, "lip"),
         ]
         for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            strips.append(
-                pieces.inner_strip(f"{name}_upper_rim", skin, skin.eye_rows, columns, True, 0.03, "lash")
-            )
-            strips.append(
-                pieces.inner_strip(f"{name}_lower_rim", skin, skin.eye_rows, columns, False, 0.03, "rim")
-            )
+            strips += [
+                pieces.inner_strip(f"{name}_upper_rim", skin, eyes, columns, True, 0.03, "lash"),
+                pieces.inner_strip(f"{name}_lower_rim", skin, eyes, columns, False, 0.03, "rim"),
+            ]
         covered = person.hair_style in HANGING  # the ears
         rigid = [
             *([] if covered else pieces.ears(person, self.skull)),
             *build_hair(person, self.skull),
             *build_headwear(person, self.skull),
             pieces.clothes(person),
+            *pieces.glasses(person, m, self.skull, self.eye_centres),
         ]
-        rigid += pieces.glasses(person, m, self.skull, self.eye_centres)
         balls = pieces.eyeballs(m, self.eye_centres)
         self.parts: list[Part] = [*deforming, *(s[0] for s in strips), *balls, *rigid]
         sizes = np.cumsum([0, *(len(p.vertices) for p in self.parts)])
@@ -146,14 +146,14 @@ class Rig:
         d = np.abs(y - m.mouth_line(x))
         near = np.flatnonzero((column_of >= 0) & (d < 0.40))
         lower = skin.side[near] < 0
-        share = np.where(
-            lower, 0.62 * np.exp(-((d[near] / 0.17) ** 2)), -0.38 * np.exp(-((d[near] / 0.13) ** 2))
-        )
-        depth = np.where(
-            lower, np.exp(-((d[near] / 0.17) ** 2)), 0.0
-        )  # the upper lip stays in front of its teeth
+
+        def fall(reach: float) -> np.ndarray:
+            return np.exp(-((d[near] / reach) ** 2))
+
+        share = np.where(lower, 0.62 * fall(0.17), -0.38 * fall(0.13))
+        depth = np.where(lower, fall(0.17), 0.0)  # the upper lip stays in front of its teeth
         share = np.stack([share, share, depth], axis=1)
-        tuck = np.where(lower, np.exp(-((d[near] / 0.15) ** 2)), 0.0)
+        tuck = np.where(lower, fall(0.15), 0.0)
         rows = skin.mouth_rows
         index = [torch.as_tensor(skin.index[r, columns], device=self.device) for r in rows]
         near_t, column_t = (torch.as_tensor(a, device=self.device) for a in (near, column_of[near]))
@@ -206,7 +206,7 @@ class Rig:
         p[:, seam.near] += tucked[:, seam.column] * seam.tuck
 
     def _turn_eyes(self, p: Tensor, controls: Controls, start: int, stop: int) -> None:
-        c = {name: controls[name][start:stop].astype(np.float64) for name in ("gaze_x", "gaze_y", "vergence")}
+        c = _strengths(controls, start, stop)
         pitch = np.deg2rad(np.clip(c["gaze_y"], -35, 35))
         for name, (_, side), centre in zip(EYE_NAMES, SIDES, self.eye_centres, strict=True):
             yaw = np.deg2rad(np.clip(c["gaze_x"] - side * c["vergence"], -40, 40))
@@ -217,7 +217,7 @@ class Rig:
 
     def wrinkle_strengths(self, controls: Controls, start: int, stop: int) -> Tensor:
         """How deep each fold of ``WRINKLES`` is in the frames ``start <= t < stop``: ``(T, K)`` in [0, 1]."""
-        c = {name: controls[name][start:stop].astype(np.float64) for name in CONTROL_NAMES}
+        c = _strengths(controls, start, stop)
 
         def up(name: str) -> np.ndarray:
             return np.maximum(c[name], 0)
@@ -227,23 +227,18 @@ class Rig:
 
         lowered = 0.5 * (np.maximum(-c["brow_left"], 0) + np.maximum(-c["brow_right"], 0))
         hard = 0.5 * (up("blink_left") * up("squint_left") + up("blink_right") * up("squint_right"))
+        nose = up("nose_wrinkle")
         depth = (
             0.9 * pair("brow") + 0.6 * pair("brow_inner") + 0.3 * up("scalp"),
-            0.9 * up("brow_knit") + 0.5 * lowered + 0.3 * up("nose_wrinkle"),
-            0.8 * up("smile")
-            + 0.4 * pair("cheek_raise")
-            + 0.5 * up("nose_wrinkle")
-            + 0.4 * pair("upper_lip"),
+            0.9 * up("brow_knit") + 0.5 * lowered + 0.3 * nose,
+            0.8 * up("smile") + 0.4 * pair("cheek_raise") + 0.5 * nose + 0.4 * pair("upper_lip"),
             0.6 * pair("squint") + 0.6 * pair("cheek_raise") + 0.35 * up("smile") + 0.5 * hard,
         )
         return self._tensor(1 - np.exp(-1.6 * np.stack(depth, axis=1)))
 
     def pose(self, p: Tensor, controls: Controls, start: int, stop: int) -> Tensor:
         """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes."""
-        c = {name: controls[name][start:stop].astype(np.float64) for name in (
-            "yaw", "pitch", "roll", "shift_x", "shift_y", "shift_z", "shoulder_x", "shoulder_y", "shoulder_yaw",
-            "shoulder_roll",
-        )}  # fmt: skip
+        c = _strengths(controls, start, stop)
         turn = self._tensor(rotation(*(np.deg2rad(c[n]) for n in ("yaw", "pitch", "roll"))))
         shift = self._tensor(np.stack([c["shift_x"], c["shift_y"], c["shift_z"]], axis=1))[:, None]
         pivot = self._tensor(np.array(HEAD_PIVOT))
@@ -266,14 +261,7 @@ def rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray
     def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
         return np.stack([np.stack(r, axis=-1) for r in rows], axis=-2)
 
-    cy, sy, cp, sp, cr, sr = (
-        np.cos(yaw),
-        np.sin(yaw),
-        np.cos(pitch),
-        np.sin(pitch),
-        np.cos(roll),
-        np.sin(roll),
-    )
+    cy, sy, cp, sp, cr, sr = (turn(angle) for angle in (yaw, pitch, roll) for turn in (np.cos, np.sin))
     about_y = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
     about_x = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
     about_z = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))

@@ -4,21 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.synthetic_faces.motion import expressions, eyes, visemes
+from datamodules.synthetic_faces.motion import expressions, eyes, head_motion, visemes
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level
-from datamodules.synthetic_faces.motion.head_motion import (
-    HeadMotion,
-    head_motion,
-    move_camera,
-    move_head,
-    move_shoulders,
-    swing,
-)
+from datamodules.synthetic_faces.motion.speech_drives import speech_drives, stressed_moments
 from datamodules.synthetic_faces.motion.style import Style
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
-from datamodules.synthetic_faces.speech.speech_drives import speech_drives, stressed_moments
 
 
 @dataclass(frozen=True)
@@ -33,23 +25,15 @@ class Animation:
     """
 
     controls: Controls
-    head: HeadMotion
+    head: head_motion.HeadMotion
     mouth_intensity: np.ndarray
     blink_intensity: np.ndarray
 
 
 def animate(narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still") -> Animation:
-    """Control curves of a clip.
+    """Control curves of a clip of ``narration.frames`` frames, in the given style; the camera is ``still`` or ``moving``.
 
-    Args:
-        narration: what is said.
-        style: how it is said.
-        rng: source of the free motion, blinks and gaze; every part of the motion has a stream of its own, so that
-            a change to one leaves the others.
-        camera: ``still`` or ``moving``.
-
-    Returns:
-        Motion of ``narration.frames`` frames.
+    Every part of the motion has a stream of random numbers of its own, so that a change to one leaves the others.
     """
     frames = narration.frames
     controls = Controls.neutral(frames)
@@ -58,22 +42,24 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     for_mouth, for_head, for_body, for_eyes, for_face, for_camera = rng.spawn(6)
 
     mouth_intensity = style.mouth_intensity * changing_level(frames, 1.4, 0.35, for_mouth)
-    _speak(controls, narration, units, mouth_intensity)
-    motion = head_motion(speech_drives(narration, units), style, for_head)
-    move_head(controls, motion, style, for_head)
-    move_shoulders(controls, style, for_body)
-    swing(controls, for_body)
+    _move_mouth(controls, narration, units, mouth_intensity)
+    motion = head_motion.head_motion(speech_drives(narration, units), style, for_head)
+    head_motion.move_head(controls, motion, style, for_head)
+    head_motion.move_shoulders(controls, style, for_body)
+    head_motion.swing(controls, for_body)
     blinking = eyes.blink_intensity(frames, style, for_eyes)
     controls["blink_left"][:], controls["blink_right"][:] = eyes.blink_curves(frames, blinking, for_eyes)
     eyes.move_gaze(controls, style, for_eyes)
     expressions.move_brows(controls, stresses, style, for_face)
     expressions.smile(controls, style, for_face)
     expressions.add_habits(controls, style, for_face)
-    move_camera(controls, camera, for_camera)
+    head_motion.move_camera(controls, camera, for_camera)
     return Animation(controls, motion, mouth_intensity, blinking)
 
 
-def _speak(controls: Controls, narration: Narration, units: list[Phoneme], intensity: np.ndarray) -> None:
+def _move_mouth(
+    controls: Controls, narration: Narration, units: list[Phoneme], intensity: np.ndarray
+) -> None:
     """Writes the mouth of speech; ``intensity (T,)`` beyond what the loudness says."""
     loud = visemes.articulation_from_loudness(narration.speech)
     at = np.linspace(0, len(intensity) - 1, len(loud))

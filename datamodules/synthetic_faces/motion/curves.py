@@ -22,15 +22,7 @@ def random_events(
     width: tuple[float, float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Bumps at random moments, ``(T,)`` >= 0.
-
-    Args:
-        frames: T.
-        per_minute: expected number of bumps.
-        height: smallest and largest height.
-        width: shortest and longest time constant in seconds.
-        rng: source of randomness.
-    """
+    """Bumps at random moments, ``(T,)`` >= 0: so many a minute on average, heights and widths (s) in these ranges."""
     moments = (np.arange(frames) + 0.5) / FPS
     curve = np.zeros(frames)
     for _ in range(rng.poisson(per_minute * frames / FPS / 60)):
@@ -41,14 +33,7 @@ def random_events(
 
 
 def changing_level(frames: int, ratio: float, chance: float, rng: np.random.Generator) -> np.ndarray:
-    """A factor that changes within some clips, ``(T,)`` > 0 with a mean square of 1.
-
-    Args:
-        frames: T.
-        ratio: largest factor between two stretches.
-        chance: share of clips in which it changes at all.
-        rng: source of randomness.
-    """
+    """A factor ``(T,)`` > 0 with a mean square of 1 that changes in a share ``chance`` of the clips, by ``ratio`` at most."""
     log = np.zeros(frames)
     change = rng.random() < chance
     place = 0.0
@@ -66,10 +51,7 @@ def changing_level(frames: int, ratio: float, chance: float, rng: np.random.Gene
 def lag_behind(curve: np.ndarray, frequency: float, damping: float) -> np.ndarray:
     """How far a mass on a spring stays behind a moving point ``(T,)``, in its unit; 0 while the point rests.
 
-    Args:
-        curve: position of the point.
-        frequency: of the spring in Hz, below about 8.
-        damping: relative to the critical one.
+    The spring's frequency is below about 8 Hz, its damping relative to the critical one.
     """
     natural = 2 * np.pi * frequency
     b, a = bilinear([2 * damping * natural, natural**2], [1, 2 * damping * natural, natural**2], FPS)

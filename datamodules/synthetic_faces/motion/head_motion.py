@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter1d
 from datamodules.batches import FPS
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind, smooth_noise
+from datamodules.synthetic_faces.motion.speech_drives import unit_curve
 from datamodules.synthetic_faces.motion.style import AXES, Style
-from datamodules.synthetic_faces.speech.speech_drives import unit_curve
 
 BUDGET = {"speech": 0.20, "style": 0.30, "free": 0.50}
 """Shares of the variance of each axis of the head's rotation."""
@@ -63,21 +63,15 @@ class HeadMotion:
 
 
 def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> HeadMotion:
-    """Draws the head's motion for a speech.
-
-    Args:
-        drives: ``(T, D)`` of ``speech_drives``.
-        style: how the speaker moves.
-        rng: source of the free part.
-    """
+    """Draw the head's motion for the drives ``(T, D)`` of ``speech_drives``."""
     frames = len(drives)
     intensity = style.head_intensity * changing_level(frames, 3.0, 0.35, rng)
     shares = style.axis_shares
     parts: dict[str, list[np.ndarray]] = {name: [] for name in BUDGET}
     for number, axis in enumerate(AXES):
         common = unit_curve(drives @ np.array(_COMMON[axis]))
-        own = _beside([common], drives @ (np.array(_OWN[axis]) * np.array(style.response[number])))
-        free = _beside([common, own], _free(frames, style.tempo, rng))
+        own = _orthogonal([common], drives @ (np.array(_OWN[axis]) * np.array(style.response[number])))
+        free = _orthogonal([common, own], _free(frames, style.tempo, rng))
         for name, curve in zip(BUDGET, (common, own, free), strict=True):
             parts[name].append(np.sqrt(BUDGET[name]) * shares[number] * intensity * curve)
     speech, own_answer, noise = (np.stack(parts[name], axis=1) for name in BUDGET)
@@ -114,12 +108,9 @@ def move_shoulders(controls: Controls, style: Style, rng: np.random.Generator) -
     controls["breath"][:] = 0.6 * breath
     controls["shoulder_x"][:] = 0.7 * later(controls["shift_x"]) + 0.002 * later(controls["yaw"])
     controls["shoulder_y"][:] = 0.6 * later(controls["shift_y"]) + 0.008 * breath
-    controls["shoulder_roll"][:] = 0.2 * later(controls["roll"]) + 0.4 * strength * smooth_noise(
-        frames, 0.2, rng
-    )
-    controls["shoulder_yaw"][:] = 0.3 * later(controls["yaw"]) + 0.8 * strength * smooth_noise(
-        frames, 0.2, rng
-    )
+    for axis, share, free in (("roll", 0.2, 0.4), ("yaw", 0.3, 0.8)):
+        drift = free * strength * smooth_noise(frames, 0.2, rng)
+        controls[f"shoulder_{axis}"][:] = share * later(controls[axis]) + drift
     for side in ("left", "right"):
         drift = 0.12 * strength * smooth_noise(frames, 0.3, rng)
         controls[f"shoulder_{side}"][:] = np.clip(0.1 + 0.15 * breath + drift, 0.0, 1.0)
@@ -146,12 +137,8 @@ def move_camera(controls: Controls, camera: str, rng: np.random.Generator) -> No
     if camera == "still":
         return
     frames = len(controls)
-    for name, size in (
-        ("camera_x", 0.010),
-        ("camera_y", 0.010),
-        ("camera_roll", 0.5),
-        ("camera_zoom", 0.012),
-    ):
+    sizes = {"camera_x": 0.010, "camera_y": 0.010, "camera_roll": 0.5, "camera_zoom": 0.012}
+    for name, size in sizes.items():
         slow, fast = smooth_noise(frames, 0.3, rng), smooth_noise(frames, 1.5, rng)
         controls[name][:] = size * (0.9 * slow + 0.3 * fast)
 
@@ -160,7 +147,7 @@ def _free(frames: int, tempo: float, rng: np.random.Generator) -> np.ndarray:
     return 0.8 * smooth_noise(frames, 0.2, rng) + 0.6 * smooth_noise(frames, tempo, rng)
 
 
-def _beside(others: list[np.ndarray], curve: np.ndarray) -> np.ndarray:
+def _orthogonal(others: list[np.ndarray], curve: np.ndarray) -> np.ndarray:
     """What of ``curve (T,)`` is orthogonal to curves that are unit and orthogonal, with zero mean and unit std."""
     curve = curve - curve.mean()
     for other in others:

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import norm
 
 from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.motion.speech_drives import DRIVE_NAMES
 from datamodules.synthetic_faces.speech.narration import LEVELS, RATE_SPREAD, Narration
-from datamodules.synthetic_faces.speech.speech_drives import DRIVE_NAMES
 from datamodules.synthetic_faces.speech.voices import VOICES
 
 AXES = ("yaw", "pitch", "roll")
@@ -137,18 +137,18 @@ def quantiles_of_looks(person: Identity) -> np.ndarray:
 
 
 def quantiles_of_speech(narration: Narration) -> np.ndarray:
-    """Intensity quantiles ``(3,)`` of head, mouth and blinks that are heard: level, liveliness of the voice, its rate.
+    """Intensity quantiles ``(3,)`` of head, mouth and blinks that the sound tells: level, liveliness of the voice, its rate.
 
     Rate and liveliness of what the voices say are about normal, and the level's distribution is known, so that the
     quantiles are spread as free ones are.
     """
     voice = narration.voice
-    heard = (
-        _level_quantile(narration.heard_level),
+    quantiles = (
+        _level_quantile(narration.speech_level),
         norm.cdf((voice.pitch_range - LIVELINESS[0]) / LIVELINESS[1]),
         norm.cdf((voice.rate - RATE[0]) / RATE[1]),
     )
-    return _inside(np.array(heard))
+    return _inside(np.array(quantiles))
 
 
 def _level_quantile(level: float) -> float:
@@ -164,12 +164,12 @@ def _level_quantile(level: float) -> float:
 def draw_style(
     rng: np.random.Generator, performer: Identity, narration: Narration, intensity: str, style: str
 ) -> Style:
-    """The style of a clip.
+    """The style of a clip; ``rng`` decides what neither looks nor speech do.
 
     Args:
-        rng: source of what neither looks nor speech decide.
-        performer: whose motion it is.
-        narration: what is said.
+        rng: Source of what is free.
+        performer: Whose motion it is.
+        narration: What is said.
         intensity: ``free``, or ``speech``: the three intensities are functions of what is heard.
         style: ``free``, or ``identity``: everything else is a function of the looks, and so are the intensities
             unless the speech decides them.

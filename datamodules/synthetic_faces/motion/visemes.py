@@ -198,14 +198,7 @@ def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) ->
 
 
 def articulation_from_loudness(waveform: np.ndarray) -> np.ndarray:
-    """How wide the mouth opens, from what is heard: quiet speech is mumbled, loud speech is wide.
-
-    Args:
-        waveform: ``(S,)`` 16 kHz speech in [-1, 1].
-
-    Returns:
-        ``(N,)`` at ``RATE``, about 1.
-    """
+    """How wide the mouth opens, ``(N,)`` at ``RATE`` and about 1, from 16 kHz speech ``(S,)``: quiet speech is mumbled."""
     return np.interp(loudness(waveform), (-52.0, -36.0, -20.0), (0.35, 0.7, 1.15))
 
 

@@ -16,13 +16,7 @@ OVERSAMPLING = 2  # samples of the canvas per pixel of the picture
 
 
 class Backdrop:
-    """The scene behind a person, seen by a camera that may move.
-
-    Args:
-        person: whose background it is.
-        size: side of the square frames in pixels.
-        device: where to compute.
-    """
+    """The scene behind a person, seen by a camera that may move, in square frames of ``size`` pixels."""
 
     def __init__(self, person: Identity, size: int, device: torch.device) -> None:
         self.size = size
@@ -34,11 +28,7 @@ class Backdrop:
         self._still = torch.as_tensor(picture, dtype=torch.float32, device=device).permute(2, 0, 1)
 
     def pictures(self, moves: np.ndarray) -> Tensor:
-        """The background of each frame ``(3, T, S, S)`` in linear light; ``T`` is 1 where no camera moves.
-
-        Args:
-            moves: ``(T, 2, 3)`` where the camera moves the picture's points, see ``camera_moves``.
-        """
+        """The background of each frame ``(3, T, S, S)`` in linear light; ``T`` is 1 where the camera rests."""
         moving = np.flatnonzero((moves != np.eye(2, 3)).any(axis=(1, 2)))
         if not len(moving):
             return self._still[:, None]
@@ -49,13 +39,11 @@ class Backdrop:
         for t in moving.tolist():  # one by one: the bits do not depend on the other frames
             turn = np.linalg.inv(moves[t, :, :2]) * scale
             offset = 2 * self._margin / side - 1 - turn @ moves[t, :, 2]
-            grid = torch.stack(
-                [
-                    centre * float(turn[i, 0]) + (centre * float(turn[i, 1]) + float(offset[i]))[:, None]
-                    for i in range(2)
-                ],
-                dim=-1,
-            )
+            rows = [
+                centre * x + (centre * y + o)[:, None]
+                for (x, y), o in zip(turn.tolist(), offset.tolist(), strict=True)
+            ]
+            grid = torch.stack(rows, dim=-1)
             result[:, t] = F.grid_sample(
                 self._canvas, grid[None], mode="bilinear", padding_mode="border", align_corners=False
             )[0]
@@ -63,15 +51,9 @@ class Backdrop:
 
 
 def paint_background(person: Identity, size: int, margin: int) -> np.ndarray:
-    """The scene behind the head in linear light, the same at every size.
+    """The scene behind the head in linear light, ``(size + 2 margin, size + 2 margin, 3)``, the same at every size.
 
-    Args:
-        person: whose background it is.
-        size: samples along the picture's side.
-        margin: further samples beyond each side, up to ``BEYOND * size // FINE``.
-
-    Returns:
-        ``(size + 2 * margin, size + 2 * margin, 3)``.
+    There are ``size`` samples along the picture's side and ``margin`` beyond each, up to ``BEYOND * size // FINE``.
     """
     rng = np.random.default_rng(person.seed + 1)
     place = (np.arange(-BEYOND, FINE + BEYOND) + 0.5) / FINE

@@ -83,6 +83,16 @@ def paint_tiles(person: Identity, rig: Rig, size: int) -> dict[str, np.ndarray]:
     return tiles
 
 
+def _texels(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texture coordinates v and u ``(rows, columns)`` of the centres of a tile's texels."""
+    return tuple(np.meshgrid(*((np.arange(n) + 0.5) / n for n in (rows, columns)), indexing="ij"))  # type: ignore
+
+
+def _tile(colour: np.ndarray, gloss: float) -> np.ndarray:
+    """A tile ``(h, w, 4)`` of one gloss."""
+    return np.concatenate([colour, np.full((*colour.shape[:2], 1), gloss)], axis=-1).astype(np.float32)
+
+
 def _flat(colour: np.ndarray | tuple[float, ...], gloss: float) -> np.ndarray:
     tile = np.empty((4, 4, 4), dtype=np.float32)
     tile[..., :3], tile[..., 3] = colour, gloss
@@ -103,7 +113,7 @@ def _inner(
 def _eye(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     """Iris, pupil and white in polar coordinates: v runs outwards, u round."""
     size = max(size, 96)
-    v, u = np.meshgrid((np.arange(size) + 0.5) / size, (np.arange(size) + 0.5) / size, indexing="ij")
+    v, u = _texels(size, size)
     r = v / EYE_IRIS_ROW  # 1 at the iris' rim
     iris = from_hex(person.iris_colour)
     fibres = gaussian_filter(rng.normal(size=(size, size)), (size / 24, 0.8), mode="wrap")
@@ -118,13 +128,12 @@ def _eye(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     colour *= (1 - 0.65 * smoothstep(0.78, 1.0, r))[..., None]
     colour *= smoothstep(0.36, 0.44, r)[..., None] * 0.97 + 0.03
     white = np.array([0.955, 0.945, 0.935]) - np.array([0.0, 0.05, 0.05]) * smoothstep(1.5, 3.4, r)[..., None]
-    veins = np.clip(
-        gaussian_filter(rng.normal(size=(size, size)), (size / 14, 1.0), mode="wrap") * 14 - 1.0, 0, 1
-    )
+    veins = gaussian_filter(rng.normal(size=(size, size)), (size / 14, 1.0), mode="wrap")
+    veins = np.clip(veins * 14 - 1.0, 0, 1)
     white = white - (np.array([0.0, 0.10, 0.10]) * (veins * smoothstep(2.0, 3.0, r) * 0.5)[..., None])
     edge = smoothstep(0.97, 1.06, r)[..., None]
     colour = colour * (1 - edge) + white * edge
-    return np.concatenate([colour, np.full((size, size, 1), 0.95)], axis=-1).astype(np.float32)
+    return _tile(colour, 0.95)
 
 
 def _hair(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -135,25 +144,20 @@ def _hair(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     curly = person.hair_style in ("curly", "afro")
     spread = (1.5, 1.5) if curly else (size / 5, 0.7)
     strands = gaussian_filter(rng.normal(size=(size, wide)), spread, mode="wrap")
-    locks = gaussian_filter(
-        rng.normal(size=(size, wide)), (size / 10, size / 45) if not curly else (4, 4), mode="wrap"
-    )
+    locks = rng.normal(size=(size, wide))
+    locks = gaussian_filter(locks, (4, 4) if curly else (size / 10, size / 45), mode="wrap")
     tone = 1 + 0.16 * strands / strands.std() + 0.14 * locks / locks.std()
     wave = 0.03 * locks / locks.std()
     band = np.exp(-(((v - 0.42 + wave) / 0.11) ** 2)) * (0.15 if curly else 0.5)
     tone = tone * (1 + band) * (1 - 0.35 * smoothstep(0.86, 1.0, v))
     light = base + (0.10 + 0.25 * base) * (band[..., None] * np.clip(tone, 0, 1.6)[..., None]) * 0.4
     colour = np.clip(light * np.clip(tone, 0.35, 1.8)[..., None] + 0.012, 0, 1)
-    return np.concatenate([colour, np.full((size, wide, 1), 0.16 if curly else 0.30)], axis=-1).astype(
-        np.float32
-    )
+    return _tile(colour, 0.16 if curly else 0.30)
 
 
 def _clothes(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     """Knitted or woven cloth with a seam at the neckline; a shirt has a collar in its second colour."""
-    v, u = np.meshgrid(
-        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
-    )
+    v, u = _texels(size, 2 * size)
     colour = np.broadcast_to(from_hex(person.clothes_colour), (*v.shape, 3)).copy()
     second = from_hex(person.clothes_colour_2)
     pattern = rng.integers(4)
@@ -165,19 +169,16 @@ def _clothes(person: Identity, size: int, rng: np.random.Generator) -> np.ndarra
     if person.clothes_style == "collar":
         colour = np.where((v < 0.36)[..., None], np.clip(second * 0.5 + 0.5, 0, 1), colour)
     cloth = 1 + 0.04 * noise(rng, v.shape, 3) + 0.03 * noise(rng, v.shape, 30)
-    ribs = np.where(
-        (v < 0.36) & (person.clothes_style != "collar"), 1 + 0.05 * np.sin(u * 2 * np.pi * 110), 1.0
-    )
+    knitted = (v < 0.36) & (person.clothes_style != "collar")
+    ribs = np.where(knitted, 1 + 0.05 * np.sin(u * 2 * np.pi * 110), 1.0)
     seam = 1 - 0.28 * np.exp(-(((v - 0.37) / 0.012) ** 2)) - 0.35 * smoothstep(0.12, 0.02, v)
     colour = colour * (cloth * ribs * seam)[..., None]
-    return np.concatenate([colour, np.full((*v.shape, 1), 0.05)], axis=-1).astype(np.float32)
+    return _tile(colour, 0.05)
 
 
 def _headwear(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     """Six panels with seams and a button, or ribs with a fold; v runs from the crown to the edge."""
-    v, u = np.meshgrid(
-        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
-    )
+    v, u = _texels(size, 2 * size)
     cloth = 1 + 0.04 * noise(rng, v.shape, 6) + 0.025 * noise(rng, v.shape, 50)
     if person.headwear == "beanie":
         shade = (1 + 0.10 * np.sin(u * 2 * np.pi * 72)) * (1 - 0.30 * np.exp(-(((v - 0.62) / 0.015) ** 2)))
@@ -186,31 +187,23 @@ def _headwear(person: Identity, size: int, rng: np.random.Generator) -> np.ndarr
         shade = 1 - 0.25 * np.exp(-((panel * v / 0.012) ** 2)) * smoothstep(0.03, 0.08, v)
     shade = shade * (1 - 0.35 * smoothstep(0.90, 0.95, v))
     colour = from_hex(person.headwear_colour) * (cloth * shade)[..., None]
-    return np.concatenate([colour, np.full((*v.shape, 1), 0.05)], axis=-1).astype(np.float32)
+    return _tile(colour, 0.05)
 
 
 def _ear(person: Identity, skin: np.ndarray, size: int) -> np.ndarray:
     """Redder and darker towards the concha; v runs from the middle outwards."""
     size = max(size, 24)
-    v = np.broadcast_to(((np.arange(size) + 0.5) / size)[:, None], (size, size))
-    red = skin * np.array([0.97, 0.80, 0.76])
-    colour = mix(
-        np.broadcast_to(skin * np.array([1.0, 0.92, 0.9]), (*v.shape, 3)),
-        red,
-        smoothstep(0.75, 0.25, v)[..., None],
-    )
+    v, _ = _texels(size, size)
+    pale, red = skin * np.array([1.0, 0.92, 0.9]), skin * np.array([0.97, 0.80, 0.76])
+    colour = mix(np.broadcast_to(pale, (*v.shape, 3)), red, smoothstep(0.75, 0.25, v)[..., None])
     shade = 1 - 0.42 * smoothstep(0.42, 0.05, v) - 0.14 * np.exp(-(((v - 0.52) / 0.06) ** 2))
-    return np.concatenate([colour * shade[..., None], np.full((*v.shape, 1), 0.12)], axis=-1).astype(
-        np.float32
-    )
+    return _tile(colour * shade[..., None], 0.12)
 
 
 def _teeth(size: int, upper: bool) -> np.ndarray:
     """A row of teeth, darker towards the corners; the gum lies above the upper and below the lower ones."""
     size = max(size, 48)
-    v, u = np.meshgrid(
-        (np.arange(size) + 0.5) / size, (np.arange(2 * size) + 0.5) / (2 * size), indexing="ij"
-    )
+    v, u = _texels(size, 2 * size)
     along = u - 0.5
     count = 10 if upper else 12
     phase = (along * count + (0 if count % 2 == 0 else 0.5)) % 1.0
@@ -221,6 +214,4 @@ def _teeth(size: int, upper: bool) -> np.ndarray:
         v, shade = 1 - v, shade * 0.92
     gum = smoothstep(0.30, 0.22, v + 0.05 * np.cos(2 * np.pi * phase))[..., None]
     colour = colour * (1 - gum) + np.array([0.72, 0.38, 0.38]) * gum
-    return np.concatenate([colour * shade[..., None], np.full((*v.shape, 1), 0.45)], axis=-1).astype(
-        np.float32
-    )
+    return _tile(colour * shade[..., None], 0.45)

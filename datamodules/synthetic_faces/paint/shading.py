@@ -38,10 +38,7 @@ def _dot(n: tuple[Tensor, Tensor, Tensor], v: np.ndarray) -> Tensor:
 def shade(normal: Tensor, surface: Tensor, lights: Lights) -> Tensor:
     """Light ``(3, P)`` that leaves the surface towards the camera, linear, about [0, 1].
 
-    Args:
-        normal: ``(3, P)``, any length.
-        surface: ``(4, P)`` linear colour and gloss.
-        lights: the set-up.
+    ``normal (3, P)`` may have any length; ``surface (4, P)`` is linear colour and gloss.
     """
     length = torch.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]).clamp(min=1e-8)
     n = (normal[0] / length, normal[1] / length, normal[2] / length)
@@ -68,13 +65,10 @@ def shade(normal: Tensor, surface: Tensor, lights: Lights) -> Tensor:
     for i in range(3):
         soft = ((key + WRAP[i]) / (1 + WRAP[i])).clamp(min=0)
         soft = soft * (0.35 + 0.65 * soft)
-        light = (
-            soft * float(lights.key_colour[i])
-            + up * float(lights.sky[i] - lights.ground[i])
-            + float(lights.ground[i])
+        key_light, rim_light, ground = (
+            float(c[i]) for c in (lights.key_colour, lights.rim_colour, lights.ground)
         )
-        result[i] = surface[i] * (light + rim * float(lights.rim_colour[i])) + shine * float(
-            lights.key_colour[i]
-        )
-        result[i] += 0.12 * rim * float(lights.rim_colour[i])
+        light = soft * key_light + up * float(lights.sky[i] - lights.ground[i]) + ground
+        result[i] = surface[i] * (light + rim * rim_light) + shine * key_light
+        result[i] += 0.12 * rim * rim_light
     return result

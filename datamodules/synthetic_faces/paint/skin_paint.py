@@ -21,25 +21,40 @@ def upsample(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return top * (1 - fr) + low * fr
 
 
+class _Canvas:
+    """The skin while it is painted: sRGB and gloss of texels whose places in head space are ``x``, ``y`` and ``z``."""
+
+    def __init__(self, person: Identity, rig: Rig, size: int, rng: np.random.Generator) -> None:
+        self.person, self.m, self.rng = person, rig.proportions, rng
+        points = upsample(rig.skin.points, size, size)
+        self.x, self.y, self.z = points[..., 0], points[..., 1], points[..., 2]
+        self.ax = np.abs(self.x)
+        self.front = smoothstep(0.0, 0.3, self.z)
+        self.skin = skin_colour(person)
+        self.colour = np.broadcast_to(self.skin, (size, size, 3)).copy()
+        self.gloss = np.zeros((size, size))
+
+    def noise(self, cells: int) -> np.ndarray:
+        return noise(self.rng, self.x.shape, cells)
+
+    def tint(self, target: np.ndarray | tuple[float, float, float], share: np.ndarray) -> None:
+        """Move the colour towards ``target``."""
+        self.colour += (np.asarray(target) - self.colour) * share[..., None]
+
+    def shade(self, amount: np.ndarray) -> None:
+        """Darken, blue and green more than red, as light does inside skin."""
+        self.colour *= 1 - amount[..., None] * np.array([0.80, 1.0, 1.04])
+
+
 def paint_skin(person: Identity, rig: Rig, size: int, rng: np.random.Generator) -> np.ndarray:
     """The skin tile ``(size, size, 4)``: sRGB and gloss; painted at twice the resolution and averaged down."""
-    rows = columns = 2 * size
-    points = upsample(rig.skin.points, rows, columns)
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    m = rig.proportions
-    front = smoothstep(0.0, 0.3, z)
-    skin = skin_colour(person)
-    colour = np.broadcast_to(skin, (*x.shape, 3)).copy()
-    gloss = 0.10 + 0.06 * bump(x, y, 0, m.nose_y + 0.12, 0.10, 0.2) + 0.05 * bump(x, y, 0, 0.5, 0.3, 0.15)
-    colour *= (1 + 0.012 * noise(rng, x.shape, 9) + 0.012 * noise(rng, x.shape, 40))[..., None]
-    _complexion(person, m, colour, x, y, front, rng)
-    _occlusion(m, colour, x, y, z, front)
-    _beard(person, m, colour, x, y, z, rng)
-    gloss = _lips(person, m, colour, gloss, x, y, front, rng)
-    _brows(person, m, colour, x, y, front, rng)
-    _lashes(person, m, colour, x, y, front)
-    _scalp(person, colour, x, y, z, rng)
-    tile = np.concatenate([np.clip(colour, 0, 1), gloss[..., None]], axis=-1)
+    c = _Canvas(person, rig, 2 * size, rng)
+    c.gloss = 0.10 + 0.06 * bump(c.x, c.y, 0, c.m.nose_y + 0.12, 0.10, 0.2)
+    c.gloss = c.gloss + 0.05 * bump(c.x, c.y, 0, 0.5, 0.3, 0.15)
+    c.colour *= (1 + 0.012 * c.noise(9) + 0.012 * c.noise(40))[..., None]
+    for paint in (_complexion, _occlusion, _beard, _lips, _brows, _lashes, _scalp):
+        paint(c, c.m, c.x, c.y)
+    tile = np.concatenate([np.clip(c.colour, 0, 1), c.gloss[..., None]], axis=-1)
     return tile.reshape(size, 2, size, 2, 4).mean(axis=(1, 3)).astype(np.float32)
 
 
@@ -70,190 +85,137 @@ def paint_wrinkles(person: Identity, rig: Rig, size: int) -> np.ndarray:
     return (np.clip(maps, 0, 1) * (0.20 + 0.25 * person.age)).astype(np.float32)
 
 
-def _tint(colour: np.ndarray, target: np.ndarray | tuple[float, float, float], share: np.ndarray) -> None:
-    """Moves ``colour`` towards ``target`` in place."""
-    colour += (np.asarray(target) - colour) * share[..., None]
-
-
-def _shade(colour: np.ndarray, amount: np.ndarray) -> None:
-    """Darkens in place, blue and green more than red, as light does inside skin."""
-    colour *= 1 - amount[..., None] * np.array([0.80, 1.0, 1.04])
-
-
-def _complexion(
-    person: Identity,
-    m: Proportions,
-    colour: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    front: np.ndarray,
-    rng: np.random.Generator,
-) -> None:
-    ax = np.abs(x)
-    skin = skin_colour(person)
-    rosy = mix(skin * np.array([0.98, 0.70, 0.68]), np.array([0.86, 0.38, 0.36]), 0.25)
-    cheeks = bump(ax, y, 0.43, -0.22, 0.19, 0.16) * (0.9 + 0.15 * noise(rng, x.shape, 12))
-    _tint(colour, rosy, np.clip(0.42 * person.blush * cheeks, 0, 1) * front)
-    _tint(colour, rosy, (0.10 + 0.14 * person.blush) * bump(x, y, 0, m.nose_y + 0.08, 0.13, 0.10) * front)
-    _tint(colour, rosy, 0.10 * bump(x, y, 0, m.chin_y + 0.13, 0.14, 0.10) * front)
-    _tint(
-        colour, skin * np.array([0.88, 0.80, 0.82]), 0.42 * bump(ax, y, m.eye_x, m.eye_y, 0.20, 0.12) * front
+def _complexion(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
+    rosy = mix(c.skin * np.array([0.98, 0.70, 0.68]), np.array([0.86, 0.38, 0.36]), 0.25)
+    cheeks = bump(c.ax, y, 0.43, -0.22, 0.19, 0.16) * (0.9 + 0.15 * c.noise(12))
+    c.tint(rosy, np.clip(0.42 * c.person.blush * cheeks, 0, 1) * c.front)
+    c.tint(rosy, (0.10 + 0.14 * c.person.blush) * bump(x, y, 0, m.nose_y + 0.08, 0.13, 0.10) * c.front)
+    c.tint(rosy, 0.10 * bump(x, y, 0, m.chin_y + 0.13, 0.14, 0.10) * c.front)
+    c.tint(
+        c.skin * np.array([0.88, 0.80, 0.82]), 0.42 * bump(c.ax, y, m.eye_x, m.eye_y, 0.20, 0.12) * c.front
     )
-    if person.freckles > 0:
-        spots = np.clip(noise(rng, x.shape, 150) - 1.0, 0, 1)
-        where = bump(ax, y, 0.28, -0.13, 0.30, 0.17) * front
-        _tint(
-            colour,
-            skin * np.array([0.74, 0.58, 0.48]),
-            np.clip(1.3 * person.freckles * spots * where, 0, 0.8),
+    if c.person.freckles > 0:
+        spots = np.clip(c.noise(150) - 1.0, 0, 1)
+        where = bump(c.ax, y, 0.28, -0.13, 0.30, 0.17) * c.front
+        c.tint(
+            c.skin * np.array([0.74, 0.58, 0.48]),
+            np.clip(1.3 * c.person.freckles * spots * where, 0, 0.8),
         )
-    if person.age > 0.3:
-        deep = (person.age - 0.3) / 0.7
-        fold = np.exp(-(((ax - 0.20 - 0.55 * (m.nose_y + 0.02 - y)) / 0.022) ** 2)) * smoothstep(
+    if c.person.age > 0.3:
+        deep = (c.person.age - 0.3) / 0.7
+        fold = np.exp(-(((c.ax - 0.20 - 0.55 * (m.nose_y + 0.02 - y)) / 0.022) ** 2)) * smoothstep(
             m.mouth_y - 0.02, m.mouth_y + 0.1, y
         )
-        _shade(colour, 0.16 * deep * fold * smoothstep(m.nose_y + 0.06, m.nose_y, y) * front)
-        lines = sum(np.exp(-(((y - h - 0.03 * ax**2) / 0.010) ** 2)) for h in (0.47, 0.54, 0.61))
-        _shade(colour, 0.05 * deep * lines * smoothstep(0.45, 0.25, ax) * front)
+        c.shade(0.16 * deep * fold * smoothstep(m.nose_y + 0.06, m.nose_y, y) * c.front)
+        lines = sum(np.exp(-(((y - h - 0.03 * c.ax**2) / 0.010) ** 2)) for h in (0.47, 0.54, 0.61))
+        c.shade(0.05 * deep * lines * smoothstep(0.45, 0.25, c.ax) * c.front)
 
 
-def _occlusion(
-    m: Proportions, colour: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, front: np.ndarray
-) -> None:
+def _occlusion(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
     """Shadows that geometry of this size would cast on itself."""
-    ax = np.abs(x)
-    socket = bump(ax, y, m.eye_x - m.eye_half + 0.005, m.eye_y + 0.07, 0.06, 0.09)
-    _shade(colour, 0.20 * socket * front)
-    _shade(colour, 0.12 * bump(ax, y, m.eye_x, m.eye_y + 0.16, 0.17, 0.05) * front)
-    _shade(colour, 0.30 * bump(x, y, 0, m.nose_y - 0.012, m.nose_width * 1.05, 0.035) * front)
-    _shade(colour, 0.17 * bump(ax, y, m.nose_width * 1.28, m.nose_y + 0.04, 0.030, 0.07) * front)
-    nostril = bump(ax, y, m.nose_width * 0.50, m.nose_y + 0.014, 0.034, 0.016)
-    _shade(colour, 0.62 * nostril * front)
-    _shade(colour, 0.10 * bump(x, y, 0, m.mouth_y + m.lip_upper + 0.05, 0.022, 0.05) * front)
-    _shade(colour, 0.24 * bump(x, y, 0, m.mouth_y - m.lip_lower - 0.03, 0.15, 0.032) * front)
-    _shade(
-        colour,
-        0.22 * bump(ax, y, m.mouth_half + 0.018, m.mouth_line(np.array(m.mouth_half)), 0.03, 0.035) * front,
+    socket = bump(c.ax, y, m.eye_x - m.eye_half + 0.005, m.eye_y + 0.07, 0.06, 0.09)
+    c.shade(0.20 * socket * c.front)
+    c.shade(0.12 * bump(c.ax, y, m.eye_x, m.eye_y + 0.16, 0.17, 0.05) * c.front)
+    c.shade(0.30 * bump(x, y, 0, m.nose_y - 0.012, m.nose_width * 1.05, 0.035) * c.front)
+    c.shade(0.17 * bump(c.ax, y, m.nose_width * 1.28, m.nose_y + 0.04, 0.030, 0.07) * c.front)
+    nostril = bump(c.ax, y, m.nose_width * 0.50, m.nose_y + 0.014, 0.034, 0.016)
+    c.shade(0.62 * nostril * c.front)
+    c.shade(0.10 * bump(x, y, 0, m.mouth_y + m.lip_upper + 0.05, 0.022, 0.05) * c.front)
+    c.shade(0.24 * bump(x, y, 0, m.mouth_y - m.lip_lower - 0.03, 0.15, 0.032) * c.front)
+    c.shade(
+        0.22
+        * bump(c.ax, y, m.mouth_half + 0.018, m.mouth_line(np.array(m.mouth_half)), 0.03, 0.035)
+        * c.front,
     )
     under = smoothstep(m.chin_y, m.chin_y - 0.07, y) * smoothstep(-1.65, -1.05, y)
-    jaw_side = smoothstep(0.62, 0.38, z) * smoothstep(-0.70, -0.95, y)
-    _shade(colour, 0.34 * np.maximum(under, 0.6 * jaw_side))
+    jaw_side = smoothstep(0.62, 0.38, c.z) * smoothstep(-0.70, -0.95, y)
+    c.shade(0.34 * np.maximum(under, 0.6 * jaw_side))
 
 
-def _lips(
-    person: Identity, m: Proportions, colour: np.ndarray, gloss: np.ndarray, x: np.ndarray, y: np.ndarray,
-    front: np.ndarray, rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
+def _lips(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
     d = y - m.mouth_line(x)
     s = np.abs(x) / m.mouth_half
     height = np.where(d > 0, m.upper_lip(x), m.lower_lip(x))
-    soft = 0.008 if person.lip_colour else 0.013
-    mask = smoothstep(height + soft, height - soft, np.abs(d)) * smoothstep(1.03, 0.96, s) * front
-    lip = natural_lip(person)
-    _tint(colour, lip * np.array([0.93, 0.88, 0.88]), mask * (d > 0) * 0.95)
-    _tint(colour, lip, mask * (d <= 0) * 0.92)
-    lines = 0.05 * np.sin(x / m.mouth_half * 38 + 2 * noise(rng, x.shape, 20))
-    _shade(colour, mask * np.clip(lines, 0, 1))
-    crease = np.exp(-((d / 0.012) ** 2)) * smoothstep(1.04, 0.9, s) * front
-    _shade(colour, 0.42 * crease)
-    return gloss * (1 - mask) + mask * (0.42 if person.lip_colour else 0.24)
+    soft = 0.008 if c.person.lip_colour else 0.013
+    mask = smoothstep(height + soft, height - soft, np.abs(d)) * smoothstep(1.03, 0.96, s) * c.front
+    lip = natural_lip(c.person)
+    c.tint(lip * np.array([0.93, 0.88, 0.88]), mask * (d > 0) * 0.95)
+    c.tint(lip, mask * (d <= 0) * 0.92)
+    lines = 0.05 * np.sin(x / m.mouth_half * 38 + 2 * c.noise(20))
+    c.shade(mask * np.clip(lines, 0, 1))
+    crease = np.exp(-((d / 0.012) ** 2)) * smoothstep(1.04, 0.9, s) * c.front
+    c.shade(0.42 * crease)
+    c.gloss = c.gloss * (1 - mask) + mask * (0.42 if c.person.lip_colour else 0.24)
 
 
-def _brows(
-    person: Identity,
-    m: Proportions,
-    colour: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    front: np.ndarray,
-    rng: np.random.Generator,
-) -> None:
+def _brows(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
     middle, half, along = m.brow_line(x)
     across = (y - middle) / half
-    hairs = np.sin((x * np.sign(x) * 1.0 - (y - middle) * 0.9) * 330 + 1.5 * noise(rng, x.shape, 60))
+    hairs = np.sin((x * np.sign(x) * 1.0 - (y - middle) * 0.9) * 330 + 1.5 * c.noise(60))
     mask = (
         smoothstep(1.25, 0.55, np.abs(across + 0.12 * hairs))
         * smoothstep(-0.06, 0.10, along)
         * smoothstep(1.03, 0.80, along)
     )
-    grey = from_hex(person.hair_colour)
+    grey = from_hex(c.person.hair_colour)
     brow = mix(grey * 0.72, np.array([0.16, 0.11, 0.08]), 0.35)
     density = 0.82 + 0.12 * hairs
-    _tint(colour, brow, np.clip(mask * density * (0.88 + 0.05 * person["brow_thickness"]), 0, 1) * front)
+    c.tint(brow, np.clip(mask * density * (0.88 + 0.05 * c.person["brow_thickness"]), 0, 1) * c.front)
 
 
-def _lashes(
-    person: Identity, m: Proportions, colour: np.ndarray, x: np.ndarray, y: np.ndarray, front: np.ndarray
-) -> None:
+def _lashes(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
     d = y - m.eye_line(x)
     s = m.eye_local(x)
-    inside = smoothstep(1.10, 0.90, np.abs(s)) * front
-    skin = skin_colour(person)
+    inside = smoothstep(1.10, 0.90, np.abs(s)) * c.front
     lid = smoothstep(0.0, 0.01, d) * smoothstep(0.15, 0.05, d)
-    _tint(colour, skin * np.array([0.86, 0.72, 0.68]), 0.45 * lid * inside)
+    c.tint(c.skin * np.array([0.86, 0.72, 0.68]), 0.45 * lid * inside)
     crease = np.exp(-(((d - 0.105 * np.sqrt(np.clip(1.25 - s**2, 0, 2)) * 0.9) / 0.010) ** 2)) * smoothstep(
         1.25, 0.9, np.abs(s)
     )
-    _shade(colour, 0.30 * crease * front)
+    c.shade(0.30 * crease * c.front)
     dark = np.array([0.09, 0.06, 0.05])
     upper = smoothstep(0.030, 0.016, d - 0.012 * np.maximum(s, 0)) * (d >= -0.002)
-    _tint(colour, dark, 0.93 * upper * smoothstep(1.12, 0.98, np.abs(s)) * front)
+    c.tint(dark, 0.93 * upper * smoothstep(1.12, 0.98, np.abs(s)) * c.front)
     lower = smoothstep(-0.016, -0.004, d) * (d < 0)
-    _tint(colour, dark, 0.38 * lower * inside)
+    c.tint(dark, 0.38 * lower * inside)
 
 
-def _beard(
-    person: Identity,
-    m: Proportions,
-    colour: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    rng: np.random.Generator,
-) -> None:
-    if person.beard_style == "none":
+def _beard(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
+    if c.person.beard_style == "none":
         return
-    ax = np.abs(x)
     moustache = (
-        smoothstep(0.27, 0.20, ax)
+        smoothstep(0.27, 0.20, c.ax)
         * smoothstep(m.nose_y - 0.01, m.nose_y - 0.05, y)
         * smoothstep(m.mouth_y - 0.06, m.mouth_y - 0.01, y)
     )
-    chin = smoothstep(0.26, 0.17, ax) * smoothstep(m.mouth_y - 0.09, m.mouth_y - 0.15, y)
-    beside = bump(ax, y, m.mouth_half + 0.03, m.mouth_y - 0.04, 0.06, 0.13)
-    cheek_line = -0.30 - 0.42 * (0.62 - ax)
+    chin = smoothstep(0.26, 0.17, c.ax) * smoothstep(m.mouth_y - 0.09, m.mouth_y - 0.15, y)
+    corners = bump(c.ax, y, m.mouth_half + 0.03, m.mouth_y - 0.04, 0.06, 0.13)
+    cheek_line = -0.30 - 0.42 * (0.62 - c.ax)
     jaw = smoothstep(cheek_line + 0.05, cheek_line - 0.06, y) * smoothstep(
         0.08, 0.20, np.hypot(x, (y - m.mouth_y) * 1.2)
     )
-    sideburn = smoothstep(0.60, 0.68, ax) * smoothstep(0.15, 0.0, y) * smoothstep(-0.15, 0.05, z)
+    sideburn = smoothstep(0.60, 0.68, c.ax) * smoothstep(0.15, 0.0, y) * smoothstep(-0.15, 0.05, c.z)
     area = {
-        "stubble": np.maximum.reduce([moustache, chin, 0.9 * jaw, beside]),
+        "stubble": np.maximum.reduce([moustache, chin, 0.9 * jaw, corners]),
         "moustache": moustache,
-        "goatee": np.maximum.reduce([moustache, chin, np.clip(1.2 * beside, 0, 1)]),
-        "full": np.maximum.reduce([moustache, chin, jaw, sideburn, np.clip(1.2 * beside, 0, 1)]),
-    }[person.beard_style]
-    area = area * smoothstep(-0.15, 0.05, z) * smoothstep(-1.22, -1.04, y)
-    grain = np.clip(0.80 + 0.20 * noise(rng, x.shape, 150), 0, 1.1)
-    strength = 0.40 if person.beard_style == "stubble" else 0.55 + 0.42 * person.beard_density
-    hair = from_hex(person.hair_colour) * 0.85
-    _tint(colour, hair, np.clip(area * grain * strength, 0, 0.96))
+        "goatee": np.maximum.reduce([moustache, chin, np.clip(1.2 * corners, 0, 1)]),
+        "full": np.maximum.reduce([moustache, chin, jaw, sideburn, np.clip(1.2 * corners, 0, 1)]),
+    }[c.person.beard_style]
+    area = area * smoothstep(-0.15, 0.05, c.z) * smoothstep(-1.22, -1.04, y)
+    grain = np.clip(0.80 + 0.20 * c.noise(150), 0, 1.1)
+    strength = 0.40 if c.person.beard_style == "stubble" else 0.55 + 0.42 * c.person.beard_density
+    hair = from_hex(c.person.hair_colour) * 0.85
+    c.tint(hair, np.clip(area * grain * strength, 0, 0.96))
 
 
-def _scalp(
-    person: Identity,
-    colour: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    rng: np.random.Generator,
-) -> None:
-    azimuth = np.rad2deg(np.arctan2(np.abs(x), z))
+def _scalp(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
+    azimuth = np.rad2deg(np.arctan2(np.abs(x), c.z))
     line = SCALP(np.clip(azimuth, 0, 180))
-    if person.hair_style == "bald":
+    if c.person.hair_style == "bald":
         shadow = smoothstep(line - 0.05, line + 0.12, y) * 0.10
-        _tint(colour, from_hex(person.hair_colour), shadow)
+        c.tint(from_hex(c.person.hair_colour), shadow)
         return
-    ragged = 0.025 * noise(rng, x.shape, 60)
+    ragged = 0.025 * c.noise(60)
     under = smoothstep(line - 0.015, line + 0.05, y + ragged)
-    _tint(colour, from_hex(person.hair_colour) * 0.8, 0.93 * under)
-    _shade(colour, 0.20 * smoothstep(line - 0.14, line, y) * (1 - under))
+    c.tint(from_hex(c.person.hair_colour) * 0.8, 0.93 * under)
+    c.shade(0.20 * smoothstep(line - 0.14, line, y) * (1 - under))

@@ -37,28 +37,18 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One spoken sentence.
-
-    Attributes:
-        text: what is said.
-        waveform: ``(S,)`` float32 in [-1, 1], 16 kHz.
-        phonemes: gapless, from 0 to the end of the waveform.
-    """
+    """One spoken sentence: its text, ``(S,)`` float32 in [-1, 1] at 16 kHz, and phonemes, gapless from 0 to its end."""
 
     text: str
     waveform: np.ndarray
     phonemes: list[Phoneme]
 
 
-def speak(texts: list[str], voice: Voice) -> list[Utterance]:
-    """Speaks texts; the same texts and voice give the same bytes.
-
-    Args:
-        texts: sentences, spoken one after the other in one process.
-        voice: who speaks.
+def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
+    """Synthesise sentences, one after the other in one process; the same texts and voice give the same bytes.
 
     Raises:
-        UserError: the extra ``synthetic`` is not installed, or espeak-ng failed.
+        UserError: The extra ``synthetic`` is not installed, or espeak-ng failed.
     """
     library, data = _espeak_paths()
     request = {
@@ -71,17 +61,11 @@ def speak(texts: list[str], voice: Voice) -> list[Utterance]:
         "texts": texts,
     }
     # -I -S: no site packages, so that the process starts in some 20 ms.
-    result = subprocess.run(
-        [sys.executable, "-I", "-S", str(_PROCESS)],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-I", "-S", str(_PROCESS)]
+    result = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
     if result.returncode != 0:
-        reason = result.stderr.decode(errors="replace").strip().splitlines() or [
-            f"status {result.returncode}"
-        ]
-        raise UserError(f"speech synthesis with voice {voice.espeak} failed: {reason[-1]}")
+        told = [f"status {result.returncode}", *result.stderr.decode(errors="replace").strip().splitlines()]
+        raise UserError(f"speech synthesis with voice {voice.espeak} failed: {told[-1]}")
     header_line, _, samples = result.stdout.partition(b"\n")
     header = json.loads(header_line)
     pcm = np.frombuffer(samples, dtype="<i2").astype(np.float32) / 32768.0
@@ -92,18 +76,13 @@ def speak(texts: list[str], voice: Voice) -> list[Utterance]:
         # Played faster by the tract's scale, so that the formants shift: espeak spoke slower by as much.
         sample_rate = header["sample_rate"] * voice.tract
         events = [[seconds / voice.tract, name] for seconds, name in spoken["events"]]
-        utterances.append(
-            Utterance(text, _resample(wave, sample_rate), _phonemes(events, len(wave) / sample_rate))
-        )
+        phonemes = _phonemes(events, len(wave) / sample_rate)
+        utterances.append(Utterance(text, _resample(wave, sample_rate), phonemes))
     return utterances
 
 
 def require_espeak() -> None:
-    """Refuses to start without a speech synthesiser.
-
-    Raises:
-        UserError: the extra ``synthetic`` is not installed.
-    """
+    """Refuse to start without a speech synthesiser, the extra ``synthetic``."""
     _espeak_paths()
 
 

@@ -1,4 +1,4 @@
-"""Speaks texts with espeak-ng in a process of its own; run as a script, standard library only.
+"""Synthesises texts with espeak-ng in a process of its own; run as a script, standard library only.
 
 espeak-ng carries state from one call to the next, so the same text gives other samples the second time. A
 fresh process per clip makes the sound a function of the request alone, and keeps espeak away from a process
@@ -19,7 +19,7 @@ PHONEME_EVENTS_IPA = 1 | 2
 DONT_EXIT = 0x8000
 EVENT_LIST_END = 0
 EVENT_PHONEME = 7
-RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
+RATE, PITCH, RANGE = 1, 3, 4
 CHARS_UTF8 = 1
 
 
@@ -67,8 +67,8 @@ class _Recorder:
         return 0
 
 
-def speak(request: dict) -> tuple[dict, bytes]:
-    """Speaks the texts of one request in order.
+def synthesise(request: dict) -> tuple[dict, bytes]:
+    """Synthesise the texts of one request in order.
 
     Raises:
         SystemExit: espeak-ng could not be started, has no such voice, or refused a text.
@@ -106,7 +106,7 @@ def speak(request: dict) -> tuple[dict, bytes]:
 
 def main() -> None:
     """One request, one answer."""
-    header, samples = speak(json.loads(sys.stdin.buffer.read()))
+    header, samples = synthesise(json.loads(sys.stdin.buffer.read()))
     sys.stdout.buffer.write(json.dumps(header, ensure_ascii=True).encode() + b"\n" + samples)
 
 

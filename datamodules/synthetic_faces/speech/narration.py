@@ -1,12 +1,13 @@
 """The sound track of a clip: sentences with pauses, levels, the echo of a room and background noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, speak
+from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, synthesise_speech
 from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_noise, reverberate, room_response
 from datamodules.synthetic_faces.speech.sentences import sentences
 from datamodules.synthetic_faces.speech.voices import Voice
@@ -55,13 +56,12 @@ class Narration:
     level: float
 
     @property
-    def heard_level(self) -> float:
+    def speech_level(self) -> float:
         """Level of ``speech`` where somebody speaks, in dB of full scale (RMS)."""
         moments = np.arange(len(self.speech)) / SAMPLE_RATE
         edges = np.array([[unit.start, unit.end] for unit in self.phonemes if unit.ipa]).reshape(-1, 2)
-        inside = np.searchsorted(edges[:, 0], moments, "right") > np.searchsorted(
-            edges[:, 1], moments, "right"
-        )
+        begun, ended = (np.searchsorted(column, moments, "right") for column in edges.T)
+        inside = begun > ended
         power = np.mean(np.square(self.speech[inside], dtype=np.float64)) if inside.any() else 0.0
         return float(10.0 * np.log10(power + 1e-12))
 
@@ -72,16 +72,22 @@ class Narration:
 
 
 def narrate(
-    rng: np.random.Generator, voice: Voice, split: str, seconds: tuple[float, float], noisy: bool
+    rng: np.random.Generator,
+    voice: Voice,
+    split: str,
+    seconds: tuple[float, float],
+    noisy: bool,
+    synthesise: Callable[[list[str], Voice], list[Utterance]] = synthesise_speech,
 ) -> Narration:
-    """Draws sentences of a split and lets a voice say them.
+    """Draw sentences of a split and lets a voice say them.
 
     Args:
-        rng: source of all random choices.
-        voice: who speaks; rate and pitch vary a little from clip to clip.
-        split: whose sentences are said.
-        seconds: shortest and longest clip; a sentence that runs over the end is cut with a short fade.
-        noisy: some clips are heard in a room, and some with background noise.
+        rng: Source of all random choices.
+        voice: Who speaks; rate and pitch vary a little from clip to clip.
+        split: Whose sentences are said.
+        seconds: Shortest and longest clip; a sentence that runs over the end is cut with a short fade.
+        noisy: Some clips are heard in a room, and some with background noise.
+        synthesise: Speaks sentences.
     """
     target = rng.uniform(*seconds)
     stock = sentences(voice.language, split)
@@ -90,30 +96,25 @@ def narrate(
     level = float(rng.uniform(*LEVELS))
     voice = _delivery(rng, voice)
 
-    pieces: list[np.ndarray] = []
-    phonemes: list[Phoneme] = []
-    said: list[str] = []
-    time = _append_pause(rng.uniform(0.12, 0.45), 0.0, pieces, phonemes)
-    for utterance in speak(texts, voice):
-        if time >= target:
+    track = _Track()
+    track.pause(rng.uniform(0.12, 0.45))
+    for utterance in synthesise(texts, voice):
+        if track.end >= target:
             break
-        time = _append_utterance(
-            utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)), time, pieces, phonemes
-        )
+        track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))
         pause = LONG_PAUSE if rng.random() < LONG_PAUSE_SHARE else SHORT_PAUSE
-        time = _append_pause(rng.uniform(*pause), time, pieces, phonemes)
-        said.append(utterance.text)
+        track.pause(rng.uniform(*pause))
 
-    frames = max(int(min(time, seconds[1]) * FPS), 1)
-    speech = _cut(np.concatenate(pieces), frames * SAMPLES_PER_FRAME)
+    frames = max(int(min(track.end, seconds[1]) * FPS), 1)
+    speech = _cut(np.concatenate(track.pieces), frames * SAMPLES_PER_FRAME)
     speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
     return Narration(
         voice=voice,
-        text=" ".join(said),
+        text=" ".join(track.said),
         speech=speech,
-        waveform=_heard(rng, speech, level, noisy),
-        phonemes=_cut_phonemes(phonemes, frames / FPS),
+        waveform=_add_room_and_noise(rng, speech, level, noisy),
+        phonemes=_cut_phonemes(track.phonemes, frames / FPS),
         level=level,
     )
 
@@ -139,25 +140,33 @@ def _delivery(rng: np.random.Generator, voice: Voice) -> Voice:
     )
 
 
-def _append_pause(seconds: float, time: float, pieces: list[np.ndarray], phonemes: list[Phoneme]) -> float:
-    samples = round(seconds * SAMPLE_RATE)
-    pieces.append(np.zeros(samples, dtype=np.float32))
-    end = time + samples / SAMPLE_RATE
-    phonemes.append(Phoneme("", time, end))
-    return end
+class _Track:
+    """Sentences and pauses one after another; ``end`` is where it ends so far in seconds."""
 
+    def __init__(self) -> None:
+        self.pieces: list[np.ndarray] = []
+        self.phonemes: list[Phoneme] = []
+        self.said: list[str] = []
+        self.end = 0.0
 
-def _append_utterance(
-    utterance: Utterance, level: float, time: float, pieces: list[np.ndarray], phonemes: list[Phoneme]
-) -> float:
-    """Adds a sentence at a level in dB of full scale."""
-    wave = utterance.waveform
-    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-6
-    pieces.append((wave * (10.0 ** (level / 20.0) / rms)).astype(np.float32))
-    phonemes += [
-        Phoneme(sound.ipa, sound.start + time, sound.end + time, sound.stress) for sound in utterance.phonemes
-    ]
-    return time + len(wave) / SAMPLE_RATE
+    def pause(self, seconds: float) -> None:
+        """Add silence."""
+        samples = round(seconds * SAMPLE_RATE)
+        self.pieces.append(np.zeros(samples, dtype=np.float32))
+        start, self.end = self.end, self.end + samples / SAMPLE_RATE
+        self.phonemes.append(Phoneme("", start, self.end))
+
+    def say(self, utterance: Utterance, level: float) -> None:
+        """Add a sentence at a level in dB of full scale."""
+        wave = utterance.waveform
+        rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-6
+        self.pieces.append((wave * (10.0 ** (level / 20.0) / rms)).astype(np.float32))
+        self.phonemes += [
+            replace(sound, start=sound.start + self.end, end=sound.end + self.end)
+            for sound in utterance.phonemes
+        ]
+        self.said.append(utterance.text)
+        self.end += len(wave) / SAMPLE_RATE
 
 
 def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
@@ -168,11 +177,7 @@ def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _cut_phonemes(phonemes: list[Phoneme], end: float) -> list[Phoneme]:
-    return [
-        Phoneme(sound.ipa, sound.start, min(sound.end, end), sound.stress)
-        for sound in phonemes
-        if sound.start < end
-    ]
+    return [replace(sound, end=min(sound.end, end)) for sound in phonemes if sound.start < end]
 
 
 def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -187,14 +192,16 @@ def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
     return np.interp(np.arange(samples), knots, drift).astype(np.float32)
 
 
-def _heard(rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool) -> np.ndarray:
+def _add_room_and_noise(
+    rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool
+) -> np.ndarray:
     """Speech with echo and noise as drawn for the clip, ``(S,)`` float32 in [-1, 1]; a floor far below hearing at least."""
     kind, below = "pink", _FLOOR_BELOW
-    heard = speech
+    result = speech
     if noisy:
         if rng.random() < ROOM_SHARE:
-            heard = reverberate(speech, room_response(rng))
+            result = reverberate(speech, room_response(rng))
         if rng.random() < NOISE_SHARE:
             kind, below = str(rng.choice(NOISE_KINDS)), rng.uniform(*NOISE_BELOW)
     noise = background_noise(rng, kind, len(speech)) * 10.0 ** ((level - below) / 20.0)
-    return np.clip(heard + noise, -1.0, 1.0).astype(np.float32)
+    return np.clip(result + noise, -1.0, 1.0).astype(np.float32)

@@ -21,11 +21,8 @@ def room_response(rng: np.random.Generator) -> np.ndarray:
     """Impulse response of a room, drawn at random.
 
     Sample 0 is the direct sound with gain 1, so that convolution neither delays speech nor changes its level
-    by more than the echo adds. Then come a few reflections and a tail of noise that decays exponentially.
-
-    Args:
-        rng: source of the room; the decay lies in ``RT60``, the ratio of direct sound to echo in
-            ``DIRECT_TO_ECHO``.
+    by more than the echo adds. Then come a few reflections and a tail of noise that decays exponentially: in a time of
+    ``RT60``, with a ratio of direct sound to echo of ``DIRECT_TO_ECHO``.
 
     Returns:
         ``(K,)`` float64, K up to 0.6 s at 16 kHz.
@@ -52,29 +49,14 @@ def room_response(rng: np.random.Generator) -> np.ndarray:
 
 
 def reverberate(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Speech as it sounds in a room.
-
-    Args:
-        waveform: ``(S,)`` 16 kHz.
-        response: ``(K,)`` of ``room_response``.
-
-    Returns:
-        ``(S,)`` float32, in sync with the waveform; the echo after its end is cut.
-    """
+    """16 kHz speech ``(S,)`` as it sounds in a room: float32, in sync with it; the echo after its end is cut."""
     return fftconvolve(waveform.astype(np.float64), response)[: len(waveform)].astype(np.float32)
 
 
 def background_noise(rng: np.random.Generator, kind: str, samples: int) -> np.ndarray:
-    """Background noise with a mean square of 1, ``(S,)`` float64.
+    """Noise of one of ``NOISE_KINDS`` at 16 kHz with a mean square of 1, ``(S,)`` float64.
 
-    Args:
-        rng: source of the noise.
-        kind: one of ``NOISE_KINDS``: power that falls with the frequency, mains hum, or a murmur of many
-            voices.
-        samples: S, at 16 kHz.
-
-    Raises:
-        KeyError: there is no such kind.
+    Pink: power that falls with the frequency; hum: that of the mains; babble: a murmur of many voices.
     """
     noise = {"pink": _pink, "hum": _hum, "babble": _babble}[kind](rng, samples)
     return noise / np.sqrt(np.mean(np.square(noise)) + 1e-12)

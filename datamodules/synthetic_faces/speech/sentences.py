@@ -9,15 +9,7 @@ _SPLIT_OF_TEN = ("train",) * 8 + ("val", "test")
 
 @cache
 def sentences(language: str, split: str) -> tuple[str, ...]:
-    """The sentences of one language and split.
-
-    Args:
-        language: ISO 639-1 code.
-        split: ``train``, ``val`` or ``test``; no sentence is in two.
-
-    Raises:
-        KeyError: there are no sentences in this language.
-    """
+    """The sentences of one language (ISO 639-1) and split (``train``, ``val`` or ``test``); no sentence is in two."""
     texts = _by_language()[language]
     return tuple(text for place, text in enumerate(texts) if _SPLIT_OF_TEN[place % 10] == split)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SPLITS = ("train", "val", "test")
+from datamodules.clips.manifest import SPLITS
+
 TRACTS = (0.9, 1.12)
 """Range of the vocal tracts' scale."""
 

@@ -1,4 +1,4 @@
-"""Frame pairs of clips that are annotated differently, and the choice of frames with shut lids or open lips."""
+"""Which frames and windows are drawn, and by which rank; pairs of clips that are annotated differently."""
 
 import dataclasses
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import TensorDataset, default_collate
 
 from datamodules.batches import FramePairBatch
 from datamodules.clips.annotations import POSE_ARRAYS, read_annotations, read_shapes, write_annotations
-from datamodules.clips.datasets import FramePairDataset
+from datamodules.clips.datasets import EpochSampler, FramePairDataset, cut_window, sample_pair, sample_source
 from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import ClipRecord, read_manifest
 
@@ -102,14 +102,55 @@ def test_opening_pairs_lead_from_shut_to_open_lips(mixed) -> None:
         assert dataset._opening_pair(records[0], 1, 2, generator) == (1, 2)
 
 
-def test_shares_of_chosen_pairs_are_what_they_say(mixed, monkeypatch) -> None:
+def test_shares_of_chosen_pairs_are_what_they_say(mixed) -> None:
     root, records = mixed
     dataset = FramePairDataset(ClipFrames(root, 16), records, 400, blink_share=0.15, mouth_share=0.25)
     seen = []
-    monkeypatch.setattr(dataset, "_shut_frame", lambda r, s, d, g: seen.append("lids") or d)
-    monkeypatch.setattr(dataset, "_opening_pair", lambda r, s, d, g: seen.append("lips") or (s, d))
-    monkeypatch.setattr(dataset.frames, "get", lambda record, frames: np.zeros((2, 16, 16, 3), np.uint8))
+    dataset._shut_frame = lambda r, s, d, g: seen.append("lids") or d
+    dataset._opening_pair = lambda r, s, d, g: seen.append("lips") or (s, d)
+    dataset.frames.get = lambda record, frames: np.zeros((2, 16, 16, 3), np.uint8)
     for index in range(1200):
         dataset[0, index]
     assert seen.count("lids") / 1200 == pytest.approx(0.15, abs=0.03)
     assert seen.count("lips") / 1200 == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(("frames", "distance"), [(90, 10), (12, 6), (2, 1), (1, 0)])
+def test_pairs_are_apart(frames: int, distance: int) -> None:
+    pairs = [sample_pair(frames, np.random.default_rng(seed)) for seed in range(300)]
+    assert min(abs(source - driving) for source, driving in pairs) >= distance
+    assert {source for source, _ in pairs} == set(range(frames)) or frames == 90
+    assert max(max(pair) for pair in pairs) < frames
+
+
+@pytest.mark.parametrize("size", [20, 21])
+def test_ranks_share_an_epoch(size: int) -> None:
+    dataset = TensorDataset(torch.zeros(size))
+    shares = []
+    for rank in range(2):
+        sampler = EpochSampler(dataset, shuffle=True, rank=rank, ranks=2)
+        sampler.set_epoch(3)
+        shares.append(list(sampler))
+    assert len(shares[0]) == len(shares[1]) == (size + 1) // 2
+    assert {epoch for share in shares for epoch, _ in share} == {3}
+    assert {index for share in shares for _, index in share} == set(range(size))
+    if size % 2 == 0:
+        assert not set(shares[0]) & set(shares[1])
+
+
+def test_sources_cover_all_frames_outside_the_window() -> None:
+    drawn = {sample_source(100, 20, np.random.default_rng(seed)) for seed in range(800)}
+    assert drawn == {*range(20), *range(85, 100)}
+    assert {sample_source(65, 0, np.random.default_rng(seed)) for seed in range(20)} == {0}
+
+
+@pytest.mark.parametrize(("start", "known"), [(63, False), (64, True), (100, True)])
+def test_previous_motion_is_that_of_the_window_before(start: int, known: bool) -> None:
+    clip = {"motion": torch.randn(200, 4), "appearance": torch.randn(200, 6), "audio": torch.randn(400, 2)}
+    window = cut_window(clip, start, 0)
+    assert bool(window.has_previous) == known
+    expected = clip["motion"][start - 64 : start + 1] if known else torch.zeros(65, 4)
+    assert torch.equal(window.previous, expected)
+    if known and start > 64:
+        earlier = cut_window(clip, start - 64, 0).motion  # the window that was generated before this one
+        assert torch.equal(window.previous, earlier)

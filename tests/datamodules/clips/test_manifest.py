@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +15,17 @@ from datamodules.clips.annotations import (
     read_shapes,
     write_annotations,
 )
-from datamodules.clips.manifest import (
-    ClipRecord,
-    fill_splits,
-    read_manifest,
-    split_by_identity,
-    write_manifest,
-)
+from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
+from datamodules.clips.splits import fill_splits, split_by_identity
 from datamodules.errors import UserError
 
 
 def record(name: str = "a", **changes) -> ClipRecord:
-    values = {
-        "id": name,
-        "video": f"clips/{name}.mp4",
-        "audio": f"clips/{name}.wav",
-        "sha256": "0" * 64,
-        "identity": "somebody",
-        "voice": "somebody",
-        "split": "train",
-        "source": "raw/film.mp4",
-        "start": 1.5,
-        "frames": 100,
-        "size": 128,
-    }
-    return ClipRecord(**{**values, **changes})
+    made = ClipRecord(
+        name, f"clips/{name}.mp4", f"clips/{name}.wav", "0" * 64, "somebody", "somebody", "train", "raw/film.mp4", 1.5,
+        100, 128,
+    )  # fmt: skip
+    return replace(made, **changes)
 
 
 def test_manifest_comes_back_as_written_and_sorted(tmp_path: Path) -> None:
@@ -88,27 +75,27 @@ def test_lines_that_are_no_records(tmp_path: Path, line: str) -> None:
         read_manifest(tmp_path)
 
 
-def test_repeated_ids_missing_and_empty_manifests(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no clip manifest"):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no clip manifest"),
+        (b"\n", "lists no clips"),
+        (b"\xff\xfe\x80", "UTF-8"),
+        ((json.dumps(vars(record("a"))) + "\n").encode() * 2, "line 2: id 'a' occurs already in line 1"),
+    ],
+)
+def test_repeated_ids_missing_and_empty_manifests(tmp_path: Path, text: bytes | None, reason: str) -> None:
+    if text is not None:
+        (tmp_path / "manifest.jsonl").write_bytes(text)
+    with pytest.raises(UserError, match=reason):
         read_manifest(tmp_path)
-    path = tmp_path / "manifest.jsonl"
-    path.write_text("\n")
-    with pytest.raises(UserError, match="lists no clips"):
-        read_manifest(tmp_path)
-    path.write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(UserError, match="UTF-8"):
-        read_manifest(tmp_path)
-    path.write_text((json.dumps(vars(record("a"))) + "\n") * 2)
-    with pytest.raises(UserError, match="line 2: id 'a' occurs already in line 1"):
-        read_manifest(tmp_path)
-    with pytest.raises(UserError, match="twice"):
-        write_manifest(tmp_path, [record("a"), record("a")])
 
 
 def test_refused_write_leaves_the_old_manifest(tmp_path: Path) -> None:
     write_manifest(tmp_path, [record("a")])
-    with pytest.raises(UserError):
-        write_manifest(tmp_path, [record("b"), record("c", frames=0)])
+    for wrong in ([record("b"), record("c", frames=0)], [record("b"), record("b")]):
+        with pytest.raises(UserError, match=r"frames 0|twice"):
+            write_manifest(tmp_path, wrong)
     assert [item.id for item in read_manifest(tmp_path)] == ["a"]
 
 
@@ -182,13 +169,9 @@ def test_some_frames_are_those_of_the_whole_file_in_the_order_asked_for(
 
 def test_pose_holds_what_its_names_say() -> None:
     generator = np.random.default_rng(0)
-    shapes = {
-        "rotation": (5, 3),
-        "landmarks": (5, 4, 2),
-        "lip_opening": (5,),
-        "lip_width": (5,),
-        "blink": (5,),
-    }
+    shapes = {"rotation": (5, 3), "landmarks": (5, 4, 2)} | dict.fromkeys(
+        ("lip_opening", "lip_width", "blink"), (5,)
+    )
     arrays = {name: generator.uniform(size=shape) for name, shape in shapes.items()}
     pose = pose_of(arrays)
     assert pose is not None

@@ -54,22 +54,7 @@ item []:
 SHORT = """File type = "ooTextFile"
 Object class = "TextGrid"
 
-0
-0.9
-<exists>
-1
-"IntervalTier"
-"phones"
-0
-0.9
-2
-0
-0.3
-"pʰ"
-0.3
-0.9
-"AA1"
-"""
+""" + '0 0.9 <exists> 1 "IntervalTier" "phones" 0 0.9 2 0 0.3 "pʰ" 0.3 0.9 "AA1"'.replace(" ", "\n")
 PHONES = [Phone("pʰ", 0.0, 0.3), Phone("AA1", 0.3, 0.9)]
 
 
@@ -128,11 +113,7 @@ def test_a_synthetic_clip_knows_its_phones(tmp_path):
     path = tmp_path / "a.safetensors"
     numbers = np.array([0, 0, 2, 2, 2, 1, 0], np.int16)
     write_annotations(path, {"phoneme": numbers}, {"phoneme_table": ["", "a", "m"]})
-    assert read_phones(path) == [
-        Phone("", 0.0, 0.08),
-        Phone("m", 0.08, 0.2),
-        Phone("a", 0.2, 0.24),
-        Phone("", 0.24, 0.28),
-    ]
+    expected = [("", 0.0, 0.08), ("m", 0.08, 0.2), ("a", 0.2, 0.24), ("", 0.24, 0.28)]
+    assert read_phones(path) == [Phone(*one) for one in expected]
     write_annotations(path, {"blink": np.zeros(7, np.float32)}, {})
     assert read_phones(path) == []

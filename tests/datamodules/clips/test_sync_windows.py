@@ -1,4 +1,4 @@
-"""Sync windows: the right sound beside the right frames, sound from elsewhere that shares nothing with it."""
+"""Sync windows: the right sound with the right frames, sound from elsewhere that shares nothing with it."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from datamodules.batches import SYNC_FRAMES
-from datamodules.clips import sounds
 from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.datasets import SyncWindowDataset, sample_sync_starts
 from datamodules.clips.frames import ClipFrames
@@ -77,9 +76,8 @@ def test_clips_that_cannot_be_judged_are_left_out(fake_clips: Path) -> None:
         SyncWindowDataset(frames, [silent, short], 1)
 
 
-def test_few_sounds_stay_in_memory(fake_clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sounds, "MAX_HELD", 2)
-    held = ClipSounds(ClipStore(fake_clips))
+def test_few_sounds_stay_in_memory(fake_clips: Path) -> None:
+    held = ClipSounds(ClipStore(fake_clips), most=2)
     records = read_manifest(fake_clips)
     first = held.get(records[0], 3, 5)
     for record in records:

@@ -108,9 +108,8 @@ def test_missing_system_libraries_are_named(model, monkeypatch):
         raise OSError("libEGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(vision.FaceLandmarker, "create_from_options", refuse)
-    with pytest.raises(
-        landmarks.MissingLibraryError, match=r"libEGL.so.1.*apt-get install libgl1 libglib2.0-0 libegl1"
-    ):
+    told = r"libEGL.so.1.*apt-get install libgl1 libglib2.0-0 libegl1"
+    with pytest.raises(landmarks.MissingLibraryError, match=told):
         landmarks.measure_landmarks(texture(64, 64)[None])
     finding._announce_cascade.cache_clear()
     assert finding.find_faces(texture(64, 64)) == []  # falls back
@@ -152,9 +151,8 @@ def test_crop_follows_fractions_of_a_pixel():
     x = np.arange(80, dtype=float)
     image = np.repeat(np.repeat(2 * x[None, :, None], 60, 0), 3, 2).astype(np.uint8)
     cut = framing.crop_square(image, SquareCrop(20.25, 10, 32), 64).astype(float)
-    np.testing.assert_allclose(
-        cut[:, :, 0], np.tile(2 * (20.25 + (np.arange(64) + 0.5) / 2 - 0.5), (64, 1)), atol=1
-    )
+    ramp = 2 * (20.25 + (np.arange(64) + 0.5) / 2 - 0.5)
+    np.testing.assert_allclose(cut[:, :, 0], np.tile(ramp, (64, 1)), atol=1)
 
 
 def test_shrinking_does_not_alias():
@@ -193,10 +191,9 @@ def test_blurring_a_reduced_copy_changes_nothing_to_be_seen(length):
     difference = np.abs(framing._blurred(region, 0.05 * length) - exact)
     assert difference.mean() < 0.7
     assert difference.max() < 3
-    assert np.array_equal(
-        framing._blurred(region[:250, :250], 12.0),
-        gaussian_filter(region[:250, :250].astype(np.float32), (12, 12, 0), mode="nearest"),
-    )
+    small = region[:250, :250]
+    exact = gaussian_filter(small.astype(np.float32), (12, 12, 0), mode="nearest")
+    np.testing.assert_array_equal(framing._blurred(small, 12.0), exact)
 
 
 @pytest.mark.parametrize(
@@ -260,14 +257,10 @@ def test_mirroring_flips_yaw_and_roll_only(model, turning):
 
 
 def test_turning_the_picture_clockwise_adds_to_roll(model, turning):
-    turned = [
-        np.array(Image.fromarray(frame).rotate(-15, resample=Image.Resampling.BICUBIC))
-        for frame in turning[:4]
-    ]
-    difference = (
-        landmarks.measure_landmarks(turned).rotation - landmarks.measure_landmarks(turning[:4]).rotation
-    )
-    np.testing.assert_allclose(difference[:, 2], 15, atol=2.5)
+    bicubic = Image.Resampling.BICUBIC
+    turned = [np.array(Image.fromarray(frame).rotate(-15, resample=bicubic)) for frame in turning[:4]]
+    before, after = (landmarks.measure_landmarks(frames).rotation for frames in (turning[:4], turned))
+    np.testing.assert_allclose((after - before)[:, 2], 15, atol=2.5)
 
 
 def test_known_matrices_give_their_angles():
@@ -284,10 +277,8 @@ def test_known_matrices_give_their_angles():
 
 def test_both_modes_agree_and_frames_without_a_face_are_marked(model, turning):
     frames = np.concatenate([turning[:2], np.zeros_like(turning[:1]), turning[2:3]])
-    by_image, by_video = (
-        landmarks.measure_landmarks(frames),
-        landmarks.measure_landmarks(iter(frames), "video", fps=2),
-    )
+    by_image = landmarks.measure_landmarks(frames)
+    by_video = landmarks.measure_landmarks(iter(frames), "video", fps=2)
     for measured in (by_image, by_video):
         assert measured.found.tolist() == [True, True, False, True]
         assert measured.landmarks.shape == (4, 478, 3)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from datamodules.errors import UserError
-from datamodules.media import playback
 from datamodules.media.playback import play
 from datamodules.media.video import VideoReader, write_video
 
@@ -24,40 +23,27 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("indices", [range(90), [0, 0, 3, 3, 3, 7], range(41, 60), [89], []])
 @pytest.mark.parametrize("seek_from", [10.0, 0.5])
-def test_pictures_are_those_of_random_access(
-    clip: Path, indices: list[int], seek_from: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(playback, "SEEK_FROM", seek_from)
+def test_pictures_are_those_of_random_access(clip: Path, indices: list[int], seek_from: float) -> None:
     reader = VideoReader(clip)
-    played = list(play(reader, indices))
+    played = list(play(reader, indices, seek_from))
     assert len(played) == len(indices)
     if played:
         np.testing.assert_array_equal(np.stack(played), reader.get(indices))
 
 
 CONTAINERS = {
-    "plain.mp4": {},
     "fragmented.mp4": {"movflags": "frag_keyframe+empty_moov"},
     "no_edit_list.mp4": {"use_editlist": "0"},
-    "stream.ts": {},
-    "film.mkv": {},
-    "film.flv": {},
-    "film.avi": {},
-}
+} | {name: {} for name in ("plain.mp4", "stream.ts", "film.mkv", "film.flv", "film.avi")}
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_every_start_gives_its_own_picture_whatever_the_container(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_start_gives_its_own_picture_whatever_the_container(name: str, tmp_path: Path) -> None:
     """B-frames and open groups of pictures: containers differ in what they jump to."""
-    monkeypatch.setattr(playback, "SEEK_FROM", 0.3)
-    monkeypatch.setattr(playback, "LEAD", 0.2)
     path = tmp_path / name
     with av.open(str(path), "w", options=CONTAINERS[name]) as container:
-        stream = container.add_stream(
-            "libx264", rate=25, options={"g": "12", "bf": "3", "x264-params": "open-gop=1"}
-        )
+        options = {"g": "12", "bf": "3", "x264-params": "open-gop=1"}
+        stream = container.add_stream("libx264", rate=25, options=options)
         stream.height = stream.width = 64
         stream.pix_fmt = "yuv420p"
         for number in range(60):
@@ -67,13 +53,15 @@ def test_every_start_gives_its_own_picture_whatever_the_container(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     reader = VideoReader(path)
-    whole = np.stack(list(play(reader, range(len(reader))))).mean((1, 2, 3))
+
+    def greys(first: int, end: int) -> np.ndarray:
+        return np.array([picture.mean() for picture in play(reader, range(first, end), 0.3, 0.2)])
+
+    whole = greys(0, len(reader))
     assert len(whole) == 60
     assert (np.diff(whole) > 1).all()
-    for first in range(0, 60, 1):
-        end = min(60, first + 3)
-        played = np.stack(list(play(reader, range(first, end)))).mean((1, 2, 3))
-        np.testing.assert_allclose(played, whole[first:end])
+    for first in range(60):
+        np.testing.assert_allclose(greys(first, min(60, first + 3)), whole[first : first + 3])
 
 
 def test_indices_that_go_back_are_refused(clip: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datamodules.media.video import probe, write_video
-from datamodules.preparation.download import download_originals, sound_beside, videos_by_name
+from datamodules.preparation.download import download_originals, sound_file, videos_by_name
 
 pytest.importorskip("yt_dlp", reason="yt-dlp is an extra: pip install 'ifmdm[download]'")
 
@@ -41,7 +41,7 @@ def test_what_is_listed_is_downloaded_once_and_what_fails_is_told(server: str, t
     [(name, video)] = videos_by_name(raw).items()
     assert name == "Ann1"
     assert probe(video).frames == 30
-    assert sound_beside(video) is None  # it is in the video
+    assert sound_file(video) is None  # it is in the video
     before = video.stat().st_mtime_ns
     assert set(download_originals(urls, raw)) == {"Gone", "Page"}
     assert video.stat().st_mtime_ns == before

@@ -3,12 +3,11 @@
 import numpy as np
 
 from datamodules.faces.finding import FaceBox
-from datamodules.preparation.boxes import PixelBox
 from datamodules.preparation.face_tracks import SeenFace
 from datamodules.preparation.pieces import Cutter, Piece, Unfit
 from datamodules.preparation.seeing import Seen
 from datamodules.preparation.settings import PreparationSettings
-from datamodules.preparation.sources import FaceHint, Span
+from datamodules.preparation.sources import FaceHint, PixelBox, Span
 
 WHOLE = Span("film", 0.0, None)
 

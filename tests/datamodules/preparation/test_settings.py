@@ -20,16 +20,12 @@ def test_defaults_are_in_range_and_every_setting_says_what_it_means() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"size": 33}, "even number"),
-        ({"size": 4096}, "even number"),
-        ({"min_seconds": 9.0, "max_seconds": 3.0}, "twice the shortest"),
-        ({"min_seconds": 5.0, "max_seconds": 8.0}, "twice the shortest"),
-        ({"min_tracked": 1.5}, "a share"),
-        ({"val": 0.6, "test": 0.4}, "nothing is left"),
-        ({"min_face": -1.0}, "pixels"),
+        ({"size": 33}, "even number"), ({"size": 4096}, "even number"), ({"min_tracked": 1.5}, "a share"),
+        ({"min_seconds": 9.0, "max_seconds": 3.0}, "twice the shortest"), ({"min_face": -1.0}, "pixels"),
+        ({"min_seconds": 5.0, "max_seconds": 8.0}, "twice the shortest"), ({"val": 0.6, "test": 0.4}, "nothing is left"),
         ({"min_seconds": float("nan")}, "twice the shortest"),
     ],
-)
+)  # fmt: skip
 def test_settings_out_of_range_are_refused(values: dict, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         PreparationSettings(**values).check()

@@ -1,19 +1,18 @@
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from datamodules.clips.annotations import read_annotations
+from datamodules.clips.annotations import PER_FRAME_SHAPES, read_annotations
 from datamodules.clips.manifest import SPLITS, ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
 from datamodules.media.video import probe
 from datamodules.synthetic import SyntheticDataModule
-from datamodules.synthetic_faces import dataset
 from datamodules.synthetic_faces.dataset import prepare_synthetic
 from datamodules.synthetic_faces.motion.head_motion import LIMITS
+from datamodules.synthetic_faces.motion.style import AXES
 from datamodules.synthetic_faces.plans import ClipPlan
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.sentences import sentences
@@ -38,16 +37,7 @@ def test_clips_have_the_format_of_prepared_data(small: Path) -> None:
         assert (info.frames, info.fps, info.height, info.width) == (record.frames, 25, 64, 64)
         assert len(load_audio(small / record.audio)) == 640 * record.frames
         truth = read_annotations(small / record.annotations)
-        for name in (
-            "rotation",
-            "lip_opening",
-            "lip_width",
-            "blink",
-            "gaze",
-            "phoneme",
-            "landmarks",
-            "regions",
-        ):
+        for name in PER_FRAME_SHAPES:
             assert len(truth.arrays[name]) == record.frames, name
             assert np.isfinite(truth.arrays[name]).all(), name
         assert truth.arrays["phoneme"].dtype == np.int16
@@ -55,17 +45,14 @@ def test_clips_have_the_format_of_prepared_data(small: Path) -> None:
         assert truth.arrays["phoneme"].max() < len(truth.metadata["phoneme_table"])
         assert truth.metadata["style"]["head_intensity"] > 0
         parts = sum(truth.arrays[f"head_{name}"] for name in ("speech", "style", "free"))
-        rest = [truth.metadata["style"][f"rest_{axis}"] for axis in ("yaw", "pitch", "roll")]
-        limits = np.array([LIMITS[axis] for axis in ("yaw", "pitch", "roll")])
-        np.testing.assert_allclose(
-            truth.arrays["rotation"], limits * np.tanh((rest + parts) / limits), atol=1e-3
-        )
+        rest = [truth.metadata["style"][f"rest_{axis}"] for axis in AXES]
+        limits = np.array([LIMITS[axis] for axis in AXES])
+        turned = limits * np.tanh((rest + parts) / limits)
+        np.testing.assert_allclose(truth.arrays["rotation"], turned, atol=1e-3)
         assert truth.arrays["visible"].shape == truth.arrays["landmarks"].shape[:2]
         assert truth.metadata["voice"]["name"] == record.voice
-        said = truth.metadata["text"]
-        assert any(
-            said.startswith(text) for text in sentences(truth.metadata["voice"]["language"], record.split)
-        )
+        stock = sentences(truth.metadata["voice"]["language"], record.split)
+        assert truth.metadata["text"].startswith(stock)
     leftovers = {path.suffix for path in (small / "clips").iterdir()} - {".mp4", ".wav", ".safetensors"}
     assert not leftovers
 
@@ -115,14 +102,12 @@ def test_number_of_workers_does_not_matter(small: Path, tmp_path: Path) -> None:
             assert array.tobytes() == same.arrays[name].tobytes(), name
 
 
-def test_complete_dataset_is_returned_at_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_dataset_is_returned_at_once(small: Path) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("rendered again")
 
-    monkeypatch.setattr(dataset, "make_clip", fail)
-    monkeypatch.setattr(dataset, "require_espeak", fail)  # nothing is spoken
     seen: list[tuple[int, int]] = []
-    prepare_synthetic(small, SMALL, workers=0, progress=lambda *counts: seen.append(counts))
+    prepare_synthetic(small, SMALL, workers=0, progress=lambda *counts: seen.append(counts), make=fail)
     assert seen == [(3, 3)]
 
 
@@ -133,54 +118,44 @@ def test_other_settings_are_refused_and_leave_the_data(small: Path) -> None:
     assert (small / "manifest.jsonl").read_bytes() == before
 
 
-def fake_clip(plan: ClipPlan, settings: Settings, root: Path, device: str) -> ClipRecord:
-    """Writes empty files in place of a rendered clip."""
-    names = [f"clips/{plan.clip_id}{suffix}" for suffix in (".mp4", ".wav", ".safetensors")]
-    for name in names:
-        (root / name).write_bytes(b"x")
-    return ClipRecord(
-        plan.clip_id, names[0], names[1], "", str(plan.seen), "v", plan.split, "test", 0.0, 10, settings.size,
-        annotations=names[2],
-    )  # fmt: skip
+class Maker:
+    """Writes empty files in place of rendered clips; ``made`` are their numbers, and it stops before the one ``end``."""
 
+    def __init__(self, end: int = 1000) -> None:
+        self.made, self.end = list[int](), end
 
-def test_interrupted_run_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered: list[int] = []
-
-    def render(plan: ClipPlan, *where: Any) -> ClipRecord:
-        if len(rendered) == 4:
+    def __call__(self, plan: ClipPlan, settings: Settings, root: Path, device: str) -> ClipRecord:
+        if len(self.made) == self.end:
             raise KeyboardInterrupt
-        rendered.append(plan.index)
-        return fake_clip(plan, *where)
+        self.made.append(plan.index)
+        names = [f"clips/{plan.clip_id}{suffix}" for suffix in (".mp4", ".wav", ".safetensors")]
+        for name in names:
+            (root / name).write_bytes(b"x")
+        return ClipRecord(
+            plan.clip_id, names[0], names[1], "", str(plan.seen), "v", plan.split, "test", 0.0, 10, settings.size,
+            annotations=names[2],
+        )  # fmt: skip
 
-    monkeypatch.setattr(dataset, "make_clip", render)
+
+def test_interrupted_run_is_continued(tmp_path: Path) -> None:
+    root = tmp_path / "data"
     with pytest.raises(KeyboardInterrupt):
-        prepare_synthetic(tmp_path / "data", Settings(10), workers=0)
-    assert not (tmp_path / "data" / "manifest.jsonl").exists()
-    (tmp_path / "data" / "clips" / "synthetic_000001.mp4").unlink()  # half a clip does not count
-    rendered.clear()
-    monkeypatch.setattr(
-        dataset, "make_clip", lambda plan, *where: rendered.append(plan.index) or fake_clip(plan, *where)
-    )
-    seen: list[tuple[int, int]] = []
-    prepare_synthetic(
-        tmp_path / "data", Settings(10), workers=0, progress=lambda *counts: seen.append(counts)
-    )
-    assert rendered == [1, 4, 5, 6, 7, 8, 9]
-    assert seen[0] == (3, 10)
-    assert seen[-1] == (10, 10)
-    assert len(read_manifest(tmp_path / "data")) == 10
+        prepare_synthetic(root, Settings(10), workers=0, make=Maker(4))
+    assert not (root / "manifest.jsonl").exists()
+    (root / "clips" / "synthetic_000001.mp4").unlink()  # half a clip does not count
+    maker, seen = Maker(), list[tuple[int, int]]()
+    prepare_synthetic(root, Settings(10), workers=0, progress=lambda *n: seen.append(n), make=maker)
+    assert maker.made == [1, 4, 5, 6, 7, 8, 9]
+    assert (seen[0], seen[-1]) == ((3, 10), (10, 10))
+    assert len(read_manifest(root)) == 10
 
 
-def test_lost_clip_alone_is_rendered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered: list[int] = []
-    monkeypatch.setattr(
-        dataset, "make_clip", lambda plan, *where: rendered.append(plan.index) or fake_clip(plan, *where)
-    )
-    root = prepare_synthetic(tmp_path / "data", Settings(10), workers=0)
+def test_lost_clip_alone_is_rendered_again(tmp_path: Path) -> None:
+    maker = Maker()
+    root = prepare_synthetic(tmp_path / "data", Settings(10), workers=0, make=maker)
     (root / "clips" / "synthetic_000004.wav").unlink()
-    prepare_synthetic(root, Settings(10), workers=0)
-    assert rendered == [*range(10), 4]
+    prepare_synthetic(root, Settings(10), workers=0, make=maker)
+    assert maker.made == [*range(10), 4]
     assert len(read_manifest(root)) == 10
 
 
@@ -196,19 +171,21 @@ def test_wrong_settings_are_one_line_and_leave_nothing(tmp_path: Path, wrong: di
     assert not (tmp_path / "data").exists()
 
 
-def test_foreign_folders_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="is a file"):
-        prepare_synthetic(tmp_path / "file", Settings(3), workers=0)
-    (tmp_path / "manifest.jsonl").write_text("{}")
-    with pytest.raises(UserError, match="something else"):
-        prepare_synthetic(tmp_path, Settings(3), workers=0)
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "README.md").write_text("mine")
-    with pytest.raises(UserError, match="something else"):
-        prepare_synthetic(project, Settings(3), workers=0)
-    assert [path.name for path in project.iterdir()] == ["README.md"]
+@pytest.mark.parametrize(
+    ("there", "output", "message"),
+    [
+        ("file", "file", "is a file"),
+        ("manifest.jsonl", ".", "something else"),
+        ("project/README.md", "project", "something else"),
+    ],
+)
+def test_foreign_folders_are_refused(tmp_path: Path, there: str, output: str, message: str) -> None:
+    path = tmp_path / there
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(UserError, match=message):
+        prepare_synthetic(tmp_path / output, Settings(3), workers=0)
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

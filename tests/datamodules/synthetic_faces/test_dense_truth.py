@@ -42,7 +42,7 @@ def warp_psnr(person: Identity, size: int) -> float:
     """Worst PSNR in dB over turned frames of the face's seen pixels, away from the edges of what is seen."""
     renderer = HeadRenderer(person, size)
     clip = Controls.of_poses(*TURNING)
-    drawn, truth = renderer.render(clip), renderer.dense_truth(clip)
+    drawn, truth = renderer.render(clip), dense_truth(renderer, clip)
     oval = [i for i, name in enumerate(LANDMARK_NAMES) if name.startswith(("jaw", "forehead"))]
     result = []
     for t in range(1, len(clip)):
@@ -56,16 +56,15 @@ def warp_psnr(person: Identity, size: int) -> float:
 
 def test_first_frame_leads_to_itself(renderer):
     clip = Controls.of_poses({"yaw": 8, "jaw_open": 0.5, "camera_roll": 2})
-    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     assert np.abs(truth.flow).max() < 1e-3
     assert truth.seen.mean() > 0.999
     assert (truth.mask == (rendering.mask > 127)).mean() > 0.99
     assert (truth.depth[~truth.mask] == 0).all()
     nose = LANDMARK_NAMES.index("nose_tip")
     x, y = (rendering.landmarks[0, nose] * SIZE).astype(int)
-    assert truth.depth[0, y, x] == pytest.approx(
-        CAMERA_DISTANCE - rendering.landmarks_3d[0, nose, 2], abs=0.02
-    )
+    distance = CAMERA_DISTANCE - rendering.landmarks_3d[0, nose, 2]
+    assert truth.depth[0, y, x] == pytest.approx(distance, abs=0.02)
     assert truth.depth[truth.mask].min() > CAMERA_DISTANCE - 2
 
 
@@ -74,7 +73,7 @@ def test_first_frame_leads_to_itself(renderer):
 )
 def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
     clip = Controls.of_poses({"camera_x": 0.01, "camera_roll": -1}, move)
-    truth = renderer.dense_truth(clip)
+    truth = dense_truth(renderer, clip)
     first, moved = camera_moves(clip, 0, 2)
     still = (centres(SIZE) / SIZE - moved[:, 2]) @ np.linalg.inv(moved[:, :2]).T
     flow = SIZE * (still @ first[:, :2].T + first[:, 2]) - centres(SIZE)
@@ -87,7 +86,7 @@ def test_flow_of_the_camera_is_the_inverse_of_its_move(renderer, move):
 
 
 def test_flow_of_a_head_that_shifts(renderer):
-    truth = renderer.dense_truth(Controls.of_poses({}, {"shift_x": 0.2, "shift_y": -0.1}))
+    truth = dense_truth(renderer, Controls.of_poses({}, {"shift_x": 0.2, "shift_y": -0.1}))
     face = truth.mask[1].copy()
     face[SIZE * 6 // 10 :] = False  # the neck bends
     depth = truth.depth[1].astype(float)[face]
@@ -103,7 +102,7 @@ def test_flow_leads_landmarks_home():
     clip = Controls.of_poses(
         {}, {"yaw": 12, "jaw_open": 0.6, "smile": 0.7, "camera_zoom": 0.05}, {"yaw": -9, "roll": 9}
     )
-    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     points = rendering.landmarks * size
     for t in (1, 2):
         distances = []
@@ -121,23 +120,21 @@ def test_flow_leads_landmarks_home():
 
 def test_what_the_first_frame_hides_is_not_seen(renderer):
     clip = Controls.of_poses({}, {"yaw": 25}, {"jaw_open": 1})
-    truth, rendering = renderer.dense_truth(clip), renderer.render(clip)
+    truth, rendering = dense_truth(renderer, clip), renderer.render(clip)
     background = ~truth.mask[1:]
-    assert (
-        truth.seen[1:][background] == np.broadcast_to(~truth.mask[0], background.shape)[background]
-    ).mean() > 0.99
+    free = np.broadcast_to(~truth.mask[0], background.shape)[background]
+    assert (truth.seen[1:][background] == free).mean() > 0.99
     side = truth.mask[1] & ~truth.seen[1]
     assert 0.005 < side.mean() < 0.2
     assert np.argwhere(side)[:, 1].mean() < SIZE / 2 - 5  # the side of the head that turned into view
-    x, y = (
-        rendering.landmarks[2, [LANDMARK_NAMES.index(f"lips_inner_{i}") for i in (2, 6)]].mean(0) * SIZE
-    ).astype(int)
+    lips = [LANDMARK_NAMES.index(f"lips_inner_{i}") for i in (2, 6)]
+    x, y = (rendering.landmarks[2, lips].mean(0) * SIZE).astype(int)
     assert not truth.seen[2, y - 1 : y + 2, x - 1 : x + 2].any()
 
 
 def test_same_bytes_in_any_stretches(renderer):
     clip = Controls.of_poses({}, {"yaw": 9, "camera_x": 0.02}, {"jaw_open": 1}, {"blink_left": 1})
-    whole = renderer.dense_truth(clip)
+    whole = dense_truth(renderer, clip)
     pieces = [dense_truth(renderer, clip, a, b) for a, b in ((0, 1), (1, 4))]
     for field in dataclasses.fields(DenseTruth):
         joined = np.concatenate([getattr(p, field.name) for p in pieces])
@@ -161,5 +158,5 @@ def test_wide_light_stays_in_the_room():
 
 def test_truth_leaves_the_random_state_alone(renderer):
     state = torch.get_rng_state()
-    renderer.dense_truth(Controls.of_poses({}))
+    dense_truth(renderer, Controls.of_poses({}))
     assert torch.equal(state, torch.get_rng_state())

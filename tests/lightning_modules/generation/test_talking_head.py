@@ -115,6 +115,11 @@ def test_a_saved_folder_loads_to_the_same_model(model, source, tmp_path):
         {"steps": 0},
         {"seed": -1},
         {"seed": 10**20},
+        {"seed": 1.5},
+        {"seed": None},
+        {"intensity": "high"},
+        {"intensity": None},
+        {"mouth_intensity": True},
     ],
 )
 def test_options_out_of_range_can_not_be_made(options):

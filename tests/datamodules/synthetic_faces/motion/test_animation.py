@@ -19,9 +19,8 @@ def spoken(*sounds: tuple[str, float], level: float = -20.0, seed: int = 0) -> N
         phonemes.append(Phoneme(ipa, time, time + seconds, 2 if ipa in "aiu" and ipa else 0))
         time += seconds
     frames = int(time * 25)
-    waveform = np.random.default_rng(seed).standard_normal(640 * frames).astype(np.float32) * 10 ** (
-        level / 20
-    )
+    noise = np.random.default_rng(seed).standard_normal(640 * frames).astype(np.float32)
+    waveform = noise * 10 ** (level / 20)
     for phoneme in phonemes:
         if not phoneme.ipa:
             waveform[int(phoneme.start * 16_000) : int(phoneme.end * 16_000)] = 0.0
@@ -29,19 +28,8 @@ def spoken(*sounds: tuple[str, float], level: float = -20.0, seed: int = 0) -> N
 
 
 SYLLABLES = (
-    ("", 0.4),
-    ("p", 0.09),
-    ("a", 0.2),
-    ("m", 0.08),
-    ("i", 0.2),
-    ("b", 0.06),
-    ("u", 0.2),
-    ("f", 0.1),
-    ("a", 0.2),
-    ("", 0.6),
-)
-
-
+    ("", 0.4), ("p", 0.09), ("a", 0.2), ("m", 0.08), ("i", 0.2), ("b", 0.06), ("u", 0.2), ("f", 0.1), ("a", 0.2), ("", 0.6),
+)  # fmt: skip
 REST = {"rest_yaw": 0.0, "rest_pitch": 0.0, "rest_roll": 0.0}
 
 
@@ -51,16 +39,11 @@ def with_style(**changes: float) -> Style:
 
 def test_head_intensity_sets_the_head_and_leaves_the_mouth() -> None:
     narration = spoken(*SYLLABLES * 4)
-    clips = {
-        strength: animate(
-            narration, with_style(head_intensity=strength, **REST), np.random.default_rng(2)
-        ).controls
-        for strength in (0.5, 2.0, 6.0)
-    }
-    spread = {
-        strength: np.sqrt(np.mean([clip[axis].var() for axis in ("yaw", "pitch", "roll")]))
-        for strength, clip in clips.items()
-    }
+    clips, spread = {}, {}
+    for strength in (0.5, 2.0, 6.0):
+        style = with_style(head_intensity=strength, **REST)
+        clip = clips[strength] = animate(narration, style, np.random.default_rng(2)).controls
+        spread[strength] = np.sqrt(np.mean([clip[axis].var() for axis in ("yaw", "pitch", "roll")]))
     assert spread[0.5] == pytest.approx(0.5, rel=0.05)
     assert spread[2.0] == pytest.approx(2.0, rel=0.1)
     assert 4.5 < spread[6.0] < 6.1  # the limits of the neck take some
@@ -70,14 +53,13 @@ def test_head_intensity_sets_the_head_and_leaves_the_mouth() -> None:
 
 def test_mouth_and_blink_intensity_leave_the_head() -> None:
     narration = spoken(*SYLLABLES * 8)
-    base, mouth, blinks = (
-        animate(narration, with_style(**change), np.random.default_rng(2)).controls
-        for change in (
-            {"mouth_intensity": 0.8},
-            {"mouth_intensity": 1.1},
-            {"mouth_intensity": 0.8, "blink_intensity": 4},
-        )
+    changes = (
+        {"mouth_intensity": 0.8},
+        {"mouth_intensity": 1.1},
+        {"mouth_intensity": 0.8, "blink_intensity": 4},
     )
+    styles = [with_style(**change) for change in changes]
+    base, mouth, blinks = (animate(narration, s, np.random.default_rng(2)).controls for s in styles)
     np.testing.assert_array_equal(base["yaw"], mouth["yaw"])
     np.testing.assert_array_equal(base["yaw"], blinks["yaw"])
     np.testing.assert_array_equal(base["jaw_open"], blinks["jaw_open"])
@@ -93,12 +75,9 @@ def test_animation_is_a_function_of_its_generator_and_within_range() -> None:
     assert np.abs(one["yaw"] - other["yaw"]).max() > 0.01
     assert len(one) == narration.frames
     assert np.isfinite(one.values).all()
-    for name in CONTROL_NAMES:
-        if name.startswith(
-            ("blink", "lips_press", "lip_tuck", "upper_lip", "lower_lip", "cheek", "jaw_open")
-        ):
-            assert one[name].min() >= 0.0, name
-            assert one[name].max() <= 1.0, name
+    shares = ("blink", "lips_press", "lip_tuck", "upper_lip", "lower_lip", "cheek", "jaw_open")
+    for name in (name for name in CONTROL_NAMES if name.startswith(shares)):
+        assert 0.0 <= one[name].min() <= one[name].max() <= 1.0, name
 
 
 def test_more_than_sixty_controls_move_and_few_are_copies() -> None:

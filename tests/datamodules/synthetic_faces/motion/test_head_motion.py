@@ -6,8 +6,8 @@ import pytest
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind, random_events, smooth_noise
 from datamodules.synthetic_faces.motion.head_motion import BUDGET, head_motion, move_head
+from datamodules.synthetic_faces.motion.speech_drives import DRIVE_NAMES, unit_curve
 from datamodules.synthetic_faces.motion.style import Style
-from datamodules.synthetic_faces.speech.speech_drives import DRIVE_NAMES, unit_curve
 
 
 def some_drives(frames: int = 300, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from datamodules.synthetic_faces.speech.narration import LEVELS, Narration, _del
 from datamodules.synthetic_faces.speech.voices import VOICES, Voice
 
 
-def heard(level: float, voice: Voice = VOICES[0]) -> Narration:
+def spoken(level: float, voice: Voice = VOICES[0]) -> Narration:
     tone = np.full(640 * 25, 10 ** (level / 20), dtype=np.float32)
     return Narration(voice, "", tone, tone, [Phoneme("a", 0.0, 1.0)], level)
 
@@ -33,15 +33,12 @@ def test_intensities_are_independent_and_spread_widely() -> None:
 
 def test_free_style_tells_nothing_of_the_looks_and_a_tied_one_all() -> None:
     crowd = people(300)
-    narration = heard(-24.0)
+    narration = spoken(-24.0)
     looks = np.array([list(person.shape.values()) for person in crowd])
     for source, explained in (("free", False), ("identity", True)):
-        rest = np.array(
-            [
-                draw_style(np.random.default_rng(i), p, narration, "free", source).rest_yaw
-                for i, p in enumerate(crowd)
-            ]
-        )
+        rngs = map(np.random.default_rng, range(len(crowd)))
+        styles = [draw_style(rng, p, narration, "free", source) for rng, p in zip(rngs, crowd, strict=True)]
+        rest = np.array([style.rest_yaw for style in styles])
         design = np.c_[looks, np.ones(len(looks))]
         coefficients = np.linalg.lstsq(design[:60], rest[:60], rcond=None)[0]
         error = rest[60:] - design[60:] @ coefficients
@@ -59,14 +56,12 @@ def test_tied_styles_spread_as_free_ones_do() -> None:
 
 def test_intensities_that_are_heard_spread_as_free_ones_do() -> None:
     rng = np.random.default_rng(0)
-    q = np.array(
-        [
-            quantiles_of_speech(heard(rng.uniform(*LEVELS) + rng.normal(0, 2.2), _delivery(rng, voice)))
-            for voice in VOICES
-            for _ in range(5)
-        ]
-    )
-    for column in q.T:
+    q = [
+        quantiles_of_speech(spoken(rng.uniform(*LEVELS) + rng.normal(0, 2.2), _delivery(rng, voice)))
+        for voice in VOICES
+        for _ in range(5)
+    ]
+    for column in np.array(q).T:
         shares = np.histogram(column, bins=4, range=(0, 1))[0] / len(column)
         assert (np.abs(shares - 0.25) < 0.12).all(), shares
         assert (np.abs(column - 0.5) > 0.499).mean() < 0.02
@@ -75,14 +70,17 @@ def test_intensities_that_are_heard_spread_as_free_ones_do() -> None:
 def test_intensity_is_heard_only_where_it_is_tied_to_speech() -> None:
     person = people(1)[0]
     levels = np.linspace(*LEVELS, 9)
-    tied = [
-        draw_style(np.random.default_rng(i), person, heard(x), "speech", "free") for i, x in enumerate(levels)
-    ]
+
+    def styles(levels: np.ndarray, intensity: str) -> list[Style]:
+        rngs = map(np.random.default_rng, range(len(levels)))
+        return [
+            draw_style(rng, person, spoken(x), intensity, "free") for rng, x in zip(rngs, levels, strict=True)
+        ]
+
+    tied = styles(levels, "speech")
     assert (np.diff([style.head_intensity for style in tied]) > 0).all()
     many = np.random.default_rng(0).uniform(*LEVELS, 200)
-    free = [
-        draw_style(np.random.default_rng(i), person, heard(x), "free", "free") for i, x in enumerate(many)
-    ]
+    free = styles(many, "free")
     for name in ("head_intensity", "mouth_intensity", "blink_intensity"):
         assert abs(np.corrcoef(many, [getattr(style, name) for style in free])[0, 1]) < 0.2, name
     assert len({style.rest_yaw for style in tied}) == len(tied)

@@ -21,17 +21,10 @@ def murmur(samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * envelope * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-@pytest.fixture
-def quick_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sentences of 1.5 s without the synthesizer."""
-
-    def speak(texts: list[str], voice: Voice) -> list[Utterance]:
-        return [
-            Utterance(text, murmur(24_000, seed), [Phoneme("a", 0.0, 1.5, 2)])
-            for seed, text in enumerate(texts)
-        ]
-
-    monkeypatch.setattr(narration, "speak", speak)
+def quick_speech(texts: list[str], voice: Voice) -> list[Utterance]:
+    """Sentences of 1.5 s without the synthesiser."""
+    sounds = [Phoneme("a", 0.0, 1.5, 2)]
+    return [Utterance(text, murmur(24_000, seed), sounds) for seed, text in enumerate(texts)]
 
 
 def lag(heard: np.ndarray, dry: np.ndarray, furthest: int = 400) -> int:
@@ -43,7 +36,13 @@ def lag(heard: np.ndarray, dry: np.ndarray, furthest: int = 400) -> int:
 
 
 def narrations(count: int, noisy: bool, seconds: tuple[float, float] = (4.0, 8.0)) -> list[Narration]:
-    return [narrate(np.random.default_rng(seed), VOICES[0], "train", seconds, noisy) for seed in range(count)]
+    rngs = map(np.random.default_rng, range(count))
+    return [narrate(rng, VOICES[0], "train", seconds, noisy, quick_speech) for rng in rngs]
+
+
+def said(one: Narration) -> list[np.ndarray]:
+    """The sound of each sentence."""
+    return [one.speech[int(s.start * 16_000) : int(s.end * 16_000)] for s in one.phonemes if s.ipa]
 
 
 def test_direct_sound_comes_first_and_the_echo_decays() -> None:
@@ -97,7 +96,6 @@ def test_noises_differ_in_kind() -> None:
         background_noise(np.random.default_rng(0), "rain", 100)
 
 
-@pytest.mark.usefixtures("quick_speech")
 def test_what_is_heard_is_in_sync_with_what_moves_the_lips() -> None:
     for one in narrations(12, noisy=True):
         assert one.waveform.shape == one.speech.shape == (640 * one.frames,)
@@ -105,7 +103,6 @@ def test_what_is_heard_is_in_sync_with_what_moves_the_lips() -> None:
         assert lag(one.waveform, one.speech) == 0
 
 
-@pytest.mark.usefixtures("quick_speech")
 def test_a_third_of_noisy_clips_has_echo_and_half_has_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     rooms, below = [], []
     monkeypatch.setattr(narration, "room_response", lambda rng: rooms.append(1) or np.ones(1))
@@ -119,14 +116,12 @@ def test_a_third_of_noisy_clips_has_echo_and_half_has_noise(monkeypatch: pytest.
     assert np.array(below)[~audible] == pytest.approx(60, abs=0.5)
 
 
-@pytest.mark.usefixtures("quick_speech")
 def test_clean_clips_have_only_a_floor() -> None:
     for one in narrations(10, noisy=False):
         noise = one.waveform - one.speech
         assert 20 * np.log10(noise.std()) == pytest.approx(one.level - 60, abs=0.5)
 
 
-@pytest.mark.usefixtures("quick_speech")
 def test_some_pauses_are_long_and_all_are_silent() -> None:
     pauses = []
     for one in narrations(60, noisy=False, seconds=(20.0, 21.0)):
@@ -139,21 +134,17 @@ def test_some_pauses_are_long_and_all_are_silent() -> None:
     assert 0.8 <= np.array(pauses)[long].min() <= np.max(pauses) <= 1.81
 
 
-@pytest.mark.usefixtures("quick_speech")
-def test_heard_level_is_that_of_what_is_said() -> None:
+def test_speech_level_is_that_of_what_is_said() -> None:
     for one in narrations(20, noisy=False):
-        said = [one.speech[int(s.start * 16_000) : int(s.end * 16_000)] for s in one.phonemes if s.ipa]
-        level = 10 * np.log10(np.mean(np.square(np.concatenate(said), dtype=np.float64)))
-        assert one.heard_level == pytest.approx(level, abs=0.05)
-        assert abs(one.heard_level - one.level) < 9
+        level = 10 * np.log10(np.mean(np.square(np.concatenate(said(one)), dtype=np.float64)))
+        assert one.speech_level == pytest.approx(level, abs=0.05)
+        assert abs(one.speech_level - one.level) < 9
 
 
-@pytest.mark.usefixtures("quick_speech")
 def test_loudness_drifts_by_a_few_decibels() -> None:
     spreads = []
     for one in narrations(40, noisy=False, seconds=(20.0, 21.0)):
-        said = [sound for sound in one.phonemes if sound.ipa][:-1]
-        levels = [20 * np.log10(one.speech[int(s.start * 16_000) : int(s.end * 16_000)].std()) for s in said]
+        levels = [20 * np.log10(sentence.std()) for sentence in said(one)[:-1]]
         spreads.append(np.std(levels))
         assert all(one.level - 11 < level < one.level + 11 for level in levels)
     assert 1.5 < np.mean(spreads) < 4.5

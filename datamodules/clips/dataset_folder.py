@@ -1,0 +1,48 @@
+"""The folder of a prepared dataset, and the settings that it keeps in ``dataset.json``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.files import whole_output
+
+SETTINGS_NAME = "dataset.json"
+
+
+def read_dataset_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that a folder was made with; None where it says none.
+
+    Raises:
+        UserError: The file that says them is damaged.
+    """
+    path = folder / SETTINGS_NAME
+    if not path.is_file():
+        return None
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
+        raise UserError(
+            f"{path}: not valid JSON ({error}); remove the folder or choose another --output"
+        ) from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: not the settings of a dataset; choose another --output")
+    return settings
+
+
+def make_dataset_folder(folder: Path, settings: dict[str, Any], *inner: str) -> None:
+    """Make the folder with ``clips`` and the folders ``inner`` where they are not there, and write the settings.
+
+    Raises:
+        UserError: The folder is a file or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, expected a folder for the dataset; choose another --output")
+    try:
+        for name in ("clips", *inner):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        with whole_output(folder / SETTINGS_NAME) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        told = f"{folder}: the folder cannot be created ({error.strerror}); choose another --output"
+        raise UserError(told) from error

@@ -1,0 +1,215 @@
+"""The loss terms of stage 1: what each is low for, and what it leaves out."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models import VGG19_Weights
+
+from datamodules.batches import FramePairBatch
+from datamodules.errors import UserError
+from lightning_modules.losses.face import (
+    LandmarkLoss,
+    MouthLoss,
+    MouthPlaceLoss,
+    PoseLoss,
+    centre_l1,
+    inside_weights,
+    landmark_flow_l1,
+)
+from lightning_modules.losses.perceptual import PerceptualLoss
+from lightning_modules.losses.reconstruction import (
+    EdgeLoss,
+    L1Loss,
+    WarpLoss,
+    gradient_l1,
+    pyramid_l1,
+    region_weights,
+)
+from lightning_modules.losses.terms import RenderedPairs, evaluate_terms
+from lightning_modules.networks.renderer import Decoded, SourceCode
+
+SIZE = 32
+BOXES = torch.tensor([[[0.2, 0.5, 0.8, 0.9], [0.2, 0.2, 0.4, 0.4], [0.6, 0.2, 0.8, 0.4]]] * 2)
+
+
+def batch(**fields: Tensor) -> FramePairBatch:
+    frames = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    known = {
+        "regions": BOXES,
+        "landmarks": torch.zeros(2, 2, 0, 2),
+        "pose": torch.zeros(2, 2, 0),
+    }
+    return FramePairBatch(frames[:2], frames[2:], **known | fields)
+
+
+def rendered(frame: Tensor, **fields: Tensor) -> RenderedPairs:
+    motion = torch.linspace(-1, 1, 8).view(2, 4)
+    return RenderedPairs(SourceCode(frame, -motion, motion, ()), motion, Decoded(frame, **fields))
+
+
+def test_region_weights_lift_the_box_and_keep_the_mean():
+    regions = torch.tensor([[[0.25, 0.5, 0.75, 1.0]], [[0.0, 0.0, 0.0, 0.0]]])
+    weights = region_weights(regions, 16, gain=7.0)
+    assert torch.allclose(weights.mean((2, 3)), torch.ones(2, 1), atol=1e-6)
+    assert weights[0, 0, 12, 8] / weights[0, 0, 0, 0] == pytest.approx(8.0)
+    assert torch.allclose(weights[1], torch.ones(1, 16, 16))
+
+
+def test_weights_inside_a_box_weigh_pictures_alike_and_nothing_else():
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 0.75], [0.1, 0.1, 0.9, 0.9], [0.3, 0.3, 0.3, 0.3]])
+    weights = inside_weights(boxes, SIZE)
+    assert torch.allclose(weights.mean((1, 2, 3)), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5)
+    assert (weights[0, 0] > 0).sum() == 64
+    assert weights[0, 0, 16:24, 8:16].min() == 16
+
+
+def test_pixel_losses_vanish_at_the_target_and_one_level_is_plain_l1():
+    pair = batch()
+    for term in (L1Loss(levels=3), EdgeLoss(), WarpLoss(), MouthLoss()):
+        assert term(rendered(pair.driving, warped=pair.driving), pair) == 0
+        assert term(rendered(pair.source, warped=pair.source), pair) > 0
+    plain = L1Loss()(rendered(pair.source), pair)
+    torch.testing.assert_close(plain, F.l1_loss(pair.source, pair.driving))
+    assert L1Loss(region_gain=5.0)(rendered(pair.source), pair) != plain
+    ones = torch.ones(2, 1, SIZE, SIZE)
+    assert gradient_l1(pair.source, pair.source + 0.3, ones) == pytest.approx(0, abs=1e-6)
+    assert pyramid_l1(pair.source, pair.driving, ones, 3) != plain
+
+
+def test_terms_are_summed_by_weight_and_unknown_ones_left_out():
+    pair = batch()
+    terms = torch.nn.ModuleDict({"l1": L1Loss(2.0), "edge": EdgeLoss(0.5), "landmark": LandmarkLoss(9.0)})
+    values = evaluate_terms(terms, rendered(pair.source), pair)
+    assert set(values) == {"l1", "edge", "loss"}  # the batch has no landmarks
+    torch.testing.assert_close(values["loss"], 2 * values["l1"] + 0.5 * values["edge"])
+
+
+@pytest.mark.parametrize("term", [WarpLoss(), LandmarkLoss()])
+def test_a_renderer_without_flow_is_told_which_losses_to_leave_out(term):
+    pair = batch(landmarks=torch.rand(2, 2, 5, 2))
+    with pytest.raises(UserError, match="gives no"):
+        term(rendered(pair.source), pair)
+
+
+def test_the_mouth_weighs_by_its_own_box_alone():
+    pair, pairs = batch(), rendered(batch().source)
+    loss = MouthLoss()(pairs, pair)
+    eyes_elsewhere = BOXES.clone()
+    eyes_elsewhere[:, 1:] = torch.tensor([0.0, 0.0, 0.1, 0.1])
+    assert torch.equal(MouthLoss()(pairs, pair._replace(regions=eyes_elsewhere)), loss)
+    assert MouthLoss()(pairs, pair._replace(regions=torch.zeros(2, 3, 4))) == 0
+    first_alone = pair._replace(regions=BOXES * torch.tensor([1.0, 0.0])[:, None, None])
+    one = FramePairBatch(*(field[:1] for field in pair))
+    torch.testing.assert_close(MouthLoss()(pairs, first_alone), MouthLoss()(rendered(one.source), one))
+    assert MouthLoss(edges=0.0)(pairs, pair) < loss
+
+
+def test_the_place_of_the_mouth_is_the_middle_of_its_box():
+    found = torch.tensor([[0.4, 0.6], [0.1, 0.1]], requires_grad=True)
+    boxes = torch.tensor([[0.2, 0.6, 0.4, 0.8], [0.0, 0.0, 0.0, 0.0]])
+    assert centre_l1(found, boxes).item() == pytest.approx((0.1 + 0.1) / 2)
+    assert centre_l1(found, torch.zeros(2, 4)) == 0
+    pair = batch(regions=boxes[:, None].expand(-1, 3, -1))
+    MouthPlaceLoss()(rendered(pair.source, mouth_centre=found), pair).backward()
+    assert found.grad[0].abs().min() > 0
+    assert not found.grad[1].any()
+    assert MouthPlaceLoss()(rendered(pair.source), pair) is None  # nobody looks for it
+
+
+def test_pose_is_read_off_both_motions_where_it_is_known():
+    term = PoseLoss(4)
+    pairs = rendered(batch().source)
+    both = torch.stack([pairs.source.motion, pairs.motion], dim=1)
+    true = term.readout(both).detach()
+    holed = true + 1
+    holed[0, :, 2:] = torch.nan
+    assert term(pairs, batch(pose=true)) == 0
+    loss = term(pairs, batch(pose=holed))
+    assert loss.item() == pytest.approx(1, rel=1e-5)
+    loss.backward()
+    assert term.readout.weight.grad.isfinite().all()
+    assert term(pairs, batch()) is None
+
+
+def test_landmark_flow_is_zero_for_the_true_flow_and_leads_there():
+    source, driving = torch.rand(1, 1, 9, 2) * 0.5 + 0.25, torch.tensor([0.1, -0.05])
+    landmarks = torch.cat([source, source + driving], dim=1)
+    exact = (-driving * 2 * 32 / 31)[None, :, None, None].expand(1, 2, 32, 32).clone()
+    assert landmark_flow_l1(exact, landmarks) < 1e-5
+    flow = torch.zeros(1, 2, 32, 32, requires_grad=True)
+    landmark_flow_l1(flow, landmarks).backward()
+    assert flow.grad[:, 0].sum() > 0  # a step against the gradient moves towards ``exact``
+    assert flow.grad[:, 1].sum() < 0
+
+
+def test_unknown_landmarks_count_nothing():
+    landmarks = torch.rand(3, 2, 4, 2)
+    holed = landmarks.clone()
+    holed[0, 0, 1, 0] = torch.nan  # unknown in one frame
+    holed[1, :, 2:] = torch.nan
+    holed[2] = torch.nan
+    flow = torch.rand(3, 2, 16, 16, requires_grad=True)
+    loss = landmark_flow_l1(flow, holed)
+    parts = [  # the same points without the holes
+        (landmark_flow_l1(flow[:1], landmarks[:1, :, [0, 2, 3]]), 3),
+        (landmark_flow_l1(flow[1:2], landmarks[1:2, :, :2]), 2),
+    ]
+    torch.testing.assert_close(loss, sum(part * count for part, count in parts) / 5)
+    loss.backward()
+    assert flow.grad.isfinite().all()
+    assert flow.grad[:2].abs().sum(dim=(1, 2, 3)).gt(0).all()
+    assert not flow.grad[2].any()
+    assert landmark_flow_l1(flow, torch.full((3, 2, 4, 2), torch.nan)) == 0
+
+
+@pytest.fixture(scope="module")
+def perceptual() -> PerceptualLoss:
+    return PerceptualLoss(pretrained="random")
+
+
+def test_the_perceptual_judge_is_neither_saved_nor_trained_nor_copied(perceptual):
+    module = torch.nn.ModuleDict({"perceptual": perceptual})
+    assert not module.state_dict()
+    assert not list(module.parameters())
+    assert copy.deepcopy(module)["perceptual"]._shared is perceptual._shared
+
+
+def test_the_perceptual_judge_follows_the_loss_to_another_type_and_back(perceptual):
+    pair = batch()
+    frame = pair.source.clone().requires_grad_(True)
+    single = perceptual(rendered(frame), pair)
+    single.backward()
+    assert frame.grad.abs().sum() > 0
+    assert perceptual(rendered(pair.driving), pair) == 0
+    perceptual.double()
+    double = perceptual.distance(pair.source.double(), pair.driving.double())
+    assert double.dtype == torch.float64
+    assert double.item() == pytest.approx(single.item(), rel=1e-4)
+    copy.deepcopy(perceptual).to("meta")  # what becomes of a copy is nothing to the original
+    perceptual.float()
+    assert perceptual(rendered(pair.source), pair).item() == pytest.approx(single.item(), rel=1e-6)
+
+
+def test_nothing_big_is_downloaded_without_a_word(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    asked = []
+
+    def download(*args, **options):
+        asked.append(caplog.messages[:])
+        raise OSError("no network")
+
+    monkeypatch.setattr(VGG19_Weights, "get_state_dict", download)
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match=r"vgg19-dcbb9e9d\.pth is not there"):
+        PerceptualLoss()
+    assert not asked
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="no network"):
+        PerceptualLoss(pretrained="torchvision")
+    assert len(asked) == 1
+    assert "downloading 575 MB" in asked[0][0]
+    (tmp_path / "odd.pth").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"odd\.pth"):
+        PerceptualLoss(pretrained=str(tmp_path / "odd.pth"))

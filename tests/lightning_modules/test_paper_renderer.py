@@ -1,0 +1,202 @@
+"""The paper's renderer: its layers, its options, and models lifted to twice the size."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
+from lightning_modules.networks.lifting import lift
+from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer, scale_list
+from lightning_modules.networks.renderer import repeat_code
+
+CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
+
+
+def small(**options) -> PaperRenderer:
+    torch.manual_seed(0)
+    return PaperRenderer(32, CHANNELS, latent_dim=32, motion_dim=6, **options)
+
+
+def pictures(count: int = 2, size: int = 32) -> torch.Tensor:
+    """Smooth random pictures in [-1, 1]."""
+    torch.manual_seed(1)
+    return F.interpolate(
+        torch.rand(count, 3, 8, 8) * 2 - 1, size=size, mode="bicubic", align_corners=False
+    ).clamp(-1, 1)
+
+
+def test_templates_are_orthonormal_and_their_span_is_the_parameters():
+    templates = MotionTemplates(64, 20)
+    directions = templates.directions()
+    assert torch.allclose(directions.t() @ directions, torch.eye(20), atol=1e-5)
+    projected = directions @ directions.t() @ templates.weight
+    assert torch.allclose(projected, templates.weight, atol=1e-4)
+    with torch.no_grad():
+        templates.weight += 1e-4 * torch.randn_like(templates.weight)
+    assert (directions * templates.directions()).sum(0).min() > 0.99  # no sign flips between two uses
+
+
+def test_warp_by_zero_is_the_identity_and_by_a_pixel_is_a_shift():
+    grid = identity_grid(3, 5)
+    assert [grid[0, 0, 0].tolist(), grid[0, -1, -1].tolist()] == [[-1, -1], [1, 1]]
+    x = pictures()
+    assert torch.allclose(warp(x, torch.zeros(2, 2, 32, 32)), x, atol=1e-5)
+    flow = torch.zeros(2, 2, 32, 32)
+    flow[:, 0] = 2 / 31  # corner-aligned: the width 2 spans 31 pixel steps
+    assert torch.allclose(warp(x, flow)[..., :-1], x[..., 1:], atol=1e-4)
+
+
+def test_modulated_conv_equals_one_kernel_per_sample():
+    torch.manual_seed(0)
+    conv = ModulatedConv(5, 7, 3, 11)
+    x, latent = torch.randn(2, 5, 8, 8), torch.randn(2, 11)
+    style = conv.style(latent)
+    for i in range(2):
+        kernel = conv.weight * conv.scale * style[i][None, :, None, None]
+        kernel = kernel * torch.rsqrt(kernel.square().sum((1, 2, 3), keepdim=True) + 1e-8)
+        expected = F.conv2d(x[i : i + 1], kernel, conv.bias, padding=1)
+        assert torch.allclose(conv(x, latent)[i : i + 1], expected, atol=1e-5)
+
+
+def test_blur_pool_halves_and_keeps_constants_inside():
+    halved = blur_pool(torch.full((1, 2, 8, 8), 3.0))
+    assert halved.shape == (1, 2, 4, 4)
+    assert torch.allclose(halved[..., 1:-1, 1:-1], torch.tensor(3.0))
+
+
+def test_an_untrained_model_with_pixel_skip_copies_the_source():
+    model = small(source_skip=True, rgb_input="blend")
+    source, driving = pictures().split(1)
+    decoded = model(source, driving)
+    assert torch.allclose(decoded.warped, source, atol=1e-5)
+    assert (decoded.flow == 0).all()
+    assert torch.allclose(decoded.frame, source, atol=1e-5)
+
+
+def test_the_coarse_grid_moves_pixels_and_paints_by_motion():
+    model = small(source_skip=True, rgb_input="blend", coarse_flow=8)
+    frames = pictures(2)
+    code = model.encode(frames[:1])
+    start = model.decode(code, model.motion(frames[1:]))
+    assert torch.allclose(start.frame, frames[:1], atol=1e-5)
+    nn.init.normal_(model.coarse.layers[-1].weight, std=0.5)
+    nn.init.normal_(model.scales[-1].to_rgb.weight, std=0.1)
+    calm, lively = (model.decode(code, code.motion + shift) for shift in (0.0, 0.5))
+    assert (lively.flow - calm.flow).abs().max() > 1e-3
+    assert ((lively.frame - lively.warped) - (calm.frame - calm.warped)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "learns"),
+    [
+        ({}, "motion_head.4.weight"),
+        ({"rgb_input": "blend"}, "templates.weight"),
+        ({"source_skip": True}, "templates.weight"),
+        ({"mouth_painter": 8}, "mouth_painter.paint.weight"),
+        ({"refine_channels": 8}, "refine.net.4.weight"),
+        ({"face_views": 4}, "motion_head.head.2.weight"),
+    ],
+)
+def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options, learns):
+    model = small(**options)
+    frames = pictures(4)
+    if options and learns == "templates.weight":
+        assert not torch.allclose(model(frames[:2], frames[2:]).frame, small()(frames[:2], frames[2:]).frame)
+    nn.init.normal_(model.scales[-1].to_rgb.weight)  # starts at zero behind the pixel skip
+    decoded = model(frames[:2], frames[2:])
+    assert decoded.frame.shape == (2, 3, 32, 32)
+    assert (decoded.mouth_centre is None) == ("mouth_painter" not in options)
+    decoded.frame.square().mean().backward()
+    for name in ("templates.weight", learns):
+        assert model.get_parameter(name).grad.abs().sum() > 0
+
+
+def test_decoding_with_a_cached_code_equals_the_whole_pass():
+    model = small(source_skip=True).eval()
+    with torch.no_grad():
+        model.scales[-1].to_flow.weight.normal_()
+        frames = pictures(4)
+        code = model.encode(frames[:1])
+        motion = model.motion(frames[1:])
+        batched = model.decode(repeat_code(code, 3), motion).frame
+        one_by_one = torch.cat([model(frames[:1], frames[i : i + 1]).frame for i in (1, 2, 3)])
+    assert torch.allclose(batched, one_by_one, atol=1e-5)
+
+
+def test_motion_is_bounded_and_its_head_is_linear_before_tanh():
+    model = small()
+    motion = model.motion(pictures(3))
+    assert motion.shape == (3, 6)
+    assert motion.abs().max() < 1
+    latent = torch.randn(2, 32)
+    both, nothing, *each = (
+        model.motion_head(None, lambda value=value: value)
+        for value in (latent.sum(0), torch.zeros(32), *latent)
+    )
+    assert torch.allclose(both + nothing, sum(each), atol=1e-5)
+    assert model.motion_head[-1].bias is None
+
+
+@pytest.mark.parametrize("face_views", [0, 4])
+def test_the_source_of_a_code_moves_as_its_picture_does(face_views):
+    model = small(face_views=face_views).eval()
+    frames = pictures(2)
+    assert torch.allclose(model.encode(frames).motion, model.motion(frames), atol=1e-6)
+
+
+def test_codes_of_other_renderers_are_repeated_too():
+    class Other(NamedTuple):
+        image: torch.Tensor
+        features: tuple
+
+    code = Other(torch.rand(1, 3, 8, 8), (torch.rand(1, 4), (torch.rand(1, 2, 2),)))
+    repeated = repeat_code(code, 3)
+    assert isinstance(repeated, Other)
+    assert repeated.features[1][0].shape == (3, 2, 2)
+    assert torch.equal(repeated.features[0][2], code.features[0][0])
+
+
+@pytest.mark.parametrize("size", [0, 8, 48, 100])
+def test_sizes_other_than_powers_of_two_are_refused(size):
+    with pytest.raises(ValueError, match="power of two"):
+        scale_list(size)
+
+
+def test_a_lifted_model_renders_what_the_small_one_does():
+    torch.manual_seed(3)
+    small_model = small(source_skip=True, rgb_input="blend").eval()
+    with torch.no_grad():
+        for scale in small_model.scales:
+            scale.to_flow.weight.normal_(std=0.3)
+    large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, source_skip=True, rgb_input="blend").eval()
+    lift(small_model, large)
+    with torch.no_grad():
+        frames = pictures(4, 64)
+        reduced = blur_pool(frames)
+        inside = large.encoder(frames)[1][-2], small_model.encoder(reduced)[1][-1]
+        assert torch.allclose(inside[0][..., 2:-2, 2:-2], inside[1][..., 2:-2, 2:-2], atol=0.1)
+        assert torch.allclose(large.motion(frames), small_model.motion(reduced), atol=0.1)
+        flow = large(frames[:2], frames[2:]).flow
+        expected = small_model(reduced[:2], reduced[2:]).flow
+        assert torch.corrcoef(torch.stack([F.avg_pool2d(flow, 2).flatten(), expected.flatten()]))[0, 1] > 0.95
+
+
+def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
+    small_model = small(mouth_painter=8)
+    nn.init.normal_(small_model.mouth_painter.paint.weight)
+    nn.init.normal_(small_model.mouth_painter.place.weight)
+    large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, mouth_painter=8)
+    lift(small_model, large)
+    motion = torch.rand(3, 6)
+    assert torch.equal(large.mouth_painter.centre(motion), small_model.mouth_painter.centre(motion))
+    assert (large.mouth_painter.paint.weight == 0).all()
+
+
+def test_models_that_do_not_fit_are_not_lifted():
+    with pytest.raises(ValueError, match="64 px"):
+        lift(small(), small())
+    with pytest.raises(ValueError, match="differ inside"):
+        lift(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))
