@@ -207,7 +207,7 @@ class Demo:
         from skimage.data import astronaut
 
         from datamodules.media.audio import write_wav
-        from datamodules.synthetic_faces.speech.espeak import speak
+        from datamodules.synthetic_faces.speech.espeak import synthesise_speech
         from datamodules.synthetic_faces.speech.voices import VOICES
         from experiments.pictures import png_bytes
         from experiments.results import write_whole
@@ -216,7 +216,7 @@ class Demo:
         image, speech = place / "portrait.png", place / "speech.wav"
         write_whole(image, png_bytes(Image.fromarray(astronaut()[PORTRAIT_BOX])))
         voice = next(voice for voice in VOICES if voice.name == VOICE)
-        write_wav(speech, speak([SENTENCE], voice)[0].waveform)
+        write_wav(speech, synthesise_speech([SENTENCE], voice)[0].waveform)
         video = ["--output", place / "portrait_speaks.mp4", "--paste-back", "--intensity", 0.7]
         self.ifmdm("generate", "--image", image, "--audio", speech, *video)
 

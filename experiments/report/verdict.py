@@ -37,10 +37,10 @@ def verdict_section(results: Mapping[str, Any], sweep: Sequence[Mapping[str, Any
         _like_real("the mouth moves", "", found, "mouth_motion"),
         _like_real("it blinks", " times a minute", found, "blink_rate"),
     ]
+    shown = f"{counted(len(clips), 'clip')} of {counted(people, 'head')} that training never saw"
     return Section(
         "What it learnt, and what not",
-        f"Read off the tables below: {counted(len(clips), 'clip')} of {counted(people, 'head')} that training never saw, one training run. "
-        "Few clips make wide intervals, and another seed another model.",
+        f"Read off the tables below: {shown}, one training run. Few clips make wide intervals, another seed another model.",
         points=[point for point in points if point],
     )
 
