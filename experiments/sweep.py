@@ -41,33 +41,26 @@ def run(args: argparse.Namespace) -> int:
     return sweep_main(args.overrides)
 
 
-def measure_take(
-    frames: Any, clip: Any, whole: Any, floor: Any, judges: Any, protocol: Any
-) -> dict[str, float]:
-    """The swept measures of generated frames.
-
-    Args:
-        frames: ``(T, S, S, 3)`` uint8.
-        clip: The real clip that was read, with its truth.
-        whole: View of its real frames.
-        floor: View of the still source frame, see `floor_view`; None without landmarks.
-        judges: At hand.
-        protocol: Settings.
-    """
+def measure_clip(clip: Any, judges: Any, protocol: Any) -> list[dict[str, float]]:
+    """The swept measures of each row of a rendered clip, as far as their judges are there; of several takes the mean."""
     from metrics.evaluation.contexts import FrameContext, SpeechContext
+    from metrics.evaluation.loop import floor_view
     from metrics.evaluation.registry import MEASURES, values_of
+    from metrics.evaluation.speech import mean_over_takes
 
-    view = judges.look(frames, protocol)
-    asked = [MEASURES[name] for name in SWEPT if all(slot in judges.hashes for slot in MEASURES[name].judges)]
-    values = values_of(
-        [one for one in asked if one.kind != "truth"],
-        FrameContext(protocol, judges, view, whole, floor=floor),
-    )
+    whole, floor = judges.look(clip.real, protocol), floor_view(clip.real, judges, protocol)
     true = whole.seen.lip_opening if clip.truth.lip_opening is None else clip.truth.lip_opening
-    lips = view.curves.lip_opening
-    return values | values_of(
-        [one for one in asked if one.kind == "truth"], SpeechContext(protocol, lips, lips, true_lips=true)
-    )
+    asked = [MEASURES[name] for name in SWEPT if set(MEASURES[name].judges) <= set(judges.hashes)]
+    by_truth = [one for one in asked if one.kind == "truth"]
+    by_frames = [one for one in asked if one.kind != "truth"]
+
+    def measure(frames: Any) -> dict[str, float]:
+        view = judges.look(frames, protocol)
+        lips = view.curves.lip_opening
+        found = values_of(by_frames, FrameContext(protocol, judges, view, whole, floor=floor))
+        return found | values_of(by_truth, SpeechContext(protocol, lips, lips, true_lips=true))
+
+    return [mean_over_takes([measure(take) for take in takes]) for takes in clip.rows.values()]
 
 
 def sweep_intensity(
@@ -114,8 +107,7 @@ def sweep_intensity(
     from metrics.evaluation.evaluation import protocol_record, with_data
     from metrics.evaluation.judges import load_motion_judge, motion_judges
     from metrics.evaluation.loading import rendered_clips
-    from metrics.evaluation.loop import ROW_PLANS, floor_view
-    from metrics.evaluation.speech import mean_over_takes
+    from metrics.evaluation.loop import ROW_PLANS
 
     options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
     evaluation.check_options(model, options, tuple(seeds), intensities)
@@ -124,21 +116,16 @@ def sweep_intensity(
     protocol, judges = evaluation.model_protocol(chosen, model.size, judge, max_frames), motion_judges(judge)
     judges = with_data(judges, data)
     variants = [dataclasses.replace(options, intensity=value) for value in intensities]
-    render = swept_rows(model, tuple(seeds), variants)
+    rendered = rendered_clips(data, protocol.reading, swept_rows(model, tuple(seeds), variants))
     identities: list[str] = []
     found: list[list[dict[str, float]]] = []
     missing = []
-    for number, clip in enumerate(rendered_clips(data, protocol.reading, render)):
+    for number, clip in enumerate(rendered):
         name = clip.files.name
         try:
             if clip.failure:
                 raise ValueError(clip.failure)
-            whole, floor = judges.look(clip.real, protocol), floor_view(clip.real, judges, protocol)
-            takes = clip.rows.values()
-            measured = [
-                mean_over_takes([measure_take(one, clip, whole, floor, judges, protocol) for one in row])
-                for row in takes
-            ]
+            measured = measure_clip(clip, judges, protocol)
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", name, error)
             missing.append({"clip": name, "what": "all", "why": str(error)})
