@@ -6,14 +6,19 @@ output any more; 1 a bug, with its traceback.
 
 import argparse
 import importlib
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from experiments.packages import PackageError, check_packages
+from experiments.startup import (
+    THREADS_FLAG,
+    THREADS_HELP,
+    StartupError,
+    check_packages,
+    set_threads,
+    set_up_logging,
+)
 from experiments.version import __version__
 
 
@@ -69,7 +74,7 @@ COMMANDS = {
         "measure quality over motion intensity: sweep=NAME [overrides]",
         overrides=True,
     ),
-    "report": Command("experiments.report", "one self-contained HTML page of a run or sweep"),
+    "report": Command("experiments.report.command", "one self-contained HTML page of a run or sweep"),
     "assets": Command("experiments.assets", "list, fetch or verify the public model files"),
     "package": Command("experiments.package", "make a model folder of three trained stages"),
 }
@@ -77,10 +82,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``ifmdm`` with the given words (default: the process's) and return the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
     try:
         check_packages()
-    except PackageError as error:
+        words = set_threads(sys.argv[1:] if argv is None else argv)
+    except StartupError as error:
         return _refuse(error)
     try:
         status = _dispatch(words)
@@ -99,25 +104,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] not in COMMANDS:
         return _top_parser(words)
-    command = COMMANDS[words[0]]
-    _set_up_logging()
+    set_up_logging()
     from datamodules.errors import UserError
 
-    parser = Parser(prog=f"ifmdm {words[0]}", description=_sentence(command.help))
     try:
-        module = importlib.import_module(command.module)
-        module.add_arguments(parser)
-        parse = parser.parse_intermixed_args if command.overrides else parser.parse_args
-        return int(module.run(parse(words[1:])) or 0)
+        return run_command(words)
     except UserError as error:
         return _refuse(error)
     except PermissionError as error:
         return _refuse(f"{error.filename}: may not be read or written; check its permissions")
 
 
+def run_command(words: Sequence[str]) -> int:
+    """Run one sub-command with its words, in this process, and return its status.
+
+    Raises:
+        UserError: Wrong input.
+        SystemExit: ``--help``, or words that the command does not know.
+    """
+    name, *rest = words
+    command = COMMANDS[name]
+    parser = Parser(prog=f"ifmdm {name}", description=_sentence(command.help))
+    parser.add_argument(THREADS_FLAG, metavar="N", help=THREADS_HELP)  # for --help: set_threads has taken it
+    module = importlib.import_module(command.module)
+    module.add_arguments(parser)
+    parse = parser.parse_intermixed_args if command.overrides else parser.parse_args
+    return int(module.run(parse(rest)) or 0)
+
+
 def _top_parser(words: list[str]) -> int:
     """Answer ``ifmdm``, ``--help``, ``--version`` and unknown commands without loading any of them."""
     parser = Parser(prog="ifmdm", description="IF-MDM: talking-head videos from a portrait and speech.")
+    parser.add_argument(THREADS_FLAG, metavar="N", help=f"{THREADS_HELP}; may stand anywhere")
     parser.add_argument("--version", action="version", version=f"ifmdm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
@@ -134,12 +152,3 @@ def _refuse(error: Exception | str) -> int:
     """Say one line on standard error: a message never runs over several."""
     print("ifmdm: error: " + " ".join(str(error).split()), file=sys.stderr)
     return 2
-
-
-def _set_up_logging() -> None:
-    """Progress and remarks go to standard error as plain lines, so that results can be piped."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("lightning.pytorch.utilities.rank_zero", "httpx", "matplotlib", "absl"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning asks torch by a name that newer torch calls deprecated: nothing a user could mend.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

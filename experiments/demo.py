@@ -1,70 +1,106 @@
-"""``ifmdm demo``: the whole experiment in miniature - data, three stages, evaluation, sweep, report, videos."""
+"""``ifmdm demo``: a portrait speaks, then the whole experiment in miniature - data, stages, evaluation, sweep, report."""
 
 import argparse
-import json
 import logging
+import re
+import shlex
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-
-from datamodules.errors import UserError
-from datamodules.files import require_output_folder, whole_output
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
-CLIPS = 64
 SIZE = 64
+CLIPS, SECONDS = 64, (4.0, 8.0)
+FAST_CLIPS, FAST_SECONDS = 6, (2.7, 3.2)
 EVALUATED_CLIPS = 6
 MAX_FRAMES = 150
+VOICE = "en-us_linda"
+SENTENCE = "One picture and a few words: that is all it takes to make a portrait speak, and to move its head."
+PORTRAIT_BOX = slice(0, 360), slice(45, 405)
+"""Rows and columns of scikit-image's astronaut: head and shoulders."""
 TIMES_NAME = "times.json"
 MARKER_NAME = "demo.json"
 """Says with which settings a folder was made; without it nothing in a folder is continued or removed."""
-PARTS = ("data", "runs", "model", "evaluation", "sweep", TIMES_NAME)
+PARTS = ("portrait", "data", "runs", "model", "evaluation", "sweep", TIMES_NAME)
 """What the demo leaves in its folder beside the marker and the report."""
+STAGES = ("autoencoder", "statistics", "diffusion")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm demo``."""
     parser.description = (
-        "Render synthetic talking heads, train the three stages at 64 px, evaluate on heads and voices that training never "
-        "saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps that are done "
-        "already in a folder made with the same settings are kept."
+        "First a real portrait speaks a synthesised sentence, by the model that comes along. Then the experiment in "
+        "miniature: render synthetic talking heads, train the three stages at 64 px, evaluate on heads and voices that "
+        "training never saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps "
+        "that are done already in a folder made with the same settings are kept."
     )
     parser.add_argument(
         "--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)"
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes that render the data (default 2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes that render the data; 0: this one (default 2)"
+    )
     parser.add_argument(
         "--fast", action="store_true", help="a few steps of everything: does the installation work?"
+    )
+    parser.add_argument(
+        "--portrait-only", action="store_true", help="the portrait alone: a minute, no training"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo as the command line says."""
-    if args.workers < 1:
-        raise UserError(f"--workers is {args.workers}: use a whole number from 1")
-    Demo(args.output, args.workers, args.fast).run()
+    from datamodules.errors import UserError
+
+    if args.workers < 0:
+        raise UserError(f"--workers is {args.workers}: use a whole number from 0")
+    demo = Demo(args.output, args.workers, args.fast)
+    demo.run(demo.steps()[:1] if args.portrait_only else None)
     return 0
+
+
+class Step(NamedTuple):
+    """A part of the demo.
+
+    Attributes:
+        name: Under which its time is kept.
+        what: Told when it starts.
+        work: Does it.
+        result: A file that is there when it is done.
+    """
+
+    name: str
+    what: str
+    work: Callable[[], object]
+    result: Path
 
 
 class Demo:
     """The steps of the demo, each timed; a step whose result is there is not done again.
 
     Args:
-        folder: made if missing; holds ``demo.json`` (the settings), ``data/``, ``runs/``, ``model/``, ``evaluation/``,
-            ``sweep/`` and ``report.html``.
+        folder: made if missing; holds ``demo.json`` (the settings), ``portrait/``, ``data/``, ``runs/``, ``model/``,
+            ``evaluation/``, ``sweep/`` and ``report.html``.
         workers: rendering processes.
         fast: few clips and steps, for a check of the installation.
+        command: runs a command of ``ifmdm``, given its words; None: in this process.
     """
 
-    def __init__(self, folder: Path, workers: int, fast: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        fast: bool,
+        command: Callable[[Sequence[str]], object] | None = None,
+    ) -> None:
         self.folder, self.workers, self.fast = folder, workers, fast
-        self.data = folder / "data"
-        self.clips = 10 if fast else CLIPS
-        times = folder / TIMES_NAME
-        self.times: dict[str, float] = json.loads(times.read_text()) if times.is_file() else {}
+        self.data, self.model = folder / "data", folder / "model"
+        self.clips, self.seconds = (FAST_CLIPS, FAST_SECONDS) if fast else (CLIPS, SECONDS)
+        self.command = command
 
     def settings(self) -> dict[str, object]:
         """What the results in the folder depend on."""
@@ -79,6 +115,8 @@ class Demo:
         Raises:
             UserError: It can't be written, or holds a demo made with other settings, or something else.
         """
+        from datamodules.errors import UserError
+        from datamodules.files import require_output_folder
         from experiments.results import read_json, write_json
 
         marker = require_output_folder(self.folder) / MARKER_NAME
@@ -86,11 +124,11 @@ class Demo:
             found, settings = read_json(marker), self.settings()
             if found != settings:
                 known = found if isinstance(found, dict) else {}
-                told = ", ".join(
+                other = [
                     f"{k} {known.get(k)} instead of {v}" for k, v in settings.items() if known.get(k) != v
-                )
+                ]
                 raise UserError(
-                    f"{self.folder}: holds a demo made with other settings ({told}); "
+                    f"{self.folder}: holds a demo made with other settings ({', '.join(other)}); "
                     "remove the folder or choose another --output"
                 )
             return
@@ -102,88 +140,105 @@ class Demo:
                 )
         write_json(marker, self.settings())
 
-    def run(self) -> Path:
-        """All steps; returns the report.
+    def steps(self) -> list[Step]:
+        """All steps before the report."""
+        stages = {
+            "autoencoder": "stage 1: motion autoencoder",
+            "statistics": "stage 2: motion statistics",
+            "diffusion": "stage 3: motion diffusion",
+        }
+        folder = self.folder
+        return [
+            Step("portrait", "a portrait speaks", self.portrait, folder / "portrait" / "portrait_speaks.mp4"),
+            Step("data", "rendering synthetic talking heads", self.prepare, folder / "data_sheet.png"),
+            *(
+                Step(stage, what, partial(self.train, stage), self.run_dir(stage) / "run.json")
+                for stage, what in stages.items()
+            ),
+            Step("package", "model folder", self.package, self.model / "config.json"),
+            Step(
+                "evaluation", "evaluation on unseen heads", self.evaluate, folder / "evaluation/results.json"
+            ),
+            Step("sweep", "motion-intensity sweep", self.sweep, folder / "sweep" / "sweep.json"),
+        ]
+
+    def run(self, steps: Sequence[Step] | None = None) -> Path:
+        """Take the steps (None: all, and the report); returns the last one's result, or the report.
 
         Raises:
             UserError: The folder holds something else than this demo.
         """
-        self.claim()
-        steps: list[tuple[str, str, Callable[[], None], Path]] = [
-            ("data", "rendering synthetic talking heads", self.prepare, self.folder / "data_sheet.png"),
-            (
-                "autoencoder",
-                "stage 1: motion autoencoder",
-                self.autoencoder,
-                self.run_dir("autoencoder") / "run.json",
-            ),
-            (
-                "statistics",
-                "stage 2: motion statistics",
-                self.statistics,
-                self.run_dir("statistics") / "run.json",
-            ),
-            (
-                "diffusion",
-                "stage 3: motion diffusion",
-                self.diffusion,
-                self.run_dir("diffusion") / "run.json",
-            ),
-            ("package", "model folder", self.package, self.folder / "model" / "config.json"),
-            (
-                "evaluation",
-                "evaluation on unseen heads",
-                self.evaluate,
-                self.folder / "evaluation" / "results.json",
-            ),
-            ("sweep", "motion-intensity sweep", self.sweep, self.folder / "sweep" / "sweep.json"),
-        ]
-        for number, (name, what, step, result) in enumerate(steps, start=1):
-            if result.is_file():
-                log.info("[%d/%d] %s: there already", number, len(steps) + 1, what)
-                continue
-            log.info("[%d/%d] %s", number, len(steps) + 1, what)
-            started = time.monotonic()
-            step()
-            self.times[name] = round(time.monotonic() - started, 1)
-            with whole_output(self.folder / TIMES_NAME) as temporary:
-                temporary.write_text(json.dumps(self.times, indent=2) + "\n")
-            log.info("      done in %.0f s", self.times[name])
-        log.info("[%d/%d] report", len(steps) + 1, len(steps) + 1)
-        from experiments.report import write_report
+        from experiments.results import read_json, write_json
 
-        page = write_report(self.folder, self.folder / "report.html", title="IF-MDM demo")
-        log.info("%.1f minutes in all. Open %s", sum(self.times.values()) / 60, page)
+        self.claim()
+        kept = self.folder / TIMES_NAME
+        times = read_json(kept) if kept.is_file() else {}
+        todo = self.steps() if steps is None else steps
+        count = len(todo) + (steps is None)
+        for number, step in enumerate(todo, start=1):
+            done = step.result.is_file()
+            log.info("[%d/%d] %s%s", number, count, step.what, ": there already" if done else "")
+            if not done:
+                started = time.monotonic()
+                step.work()
+                times[step.name] = round(time.monotonic() - started, 1)
+                write_json(kept, times)
+                log.info("      done in %.0f s", times[step.name])
+            if step.name == "portrait":
+                log.info("      see and hear it: %s", step.result)
+        if steps is not None:
+            return todo[-1].result
+        log.info("[%d/%d] report", count, count)
+        page = self.report()
+        log.info("%.1f minutes in all. Open %s", sum(times.values()) / 60, page)
         return page
+
+    def ifmdm(self, *words: object) -> None:
+        """Run a command, and show it as a user would type it."""
+        from experiments.cli import run_command
+
+        texts = [str(word) for word in words]
+        log.info("      $ ifmdm %s", shlex.join(texts))
+        (self.command or run_command)(texts)
+
+    def portrait(self) -> None:
+        """A public-domain photograph speaks a synthesised sentence, by the model that comes along."""
+        from PIL import Image
+        from skimage.data import astronaut
+
+        from datamodules.media.audio import write_wav
+        from datamodules.synthetic_faces.speech.espeak import synthesise_speech
+        from datamodules.synthetic_faces.speech.voices import VOICES
+        from experiments.pictures import png_bytes
+        from experiments.results import write_whole
+
+        place = self.folder / "portrait"
+        image, speech = place / "portrait.png", place / "speech.wav"
+        write_whole(image, png_bytes(Image.fromarray(astronaut()[PORTRAIT_BOX])))
+        voice = next(voice for voice in VOICES if voice.name == VOICE)
+        write_wav(speech, synthesise_speech([SENTENCE], voice)[0].waveform)
+        video = ["--output", place / "portrait_speaks.mp4", "--paste-back", "--intensity", 0.7]
+        self.ifmdm("generate", "--image", image, "--audio", speech, *video)
+
+    def prepare(self) -> None:
+        """Render the clips and a contact sheet of them."""
+        from datamodules.clips.manifest import read_manifest
+        from datamodules.media.video import read_video
+        from experiments.pictures import contact_sheet, spread
+
+        sizes = ["--clips", self.clips, "--size", SIZE, "--seconds", *self.seconds, "--workers", self.workers]
+        self.ifmdm("prepare", "synthetic", *sizes, "--output", self.data)
+        clips = read_manifest(self.data)[:10]
+        rows = {clip.id: spread(read_video(self.data / clip.video), 9) for clip in clips}
+        contact_sheet(rows, self.folder / "data_sheet.png")
 
     def run_dir(self, stage: str) -> Path:
         """Run folder of a stage."""
         return self.folder / "runs" / stage
 
-    def prepare(self) -> None:
-        """Render the clips and a contact sheet of them."""
-        from datamodules.clips.manifest import read_manifest
-        from datamodules.media.video import VideoReader
-        from datamodules.progress import show_progress
-        from datamodules.synthetic_faces.dataset import prepare_synthetic
-        from datamodules.synthetic_faces.settings import Settings
-        from experiments.pictures import contact_sheet
-
-        with show_progress("rendering clips") as progress:
-            prepare_synthetic(self.data, Settings(self.clips, SIZE), workers=self.workers, progress=progress)
-        records = read_manifest(self.data)[:10]
-        rows = {}
-        for record in records:
-            reader = VideoReader(self.data / record.video)
-            rows[record.id] = reader.get(np.linspace(0, len(reader) - 1, 9).astype(int))
-        contact_sheet(rows, self.folder / "data_sheet.png")
-
-    def train(self, stage: str, *overrides: str) -> None:
-        """Train one stage with the ``tiny`` experiment of that name."""
-        import shutil
-
-        from experiments.config import compose, override
-        from experiments.train import run_training
+    def train(self, stage: str) -> None:
+        """Train one stage with the ``tiny`` experiment of that name; an interrupted training starts again."""
+        from datamodules.errors import UserError
 
         run_dir = self.run_dir(stage)
         if run_dir.exists():
@@ -191,65 +246,60 @@ class Demo:
                 raise UserError(f"{run_dir}: is there already, in a folder without {MARKER_NAME}; remove it")
             log.info("      %s: an interrupted training, starting again", run_dir)
             shutil.rmtree(run_dir)
-        words = [f"experiment={stage}_tiny", override("data.root", self.data), override("run_dir", run_dir)]
-        words += [f"data.clips={self.clips}", f"data.render_workers={self.workers}"]
+        words = [
+            f"experiment={stage}_tiny",
+            path_override("data.root", self.data),
+            path_override("run_dir", run_dir),
+        ]
+        words += [f"data.clips={self.clips}", f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]"]
+        words.append(f"data.render_workers={self.workers}")
+        if stage != "autoencoder":
+            words.append(path_override("autoencoder", self.run_dir("autoencoder")))
         if self.fast:
-            words += ["trainer.max_steps=10", "+trainer.limit_val_batches=1"]
-        run_training(compose([*words, *overrides]))
-
-    def autoencoder(self) -> None:
-        """Stage 1."""
-        self.train("autoencoder")
-
-    def statistics(self) -> None:
-        """Stage 2."""
-        self.train_in_motion_space("statistics")
-
-    def diffusion(self) -> None:
-        """Stage 3."""
-        self.train_in_motion_space("diffusion")
-
-    def train_in_motion_space(self, stage: str) -> None:
-        """Train a stage that works on the motion of stage 1."""
-        from experiments.config import override
-
-        self.train(stage, override("autoencoder", self.run_dir("autoencoder")))
+            words += ["trainer.max_steps=10", "trainer.log_every_n_steps=1", "+trainer.limit_val_batches=1"]
+        self.ifmdm("train", *words)
 
     def package(self) -> None:
         """Model folder of the three stages."""
-        from experiments.package import STAGES, pack_model
-
-        autoencoder, statistics, diffusion = (self.run_dir(stage) for stage in STAGES)
-        pack_model(autoencoder, statistics, diffusion, self.folder / "model")
+        runs = [word for stage in STAGES for word in (f"--{stage}", self.run_dir(stage))]
+        self.ifmdm("package", *runs, "--output", self.model)
 
     def evaluate(self) -> None:
         """Figures, contact sheets and videos on held-out identities."""
-        from experiments.evaluate import evaluate_main
-
-        evaluate_main(
-            [
-                *self.measuring("evaluation"),
-                "method=demo",
-                f"gallery_clips={1 if self.fast else 3}",
-                "seeds=[0]",
-            ]
-        )
+        gallery = f"gallery_clips={1 if self.fast else 3}"
+        self.ifmdm("evaluate", *self.measuring("evaluation"), "method=demo", gallery)
 
     def sweep(self) -> None:
         """Motion intensity against head motion and lips."""
-        from experiments.sweep import sweep_main
-
-        sweep_main(["sweep=motion_intensity", *self.measuring("sweep"), "seeds=[0]"])
+        self.ifmdm("sweep", "sweep=motion_intensity", *self.measuring("sweep"))
 
     def measuring(self, output: str) -> list[str]:
         """Overrides that evaluation and sweep share."""
-        from experiments.config import override
-
         return [
-            override("model", self.folder / "model"),
-            override("data.root", self.data),
+            path_override("model", self.model),
+            path_override("data.root", self.data),
             f"clips={1 if self.fast else EVALUATED_CLIPS}",
             f"max_frames={32 if self.fast else MAX_FRAMES}",
             f"judge_seconds={5 if self.fast else 75}",
-            override("output", self.folder / output),
+            "seeds=[0]",
+            path_override("output", self.folder / output),
         ]
+
+    def report(self) -> Path:
+        """The page, with what the miniature learnt in words."""
+        from experiments.report.command import write_report
+        from experiments.report.verdict import verdict_section
+        from experiments.results import read_json, read_results
+
+        results = read_results(self.folder / "evaluation" / "results.json")
+        rows = read_json(self.folder / "sweep" / "sweep.json")["rows"]
+        return write_report(
+            [self.folder], self.folder / "report.html", "IF-MDM demo", verdict=verdict_section(results, rows)
+        )
+
+
+def path_override(key: str, path: Path) -> str:
+    """``KEY=PATH`` as a Hydra override, quoted where it must be."""
+    from experiments.config import override
+
+    return f"{key}={path}" if re.fullmatch(r"[\w./-]+", str(path)) else override(key, path)

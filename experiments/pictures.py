@@ -47,9 +47,14 @@ def contact_sheet(rows: Mapping[str, np.ndarray | Sequence[np.ndarray]], path: P
         draw.text((MARGIN, top + tile // 2), label, fill=INK, font=font, anchor="lm")
         for column, frame in enumerate(resize_bilinear(frames, tile)):
             sheet.paste(Image.fromarray(frame), (gutter + column * step, top))
+    return write_whole(path, png_bytes(sheet))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    return write_whole(path, buffer.getvalue())
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def side_by_side(

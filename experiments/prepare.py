@@ -6,7 +6,6 @@ Every setting of a dataset is a flag of the same name; what takes long to import
 import argparse
 import dataclasses
 import logging
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from datamodules.preparation.settings import PreparationSettings, read_settings
 from datamodules.preparation.sources import WHOLE, Availability, Shard
 from datamodules.progress import show_progress
 from datamodules.synthetic_faces.settings import Settings
+from experiments.startup import cores_at_hand
 
 if TYPE_CHECKING:
     from datamodules.preparation.run import Prepared
@@ -34,7 +34,7 @@ RECORDINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sources of clips and their flags."""
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
-    cores = len(os.sched_getaffinity(0))
+    cores = cores_at_hand()
     for kind, text in RECORDINGS.items():
         recorded = sources.add_parser(kind, help=text, description=text)
         _add_places(recorded, kind)
@@ -162,7 +162,7 @@ def _prepare_recordings(args: argparse.Namespace) -> None:
     found = find_sources(args)
 
     from datamodules.preparation.run import prepare
-    from experiments.preparation_report import write_preparation_report
+    from experiments.report.preparation import write_preparation_report
 
     with show_progress("preparing videos") as progress:
         prepared = prepare(found.sources, args.output, settings, args.workers, args.shard, progress=progress)

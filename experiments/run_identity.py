@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from datamodules.clips.manifest import file_sha256
-from experiments.packages import ROOT
+from experiments.startup import ROOT
 from experiments.version import __version__
 
 INFRASTRUCTURE = (

@@ -101,7 +101,7 @@ def sweep_intensity(
     """
     from experiments import evaluation
     from experiments.model_clips import swept_rows
-    from experiments.report_figures import sweep_picture
+    from experiments.report.figures import sweep_picture
     from lightning_modules.generation.talking_head import GenerationOptions
     from metrics.evaluation.clips import CLIP_FAILURES
     from metrics.evaluation.evaluation import protocol_record, with_data

@@ -102,6 +102,7 @@ class MotionDiffusionModule(L.LightningModule):
         basis: Motion basis; data, conditions and noise live in its coordinates.
         diffusion: Schedule, target, weighting, sampler and guidance.
         optimizer: Partial optimizer that takes the parameters.
+        scheduler: Partial learning-rate schedule; None keeps the learning rate.
         condition_dropout: Probability of dropping each of ``CONDITIONS``, each by itself; a number stands for all.
         audio_dropout: ``"joint"`` or ``"paper"``, see ``random_keep``.
         velocity_weight: Weight of the squared error of frame-to-frame differences (the one from the hint
@@ -119,11 +120,11 @@ class MotionDiffusionModule(L.LightningModule):
         basis: MotionBasis,
         diffusion: GaussianDiffusion,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Scheduler | None = None,
         condition_dropout: float | Mapping[str, float] = 0.3,
         audio_dropout: str = "joint",
         velocity_weight: float = 0.0,
         variational_weight: float = 0.001,
-        scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__()
         if audio_dropout not in AUDIO_DROPOUTS:

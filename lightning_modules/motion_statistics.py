@@ -28,6 +28,7 @@ class MotionStatisticsModule(L.LightningModule):
         network: The estimator.
         basis: Motion basis; statistics are measured in its coordinates.
         optimizer: Partial optimizer that takes the parameters.
+        scheduler: Partial learning-rate schedule; None keeps the learning rate.
     """
 
     def __init__(

@@ -54,6 +54,7 @@ class SyncNetModule(L.LightningModule):
     Args:
         network: The network.
         optimizer: Partial optimizer that takes the parameters.
+        scheduler: Partial learning-rate schedule; None keeps the learning rate.
         loss: ``infonce``: cross-entropy over minus the distances times a learned factor (van den Oord et al. 2018, equation
             4; among the batch's negatives both ways, Radford et al. 2021). ``contrastive``: squared
             distance of what belongs together, squared lack of ``margin`` of what does not (Hadsell et al. 2006; SyncNet's
@@ -72,12 +73,12 @@ class SyncNetModule(L.LightningModule):
         self,
         network: SyncNet,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Scheduler | None = None,
         loss: Loss = "infonce",
         margin: float = 10.0,
         negatives_weight: float = 0.3,
         cepstra_weight: float = 1.0,
         augment: bool = False,
-        scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__()
         if loss not in get_args(Loss):

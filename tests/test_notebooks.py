@@ -24,7 +24,6 @@ def test_notebook_is_stripped_and_defines_nothing(path: Path) -> None:
         )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     from nbclient import NotebookClient

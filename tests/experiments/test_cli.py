@@ -1,7 +1,6 @@
 """The command line: what it lists, what it refuses and with which status."""
 
 import argparse
-import resource
 import subprocess
 import sys
 import types
@@ -28,28 +27,36 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, run, overrides: bool = False) 
     monkeypatch.setitem(cli.COMMANDS, "fake", cli.Command("fake_command", "does nothing", overrides))
 
 
-def test_help_lists_every_command_and_is_quick() -> None:
-    started = _seconds_of_children()
-    code = "import sys; from experiments.cli import main; s = main(['--help']); print('torch' in sys.modules); sys.exit(s)"
+HEAVY = ("torch", "lightning", "mediapipe", "transformers", "scipy", "matplotlib", "av")
+
+
+def run_python(code: str) -> str:
+    """What Python code in a process of its own writes."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "False"  # nothing heavy was imported
-    for name in cli.COMMANDS:
-        assert name in done.stdout
-    assert (
-        _seconds_of_children() - started < 1.5
-    )  # of processor time: an import of torch alone takes 2 s or more
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-@pytest.mark.parametrize("name", ["evaluate", "generate", "train", "assets", "sweep"])
-def test_help_of_a_command_loads_no_networks(name: str) -> None:
-    code = f"import sys; from experiments.cli import main; main(['{name}', '--help']); print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "False"
+def test_help_lists_every_command() -> None:
+    told = run_python("import sys; from experiments.cli import main; sys.exit(main(['--help']))")
+    assert all(f"    {name} " in told for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_is_quick(name: str) -> None:
+    """It loads nothing heavy, and takes less than a second of processor time."""
+    code = f"""
+import sys, time
+from experiments.cli import main
+assert main(["{name}", "--help"]) == 0
+print([module for module in {HEAVY} if module in sys.modules], time.process_time() < 1)
+"""
+    told = run_python(code)
+    assert told.startswith(f"usage: ifmdm {name}")
+    assert "--threads N" in told
+    assert told.splitlines()[-1] == "[] True"
 
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:
@@ -64,32 +71,27 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def _seconds_of_children() -> float:
-    """Processor time of the processes that this one started and waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"ifmdm {__version__}"
 
 
-@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
-def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([name, "--help"]) == 0
-    assert f"usage: ifmdm {name}" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
-    "words", [[], ["unknown"], ["generate", "--no-such-flag"], ["train", "--no-such-flag"]]
+    "words",
+    [
+        [],
+        ["unknown"],
+        ["generate", "--no-such-flag"],
+        ["train", "--no-such-flag"],
+        ["train", "--threads", "0"],
+    ],
 )
 def test_usage_errors_end_in_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
     err = capsys.readouterr().err
     assert err.startswith("ifmdm: error: ")
     assert err.count("\n") == 1
-    assert "--help`" in err
+    assert "--help`" in err or "whole number" in err
 
 
 def test_user_error_is_one_line_and_status_2(

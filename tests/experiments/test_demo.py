@@ -1,94 +1,70 @@
-"""The demo: all steps from nothing to the report, and the folder it works in."""
+"""The demo: its steps in order, what it keeps, and the folder it works in; `test_every_command.py` runs what it calls."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from datamodules.errors import UserError
-from experiments.demo import MARKER_NAME, Demo
-
-STEPS = ("prepare", "autoencoder", "statistics", "diffusion", "package", "evaluate", "sweep")
+from experiments.demo import MARKER_NAME, Demo, Step
 
 
-@pytest.fixture
-def steps(monkeypatch) -> list[str]:
-    """Names of the steps that are taken; none does any work."""
-    taken: list[str] = []
-    for name in STEPS:
-        monkeypatch.setattr(Demo, name, lambda self, name=name: taken.append(name))
-    monkeypatch.setattr("experiments.report.write_report", lambda folder, page, title: page)
-    return taken
+def fake_steps(demo: Demo, taken: list[str]) -> list[Step]:
+    """Steps of the demo's names that write their result and note that they were taken."""
+
+    def work(step: Step) -> None:
+        taken.append(step.name)
+        step.result.parent.mkdir(parents=True, exist_ok=True)
+        step.result.write_text("")
+
+    return [step._replace(work=lambda step=step: work(step)) for step in demo.steps()]
 
 
-def test_fast_demo_from_nothing_to_the_report(tmp_path: Path, monkeypatch) -> None:
-    """Synthetic heads, three stages, model folder, evaluation, sweep and report; a second run takes no step."""
-    folder = tmp_path / "demo"
-    page = Demo(folder, workers=2, fast=True).run()
-    assert page == folder / "report.html"
-    assert "<html" in page.read_text(encoding="utf-8")
-    metrics = json.loads((folder / "evaluation" / "results.json").read_text())["metrics"]
-    for name in ("psnr", "psnr_still", "lip_corr_zero_real", "head_motion"):
-        assert math.isfinite(metrics[name]["value"]), name
-    assert {"lip_corr", "lip_corr_zero"} <= set(
-        metrics
-    )  # without a value where so young a model keeps its lips still
-    rows = json.loads((folder / "sweep" / "sweep.json").read_text())["rows"]
-    assert [row["intensity"] for row in rows] == [0.0, 0.5, 1.0, 2.0]
-    assert all(math.isfinite(row["head_motion"]["value"]) for row in rows)
-    assert set(json.loads((folder / "times.json").read_text())) == {
-        "data", "autoencoder", "statistics", "diffusion", "package", "evaluation", "sweep",
-    }  # fmt: skip
-
-    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path != page}
-    for name in STEPS:
-        monkeypatch.setattr(Demo, name, lambda self, name=name: pytest.fail(f"{name} again"))
-    assert Demo(folder, workers=1, fast=True).run() == page
-    assert {path: path.stat().st_mtime_ns for path in made} == made
+def test_what_is_done_is_not_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    demo, taken = Demo(tmp_path / "demo", 1, fast=True), []
+    steps = fake_steps(demo, taken)
+    names = [step.name for step in steps]
+    demo.run(steps[:1])
+    assert taken == ["portrait"]
+    assert "see and hear it" in caplog.messages[-1]
+    demo.run(steps)
+    demo.run(steps)
+    assert taken == names
+    assert set(json.loads((tmp_path / "demo" / "times.json").read_text())) == set(names)
     with pytest.raises(UserError, match="fast True instead of False"):
-        Demo(folder, workers=2, fast=False).run()
+        Demo(tmp_path / "demo", 1, fast=False).run(steps)
 
 
-@pytest.mark.parametrize("change", ["fast", "dataset", "version"])
-def test_a_folder_made_with_other_settings_is_not_continued(tmp_path, steps, monkeypatch, change) -> None:
-    Demo(tmp_path / "demo", 1, fast=True).run()
-    Demo(tmp_path / "demo", 2, fast=True).run()
-    assert steps == [*STEPS, *STEPS]  # nothing was made, so nothing is kept
-    if change == "dataset":
-        monkeypatch.setattr("datamodules.synthetic_faces.settings.VERSION", 0)
-    if change == "version":
-        monkeypatch.setattr("experiments.version.__version__", "0.0.0")
-    with pytest.raises(UserError, match="other settings") as caught:
-        Demo(tmp_path / "demo", 1, fast=change != "fast").run()
+@pytest.mark.parametrize("key", ["dataset_version", "version"])
+def test_a_folder_of_another_version_is_not_continued(tmp_path: Path, key: str) -> None:
+    demo = Demo(tmp_path, 1, fast=True)
+    (tmp_path / MARKER_NAME).write_text(json.dumps(demo.settings() | {key: "older"}))
+    with pytest.raises(UserError, match=f"other settings.*{key} older instead of") as caught:
+        demo.run([])
     assert "\n" not in str(caught.value)
-    assert len(steps) == 2 * len(STEPS)
 
 
 @pytest.mark.parametrize("name", ["runs", "data", "times.json"])
-def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, steps, name: str) -> None:
-    (tmp_path / name).mkdir() if name != "times.json" else (tmp_path / name).write_text("{}")
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
     with pytest.raises(UserError, match=f"has {name} but no {MARKER_NAME}"):
-        Demo(tmp_path, 1, fast=True).run()
-    assert steps == []
+        Demo(tmp_path, 1, fast=True).run([])
     assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(UserError, match="is a file"):
+        Demo(tmp_path / name, 1, fast=True).run([])
 
 
-def test_only_a_demo_folder_loses_its_unfinished_run(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("experiments.train.run_training", lambda config: None)
+def test_only_a_demo_folder_loses_its_unfinished_run(tmp_path: Path) -> None:
     precious = tmp_path / "runs" / "autoencoder" / "last.ckpt"
     precious.parent.mkdir(parents=True)
     precious.write_text("weights")
+    called: list[list[str]] = []
+    demo = Demo(tmp_path, 1, fast=True, command=called.append)
     with pytest.raises(UserError, match=MARKER_NAME):
-        Demo(tmp_path, 1, fast=True).train("autoencoder")
+        demo.train("autoencoder")
     assert precious.is_file()
     (tmp_path / MARKER_NAME).write_text("{}")
-    Demo(tmp_path, 1, fast=True).train("autoencoder")
+    demo.train("autoencoder")
     assert not precious.exists()
-
-
-def test_a_file_is_no_folder_for_the_demo(tmp_path: Path, steps) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="is a file"):
-        Demo(tmp_path / "file", 1, fast=True).run()
-    assert steps == []
+    assert called[0][:2] == ["train", "experiment=autoencoder_tiny"]

@@ -11,62 +11,50 @@ from datamodules.errors import UserError
 from datamodules.media.video import read_video
 from experiments.cli import main
 from experiments.pictures import contact_sheet, side_by_side, spread
-from experiments.report import write_report
-from experiments.report_figures import VIDEO_TITLES, explanations, interval, number, read_curves
-from experiments.results import read_json, write_json, write_results
+from experiments.report.command import write_report
+from experiments.report.figures import read_curves
+from experiments.report.tables import ROW_TITLES, VIDEO_TITLES, interval, number
+from experiments.results import write_json, write_results, write_whole
 from metrics.evaluation.registry import MEASURES
-
-ROWS = ("real", "codec", "autoencoder", "still", "generated", "swapped")
 
 
 def _interval(value: float, spread: float = 0.1) -> dict:
     return {"value": value, "low": value - spread, "high": value + spread, "n": 8}
 
 
-def fake_run(folder: Path) -> Path:
-    """A folder with one of every artefact."""
-    generator = np.random.default_rng(0)
-    frames = generator.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
-    contact_sheet(
-        {"source": frames[:1], "true": spread(frames, 5)}, folder / "gallery" / "sheet_a.png", tile=32
-    )
+def fake_run(
+    folder: Path, metrics: dict | None = None, name: str = "synthetic-v2", **results: object
+) -> Path:
+    """A folder with one of every artefact; ``metrics`` and other parts of its results may be given."""
+    frames = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    contact_sheet({"a": frames[:1], "b": spread(frames, 5)}, folder / "gallery" / "sheet_a.png", tile=32)
     contact_sheet({"clips": frames}, folder / "data_sheet.png", tile=32)
     side_by_side({"true": frames, "generated": frames}, folder / "gallery" / "rows_a.mp4", tile=32)
     write_json(folder / "times.json", {"data": 61.2, "stage 1": 300})
-    run = {
-        "machine": {"cores": 2, "packages": {"torch": "2.x"}},
-        "stage": "autoencoder",
-        "name": "tiny",
-        "steps": 7,
-    }
-    write_json(folder / "runs" / "autoencoder" / "run.json", {**run, "seconds": 130.0})
+    machine = {"cores": 2, "packages": {"torch": "2.x"}}
+    run = {"machine": machine, "stage": "autoencoder", "name": "tiny", "steps": 7, "seconds": 130.0}
+    write_json(folder / "runs" / "autoencoder" / "run.json", run)
     for step in (5, 10):
         contact_sheet({"": frames}, folder / "runs" / "autoencoder" / "samples" / f"step_{step:06d}.png")
-    logs = folder / "runs" / "autoencoder" / "metrics" / "version_0" / "metrics.csv"
-    logs.parent.mkdir(parents=True)
-    lines = [
-        "epoch,step,train/loss,val/loss",
-        *(f"0,{i},{1 / (i + 1)}," for i in range(9)),
-        "0,9,,0.5",
-        "1,19,,0.2",
-    ]
-    logs.write_text("\n".join(lines))
-    metrics = {
+    steps = "".join(f"0,{i},{1 / (i + 1)},\n" for i in range(9))
+    log = f"epoch,step,train/loss,val/loss\n{steps}0,9,,0.5\n1,19,,0.2"
+    write_whole(folder / "runs" / "autoencoder" / "metrics" / "version_0" / "metrics.csv", log)
+    usual = {
         "psnr": _interval(27.123),
         "lip_corr_zero": _interval(0.71),
         "mouth_error_removed": _interval(0.634),
     }
-    metrics["lip_corr_still"] = {"value": None, "low": None, "high": None, "n": 0}
-    results = {
-        "protocol": {"name": "synthetic-demo", "hash": "0123456789abcdef"},
+    usual["lip_corr_still"] = {"value": None, "low": None, "high": None, "n": 0}
+    content = {
+        "protocol": {"name": name, "hash": "0123456789abcdef", "data": "d", "measures": {}},
         "method": "<b>ifmdm</b>",
         "run": {"judge": {"name": "frame-regressor", "held_out_r2": {"lip_opening": 0.934}}},
-        "metrics": metrics,
+        "metrics": usual if metrics is None else metrics,
         "clips": [{"clip": "a", "identity": "x", "psnr": 27.1}],
         "missing": [{"clip": "b", "what": "all", "why": "cut off"}],
         "lag_curves": {"generated": np.hanning(21).tolist()},
     }
-    write_results(folder / "results.json", results)
+    write_results(folder / "results.json", content | results)
     names = ("head_motion", "lip_corr_zero", "sharpness")
     rows = [{"intensity": x, **{name: _interval(x + 0.5) for name in names}} for x in (0.0, 1.0)]
     write_json(folder / "sweep" / "sweep.json", {"rows": rows, "missing": []})
@@ -90,23 +78,16 @@ class _Links(HTMLParser):
 
 
 def test_page_holds_everything_in_itself(tmp_path):
-    page = write_report(fake_run(tmp_path))
+    page = write_report([fake_run(tmp_path)])
     text = page.read_text()
     links = _Links()
     links.feed(text)
     assert all(link.startswith(("data:", "#")) for link in links.found)
     assert not re.search(r"url\((?!#)", text)
     for expected in (
-        "27.1 dB",
-        "[27.0,\u00a027.2]",
-        "63.4%",
-        "0.71",
-        "lip opening 0.93",
-        "b: all (cut off)",
-        "61 s",
-        "5 min 00 s",
+        "27.1 dB", "[27.0,\u00a027.2]", "63.4%", "0.71", "lip opening 0.93", "b: all (cut off)", "61 s", "5 min 00 s",
         "2 min 10 s",
-    ):
+    ):  # fmt: skip
         assert expected in text, expected
     assert "autoencoder, step 10" in text
     assert "step 5;" not in text
@@ -121,34 +102,25 @@ def test_page_holds_everything_in_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("motion", "head", "real"),
+    ("protocol", "cells"),
     [
-        ({"judge": "the dataset's frame regressor"}, "Jitter (°)", "0.12"),
-        ({"landmarks": "MediaPipe"}, "Jitter (eye distances)", "0.1235"),
+        ("synthetic-v2", ["Jitter (°)", "0.12", "0.30"]),
+        ("talking-head-v2", ["Jitter (eye distances)", "0.1235", "0.3000"]),
     ],
 )
-def test_jitter_has_the_unit_of_its_judge(tmp_path, motion, head, real):
-    fake_run(tmp_path)
-    results = read_json(tmp_path / "results.json")
-    results["protocol"]["settings"] = {"motion": motion}
-    results["metrics"] |= {"jitter": _interval(0.3), "jitter_real": _interval(0.12345)}
-    write_results(tmp_path / "results.json", results)
-    text = write_report(tmp_path).read_text()
-    (row,) = (cells for cells in table_of(text, "Beside the other rows") if cells[0] == head)
-    assert row == [head, real, "0.30" if "°" in head else "0.3000"]
+def test_jitter_has_the_unit_of_its_judge(tmp_path, protocol, cells):
+    fake_run(tmp_path, {"jitter": _interval(0.3), "jitter_real": _interval(0.12345)}, protocol)
+    assert table_of(write_report([tmp_path]).read_text(), "Side by side")[1] == cells
 
 
 def test_anyones_videos_stand_in_their_own_row(tmp_path):
     """Bare names mean the method's videos, where of a model its PSNR is that of the autoencoder."""
-    fake_run(tmp_path)
-    results = read_json(tmp_path / "results.json")
-    results["run"]["videos"] = "somewhere"
-    results["metrics"] = {name: _interval(value) for name, value in
-                          {"psnr": 27.1, "psnr_autoencoder": 25.2, "psnr_still": 20.4}.items()}  # fmt: skip
-    results["notes"] = ["1 of 2 clips judged: rank only beside results of the same clips"]
-    write_results(tmp_path / "results.json", results)
-    text = write_report(tmp_path).read_text()
-    assert table_of(text, "Beside the other rows") == [
+    values = {"psnr": 27.1, "psnr_autoencoder": 25.2, "psnr_still": 20.4}
+    metrics = {name: _interval(value) for name, value in values.items()}
+    note = "1 of 2 clips judged: rank only beside results of the same clips"
+    fake_run(tmp_path, metrics, run={"videos": "somewhere"}, notes=[note])
+    text = write_report([tmp_path]).read_text()
+    assert table_of(text, "Side by side") == [
         [
             "measure",
             "real motion, a model&#39;s autoencoder",
@@ -158,50 +130,37 @@ def test_anyones_videos_stand_in_their_own_row(tmp_path):
         ["PSNR (dB)", "25.2", "20.4", "27.1"],
     ]
     assert "no stage was trained on" not in text
-    assert "1 of 2 clips judged" in text
+    assert note in text
 
 
-def test_every_measure_of_the_protocols_stands_in_the_report(tmp_path):
+def test_every_measure_stands_in_the_report(tmp_path):
     """FID, floors and shares, distances of motion: whatever an evaluation finds is told in words, with its unit."""
-    fake_run(tmp_path)
-    results = read_json(tmp_path / "results.json")
-    results["run"]["videos"] = "somewhere"
-    names = [name for name in MEASURES if name != "mouth_lmd_best"]
-    names += ["mouth_lmd_best_of_3"]
-    results["metrics"] = {name: _interval(0.31) for name in names}
-    results["metrics"]["lse_c_real"] = results["metrics"].pop("lse_c")  # the method's lips were not seen
-    write_results(tmp_path / "results.json", results)
-    told = table_of(write_report(tmp_path).read_text(), "Measures")
+    names = [name for name in MEASURES if name != "mouth_lmd_best"] + ["mouth_lmd_best_of_3"]
+    metrics = {name: _interval(0.31) for name in names}
+    metrics["lse_c_real"] = metrics.pop("lse_c")  # the method's lips were not seen
+    fake_run(tmp_path, metrics, run={"videos": "somewhere"})
+    told = table_of(write_report([tmp_path]).read_text(), "Measures")
     assert len(told) == 1 + len(names)
-    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", explanations()["lse_c"]["says"]]]
-    assert set(explanations()) >= set(MEASURES)
+    assert [row for row in told if row[1] == "–"] == [["LSE-C", "–", MEASURES["lse_c"].meaning]]
 
 
 def test_a_value_of_fewer_clips_says_so(tmp_path):
-    fake_run(tmp_path)
-    results = read_json(tmp_path / "results.json")
-    results["clips"] = [{"clip": name, "identity": name} for name in "abcdefgh"]
-    results["run"]["videos"] = "somewhere"
-    results["metrics"] = {"csim": _interval(0.8) | {"n": 7}, "csim_real": _interval(0.9)}
-    results["missing"] = [{"clip": "*", "what": "fid", "why": "no file"}]
-    write_results(tmp_path / "results.json", results)
-    text = write_report(tmp_path).read_text()
+    metrics = {"csim": _interval(0.8) | {"n": 7}, "csim_real": _interval(0.9)}
+    clips = [{"clip": name, "identity": name} for name in "abcdefgh"]
+    missing = [{"clip": "*", "what": "fid", "why": "no file"}]
+    fake_run(tmp_path, metrics, run={"videos": "somewhere"}, clips=clips, missing=missing)
+    text = write_report([tmp_path]).read_text()
     assert table_of(text, "Measures")[1][1].endswith("(7 of 8 clips)")
-    assert table_of(text, "Beside the other rows")[1] == ["CSIM", "0.90", "0.80 (7 of 8 clips)"]
+    assert table_of(text, "Side by side")[1] == ["CSIM", "0.90", "0.80 (7 of 8 clips)"]
     assert "missing: all clips: fid (no file)" in text
 
 
 def test_results_of_different_hashes_are_not_for_ranking(tmp_path):
-    for name in ("one", "two"):
-        fake_run(tmp_path / name)
+    folders = [fake_run(tmp_path / name) for name in ("one", "two")]
     page = tmp_path / "page.html"
-    assert "may not be ranked" not in write_report([tmp_path / "one", tmp_path / "two"], page).read_text()
-    results = read_json(tmp_path / "two" / "results.json")
-    results["protocol"]["hash"] = "f" * 16
-    write_results(tmp_path / "two" / "results.json", results)
-    assert (
-        write_report([tmp_path / "one", tmp_path / "two"], page).read_text().count("may not be ranked") == 2
-    )
+    assert "may not be ranked" not in write_report(folders, page).read_text()
+    fake_run(tmp_path / "two", protocol={"name": "synthetic-v2", "hash": "f" * 16})
+    assert write_report(folders, page).read_text().count("may not be ranked") == 2
 
 
 def test_command_takes_several_folders(tmp_path, capsys):
@@ -220,12 +179,12 @@ def test_command_takes_several_folders(tmp_path, capsys):
 def test_damaged_artefacts_are_named(tmp_path):
     (tmp_path / "results.json").write_text('{"protocol": {}}')
     with pytest.raises(UserError, match=r"results\.json.*lacks"):
-        write_report(tmp_path)
+        write_report([tmp_path])
 
 
 def test_large_videos_are_named_instead(tmp_path):
     (tmp_path / "long.mp4").write_bytes(b"0" * 1_200_000)
-    text = write_report(tmp_path).read_text()
+    text = write_report([tmp_path]).read_text()
     assert "not embedded (1.2 MB): long.mp4" in text
     assert "<video controls" not in text
 
@@ -270,6 +229,7 @@ def test_pictures_have_their_frames(tmp_path):
 
 
 def test_every_row_has_a_title():
-    from experiments.report_figures import ROW_TITLES
+    from metrics.evaluation.loop import ROW_PLANS
 
-    assert tuple(ROW_TITLES) == tuple(VIDEO_TITLES) == (*ROWS, "shuffled")  # which has no frames of its own
+    rows = {row for plan in ROW_PLANS.values() for row in (*plan.aligned, *plan.free)}
+    assert set(ROW_TITLES) == set(VIDEO_TITLES) == rows | {"real", "shuffled"}

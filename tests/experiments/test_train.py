@@ -29,7 +29,7 @@ from metrics.evaluation.protocol import Protocol
 
 NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
 QUICK = {
-    "autoencoder": [*NETWORK, "model.network.latent_dim=32", "data.pairs_per_clip=4"],
+    "autoencoder": [*NETWORK, "model.network.latent_dim=32", "model.scheduler=null", "data.pairs_per_clip=4"],
     "statistics": ["data.windows_per_clip=4", "model.network.appearance_dim=32"],
     "diffusion": ["data.windows_per_clip=4", "model.network.depth=1"],
     "sync_expert": [

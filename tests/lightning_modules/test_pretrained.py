@@ -90,6 +90,8 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
 
 def test_its_preset_is_that_of_the_configs():
     shipped = read_model_config(resolve_model("synthetic-128")).networks
+    defaults = {"refine_channels": 0, "tokens": ["hint", "mean", "std"]}  # said by the configs alone
     for stage in ("autoencoder", "statistics", "diffusion"):
         config = OmegaConf.to_container(compose([f"experiment={stage}_small"]).model.network, resolve=True)
-        assert shipped[stage] == json.loads(json.dumps(spec_of_config(config))), stage
+        spec = json.loads(json.dumps(spec_of_config(config)))
+        assert shipped[stage] == {k: v for k, v in spec.items() if defaults.get(k) != v}, stage

@@ -1,15 +1,12 @@
-"""Pictures and texts of the report: curves as SVG, numbers with units, one sentence for every measure."""
+"""Curves of the report, as SVG."""
 
-import base64
 import csv
-import functools
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 INK = "#2b6cb0"
 ROW_COLORS = {
@@ -19,64 +16,6 @@ ROW_COLORS = {
     "generated": "#2b6cb0",
     "swapped": "#c05621",
 }
-
-ROW_TITLES = {
-    "real": "real video",
-    "codec": "real video through the codec",
-    "autoencoder": "real motion, our autoencoder",
-    "still": "still source frame",
-    "generated": "generated from speech",
-    "swapped": "generated from another voice's speech",
-    "shuffled": "generated, held against another voice's speech",
-}
-VIDEO_TITLES = {
-    **ROW_TITLES,
-    "autoencoder": "real motion, a model's autoencoder",
-    "generated": "the method's videos",
-    "shuffled": "the method's videos, held against another voice's speech",
-}
-"""Of anyone's videos, which nobody knows to be generated from speech."""
-DECIMALS = {
-    "dB": 1,
-    "%": 1,
-    "frames": 0,
-    "°": 2,
-    "°/s": 2,
-    "/min": 0,
-    "s": 2,
-    "frames/s": 1,
-    "eye distances": 4,
-}
-UNITS_OF_LANDMARKS = {"jitter": "eye distances"}
-"""Of measures that are in another unit where landmarks are followed instead of the head's rotation."""
-
-
-@functools.cache
-def explanations() -> dict[str, dict[str, str]]:
-    """Measure -> ``title``, ``unit`` and ``says`` (one sentence), in the order of the report."""
-    return yaml.safe_load((Path(__file__).parent / "templates" / "measures.yaml").read_text(encoding="utf-8"))
-
-
-def number(value: float | None, unit: str = "") -> str:
-    """A value as a reader wants it: rounded by its unit, shares as per cent, a dash where there is none."""
-    if value is None:
-        return "–"
-    scaled = 100 * value if unit == "%" else value
-    small = 4 if 0 < abs(value) < 0.01 else 3
-    places = DECIMALS.get(unit, small if abs(value) < 0.1 else 2)
-    text = f"{scaled:.{places}f}"
-    text = text.lstrip("-") if not float(text) else text
-    return f"{text.replace('-', '−')}{'' if unit in ('%', '°') else ' '}{unit}".strip()
-
-
-def interval(one: Mapping[str, Any] | None, unit: str = "") -> str:
-    """An interval as ``value [low, high]``, the unit once."""
-    if one is None or one["value"] is None:
-        return "–"
-    if one["low"] is None or one["high"] is None:
-        return number(one["value"], unit)
-    low, high = (number(one[end], unit).removesuffix(unit).strip() for end in ("low", "high"))
-    return f"{number(one['value'], unit)} [{low},\u00a0{high}]"
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -111,22 +50,21 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     curves: dict[str, list[tuple[float, float]]] = {}
     with path.open(newline="") as file:
         for line, row in enumerate(csv.DictReader(file)):
-            step = _float(row.get("step")) if _float(row.get("step")) is not None else float(line)
+            step = _number(row.get("step"))
             for name, text in row.items():
-                value = _float(text)
-                if name not in ("step", "epoch", None) and value is not None and abs(value) < float("inf"):
-                    curves.setdefault(name.removesuffix("_step").removesuffix("_epoch"), []).append(
-                        (float(step or 0), value)
-                    )
+                if name not in ("step", "epoch") and (value := _number(text)) is not None:
+                    points = curves.setdefault(str(name).removesuffix("_step").removesuffix("_epoch"), [])
+                    points.append((line if step is None else step, value))
     return {name: points for name, points in curves.items() if len(points) > 1}
 
 
-def _float(text: Any) -> float | None:
+def _number(text: Any) -> float | None:
+    """A finite number, or None."""
     try:
         value = float(text)
     except (TypeError, ValueError):
         return None
-    return value if value == value else None
+    return value if math.isfinite(value) else None
 
 
 def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -141,17 +79,13 @@ def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
-            steps, values = zip(*curves[name], strict=True)
-            kind = name.split("/", 1)[0]
-            validated = kind in ("val", "test")
-            axis.plot(
-                steps, values, label=kind, color="#c05621" if validated else INK, lw=1.4 if validated else 0.9
-            )
+            kind, validated = name.split("/", 1)[0], name.startswith(("val/", "test/"))
+            color, width = ("#c05621", 1.4) if validated else (INK, 0.9)
+            axis.plot(*zip(*curves[name], strict=True), label=kind, color=color, lw=width)
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=7)
-        positive = all(value > 0 for name in names for _, value in curves[name])
-        everything = [value for name in names for _, value in curves[name]]
-        if positive and max(everything) > 30 * min(everything):
+        values = [value for name in names for _, value in curves[name]]
+        if max(values) > 30 * min(values) > 0:
             axis.set_yscale("log")
         if len(names) > 1:
             axis.legend(fontsize=7, frameon=False)
@@ -161,13 +95,15 @@ def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     return figure_svg(figure)
 
 
-def lag_figure(curves: Mapping[str, Sequence[float]]) -> str:
-    """Lip correlation over the lag as SVG, one line a row of the table."""
+def lag_figure(curves: Mapping[str, Sequence[float]], titles: Mapping[str, str]) -> str:
+    """Lip correlation over the lag, one line a row of the evaluation, with its title."""
     figure = new_figure(6.4, 2.9)
     axis = figure.subplots()
     for row, values in curves.items():
         reach = len(values) // 2
-        axis.plot(range(-reach, reach + 1), values, label=ROW_TITLES[row], color=ROW_COLORS.get(row), lw=1.8)
+        axis.plot(
+            range(-reach, reach + 1), values, label=titles.get(row, row), color=ROW_COLORS.get(row), lw=1.8
+        )
     axis.axvline(0, color="#999", lw=0.8)
     axis.axhline(0, color="#999", lw=0.8)
     axis.set_xlabel("lag in frames (positive: late)")
@@ -211,9 +147,3 @@ def sweep_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     _draw_sweep(rows).savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
-
-
-def data_uri(path: Path) -> str:
-    """A picture or video as a data URI, so that the page needs no other file."""
-    kinds = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".mp4": "video/mp4"}
-    return f"data:{kinds[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode()}"

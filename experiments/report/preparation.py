@@ -1,7 +1,7 @@
 """The report of a preparation: what became of every video, as ``preparation.json`` and ``preparation.html``."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +13,35 @@ from datamodules.media.video import VideoReader
 from datamodules.preparation.run import Prepared
 from datamodules.preparation.sources import Availability, Rejection, Source
 from experiments.pictures import contact_sheet, spread
-from experiments.report import write_page
-from experiments.report_figures import figure_svg, new_figure
-from experiments.report_sections import Section
+from experiments.report.figures import figure_svg, new_figure
+from experiments.report.page import Section, Table, write_page
 from experiments.results import write_json
 
 MOST_ROWS = 300
 """Videos and missing originals that the page lists by name; the JSON lists all."""
 SHEET_CLIPS, SHEET_FRAMES = 16, 6
 BINS = 12
-HISTOGRAMS = {
-    "length in seconds": lambda r: r.frames / FPS,
-    "side of the face in pixels of the source": lambda r: r.quality.get("face"),
-    "loudness in dB of full scale": lambda r: r.quality.get("loudness"),
-    "sharpness": lambda r: r.quality.get("sharpness"),
-    "yaw, middle of its range in degrees": lambda r: _middle(r.quality.get("yaw")),
-    "yaw, width of its range in degrees": lambda r: _width(r.quality.get("yaw")),
-    "pitch, middle of its range in degrees": lambda r: _middle(r.quality.get("pitch")),
-    "roll, middle of its range in degrees": lambda r: _middle(r.quality.get("roll")),
+HISTOGRAMS: dict[str, Callable[[ClipRecord], float | None]] = {
+    "length in seconds": lambda clip: clip.frames / FPS,
+    "side of the face in pixels of the source": lambda clip: clip.quality.get("face"),
+    "loudness in dB of full scale": lambda clip: clip.quality.get("loudness"),
+    "sharpness": lambda clip: clip.quality.get("sharpness"),
+    "yaw, middle of its range in degrees": lambda clip: _middle(clip, "yaw"),
+    "yaw, width of its range in degrees": lambda clip: _width(clip, "yaw"),
+    "pitch, middle of its range in degrees": lambda clip: _middle(clip, "pitch"),
+    "roll, middle of its range in degrees": lambda clip: _middle(clip, "roll"),
 }
 
 
-def _middle(limits: Sequence[float] | None) -> float | None:
-    return None if limits is None else (limits[0] + limits[1]) / 2
+def _middle(clip: ClipRecord, angle: str) -> float | None:
+    return sum(limits) / 2 if (limits := clip.quality.get(angle)) else None
 
 
-def _width(limits: Sequence[float] | None) -> float | None:
-    return None if limits is None else limits[1] - limits[0]
+def _width(clip: ClipRecord, angle: str) -> float | None:
+    return limits[1] - limits[0] if (limits := clip.quality.get(angle)) else None
 
 
-def write_preparation_report(
-    prepared: Prepared,
-    found: Availability,
-    output: Path,
-    what: str,
-) -> Path:
+def write_preparation_report(prepared: Prepared, found: Availability, output: Path, what: str) -> Path:
     """Write both files, and a contact sheet of the crops, into the dataset's folder.
 
     Args:
@@ -114,9 +108,7 @@ def _histogram(records: Sequence[ClipRecord], read: Any) -> dict[str, Any]:
 
 
 def _by_video(prepared: Prepared, sources: Sequence[Source]) -> list[dict[str, Any]]:
-    done = [
-        (source.name, prepared.outcomes[source.id]) for source in sources if source.id in prepared.outcomes
-    ]
+    done = [(one.name, prepared.outcomes[one.id]) for one in sources if one.id in prepared.outcomes]
     return [
         {
             "video": name,
@@ -141,77 +133,60 @@ def _sheet(records: Sequence[ClipRecord], output: Path) -> Path | None:
 
 
 def _sections(facts: dict[str, Any], prepared: Prepared, sheet: Path | None) -> list[Section]:
-    videos = facts["videos"]
-    overview = Section(
-        "What was kept",
-        facts={
-            "listed clips that are not there": str(len(facts["listed clips that are not there"])),
-            "videos there": str(videos["there"]),
-            "finished": str(videos["finished"]),
-            "with clips": str(videos["with clips"]),
-            "clips": str(facts["clips"]),
-            "hours of clips": f"{facts['hours']:.2f}",
-            "hours looked at": f"{facts['hours_seen']:.2f}",
-            "identities": str(facts["identities"]),
-        },
-        tables=[
-            {
-                "caption": "Splits",
-                "head": ["split", "clips", "identities"],
-                "rows": [
-                    [name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()
-                ],
-            }
-        ],
-        pictures=[] if sheet is None else [(sheet, "frames of some clips")],
-    )
-    rejected = Section("What was not kept, and why", tables=[_reasons(prepared.rejections)])
-    if not prepared.rejections:
-        rejected = Section("What was not kept, and why", lead="Nothing was rejected.")
-    shapes = Section(
-        "What the clips are like",
-        figures=[
-            (_bars(one), f"{name}: {one['clips']} clips, median {one['median']:.4g}")
-            for name, one in facts["histograms"].items()
-            if one["clips"]
-        ],
-    )
-    every = [
+    sections = [
+        _overview(facts, sheet),
+        Section("What was not kept, and why", tables=[_reasons(prepared.rejections)])
+        if prepared.rejections
+        else Section("What was not kept, and why", "Nothing was rejected."),
+    ]
+    figures = [
+        (_bars(one), f"{name}: {one['clips']} clips, median {one['median']:.4g}")
+        for name, one in facts["histograms"].items()
+        if one["clips"]
+    ]
+    if figures:
+        sections.append(Section("What the clips are like", figures=figures))
+    videos = [
         [one["video"], str(one["clips"]), "; ".join(one["rejected"]) or "–"] for one in facts["by_video"]
     ]
-    listing = Section(
-        "Every video",
-        tables=[
-            {"caption": "", "head": ["video", "clips kept", "rejected parts"], "rows": every[:MOST_ROWS]}
-        ],
-        notes=[f"{len(every) - MOST_ROWS} more stand in preparation.json"] if len(every) > MOST_ROWS else [],
-    )
-    remarks = [
-        *(f"listed, but not there: {name}" for name in facts["listed clips that are not there"]),
-        *facts["notes"],
-    ]
-    times = facts["seconds_of_work"]
-    total = sum(times.values()) or 1.0
-    work = Section(
-        "Where the time went",
-        facts={name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()},
-    )
-    sections = [
-        overview,
-        rejected,
-        *([shapes] if shapes.figures else []),
-        listing,
-        *([work] if times else []),
-    ]
+    table = Table("", ["video", "clips kept", "rejected parts"], videos[:MOST_ROWS])
+    sections.append(Section("Every video", tables=[table], notes=_more(videos)))
+    if times := facts["seconds_of_work"]:
+        total = sum(times.values()) or 1.0
+        shares = {name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()}
+        sections.append(Section("Where the time went", facts=shares))
+    remarks = [f"listed, but not there: {name}" for name in facts["listed clips that are not there"]]
+    remarks += facts["notes"]
     if remarks:
-        more = (
-            [f"and {len(remarks) - MOST_ROWS} more in preparation.json"] if len(remarks) > MOST_ROWS else []
-        )
-        sections.append(Section("Remarks", notes=remarks[:MOST_ROWS] + more))
+        sections.append(Section("Remarks", notes=remarks[:MOST_ROWS] + _more(remarks)))
     return sections
 
 
-def _reasons(rejections: Sequence[Rejection]) -> dict[str, Any]:
+def _more(items: Sequence[Any]) -> list[str]:
+    """How many the page leaves out."""
+    return [f"{len(items) - MOST_ROWS} more stand in preparation.json"] if len(items) > MOST_ROWS else []
+
+
+def _overview(facts: dict[str, Any], sheet: Path | None) -> Section:
+    videos = facts["videos"]
+    shown = {
+        "listed clips that are not there": len(facts["listed clips that are not there"]),
+        **{f"videos {name}": videos[name] for name in ("there", "finished", "with clips")},
+        "clips": facts["clips"],
+        "hours of clips": f"{facts['hours']:.2f}",
+        "hours looked at": f"{facts['hours_seen']:.2f}",
+        "identities": facts["identities"],
+    }
+    splits = [[name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()]
+    return Section(
+        "What was kept",
+        facts={name: str(value) for name, value in shown.items()},
+        tables=[Table("Splits", ["split", "clips", "identities"], splits)],
+        pictures=[] if sheet is None else [(sheet, "frames of some clips")],
+    )
+
+
+def _reasons(rejections: Sequence[Rejection]) -> Table:
     """How often each reason, how long in all, and one example."""
     groups: dict[str, list[Rejection]] = defaultdict(list)
     for one in rejections:
@@ -221,7 +196,7 @@ def _reasons(rejections: Sequence[Rejection]) -> dict[str, Any]:
         known = [one.end - one.start for one in group if one.end is not None]
         length = f"{sum(known) / 60:.1f} min" if known else "–"
         rows.append([reason, str(len(group)), length, f"{group[0].source}: {group[0].detail}"])
-    return {"caption": "Parts of videos", "head": ["reason", "parts", "length", "such as"], "rows": rows}
+    return Table("Parts of videos", ["reason", "parts", "length", "such as"], rows)
 
 
 def _bars(histogram: dict[str, Any]) -> str:

@@ -1,0 +1,140 @@
+"""The parts of the report: each is made of the artefacts of one kind."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from experiments.report.figures import lag_figure, read_curves, sweep_figure, training_figure
+from experiments.report.page import Section, Table, captioned
+from experiments.report.tables import ROW_TITLES, counted, measure_tables, sweep_table
+from experiments.results import read_json
+
+MOST_MISSING = 20
+"""Entries that are told; results.json has all."""
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Which run a file belongs to: its folders below ``folder`` that say something."""
+    parts = path.relative_to(folder).parts[:-1]
+    silent = ("runs", "metrics", "samples", "version_0")
+    return " ".join(part for part in parts if part not in silent).replace("version_", "start ") or folder.name
+
+
+def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Section:
+    """What was run: machine and versions once, the trained stages, and the time of each step.
+
+    Args:
+        runs: ``run.json`` files of trainings.
+        times: ``times.json`` files: step -> seconds.
+        folder: The folder that is reported.
+
+    Raises:
+        UserError: A file holds no object.
+    """
+    section, stages = Section("What was run"), []
+    for path in runs:
+        record = _record(path)
+        machine = record.get("machine") or {}
+        for name, value in (machine | machine.get("packages", {})).items():
+            if name != "packages":
+                section.facts[name] = _told(value)
+        config_hash = (record.get("identity") or {}).get("config_hash")
+        known = (record.get("name"), record.get("steps"), _seconds(record.get("seconds")), config_hash)
+        stages.append([_place(path, folder), *map(_told, known)])
+    if stages:
+        head = ["run", "experiment", "steps", "time", "config hash"]
+        section.tables.append(Table("Trained stages", head, stages))
+    for path in times:
+        rows = [[step, _seconds(seconds)] for step, seconds in _record(path).items()]
+        section.tables.append(Table("Time of each step", ["step", "time"], rows))
+    return section
+
+
+def _record(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: holds no JSON object; write it anew or remove it")
+    return record
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)
+
+
+def _seconds(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return "unknown"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Path) -> Section:
+    """Training curves from the metrics.csv files of Lightning's CSVLogger, and the last sample pictures."""
+    section = Section("Training curves", "Blue: training, orange: validation; over optimiser steps.")
+    for path in paths:
+        curves = read_curves(path)
+        if curves:
+            section.figures.append((training_figure(curves), _place(path, folder)))
+        else:
+            section.notes.append(f"{_place(path, folder)}: too few points for a curve")
+    for path in samples:
+        step = int(path.stem.removeprefix("step_"))
+        what = "a row: source, driving, reconstruction, warped source, mask"
+        section.pictures.append((path, f"{_place(path, folder)}, step {step}; {what}"))
+    return section
+
+
+def results_section(results: Mapping[str, Any], path: Path) -> Section:
+    """Evaluation: every measure with its interval, the rows side by side, the correlation over the lag."""
+    protocol, clips, run = results["protocol"], results["clips"], results["run"] or {}
+    people = len({clip.get("identity", clip["clip"]) for clip in clips})
+    unseen = "" if "videos" in run else " that no stage was trained on"
+    section = Section(
+        f"Evaluation of {results['method']}",
+        f"{counted(len(clips), 'clip')} of {counted(people, 'identity')}{unseen}. In brackets: 95 % interval "
+        "by a bootstrap over identities (of distances over all clips a jackknife). Motion is measured on the frames, "
+        "by a judge.",
+        facts={"protocol": f"{protocol['name']}, {protocol['hash']}"},
+    )
+    judge = run.get("judge") or {}
+    if scores := judge.get("held_out_r2"):
+        told = ", ".join(f"{name.replace('_', ' ')} {score:.2f}" for name, score in scores.items())
+        section.facts["judge"] = (
+            f"{judge.get('name')}; share of variance it explains on unseen identities: {told}"
+        )
+    section.tables += measure_tables(results)
+    if curves := results.get("lag_curves"):
+        caption = "Correlation with the true lip opening, mean over clips"
+        section.figures.append((lag_figure(curves, ROW_TITLES), caption))
+    section.notes += results.get("notes", [])
+    section.notes += [_missing_line(entry) for entry in results["missing"][:MOST_MISSING]]
+    if len(results["missing"]) > MOST_MISSING:
+        section.notes.append(f"and {len(results['missing']) - MOST_MISSING} more, in {path.name}")
+    return section
+
+
+def _missing_line(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return f"missing: {entry}"
+    clip = "all clips" if entry["clip"] == "*" else entry["clip"]
+    return f"missing: {clip}: {entry['what']} ({entry['why']})"
+
+
+def sweep_section(sweep: Any, path: Path, pictures: Sequence[Path]) -> Section:
+    """Motion intensity: plot, table, and the sheets that lie in its folder."""
+    if not isinstance(sweep, dict) or "rows" not in sweep:
+        raise UserError(f"{path}: is no result of 'ifmdm sweep' (lacks rows)")
+    section = Section(
+        "Motion intensity",
+        "The same speech and seeds at several intensities. Head motion should grow at every step while the "
+        "lips keep following the speech; at 0 the head rests and speech and blinks go on.",
+        tables=[sweep_table(sweep["rows"], sweep.get("protocol") or {"name": ""})],
+        pictures=captioned(pictures),
+        notes=[_missing_line(entry) for entry in sweep.get("missing", [])],
+    )
+    if sweep["rows"]:
+        caption = "Mean over clips; shaded: 95 % interval by identity"
+        section.figures.append((sweep_figure(sweep["rows"]), caption))
+    return section
