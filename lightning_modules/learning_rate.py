@@ -40,13 +40,7 @@ def warmup_cosine(
 
 
 def scheduled(optimizer: Optimizer, scheduler: Scheduler | None, trainer: Trainer) -> dict[str, Any]:
-    """An optimizer and its schedule over the batches that this trainer will run, as ``configure_optimizers`` returns them.
-
-    Args:
-        optimizer: Optimizer to steer.
-        scheduler: Partial of the schedule; None keeps the learning rate as it is.
-        trainer: Where ``max_steps`` or ``max_epochs`` say how long.
-    """
+    """An optimizer and its schedule over the batches that this trainer will run, as ``configure_optimizers`` returns them."""
     if scheduler is None:
         return {"optimizer": optimizer}
     schedule = scheduler(optimizer, total_steps=trainer.estimated_stepping_batches)

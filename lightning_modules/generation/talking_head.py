@@ -177,7 +177,11 @@ class TalkingHead(PortraitRenderer):
         """Motion ``(1, T, M)`` in basis coordinates, and whether a std token carried the intensity."""
         generator = torch.Generator().manual_seed(options.seed)
         statistics = WindowStatistics(self, source, rest, audio, options, generator)
-        settings = {"steps": options.steps, "guidance": options.guidance, "generator": generator}
+        settings: dict[str, Any] = {
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "generator": generator,
+        }
         coordinates = sample_motion(self.denoiser, self.diffusion, audio, rest, statistics, **settings)
         return coordinates, statistics.steers_std
 
