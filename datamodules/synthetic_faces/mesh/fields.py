@@ -136,15 +136,10 @@ def _bell(pull: Pull, side: int | None, m: Proportions, skin: SkinGrid) -> np.nd
     else:
         height = height * smoothstep(0.0, 0.25, z)
     if pull.region in ("upper", "lower"):
-        height = height * _opening(m, x) * (skin.side > 0 if pull.region == "upper" else skin.side < 0)
+        height = height * m.opening(x) * (skin.side > 0 if pull.region == "upper" else skin.side < 0)
     outwards = np.clip(x / 0.08, -1, 1) if side is None else float(side)
     move = pull.move[0] * (outwards if pull.mirrored else 1.0) * height
     return np.stack([move, pull.move[1] * height, pull.move[2] * height], axis=1)
-
-
-def _opening(m: Proportions, x: np.ndarray) -> np.ndarray:
-    """How far the lips can part at ``x``: 1 in the middle, 0 from the corners on."""
-    return np.sqrt(np.clip(1 - (x / m.mouth_half) ** 2, 0, 1))
 
 
 def _jaw(
@@ -157,7 +152,7 @@ def _jaw(
     # Where the lips meet they share the jaw's slide, so that closed lips don't part.
     count = len(skin.part.vertices)
     x, y, _ = skin.part.vertices.T
-    near = np.exp(-(((y - m.mouth_line(x)) / 0.13) ** 2)) * _opening(m, x)
+    near = np.exp(-(((y - m.mouth_line(x)) / 0.13) ** 2)) * m.opening(x)
     slide = jaw.copy()
     slide[:count] += (0.5 - slide[:count]) * near
     fields["jaw_forward"][:, 2] = 0.060 * slide
@@ -169,7 +164,7 @@ def _lips(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray]) -> None
     front = smoothstep(0.0, 0.25, z)
     height = y - m.mouth_line(x)
     d, upper = np.abs(height), skin.side > 0
-    opening = _opening(m, x) * front
+    opening = m.opening(x) * front
     beyond = np.maximum(np.abs(x) - m.mouth_half, 0)
     stretch = np.clip(x / m.mouth_half, -1, 1)
     around = np.exp(-((beyond / 0.16) ** 2) - (d / 0.20) ** 2) * front

@@ -9,7 +9,6 @@ from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level
 from datamodules.synthetic_faces.motion.speech_drives import speech_drives, stressed_moments
 from datamodules.synthetic_faces.motion.style import Style
-from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
 
 
@@ -42,7 +41,11 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     for_mouth, for_head, for_body, for_eyes, for_face, for_camera = rng.spawn(6)
 
     mouth_intensity = style.mouth_intensity * changing_level(frames, 1.4, 0.35, for_mouth)
-    _move_mouth(controls, narration, units, mouth_intensity)
+    loud = visemes.articulation_from_loudness(narration.speech)
+    at = np.linspace(0, frames - 1, len(loud))
+    articulation = loud * np.interp(at, np.arange(frames), mouth_intensity)
+    for name, curve in visemes.mouth_curves(units, articulation, frames).items():
+        controls[name][:] = curve
     motion = head_motion.head_motion(speech_drives(narration, units), style, for_head)
     head_motion.move_head(controls, motion, style, for_head)
     head_motion.move_shoulders(controls, style, for_body)
@@ -55,14 +58,3 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     expressions.add_habits(controls, style, for_face)
     head_motion.move_camera(controls, camera, for_camera)
     return Animation(controls, motion, mouth_intensity, blinking)
-
-
-def _move_mouth(
-    controls: Controls, narration: Narration, units: list[Phoneme], intensity: np.ndarray
-) -> None:
-    """Writes the mouth of speech; ``intensity (T,)`` beyond what the loudness says."""
-    loud = visemes.articulation_from_loudness(narration.speech)
-    at = np.linspace(0, len(intensity) - 1, len(loud))
-    articulation = loud * np.interp(at, np.arange(len(intensity)), intensity)
-    for name, curve in visemes.mouth_curves(units, articulation, len(controls)).items():
-        controls[name][:] = curve

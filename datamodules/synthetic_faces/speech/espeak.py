@@ -50,7 +50,7 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
     Raises:
         UserError: The extra ``synthetic`` is not installed, or espeak-ng failed.
     """
-    library, data = _espeak_paths()
+    library, data = espeak_paths()
     request = {
         "library": library,
         "data": data,
@@ -81,12 +81,8 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
     return utterances
 
 
-def require_espeak() -> None:
-    """Refuse to start without a speech synthesiser, the extra ``synthetic``."""
-    _espeak_paths()
-
-
-def _espeak_paths() -> tuple[str, str]:
+def espeak_paths() -> tuple[str, str]:
+    """Library and data folder of espeak-ng; without the extra ``synthetic`` a `UserError`."""
     try:
         import espeakng_loader
     except ImportError as error:
