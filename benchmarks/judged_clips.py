@@ -1,6 +1,6 @@
 """What MediaPipe's face landmarks see in a clip, framed as every model of this project sees a face."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,27 +47,9 @@ class JudgedClip:
     blink: np.ndarray
     rigid: np.ndarray
 
-    def to_lists(self) -> dict[str, list]:
-        """The curves by name as JSON values, NaN as None."""
-        lists = {}
-        for name, curve in asdict(self).items():
-            values = np.round(curve.astype(np.float64), 5).astype(object)
-            values[~np.isfinite(curve)] = None
-            lists[name] = values.tolist()
-        return lists
-
-    @classmethod
-    def from_lists(cls, lists: dict[str, list]) -> "JudgedClip":
-        """The curves that `to_lists` gave."""
-        return cls(**{name: np.array(curve, dtype=np.float64) for name, curve in lists.items()})
-
 
 def judge_clip(path: Path, seconds: float) -> JudgedClip:
-    """Measure the start of a video, each frame by itself, at 25 fps and 256 px.
-
-    Args:
-        path: Video file.
-        seconds: Longest part that is looked at.
+    """Measure the first ``seconds`` of a video, each frame by itself, at 25 fps and 256 px.
 
     Raises:
         UnfitClipError: Too short, too few pictures a second, hardly a face, several faces, or a cut.

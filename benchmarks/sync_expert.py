@@ -60,13 +60,8 @@ def read_clips(root: Path, split: str) -> list[Clip]:
     for record in records:
         frames = read_video(root / record.video)
         waveform = fit_length(load_audio(root / str(record.audio)), len(frames))
-        clips.append(
-            Clip(
-                torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(),
-                torch.from_numpy(waveform),
-                record.voice,
-            )
-        )
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+        clips.append(Clip(pictures, torch.from_numpy(waveform), record.voice))
     return clips
 
 
@@ -104,11 +99,7 @@ def pieces(clips: Iterable[Clip], length: int = PIECE) -> list[Clip]:
     """The clips in pieces of so many frames; what is left at the end is dropped."""
     step = SAMPLES_PER_FRAME
     return [
-        Clip(
-            clip.frames[at : at + length],
-            clip.waveform[at * step : (at + length) * step],
-            clip.voice,
-        )
+        Clip(clip.frames[at : at + length], clip.waveform[at * step : (at + length) * step], clip.voice)
         for clip in clips
         for at in range(0, len(clip.frames) - length + 1, length)
     ]
@@ -127,9 +118,8 @@ def judge_shifts(network: SyncNet, clip: Clip, shifts: Sequence[int] = SHIFTS) -
     inner = slice(margin, len(clip.frames) - margin)
 
     def sound(shift: int) -> torch.Tensor:
-        return clip.waveform[
-            (inner.start - shift) * SAMPLES_PER_FRAME : (inner.stop - shift) * SAMPLES_PER_FRAME
-        ]
+        start, stop = ((frame - shift) * SAMPLES_PER_FRAME for frame in (inner.start, inner.stop))
+        return clip.waveform[start:stop]
 
     lip, _ = clip_features(network, clip.frames[inner], sound(0))
     sounds = [network.audio_features(clip_cepstra(sound(shift))[: len(lip)]) for shift in shifts]

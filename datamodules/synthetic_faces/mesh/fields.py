@@ -102,11 +102,6 @@ SHAPES = (
 FEATURES = (*SHAPES, *dict.fromkeys(name for pull in PULLS for name, _ in _rows(pull)))
 
 
-def lid_closure(m: Proportions, x: np.ndarray) -> np.ndarray:
-    """Height of the closed lids' line above the eye line at ``x``."""
-    return -0.55 * m.lower_lid(x)
-
-
 def displacement_fields(m: Proportions, skin: SkinGrid, parts: list[Part]) -> dict[str, np.ndarray]:
     """Displacements ``(V, 3)`` of all vertices at strength 1 of each of ``FEATURES``; ``parts`` starts with the skin."""
     vertices = np.concatenate([p.vertices for p in parts])
@@ -204,7 +199,7 @@ def _lids(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray]) -> None
     for eye, side in SIDES:
         here = fall * (x * side > 0)
         fields[f"open_{eye}"][:, 1] = here * np.where(above, m.upper_lid(x), -m.lower_lid(x))
-        fields[f"close_{eye}"][:, 1] = here * lid_closure(m, x)
+        fields[f"close_{eye}"][:, 1] = here * -0.55 * m.lower_lid(x)
         fields[f"look_{eye}"][:, 1] = here * shape * np.where(above, 0.075, 0.03)
         fields[f"squint_{eye}"][:, 1] = here * shape * np.where(above, -0.012, 0.030)
         fields[f"lid_wide_{eye}"][:, 1] = here * np.where(above, 0.38 * m.upper_lid(x), 0)

@@ -81,16 +81,14 @@ class Rig:
         skin.part.jaw = pieces.jaw_weights(m, skin)
         self.eye_centres = pieces.eye_centres(person, m, self.skull)
         deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
-        mouth, eyes = skin.mouth_rows, skin.eye_rows
-        strips = [
-            pieces.inner_strip("upper_lip_inside", skin, mouth, skin.mouth_columns, True, 0.075, "lip"),
-            pieces.inner_strip("lower_lip_inside", skin, mouth, skin.mouth_columns, False, 0.085, "lip"),
+        edges = [
+            ("upper_lip_inside", skin.mouth_rows, skin.mouth_columns, True, 0.075, "lip"),
+            ("lower_lip_inside", skin.mouth_rows, skin.mouth_columns, False, 0.085, "lip"),
         ]
         for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            strips += [
-                pieces.inner_strip(f"{name}_upper_rim", skin, eyes, columns, True, 0.03, "lash"),
-                pieces.inner_strip(f"{name}_lower_rim", skin, eyes, columns, False, 0.03, "rim"),
-            ]
+            edges.append((f"{name}_upper_rim", skin.eye_rows, columns, True, 0.03, "lash"))
+            edges.append((f"{name}_lower_rim", skin.eye_rows, columns, False, 0.03, "rim"))
+        strips = [pieces.inner_strip(name, skin, *edge) for name, *edge in edges]
         covered = person.hair_style in HANGING  # the ears
         rigid = [
             *([] if covered else pieces.ears(person, self.skull)),

@@ -50,7 +50,7 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     head_motion.move_head(controls, motion, style, for_head)
     head_motion.move_shoulders(controls, style, for_body)
     head_motion.swing(controls, for_body)
-    blinking = eyes.blink_intensity(frames, style, for_eyes)
+    blinking = style.blink_intensity * changing_level(frames, 2.5, 0.35, for_eyes)
     controls["blink_left"][:], controls["blink_right"][:] = eyes.blink_curves(frames, blinking, for_eyes)
     eyes.move_gaze(controls, style, for_eyes)
     expressions.move_brows(controls, stresses, style, for_face)

@@ -106,8 +106,6 @@ class Style:
 
 
 QUANTILES = len(fields(Style)) - 1 + len(AXES) * len(DRIVE_NAMES)
-INTENSITY_QUANTILES = 3
-"""The first three quantiles are the intensities of head, mouth and blinks."""
 
 
 def _inside(q: np.ndarray) -> np.ndarray:
@@ -167,5 +165,5 @@ def draw_style(
     if style == "identity":
         q = quantiles_of_looks(performer)
     if intensity == "speech":
-        q[:INTENSITY_QUANTILES] = quantiles_of_speech(narration)
+        q[:3] = quantiles_of_speech(narration)  # the intensities of head, mouth and blinks
     return Style.from_quantiles(q)

@@ -50,6 +50,8 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
     Raises:
         UserError: The extra ``synthetic`` is not installed, or espeak-ng failed.
     """
+    import soxr
+
     library, data = espeak_paths()
     request = {
         "library": library,
@@ -77,7 +79,8 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
         sample_rate = header["sample_rate"] * voice.tract
         events = [[seconds / voice.tract, name] for seconds, name in spoken["events"]]
         phonemes = _phonemes(events, len(wave) / sample_rate)
-        utterances.append(Utterance(text, _resample(wave, sample_rate), phonemes))
+        wave = soxr.resample(wave, sample_rate, SAMPLE_RATE, quality="HQ").astype(np.float32)
+        utterances.append(Utterance(text, wave, phonemes))
     return utterances
 
 
@@ -90,12 +93,6 @@ def espeak_paths() -> tuple[str, str]:
             "synthetic speech needs espeak-ng: install the extra with `pip install ifmdm[synthetic]`"
         ) from error
     return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
-
-
-def _resample(waveform: np.ndarray, sample_rate: float) -> np.ndarray:
-    import soxr
-
-    return np.asarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
 
 
 def _phonemes(events: list[list], duration: float) -> list[Phoneme]:

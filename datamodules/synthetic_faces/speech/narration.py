@@ -106,7 +106,9 @@ def narrate(
         track.pause(rng.uniform(*pause))
 
     frames = max(int(min(track.end, seconds[1]) * FPS), 1)
-    speech = _cut(np.concatenate(track.pieces), frames * SAMPLES_PER_FRAME)
+    speech = np.concatenate(track.pieces)[: frames * SAMPLES_PER_FRAME]
+    fade = int(_FADE * SAMPLE_RATE)
+    speech[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
     speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
     return Narration(
@@ -114,7 +116,7 @@ def narrate(
         text=" ".join(track.said),
         speech=speech,
         waveform=_add_room_and_noise(rng, speech, level, noisy),
-        phonemes=_cut_phonemes(track.phonemes, frames / FPS),
+        phonemes=[replace(p, end=min(p.end, frames / FPS)) for p in track.phonemes if p.start < frames / FPS],
         level=level,
     )
 
@@ -167,17 +169,6 @@ class _Track:
         ]
         self.said.append(utterance.text)
         self.end += len(wave) / SAMPLE_RATE
-
-
-def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
-    waveform = waveform[:samples].copy()
-    fade = min(int(_FADE * SAMPLE_RATE), samples)
-    waveform[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return waveform
-
-
-def _cut_phonemes(phonemes: list[Phoneme], end: float) -> list[Phoneme]:
-    return [replace(sound, end=min(sound.end, end)) for sound in phonemes if sound.start < end]
 
 
 def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
