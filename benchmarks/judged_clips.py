@@ -15,8 +15,7 @@ from metrics.landmarks import FACE
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 
 SIZE = 256
-STEP = 5
-"""Frames that head speed is taken over: shorter steps measure the noise of the landmarks."""
+STEP = 5  # frames that head speed is taken over: shorter steps measure the noise of the landmarks
 
 _LOOKS = 5  # frames that the face is looked for in, evenly over the clip
 _CHUNK = 25  # frames decoded at a time
@@ -33,19 +32,12 @@ class UnfitClipError(Exception):
 
 @dataclass(frozen=True)
 class JudgedClip:
-    """Curves of one clip at 25 fps; NaN on frames without a face.
+    """Curves of one clip at 25 fps; NaN on frames without a face."""
 
-    Attributes:
-        rotation: ``(T, 3)`` yaw, pitch, roll in degrees.
-        lip_opening: ``(T,)`` inner-lip gap over the distance of the outer eye corners.
-        blink: ``(T,)`` 0 open .. 1 closed.
-        rigid: ``(T, 16)`` x and y of the rigid landmarks over the distance of the outer eye corners.
-    """
-
-    rotation: np.ndarray
-    lip_opening: np.ndarray
-    blink: np.ndarray
-    rigid: np.ndarray
+    rotation: np.ndarray  # ``(T, 3)`` yaw, pitch, roll in degrees
+    lip_opening: np.ndarray  # ``(T,)`` inner-lip gap over the distance of the outer eye corners
+    blink: np.ndarray  # ``(T,)`` 0 open .. 1 closed
+    rigid: np.ndarray  # ``(T, 16)`` x and y of the rigid landmarks over the distance of the outer eye corners
 
 
 def judge_clip(path: Path, seconds: float) -> JudgedClip:

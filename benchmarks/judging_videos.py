@@ -96,21 +96,13 @@ def timed_clips(clock: Clock, clips: Iterator[RenderedClip]) -> Iterator[Rendere
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation's speed.
+    """An evaluation's speed."""
 
-    Attributes:
-        clips: Number of clips that were judged.
-        frames: Frames of each, at most.
-        seconds: From the first file to the result.
-        stages: Stage -> seconds.
-        windows: Windows that I3D saw.
-    """
-
-    clips: int
-    frames: int
-    seconds: float
-    stages: dict[str, float]
-    windows: int
+    clips: int  # number of clips that were judged
+    frames: int  # frames of each, at most
+    seconds: float  # from the first file to the result
+    stages: dict[str, float]  # stage -> seconds
+    windows: int  # windows that I3D saw
 
 
 def measure(videos: Path, protocol: Protocol, judges: Judges) -> Measured:

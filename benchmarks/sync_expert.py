@@ -26,25 +26,17 @@ from metrics.evaluation.protocol import get_protocol
 from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, clip_cepstra, load_expert
 from metrics.sync import SyncResult, SyncSettings, clip_features, lip_sync, offsets_and_distances
 
-SHIFTS = tuple(range(-8, 9))
-"""Frames that the sound is moved by, positive: late."""
-PIECE = 50
-"""Shortest clip that is judged on synthetic heads, in frames."""
+SHIFTS = tuple(range(-8, 9))  # frames that the sound is moved by, positive: late
+PIECE = 50  # shortest clip that is judged on synthetic heads, in frames
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that lips and sound are compared in.
+    """A clip that lips and sound are compared in."""
 
-    Attributes:
-        frames: ``(T, 3, H, W)`` uint8.
-        waveform: ``(640 T,)`` float in [-1, 1].
-        voice: Who is heard.
-    """
-
-    frames: torch.Tensor
-    waveform: torch.Tensor
-    voice: str
+    frames: torch.Tensor  # ``(T, 3, H, W)`` uint8
+    waveform: torch.Tensor  # ``(640 T,)`` float in [-1, 1]
+    voice: str  # who is heard
 
 
 def read_clips(root: Path, split: str) -> list[Clip]:

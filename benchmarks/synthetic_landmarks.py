@@ -23,8 +23,7 @@ from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.motion import MotionCurves, correlation, measure_motion
 
 AXES = ("yaw", "pitch", "roll")
-MOVING = 1.0
-"""Degrees of true standard deviation above which a clip says something about an axis by itself."""
+MOVING = 1.0  # degrees of true standard deviation above which a clip says something about an axis by itself
 
 
 GOALS = {

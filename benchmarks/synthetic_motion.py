@@ -25,8 +25,7 @@ from experiments.results import write_json
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 SPREAD = (5, 50, 95)
 
-Judged = JudgedClip | str
-"""The curves of a clip, or why it has none."""
+Judged = JudgedClip | str  # the curves of a clip, or why it has none
 
 
 def judge_file(path: Path, seconds: float) -> Judged:

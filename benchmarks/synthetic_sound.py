@@ -34,38 +34,28 @@ from datamodules.synthetic_faces.settings import Settings
 from experiments.results import write_json
 from metrics.motion import correlation
 
-CONTEXT = 8
-"""Frames before and after each frame that both maps see."""
+CONTEXT = 8  # frames before and after each frame that both maps see
+# Strengths of the regression's penalty; the best on a tenth of the training clips is taken.
 RIDGES = (1e2, 1e3, 1e4)
-"""Strengths of the regression's penalty; the best on a tenth of the training clips is taken."""
-SHIFTS = (-6, -3, 0, 3, 6)
-"""Frames by which the sound is moved against the lips, to be found again."""
-SEARCH = 10
-"""Furthest offset in frames that is tried."""
+SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the sound is moved against the lips, to be found again
+SEARCH = 10  # furthest offset in frames that is tried
 TOLERANCE = 1
 CHANNELS = 128
 BLOCKS = 4
 BATCH = 16
-STRETCH = 64
-"""Frames of one training example."""
+STRETCH = 64  # frames of one training example
 MEASURES = ("opening", "width")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Sound and lips of one clip.
+    """Sound and lips of one clip."""
 
-    Attributes:
-        held_out: whether nothing is fitted to it.
-        waveform: ``(640 T,)`` float32, 16 kHz.
-        sound: ``(T, 320)`` float32 log-mel features, those of 40 ms in a row.
-        lips: ``(T, 2)`` float32 in eye distances: gap between the lips, and distance of the corners less its
-            mean over the clip, which is a trait of the face.
-    """
-
-    held_out: bool
-    waveform: np.ndarray
-    sound: np.ndarray
+    held_out: bool  # whether nothing is fitted to it
+    waveform: np.ndarray  # ``(640 T,)`` float32, 16 kHz
+    sound: np.ndarray  # ``(T, 320)`` float32 log-mel features, those of 40 ms in a row
+    # ``(T, 2)`` float32 in eye distances: gap between the lips, and distance of the corners less its mean over the
+    # clip, which is a trait of the face
     lips: np.ndarray
 
     @classmethod
@@ -232,8 +222,7 @@ def found_offset(predicted: np.ndarray, true: np.ndarray) -> int:
     return int(np.argmax(scores)) - SEARCH
 
 
-Map = Callable[[np.ndarray], np.ndarray]
-"""From features ``(T, C)`` in standard units to lips ``(T, 2)``."""
+Map = Callable[[np.ndarray], np.ndarray]  # from features ``(T, C)`` in standard units to lips ``(T, 2)``
 
 
 def judge(predict: Map, standard: Standard, held_out: list[Clip]) -> dict[str, dict[str, float]]:

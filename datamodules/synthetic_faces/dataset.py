@@ -19,8 +19,7 @@ from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.espeak import espeak_paths
 
-MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]
-"""``make_clip``, or what stands in for it."""
+MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]  # ``make_clip``, or what stands in for it
 
 
 def prepare_synthetic(

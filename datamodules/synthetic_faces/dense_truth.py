@@ -16,19 +16,15 @@ DEPTH_TOLERANCE = 6e-4  # of the distance: nearer surfaces than this hide nothin
 
 @dataclasses.dataclass
 class DenseTruth:
-    """Truth at the centres of the pixels of a stretch of a clip; what lies between them plays no part.
+    """Truth at the centres of the pixels of a stretch of a clip; what lies between them plays no part."""
 
-    Attributes:
-        mask: ``(T, S, S)`` bool, the person is seen.
-        depth: ``(T, S, S)`` float16 distance from the camera along its axis in head radii; 0 in the background.
-        flow: ``(T, S, S, 2)`` float32 in pixels, x right and y down: the pixel at ``p`` shows the point that the first
-            frame has at ``p + flow``, be it seen there or not. The background moves with the camera alone.
-        seen: ``(T, S, S)`` bool, the first frame shows that point: nothing hides it and it lies in the picture.
-    """
-
-    mask: np.ndarray
+    mask: np.ndarray  # ``(T, S, S)`` bool, the person is seen
+    # ``(T, S, S)`` float16 distance from the camera along its axis in head radii; 0 in the background
     depth: np.ndarray
+    # ``(T, S, S, 2)`` float32 in pixels, x right and y down: the pixel at ``p`` shows the point that the first frame
+    # has at ``p + flow``, be it seen there or not. The background moves with the camera alone
     flow: np.ndarray
+    # ``(T, S, S)`` bool, the first frame shows that point: nothing hides it and it lies in the picture
     seen: np.ndarray
 
 

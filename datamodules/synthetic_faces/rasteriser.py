@@ -16,19 +16,13 @@ _BLOCK = 16384  # pixels interpolated at once on a CPU: what they need stays in 
 
 @dataclasses.dataclass
 class Fragments:
-    """The visible surface.
+    """The visible surface."""
 
-    Attributes:
-        pixel: ``(P,)`` flat index ``(frame * size + row) * size + column`` of each covered pixel, ascending.
-        values: ``(A, P)`` attributes interpolated with perspective.
-        depth: ``(frames * size * size,)`` inverse distance of the nearest surface, 0 where there is none.
-        face: ``(P,)`` the face seen.
-    """
-
-    pixel: Tensor
-    values: Tensor
+    pixel: Tensor  # ``(P,)`` flat index ``(frame * size + row) * size + column`` of each covered pixel, ascending
+    values: Tensor  # ``(A, P)`` attributes interpolated with perspective
+    # ``(frames * size * size,)`` inverse distance of the nearest surface, 0 where there is none
     depth: Tensor
-    face: Tensor
+    face: Tensor  # ``(P,)`` the face seen
 
 
 def _ramp(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,22 +70,16 @@ def rasterise(
 
 @dataclasses.dataclass
 class _Triangles:
-    """The faces that may show, sorted by frame and face.
+    """The faces that may show, sorted by frame and face."""
 
-    Attributes:
-        frame, face: ``(N,)``. x, y: ``(3, N)`` corners in the picture. q: ``(3, N)`` inverse distances.
-        a, b: ``(3, N)`` slopes of the edge functions, positive inwards; edge i lies opposite corner i.
-        area: ``(N,)`` twice the area in the picture.
-    """
-
-    frame: Tensor
-    face: Tensor
-    x: Tensor
+    frame: Tensor  # ``(N,)``
+    face: Tensor  # ``(N,)``
+    x: Tensor  # ``(3, N)`` corners in the picture
     y: Tensor
-    q: Tensor
-    a: Tensor
+    q: Tensor  # ``(3, N)`` inverse distances
+    a: Tensor  # ``(3, N)`` slopes of the edge functions, positive inwards; edge i lies opposite corner i
     b: Tensor
-    area: Tensor
+    area: Tensor  # ``(N,)`` twice the area in the picture
 
 
 def _visible_triangles(points: Tensor, inverse: Tensor, faces: Tensor, size: int) -> _Triangles:

@@ -34,56 +34,37 @@ _OVAL = [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehe
 
 @dataclasses.dataclass
 class Measures:
-    """Truth of a stretch of a clip that needs no drawing.
+    """Truth of a stretch of a clip that needs no drawing."""
 
-    Attributes:
-        landmarks: ``(T, L, 2)`` float32, x right and y down, in [0, 1] of the image; the order is ``LANDMARK_NAMES``.
-        landmarks_3d: ``(T, L, 3)`` float32 in head radii along the camera's axes (x right, y up, z towards the camera),
-            origin at the head's centre in the neutral pose. The camera controls move the image, not these.
-        lip_opening: ``(T,)`` float32, gap between the inner lips over the distance of the eyes' outer corners.
-        lip_width: ``(T,)`` float32, distance of the inner lips' corners in the same unit.
-        regions: ``(T, 3, 4)`` float32 boxes of mouth, left eye, right eye: x0, y0, x1, y1 in [0, 1].
-    """
-
+    # ``(T, L, 2)`` float32, x right and y down, in [0, 1] of the image; the order is ``LANDMARK_NAMES``
     landmarks: np.ndarray
+    # ``(T, L, 3)`` float32 in head radii along the camera's axes (x right, y up, z towards the camera), origin at the
+    # head's centre in the neutral pose. The camera controls move the image, not these
     landmarks_3d: np.ndarray
+    # ``(T,)`` float32, gap between the inner lips over the distance of the eyes' outer corners
     lip_opening: np.ndarray
-    lip_width: np.ndarray
-    regions: np.ndarray
+    lip_width: np.ndarray  # ``(T,)`` float32, distance of the inner lips' corners in the same unit
+    regions: np.ndarray  # ``(T, 3, 4)`` float32 boxes of mouth, left eye, right eye: x0, y0, x1, y1 in [0, 1]
 
 
 @dataclasses.dataclass
 class Rendering(Measures):
-    """Frames and truth of a stretch of a clip.
+    """Frames and truth of a stretch of a clip."""
 
-    Attributes:
-        frames: ``(T, S, S, 3)`` uint8 RGB.
-        visible: ``(T, L)`` bool, the landmark is not hidden behind anything and lies in the image.
-        mask: ``(T, S, S)`` uint8, 255 where the person covers the pixel.
-    """
-
-    frames: np.ndarray
-    visible: np.ndarray
-    mask: np.ndarray
+    frames: np.ndarray  # ``(T, S, S, 3)`` uint8 RGB
+    visible: np.ndarray  # ``(T, L)`` bool, the landmark is not hidden behind anything and lies in the image
+    mask: np.ndarray  # ``(T, S, S)`` uint8, 255 where the person covers the pixel
 
 
 @dataclasses.dataclass
 class Stage:
-    """The mesh of a stretch of frames.
+    """The mesh of a stretch of frames."""
 
-    Attributes:
-        shape: ``(T, V, 3)`` before the pose, in head radii.
-        posed: ``(T, V, 3)`` in camera axes.
-        image: ``(T, V, 2)`` in the picture, x right and y down, in [0, 1].
-        inverse: ``(T, V)`` one over the distance along the camera's axis.
-        moves: ``(T, 2, 3)`` how the camera moves the picture, see ``camera_moves``.
-    """
-
-    shape: Tensor
-    posed: Tensor
-    image: Tensor
-    inverse: Tensor
-    moves: np.ndarray
+    shape: Tensor  # ``(T, V, 3)`` before the pose, in head radii
+    posed: Tensor  # ``(T, V, 3)`` in camera axes
+    image: Tensor  # ``(T, V, 2)`` in the picture, x right and y down, in [0, 1]
+    inverse: Tensor  # ``(T, V)`` one over the distance along the camera's axis
+    moves: np.ndarray  # ``(T, 2, 3)`` how the camera moves the picture, see ``camera_moves``
 
 
 def camera_moves(controls: Controls) -> np.ndarray:

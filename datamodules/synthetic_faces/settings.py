@@ -7,14 +7,11 @@ from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.identity import DOMAINS
 
-VERSION = 4
-"""Raised whenever the same settings give other clips."""
+VERSION = 4  # raised whenever the same settings give other clips
 SIZES = (32, 1024)
-MIN_IDENTITIES = 3
-"""One for each split."""
+MIN_IDENTITIES = 3  # one for each split
 LONG_SECONDS = (60.0, 75.0)
-DENSE_BYTES_PER_PIXEL = 12
-"""Mask, depth, flow and visibility of one frame."""
+DENSE_BYTES_PER_PIXEL = 12  # mask, depth, flow and visibility of one frame
 MOST_GB = 4
 """Most dense truth of a clip, which is written in one piece, and most pictures: a rendering process holds them twice."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datamodules.faces.landmarks import FaceMeasurements
+from metrics.judges import landmark_judge
 from metrics.motion import MotionCurves
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -53,12 +54,8 @@ def test_measures_have_their_units(load):
     assert measures["jitter (1/1000 eye distance)"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_curves_are_those_of_the_judge(load, monkeypatch):
-    from metrics.judges import landmark_judge
-
-    monkeypatch.setattr(landmark_judge, "measure_landmarks", lambda frames, mode: seen())
-    judge = object.__new__(landmark_judge.LandmarkJudge)  # without its model file
-    expected = judge.measure(np.zeros((FRAMES, 8, 8, 3), np.uint8))
+def test_curves_are_those_of_the_judge(load):
+    expected = landmark_judge.curves_of(seen(), 8, 8)
     curves = load("judged_clips").curves_of(seen())
     for name in ("rotation", "lip_opening", "blink"):
         np.testing.assert_allclose(getattr(curves, name), getattr(expected, name), rtol=1e-5, atol=1e-6)

@@ -17,24 +17,19 @@ SIDES = (("right", -1), ("left", 1))  # the person's; the right side is at image
 
 @dataclasses.dataclass(frozen=True)
 class Pull:
-    """A bell of skin that moves together; several rows of one feature add up.
+    """A bell of skin that moves together; several rows of one feature add up."""
 
-    Attributes:
-        feature: the control it follows; ``*`` stands for left and right, each with the half of its own side.
-        anchor: where it sits, a name of ``anchors``. offset: from there, outwards and up.
-        radii: of the bell, sideways and upwards, head radii.
-        move: at the bell's top and strength 1: away from the middle, up, forwards, head radii.
-        region: ``"face"``, ``"upper"`` or ``"lower"`` (that lip alone, so that the mouth opens), ``"neck"``.
-        mirrored: the other side moves mirrored; otherwise both move to image right together.
-    """
-
-    feature: str
-    anchor: str
-    offset: tuple[float, float]
-    radii: tuple[float, float]
-    move: tuple[float, float, float]
-    region: str = "face"
-    mirrored: bool = True
+    feature: (
+        str  # the control it follows; ``*`` stands for left and right, each with the half of its own side
+    )
+    anchor: str  # where it sits, a name of ``anchors``
+    offset: tuple[float, float]  # from there, outwards and up
+    radii: tuple[float, float]  # of the bell, sideways and upwards, head radii
+    move: tuple[
+        float, float, float
+    ]  # at its top and strength 1: away from the middle, up, forwards, head radii
+    region: str = "face"  # or "neck", or "upper" or "lower": that lip alone, so that the mouth opens
+    mirrored: bool = True  # the other side moves mirrored; otherwise both move to image right together
 
 
 def anchors(m: Proportions) -> dict[str, tuple[float, float]]:

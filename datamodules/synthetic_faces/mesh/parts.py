@@ -92,8 +92,8 @@ def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
 
 
 def inner_strip(
-    name: str,
     skin: SkinGrid,
+    name: str,
     rows: tuple[int, int],
     columns: np.ndarray,
     upper: bool,

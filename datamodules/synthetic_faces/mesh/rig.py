@@ -1,6 +1,7 @@
 """The rig: one mesh of all parts, its displacement fields, and their evaluation for a stretch of frames."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import torch
@@ -81,14 +82,15 @@ class Rig:
         skin.part.jaw = pieces.jaw_weights(m, skin)
         self.eye_centres = pieces.eye_centres(person, m, self.skull)
         deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
-        edges = [
-            ("upper_lip_inside", skin.mouth_rows, skin.mouth_columns, True, 0.075, "lip"),
-            ("lower_lip_inside", skin.mouth_rows, skin.mouth_columns, False, 0.085, "lip"),
+        strip = partial(pieces.inner_strip, skin)
+        rows, columns = skin.mouth_rows, skin.mouth_columns
+        strips = [
+            strip("upper_lip_inside", rows, columns, True, 0.075, "lip"),
+            strip("lower_lip_inside", rows, columns, False, 0.085, "lip"),
         ]
         for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            edges.append((f"{name}_upper_rim", skin.eye_rows, columns, True, 0.03, "lash"))
-            edges.append((f"{name}_lower_rim", skin.eye_rows, columns, False, 0.03, "rim"))
-        strips = [pieces.inner_strip(name, skin, *edge) for name, *edge in edges]
+            strips.append(strip(f"{name}_upper_rim", skin.eye_rows, columns, True, 0.03, "lash"))
+            strips.append(strip(f"{name}_lower_rim", skin.eye_rows, columns, False, 0.03, "rim"))
         covered = person.hair_style in HANGING  # the ears
         rigid = [
             *([] if covered else pieces.ears(person, self.skull)),

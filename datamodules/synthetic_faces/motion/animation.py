@@ -14,19 +14,12 @@ from datamodules.synthetic_faces.speech.narration import Narration
 
 @dataclass(frozen=True)
 class Animation:
-    """The motion of a clip.
+    """The motion of a clip."""
 
-    Attributes:
-        controls: control curves.
-        head: the parts that the head's rotation is made of.
-        mouth_intensity: ``(T,)`` articulation strength of the moment.
-        blink_intensity: ``(T,)`` blinks of the moment relative to one every three seconds.
-    """
-
-    controls: Controls
-    head: head_motion.HeadMotion
-    mouth_intensity: np.ndarray
-    blink_intensity: np.ndarray
+    controls: Controls  # control curves
+    head: head_motion.HeadMotion  # the parts that the head's rotation is made of
+    mouth_intensity: np.ndarray  # ``(T,)`` articulation strength of the moment
+    blink_intensity: np.ndarray  # ``(T,)`` blinks of the moment relative to one every three seconds
 
 
 def animate(narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still") -> Animation:

@@ -7,10 +7,8 @@ from datamodules.batches import FPS
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.style import Style
 
-SPREAD = 0.45
-"""Standard deviation of the log of the intervals between blinks."""
-SHORTEST = 0.45
-"""Seconds from the start of one blink to that of the next, at least."""
+SPREAD = 0.45  # standard deviation of the log of the intervals between blinks
+SHORTEST = 0.45  # seconds from the start of one blink to that of the next, at least
 
 
 def blink_curves(

@@ -23,10 +23,12 @@ from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind
 from datamodules.synthetic_faces.motion.speech_drives import unit_curve
 from datamodules.synthetic_faces.motion.style import AXES, Style
 
-BUDGET = {"speech": 0.20, "style": 0.30, "free": 0.50}
-"""Shares of the variance of each axis of the head's rotation."""
-LIMITS = {"yaw": 38.0, "pitch": 26.0, "roll": 24.0}
-"""Degrees that the head approaches but does not pass."""
+BUDGET = {
+    "speech": 0.20,
+    "style": 0.30,
+    "free": 0.50,
+}  # shares of the variance of each axis of the head's rotation
+LIMITS = {"yaw": 38.0, "pitch": 26.0, "roll": 24.0}  # degrees that the head approaches but does not pass
 
 _COMMON = {
     "yaw": (0.0, 0.0, 0.2, 0.2, 0.3, 1.0, -0.3),
@@ -44,17 +46,13 @@ _OWN = {
 
 @dataclass(frozen=True)
 class HeadMotion:
-    """Rotation of the head about its rest pose, before ``LIMITS``.
+    """Rotation of the head about its rest pose, before ``LIMITS``."""
 
-    Attributes:
-        speech, style, free: ``(T, 3)`` parts of yaw, pitch and roll in degrees.
-        intensity: ``(T,)`` head intensity of the moment in degrees.
-    """
-
+    # ``(T, 3)`` parts of yaw, pitch and roll in degrees
     speech: np.ndarray
     style: np.ndarray
     free: np.ndarray
-    intensity: np.ndarray
+    intensity: np.ndarray  # ``(T,)`` head intensity of the moment in degrees
 
     @property
     def total(self) -> np.ndarray:

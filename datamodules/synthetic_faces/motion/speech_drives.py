@@ -9,8 +9,7 @@ from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
 
 DRIVE_NAMES = ("nods", "late_nods", "loudness", "onsets", "phrase_fall", "phrase_side", "pauses")
-_PHRASE_PAUSE = 0.12
-"""Seconds of silence between two phrases."""
+_PHRASE_PAUSE = 0.12  # seconds of silence between two phrases
 
 
 def stressed_moments(units: list[Phoneme]) -> np.ndarray:

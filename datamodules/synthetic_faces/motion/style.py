@@ -35,7 +35,6 @@ LEVEL_SPREAD = 2.2
 """Standard deviation in dB of the level that a clip is heard at about the one that was drawn, as measured."""
 _TIE_SEED = 20_250
 
-
 Quantile = Callable[[float], float]
 
 
@@ -65,8 +64,7 @@ class Style:
     """Articulation strength beyond what the loudness says; 1 is as wide as the mouth goes."""
     blink_intensity: float = _drawn(_log_uniform(*BLINK_INTENSITY))
     """Blinks relative to one every three seconds."""
-    tempo: float = _drawn(_uniform(0.6, 1.6))
-    """Cut-off of the fast part of the free head motion in Hz."""
+    tempo: float = _drawn(_uniform(0.6, 1.6))  # cut-off of the fast part of the free head motion in Hz
     pitch_share: float = _drawn(_log_uniform(0.65, 2.2))  # motion of this axis relative to yaw's
     roll_share: float = _drawn(_log_uniform(0.45, 1.8))
     expression: float = _drawn(_log_uniform(0.4, 1.4))
@@ -153,13 +151,8 @@ def draw_style(
 ) -> Style:
     """The style of a clip; ``rng`` decides what neither looks nor speech do.
 
-    Args:
-        rng: Source of what is free.
-        performer: Whose motion it is.
-        narration: What is said.
-        intensity: ``free``, or ``speech``: the three intensities are functions of what is heard.
-        style: ``free``, or ``identity``: everything else is a function of the looks, and so are the intensities
-            unless the speech decides them.
+    With ``intensity`` ``speech``, not ``free``, the three intensities are functions of what is heard; with ``style``
+    ``identity``, not ``free``, all else is a function of the looks, and the intensities unless the speech decides them.
     """
     q = _inside(rng.random(QUANTILES))
     if style == "identity":

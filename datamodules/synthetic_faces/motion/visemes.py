@@ -16,61 +16,46 @@ from scipy.ndimage import gaussian_filter1d
 from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 
-RATE = 200
-"""Samples a second of the curves before they are read at the frame centres."""
+RATE = 200  # samples a second of the curves before they are read at the frame centres
 
 BLENDED = ("jaw_open", "lips_part", "lips_wide", "lips_round", "tongue_up")
 LEAD = {"jaw_open": 0.045, "lips_part": 0.045, "lips_wide": 0.055, "lips_round": 0.055, "tongue_up": 0.04}
 """Seconds by which the curves are read ahead; with the flanks, half of a vowel's shape is there 0.04 to 0.1 s before."""
 ANTICIPATION = {"lips_wide": 1.45, "lips_round": 1.45}
 """How much further the dominance of a sound reaches ahead than behind."""
-INSET = 0.05
-"""Most seconds that a neighbour may take from a sound before its dominance falls."""
+INSET = 0.05  # most seconds that a neighbour may take from a sound before its dominance falls
 CLOSURE_LEAD = 0.025
 """Seconds by which the closure is complete before the sound; half of it is there some 0.055 s before."""
-CLOSURE_HOLD = 0.05
-"""Shortest full closure in seconds; longer than a frame, so that a frame shows it."""
+CLOSURE_HOLD = 0.05  # shortest full closure in seconds; longer than a frame, so that a frame shows it
 CLOSURE_RAMP = 0.06
 SMOOTHING = 0.012
 
 
 @dataclass(frozen=True)
 class Viseme:
-    """Targets of one speech sound, by control, and how strongly it insists on them.
-
-    Attributes:
-        lips_press: 1 where the lips close, below 1 where they only come near.
-        lip_tuck: 1 where the lower lip touches the upper teeth.
-        weight: dominance at the centre.
-        reach: seconds over which the dominance falls to 1/e.
-        care: share of the weight with which it insists on wide or round lips; small where the lips are free to
-            take the shape of the next vowel.
-    """
+    """Targets of one speech sound, by control, and how strongly it insists on them."""
 
     jaw_open: float
     lips_part: float
     lips_wide: float = 0.0
     lips_round: float = 0.0
     tongue_up: float = 0.0
-    lips_press: float = 0.0
-    lip_tuck: float = 0.0
-    weight: float = 1.0
-    reach: float = 0.05
+    lips_press: float = 0.0  # 1 where the lips close, below 1 where they only come near
+    lip_tuck: float = 0.0  # 1 where the lower lip touches the upper teeth
+    weight: float = 1.0  # dominance at the centre
+    reach: float = 0.05  # seconds over which the dominance falls to 1/e
+    # share of the weight with which it insists on wide or round lips; small where the lips are free to take the shape
+    # of the next vowel
     care: float = 1.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Timing in seconds of a gesture that goes with single sounds.
+    """Timing in seconds of a gesture that goes with single sounds."""
 
-    Attributes:
-        lead: from the full gesture to the start of the sound.
-        attack, release: length of the flanks.
-    """
-
-    lead: float
-    attack: float
-    release: float
+    lead: float  # from the full gesture to the start of the sound
+    attack: float  # length of the rise
+    release: float  # and of the fall
 
 
 VISEMES: dict[str, Viseme] = {
@@ -128,8 +113,8 @@ GESTURES: dict[str, tuple[dict[str, float], Pace]] = {
 }
 """Further controls by name: targets by sound, and their timing."""
 
+# speech sounds by the number that annotations store; 0 is silence
 PHONEME_TABLE: tuple[str, ...] = tuple(VISEMES)
-"""Speech sounds by the number that annotations store; 0 is silence."""
 
 
 def split_phonemes(phonemes: list[Phoneme]) -> list[Phoneme]:

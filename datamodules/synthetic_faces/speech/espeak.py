@@ -20,19 +20,12 @@ _LENGTH_MARKS = "ːˑ"
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One speech sound.
+    """One speech sound."""
 
-    Attributes:
-        ipa: IPA symbols without stress marks, such as ``aɪ``; empty for a pause.
-        start: seconds from the start of the waveform.
-        end: seconds, where the next sound starts.
-        stress: 0 none, 1 secondary, 2 primary.
-    """
-
-    ipa: str
-    start: float
-    end: float
-    stress: int = 0
+    ipa: str  # IPA symbols without stress marks, such as ``aɪ``; empty for a pause
+    start: float  # seconds from the start of the waveform
+    end: float  # seconds, where the next sound starts
+    stress: int = 0  # 0 none, 1 secondary, 2 primary
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,16 @@ from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_nois
 from datamodules.synthetic_faces.speech.sentences import sentences
 from datamodules.synthetic_faces.speech.voices import Voice
 
-LEVELS = (-30.0, -18.0)
-"""Range of a clip's speech level in dB of full scale."""
+LEVELS = (-30.0, -18.0)  # range of a clip's speech level in dB of full scale
 SHORT_PAUSE = (0.15, 0.6)
-LONG_PAUSE = (0.8, 1.8)
-"""Ranges of the pause after a sentence in seconds."""
+LONG_PAUSE = (0.8, 1.8)  # ranges of the pause after a sentence in seconds
 LONG_PAUSE_SHARE = 1 / 6
-ROOM_SHARE = 1 / 3
-"""Share of the noisy clips that are heard with the echo of a room."""
-NOISE_SHARE = 1 / 2
-"""Share of the noisy clips with background noise."""
-NOISE_BELOW = (30.0, 50.0)
-"""Range of its distance to the level of speech in dB."""
-RATE_SPREAD = (0.88, 1.15)
-"""Range of a clip's speaking rate over that of its voice."""
+ROOM_SHARE = 1 / 3  # share of the noisy clips that are heard with the echo of a room
+NOISE_SHARE = 1 / 2  # share of the noisy clips with background noise
+NOISE_BELOW = (30.0, 50.0)  # range of its distance to the level of speech in dB
+RATE_SPREAD = (0.88, 1.15)  # range of a clip's speaking rate over that of its voice
+# standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them
 DRIFT = 1.6
-"""Standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them."""
 _DRIFT_SECONDS = 1.2  # width of its smoothing
 _FLOOR_BELOW = 60.0  # dB: noise of a clip without noise
 _SHORTEST_SENTENCE = 1.2  # seconds, with its pause
@@ -37,23 +31,14 @@ _PEAK = 0.97
 
 @dataclass(frozen=True)
 class Narration:
-    """What is said in a clip.
+    """What is said in a clip."""
 
-    Attributes:
-        voice: who speaks, at the rate and pitch of this clip.
-        text: all sentences.
-        speech: ``(640 T,)`` float32 without noise and echo; what moves the lips.
-        waveform: ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard.
-        phonemes: gapless over the clip.
-        level: speech level drawn for the clip, in dB of full scale; its sentences lie about it.
-    """
-
-    voice: Voice
-    text: str
-    speech: np.ndarray
-    waveform: np.ndarray
-    phonemes: list[Phoneme]
-    level: float
+    voice: Voice  # who speaks, at the rate and pitch of this clip
+    text: str  # all sentences
+    speech: np.ndarray  # ``(640 T,)`` float32 without noise and echo; what moves the lips
+    waveform: np.ndarray  # ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard
+    phonemes: list[Phoneme]  # gapless over the clip
+    level: float  # speech level drawn for the clip, in dB of full scale; its sentences lie about it
 
     @property
     def speech_level(self) -> float:
@@ -79,11 +64,11 @@ def narrate(
     noisy: bool,
     synthesise: Callable[[list[str], Voice], list[Utterance]] = synthesise_speech,
 ) -> Narration:
-    """Draw sentences of a split and lets a voice say them.
+    """Draw sentences of a split and let a voice say them, whose rate and pitch vary a little from clip to clip.
 
     Args:
         rng: Source of all random choices.
-        voice: Who speaks; rate and pitch vary a little from clip to clip.
+        voice: Who speaks.
         split: Whose sentences are said.
         seconds: Shortest and longest clip; a sentence that runs over the end is cut with a short fade.
         noisy: Some clips are heard in a room, and some with background noise.

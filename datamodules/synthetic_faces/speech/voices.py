@@ -6,32 +6,21 @@ import numpy as np
 
 from datamodules.clips.manifest import SPLITS
 
-TRACTS = (0.9, 1.12)
-"""Range of the vocal tracts' scale."""
+TRACTS = (0.9, 1.12)  # range of the vocal tracts' scale
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One synthetic speaker.
+    """One synthetic speaker."""
 
-    Attributes:
-        name: unique name, as written into the manifest.
-        language: language of its sentences, ISO 639-1.
-        espeak: espeak-ng voice with variant, such as ``en-us+f3``; ``en`` is British.
-        rate: words per minute.
-        pitch: base pitch, 0..100.
-        pitch_range: liveliness of the intonation, 0..100.
-        split: the only split whose clips this voice speaks in.
-        tract: frequency of all formants (and of the pitch) relative to the variant's: > 1 is a shorter throat.
-    """
-
-    name: str
-    language: str
-    espeak: str
-    rate: int
-    pitch: int
-    pitch_range: int
-    split: str
+    name: str  # unique name, as written into the manifest
+    language: str  # language of its sentences, ISO 639-1
+    espeak: str  # espeak-ng voice with variant, such as ``en-us+f3``; ``en`` is British
+    rate: int  # words per minute
+    pitch: int  # base pitch, 0..100
+    pitch_range: int  # liveliness of the intonation, 0..100
+    split: str  # the only split whose clips this voice speaks in
+    # frequency of all formants (and of the pitch) relative to the variant's: > 1 is a shorter throat
     tract: float = 1.0
 
     @property
