@@ -28,14 +28,11 @@ class StatisticsMixture(NamedTuple):
     means: Tensor
     scales: Tensor
 
-    def component_log_prob(self, target: Tensor) -> Tensor:
-        """Log density of each component, nats; ``(B, 2M)`` -> ``(B, K)``."""
-        z = (target.unsqueeze(1) - self.means) / self.scales
-        return -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
-
     def log_prob(self, target: Tensor) -> Tensor:
         """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
-        return torch.logsumexp(torch.log_softmax(self.logits, -1) + self.component_log_prob(target), dim=-1)
+        z = (target.unsqueeze(1) - self.means) / self.scales
+        each = -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)  # (B, K)
+        return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, dim=-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each condition: ``(B, 2M)``. Random numbers come from the CPU."""
@@ -44,16 +41,6 @@ class StatisticsMixture(NamedTuple):
         index = component.unsqueeze(-1).expand(-1, 1, self.means.shape[-1])
         noise = torch.randn(self.means[:, 0].shape, generator=generator).to(self.means)
         return self.means.gather(1, index).squeeze(1) + self.scales.gather(1, index).squeeze(1) * noise
-
-    def mean(self) -> Tensor:
-        """Expected value ``(B, 2M)``."""
-        return (torch.softmax(self.logits, -1).unsqueeze(-1) * self.means).sum(dim=1)
-
-    def mode(self) -> Tensor:
-        """The component mean where the density is highest, ``(B, 2M)``."""
-        density = torch.stack([self.log_prob(center) for center in self.means.unbind(1)], dim=1)  # (B, K)
-        index = density.argmax(dim=1)[:, None, None].expand(-1, 1, self.means.shape[-1])
-        return self.means.gather(1, index).squeeze(1)
 
     def cdf(self, target: Tensor) -> Tensor:
         """Marginal distribution function of every dimension, the probability integral transform (PIT): ``(B, 2M)``.
