@@ -38,11 +38,7 @@ BOXES = torch.tensor([[[0.2, 0.5, 0.8, 0.9], [0.2, 0.2, 0.4, 0.4], [0.6, 0.2, 0.
 
 def batch(**fields: Tensor) -> FramePairBatch:
     frames = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    known = {
-        "regions": BOXES,
-        "landmarks": torch.zeros(2, 2, 0, 2),
-        "pose": torch.zeros(2, 2, 0),
-    }
+    known = {"regions": BOXES, "landmarks": torch.zeros(2, 2, 0, 2), "pose": torch.zeros(2, 2, 0)}
     return FramePairBatch(frames[:2], frames[2:], **known | fields)
 
 
