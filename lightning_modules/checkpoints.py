@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, whole_output
 from lightning_modules.networks.registry import build_network, network_spec
+from lightning_modules.networks.renderer import Renderer
 from lightning_modules.old_configs import settings_of_config, spec_of_config
 
 RECORD_NAME = "network.json"
@@ -49,15 +50,9 @@ def write_network_record(
     audio: Mapping[str, Any] | None = None,
     motion_space: str | None = None,
 ) -> Path:
-    """Write ``network.json`` into a run folder; the fields are those of `NetworkRecord`.
+    """Write ``network.json`` into a run folder; the values are those of `NetworkRecord`.
 
-    Args:
-        run_dir: The run folder.
-        stage: What is trained.
-        network: A network that `build_network` built, or its resolved config.
-        diffusion: `GaussianDiffusion.settings`, or its resolved config.
-        audio: ``name`` and ``source`` of the `AudioFrontend`.
-        motion_space: `weights_hash` of the autoencoder.
+    The network may be one that `build_network` built, or its resolved config; diffusion settings may be a resolved config.
 
     Raises:
         UserError: The network was built in another way.
@@ -155,7 +150,7 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
     return network.eval(), network_spec(network), state
 
 
-def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
+def load_autoencoder(path: Path | str) -> tuple[Renderer, dict[str, Any]]:
     """Trained motion autoencoder of a run folder or checkpoint of stage 1, and its network's spec.
 
     Raises:
@@ -165,7 +160,7 @@ def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
     if stage != "autoencoder":
         raise UserError(f"{path}: is a run of stage {stage!r:.40}, expected a motion autoencoder (stage 1)")
     network, spec, _ = load_network(path)
-    if not is_renderer(network):
+    if not isinstance(network, Renderer):
         raise UserError(f"{path}: its network {spec['name']} renders nothing: it is no motion autoencoder")
     return network, spec
 
@@ -182,11 +177,6 @@ def build_named(spec: Any, source: Path | str) -> nn.Module:
         return build_network(**spec)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-
-
-def is_renderer(network: Any) -> bool:
-    """Whether a network encodes pictures, reads their motion and renders."""
-    return all(callable(getattr(network, name, None)) for name in ("encode", "motion", "decode"))
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -69,14 +69,10 @@ def random_keep(
     audio_dropout: str,
     generator: torch.Generator | None = None,
 ) -> KeepMask:
-    """Draws, on the CPU, which conditions are dropped in training, each by itself.
+    """Draws, on the CPU, which conditions of a batch are dropped in training, each of ``CONDITIONS`` by itself.
 
-    Args:
-        batch: Samples B.
-        probabilities: Of dropping each of ``CONDITIONS``, in [0, 1].
-        audio_dropout: ``"joint"``: the audio of both branches at once, the noisy motion never. ``"paper"``:
-            the audio of the modulation, and by itself the whole joined audio-motion branch.
-        generator: Source of the draws.
+    ``audio_dropout="joint"``: the audio of both branches at once, the noisy motion never. ``"paper"``: the audio of the
+    modulation, and by itself the whole joined audio-motion branch.
     """
     limits = torch.tensor([probabilities[name] for name in (*CONDITIONS, "audio")]).unsqueeze(1)
     hint, mean, std, audio, joined = torch.rand(5, batch, generator=generator).ge(limits).unbind(0)
@@ -141,13 +137,7 @@ class MotionDiffusionModule(L.LightningModule):
         return scheduled(optimizer, self._scheduler, self.trainer)
 
     def losses(self, window: Window, t: Tensor, noise: Tensor, keep: KeepMask | None) -> dict[str, Tensor]:
-        """Loss terms of one draw of times and noise.
-
-        Args:
-            window: Data and conditions.
-            t: ``(B,)`` times in (0, 1].
-            noise: ``(B, T, M)``.
-            keep: Conditions kept; all where None.
+        """Loss terms of one draw of times ``(B,)`` in (0, 1] and noise ``(B, T, M)``; all conditions kept without masks.
 
         Returns:
             Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``,

@@ -81,9 +81,8 @@ class SyncNetModule(L.LightningModule):
         augment: bool = False,
     ) -> None:
         super().__init__()
-        if loss not in get_args(Loss):
-            known = ", ".join(get_args(Loss))
-            raise UserError(f"loss {loss!r} of the sync expert is unknown; choose one of {known}")
+        if loss not in (known := get_args(Loss)):
+            raise UserError(f"loss {loss!r} of the sync expert is unknown; choose one of {', '.join(known)}")
         self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
         self.network = network
         self.log_factor = nn.Parameter(torch.zeros(()), requires_grad=loss == "infonce")
@@ -198,8 +197,8 @@ def jitter_region(region: Sequence[float]) -> list[float]:
 
 def _blurred(frames: Tensor, share: float) -> Tensor:
     """Frames ``(B, T, 3, S, S)`` with the detail of so large a share of their size."""
-    size = frames.shape[-1]
     if share >= 1:
         return frames
+    size = frames.shape[-1]
     small = F.interpolate(frames.flatten(0, 1), round(size * share), mode="bilinear", antialias=True)
     return F.interpolate(small, size, mode="bilinear").unflatten(0, frames.shape[:2])

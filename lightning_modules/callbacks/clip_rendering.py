@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from datamodules.batches import WholeClip
 from datamodules.errors import UserError
 from datamodules.media.pictures import to_float
-from lightning_modules.checkpoints import is_renderer, load_autoencoder
+from lightning_modules.checkpoints import load_autoencoder
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.rendering import PortraitRenderer
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks.renderer import Renderer
 
 
 def require_autoencoder(module: LightningModule, who: object) -> None:
@@ -25,7 +26,7 @@ def require_autoencoder(module: LightningModule, who: object) -> None:
     Raises:
         UserError: Its network is no motion autoencoder.
     """
-    if not is_renderer(getattr(module, "network", None)):
+    if not isinstance(getattr(module, "network", None), Renderer):
         _refuse(module, who, "shows what a motion autoencoder renders")
 
 
@@ -89,7 +90,7 @@ class GeneratedClips:
         self.options = GenerationOptions(statistics="none", steps=steps, guidance=guidance, seed=seed)
 
     @cached_property
-    def autoencoder(self) -> Any:
+    def autoencoder(self) -> Renderer:
         """Stage 1, frozen and in evaluation mode."""
         return load_autoencoder(self.path)[0].requires_grad_(False)
 
@@ -103,11 +104,7 @@ class GeneratedClips:
             _refuse(module, self, "samples a motion diffusion model")
 
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
-        """Frames ``(T, 3, S, S)`` uint8.
-
-        Args:
-            module: with ``network``, ``diffusion`` and ``basis`` of stage 3, in evaluation mode.
-            clip: the real clip; of its frames only the first is looked at.
+        """Frames ``(T, 3, S, S)`` uint8 by stage 3, in evaluation mode, of the first frame and the sound of a real clip.
 
         Raises:
             UserError: the clip has no audio features, or there is no such autoencoder.

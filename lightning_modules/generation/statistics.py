@@ -55,15 +55,7 @@ class WindowStatistics:
         return by_mode or self.options.std_quantile is not None
 
     def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Statistics of one window.
-
-        Args:
-            window: its index from 0.
-            generated: ``(1, 65, M)`` hint and frames of the window before, None for the first.
-
-        Returns:
-            Mean and std ``(1, M)`` each; None = dropped.
-        """
+        """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
         mean, std = self._of_mode(window, generated)
         if self.options.std_quantile is not None:
             assert self.model.estimator is not None  # the options were checked

@@ -18,7 +18,7 @@ from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
-from lightning_modules.checkpoints import build_named, is_renderer, load_weights, write_json, write_weights
+from lightning_modules.checkpoints import build_named, load_weights, write_json, write_weights
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.intensity import scale_motion
 from lightning_modules.generation.model_folder import (
@@ -234,7 +234,7 @@ def _check_stages(networks: dict[str, Any], source: Path) -> None:
     """Refuse networks that are not of their stages, or don't fit each other."""
     autoencoder, estimator, denoiser = (networks[stage] for stage in STAGES)
     kinds = {
-        "autoencoder": is_renderer(autoencoder),
+        "autoencoder": isinstance(autoencoder, Renderer),
         "statistics": hasattr(estimator, "std_quantile"),
         "diffusion": hasattr(denoiser, "denoise"),
     }

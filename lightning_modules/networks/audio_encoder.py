@@ -58,8 +58,6 @@ class MelEncoder(nn.Module):
         dropout: Dropout inside the blocks.
     """
 
-    RADIUS = 15
-
     def __init__(self, in_dim: int = 160, width: int = 192, out_dim: int = 192, dropout: float = 0.0) -> None:
         super().__init__()
         self.in_dim, self.out_dim = in_dim, out_dim

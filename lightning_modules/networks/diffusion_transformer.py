@@ -62,9 +62,9 @@ class Conditions(NamedTuple):
     joined_motion: Tensor
 
 
-def sinusoid(values: Tensor, dim: int, longest: float = 10_000.0) -> Tensor:
+def sinusoid(values: Tensor, dim: int) -> Tensor:
     """Sine and cosine features (arXiv 1706.03762, section 3.5); ``(...)`` -> ``(..., dim)``, ``dim`` even."""
-    frequencies = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=values.device) / (dim // 2))
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(dim // 2, device=values.device) / (dim // 2))
     angles = values.float().unsqueeze(-1) * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

@@ -23,8 +23,7 @@ FOLD = 2
 """Side of the squares of pixels that are folded into channels: the convolutions work at half the resolution."""
 FLOW_GAIN = 4.0
 """Brings flow to about the range of colours."""
-COLOURS = 3
-SEEN = 2 * COLOURS + 2
+SEEN = 3 + 3 + 2
 """Channels that are looked at: the decoded frame, the warped source, the flow."""
 
 
@@ -45,18 +44,14 @@ class MouthPainter(nn.Module):
         if width <= 0 or width % GROUPS:
             raise ValueError(f"a mouth painter's width is a positive multiple of {GROUPS}, got {width}")
         self.place = nn.Linear(motion_dim, 2)
-        self.style = nn.Sequential(
-            nn.Linear(2 * motion_dim, 2 * style_dim),
-            nn.SiLU(),
-            nn.Linear(2 * style_dim, style_dim),
-            nn.SiLU(),
-        )
+        wide, narrow = nn.Linear(2 * motion_dim, 2 * style_dim), nn.Linear(2 * style_dim, style_dim)
+        self.style = nn.Sequential(wide, nn.SiLU(), narrow, nn.SiLU())
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
         self.fine = ModulatedNormConv(SEEN * FOLD**2 + PLATE_FEATURES, width, style_dim)
         self.down = ModulatedNormConv(width, width, style_dim, stride=2)
         self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
         self.up = ModulatedNormConv(2 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, COLOURS * FOLD**2, 1)
+        self.paint = nn.Conv2d(width, 3 * FOLD**2, 1)
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
             self.place.bias.copy_(torch.tensor([0.5, 0.7]))

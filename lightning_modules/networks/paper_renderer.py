@@ -119,11 +119,8 @@ class CoarseGrid(nn.Module):
     def __init__(self, motion_dim: int, side: int, channels: int, hidden: int = 128) -> None:
         super().__init__()
         self.side = side
-        self.layers = nn.Sequential(
-            nn.Linear(2 * motion_dim, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, (2 + COARSE_FEATURES) * side**2),
-        )
+        read, grid = nn.Linear(2 * motion_dim, hidden), nn.Linear(hidden, (2 + COARSE_FEATURES) * side**2)
+        self.layers = nn.Sequential(read, nn.SiLU(), grid)
         self.spread = EqualConv(COARSE_FEATURES, channels, 1, bias=False)
         for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)

@@ -105,9 +105,9 @@ def test_the_watch_sees_what_happens(watch: Any) -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, place: str) -> None:
     config = json.loads((folder / "config.json").read_text())
-    for value in VALUES:
-        text = json.dumps(placed(config, PLACES[place], VALUES[value], watch.outside))
-        (folder / "config.json").write_text(text)
+    for value in VALUES.values():
+        changed = placed(config, PLACES[place], value, watch.outside)
+        (folder / "config.json").write_text(json.dumps(changed))
         watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
@@ -116,8 +116,8 @@ def test_no_unknown_key_is_looked_at(folder: Path, watch: Any, key: str) -> None
     config = json.loads((folder / "config.json").read_text())
     audio_encoder = ("networks", "diffusion", "audio_encoder")
     for place in (("networks", "autoencoder"), audio_encoder, ("diffusion",), ("audio",)):
-        text = json.dumps(placed(config, (*place, key), "os.system", watch.outside))
-        (folder / "config.json").write_text(text)
+        changed = placed(config, (*place, key), "os.system", watch.outside)
+        (folder / "config.json").write_text(json.dumps(changed))
         watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
