@@ -8,7 +8,6 @@ fits the basis.
 import argparse
 import contextlib
 import logging
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from datamodules.errors import UserError
 from datamodules.files import folder_lock
 from datamodules.progress import show_progress
 from experiments.config import compose, instantiate, override, resolve
+from experiments.startup import cores_of_process
 
 if TYPE_CHECKING:  # torch takes seconds to import: a wrong word is refused before that
     import numpy as np
@@ -44,12 +44,7 @@ FRAMES_PER_STEP = 16
 
 @dataclass(frozen=True)
 class Latents:
-    """What the stages on latents learn from.
-
-    Attributes:
-        folder: of the latent cache.
-        basis: the motion basis of the training clips.
-    """
+    """What the stages on latents learn from: the folder of the cache, and the motion basis of the training clips."""
 
     folder: Path
     basis: "MotionBasis"
@@ -111,9 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [audio.name=...] [workers=N] [shard=I/N]; or the "
         "words of the training that shall use them."
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, as for ifmdm train"
-    )
+    words = "Hydra overrides, as for ifmdm train"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -251,15 +245,9 @@ def encode_clips(
         todo = sum(record.frames for record in missing_clips(folder, mine))
         devices = worker_devices(workers, todo, torch.cuda.device_count() if torch.cuda.is_available() else 0)
         with show_progress("encoding clips") as show:
+            size = encoder.size
             build_latents(
-                mine,
-                store,
-                folder,
-                encoder,
-                parts=encoder.parts(),
-                size=encoder.size,
-                devices=devices,
-                progress=show,
+                mine, store, folder, encoder, parts=encoder.parts(), size=size, devices=devices, progress=show
             )
     if left := missing_clips(folder, records):
         log.info("%s: %d of %d clips are left for the other shards", folder, len(left), len(records))
@@ -279,6 +267,5 @@ def worker_devices(workers: int | None, frames: int, gpus: int) -> list[str]:
         return []
     if gpus:
         return [f"cuda:{number % gpus}" for number in range(workers or gpus)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or min(cores, frames // FRAMES_PER_WORKER)
+    count = workers or min(cores_of_process(), frames // FRAMES_PER_WORKER)
     return ["cpu"] * count if count > 1 else []

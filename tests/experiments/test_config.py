@@ -21,7 +21,7 @@ from experiments.config import (
     override,
     resolve,
 )
-from experiments.run_identity import config_hash
+from experiments.run_folder import config_hash
 from lightning_modules.networks.motion_basis import MotionBasis
 from metrics.callbacks import MetricCallback
 
@@ -44,9 +44,7 @@ def test_callbacks_build(name: str, tmp_path: Path) -> None:
     callbacks = instantiate_all(config.callbacks)
     assert isinstance(instantiate(config.trainer, callbacks=callbacks), Trainer)
     judging = [callback for callback in callbacks if isinstance(callback, MetricCallback)]
-    names = {
-        value for callback in judging for measure in callback.measures.values() for value in measure.names
-    }
+    names = {value for callback in judging for measure in callback.measures for value in measure.names}
     sync, motion = {"lse_d", "lse_c", "av_offset"}, {"head_motion", "mouth_motion", "blink_rate", "jitter"}
     expected = {
         "autoencoder_metrics": {"fid", "kid", "lpips"},

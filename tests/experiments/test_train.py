@@ -180,7 +180,7 @@ def test_trainings_are_judged_and_shown_while_they_validate(train, tmp_path, cap
     assert 0 <= metrics["val/mouth_motion"] < 1
     assert metrics["val/blink_rate"] >= 0
     for run in ("ae", "run"):
-        assert list((tmp_path / run / "samples").glob("step_*_blob*.mp4"))
+        assert list((tmp_path / run / "samples").glob("step_*_fake*.mp4"))
 
 
 def test_autoencoder_is_judged_while_it_trains(train) -> None:
@@ -193,7 +193,7 @@ def test_autoencoder_is_judged_while_it_trains(train) -> None:
     assert 0 < found["val/lpips"] < 4  # of pictures in [-1, 1]
     assert 0 < found["val/l1"] < 2
     assert 0 < found["val/psnr"] < 100
-    assert list((result.run_dir / "samples").glob("step_000003_blob3.mp4"))
+    assert list((result.run_dir / "samples").glob("step_000003_fake3.mp4"))
     assert read(result, "run.json")["metrics"].keys() >= {"val/fid"}
 
 
@@ -269,7 +269,7 @@ def test_latents_of_a_command_are_found_by_all_processes_and_missing_ones_name_i
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["train", *overrides]) == 2
     told = capsys.readouterr().err
-    assert "latents of 4 of 4 clips are missing" in told
+    assert "latents of 5 of 5 clips are missing" in told
     assert told.count("\n") == 1
     command = shlex.split(told.partition("ifmdm encode ")[2])
     assert command == overrides
