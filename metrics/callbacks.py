@@ -300,16 +300,14 @@ class ClipMetrics(MetricCallback):
         needed = {"sound": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
         least, lengths = needed.get(measure.kind, 1), [record.frames for record in self._records]
         short = sum(length < least for length in lengths)
-        told, remedy = (
-            f"{short} of {len(lengths)} clips have fewer than {least} frames",
-            "judge longer validation clips",
-        )
+        told = f"{short} of {len(lengths)} clips have fewer than {least} frames"
         if short == len(lengths):
-            return f"{told}, the longest {max(lengths, default=0)}; {remedy}"
+            return f"{told}, the longest {max(lengths, default=0)}; judge longer validation clips"
         if self.max_frames is not None and self.max_frames < least:
             return f"max_frames={self.max_frames} cuts all clips to fewer than {least} frames; use {least} or more"
-        if short and trainer.is_global_zero:
-            log.warning("%s and are not judged for %s; %s", told, PREFIX + measure.name, remedy)
+        alike = [one.name for one in self.measures if one.kind == measure.kind]
+        if short and trainer.is_global_zero and measure.name == alike[0]:
+            log.warning("%s and are not judged for %s", told, ", ".join(PREFIX + name for name in alike))
         return super()._problem(trainer, measure, judges)
 
     def on_validation_batch_start(

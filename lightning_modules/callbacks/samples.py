@@ -68,13 +68,14 @@ def contact_sheet(module: LightningModule, batch: FramePairBatch, count: int) ->
 
     Returns:
         uint8 ``(rows * S, 5 * S, 3)``: one pair a row; the columns are source, driving, reconstruction, warped source
-        and mask (white: taken from the source).
+        and mask (white: taken from the source), the last two where the renderer has them.
     """
     source, driving = batch.source[:count], batch.driving[:count]
     network: Any = module.network
     decoded = network.decode(network.encode(source), network.motion(driving))
-    mask = (decoded.mask * 2 - 1).expand_as(source)
-    columns = torch.stack([source, driving, decoded.frame, decoded.warped, mask], dim=1)  # (R, 5, 3, S, S)
+    mask = None if decoded.mask is None else (decoded.mask * 2 - 1).expand_as(source)
+    shown = [source, driving, decoded.frame, decoded.warped, mask]
+    columns = torch.stack([pictures for pictures in shown if pictures is not None], dim=1)  # (R, 5, 3, S, S)
     pixels = to_uint8(columns).cpu()
     rows, cols, _, height, width = pixels.shape
     return pixels.permute(0, 3, 1, 4, 2).reshape(rows * height, cols * width, 3).contiguous()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
+from lightning_modules.callbacks.samples import contact_sheet
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.face import MouthLoss, MouthPlaceLoss, PoseLoss
@@ -16,6 +17,7 @@ from lightning_modules.losses.reconstruction import EdgeLoss, L1Loss, WarpLoss
 from lightning_modules.motion_autoencoder import MotionAutoencoderModule
 from lightning_modules.networks.discriminator import Discriminator
 from lightning_modules.networks.paper_renderer import PaperRenderer
+from lightning_modules.networks.renderer import Decoded, Renderer, SourceCode
 
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
 
@@ -65,6 +67,36 @@ def test_training_overfits_a_pair(trainer, loader):
     assert changed(module.losses, before) == {"pose.readout.weight", "pose.readout.bias"}
     figures = run.validate(module, loader(batch(), 2), verbose=False)[0]
     assert {"val/loss", "val/l1", "val/psnr", "val/psnr_copy"} <= set(figures)
+
+
+class Brightness(Renderer):
+    """A renderer without flow: motion is how bright a picture is."""
+
+    size, motion_dim, latent_dim = 32, 1, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def encode(self, image: torch.Tensor) -> SourceCode:
+        motion = self.motion(image)
+        return SourceCode(image, motion, motion, ())
+
+    def motion(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean(dim=(1, 2, 3))[:, None]
+
+    def decode(self, code: SourceCode, motion: torch.Tensor) -> Decoded:
+        return Decoded(code.image + self.gain * (motion - code.motion)[:, :, None, None])
+
+
+def test_another_renderer_is_trained_and_shown_without_a_word_about_it(trainer, loader):
+    module = MotionAutoencoderModule(Brightness(), adam(0.05), {"l1": L1Loss(), "place": MouthPlaceLoss()})
+    pair = batch()._replace(driving=batch().source + 0.3)
+    trainer(max_steps=40).fit(module, loader(pair, 2, 40))
+    assert float(module.network.gain.detach()) == pytest.approx(1, abs=0.1)
+    assert contact_sheet(module, pair, 1).shape == (32, 3 * 32, 3)
+    with pytest.raises(UserError, match="no warped source"):
+        WarpLoss()(module.render(pair), pair)
 
 
 def test_the_mouth_places_the_painter_and_teaches_motion():

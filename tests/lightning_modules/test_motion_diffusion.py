@@ -110,20 +110,6 @@ def test_both_audio_paths_are_used():
         assert not torch.allclose(network(**values, keep=keep), network(**values, keep=dropped)), branch
 
 
-@pytest.mark.parametrize("null", ["mask", "zero"])
-def test_dropped_conditions_change_the_output_and_forget_their_value(null):
-    network = build_network(null_condition=null)
-    values = inputs()
-    for name in ("hint", "mean", "std", "audio"):
-        keep = KeepMask.all(2)
-        nothing = torch.zeros(2, dtype=torch.bool)
-        dropped = keep.without_audio() if name == "audio" else keep._replace(**{name: nothing})
-        other = values | {name: values[name] + 1}
-        assert not torch.allclose(network(**values), network(**other))
-        assert not torch.allclose(network(**values), network(**values, keep=dropped))
-        assert torch.equal(network(**values, keep=dropped), network(**other, keep=dropped))
-
-
 def test_dropping_is_per_sample():
     network = build_network()
     values = inputs()
@@ -158,27 +144,23 @@ def test_statistic_tokens_get_no_time():
 
 
 @pytest.mark.parametrize(
-    "tokens", [t for count in range(3) for t in itertools.combinations(CONDITION_TOKENS, count)]
+    "tokens", [t for count in range(4) for t in itertools.combinations(CONDITION_TOKENS, count)]
 )
 @pytest.mark.parametrize("null", ["mask", "zero"])
-def test_a_condition_without_a_token_is_ignored_and_the_others_are_not(tokens, null):
+def test_conditions_that_the_network_has_matter_until_they_are_dropped(tokens, null):
     network = build_network(null_condition=null, tokens=tokens[::-1])
     values, nothing = inputs(), torch.zeros(2, dtype=torch.bool)
     output = network(**values)
-    assert output.shape == (2, 64, M)
-    for name in CONDITION_TOKENS:
-        changed = network(**values | {name: values[name] + 1})
-        dropped = network(**values, keep=KeepMask.all(2)._replace(**{name: nothing}))
-        for other in (changed, dropped):
-            assert torch.equal(output, other) == (name not in tokens)
+    for name in (*CONDITION_TOKENS, "audio"):
+        keep = KeepMask.all(2)
+        keep = keep.without_audio() if name == "audio" else keep._replace(**{name: nothing})
+        other = values | {name: values[name] + 1}
+        for changed in (network(**other), network(**values, keep=keep)):
+            assert torch.equal(output, changed) == (name not in (*tokens, "audio"))
+        assert torch.equal(network(**values, keep=keep), network(**other, keep=keep))
     parameters = dict(network.named_parameters())
     assert all(value.numel() for value in parameters.values())
     assert ("condition_control" in parameters) == bool(tokens)
-
-
-def test_an_unknown_token_is_refused():
-    with pytest.raises(ValueError, match="'gaze'"):
-        build_network(tokens=["hint", "gaze"])
 
 
 @pytest.mark.parametrize("audio_dropout", ["joint", "paper"])
@@ -191,13 +173,6 @@ def test_random_keep(audio_dropout):
     assert float(both) == pytest.approx(0.09, abs=0.02)  # each by itself
     assert torch.equal(keep.modulation_audio, keep.joined_audio) == (audio_dropout == "joint")
     assert bool(keep.joined_motion.all()) == (audio_dropout == "joint")
-
-
-def test_one_dropout_stands_for_all_and_impossible_ones_are_refused():
-    assert dropout_probabilities(0.2) == {"hint": 0.2, "mean": 0.2, "std": 0.2, "audio": 0.2}
-    for wrong in ({"hint": 0.1}, {"hint": 0, "mean": 0, "std": 0, "audio": 0, "gaze": 0}, 1.5, -0.1):
-        with pytest.raises(UserError, match="condition_dropout"):
-            build_module(condition_dropout=wrong)
 
 
 def test_every_parameter_learns():
@@ -276,13 +251,19 @@ def test_training_overfits_validates_and_reloads(trainer, loader, tmp_path):
     torch.testing.assert_close(fresh.network(**inputs()), module.network(**inputs()))
 
 
-def test_disagreeing_settings_are_refused():
+def test_unknown_and_disagreeing_settings_are_refused():
+    with pytest.raises(ValueError, match="'gaze'"):
+        build_network(tokens=["hint", "gaze"])
     with pytest.raises(UserError, match="learned_variance"):
         MotionDiffusionModule(
             build_network(), MotionBasis(M), GaussianDiffusion(learned_variance=True), torch.optim.AdamW
         )
     with pytest.raises(UserError, match="audio_dropout"):
         build_module(audio_dropout="none")
+    for wrong in ({"hint": 0.1}, {"hint": 0, "mean": 0, "std": 0, "audio": 0, "gaze": 0}, 1.5, -0.1):
+        with pytest.raises(UserError, match="condition_dropout"):
+            build_module(condition_dropout=wrong)
+    assert dropout_probabilities(0.2) == {"hint": 0.2, "mean": 0.2, "std": 0.2, "audio": 0.2}
 
 
 # Sampling of whole speeches

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from metrics.fvd import FrechetVideoDistance
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet
 from metrics.lpips import LPIPS
+from metrics.sync import SyncSettings
 
 FRAMES = 60
 CLIP_NAMES = ["fid", "kid", "fvd", "psnr", "sharpness", "lse_d", "lse_c", "av_offset"]
@@ -409,30 +411,33 @@ def test_judges_that_cannot_be_loaded_are_told(
 def test_clips_too_short_for_a_judge_are_told(
     data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def warning(name: str, validation: int, max_frames: int | None, required: bool = False) -> str:
+    def warning(minimum: int, validation: int, max_frames: int | None, required: bool = False) -> str:
         caplog.clear()
-        measures = ["lse_d", "psnr", *(["fvd"] if max_frames == 7 else [])]
-        callback = clip_metrics(measures, 6, max_frames, protocol=name, required=required, videos=0)
-        with caplog.at_level(logging.WARNING, logger="metrics"):
+        measures = ["lse_d", "lse_c", "psnr", *(["fvd"] if max_frames == 7 else [])]
+        callback = clip_metrics(measures, 6, max_frames, required=required, videos=0)
+        callback.protocol = replace(callback.protocol, sync=SyncSettings(minimum_frames=minimum))
+        with caplog.at_level(logging.WARNING, logger="metrics.callbacks"):
             trainer = trainer_of(tmp_path, callback)
             trainer.validate(Fader(), data(validation), verbose=False)
         assert trainer.callback_metrics["val/psnr"].isfinite()
+        if 50 < minimum < 90:
+            assert trainer.callback_metrics["val/lse_d"].isfinite()  # of the five others; the last one has 50
         return "; ".join(warnings_of(caplog))
 
-    public, drawn, remedy = "talking-head-v2", "synthetic-v2", "judge longer validation clips"
-    assert warning(drawn, 6, None) == ""
-    told = warning(public, 6, None)  # more of each clip would not help
-    assert told == (
-        "this training will not measure val/lse_d: 6 of 6 clips have fewer than 100 frames, the longest 90; "
-        f"{remedy}"
+    names = "val/lse_d, val/lse_c"
+    assert warning(50, 6, None) == ""
+    assert warning(80, 6, None) == f"1 of 6 clips have fewer than 80 frames and are not judged for {names}"
+    assert warning(100, 6, None) == (  # more of each clip would not help
+        f"this training will not measure {names}: 6 of 6 clips have fewer than 100 frames, the longest 90; "
+        "judge longer validation clips"
     )
     cut = "max_frames={} cuts all clips to fewer than {} frames; use {} or more"
-    assert warning(drawn, 3, 49) == f"this training will not measure val/lse_d: {cut.format(49, 50, 50)}"
-    told = warning(drawn, 3, 7)
+    assert warning(50, 3, 49) == f"this training will not measure {names}: {cut.format(49, 50, 50)}"
+    told = warning(50, 3, 7)
     assert cut.format(7, 50, 50) in told
     assert f"val/fvd: {cut.format(7, 16, 16)}" in told
     with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
-        warning(drawn, 3, 30, required=True)
+        warning(50, 3, 30, required=True)
 
 
 def test_a_broken_clip_is_left_out_with_a_warning(
