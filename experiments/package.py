@@ -70,14 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Path, half: bool = True) -> None:
-    """Write the model folder of three training runs, with its model card.
+    """Write the model folder of three training runs (folders or checkpoints), with its model card.
 
-    Args:
-        autoencoder: Run folder or checkpoint of stage 1.
-        statistics: Of stage 2.
-        diffusion: Of stage 3.
-        folder: To write.
-        half: Write matrices and kernels as float16.
+    ``half`` writes matrices and kernels as float16.
 
     Raises:
         UserError: A run is missing or of another stage, or the runs don't belong together: stages 2 and 3 were trained on
@@ -140,12 +135,9 @@ def _record_of(run: Path, stage: str) -> Any:
 
 
 def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
-    """Write the judge of lip sync that a run of stage ``sync`` trained, as `metrics.judges.syncnet.load_expert` reads it.
+    """Write the judge of lip sync that a run (folder or checkpoint) of stage ``sync`` trained, with its model card.
 
-    Args:
-        run: Run folder or checkpoint.
-        folder: Gets ``model.safetensors``, ``config.json`` and a model card.
-        half: Write matrices and kernels as float16.
+    `metrics.judges.syncnet.load_expert` reads it. ``half`` writes matrices and kernels as float16.
 
     Raises:
         UserError: Missing or unreadable run, or a run of another stage.

@@ -69,12 +69,9 @@ def _add_places(parser: argparse.ArgumentParser, kind: str) -> None:
 
 
 def _add_flags(parser: argparse.ArgumentParser, settings: type, unset: bool = False) -> None:
-    """One flag for each setting, by the metadata of its field, and the number of processes.
+    """One flag for each field of ``settings``, by its metadata (``help``, ``choices``), and the number of processes.
 
-    Args:
-        parser: gets the flags.
-        settings: a dataclass; a field's metadata hold ``help`` and, where there are some, ``choices``.
-        unset: flags that are not given are None; otherwise they are the settings' defaults.
+    Flags that are not given are the fields' defaults, or with ``unset`` None.
     """
     for one in dataclasses.fields(settings):
         name, text = "--" + one.name.replace("_", "-"), one.metadata["help"]
@@ -130,11 +127,7 @@ def synthetic_settings(args: argparse.Namespace) -> Settings:
 
 
 def recording_settings(args: argparse.Namespace) -> PreparationSettings:
-    """Defaults, then the settings file, then flags.
-
-    Raises:
-        UserError: The file names what is no setting.
-    """
+    """Defaults, then the settings file, then flags; ``UserError`` if the file names what is no setting."""
     values = read_settings(args.settings) if args.settings else {}
     for one in dataclasses.fields(PreparationSettings):
         if (given := getattr(args, one.name)) is not None:
@@ -189,11 +182,7 @@ def _check_places(args: argparse.Namespace) -> None:
 
 
 def find_sources(args: argparse.Namespace) -> Availability:
-    """What there is to prepare.
-
-    Raises:
-        UserError: Nothing, or not what was asked for.
-    """
+    """What there is to prepare; ``UserError`` if it is nothing, or not what was asked for."""
     if args.source == "folder":
         from datamodules.preparation.folder_sources import folder_sources
 

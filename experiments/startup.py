@@ -42,11 +42,7 @@ def package_folder(name: str) -> Path | None:
 
 
 def check_packages() -> None:
-    """Make sure that all packages of the project lie in one folder.
-
-    Raises:
-        StartupError: a package is missing, or another project's package of that name comes first on the import path.
-    """
+    """Raise ``StartupError`` if a package is missing, or another project's of that name comes first on the import path."""
     for name in PACKAGES:
         folder = package_folder(name)
         if folder is None:

@@ -48,7 +48,7 @@ def number(value: float | None, unit: str = "", bare: bool = False) -> str:
 
 def interval(one: Interval | None, unit: str = "", bare: bool = False) -> str:
     """An interval as ``value [low, high]``, the unit once or, ``bare``, not at all."""
-    shown = number(one and one["value"], unit, bare)
+    shown = number(one["value"] if one else None, unit, bare)
     if one is None or None in (one["value"], one["low"], one["high"]):
         return shown
     return f"{shown} [{number(one['low'], unit, bare=True)},\u00a0{number(one['high'], unit, bare=True)}]"
@@ -105,8 +105,10 @@ def measures_among(names: Collection[str], protocol: Mapping[str, Any]) -> list[
     """
     best = next((name for name in names if name.startswith(BEST)), BEST)
     drawn = protocol["name"].startswith(SYNTHETIC.partition("-")[0])
-    changed = {BEST: {"name": best}, "jitter": {} if drawn else {"unit": "eye distances"}}
-    return [replace(one, **changed.get(one.name, {})) for one in MEASURES.values()]
+    changed = {BEST: replace(MEASURES[BEST], name=best)}
+    if not drawn:
+        changed["jitter"] = replace(MEASURES["jitter"], unit="eye distances")
+    return [changed.get(name, one) for name, one in MEASURES.items()]
 
 
 def _head(measure: Measure) -> str:
@@ -114,7 +116,7 @@ def _head(measure: Measure) -> str:
 
 
 def _cell(one: Interval | None, unit: str, clips: int) -> str:
-    return number(one and one["value"], unit, bare=True) + _of_some(one, clips)
+    return number(one["value"] if one else None, unit, bare=True) + _of_some(one, clips)
 
 
 def _of_some(one: Interval | None, clips: int) -> str:
