@@ -46,17 +46,10 @@ EpochIndex = tuple[int, int]
 
 
 class EpochSampler(DistributedSampler[EpochIndex]):
-    """Yields (epoch, index) for one rank's share of a dataset.
+    """Yields (epoch, index) for the share of the dataset that belongs to one of ``ranks`` processes.
 
-    A ``DistributedSampler``, so that Lightning leaves it in place and calls ``set_epoch``. Where the ranks do
-    not divide the dataset, the last few indices are served twice.
-
-    Args:
-        dataset: Anything with a length.
-        shuffle: Whether every epoch has its own order; if not, every epoch is the same epoch 0 (validation).
-        seed: Of the order.
-        rank: Of this process.
-        ranks: Number of processes.
+    A ``DistributedSampler``, so that Lightning leaves it in place and calls ``set_epoch``. Where the ranks do not divide the
+    dataset, the last few indices are served twice. Without ``shuffle`` every epoch is the same epoch 0 (validation).
     """
 
     def __init__(self, dataset: Dataset, shuffle: bool, seed: int = 0, rank: int = 0, ranks: int = 1) -> None:
@@ -75,10 +68,7 @@ def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw source and driving frame of a clip.
-
-    They are at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
-    """
+    """Draw source and driving frame of a clip, ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is."""
     source = int(generator.integers(frames))
     distance = np.abs(np.arange(frames) - source)
     candidates = np.flatnonzero(distance >= min(MIN_PAIR_DISTANCE, int(distance.max())))
@@ -191,15 +181,12 @@ def sample_source(frames: int, start: int, generator: np.random.Generator) -> in
 
 
 def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWindowBatch:
-    """One motion window of a clip, without a batch axis.
+    """One motion window of a clip, float32 without a batch axis; past the end of the clip the last frame is repeated.
 
     Args:
         latents: ``motion`` (T, M), ``appearance`` (T, A) and ``audio`` (2T, D) of the clip.
         start: Frame of the hint.
         source: Frame that motion and appearance of the source are taken from.
-
-    Returns:
-        The fields of ``MotionWindowBatch``, float32. Past the end of the clip the last frame is repeated.
     """
     motion, audio = latents["motion"].float(), latents["audio"]
     frames = len(motion)
