@@ -124,7 +124,7 @@ def record_problem(record: ClipRecord) -> str | None:
         (_is_count(record.size), f"size {record.size!r} is not a positive integer"),
         (isinstance(record.quality, dict), "quality is not an object"),
         (
-            crop is None or isinstance(crop, list) and len(crop) == 4 and all(map(_is_number, crop)),
+            crop is None or (isinstance(crop, list) and len(crop) == 4 and all(map(_is_number, crop))),
             "crop is not a list of four numbers",
         ),
     ]

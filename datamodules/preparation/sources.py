@@ -32,8 +32,7 @@ class PixelBox:
 class FaceHint:
     """Where a dataset says that its speaker's face is, for clips with several: left and upper edge, and sides > 0.
 
-    Attributes:
-        lines: Height of the picture that these are pixels of; None: they are shares of the picture's sides.
+    ``lines`` is the height of the picture that these are pixels of; None: they are shares of the picture's sides.
     """
 
     x: float
@@ -122,13 +121,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Availability:
-    """What there is of a dataset.
-
-    Attributes:
-        sources: The videos that are there, with their clips.
-        missing: Names of clips that are listed and whose videos are not there.
-        notes: Remarks for the report.
-    """
+    """What there is of a dataset: videos, names of listed clips whose videos are not there, remarks for the report."""
 
     sources: list[Source]
     missing: list[str]
@@ -144,11 +137,9 @@ class Shard:
 
     def of(self, sources: Sequence[Source]) -> list[Source]:
         """The sources of this run; by a hash of their ids, so that it doesn't matter who else is listed."""
-        return [source for source in sources if self._number(source.id) % self.count == self.index]
-
-    @staticmethod
-    def _number(text: str) -> int:
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        digests = [hashlib.sha256(source.id.encode()).digest()[:8] for source in sources]
+        places = [int.from_bytes(digest, "big") % self.count for digest in digests]
+        return [source for source, place in zip(sources, places, strict=True) if place == self.index]
 
     @property
     def name(self) -> str:
