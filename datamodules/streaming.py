@@ -94,15 +94,8 @@ class StreamedClips(ClipStore):
     """Files of the clips of a stream, fetched when they are asked for.
 
     Every process unpacks its own, ``max_clips`` at most, into ``CACHE/process-PID``; litdata keeps its chunks in
-    ``CACHE/chunks``.
-
-    Args:
-        address: Folder of the stream, or an address that litdata knows.
-        cache: Folder on a local disk.
-        max_clips: Clips whose files one process keeps unpacked.
-
-    Raises:
-        UserError: litdata is not installed, or there is no stream of clips.
+    ``CACHE/chunks``. The cache is a folder on a local disk, ``address`` a folder or what else litdata knows. UserError where
+    litdata is not installed, or there is no stream of clips.
     """
 
     def __init__(self, address: str, cache: Path, max_clips: int = MAX_CLIPS) -> None:

@@ -79,19 +79,12 @@ class TalkingHeadDataModule(LightningDataModule):
             raise UserError(
                 f"blink_share {blink_share:g} and mouth_share {mouth_share:g} are shares of the same pairs: 0 to 1 together"
             )
-        self.root = Path(root)
-        self.size = size
-        self.task = task
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.pairs_per_clip = pairs_per_clip
-        self.windows_per_clip = windows_per_clip
+        self.root, self.size, self.task, self.seed = Path(root), size, task, seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.pairs_per_clip, self.windows_per_clip = pairs_per_clip, windows_per_clip
         self.latents = None if latents is None else Path(latents)
-        self.augment = augment
-        self.cache_frames = cache_frames
-        self.blink_share = blink_share
-        self.mouth_share = mouth_share
+        self.augment, self.cache_frames = augment, cache_frames
+        self.blink_share, self.mouth_share = blink_share, mouth_share
         self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
 

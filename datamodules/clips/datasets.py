@@ -5,7 +5,6 @@ of workers, on any rank. The epoch travels inside the index, so that long-lived 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import ClipRecord
 from datamodules.clips.sounds import ClipSounds
 from datamodules.errors import UserError
+from datamodules.latents import LatentCache
 from datamodules.media.audio import MEL_DIM
 from datamodules.media.pictures import to_float
 
@@ -104,13 +104,9 @@ class FramePairDataset(Dataset[FramePairBatch]):
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
     ) -> None:
-        self.frames = frames
-        self.records = list(records)
-        self.pairs_per_clip = pairs_per_clip
-        self.seed = seed
-        self.augment = augment
-        self.blink_share = blink_share
-        self.mouth_share = mouth_share
+        self.frames, self.records = frames, list(records)
+        self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
+        self.blink_share, self.mouth_share = blink_share, mouth_share
         shapes = [frames.clips.shapes(record) for record in self.records]
         self._landmarks = max((s["landmarks"][1] for s in shapes if "landmarks" in s), default=0)
         self._pose = len(POSE_NAMES) if any(set(POSE_ARRAYS) <= set(s) for s in shapes) else 0
@@ -146,8 +142,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self, record: ClipRecord, source: int, otherwise: int, generator: np.random.Generator
     ) -> int:
         """Draw a frame with shut lids that is not the source; ``otherwise`` where there is none."""
-        notes = self._annotations(record, range(record.frames), ("blink",))
-        shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else np.zeros(0, dtype=int)
+        lids = self._annotations(record, range(record.frames), ("blink",)).get("blink", np.zeros(0))
+        shut = np.flatnonzero(lids >= SHUT)
         shut = shut[shut != source]
         return int(generator.choice(shut)) if len(shut) else otherwise
 
@@ -208,19 +204,11 @@ def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWin
     )
 
 
-class Latents(Protocol):
-    """Where the latents of clips are, see `cut_window`: a ``LatentCache``."""
-
-    def load(self, clip: str) -> dict[str, Tensor]:
-        """Latents of one clip by its id."""
-        ...
-
-
 class MotionWindowDataset(Dataset[MotionWindowBatch]):
     """Motion windows from the latent cache.
 
     Args:
-        latents: The cache.
+        latents: Of the clips.
         records: Clips to draw from.
         windows_per_clip: Windows drawn from each clip in an epoch, their starts uniform over the clip; None
             takes fixed windows one after the other, as many as are whole (one of a clip that is too short).
@@ -230,17 +218,14 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
 
     def __init__(
         self,
-        latents: Latents,
+        latents: LatentCache,
         records: Sequence[ClipRecord],
         windows_per_clip: int | None,
         seed: int = 0,
         augment: bool = False,
     ) -> None:
-        self.latents = latents
-        self.records = list(records)
-        self.windows_per_clip = windows_per_clip
-        self.seed = seed
-        self.augment = augment
+        self.latents, self.records = latents, list(records)
+        self.windows_per_clip, self.seed, self.augment = windows_per_clip, seed, augment
         self._fixed = [
             (clip, start)
             for clip, record in enumerate(self.records)

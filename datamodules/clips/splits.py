@@ -54,11 +54,7 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def read_pairs(path: Path, what: str, first: str, second: str) -> Iterator[tuple[str, str]]:
-    """Two columns, ``first`` and ``second``, of a CSV file of ``what``, without blanks round the values.
-
-    Raises:
-        UserError: No such file, not a CSV file in UTF-8, or a column is not there.
-    """
+    """Two columns of a CSV file (UTF-8) of ``what``, without blanks round the values; UserError where it isn't one."""
     try:
         with require_file(path, what).open(newline="", encoding="utf-8-sig") as handle:
             rows = csv.DictReader(handle)

@@ -121,9 +121,8 @@ def _opened(reader: VideoReader) -> Iterator[tuple[av.container.InputContainer, 
     with open_container(reader.path) as container:
         stream = container.streams.video[0]
         if container.format.name == "avi" and stream.frames > len(reader):
-            raise DamagedVideoError(
-                f"{reader.path}: holds {len(reader)} of {stream.frames} pictures; get it again"
-            )
+            held = f"holds {len(reader)} of {stream.frames} pictures"
+            raise DamagedVideoError(f"{reader.path}: {held}; get it again")
         stream.codec_context.options = STRICT_DECODING
         yield container, stream
 

@@ -77,13 +77,9 @@ class HDTFAnnotations:
 
 
 def read_hdtf_annotations(folder: str | Path) -> HDTFAnnotations:
-    """Read the files; of a subset all four have to be there, and one subset at least.
+    """Read the files; of a subset all four have to be there, and one subset at least, else UserError.
 
-    Lines that cannot be read are listed as inconsistencies and left out; blanks at the ends of lines, empty lines and a
-    byte-order mark are nothing unusual.
-
-    Raises:
-        UserError: No subset is complete.
+    Lines that cannot be read are listed as inconsistencies and left out.
     """
     folder = Path(folder)
     subsets = [one for one in SUBSETS if any((folder / f"{one}_{name}.txt").is_file() for name in FILES)]

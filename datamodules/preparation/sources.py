@@ -49,15 +49,10 @@ class FaceHint:
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a video that a dataset lists as a clip.
+    """A part of a video that a dataset lists as a clip, whose file stem is ``id``: from ``start`` to ``end`` in seconds.
 
-    Attributes:
-        id: File stem of the clip.
-        start: Seconds from the first frame.
-        end: Seconds; None: the end of the video.
-        crop: Where the clip's picture was cut out, if it is listed.
-        crop_height: Height in pixels of the picture that ``crop`` lies in; None: that of the video.
-        face: Whose clip it is.
+    Without ``end`` it goes on to the end of the video. ``crop`` is where its picture was cut out, in a picture of
+    ``crop_height`` pixels (None: that of the video); ``face`` tells whose clip it is.
     """
 
     id: str
@@ -70,15 +65,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Something that was not kept.
+    """A source, or its clip with that file stem, that was not kept from ``start`` to ``end`` (None: not known) in seconds.
 
-    Attributes:
-        source: Name of the source.
-        clip: File stem of the clip; None: the source as a whole.
-        start: Seconds where the rejected part starts.
-        end: Seconds where it ends; None: the end of the video, or not known.
-        reason: A few words that are the same for all that were rejected for it.
-        detail: What was found.
+    ``reason`` are a few words that are the same for all that were rejected for it; ``detail`` is what was found.
     """
 
     source: str
