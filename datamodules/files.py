@@ -92,10 +92,9 @@ def read_plain_json(path: Path) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
+    if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands there twice")
-    return value
+    return dict(pairs)
 
 
 def _refuse_constant(name: str) -> NoReturn:

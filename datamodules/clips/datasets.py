@@ -5,6 +5,7 @@ of workers, on any rank. The epoch travels inside the index, so that long-lived 
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import ClipRecord
 from datamodules.clips.sounds import ClipSounds
 from datamodules.errors import UserError
-from datamodules.latents import LatentCache
 from datamodules.media.audio import MEL_DIM
 from datamodules.media.pictures import to_float
 
@@ -204,6 +204,12 @@ def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWin
     )
 
 
+class Latents(Protocol):
+    """What a ``LatentCache`` is to this room: gives the latents of a clip by its id, see `cut_window`."""
+
+    def load(self, clip: str) -> dict[str, Tensor]: ...  # noqa: D102
+
+
 class MotionWindowDataset(Dataset[MotionWindowBatch]):
     """Motion windows from the latent cache.
 
@@ -218,7 +224,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
 
     def __init__(
         self,
-        latents: LatentCache,
+        latents: Latents,
         records: Sequence[ClipRecord],
         windows_per_clip: int | None,
         seed: int = 0,

@@ -24,12 +24,6 @@ ATTEMPTS = 2
 Work = Callable[[Source], Outcome]
 
 
-def in_turn(sources: Sequence[Source], work: Work) -> Iterator[tuple[Source, Outcome]]:
-    """Outcomes one after the other, in this process and without limits of time."""
-    for source in sources:
-        yield source, work(source)
-
-
 def in_processes(
     sources: Sequence[Source], work: Work, workers: int, probe_seconds: float = PROBE_SECONDS
 ) -> Iterator[tuple[Source, Outcome]]:

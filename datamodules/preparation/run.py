@@ -26,7 +26,7 @@ from datamodules.errors import UserError
 from datamodules.files import write_text
 from datamodules.preparation.clip_files import SyncMeasure
 from datamodules.preparation.one_source import Outcome, PrepareOne, prepare_safely, prepare_source
-from datamodules.preparation.processes import in_processes, in_turn
+from datamodules.preparation.processes import in_processes
 from datamodules.preparation.settings import OF_LISTS, PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, WHOLE, Rejection, Shard, Source
 
@@ -71,9 +71,9 @@ def prepare(
         settings: How to cut, and what to keep.
         workers: Processes; 0 works in this one, without limits of time.
         shard: Which of the sources are done here.
-        measure_sync: Measures how late a clip's sound is; has to be picklable.
+        measure_sync: Measures how late a clip's sound is; picklable, as is ``prepare_one``.
         progress: Called with (finished, all) sources of this shard.
-        prepare_one: Makes the clips of one source; has to be picklable.
+        prepare_one: Makes the clips of one source.
 
     Raises:
         UserError: A setting is out of range, two sources share an id, the folder holds other data, another run does this
@@ -97,7 +97,8 @@ def prepare(
             measure_sync=measure_sync,
             prepare_one=prepare_one,
         )
-        for source, outcome in in_processes(todo, job, workers) if workers else in_turn(todo, job):
+        here = ((source, job(source)) for source in todo)
+        for source, outcome in in_processes(todo, job, workers) if workers else here:
             if outcome.gave_up:
                 remove_leftovers(output, [source])
             save(output, source, outcome, judged)
