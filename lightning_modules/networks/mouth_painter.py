@@ -36,16 +36,14 @@ class MouthPainter(nn.Module):
 
     Args:
         motion_dim: number of motion coefficients M.
-        width: channels of the convolutions, a multiple of ``GROUPS``.
+        width: channels of the convolutions, a multiple of 8.
         style_dim: size of the vector that motion modulates them with.
     """
 
     def __init__(self, motion_dim: int, width: int = 64, style_dim: int = 64) -> None:
         super().__init__()
         if width <= 0 or width % GROUPS:
-            raise ValueError(
-                f"the width of a mouth painter is a positive multiple of {GROUPS}, got {width}; 0 for none"
-            )
+            raise ValueError(f"a mouth painter's width is a positive multiple of {GROUPS}, got {width}")
         self.place = nn.Linear(motion_dim, 2)
         self.style = nn.Sequential(
             nn.Linear(2 * motion_dim, 2 * style_dim),
@@ -74,7 +72,7 @@ class MouthPainter(nn.Module):
             return self.place(motion.float())
 
     def forward(self, rgb: Tensor, warped: Tensor, flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-        """Paint a frame.
+        """Paint a frame: ``(B, 3, S, S)`` float32, outside the window ``rgb``.
 
         Args:
             rgb: ``(B, 3, S, S)`` decoded frame, about [-1, 1].
@@ -82,9 +80,6 @@ class MouthPainter(nn.Module):
             flow: ``(B, 2, S, S)`` backward flow in half picture widths.
             source: ``(B, M)`` motion coefficients of the source in [-1, 1].
             driving: ``(B, M)`` motion coefficients of the frame in [-1, 1].
-
-        Returns:
-            ``(B, 3, S, S)`` float32; outside the window it is ``rgb``.
         """
         size = rgb.shape[-1]
         side = window_side(size)
