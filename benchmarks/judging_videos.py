@@ -18,7 +18,7 @@ from printing import markdown_table, one_line_errors
 from random_networks import RandomI3D
 
 from datamodules.errors import UserError
-from experiments.run_identity import machine_facts
+from experiments.run_folder import machine_facts
 from metrics.evaluation import evaluation, loop
 from metrics.evaluation.clips import match_videos, reference_clips
 from metrics.evaluation.judges import Judges, SyncNetJudge, load_judges

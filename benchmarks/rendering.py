@@ -20,7 +20,7 @@ from datamodules.synthetic_faces.dense_truth import dense_truth
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from datamodules.synthetic_faces.settings import Settings
-from experiments.run_identity import machine_facts
+from experiments.run_folder import machine_facts
 
 KINDS = ("rendering", "with encoding", "with dense truth", "measuring")
 SETTING_UP = "setting up (s)"
