@@ -31,49 +31,32 @@ from metrics.sync import FaceCropSettings, SyncSettings
 
 @dataclass(frozen=True)
 class FacelessSettings:
-    """When too few frames show a face: what is left of a face that comes and goes would look better than the whole.
+    """When too few frames show a face: what is left of a face that comes and goes would look better than the whole."""
 
-    Attributes:
-        most: Share of a clip's frames without a face beyond which its measures of faces have no value.
-    """
-
-    most: float = 0.1
+    most: float = 0.1  # share of frames without a face beyond which a clip's measures of faces have no value
 
 
 @dataclass(frozen=True)
 class JitterFloorSettings:
-    """What the detector's own trembling is measured on: the still source frame through the codec.
+    """What the detector's own trembling is measured on: the still source frame through the codec."""
 
-    Attributes:
-        frames: Its length.
-    """
-
-    frames: int = 50
+    frames: int = 50  # its length
 
 
 @dataclass(frozen=True)
 class ShareSettings:
-    """When a measure is given between the shuffled row and the real one.
+    """When a measure is given between the shuffled row and the real one."""
 
-    Attributes:
-        fewest_identities: Of fewer, all may have the better real row by luck in more than one of forty cases.
-    """
-
-    fewest_identities: int = 6
+    fewest_identities: int = 6  # fewer may all have the better real row by luck, in over one of forty cases
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What measures are given besides what they judge.
-
-    Attributes:
-        name: Of the protocol.
-        task: ``generation`` or ``reconstruction``: the two families of measures never mix.
-        reading: Which frames are judged; part of the identity of the data.
-    """
+    """What measures are given besides what they judge."""
 
     name: str
-    task: str = "generation"
+    task: str = "generation"  # generation or reconstruction: the two families of measures never mix
+    # which frames are judged; part of the identity of the data
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     intervals: IntervalSettings = field(default_factory=IntervalSettings)
     shares: ShareSettings = field(default_factory=ShareSettings)

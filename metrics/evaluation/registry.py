@@ -22,21 +22,8 @@ if TYPE_CHECKING:
 Family = Literal["reconstruction", "generation", "identity", "sync", "motion", "model"]
 Better = Literal["higher", "lower", "real", "none"]
 Kind = Literal[
-    "frames",
-    "aligned",
-    "free",
-    "takes",
-    "sound",
-    "lips",
-    "phones",
-    "truth",
-    "motion",
-    "pictures",
-    "windows",
-    "fact",
-]
-
-
+    "frames", "aligned", "free", "takes", "sound", "lips", "phones", "truth", "motion", "pictures", "windows", "fact"
+]  # fmt: skip
 _CHUNK = 16
 Call = tuple[str, ...]
 """A function or class as ``module:name``, and what it is given: attributes of the context, ``protocol.`` its settings."""
@@ -101,8 +88,10 @@ class Measure:
                 part = slice(start, start + _CHUNK)
                 metric.update(context.view.frames[part], context.real.frames[part])
             return float(metric.compute())
+        from metrics.base import known_mean
+
         found = _called(self.call, context)
-        return found if isinstance(found, dict) or self.kind == "motion" else _known_mean(found)
+        return found if isinstance(found, dict) or self.kind == "motion" else known_mean(found)
 
     def new_metric(self, protocol: "Protocol", judges: "Judges", **options: Any) -> "Metric":
         """The metric over a whole set; options are torchmetrics'."""
@@ -122,12 +111,6 @@ def _called(call: Call, root: Any, **options: Any) -> Any:
     return getattr(importlib.import_module(f"metrics.{module}"), name)(
         *(attrgetter(path)(root) for path in call[1:]), **options
     )
-
-
-def _known_mean(values: Any) -> float:
-    from metrics.base import known_mean
-
-    return known_mean(values)
 
 
 CLIPS = ("intervals",)
@@ -219,8 +202,6 @@ def _derived() -> dict[str, Measure]:
 
 MEASURES = _derived()
 """Every measure by its name in results (``mouth_lmd_best``: ``mouth_lmd_best_of_K`` for K seeds)."""
-
-
 SLOTS = {slot for one in MEASURES.values() for slot in one.judges}
 """Judges that some measure hangs on."""
 
@@ -259,26 +240,23 @@ def values_of(measures: Sequence[Measure], context: Any) -> dict[str, float]:
     return values
 
 
-def measure_hash(measure: Measure, protocol: "Protocol", judges: Mapping[str, str]) -> str | None:
-    """Hash of all that the number hangs on besides the data: 16 hexadecimal digits; None where a judge is not there.
-
-    That is its name, exactly the settings that its entry names, its judges' weights (``judges``: slot -> sha256) and,
-    where both tasks have it, the task.
-    """
-    if not set(measure.judges) <= set(judges):
-        return None
-    content = {
-        "name": measure.name,
-        "settings": {name: asdict(getattr(protocol, name)) for name in measure.settings},
-        "judges": {slot: judges[slot] for slot in measure.judges},
-        "task": protocol.task if measure.family in ("identity", "sync", "motion") else None,
-    }
-    return short_hash(content)
-
-
 def measure_hashes(
     measures: Sequence[Measure], protocol: "Protocol", judges: Mapping[str, str]
 ) -> dict[str, str]:
-    """Name -> `measure_hash` of the measures whose judges are there."""
-    found = {one.name: measure_hash(one, protocol, judges) for one in measures}
-    return {name: digest for name, digest in found.items() if digest is not None}
+    """Hash of all that the number hangs on besides the data, for each measure whose judges are there, by name.
+
+    That is its name, exactly the settings that its entry names, its judges' weights (``judges``: slot -> sha256) and,
+    where both tasks have it, the task. 16 hexadecimal digits.
+    """
+    return {
+        one.name: short_hash(
+            {
+                "name": one.name,
+                "settings": {name: asdict(getattr(protocol, name)) for name in one.settings},
+                "judges": {slot: judges[slot] for slot in one.judges},
+                "task": protocol.task if one.family in ("identity", "sync", "motion") else None,
+            }
+        )
+        for one in measures
+        if set(one.judges) <= set(judges)
+    }
