@@ -24,7 +24,7 @@ from experiments.results import (
     require_judged,
     require_results_folder,
 )
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings, check_protocol
 
 ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
 """Flags that are overrides of the same name where a model is evaluated."""
@@ -121,11 +121,8 @@ def check_videos(args: argparse.Namespace) -> Path:
     if absent:
         raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
     given_numbers(args)
+    check_protocol(args.protocol, args.task, args.crop)
     drawn = args.protocol == SYNTHETIC
-    if drawn and args.crop != DEFAULTS["crop"]:
-        raise UserError(f"protocol {SYNTHETIC} judges whole frames, as they are drawn; leave out the crop")
-    if args.protocol not in (SYNTHETIC, TALKING_HEAD):
-        raise UserError(f"{args.protocol}: no such protocol; the names are {TALKING_HEAD}, {SYNTHETIC}")
     own = args.judge != DEFAULTS["judge"]
     if own and not drawn:
         raise UserError(
@@ -229,25 +226,13 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     from experiments import evaluation
 
     config = evaluation.compose_evaluation(overrides, "evaluate")
-    method, root = check_method(config["method"]), Path(config["data"]["root"])
-    output = require_results_folder(config["output"])
-    model, judge, options = evaluation.load_parts(config, **parts)
+    method, output = check_method(config["method"]), require_results_folder(config["output"])
+    asked = evaluation.load_parts(config, **parts)
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
-        gallery = Path(scratch) / GALLERY
+        shown, gallery = config["gallery_clips"], Path(scratch) / GALLERY
         results = evaluation.evaluate_model(
-            model,
-            root,
-            config["split"],
-            judge,
-            config["clips"],
-            config["seeds"],
-            options,
-            evaluation.log_progress,
-            config["max_frames"],
-            gallery if config["gallery_clips"] else None,
-            config["gallery_clips"],
-            method,
+            **asked, gallery=gallery if shown else None, gallery_clips=shown, method=method
         )
         require_judged(len(results["clips"]), results["missing"], hint=evaluation.PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name

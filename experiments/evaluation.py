@@ -130,8 +130,8 @@ def load_parts(
     intensities: Sequence[float] = (),
     load_model: Callable[[str], Any] = TalkingHead.from_pretrained,
     load_judge: Callable[..., MotionJudge] = load_motion_judge,
-) -> tuple[Any, MotionJudge, Any]:
-    """Model, judge and generation options that a config names; the options are checked before the judge is fitted.
+) -> dict[str, Any]:
+    """The arguments of `evaluate_model` that a config names; options are checked before the judge is fitted.
 
     Raises:
         UserError: No such model or judge, options that the model can't follow, or a number that makes no sense.
@@ -151,7 +151,8 @@ def load_parts(
     check_options(model, options, seeds, intensities)
     limit = config["judge_seconds"]
     judge = load_judge(config["judge"], root, seconds=limit, progress=log_progress, size=model.size)
-    return model, judge, options
+    found = {"model": model, "root": root, "judge": judge, "options": options, "progress": log_progress}
+    return found | {key: config[key] for key in ("split", "clips", "seeds", "max_frames")}
 
 
 def run_record(

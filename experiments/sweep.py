@@ -52,18 +52,8 @@ def sweep_intensity(
 ) -> list[dict[str, Any]]:
     """Measure rendered frames at several motion intensities; sources, speech and seeds are the same in all.
 
-    Args:
-        model: TalkingHead.
-        root: Dataset folder with manifest.
-        intensities: Values of ``GenerationOptions.intensity``.
-        judge: Measures motion on frames; None: the regressor of the dataset, fitted if need be.
-        clips: Number of clips, or all.
-        seeds: Sampling seeds.
-        split: Split of the clips.
-        options: GenerationOptions that all rows share, or the defaults.
-        max_frames: Only so many frames of each clip, or all.
-        output: Folder for ``sweep.json``, its plot, and sheet and video of the first clip, or None.
-        progress: Called with clips done, clips in all and a text.
+    ``intensities`` are values of ``GenerationOptions.intensity``; ``sweep.json``, its plot, and sheet and video of the
+    first clip go to ``output``; all else as in `experiments.evaluation.evaluate_model`.
 
     Returns:
         One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion and
@@ -146,28 +136,14 @@ def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
-    from experiments.evaluation import compose_evaluation, load_parts, log_progress
+    from experiments.evaluation import compose_evaluation, load_parts
 
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])
     values = config["sweep"]["values"]
     if not isinstance(values, list) or not values:
         raise UserError(f"sweep.values={values}: give a list of intensities, e.g. [0,0.5,1,2]")
-    model, judge, options = load_parts(config, values, **parts)
-    rows = sweep_intensity(
-        model,
-        Path(config["data"]["root"]),
-        values,
-        judge,
-        config["clips"],
-        config["seeds"],
-        config["split"],
-        options,
-        config["max_frames"],
-        output,
-        log_progress,
-    )
-    for row in rows:
+    for row in sweep_intensity(intensities=values, output=output, **load_parts(config, values, **parts)):
         known = [row[name]["value"] for name in ("head_motion", "lip_corr_zero")]
         told = ["unknown" if value is None else f"{value:.2f}" for value in known]
         log.info("intensity %g: head motion %s degrees, lip correlation %s", row["intensity"], *told)

@@ -42,9 +42,7 @@ class SpeechContext:
     lips: np.ndarray  # (T,) lip opening of the row
     real: np.ndarray  # (T',) of the real clip, T <= T'
     waveform: np.ndarray | None = None  # (640 T',) speech that the lips are held against; None: none
-    regressor: LipRegressor | None = (
-        None  # expects lips from speech, fitted on other people; None: not fitted
-    )
+    regressor: LipRegressor | None = None  # expects lips from speech, fitted on other people
     choice: Sequence[np.ndarray] = ()  # speech of other voices (640 T'',) each
     phones: Sequence[Phone] = ()
     true_lips: np.ndarray | None = None  # (T',) lip opening of the real clip as annotations have it

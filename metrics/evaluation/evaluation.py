@@ -40,15 +40,7 @@ def evaluate(
     plan: RowPlan,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge rendered clips.
-
-    Args:
-        clips: The clips of ``data``, in their order, one after the other: of a model, of a folder of videos, ...
-        data: Which clips are judged, and which others judges are fitted on.
-        protocol: Settings.
-        judges: At hand.
-        plan: Which rows are compared how.
-        progress: Called with clips done, clips in all and a text.
+    """Judge the rendered clips of ``data``, which come in their order: of a model, of a folder of videos, ...
 
     Returns:
         The content of results.json but ``method`` and ``run``. Metrics without a suffix belong to the row they are meant
@@ -118,9 +110,7 @@ def absent_judges(judges: Judges) -> list[Missing]:
 def _hints(protocol: Protocol, data: ClipSet) -> list[str]:
     """What speaks against the protocol, if its judges are out of their field on these clips."""
     drawn = any(clip.drawn for clip in data.judged)
-    if protocol.name == SYNTHETIC:
-        return [] if drawn else [RECORDED]
-    return [DRAWN] if drawn else []
+    return [] if drawn == (protocol.name == SYNTHETIC) else [DRAWN if drawn else RECORDED]
 
 
 def _remarks(judged: Sequence[JudgedClip], judges: Judges, asked: int) -> list[str]:

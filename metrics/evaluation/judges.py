@@ -41,6 +41,7 @@ NETWORKS = {
 """Slot -> name of the judge, its file, and what loads it."""
 Found = TypeVar("Found")
 Progress = Callable[[int, int, str], None]
+"""Called with work done, work in all and a text."""
 log = logging.getLogger(__name__)
 
 
@@ -99,12 +100,7 @@ class Judges:
 
 
 class SyncNetJudge:
-    """LSE-D, LSE-C and offset by a SyncNet.
-
-    Args:
-        network: `metrics.judges.syncnet.SyncNet`.
-        boxes: Whether faces are cut out by landmark boxes; else the whole frame is the face.
-    """
+    """LSE-D, LSE-C and offset by a SyncNet; ``boxes``: of faces cut out by landmarks, else the whole frame is the face."""
 
     def __init__(self, network: SyncNet, boxes: bool) -> None:
         self.network, self.boxes = network.requires_grad_(False).eval(), boxes
@@ -229,7 +225,7 @@ def load_motion_judge(
         seconds: Time limit of the fit, which no two machines reach alike; None: by steps only, which repeats.
         steps: Steps of the fit at most.
         split: Split with other identities that the judge's own error is measured on.
-        progress: Called with work done, work in all and a text.
+        progress: Of the fit.
         size: Edge of the frames that will be judged: its own error is measured on frames of this size; None: as stored.
         fit: Fits a regressor.
         check: Measures its error.

@@ -198,18 +198,12 @@ def load_clip(
         if (take.info.height, take.info.width) != size
     }
     resized = ", ".join(sorted(others)) if reading.crop == "as given" else ""
-    sound, silence = read_speech(files.speech, whole, reading.most_length_difference)
+    sound, silence = _speech(files.speech, whole, reading.most_length_difference)
     return RenderedClip(files, real, {"generated": fitted} if fitted else {}, sound, silence, resized)
 
 
-def read_speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
-    """Speech ``(640 T,)`` that belongs to so many frames, or None and why.
-
-    Args:
-        path: Sound file, or a video.
-        frames: Its length: what lasts longer is cut.
-        most: Frames at most that it may end before the pictures; they are filled with silence.
-    """
+def _speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
+    """Speech ``(640 T,)`` of so many frames, or None and why: it may end ``most`` frames early, which are silent then."""
     try:
         speech = load_audio(path)
     except UserError as error:

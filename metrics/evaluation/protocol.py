@@ -7,7 +7,6 @@ covers is said by its line in `metrics.evaluation.registry`.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from datamodules.errors import UserError
 from metrics.av_correlation import AVSettings, RegressionSettings, RetrievalSettings
 from metrics.distributions import (
     BlinkIntervalSettings,
@@ -17,7 +16,7 @@ from metrics.distributions import (
 )
 from metrics.evaluation.intervals import IntervalSettings
 from metrics.evaluation.pooled import PoolSettings
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, ReadingSettings, check_protocol
 from metrics.fid import KidSettings
 from metrics.fvd import FvdSettings
 from metrics.judges.face_embedder import AlignmentSettings
@@ -99,22 +98,11 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str, task: str = "generation", **reading: Any) -> Protocol:
-    """A protocol by its name.
-
-    Args:
-        name: ``talking-head-v2`` or ``synthetic-v2``.
-        task: ``generation`` or ``reconstruction``.
-        reading: Changes of its `ReadingSettings`: the data then have another identity.
+    """A protocol by its name, for a task; changes of its `ReadingSettings` give the data another identity.
 
     Raises:
         UserError: No such protocol, or a task or crop that it has not.
     """
-    if name not in PROTOCOLS:
-        raise UserError(f"{name}: no such protocol; the names are {', '.join(PROTOCOLS)}")
-    if task not in TASKS:
-        raise UserError(f"task {task}: use {' or '.join(TASKS)}")
+    check_protocol(name, task, reading.get("crop", ReadingSettings.crop))
     protocol = PROTOCOLS[name]
-    found = replace(protocol, task=task, reading=replace(protocol.reading, **reading))
-    if name == SYNTHETIC and found.reading.crop != protocol.reading.crop:
-        raise UserError(f"protocol {name} judges whole frames, as they are drawn; leave out the crop")
-    return found
+    return replace(protocol, task=task, reading=replace(protocol.reading, **reading))

@@ -31,47 +31,32 @@ Call = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number in a result is, and how it comes about.
+    """What a number in a result is, and how it comes about."""
 
-    Attributes:
-        name: In results; rows but the method's own have a suffix (``csim_real``).
-        title: For people.
-        unit: What it is counted in; ``%``: a share, shown times 100.
-        better: ``higher`` or ``lower``; ``real``: nearest to the real row's value; ``none``: a fact, no merit.
-        family: ``reconstruction`` compares frame with frame and never judges free generation, where it would reward
-            stillness; ``generation`` compares distributions or what a free head doesn't change; ``identity``, ``sync`` and
-            ``motion`` hold for both; ``model``: only known where a model is asked.
-        kind: What ``call`` is given and gives. ``frames`` (every row), ``aligned`` (against the real frames, the source
-            left out), ``free`` (against the real clip) and ``takes`` (several of them): of a `FrameContext` a value, one a
-            frame, or several by name. ``lips``, ``phones``, ``truth``: likewise of a `SpeechContext`. ``motion``: of a
-            `FrameContext` rows ``(N, D)`` of a distribution. ``sound``: the judge ``sync`` gives the values. ``pictures``,
-            ``windows``: features of the judge, see ``pool``. ``fact``: known otherwise.
-        meaning: One sentence or two for the reader of a report.
-        call: What computes it; none: the metric, over pictures.
-        through: Further settings that the number hangs on: fields of `Protocol` that the judges or views were given.
-        judges: Slots of `Judges` that it hangs on.
-        metric: A metric of torchmetrics, of ``protocol`` and ``judges``; none: the mean over clips.
-        pool: Distance of features by identity, of ``protocol`` and the features' ``width``.
-        unknown: Why it can be without a value although its judge is there.
-        shared: Whether it is also given between the shuffled row and the real one.
-        base: For floors and shares: the measure that they belong to.
-    """
-
-    name: str
-    title: str
-    unit: str
-    better: Better
+    name: str  # in results; rows but the method's own have a suffix (csim_real)
+    title: str  # for people
+    unit: str  # what it is counted in; %: a share, shown times 100
+    better: Better  # "real": nearest to the real row's value; "none": a fact, no merit
+    # "reconstruction" compares frame with frame and never judges free generation, where it would reward stillness;
+    # "generation" compares distributions or what a free head doesn't change; "identity", "sync" and "motion" hold
+    # for both; "model": only known where a model is asked
     family: Family
+    # What `call` is given and gives. Of a `FrameContext` a value, one a frame, or several by name: "frames" (every
+    # row), "aligned" (against the real frames, the source left out), "free" (against the real clip), "takes"
+    # (several of them). Of a `SpeechContext` likewise: "lips", "phones", "truth". Of a `FrameContext` rows (N, D) of
+    # a distribution: "motion". The judge `sync` gives the values: "sound". Features of a judge, see `pool`:
+    # "pictures", "windows". Known otherwise: "fact".
     kind: Kind
-    meaning: str
-    call: Call = ()
+    meaning: str  # one sentence or two for the reader of a report
+    call: Call = ()  # what computes it; none: the metric, over pictures
+    # further settings that the number hangs on: fields of `Protocol` that the judges or views were given
     through: tuple[str, ...] = ()
-    judges: tuple[str, ...] = ()
-    metric: Call = ()
-    pool: Call = ()
-    unknown: str = "no clip has a value"
-    shared: bool = False
-    base: str = ""
+    judges: tuple[str, ...] = ()  # slots of `Judges` that it hangs on
+    metric: Call = ()  # a metric of torchmetrics, of protocol and judges; none: the mean over clips
+    pool: Call = ()  # distance of features by identity, of protocol and the features' width
+    unknown: str = "no clip has a value"  # why it can be without a value although its judge is there
+    shared: bool = False  # whether it is also given between the shuffled row and the real one
+    base: str = ""  # for floors and shares: the measure that they belong to
 
     @property
     def settings(self) -> tuple[str, ...]:

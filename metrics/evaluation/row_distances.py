@@ -26,12 +26,7 @@ class RowDistances:
     """Distances of every row's pictures or windows to those of the real clips, from one pass of a feature network.
 
     Takes of several sampling seeds are compared each by itself, and the distances averaged: more frames would look
-    better.
-
-    Args:
-        network: Maps uint8 pictures, or windows of them, to features; see `extract_features`.
-        distances: Name of each measure and what it is computed by.
-        kind: What is counted, for remarks: ``frames`` or ``windows``.
+    better. ``distances`` are what each measure is computed by, ``kind`` what is counted: ``frames`` or ``windows``.
     """
 
     def __init__(self, network: nn.Module, distances: Mapping[str, Pooled], kind: str) -> None:
@@ -39,13 +34,9 @@ class RowDistances:
         self._counts: dict[str, dict[str, list[int]]] = {}  # row -> its takes -> features of each clip
 
     def update(self, parts: Iterable[Tensor], row: str, identity: str = "", take: int = 0) -> None:
-        """Add one clip.
+        """Add one clip: its pictures ``(N, 3, H, W)`` or windows ``(N, T, 3, H, W)`` uint8, batch by batch.
 
-        Args:
-            parts: Its pictures ``(N, 3, H, W)`` or windows ``(N, T, 3, H, W)`` uint8, batch by batch.
-            row: ``real``, ``generated`` or another.
-            identity: Who is seen; the same word for all leaves the distances without an interval.
-            take: Which sampling seed.
+        The same ``identity`` for all leaves the distances without an interval.
         """
         side = row if row == REAL else f"{row} {take}"
         found = [extract_features(self.network, part) for part in parts]

@@ -181,19 +181,16 @@ def answers(values: Sequence[float], direction: int) -> bool:
     return bool((np.diff(values) * direction > 0).all())
 
 
-def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """One row for each corruption and measure that unharmed clips have a value of; whether it answers, if made for it."""
-    rows = []
-    for name, table in tables.items():
-        corruption = CORRUPTIONS[name]
-        for measure in dict.fromkeys(key for one in table for key in one):
-            values = [one.get(measure, float("nan")) for one in table]
-            if not np.isfinite(values[0]) or (measure == "blink_rate" and not values[0]):
-                continue  # nothing to get worse; nobody blinks
-            direction = corruption.answers.get(measure)
-            row = {"corruption": name, "unit": corruption.unit, "strengths": list(corruption.strengths)}
-            verdict = None if direction is None else answers(values, direction)
-            rows.append({**row, "measure": measure, "values": values, "answers": verdict})
+def tabulate(name: str, table: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
+    """One row for each measure that unharmed clips have a value of; whether it answers, if the corruption is made for it."""
+    rows, one = [], CORRUPTIONS[name]
+    for measure in dict.fromkeys(key for means in table for key in means):
+        values = [means.get(measure, float("nan")) for means in table]
+        if not np.isfinite(values[0]) or (measure == "blink_rate" and not values[0]):
+            continue  # nothing to get worse; nobody blinks
+        verdict = answers(values, one.answers[measure]) if measure in one.answers else None
+        row = {"corruption": name, "unit": one.unit, "strengths": list(one.strengths)}
+        rows.append({**row, "measure": measure, "values": values, "answers": verdict})
     return rows
 
 
@@ -276,4 +273,5 @@ def self_test(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> 
         one.seen = measure_frames(one.view, one.view, judges)
         one.regressor = fit_without(spoken, one.identity, one.identity, protocol.regression)
         one.foreign = [other.waveform for other in spoken if other.voice != one.identity]
-    return tabulate({name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS})
+    tables = {name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS}
+    return [row for name, table in tables.items() for row in tabulate(name, table)]
