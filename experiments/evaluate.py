@@ -7,6 +7,7 @@ the method's own lips against that other speech. Whatever can't be judged is lis
 """
 
 import argparse
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from experiments.results import (
     require_judged,
     require_results_folder,
 )
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings, check_protocol
 
 ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
 """Flags that are overrides of the same name where a model is evaluated."""
@@ -74,27 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**DEFAULTS)
 
 
-def given_flags(args: argparse.Namespace) -> list[str]:
-    """Which flags of `add_arguments` are not what they usually are."""
-    return [flag for flag, usual in DEFAULTS.items() if getattr(args, flag) != usual]
-
-
 def given_numbers(args: argparse.Namespace) -> dict[str, int]:
     """``size`` and ``max_frames``, as far as they are given.
 
     Raises:
         UserError: One is too small or too large.
     """
-    limits = (("--size", "size", 64, 4096), ("--max-frames", "max_frames", ReadingSettings().shortest, None))
-    found = {}
-    for flag, key, least, most in limits:
-        value = getattr(args, key)
-        if value is not None:
-            if value < least:
-                raise UserError(f"{flag} {value}: use {least} or more")
-            if most is not None and value > most:
-                raise UserError(f"{flag} {value}: use {most} or less")
-            found[key] = value
+    limits = {"size": (64, 4096), "max_frames": (ReadingSettings().shortest, math.inf)}
+    found = {key: getattr(args, key) for key in limits if getattr(args, key) is not None}
+    for key, value in found.items():
+        least, most = limits[key]
+        if not least <= value <= most:
+            bound = f"{least} or more" if value < least else f"{most} or less"
+            raise UserError(f"--{key.replace('_', '-')} {value}: use {bound}")
     return found
 
 
@@ -128,11 +121,8 @@ def check_videos(args: argparse.Namespace) -> Path:
     if absent:
         raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
     given_numbers(args)
+    check_protocol(args.protocol, args.task, args.crop)
     drawn = args.protocol == SYNTHETIC
-    if drawn and args.crop != DEFAULTS["crop"]:
-        raise UserError(f"protocol {SYNTHETIC} judges whole frames, as they are drawn; leave out the crop")
-    if args.protocol not in (SYNTHETIC, TALKING_HEAD):
-        raise UserError(f"{args.protocol}: no such protocol; the names are {TALKING_HEAD}, {SYNTHETIC}")
     own = args.judge != DEFAULTS["judge"]
     if own and not drawn:
         raise UserError(
@@ -153,13 +143,9 @@ def check_videos(args: argparse.Namespace) -> Path:
     return require_results_folder(args.output or Path("results") / args.method)
 
 
-def check_selftest(args: argparse.Namespace) -> None:
-    """Refuse flags that the self-test has no use for.
-
-    Raises:
-        UserError: There are some, or there is no reference folder.
-    """
-    foreign = [flag for flag in given_flags(args) if flag not in SELFTEST_FLAGS]
+def _check_selftest(args: argparse.Namespace, given: Sequence[str]) -> None:
+    """Refuse flags that the self-test has no use for, or to do without a reference folder."""
+    foreign = [flag for flag in given if flag not in SELFTEST_FLAGS]
     if foreign:
         raise UserError(
             f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"
@@ -178,16 +164,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: Flags of the two forms are mixed, or as the chosen form says.
     """
-    given = given_flags(args)
+    given = [flag for flag, usual in DEFAULTS.items() if getattr(args, flag) != usual]
     if given and args.overrides:
-        flag, hint = given[0].replace("_", "-"), ""
-        if given[0] in ALSO_OVERRIDES:
-            hint = f", for a model {given[0]}=..."
+        flag = given[0].replace("_", "-")
+        hint = f", for a model {given[0]}=..." if given[0] in ALSO_OVERRIDES else ""
         raise UserError(
             f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only{hint}"
         )
     if args.selftest:
-        check_selftest(args)
+        _check_selftest(args, given)
         from experiments import selftest
 
         return selftest.run(args)
@@ -204,9 +189,17 @@ def _run_videos(args: argparse.Namespace) -> int:
     from metrics.evaluation.protocol import get_protocol
 
     protocol = get_protocol(args.protocol, args.task, crop=args.crop, **given_numbers(args))
-    model = TalkingHead.from_pretrained(args.model) if args.model else None
-    places = (args.videos, args.reference, args.method, protocol, args.seeds, args.split)
-    results = evaluate_videos(*places, progress=log_progress, model=model, judge=args.judge)
+    results = evaluate_videos(
+        args.videos,
+        args.reference,
+        args.method,
+        protocol,
+        args.seeds,
+        args.split,
+        progress=log_progress,
+        model=TalkingHead.from_pretrained(args.model) if args.model else None,
+        judge=args.judge,
+    )
     write_videos(results, output, str(args.videos))
     return 0
 
@@ -225,9 +218,7 @@ def write_videos(results: dict[str, Any], output: Path, videos: str) -> None:
 def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     """Compose, evaluate and write results.json beside the gallery.
 
-    Args:
-        overrides: Words of the command line.
-        parts: How model and judge are loaded, see `load_parts`.
+    ``parts`` say how model and judge are loaded, see `load_parts`.
 
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
@@ -235,25 +226,13 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     from experiments import evaluation
 
     config = evaluation.compose_evaluation(overrides, "evaluate")
-    method, root = check_method(config["method"]), Path(config["data"]["root"])
-    output = require_results_folder(config["output"])
-    model, judge, options = evaluation.load_parts(config, **parts)
+    method, output = check_method(config["method"]), require_results_folder(config["output"])
+    asked = evaluation.load_parts(config, **parts)
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
-        gallery = Path(scratch) / GALLERY
+        shown, gallery = config["gallery_clips"], Path(scratch) / GALLERY
         results = evaluation.evaluate_model(
-            model,
-            root,
-            config["split"],
-            judge,
-            config["clips"],
-            config["seeds"],
-            options,
-            evaluation.log_progress,
-            config["max_frames"],
-            gallery if config["gallery_clips"] else None,
-            config["gallery_clips"],
-            method,
+            **asked, gallery=gallery if shown else None, gallery_clips=shown, method=method
         )
         require_judged(len(results["clips"]), results["missing"], hint=evaluation.PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name

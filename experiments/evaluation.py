@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,8 @@ def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -
             groups.setdefault(record.identity, []).append(record)
     if not groups:
         raise UserError(f"split '{split}' has no clips; choose another, or prepare more identities")
-    longest = max(len(group) for group in groups.values())
-    ordered = [group[turn] for turn in range(longest) for group in groups.values() if turn < len(group)]
-    return ordered[:clips]
+    turns = zip_longest(*groups.values())
+    return [record for turn in turns for record in turn if record is not None][:clips]
 
 
 def choose_data(root: Path, split: str, clips: int | None) -> tuple[ClipSet, list[ClipRecord]]:
@@ -76,13 +76,7 @@ def choose_data(root: Path, split: str, clips: int | None) -> tuple[ClipSet, lis
 
 
 def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: Sequence[float] = ()) -> None:
-    """Refuse options that this model can't follow, before any work is done.
-
-    Args:
-        model: TalkingHead.
-        options: GenerationOptions.
-        seeds: Sampling seeds that the options are used with.
-        intensities: Intensities that they are used with; none: their own.
+    """Refuse options that this model can't follow at some seeds and intensities (none: their own), before any work is done.
 
     Raises:
         UserError: A value of the wrong type or out of range, or no seed.
@@ -115,9 +109,8 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
             named.
     """
     pairs = [word.partition("=") for word in hydra_overrides(overrides)]
-    config = resolve(
-        compose([f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs], name)
-    )
+    words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
+    config = resolve(compose(words, name))
     if config["name"] and not any(key in ("model", "talking_head") for key, _, _ in pairs):
         raise UserError(
             f"experiment={config['name']} names the data alone; give model=DIR, the folder that `ifmdm package` wrote, too"
@@ -137,12 +130,11 @@ def load_parts(
     intensities: Sequence[float] = (),
     load_model: Callable[[str], Any] = TalkingHead.from_pretrained,
     load_judge: Callable[..., MotionJudge] = load_motion_judge,
-) -> tuple[Any, MotionJudge, Any]:
-    """Model, judge and generation options that a config names; the options are checked before the judge is fitted.
+) -> dict[str, Any]:
+    """The arguments of `evaluate_model` that a config names; options are checked before the judge is fitted.
 
     Raises:
-        UserError: No such model or judge, options that the model can't follow, at one of the intensities or seeds, or a
-            number that makes no sense.
+        UserError: No such model or judge, options that the model can't follow, or a number that makes no sense.
     """
     most, seeds, least = config["max_frames"], config["seeds"], ReadingSettings().shortest
     if most is not None and not (isinstance(most, int) and most >= least):
@@ -159,7 +151,8 @@ def load_parts(
     check_options(model, options, seeds, intensities)
     limit = config["judge_seconds"]
     judge = load_judge(config["judge"], root, seconds=limit, progress=log_progress, size=model.size)
-    return model, judge, options
+    found = {"model": model, "root": root, "judge": judge, "options": options, "progress": log_progress}
+    return found | {key: config[key] for key in ("split", "clips", "seeds", "max_frames")}
 
 
 def run_record(
@@ -191,19 +184,19 @@ def evaluate_model(
     method: str = "ifmdm",
     judges: Judges | None = None,
 ) -> dict[str, Any]:
-    """The content of results.json of a model on the clips of a split.
+    """The content of results.json of a TalkingHead on the clips of a dataset's split.
 
     Args:
         model: TalkingHead.
         root: Dataset folder with manifest.
-        split: ``test``, or another split.
+        split: Of it.
         judge: Measures motion on frames; None: the regressor of the dataset, fitted if need be.
         clips: Number of clips, or all.
         seeds: Sampling seeds.
         options: GenerationOptions of the model, or its defaults.
         progress: Called with clips done, clips in all and a text.
         max_frames: Only so many frames of each clip, or all.
-        gallery: Folder for contact sheets and videos, or None.
+        gallery: Folder for contact sheets and videos of the first ``gallery_clips``, or None.
         gallery_clips: How many clips the gallery shows.
         method: Name that the result carries.
         judges: Those to ask; None: those that the protocol names, as far as they are there.
@@ -264,9 +257,7 @@ def evaluate_videos(
     clips = rendered_clips(data, protocol.reading, None if model is None else autoencoder_row(model))
     results = evaluate(clips, data, protocol, judges, ROW_PLANS[protocol.task], progress)
     if model is None:
-        results["missing"].append(
-            entry("*", "row autoencoder", "no model was named; give --model DIR or NAME")
-        )
+        alone.insert(0, entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
     results["missing"] += alone
     facts = {
         **machine_record(),

@@ -36,7 +36,7 @@ def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
     return resize(reconstruct(model, resize(frames, model.size, model.size)), height, width)
 
 
-def generate(model: Any, waveform: np.ndarray, source: Any, options: Any) -> np.ndarray:
+def generate(model: Any, waveform: Any, source: Any, options: Any) -> np.ndarray:
     """Frames generated from speech ``(640 T,)``: ``(T, S, S, 3)`` uint8."""
     return np.stack(list(model.render(source, model.generate_motion(source, waveform, options))))
 
@@ -56,17 +56,19 @@ def read_truth(clip: RenderedClip) -> Truth:
     return Truth(found.get("lip_opening"), None if regions is None else regions.astype(np.float32))
 
 
-def model_rows(model: Any, seeds: Sequence[int], options: Any) -> Render:
-    """Renders the rows of a real clip: generated, one take a seed, the autoencoder's, and from another voice's speech.
+def _prepared(model: Any, clip: RenderedClip) -> tuple[Any, Truth]:
+    """The source and what is known of a clip; one without sound is a ValueError."""
+    if clip.waveform is None:
+        raise ValueError(clip.silence)
+    truth = read_truth(clip)
+    return model.prepare_source(to_float(clip.real[:1])[0]), truth
 
-    A clip without sound is a ValueError.
-    """
+
+def model_rows(model: Any, seeds: Sequence[int], options: Any) -> Render:
+    """Renders the rows of a real clip: generated, one take a seed, the autoencoder's, and from another voice's speech."""
 
     def render(clip: RenderedClip) -> RenderedClip:
-        if clip.waveform is None:
-            raise ValueError(clip.silence)
-        truth = read_truth(clip)
-        source = model.prepare_source(to_float(clip.real[:1])[0])
+        source, truth = _prepared(model, clip)
         rows = {"autoencoder": (reconstruct(model, clip.real),)}
         started = time.perf_counter()
         variants = [dataclasses.replace(options, seed=seed) for seed in seeds]
@@ -96,9 +98,7 @@ def swept_rows(model: Any, seeds: Sequence[int], variants: Sequence[Any]) -> Ren
     """Renders one row for each of some options, named by its place; sources, speech and seeds are the same in all."""
 
     def render(clip: RenderedClip) -> RenderedClip:
-        if clip.waveform is None:
-            raise ValueError(clip.silence)
-        truth, source = read_truth(clip), model.prepare_source(to_float(clip.real[:1])[0])
+        source, truth = _prepared(model, clip)
         rows = {
             str(place): tuple(
                 generate(model, clip.waveform, source, dataclasses.replace(variant, seed=seed))
@@ -116,9 +116,8 @@ def with_gallery(clips: Iterable[RenderedClip], folder: Path, shown: set[str]) -
     for clip in clips:
         if clip.files.name in shown and not clip.failure:
             name, made = clip.files.name, {row: takes[0] for row, takes in clip.rows.items()}
-            sheet = {"source": clip.real[:1], "true": spread(clip.real, 9)}
-            sheet |= {row: spread(made[row], 9) for row in ("autoencoder", "generated")}
-            contact_sheet(sheet, folder / f"sheet_{name}.png")
             videos = {"true": clip.real, "autoencoder": made["autoencoder"], "generated": made["generated"]}
+            sheet = {row: spread(frames, 9) for row, frames in videos.items()}
+            contact_sheet({"source": clip.real[:1], **sheet}, folder / f"sheet_{name}.png")
             side_by_side(videos, folder / f"rows_{name}.mp4", clip.waveform)
         yield clip

@@ -11,6 +11,7 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, whole_output
+from metrics.evaluation.reading import PARTNER
 
 log = logging.getLogger(__name__)
 RESULTS = "results.json"
@@ -20,8 +21,6 @@ PICTURES = ("sheet_*.png", "rows_*.mp4")
 """Its files."""
 RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
 INTERVAL_KEYS = ("value", "low", "high", "n")
-PARTNER = "partner"
-"""What an entry under ``missing`` lacks that is a file of which the other folder has no such stem."""
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:
@@ -58,9 +57,11 @@ def check_results(results: Any, what: str) -> dict[str, Any]:
     Raises:
         UserError: They have not; names ``what`` and the part that is wrong.
     """
-    if not isinstance(results, dict) or (absent := [key for key in RESULT_KEYS if key not in results]):
-        parts = ", ".join(absent) if isinstance(results, dict) else "everything"
-        raise UserError(f"{what}: is no result of 'ifmdm evaluate' (lacks {parts})")
+    absent = (
+        [key for key in RESULT_KEYS if key not in results] if isinstance(results, dict) else ["everything"]
+    )
+    if absent:
+        raise UserError(f"{what}: is no result of 'ifmdm evaluate' (lacks {', '.join(absent)})")
     for name, interval in results["metrics"].items():
         if not isinstance(interval, dict) or any(key not in interval for key in INTERVAL_KEYS):
             raise UserError(f"{what}: metric '{name}' lacks one of {', '.join(INTERVAL_KEYS)}")
@@ -104,24 +105,18 @@ def require_judged(
 ) -> None:
     """Refuse to call it a result if not one clip could be judged.
 
-    Args:
-        judged: Number of clips that were.
-        missing: What was not, with the reason.
-        where: What was to be judged, for the message.
-        hint: What helps.
-
     Raises:
-        UserError: Nothing was judged; says why the first clip was not.
+        UserError: Nothing was judged; says ``where``, why the first clip was not, and a ``hint`` at what helps.
     """
     if judged:
         return
     known = [one for one in missing if one["clip"] != "*" and one["what"] != PARTNER]
-    first = next((one for one in known if one["what"] == "all"), known[0] if known else None)
-    what = "" if first is None or first["what"] == "all" else f"{first['what']}: "
-    why = f" ({first['clip']}: {what}{first['why']})" if first else ""
-    raise UserError(
-        f"{f'{where}: ' if where else ''}not one clip could be judged{why}{f'; {hint}' if hint else ''}"
-    )
+    why = ""
+    for first in sorted(known, key=lambda one: one["what"] != "all")[:1]:
+        what = "" if first["what"] == "all" else f"{first['what']}: "
+        why = f" ({first['clip']}: {what}{first['why']})"
+    where, hint = where and f"{where}: ", hint and f"; {hint}"
+    raise UserError(f"{where}not one clip could be judged{why}{hint}")
 
 
 def has_values(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -133,13 +128,7 @@ def has_values(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def replace_results(output: Path, results: dict[str, Any], gallery: Path | None = None) -> Path:
-    """Write results and, if there are any, their pictures; pictures of what was there before go, other files stay.
-
-    Args:
-        output: Folder of the evaluation.
-        results: The content of results.json.
-        gallery: Folder with pictures, which are moved.
-    """
+    """Write results and move the pictures of ``gallery`` beside them; pictures of what was there before go, others stay."""
     path, place = write_results(output / RESULTS, results), output / GALLERY
     for old in (one for pattern in PICTURES for one in place.glob(pattern)):
         old.unlink()
@@ -156,25 +145,15 @@ def log_results(path: Path, results: Mapping[str, Any]) -> None:
     """Say at the end what was found, what a reader must know, and how much was judged."""
     from metrics.evaluation.registry import MEASURES
 
-    metrics = results["metrics"]
-    found = [
-        f"{name} {metrics[name]['value']:.4g}"
-        for name in MEASURES
-        if name in metrics and metrics[name]["value"] is not None
-    ]
-    log.info("%s", "  ".join(found))
+    known = {name: one["value"] for name, one in results["metrics"].items() if one["value"] is not None}
+    log.info("%s", "  ".join(f"{name} {known[name]:.4g}" for name in MEASURES if name in known))
     for note in results["notes"]:
         log.info("note: %s", note)
     whats = [entry["what"] for entry in results["missing"]]
     judged, alone = len(results["clips"]), whats.count(PARTNER)
-    log.info(
-        "%d of %d clips judged%s; %d entries under missing: %s",
-        judged,
-        judged + whats.count("all"),
-        f", {alone} without a partner" if alone else "",
-        len(whats),
-        path,
-    )
+    partners = f", {alone} without a partner" if alone else ""
+    told = f"{judged} of {judged + whats.count('all')} clips judged{partners}"
+    log.info("%s; %d entries under missing: %s", told, len(whats), path)
 
 
 def read_json(path: Path) -> Any:

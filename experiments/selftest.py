@@ -32,22 +32,16 @@ def markdown(
     lines = [f"# Self-test of the measures on {len(clips)} clips", "", f"Clips: {', '.join(clips)}.", ""]
     words = {None: "not made for it", True: "yes", False: "**no**"}
     for name, corruption in CORRUPTIONS.items():
-        own = sorted(
-            (row for row in rows if row["corruption"] == name), key=lambda row: row["answers"] is None
-        )
+        own = [row for row in rows if row["corruption"] == name]
         strengths = " | ".join(f"{strength:g}" for strength in corruption.strengths)
         lines += [f"## {name} ({corruption.unit})", "", f"| measure | {strengths} | answers in order |"]
         lines.append("|---" * (len(corruption.strengths) + 2) + "|")
-        for row in own:
+        for row in sorted(own, key=lambda row: row["answers"] is None):
             values = " | ".join(f"{value:.4g}" for value in row["values"])
             lines.append(f"| {row['measure']} | {values} | {words[row['answers']]} |")
         lines.append("")
-    lines += [
-        f"{note}Do not answer in order: {', '.join(out_of_order(rows)) or 'none'}.",
-        "",
-        "Not judged:",
-        "",
-    ]
+    wrong = ", ".join(out_of_order(rows)) or "none"
+    lines += [f"{note}Do not answer in order: {wrong}.", "", "Not judged:", ""]
     lines += [f"- {one['clip']}: {one['what']}: {one['why']}" for one in missing]
     return "\n".join([*lines, ""])
 

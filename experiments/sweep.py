@@ -33,34 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sweep as the command line says.
-
-    Raises:
-        UserError: Wrong overrides, model or data, or not one clip could be judged.
-    """
+    """Sweep as the command line says, see `sweep_main`."""
     return sweep_main(args.overrides)
-
-
-def measure_clip(clip: Any, judges: Any, protocol: Any) -> list[dict[str, float]]:
-    """The swept measures of each row of a rendered clip, as far as their judges are there; of several takes the mean."""
-    from metrics.evaluation.contexts import FrameContext, SpeechContext
-    from metrics.evaluation.loop import floor_view
-    from metrics.evaluation.registry import MEASURES, values_of
-    from metrics.evaluation.speech import mean_over_takes
-
-    whole, floor = judges.look(clip.real, protocol), floor_view(clip.real, judges, protocol)
-    true = whole.seen.lip_opening if clip.truth.lip_opening is None else clip.truth.lip_opening
-    asked = [MEASURES[name] for name in SWEPT if set(MEASURES[name].judges) <= set(judges.hashes)]
-    by_truth = [one for one in asked if one.kind == "truth"]
-    by_frames = [one for one in asked if one.kind != "truth"]
-
-    def measure(frames: Any) -> dict[str, float]:
-        view = judges.look(frames, protocol)
-        lips = view.curves.lip_opening
-        found = values_of(by_frames, FrameContext(protocol, judges, view, whole, floor=floor))
-        return found | values_of(by_truth, SpeechContext(protocol, lips, lips, true_lips=true))
-
-    return [mean_over_takes([measure(take) for take in takes]) for takes in clip.rows.values()]
 
 
 def sweep_intensity(
@@ -78,18 +52,8 @@ def sweep_intensity(
 ) -> list[dict[str, Any]]:
     """Measure rendered frames at several motion intensities; sources, speech and seeds are the same in all.
 
-    Args:
-        model: TalkingHead.
-        root: Dataset folder with manifest.
-        intensities: Values of ``GenerationOptions.intensity``.
-        judge: Measures motion on frames; None: the regressor of the dataset, fitted if need be.
-        clips: Number of clips, or all.
-        seeds: Sampling seeds.
-        split: Split of the clips.
-        options: GenerationOptions that all rows share, or the defaults.
-        max_frames: Only so many frames of each clip, or all.
-        output: Folder for ``sweep.json``, its plot, and sheet and video of the first clip, or None.
-        progress: Called with clips done, clips in all and a text.
+    ``intensities`` are values of ``GenerationOptions.intensity``; ``sweep.json``, its plot, and sheet and video of the
+    first clip go to ``output``; all else as in `experiments.evaluation.evaluate_model`.
 
     Returns:
         One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion and
@@ -103,41 +67,45 @@ def sweep_intensity(
     from experiments.model_clips import swept_rows
     from experiments.report.figures import sweep_picture
     from lightning_modules.generation.talking_head import GenerationOptions
+    from metrics.evaluation.aggregate import aggregate
     from metrics.evaluation.clips import CLIP_FAILURES
     from metrics.evaluation.evaluation import protocol_record, with_data
     from metrics.evaluation.judges import load_motion_judge, motion_judges
     from metrics.evaluation.loading import rendered_clips
-    from metrics.evaluation.loop import ROW_PLANS
+    from metrics.evaluation.loop import ROW_PLANS, RowPlan, judge_clip
 
     options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
     evaluation.check_options(model, options, tuple(seeds), intensities)
     data, chosen = evaluation.choose_data(root, split, clips)
     judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
-    protocol, judges = evaluation.model_protocol(chosen, model.size, judge, max_frames), motion_judges(judge)
-    judges = with_data(judges, data)
+    protocol = evaluation.model_protocol(chosen, model.size, judge, max_frames)
+    judges = with_data(motion_judges(judge), data)
     variants = [dataclasses.replace(options, intensity=value) for value in intensities]
     rendered = rendered_clips(data, protocol.reading, swept_rows(model, tuple(seeds), variants))
-    identities: list[str] = []
-    found: list[list[dict[str, float]]] = []
+    plan = RowPlan((), tuple(str(place) for place in range(len(intensities))))
+    found: list[Any] = []
     missing = []
     for number, clip in enumerate(rendered):
         name = clip.files.name
         try:
             if clip.failure:
                 raise ValueError(clip.failure)
-            measured = measure_clip(clip, judges, protocol)
+            judged, _ = judge_clip(clip, judges, protocol, plan)
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", name, error)
             missing.append({"clip": name, "what": "all", "why": str(error)})
         else:
             if output is not None and not found:
                 _write_pictures(output, clip, intensities)
-            identities.append(clip.files.identity)
-            found.append(measured)
+            found.append(judged)
         if progress:
             progress(number + 1, len(data.judged), f"sweeping {name}")
     require_judged(len(found), missing, hint=evaluation.PREPARE_AGAIN)
-    rows = _aggregate(intensities, identities, found, protocol)
+    metrics = aggregate(found, protocol, judges)
+    rows = []
+    for intensity, row in zip(intensities, plan.free, strict=True):
+        known = {name: metrics[f"{name}_{row}"].as_dict() for name in SWEPT if f"{name}_{row}" in metrics}
+        rows.append(plain({"intensity": float(intensity), **known}))
     if output is not None:
         sweep = {
             "protocol": protocol_record(protocol, data, judges, ROW_PLANS["model"]),
@@ -147,26 +115,6 @@ def sweep_intensity(
         }
         write_json(output / "sweep.json", sweep)
         write_whole(output / "sweep.png", sweep_picture(rows))
-    return rows
-
-
-def _aggregate(
-    intensities: Sequence[float],
-    identities: Sequence[str],
-    found: Sequence[Sequence[dict[str, float]]],
-    protocol: Any,
-) -> list[dict[str, Any]]:
-    """Rows of the sweep: means over clips (the lag: median) with bootstrap intervals by identity."""
-    from metrics.evaluation.intervals import cluster_bootstrap, mean, median
-    from metrics.evaluation.registry import is_lag
-
-    rows = []
-    for index, intensity in enumerate(intensities):
-        row: dict[str, Any] = {"intensity": float(intensity)}
-        for name in found[0][0]:
-            values, statistic = [clip[index][name] for clip in found], median if is_lag(name) else mean
-            row[name] = cluster_bootstrap(values, identities, statistic, protocol.intervals).as_dict()
-        rows.append(plain(row))
     return rows
 
 
@@ -183,42 +131,21 @@ def _write_pictures(folder: Path, clip: Any, intensities: Sequence[float]) -> No
 def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     """Compose, sweep and write sweep.json, its plot, a contact sheet and a video.
 
-    Args:
-        overrides: Words of the command line.
-        parts: How model and judge are loaded, see `load_parts`.
+    ``parts`` say how model and judge are loaded, see `load_parts`.
 
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
-    from experiments.evaluation import compose_evaluation, load_parts, log_progress
+    from experiments.evaluation import compose_evaluation, load_parts
 
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])
     values = config["sweep"]["values"]
     if not isinstance(values, list) or not values:
         raise UserError(f"sweep.values={values}: give a list of intensities, e.g. [0,0.5,1,2]")
-    model, judge, options = load_parts(config, values, **parts)
-    rows = sweep_intensity(
-        model,
-        Path(config["data"]["root"]),
-        values,
-        judge,
-        config["clips"],
-        config["seeds"],
-        config["split"],
-        options,
-        config["max_frames"],
-        output,
-        log_progress,
-    )
-    for row in rows:
-        log.info(
-            "intensity %g: head motion %s degrees, lip correlation %s",
-            row["intensity"],
-            *(
-                "unknown" if row[name]["value"] is None else f"{row[name]['value']:.2f}"
-                for name in ("head_motion", "lip_corr_zero")
-            ),
-        )
+    for row in sweep_intensity(intensities=values, output=output, **load_parts(config, values, **parts)):
+        known = [row[name]["value"] for name in ("head_motion", "lip_corr_zero")]
+        told = ["unknown" if value is None else f"{value:.2f}" for value in known]
+        log.info("intensity %g: head motion %s degrees, lip correlation %s", row["intensity"], *told)
     log.info("written: %s", output)
     return 0

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
-from metrics.evaluation.clips import Missing, entry
+from metrics.evaluation.clips import Missing, by_reason
 from metrics.evaluation.intervals import (
     UNKNOWN,
     Interval,
@@ -48,32 +48,34 @@ def motion_distance(
     measure: Measure, judged: Sequence[JudgedClip], row: str, protocol: Protocol, judges: Judges
 ) -> Interval:
     """Distance between the distributions of motion of a row and of the real clips that have it, each take by itself."""
+    clips = [
+        one
+        for one in judged  # neither side may have clips that the other lacks
+        if row in one.motion
+        and all(np.isfinite(take).any() for take in (*one.lips["real"], *one.lips.get(row, [])))
+    ]
+    takes = len(clips[0].motion[row]) if clips else 0
 
-    def seen(one: JudgedClip) -> bool:  # neither side may have clips that the other lacks
-        lips = [*one.speech.lips["real"], *one.speech.lips.get(row, [])]
-        return row in one.motion and all(np.isfinite(take).any() for take in lips)
-
-    kept_clips = [one for one in judged if seen(one)]
-    if not kept_clips:
-        return UNKNOWN
-    takes = len(kept_clips[0].motion[row])
-
-    def rows_of(kept: Collection[int], side: str, take: int) -> torch.Tensor:
-        return torch.from_numpy(
-            np.concatenate([kept_clips[k].motion[side][take][measure.name] for k in kept])
-        )
+    def distance(kept: Collection[int], take: int) -> float:
+        metric = measure.new_metric(protocol, judges)
+        for side, place in (("real", 0), (row, take)):
+            rows = np.concatenate([clips[k].motion[side][place][measure.name] for k in kept])
+            metric.update(torch.from_numpy(rows), real=side == "real")
+        return float(metric.compute())
 
     def statistic(kept: Collection[int]) -> float:
-        distances = []
-        for take in range(takes if len(kept) else 0):
-            metric = measure.new_metric(protocol, judges)
-            metric.update(rows_of(kept, "real", 0), real=True)
-            metric.update(rows_of(kept, row, take), real=False)
-            distances.append(float(metric.compute()))
-        return float(np.mean(distances)) if distances else float("nan")
+        return float(np.mean([distance(kept, take) for take in range(takes)])) if kept else float("nan")
 
-    clusters = [one.files.identity for one in kept_clips]
-    return cluster_jackknife(statistic, clusters, protocol.intervals).not_below(0)
+    return cluster_jackknife(statistic, _people(clips), protocol.intervals).not_below(0)
+
+
+def _people(judged: Sequence[JudgedClip]) -> list[str]:
+    return [one.files.identity for one in judged]
+
+
+def _values(judged: Sequence[JudgedClip], *names: str) -> np.ndarray:
+    """``(N, K)`` values of clips by name; NaN where there is none."""
+    return np.array([[one.values.get(name, np.nan) for name in names] for one in judged])
 
 
 def _removed(rows: np.ndarray) -> float:
@@ -83,39 +85,35 @@ def _removed(rows: np.ndarray) -> float:
 
 def errors_removed(judged: Sequence[JudgedClip], settings: IntervalSettings) -> dict[str, Interval]:
     """Shares of the errors at mouth and eyes of copying the source frame that the autoencoder takes away."""
-    clusters, nothing, metrics = [one.files.identity for one in judged], float("nan"), {}
+    metrics = {}
     for part in ("mouth", "eye") if any(one.region_sums for one in judged) else ():
         names = (f"{part}_autoencoder", f"{part}_still")
-        rows = np.array([[one.region_sums.get(name, nothing) for name in names] for one in judged])
-        metrics[f"{part}_error_removed"] = cluster_bootstrap(rows, clusters, _removed, settings)
+        rows = np.array([[one.region_sums.get(name, np.nan) for name in names] for one in judged])
+        metrics[f"{part}_error_removed"] = cluster_bootstrap(rows, _people(judged), _removed, settings)
     return metrics
 
 
 def lag_curves(judged: Sequence[JudgedClip]) -> dict[str, list[float]]:
     """Correlation with the true lip opening at each lag, mean over clips, for each row that has one."""
-    curves = {}
-    for row in dict.fromkeys(row for one in judged for row in one.lag_curves):
-        known = [one.lag_curves[row] for one in judged if row in one.lag_curves]
-        known = [curve for curve in known if np.isfinite(curve).all()]
-        if known:
-            curves[row] = np.mean(known, axis=0).round(4).tolist()
-    return curves
+    curves: dict[str, list[np.ndarray]] = {}
+    for one in judged:
+        for row, curve in one.lag_curves.items():
+            if np.isfinite(curve).all():
+                curves.setdefault(row, []).append(curve)
+    return {row: np.mean(known, axis=0).round(4).tolist() for row, known in curves.items()}
 
 
 def aggregate(judged: Sequence[JudgedClip], protocol: Protocol, judges: Judges) -> dict[str, Interval]:
     """Means over clips (medians of lags) with bootstrap intervals by identity, shares, and distances of motion."""
-    clusters, nothing = [one.files.identity for one in judged], float("nan")
+    people = _people(judged)
     metrics: dict[str, Interval] = {}
     for name in dict.fromkeys(name for one in judged for name in one.values):
-        values = [one.values.get(name, nothing) for one in judged]
-        metrics[name] = cluster_bootstrap(
-            values, clusters, median if is_lag(name) else mean, protocol.intervals
-        )
+        statistic = median if is_lag(name) else mean
+        metrics[name] = cluster_bootstrap(_values(judged, name), people, statistic, protocol.intervals)
     for measure in (one for one in MEASURES.values() if one.shared):
-        names = (measure.name, f"{measure.name}_real", f"{measure.name}_shuffled")
-        rows = np.array([[one.values.get(key, nothing) for key in names] for one in judged]).reshape(-1, 3)
+        rows = _values(judged, measure.name, f"{measure.name}_real", f"{measure.name}_shuffled")
         if np.isfinite(rows).all(axis=1).any():
-            metrics[f"{measure.name}_share"] = share(rows, clusters, protocol, measure.better == "higher")
+            metrics[f"{measure.name}_share"] = share(rows, people, protocol, measure.better == "higher")
     for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
         for measure in of_kind("motion", judges):
             metrics[f"{measure.name}{suffix(row)}"] = motion_distance(measure, judged, row, protocol, judges)
@@ -124,46 +122,36 @@ def aggregate(judged: Sequence[JudgedClip], protocol: Protocol, judges: Judges) 
 
 def without_value(metrics: dict[str, Interval], protocol: Protocol) -> list[Missing]:
     """The measures that no clip has a value of although their judge was there, and why."""
-    whys: dict[str, list[str]] = {}
+    whys: dict[str, str] = {}
     for name, one in metrics.items():
         measure = measure_of(name)
         if one.value is None and measure is not None and measure.family != "model":
-            whys.setdefault(_why_unknown(name, measure, protocol), []).append(name)
-    for measure in (one for one in MEASURES.values() if one.shared and one.name in metrics):
-        if f"{measure.name}_share" not in metrics:
-            why = "no clip has a value, the real one and the shuffled one"
-            whys.setdefault(why, []).append(f"{measure.name}_share")
-    return [entry("*", ", ".join(names), why) for why, names in whys.items()]
-
-
-def _why_unknown(name: str, measure: Measure, protocol: Protocol) -> str:
-    """Why no clip has a value of a measure, in the row that its name tells."""
-    if name.endswith("_share"):
-        return (
-            f"fewer than {protocol.shares.fewest_identities} identities, or the real row is not better than the shuffled "
-            "one by more than chance"
-        )
-    if name == f"{measure.name}_autoencoder" and measure.kind in ("pictures", "windows"):
-        return "some clips lack this row: they would be on the real side alone"
-    return measure.unknown
+            whys[name] = measure.unknown
+            if name.endswith("_share"):
+                whys[name] = (
+                    f"fewer than {protocol.shares.fewest_identities} identities, or the real row is not better than the "
+                    "shuffled one by more than chance"
+                )
+            elif name == f"{measure.name}_autoencoder" and measure.pool:
+                whys[name] = "some clips lack this row: they would be on the real side alone"
+    for name in (f"{one.name}_share" for one in MEASURES.values() if one.shared and one.name in metrics):
+        if name not in metrics:
+            whys[name] = "no clip has a value, the real one and the shuffled one"
+    return by_reason("*", whys)
 
 
 def clips_without_value(judged: Sequence[JudgedClip], metrics: dict[str, Interval]) -> list[Missing]:
     """The measures that others have a value of and a clip has not, and why; a row without a face is told already."""
     missing = []
     for one in judged:
-        absent: dict[str, list[str]] = {}
+        whys = {}
         for name, value in one.values.items():
             measure = measure_of(name)
-            if (
-                measure is None
-                or measure.family == "model"
-                or np.isfinite(value)
-                or metrics[name].value is None
-            ):
+            if measure is None or measure.family == "model":
                 continue
-            row = name.removeprefix(measure.name)
-            if np.isfinite(one.values["mouth_motion" if row == "_shuffled" else f"mouth_motion{row}"]):
-                absent.setdefault(measure.unknown, []).append(name)
-        missing += [entry(one.files.name, ", ".join(names), why) for why, names in absent.items()]
+            row = name.removeprefix(measure.name)  # shuffled, or the best of some seeds: the method's own
+            seen = np.isfinite(one.values.get(f"mouth_motion{row}", one.values["mouth_motion"]))
+            if seen and not np.isfinite(value) and metrics[name].value is not None:
+                whys[name] = measure.unknown
+        missing += by_reason(one.files.name, whys)
     return missing

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,11 @@ from datamodules.errors import UserError
 from datamodules.files import require_folder
 from datamodules.media.audio import load_audio
 from datamodules.media.video import probe
-from metrics.evaluation.reading import ReadingSettings, short_hash
+from metrics.evaluation.reading import PARTNER, ReadingSettings, short_hash
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 CLIP_FAILURES = (UserError, OSError, ValueError)
 """What a broken or unfit clip can raise: it is listed as missing and the others are still judged."""
-PARTNER = "partner"
-"""What an entry of what is missing lacks that is a file of which the other folder has no such stem."""
 NO_PHONES = (
     "no phone times; align the speech (Montreal Forced Aligner) and put STEM.TextGrid beside the real video"
 )
@@ -36,13 +34,16 @@ def entry(clip: str, what: str, why: str) -> Missing:
     return {"clip": clip, "what": what, "why": " ".join(why.split())}
 
 
-class ForeignSpeech(NamedTuple):
-    """Speech of another voice.
+def by_reason(clip: str, whys: Mapping[str, str], before: str = "") -> list[Missing]:
+    """One entry for each reason why something is missing, with the names of all that is, behind ``before``."""
+    return [
+        entry(clip, before + ", ".join(name for name in whys if whys[name] == why), why)
+        for why in dict.fromkeys(whys.values())
+    ]
 
-    Attributes:
-        voice: Whose.
-        waveform: ``(640 T,)`` float in [-1, 1].
-    """
+
+class ForeignSpeech(NamedTuple):
+    """Speech of another voice, ``(640 T,)`` float in [-1, 1]."""
 
     voice: str
     waveform: np.ndarray
@@ -50,45 +51,26 @@ class ForeignSpeech(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """A real clip and the videos a method made for it.
+    """A real clip and the videos a method made for it."""
 
-    Attributes:
-        name: File stem.
-        reference: The real video.
-        speech: Where the clip's speech is read from.
-        takes: The method's videos, one for each sampling seed.
-        identity: Who is seen.
-        voice: Who is heard.
-        source: What the clip was cut from.
-        start: Place of its first frame there, in seconds.
-        crop: x0, y0, x1, y1 of its crop there; None: not known.
-        frames: Its length at 25 fps; None: told by the file.
-        split: Of the dataset; empty without one.
-        phones: File with the times of its speech sounds; None where there is none.
-        annotations: File with what is known of its frames, likewise: truth of drawn clips, measurements of others.
-        drawn: Whether it is known to show a synthetic head.
-    """
-
-    name: str
-    reference: Path
-    speech: Path
-    takes: tuple[Path, ...]
-    identity: str
-    voice: str
-    source: str = ""
-    start: float = 0.0
-    crop: tuple[float, ...] | None = None
-    frames: int | None = None
-    split: str = ""
-    phones: Path | None = None
+    name: str  # file stem
+    reference: Path  # the real video
+    speech: Path  # where the clip's speech is read from
+    takes: tuple[Path, ...]  # the method's videos, one for each sampling seed
+    identity: str  # who is seen
+    voice: str  # who is heard
+    source: str = ""  # what the clip was cut from
+    start: float = 0.0  # place of its first frame there, in seconds
+    crop: tuple[float, ...] | None = None  # x0, y0, x1, y1 of its crop there; None: not known
+    frames: int | None = None  # its length at 25 fps; None: told by the file
+    split: str = ""  # of the dataset; empty without one
+    phones: Path | None = None  # file with the times of its speech sounds; None where there is none
+    # file with what is known of its frames, likewise: truth of drawn clips, measurements of others
     annotations: Path | None = None
-    drawn: bool = False
+    drawn: bool = False  # whether it is known to show a synthetic head
 
     def length(self) -> int:
-        """Frames at 25 fps of the real clip, without decoding it; 0 where it can't be read.
-
-        The method's videos have no say: every method's windows must be drawn alike.
-        """
+        """Frames at 25 fps of the real clip, without decoding it; 0 where it can't be read."""
         try:
             return max(1, round(probe(self.reference).duration * FPS))
         except CLIP_FAILURES:
@@ -107,14 +89,10 @@ class ClipFiles:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """The data of an evaluation.
+    """The data of an evaluation."""
 
-    Attributes:
-        judged: The clips that are to be judged, in the order of their names.
-        spare: Real clips without a video that judges are fitted on and foreign speech is taken from, too.
-    """
-
-    judged: tuple[ClipFiles, ...]
+    judged: tuple[ClipFiles, ...]  # the clips that are to be judged, in the order of their names
+    # real clips without a video that judges are fitted on and foreign speech is taken from, too
     spare: tuple[ClipFiles, ...] = ()
 
     @property
@@ -125,21 +103,14 @@ class ClipSet:
     def identity(self, reading: ReadingSettings) -> str:
         """Hash of what is judged, whatever bytes it is stored in: 16 hexadecimal digits."""
         keys = ("name", "source", "start", "crop", "identity", "voice", "split")
-        sides = [
-            [
-                {**{key: getattr(clip, key) for key in keys}, "frames": clip.frames or clip.length()}
-                for clip in side
-            ]
+        judged, spare = (
+            [{**{k: getattr(clip, k) for k in keys}, "frames": clip.frames or clip.length()} for clip in side]
             for side in (self.judged, self.spare)
-        ]
-        return short_hash({"reading": asdict(reading), "judged": sides[0], "spare": sides[1]})
+        )
+        return short_hash({"reading": asdict(reading), "judged": judged, "spare": spare})
 
     def files_hash(self, *kinds: str) -> str:
-        """Hash of the bytes of the files of all clips: 16 hexadecimal digits.
-
-        Args:
-            kinds: Names of attributes of `ClipFiles` that are files.
-        """
+        """Hash of the bytes of files of all clips, by their attributes of `ClipFiles`: 16 hexadecimal digits."""
         return short_hash([[_file_hash(getattr(clip, kind)) for kind in kinds] for clip in self.all])
 
     def phones_hash(self) -> str | None:
@@ -148,14 +119,9 @@ class ClipSet:
         return hashlib.sha256(json.dumps(found).encode()).hexdigest() if any(found) else None
 
     def foreign_speech(self, place: int, frames: int) -> ForeignSpeech | None:
-        """Speech of the next clip with another voice and sound that can be heard; after the last comes the first.
+        """Speech of the next clip with another voice than the one at ``place`` and sound that can be heard, if any.
 
-        Args:
-            place: Index of the clip that it is for.
-            frames: Length that it is repeated or cut to.
-
-        Returns:
-            None where there is no such clip.
+        After the last clip comes the first; speech is repeated or cut to so many frames.
         """
         for other in (*self.all[place + 1 :], *self.all[:place]):
             if other.voice == self.all[place].voice:
@@ -178,12 +144,7 @@ def _file_hash(path: Path | None) -> str:
 
 
 def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
-    """Videos of a folder by their stem, which is spelled in composed Unicode whatever the file system does.
-
-    Args:
-        folder: Where to look.
-        what: What it is, for messages.
-        deep: Whether to look into subfolders.
+    """Videos of a folder, ``deep``: and its subfolders, by stem in composed Unicode; messages call them ``what``.
 
     Raises:
         UserError: No such folder, no video in it, or a stem that occurs twice.
@@ -205,8 +166,7 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
     return found
 
 
-def _composed(name: str) -> str:
-    """A name in composed Unicode, whatever the file system or a manifest does: it is part of the data's identity."""
+def _composed(name: str) -> str:  # whatever the file system or a manifest does: part of the data's identity
     return unicodedata.normalize("NFC", name)
 
 
@@ -264,7 +224,7 @@ def match_videos(
 
     Args:
         videos: Folder of videos, or with ``seeds`` of one subfolder for each sampling seed.
-        reference: Folder of the real clips.
+        reference: Folder of the real clips, see `reference_clips`.
         seeds: Whether there are takes of several sampling seeds.
         split: Of a prepared reference.
 

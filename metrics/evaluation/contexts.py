@@ -18,25 +18,16 @@ from metrics.motion import JitterSettings, LagSettings, jitter, lagged_correlati
 
 @dataclass(frozen=True)
 class FrameContext:
-    """What measures of a row's frames are given.
-
-    Attributes:
-        protocol: Settings.
-        judges: At hand.
-        view: The row.
-        real: The real clip, as many frames.
-        source: ``(D,)`` embedding of the source frame, or None.
-        floor: The still source frame through the codec, which shows the detector's own trembling; None: not taken off.
-        takes: Views of all takes of the row.
-    """
+    """What measures of a row's frames are given."""
 
     protocol: Protocol
     judges: Judges
-    view: View
-    real: View
-    source: np.ndarray | None = None
+    view: View  # the row
+    real: View  # the real clip, as many frames
+    source: np.ndarray | None = None  # (D,) embedding of the source frame, or None
+    # the still source frame through the codec, which shows the detector's own trembling; None: not taken off
     floor: View | None = None
-    takes: tuple[View, ...] = ()
+    takes: tuple[View, ...] = ()  # views of all takes of the row
 
     def part(self, which: slice) -> "FrameContext":
         """The context of a part of the frames."""
@@ -45,27 +36,16 @@ class FrameContext:
 
 @dataclass(frozen=True)
 class SpeechContext:
-    """What measures of lips and speech are given, which need no frames.
-
-    Attributes:
-        protocol: Settings.
-        lips: ``(T,)`` lip opening of the row.
-        real: ``(T',)`` of the real clip, T <= T'.
-        waveform: ``(640 T',)`` speech that the lips are held against; None: none.
-        regressor: Expects lips from speech, fitted on other people; None: not fitted.
-        choice: Speech of other voices ``(640 T'',)`` each.
-        phones: Spoken.
-        true_lips: ``(T',)`` lip opening of the real clip as annotations have it.
-    """
+    """What measures of lips and speech are given, which need no frames."""
 
     protocol: Protocol
-    lips: np.ndarray
-    real: np.ndarray
-    waveform: np.ndarray | None = None
-    regressor: LipRegressor | None = None
-    choice: Sequence[np.ndarray] = ()
+    lips: np.ndarray  # (T,) lip opening of the row
+    real: np.ndarray  # (T',) of the real clip, T <= T'
+    waveform: np.ndarray | None = None  # (640 T',) speech that the lips are held against; None: none
+    regressor: LipRegressor | None = None  # expects lips from speech, fitted on other people
+    choice: Sequence[np.ndarray] = ()  # speech of other voices (640 T'',) each
     phones: Sequence[Phone] = ()
-    true_lips: np.ndarray | None = None
+    true_lips: np.ndarray | None = None  # (T',) lip opening of the real clip as annotations have it
 
     @property
     def real_now(self) -> np.ndarray:
@@ -89,18 +69,13 @@ def best_mouth_lmd(takes: Sequence[View], real: View, settings: LandmarkSettings
 
     NaN if one take has none, as the mean is: a plain min would depend on the order of the takes.
     """
-    assert real.points is not None
-    found = [
-        known_mean(mouth_distance(one.points, real.points, settings))
-        for one in takes
-        if one.points is not None
-    ]
+    found = [known_mean(mouth_distance(one.known_points, real.known_points, settings)) for one in takes]
     return {f"mouth_lmd_best_of_{len(takes)}": float(np.min(found))}
 
 
 def mouth_diversity(takes: Sequence[View], settings: LandmarkSettings) -> float:
     """Mean mouth distance between the takes of every two seeds."""
-    pairs = combinations([one.points for one in takes if one.points is not None], 2)
+    pairs = combinations([one.known_points for one in takes], 2)
     return float(np.mean([known_mean(mouth_distance(*pair, settings)) for pair in pairs]))
 
 

@@ -17,17 +17,13 @@ SIZE = 256
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way to make a clip worse.
+    """A way to make a clip worse."""
 
-    Attributes:
-        unit: Of the strengths.
-        strengths: Four of them, the first leaves the clip as it is.
-        answers: Measures made for it -> +1 if they must rise with the strength, -1 if they must fall.
-    """
-
-    unit: str
-    strengths: tuple[float, ...]
-    answers: dict[str, int]
+    unit: str  # of the strengths
+    strengths: tuple[float, ...]  # four of them, the first leaves the clip as it is
+    answers: dict[
+        str, int
+    ]  # measures made for it -> +1 if they must rise with the strength, -1 if they must fall
 
 
 CORRUPTIONS = {

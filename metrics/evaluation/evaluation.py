@@ -8,7 +8,7 @@ import numpy as np
 
 from metrics.distributions import FEW_FRAMES
 from metrics.evaluation.aggregate import aggregate, clips_without_value, lag_curves, without_value
-from metrics.evaluation.clips import ClipSet, Missing, entry
+from metrics.evaluation.clips import ClipSet, Missing, by_reason
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
 from metrics.evaluation.loop import JudgedClip, RowPlan, judge_clips
@@ -40,15 +40,7 @@ def evaluate(
     plan: RowPlan,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge rendered clips.
-
-    Args:
-        clips: The clips of ``data``, in their order, one after the other: of a model, of a folder of videos, ...
-        data: Which clips are judged, and which others judges are fitted on.
-        protocol: Settings.
-        judges: At hand.
-        plan: Which rows are compared how.
-        progress: Called with clips done, clips in all and a text.
+    """Judge the rendered clips of ``data``, which come in their order: of a model, of a folder of videos, ...
 
     Returns:
         The content of results.json but ``method`` and ``run``. Metrics without a suffix belong to the row they are meant
@@ -59,25 +51,24 @@ def evaluate(
     judges = with_data(judges, data)
     record = protocol_record(protocol, data, judges, plan)
     found = judge_clips(clips, data, protocol, judges, plan, progress)
-    missing, notes = [*absent_judges(judges), *found.missing], _hints(protocol, data) + found.notes
-    metrics = aggregate(found.judged, protocol, judges) if found.judged else {}
-    if found.judged:
-        notes += _remarks(found.judged, judges, len(data.judged))
+    judged, missing = found.judged, [*absent_judges(judges), *found.missing]
+    notes, metrics = _hints(protocol, data) + found.notes, {}
+    if judged:
+        metrics = aggregate(judged, protocol, judges)
+        notes += _remarks(judged, judges, len(data.judged))
         for pool in found.pools.pools.values():
             values, remarks = pool.compute()
             metrics, notes = metrics | values, notes + remarks
-        missing += without_value(metrics, protocol) + clips_without_value(found.judged, metrics)
-    curves = lag_curves(found.judged)
-    return {
+        missing += without_value(metrics, protocol) + clips_without_value(judged, metrics)
+    results = {
         "protocol": record,
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
-        "clips": [
-            {"clip": one.files.name, "identity": one.files.identity, **one.values} for one in found.judged
-        ],
+        "clips": [{"clip": one.files.name, "identity": one.files.identity, **one.values} for one in judged],
         "missing": missing,
         "notes": notes,
-        **({"lag_curves": curves} if curves else {}),
     }
+    curves = lag_curves(judged)
+    return {**results, "lag_curves": curves} if curves else results
 
 
 def with_data(judges: Judges, data: ClipSet) -> Judges:
@@ -108,20 +99,18 @@ def protocol_record(protocol: Protocol, data: ClipSet, judges: Judges, plan: Row
 
 def absent_judges(judges: Judges) -> list[Missing]:
     """The measures whose judge is not there, and why."""
-    whys: dict[str, list[str]] = {}
+    whys = {}
     for one in MEASURES.values():
         slot = next((slot for slot in one.judges if slot in judges.absent), None)
         if slot is not None and not one.base:
-            whys.setdefault(judges.absent[slot], []).append(one.name)
-    return [entry("*", ", ".join(names), why) for why, names in whys.items()]
+            whys[one.name] = judges.absent[slot]
+    return by_reason("*", whys)
 
 
 def _hints(protocol: Protocol, data: ClipSet) -> list[str]:
     """What speaks against the protocol, if its judges are out of their field on these clips."""
     drawn = any(clip.drawn for clip in data.judged)
-    if protocol.name == SYNTHETIC:
-        return [] if drawn else [RECORDED]
-    return [DRAWN] if drawn else []
+    return [] if drawn == (protocol.name == SYNTHETIC) else [DRAWN if drawn else RECORDED]
 
 
 def _remarks(judged: Sequence[JudgedClip], judges: Judges, asked: int) -> list[str]:
@@ -146,13 +135,12 @@ def _remarks(judged: Sequence[JudgedClip], judges: Judges, asked: int) -> list[s
 
 def _face_remarks(judged: Sequence[JudgedClip]) -> list[str]:
     """Where faces are not seen."""
-    real = {one.files.name: np.isfinite(one.values["mouth_motion_real"]) for one in judged}
-    made = {one.files.name: np.isfinite(one.values["mouth_motion"]) for one in judged}
-    lost, unseen = (
-        [name for name in real if real[name] and not made[name]],
-        [name for name in real if not real[name]],
-    )
-    notes = []
+    notes, lost, unseen = [], [], []
+    for one in judged:
+        if not np.isfinite(one.values["mouth_motion_real"]):
+            unseen.append(one.files.name)
+        elif not np.isfinite(one.values["mouth_motion"]):
+            lost.append(one.files.name)
     if unseen:
         notes.append(
             f"the real face is missing in more than a tenth of the frames, in {', '.join(unseen)}: what the method is given "
@@ -171,7 +159,12 @@ def _face_remarks(judged: Sequence[JudgedClip]) -> list[str]:
 def _speech_remarks(judged: Sequence[JudgedClip]) -> list[str]:
     """How far the regression from speech to lips can be trusted."""
     fitted = [one for one in judged if one.fitted]
-    still = [one.files.name for one in fitted if _rests(one)]
+    still = [  # seen, and hardly moving where the real lips speak
+        one.files.name
+        for one in fitted
+        if np.isfinite([one.values["mouth_motion"], one.values["av_corr_zero_real"]]).all()
+        and not np.isfinite(one.values["av_corr_zero"])
+    ]
     notes = []
     if still and len(still) == len(fitted):
         notes.append("the method's lips hardly move in any clip: av_* have no value")
@@ -185,16 +178,10 @@ def _speech_remarks(judged: Sequence[JudgedClip]) -> list[str]:
         notes.append(
             f"av_*: the regression was fitted on too few clips ({least}, under {FEW_FITTED}); compare with av_*_real"
         )
-    short = sum(len(one.speech.lips["generated"][0]) < SHORT_SPEECH for one in fitted)
+    short = sum(len(one.lips["generated"][0]) < SHORT_SPEECH for one in fitted)
     if short:
         notes.append(
             f"av_corr, av_lag: {short} of the clips last under {SHORT_SPEECH} frames, in which the best of 31 lags is "
             "high by chance too; take av_corr_zero"
         )
     return notes
-
-
-def _rests(one: JudgedClip) -> bool:
-    """Whether the method's lips are seen and hardly move where the real ones speak."""
-    seen = np.isfinite([one.values["mouth_motion"], one.values["av_corr_zero_real"]]).all()
-    return bool(seen) and not np.isfinite(one.values["av_corr_zero"])

@@ -11,13 +11,7 @@ Statistic = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True)
 class IntervalSettings:
-    """How intervals are found.
-
-    Attributes:
-        level: Coverage.
-        resamples: Draws of a bootstrap.
-        seed: Of the draws.
-    """
+    """How intervals are found: coverage, draws of a bootstrap and their seed."""
 
     level: float = 0.95
     resamples: int = 1000
@@ -29,19 +23,13 @@ INTERVALS = IntervalSettings()
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval.
+    """A value with its confidence interval."""
 
-    Attributes:
-        value: The statistic over all clips; None where no clip has a value.
-        low: Lower end of the interval; None with fewer than two identities, or where draws of them have no value.
-        high: Upper end of the interval, likewise.
-        n: Number of clips behind the value.
-    """
-
-    value: float | None
+    value: float | None  # the statistic over all clips; None where no clip has a value
+    # lower end of the interval; None with fewer than two identities, or where draws of them have no value
     low: float | None
-    high: float | None
-    n: int
+    high: float | None  # upper end of the interval, likewise
+    n: int  # number of clips behind the value
 
     def not_below(self, least: float) -> "Interval":
         """The interval as far as the value can lie in it, as no distance is negative."""

@@ -41,6 +41,7 @@ NETWORKS = {
 """Slot -> name of the judge, its file, and what loads it."""
 Found = TypeVar("Found")
 Progress = Callable[[int, int, str], None]
+"""Called with work done, work in all and a text."""
 log = logging.getLogger(__name__)
 
 
@@ -58,37 +59,25 @@ class SyncJudge(Protocol):
 
 def _blind(frames: np.ndarray) -> tuple[MotionCurves, None]:
     """Stands where nobody judges motion: sees no face in any frame."""
-    unknown = np.full((len(frames), 5), np.nan)
-    return MotionCurves(unknown[:, :3], unknown[:, 3], unknown[:, 4]), None
+    unknown = np.full((len(frames), 3), np.nan)
+    return MotionCurves(unknown, unknown[:, 0], unknown[:, 0]), None
 
 
 @dataclass
 class Judges:
-    """The judges at hand, by the slots that measures name.
+    """The judges at hand, by the slots that measures name."""
 
-    Attributes:
-        watch: ``motion`` and ``landmarks``: looks at frames.
-        embed: ``embedder``: of faces.
-        lpips: ``lpips``: network of two pictures.
-        sync: ``sync``: of lips and sound.
-        inception: ``inception``: features of pictures.
-        i3d: ``i3d``: features of windows.
-        hashes: Slot -> sha256 of its weights; a slot that is not here is not judged.
-        names: Slot -> name of the judge.
-        facts: What is known of how far the judge of motion can be trusted.
-        absent: Slot -> why its judge is not there.
-    """
-
-    watch: Watch = _blind
-    embed: Embed | None = None
-    lpips: nn.Module | None = None
-    sync: SyncJudge | None = None
-    inception: nn.Module | None = None
-    i3d: nn.Module | None = None
+    watch: Watch = _blind  # motion and landmarks: looks at frames
+    embed: Embed | None = None  # embedder: of faces
+    lpips: nn.Module | None = None  # lpips: network of two pictures
+    sync: SyncJudge | None = None  # sync: of lips and sound
+    inception: nn.Module | None = None  # inception: features of pictures
+    i3d: nn.Module | None = None  # i3d: features of windows
+    # slot -> sha256 of its weights; a slot that is not here is not judged
     hashes: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # slot -> name of the judge
+    facts: dict[str, Any] = field(default_factory=dict)  # how far the judge of motion can be trusted
+    absent: dict[str, str] = field(default_factory=dict)  # slot -> why its judge is not there
 
     def look(self, frames: np.ndarray, protocol: settings.Protocol) -> View:
         """Look at frames ``(T, H, W, 3)`` uint8 with the judges of single frames."""
@@ -111,12 +100,7 @@ class Judges:
 
 
 class SyncNetJudge:
-    """LSE-D, LSE-C and offset by a SyncNet.
-
-    Args:
-        network: `metrics.judges.syncnet.SyncNet`.
-        boxes: Whether faces are cut out by landmark boxes; else the whole frame is the face.
-    """
+    """LSE-D, LSE-C and offset by a SyncNet; ``boxes``: of faces cut out by landmarks, else the whole frame is the face."""
 
     def __init__(self, network: SyncNet, boxes: bool) -> None:
         self.network, self.boxes = network.requires_grad_(False).eval(), boxes
@@ -203,15 +187,9 @@ def load_training_judges(
     root: str | Path = "",
     **fit: Any,
 ) -> Judges:
-    """The judges that measures of a training need; those that can't be loaded are ``absent``.
+    """The judges of some slots that measures of a training need; those that can't be loaded are ``absent``.
 
-    Args:
-        slots: Which ones.
-        protocol: Settings.
-        motion: See `load_motion_judge`.
-        sync: See `load_judges`.
-        root: Dataset folder, where a judge of motion is fitted on it.
-        fit: Further arguments of `load_motion_judge`, such as the size of the frames.
+    ``motion``, ``root`` and ``fit`` are arguments of `load_motion_judge`, ``sync`` of `load_judges`.
     """
     seen = {"motion", "landmarks", "embedder", *(["sync"] if sync == "public" else [])}
     judge, problem = None, ""
@@ -247,7 +225,7 @@ def load_motion_judge(
         seconds: Time limit of the fit, which no two machines reach alike; None: by steps only, which repeats.
         steps: Steps of the fit at most.
         split: Split with other identities that the judge's own error is measured on.
-        progress: Called with work done, work in all and a text.
+        progress: Of the fit.
         size: Edge of the frames that will be judged: its own error is measured on frames of this size; None: as stored.
         fit: Fits a regressor.
         check: Measures its error.
@@ -262,9 +240,9 @@ def load_motion_judge(
         from metrics.judges.landmark_judge import LandmarkJudge
 
         return LandmarkJudge()
-    limits = [f"{steps}steps"] if steps != FIT_STEPS else []
-    limits += [f"{seconds:g}s"] if seconds is not None else []
-    folder = root / "_".join([JUDGE_FOLDER, *limits])
+    limits = f"_{steps}steps" if steps != FIT_STEPS else ""
+    limits += f"_{seconds:g}s" if seconds is not None else ""
+    folder = root / f"{JUDGE_FOLDER}{limits}"
     manifest = file_sha256(root / MANIFEST_NAME)
     fitted = {"manifest": manifest, "limits": {"seconds": seconds, "steps": steps}}
     judge = FrameRegressor.load(folder) if (folder / JUDGE_FILE).is_file() else None

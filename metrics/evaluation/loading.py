@@ -1,5 +1,6 @@
 """Clips that are read and rendered: cut, brought to one size, with their sound."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,46 +26,32 @@ _DECODED = 2**28
 
 @dataclass(frozen=True)
 class Truth:
-    """What annotations say of a real clip's frames.
+    """What annotations say of a real clip's frames."""
 
-    Attributes:
-        lip_opening: ``(T,)``, or None.
-        regions: ``(T, 3, 4)`` boxes of mouth and eyes, or None.
-    """
-
-    lip_opening: np.ndarray | None = None
-    regions: np.ndarray | None = None
+    lip_opening: np.ndarray | None = None  # (T,), or None
+    regions: np.ndarray | None = None  # (T, 3, 4) boxes of mouth and eyes, or None
 
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A real clip and the rows that are held against it: all of one size, the rows of one length T, which is compared.
+    """A real clip and the rows that are held against it: all of one size, the rows of one length T, which is compared."""
 
-    Attributes:
-        files: Where it comes from.
-        whole: ``(T', H, W, 3)`` uint8, the real frames; up to two more than the rows have.
-        rows: Row -> ``(T, H, W, 3)`` uint8 of each take; ``generated`` has one for each sampling seed.
-        sound: ``(640 T',)`` float in [-1, 1], or None without sound.
-        silence: Why there is no sound; empty otherwise.
-        resized: The takes' own size where they were not cut to the face and it was another, as ``WxH``; empty otherwise.
-        foreign: Speech of another voice, which the row ``swapped`` is made from; None: there is none.
-        truth: What annotations say; None: not asked.
-        facts: Further values of the clip, such as the speed it was made at.
-        missing: What of it could not be rendered.
-        failure: Why there is nothing of it to judge; empty otherwise.
-    """
-
-    files: ClipFiles
+    files: ClipFiles  # where it comes from
+    # (T', H, W, 3) uint8, the real frames; up to two more than the rows have
     whole: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
+    # row -> (T, H, W, 3) uint8 of each take; generated has one for each sampling seed
     rows: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
-    sound: np.ndarray | None = None
-    silence: str = ""
+    sound: np.ndarray | None = None  # (640 T',) float in [-1, 1], or None without sound
+    silence: str = ""  # why there is no sound; empty otherwise
+    # the takes' own size where they were not cut to the face and it was another, as WxH; empty otherwise
     resized: str = ""
+    # speech of another voice, which the row swapped is made from; None: there is none
     foreign: ForeignSpeech | None = None
-    truth: Truth | None = None
+    truth: Truth | None = None  # what annotations say; None: not asked
+    # further values of the clip, such as the speed it was made at
     facts: dict[str, float] = field(default_factory=dict)
-    missing: tuple[Missing, ...] = ()
-    failure: str = ""
+    missing: tuple[Missing, ...] = ()  # what of it could not be rendered
+    failure: str = ""  # why there is nothing of it to judge; empty otherwise
 
     def __len__(self) -> int:
         return min(len(frames) for frames in (self.whole, *self.rows.get("generated", ())))
@@ -88,11 +75,7 @@ def rendered_clips(
 ) -> Iterator[RenderedClip]:
     """Read and render the clips one after the other; one that fails comes with its reason instead of frames.
 
-    Args:
-        data: The clips.
-        reading: How they are read.
-        render: Adds rows to a clip that was read; None: the rows are those of its files.
-        find: Finds the crop of some frames; None: `find_crop`.
+    ``render`` adds rows to those of a clip's files; ``find`` finds the crop of some frames, else `find_crop` does.
     """
     for place, files in enumerate(data.judged):
         try:
@@ -124,10 +107,6 @@ def find_crop(frames: np.ndarray, find: Callable[[np.ndarray], list[FaceBox]] = 
 
     With several faces in view it is that of the largest, followed through the frames by its place.
 
-    Args:
-        frames: Some of a clip.
-        find: Finds the faces of a frame.
-
     Raises:
         ValueError: No face in most of them.
     """
@@ -138,10 +117,9 @@ def find_crop(frames: np.ndarray, find: Callable[[np.ndarray], list[FaceBox]] = 
             "fill the frames"
         )
     largest = select_face([select_face(found) for found in looks])
-    centre = np.array([largest.x0 + largest.x1, largest.y0 + largest.y1]) / 2
 
     def distance(box: FaceBox) -> float:
-        return float(np.hypot(*(np.array([box.x0 + box.x1, box.y0 + box.y1]) / 2 - centre)))
+        return math.dist(*(((one.x0 + one.x1) / 2, (one.y0 + one.y1) / 2) for one in (box, largest)))
 
     boxes = [box for box in (min(found, key=distance) for found in looks) if distance(box) < largest.side]
     x0, y0, x1, y1 = (float(value) for value in np.median([box[:4] for box in boxes], axis=0))
@@ -181,15 +159,9 @@ def load_clip(
     find: Callable[[np.ndarray], SquareCrop] = find_crop,
     decoded: int = _DECODED,
 ) -> RenderedClip:
-    """Read a real clip and its takes.
+    """Read a real clip and its takes, ``decoded`` bytes of frames at a time; ``find`` finds the crop of some frames.
 
     Lengths are told by the files' packets; only the frames that are judged are decoded.
-
-    Args:
-        files: Which files.
-        reading: How they are read.
-        find: Finds the crop of some frames.
-        decoded: Bytes of frames that are decoded at a time.
 
     Raises:
         UserError: A file is missing or damaged.
@@ -226,18 +198,12 @@ def load_clip(
         if (take.info.height, take.info.width) != size
     }
     resized = ", ".join(sorted(others)) if reading.crop == "as given" else ""
-    sound, silence = read_speech(files.speech, whole, reading.most_length_difference)
+    sound, silence = _speech(files.speech, whole, reading.most_length_difference)
     return RenderedClip(files, real, {"generated": fitted} if fitted else {}, sound, silence, resized)
 
 
-def read_speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
-    """Speech ``(640 T,)`` that belongs to so many frames, or None and why.
-
-    Args:
-        path: Sound file, or a video.
-        frames: Its length: what lasts longer is cut.
-        most: Frames at most that it may end before the pictures; they are filled with silence.
-    """
+def _speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
+    """Speech ``(640 T,)`` of so many frames, or None and why: it may end ``most`` frames early, which are silent then."""
     try:
         speech = load_audio(path)
     except UserError as error:

@@ -6,21 +6,19 @@ nor that of identities moves the memory beyond a bound: for 2048 features 17 MB 
 of a kernel distance, 80 MB a side. A side is the real clips, or one take of one row that is held against them.
 """
 
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.evaluation.intervals import INTERVALS, UNKNOWN, Interval, IntervalSettings, cluster_jackknife
-from metrics.fid import (
-    KidSettings,
-    distance_of_sums,
-    draw_subsets,
-    kernel_distances,
-    polynomial_kernel,
-)
+from metrics.evaluation.intervals import INTERVALS, Interval, IntervalSettings, cluster_jackknife
+from metrics.fid import KidSettings, distance_of_sums, draw_subsets, kernel_distances, polynomial_kernel
 
 REAL = "real"
 """Name of the side that all others are held against."""
@@ -28,24 +26,16 @@ REAL = "real"
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """How the clips of many identities are pooled.
+    """How the clips of many identities are pooled."""
 
-    Attributes:
-        most_clusters: Clusters that identities are dealt into, at most.
-    """
-
-    most_clusters: int = 30
+    most_clusters: int = 30  # clusters that identities are dealt into, at most
 
 
 POOL, KID = PoolSettings(), KidSettings()
 
 
 def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
-    """Two disjoint halves of about the same weight: the heaviest first, each to the half that has less so far.
-
-    Args:
-        weights: What each name weighs.
-    """
+    """Two disjoint halves of names of about the same weight: the heaviest first, each to the half that has less so far."""
     halves: tuple[list[int], list[int]] = ([], [])
     for name in sorted(weights, key=lambda name: (-weights[name], name)):
         first, second = (sum(weights[one] for one in half) for half in halves)
@@ -53,14 +43,8 @@ def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
     return halves
 
 
-def mean_of(values: Iterable[float]) -> float:
-    """Mean of at least one number."""
-    found = list(values)
-    return sum(found) / len(found)
-
-
-class _Pooled:
-    """Which cluster and which clip features belong to.
+class Pooled(ABC):
+    """A distance of the features of a side to the real ones.
 
     Attributes:
         clips: Number of real clips.
@@ -77,24 +61,41 @@ class _Pooled:
         """Number of clusters."""
         return min(len(self.identities), self._most)
 
-    def _place(self, identity: str, real: bool) -> int:
-        self.clips += real
-        return self.identities.setdefault(identity, len(self.identities) % self._most)
+    def add(self, features: Tensor, side: str, identity: str = "") -> None:
+        """Add all features ``(N, D)`` of one clip, of its pictures or windows, to a side; ``identity`` is seen in it."""
+        self.clips += side == REAL
+        cluster = self.identities.setdefault(identity, len(self.identities) % self._most)
+        self._keep(features.cpu(), side, cluster)
 
-    def _jackknife(self, statistic: Callable[[Collection[int]], float]) -> Interval:
-        """Interval of a statistic of clusters that are kept."""
-        found = cluster_jackknife(statistic, [f"{k:04d}" for k in range(self.clusters)], self._intervals)
+    def interval(self, sides: Sequence[str]) -> Interval:
+        """Mean distance of these sides to the real one, by leaving out one cluster at a time.
+
+        No value with fewer than two features on a side.
+        """
+        distances = [self._distance_to(side) for side in sides]
+        names = [f"{cluster:04d}" for cluster in range(self.clusters)]
+        found = cluster_jackknife(
+            lambda kept: fmean(distance(kept) for distance in distances), names, self._intervals
+        )
         return found if found.value is None else replace(found, n=self.clips)
 
+    @abstractmethod
+    def floor(self) -> float:
+        """Distance of one half of the real features to the other: by cluster, or by clip if there is only one cluster.
 
-class PooledFrechet(_Pooled):
-    """Fréchet distance of all features of a side to all real ones, from sums in float64.
+        NaN where a half has fewer than two features.
+        """
 
-    Args:
-        width: Number of features D.
-        settings: How identities are pooled.
-        intervals: How intervals are found.
-    """
+    @abstractmethod
+    def _keep(self, features: Tensor, side: str, cluster: int) -> None: ...
+
+    @abstractmethod
+    def _distance_to(self, side: str) -> Callable[[Collection[int]], float]:
+        """What gives the distance of a side for the clusters that are kept."""
+
+
+class PooledFrechet(Pooled):
+    """Fréchet distance of all features of a side to all real ones, from sums in float64; ``width``: number D of features."""
 
     def __init__(
         self, width: int, settings: PoolSettings = POOL, intervals: IntervalSettings = INTERVALS
@@ -102,87 +103,50 @@ class PooledFrechet(_Pooled):
         super().__init__(settings, intervals)
         # Features with a one behind them: their outer products hold the sums and the count as well.
         self._triangle = torch.ones(width + 1, width + 1, dtype=torch.bool).triu()
-        self._nothing = torch.zeros(int(self._triangle.sum()), dtype=torch.float64)
-        self._sides: dict[str, dict[int, Tensor]] = {REAL: {}}
+        self._sides: dict[str, dict[int, Tensor]] = defaultdict(dict)  # sums by cluster
         self._turns: dict[int, Tensor] = {}  # real clips, each second one together
 
-    def add(self, features: Tensor, side: str, identity: str = "") -> None:
-        """Add all features ``(N, D)`` of one clip.
-
-        Args:
-            features: Of its pictures or windows.
-            side: ``real``, or the name of what is held against it.
-            identity: Who is seen.
-        """
-        cluster = self._place(identity, side == REAL)
-        rows = F.pad(features.cpu().double(), (0, 1), value=1.0)
+    def _keep(self, features: Tensor, side: str, cluster: int) -> None:
+        rows = F.pad(features.double(), (0, 1), value=1.0)
         sums = (rows.T @ rows)[self._triangle]
-        kept = self._sides.setdefault(side, {})
-        kept[cluster] = kept.get(cluster, self._nothing) + sums
+        self._sides[side][cluster] = self._sides[side].get(cluster, 0.0) + sums
         if side == REAL:
             turn = self.clips % 2
-            self._turns[turn] = self._turns.get(turn, self._nothing) + sums
+            self._turns[turn] = self._turns.get(turn, 0.0) + sums
 
-    def count(self, side: str) -> int:
-        """Number of features of a side."""
-        return int(sum(float(sums[-1]) for sums in self._sides.get(side, {}).values()))
+    def _distance(self, *sides: Iterable[Tensor]) -> float:
+        whole = torch.zeros(2, *self._triangle.shape, dtype=torch.float64)
+        for matrix, parts in zip(whole, sides, strict=True):
+            matrix[self._triangle] = sum(parts)
+            matrix += matrix.triu(1).T
+        return float(distance_of_sums(whole[:, -1, -1], whole[:, :-1, -1], whole[:, :-1, :-1]))
 
-    def _distance(self, first: Iterable[Tensor], second: Iterable[Tensor]) -> float:
-        whole = []
-        for parts in (first, second):
-            matrix = torch.zeros(self._triangle.shape, dtype=torch.float64)
-            matrix[self._triangle] = sum(parts, self._nothing)
-            whole.append(matrix + matrix.triu(1).T)
-        sums = torch.stack(whole)
-        return float(distance_of_sums(sums[:, -1, -1], sums[:, :-1, -1], sums[:, :-1, :-1]))
-
-    def interval(self, sides: Sequence[str]) -> Interval:
-        """Mean distance of these sides to the real one, by leaving out one cluster at a time.
-
-        No value with fewer than two features on a side.
-        """
-        real, others = self._sides[REAL], [self._sides.get(side, {}) for side in sides]
-
-        def statistic(kept: Collection[int]) -> float:
-            there = [real[k] for k in kept if k in real]
-            return mean_of(self._distance(there, [side[k] for k in kept if k in side]) for side in others)
-
-        return self._jackknife(statistic)
+    def _distance_to(self, side: str) -> Callable[[Collection[int]], float]:
+        sides = self._sides[REAL], self._sides[side]
+        return lambda kept: self._distance(*([sums[k] for k in kept if k in sums] for sums in sides))
 
     def floor(self) -> float:
-        """Distance of one half of the real features to the other: by cluster, or by clip if there is only one cluster.
-
-        NaN where a half has fewer than two features.
-        """
-        real = self._sides[REAL]
-        if len(real) < 2:
-            return self._distance(*([self._turns[t]] if t in self._turns else [] for t in (0, 1)))
-        halves = split_halves({cluster: round(float(sums[-1])) for cluster, sums in real.items()})
-        return self._distance(*([real[cluster] for cluster in half] for half in halves))
+        """See `Pooled.floor`."""
+        sums, halves = self._sides[REAL], split_halves({k: int(s[-1]) for k, s in self._sides[REAL].items()})
+        if len(sums) < 2:
+            sums, halves = self._turns, ([0], [1])
+        return self._distance(*([sums[k] for k in half if k in sums] for half in halves))
 
 
-class _Kept:
-    """A uniform draw of all features that were added, with their cluster and turn.
-
-    Attributes:
-        count: Number of features that were added.
-        rows: ``(K, D)``.
-        labels: ``(K, 2)`` cluster and turn.
-    """
+class _Draw:
+    """A uniform draw of all features that were added: ``rows`` ``(K, D)``, ``labels`` ``(K, 2)`` cluster and turn."""
 
     def __init__(self, settings: KidSettings) -> None:
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._most = settings.most
-        self.count = 0
         self._keys = torch.empty(0, dtype=torch.float64)
         self.rows, self.labels = torch.empty(0, 0), torch.empty(0, 2, dtype=torch.long)
 
     def add(self, rows: Tensor, cluster: int, turn: int) -> None:
-        labels = torch.tensor([[cluster, turn]]).expand(len(rows), 2)
         keys = torch.rand(len(rows), generator=self._generator, dtype=torch.float64)
-        self.rows = torch.cat([self.rows, rows]) if self.count else rows
-        self.labels, self._keys = torch.cat([self.labels, labels]), torch.cat([self._keys, keys])
-        self.count += len(rows)
+        self.rows = torch.cat([self.rows, rows]) if len(self.rows) else rows
+        self.labels = torch.cat([self.labels, torch.tensor([[cluster, turn]]).expand(len(rows), 2)])
+        self._keys = torch.cat([self._keys, keys])
         if len(self.rows) > self._most:
             kept = self._keys.topk(self._most, largest=False).indices.sort().values
             self.rows, self.labels, self._keys = self.rows[kept], self.labels[kept], self._keys[kept]
@@ -193,107 +157,49 @@ class _Kept:
         return self.rows[order], self.labels[order]
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Sums of the kernel between every two clusters in each of S subsets, G clusters.
-
-    Attributes:
-        real: ``(S, G, G)``, no feature with itself.
-        generated: Likewise.
-        between: ``(S, G, G)`` real against generated.
-        counts: ``(2, S, G)`` real and generated features of each cluster.
-    """
-
-    real: Tensor
-    generated: Tensor
-    between: Tensor
-    counts: Tensor
-
-    def distance(self, kept: Collection[int]) -> float:
-        """Mean over the subsets of the squared discrepancy of the features of these clusters."""
-        chosen = torch.zeros(self.counts.shape[2], dtype=torch.float64)
-        chosen[list(kept)] = 1.0
-        xx, yy, xy = (
-            torch.einsum("sij,i,j->s", part, chosen, chosen)
-            for part in (self.real, self.generated, self.between)
-        )
-        x, y = self.counts @ chosen
-        return float((xx / (x * (x - 1)) + yy / (y * (y - 1)) - 2 * xy / (x * y)).mean())
-
-
-class PooledKernel(_Pooled):
+class PooledKernel(Pooled):
     """Kernel distance of all features of a side to all real ones; of more than ``most`` on a side, so many are drawn.
 
     Leaving out a cluster takes its features out of every subset; so all of it costs one pass over the subsets.
-
-    Args:
-        kid: What features it is taken from.
-        settings: How identities are pooled.
-        intervals: How intervals are found.
     """
 
     def __init__(
-        self,
-        kid: KidSettings = KID,
-        settings: PoolSettings = POOL,
-        intervals: IntervalSettings = INTERVALS,
+        self, kid: KidSettings = KID, settings: PoolSettings = POOL, intervals: IntervalSettings = INTERVALS
     ) -> None:
         super().__init__(settings, intervals)
         self._kid = kid
-        self._sides = {REAL: _Kept(kid)}
+        self._sides: dict[str, _Draw] = defaultdict(lambda: _Draw(kid))
 
-    def add(self, features: Tensor, side: str, identity: str = "") -> None:
-        """Add all features ``(N, D)`` of one clip.
+    def _keep(self, features: Tensor, side: str, cluster: int) -> None:
+        self._sides[side].add(features.float(), cluster, self.clips % 2)
 
-        Args:
-            features: Of its pictures.
-            side: ``real``, or the name of what is held against it.
-            identity: Who is seen.
-        """
-        cluster = self._place(identity, side == REAL)
-        kept = self._sides.setdefault(side, _Kept(self._kid))
-        kept.add(features.cpu().float(), cluster, self.clips % 2)
-
-    def _blocks(self, side: str) -> _Blocks | None:
-        if side not in self._sides:
-            return None
-        (real, first), (generated, second) = (self._sides[name].in_order() for name in (REAL, side))
-        found = []
-        for chosen, others in draw_subsets(len(real), len(generated), self._kid):
-            x, y = real[chosen], generated[others]
+    def _distance_to(self, side: str) -> Callable[[Collection[int]], float]:
+        (real, first), (made, second) = (self._sides[name].in_order() for name in (REAL, side))
+        sums, counts = [], []  # (3, G, G) sums of the kernel between clusters in each subset, (2, G) features
+        for chosen, others in draw_subsets(len(real), len(made), self._kid):
+            x, y = real[chosen], made[others]
             in_x, in_y = (
-                F.one_hot(labels[rows, 0], self.clusters).double()
-                for labels, rows in ((first, chosen), (second, others))
+                F.one_hot(labels[:, 0], self.clusters).double() for labels in (first[chosen], second[others])
             )
             xx, yy = (polynomial_kernel(one, one).fill_diagonal_(0.0) for one in (x, y))
-            found.append(
-                (
-                    in_x.T @ xx @ in_x,
-                    in_y.T @ yy @ in_y,
-                    in_x.T @ polynomial_kernel(x, y) @ in_y,
-                    torch.stack([in_x.sum(dim=0), in_y.sum(dim=0)]),
-                )
-            )
-        if not found:
-            return None
-        xx, yy, xy, counts = (torch.stack(parts) for parts in zip(*found, strict=True))
-        return _Blocks(xx, yy, xy, counts.transpose(0, 1))
+            xy = polynomial_kernel(x, y)
+            sums.append(torch.stack([in_x.T @ xx @ in_x, in_y.T @ yy @ in_y, in_x.T @ xy @ in_y]))
+            counts.append(torch.stack([in_x.sum(dim=0), in_y.sum(dim=0)]))
+        if not sums:
+            return lambda kept: math.nan
+        blocks, numbers = torch.stack(sums, dim=1), torch.stack(counts, dim=1)
 
-    def interval(self, sides: Sequence[str]) -> Interval:
-        """Mean distance of these sides to the real one, by leaving out one cluster at a time.
+        def distance(kept: Collection[int]) -> float:
+            there = torch.zeros(self.clusters, dtype=torch.float64)
+            there[list(kept)] = 1.0
+            xx, yy, xy = torch.einsum("ksij,i,j->ks", blocks, there, there)
+            x, y = numbers @ there
+            return float((xx / (x * (x - 1)) + yy / (y * (y - 1)) - 2 * xy / (x * y)).mean())
 
-        No value with fewer than two features on a side.
-        """
-        found = [blocks for blocks in map(self._blocks, sides) if blocks is not None]
-        if not found or len(found) < len(sides):
-            return UNKNOWN
-        return self._jackknife(lambda kept: mean_of(blocks.distance(kept) for blocks in found))
+        return distance
 
     def floor(self) -> float:
-        """Distance of one half of the real features to the other: by cluster, or by clip if there is only one cluster.
-
-        NaN where a half has fewer than two features.
-        """
+        """See `Pooled.floor`."""
         rows, labels = self._sides[REAL].in_order()
         clusters, counts = labels[:, 0].unique(return_counts=True)
         if len(clusters) < 2:

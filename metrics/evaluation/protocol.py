@@ -7,7 +7,6 @@ covers is said by its line in `metrics.evaluation.registry`.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from datamodules.errors import UserError
 from metrics.av_correlation import AVSettings, RegressionSettings, RetrievalSettings
 from metrics.distributions import (
     BlinkIntervalSettings,
@@ -17,7 +16,7 @@ from metrics.distributions import (
 )
 from metrics.evaluation.intervals import IntervalSettings
 from metrics.evaluation.pooled import PoolSettings
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings
+from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, ReadingSettings, check_protocol
 from metrics.fid import KidSettings
 from metrics.fvd import FvdSettings
 from metrics.judges.face_embedder import AlignmentSettings
@@ -31,49 +30,32 @@ from metrics.sync import FaceCropSettings, SyncSettings
 
 @dataclass(frozen=True)
 class FacelessSettings:
-    """When too few frames show a face: what is left of a face that comes and goes would look better than the whole.
+    """When too few frames show a face: what is left of a face that comes and goes would look better than the whole."""
 
-    Attributes:
-        most: Share of a clip's frames without a face beyond which its measures of faces have no value.
-    """
-
-    most: float = 0.1
+    most: float = 0.1  # share of frames without a face beyond which a clip's measures of faces have no value
 
 
 @dataclass(frozen=True)
 class JitterFloorSettings:
-    """What the detector's own trembling is measured on: the still source frame through the codec.
+    """What the detector's own trembling is measured on: the still source frame through the codec."""
 
-    Attributes:
-        frames: Its length.
-    """
-
-    frames: int = 50
+    frames: int = 50  # its length
 
 
 @dataclass(frozen=True)
 class ShareSettings:
-    """When a measure is given between the shuffled row and the real one.
+    """When a measure is given between the shuffled row and the real one."""
 
-    Attributes:
-        fewest_identities: Of fewer, all may have the better real row by luck in more than one of forty cases.
-    """
-
-    fewest_identities: int = 6
+    fewest_identities: int = 6  # fewer may all have the better real row by luck, in over one of forty cases
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What measures are given besides what they judge.
-
-    Attributes:
-        name: Of the protocol.
-        task: ``generation`` or ``reconstruction``: the two families of measures never mix.
-        reading: Which frames are judged; part of the identity of the data.
-    """
+    """What measures are given besides what they judge."""
 
     name: str
-    task: str = "generation"
+    task: str = "generation"  # generation or reconstruction: the two families of measures never mix
+    # which frames are judged; part of the identity of the data
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     intervals: IntervalSettings = field(default_factory=IntervalSettings)
     shares: ShareSettings = field(default_factory=ShareSettings)
@@ -116,22 +98,11 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str, task: str = "generation", **reading: Any) -> Protocol:
-    """A protocol by its name.
-
-    Args:
-        name: ``talking-head-v2`` or ``synthetic-v2``.
-        task: ``generation`` or ``reconstruction``.
-        reading: Changes of its `ReadingSettings`: the data then have another identity.
+    """A protocol by its name, for a task; changes of its `ReadingSettings` give the data another identity.
 
     Raises:
         UserError: No such protocol, or a task or crop that it has not.
     """
-    if name not in PROTOCOLS:
-        raise UserError(f"{name}: no such protocol; the names are {', '.join(PROTOCOLS)}")
-    if task not in TASKS:
-        raise UserError(f"task {task}: use {' or '.join(TASKS)}")
+    check_protocol(name, task, reading.get("crop", ReadingSettings.crop))
     protocol = PROTOCOLS[name]
-    found = replace(protocol, task=task, reading=replace(protocol.reading, **reading))
-    if name == SYNTHETIC and found.reading.crop != protocol.reading.crop:
-        raise UserError(f"protocol {name} judges whole frames, as they are drawn; leave out the crop")
-    return found
+    return replace(protocol, task=task, reading=replace(protocol.reading, **reading))

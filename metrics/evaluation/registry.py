@@ -22,21 +22,8 @@ if TYPE_CHECKING:
 Family = Literal["reconstruction", "generation", "identity", "sync", "motion", "model"]
 Better = Literal["higher", "lower", "real", "none"]
 Kind = Literal[
-    "frames",
-    "aligned",
-    "free",
-    "takes",
-    "sound",
-    "lips",
-    "phones",
-    "truth",
-    "motion",
-    "pictures",
-    "windows",
-    "fact",
-]
-
-
+    "frames", "aligned", "free", "takes", "sound", "lips", "phones", "truth", "motion", "pictures", "windows", "fact"
+]  # fmt: skip
 _CHUNK = 16
 Call = tuple[str, ...]
 """A function or class as ``module:name``, and what it is given: attributes of the context, ``protocol.`` its settings."""
@@ -44,47 +31,32 @@ Call = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number in a result is, and how it comes about.
+    """What a number in a result is, and how it comes about."""
 
-    Attributes:
-        name: In results; rows but the method's own have a suffix (``csim_real``).
-        title: For people.
-        unit: What it is counted in; ``%``: a share, shown times 100.
-        better: ``higher`` or ``lower``; ``real``: nearest to the real row's value; ``none``: a fact, no merit.
-        family: ``reconstruction`` compares frame with frame and never judges free generation, where it would reward
-            stillness; ``generation`` compares distributions or what a free head doesn't change; ``identity``, ``sync`` and
-            ``motion`` hold for both; ``model``: only known where a model is asked.
-        kind: What ``call`` is given and gives. ``frames`` (every row), ``aligned`` (against the real frames, the source
-            left out), ``free`` (against the real clip) and ``takes`` (several of them): of a `FrameContext` a value, one a
-            frame, or several by name. ``lips``, ``phones``, ``truth``: likewise of a `SpeechContext`. ``motion``: of a
-            `FrameContext` rows ``(N, D)`` of a distribution. ``sound``: the judge ``sync`` gives the values. ``pictures``,
-            ``windows``: features of the judge, see ``pool``. ``fact``: known otherwise.
-        meaning: One sentence or two for the reader of a report.
-        call: What computes it; none: the metric, over pictures.
-        through: Further settings that the number hangs on: fields of `Protocol` that the judges or views were given.
-        judges: Slots of `Judges` that it hangs on.
-        metric: A metric of torchmetrics, of ``protocol`` and ``judges``; none: the mean over clips.
-        pool: Distance of features by identity, of ``protocol`` and the features' ``width``.
-        unknown: Why it can be without a value although its judge is there.
-        shared: Whether it is also given between the shuffled row and the real one.
-        base: For floors and shares: the measure that they belong to.
-    """
-
-    name: str
-    title: str
-    unit: str
-    better: Better
+    name: str  # in results; rows but the method's own have a suffix (csim_real)
+    title: str  # for people
+    unit: str  # what it is counted in; %: a share, shown times 100
+    better: Better  # "real": nearest to the real row's value; "none": a fact, no merit
+    # "reconstruction" compares frame with frame and never judges free generation, where it would reward stillness;
+    # "generation" compares distributions or what a free head doesn't change; "identity", "sync" and "motion" hold
+    # for both; "model": only known where a model is asked
     family: Family
+    # What `call` is given and gives. Of a `FrameContext` a value, one a frame, or several by name: "frames" (every
+    # row), "aligned" (against the real frames, the source left out), "free" (against the real clip), "takes"
+    # (several of them). Of a `SpeechContext` likewise: "lips", "phones", "truth". Of a `FrameContext` rows (N, D) of
+    # a distribution: "motion". The judge `sync` gives the values: "sound". Features of a judge, see `pool`:
+    # "pictures", "windows". Known otherwise: "fact".
     kind: Kind
-    meaning: str
-    call: Call = ()
+    meaning: str  # one sentence or two for the reader of a report
+    call: Call = ()  # what computes it; none: the metric, over pictures
+    # further settings that the number hangs on: fields of `Protocol` that the judges or views were given
     through: tuple[str, ...] = ()
-    judges: tuple[str, ...] = ()
-    metric: Call = ()
-    pool: Call = ()
-    unknown: str = "no clip has a value"
-    shared: bool = False
-    base: str = ""
+    judges: tuple[str, ...] = ()  # slots of `Judges` that it hangs on
+    metric: Call = ()  # a metric of torchmetrics, of protocol and judges; none: the mean over clips
+    pool: Call = ()  # distance of features by identity, of protocol and the features' width
+    unknown: str = "no clip has a value"  # why it can be without a value although its judge is there
+    shared: bool = False  # whether it is also given between the shuffled row and the real one
+    base: str = ""  # for floors and shares: the measure that they belong to
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -101,8 +73,10 @@ class Measure:
                 part = slice(start, start + _CHUNK)
                 metric.update(context.view.frames[part], context.real.frames[part])
             return float(metric.compute())
+        from metrics.base import known_mean
+
         found = _called(self.call, context)
-        return found if isinstance(found, dict) or self.kind == "motion" else _known_mean(found)
+        return found if isinstance(found, dict) or self.kind == "motion" else known_mean(found)
 
     def new_metric(self, protocol: "Protocol", judges: "Judges", **options: Any) -> "Metric":
         """The metric over a whole set; options are torchmetrics'."""
@@ -122,12 +96,6 @@ def _called(call: Call, root: Any, **options: Any) -> Any:
     return getattr(importlib.import_module(f"metrics.{module}"), name)(
         *(attrgetter(path)(root) for path in call[1:]), **options
     )
-
-
-def _known_mean(values: Any) -> float:
-    from metrics.base import known_mean
-
-    return known_mean(values)
 
 
 CLIPS = ("intervals",)
@@ -219,8 +187,6 @@ def _derived() -> dict[str, Measure]:
 
 MEASURES = _derived()
 """Every measure by its name in results (``mouth_lmd_best``: ``mouth_lmd_best_of_K`` for K seeds)."""
-
-
 SLOTS = {slot for one in MEASURES.values() for slot in one.judges}
 """Judges that some measure hangs on."""
 
@@ -259,26 +225,23 @@ def values_of(measures: Sequence[Measure], context: Any) -> dict[str, float]:
     return values
 
 
-def measure_hash(measure: Measure, protocol: "Protocol", judges: Mapping[str, str]) -> str | None:
-    """Hash of all that the number hangs on besides the data: 16 hexadecimal digits; None where a judge is not there.
-
-    That is its name, exactly the settings that its entry names, its judges' weights (``judges``: slot -> sha256) and,
-    where both tasks have it, the task.
-    """
-    if not set(measure.judges) <= set(judges):
-        return None
-    content = {
-        "name": measure.name,
-        "settings": {name: asdict(getattr(protocol, name)) for name in measure.settings},
-        "judges": {slot: judges[slot] for slot in measure.judges},
-        "task": protocol.task if measure.family in ("identity", "sync", "motion") else None,
-    }
-    return short_hash(content)
-
-
 def measure_hashes(
     measures: Sequence[Measure], protocol: "Protocol", judges: Mapping[str, str]
 ) -> dict[str, str]:
-    """Name -> `measure_hash` of the measures whose judges are there."""
-    found = {one.name: measure_hash(one, protocol, judges) for one in measures}
-    return {name: digest for name, digest in found.items() if digest is not None}
+    """Hash of all that the number hangs on besides the data, for each measure whose judges are there, by name.
+
+    That is its name, exactly the settings that its entry names, its judges' weights (``judges``: slot -> sha256) and,
+    where both tasks have it, the task. 16 hexadecimal digits.
+    """
+    return {
+        one.name: short_hash(
+            {
+                "name": one.name,
+                "settings": {name: asdict(getattr(protocol, name)) for name in one.settings},
+                "judges": {slot: judges[slot] for slot in one.judges},
+                "task": protocol.task if one.family in ("identity", "sync", "motion") else None,
+            }
+        )
+        for one in measures
+        if set(one.judges) <= set(judges)
+    }

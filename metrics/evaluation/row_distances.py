@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metrics.evaluation.clips import ClipSet
 from metrics.evaluation.intervals import UNKNOWN, Interval
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.pooled import REAL, PooledFrechet, PooledKernel
+from metrics.evaluation.pooled import REAL, Pooled, PooledKernel
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.registry import MEASURES
 from metrics.evaluation.views import View
@@ -26,92 +26,66 @@ class RowDistances:
     """Distances of every row's pictures or windows to those of the real clips, from one pass of a feature network.
 
     Takes of several sampling seeds are compared each by itself, and the distances averaged: more frames would look
-    better.
-
-    Args:
-        network: Maps uint8 pictures, or windows of them, to features; see `extract_features`.
-        distances: Name of each measure and what it is computed by.
-        kind: What is counted, for remarks: ``frames`` or ``windows``.
+    better. ``distances`` are what each measure is computed by, ``kind`` what is counted: ``frames`` or ``windows``.
     """
 
-    def __init__(
-        self, network: nn.Module, distances: Mapping[str, PooledFrechet | PooledKernel], kind: str
-    ) -> None:
+    def __init__(self, network: nn.Module, distances: Mapping[str, Pooled], kind: str) -> None:
         self.network, self.distances, self.kind = network, distances, kind
-        self._sides: dict[str, dict[str, int]] = {}  # row -> its takes -> clips that have it
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, dict[str, list[int]]] = {}  # row -> its takes -> features of each clip
 
     def update(self, parts: Iterable[Tensor], row: str, identity: str = "", take: int = 0) -> None:
-        """Add one clip.
+        """Add one clip: its pictures ``(N, 3, H, W)`` or windows ``(N, T, 3, H, W)`` uint8, batch by batch.
 
-        Args:
-            parts: Its pictures ``(N, 3, H, W)`` or windows ``(N, T, 3, H, W)`` uint8, batch by batch.
-            row: ``real``, ``generated`` or another.
-            identity: Who is seen; the same word for all leaves the distances without an interval.
-            take: Which sampling seed.
+        The same ``identity`` for all leaves the distances without an interval.
         """
         side = row if row == REAL else f"{row} {take}"
-        takes = self._sides.setdefault(row, {})
-        takes[side] = takes.get(side, 0) + 1
         found = [extract_features(self.network, part) for part in parts]
-        if found:
-            features = torch.cat(found)
-            self._counts[side] = self._counts.get(side, 0) + len(features)
-            for distance in self.distances.values():
-                distance.add(features, side, identity)
+        self._counts.setdefault(row, {}).setdefault(side, []).append(sum(map(len, found)))
+        for distance in self.distances.values() if found else ():
+            distance.add(torch.cat(found), side, identity)
 
     def compute(self) -> tuple[dict[str, Interval], list[str]]:
         """The distance of every row, none for a row that some clips lack; the noise floors; and what they stand on."""
-        rows = {row: takes for row, takes in self._sides.items() if row != REAL}
-        real = sum(self._sides.get(REAL, {}).values())
-        values = {}
+        real, values = self._counts.get(REAL, {}).get(REAL, []), {}
         for name, distance in self.distances.items():
-            for row, takes in rows.items():
-                whole = all(clips == real for clips in takes.values())
+            for row, takes in self._counts.items():
+                if row == REAL:
+                    continue
+                whole = all(len(clips) == len(real) for clips in takes.values())
                 found = distance.interval(list(takes)) if whole else UNKNOWN
                 found = found if isinstance(distance, PooledKernel) else found.not_below(0)  # KID has no bias
                 values[name if row == "generated" else f"{name}_{row}"] = found
             floor = distance.floor()
-            values[f"{name}_floor"] = (
-                Interval(floor, None, None, distance.clips) if np.isfinite(floor) else UNKNOWN
-            )
-        return values, self._remarks()
+            known = Interval(floor, None, None, distance.clips)
+            values[f"{name}_floor"] = known if np.isfinite(floor) else UNKNOWN
+        return values, self._remarks(sum(real))
 
-    def _remarks(self) -> list[str]:
-        takes = self._sides.get("generated", {})
-        counts = (self._counts.get(REAL, 0), min([self._counts.get(take, 0) for take in takes], default=0))
-        few = f", too few (under {ENOUGH})" if min(counts) < ENOUGH else ""
+    def _remarks(self, real: int) -> list[str]:
+        takes = [sum(clips) for clips in self._counts.get("generated", {}).values()]
+        made = min(takes, default=0)
+        few = f", too few (under {ENOUGH})" if min(real, made) < ENOUGH else ""
         each = " of each take" if len(takes) > 1 else ""
         people = len(next(iter(self.distances.values())).identities) > 1
         # Halves have half the frames, so a floor lies above that of the whole.
         of = "people" if people else "clips of the only identity"
         floors = ", ".join(f"{name}_floor" for name in self.distances)
         return [
-            f"{', '.join(self.distances)}: {counts[0]} real and {counts[1]} generated {self.kind}{each}{few}",
+            f"{', '.join(self.distances)}: {real} real and {made} generated {self.kind}{each}{few}",
             f"{floors}: real against real, two halves of disjoint {of}",
         ]
 
 
 class Pools:
-    """What is judged over all clips at once: FID, KID and FVD.
-
-    Args:
-        data: All clips, whose lengths the windows are drawn from.
-        judges: At hand.
-        protocol: Settings.
-    """
+    """What is judged over all clips at once: FID, KID and FVD; windows are drawn from the lengths of all clips."""
 
     def __init__(self, data: ClipSet, judges: Judges, protocol: Protocol) -> None:
         self.pools: dict[str, RowDistances] = {}
-        for kind, network, what in (
-            ("pictures", judges.inception, "frames"),
-            ("windows", judges.i3d, "windows"),
-        ):
+        networks = (("pictures", judges.inception, "frames"), ("windows", judges.i3d, "windows"))
+        for kind, network, what in networks:
             if network is not None:
                 width: Any = network.num_features
-                distances = {
-                    one.name: one.new_pool(protocol, width) for one in MEASURES.values() if one.kind == kind
-                }
+                measures = [one for one in MEASURES.values() if one.kind == kind]
+                distances = {one.name: one.new_pool(protocol, width) for one in measures}
                 self.pools[kind] = RowDistances(network, distances, what)
         self.length = protocol.fvd.length
         lengths = [clip.length() for clip in data.judged] if "windows" in self.pools else []

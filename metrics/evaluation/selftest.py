@@ -6,7 +6,7 @@ worse at each step; corruptions that a measure is not made for are shown, and no
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,49 +38,39 @@ BY_CHANCE = {"av_corr": 0.0, "av_corr_zero": 0.0, "av_retrieval": 0.5}
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is measured of a clip's frames."""
+
+    values: dict[str, float]  # measures by name
+    motion: dict[str, np.ndarray]  # what they add to the distributions of motion, by measure
+    features: dict[str, Tensor]  # of pictures and windows, by kind of measure
+
+
 @dataclass
 class Sample:
-    """A real clip, looked at, and what is the same at every corruption.
+    """A real clip, looked at, and what is the same at every corruption."""
 
-    Attributes:
-        name: Of the clip.
-        identity: Who is seen and heard.
-        view: Its frames.
-        waveform: ``(640 T,)``, or None without sound.
-        phones: Spoken in it; empty where unknown.
-        values: Measures of its frames as they are.
-        motion: What it adds to the distributions of motion, by measure.
-        features: Of its pictures and windows, by kind of measure.
-        regressor: Fitted on the speech of others; None without others.
-        foreign: Speech of the others.
-    """
-
-    name: str
-    identity: str
-    view: View
-    waveform: np.ndarray | None
-    phones: Sequence[Phone] = ()
-    values: dict[str, float] = field(default_factory=dict)
-    motion: dict[str, np.ndarray] = field(default_factory=dict)
-    features: dict[str, Tensor] = field(default_factory=dict)
-    regressor: LipRegressor | None = None
-    foreign: Sequence[np.ndarray] = ()
+    name: str  # of the clip
+    identity: str  # who is seen and heard
+    view: View  # its frames
+    waveform: np.ndarray | None  # (640 T,), or None without sound
+    phones: Sequence[Phone] = ()  # spoken in it; empty where unknown
+    seen: Seen = Seen({}, {}, {})  # what is measured of its frames as they are
+    regressor: LipRegressor | None = None  # fitted on the speech of others; None without others
+    foreign: Sequence[np.ndarray] = ()  # speech of the others
 
 
-def measure_view(view: View, real: View, judges: Judges) -> dict[str, float]:
-    """All measures of a corrupted clip's frames against the clip as it was; frame by frame on every third frame."""
+def measure_frames(view: View, real: View, judges: Judges, features: dict[str, Tensor] | None = None) -> Seen:
+    """All that a corrupted clip's frames say against the clip as it was; frame by frame on every third frame."""
     source = None if real.embeddings is None else real.embeddings[0]
     context = FrameContext(view.protocol, judges, view, real, source)
     values = values_of(of_kind("frames", judges) + of_kind("free", judges), context)
     values |= values_of(of_kind("aligned", judges), context.part(slice(3, None, 3)))
     # The same frames have no finite PSNR; the 8-bit limit lets a mean be taken.
-    return values | {"psnr": min(values["psnr"], 100.0)}
-
-
-def measure_motion(view: View, judges: Judges, protocol: Protocol) -> dict[str, np.ndarray]:
-    """What frames add to the distributions of motion."""
-    context = FrameContext(protocol, judges, view, view)
-    return {one.name: one.ask(context) for one in of_kind("motion", judges)}
+    values["psnr"] = min(values["psnr"], 100.0)
+    motion = {one.name: one.ask(context) for one in of_kind("motion", judges)}
+    return Seen(values, motion, features or picture_features(view.frames, judges, view.protocol))
 
 
 def picture_features(frames: Tensor, judges: Judges, protocol: Protocol) -> dict[str, Tensor]:
@@ -142,21 +132,6 @@ def measure_speech(
     return values
 
 
-def measure_unharmed(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> None:
-    """Measure the clips as they are, and fit the regressions."""
-    spoken = [
-        SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
-        for one in samples
-        if one.waveform is not None
-    ]
-    for one in samples:
-        one.values = measure_view(one.view, one.view, judges)
-        one.motion = measure_motion(one.view, judges, protocol)
-        one.features = picture_features(one.view.frames, judges, protocol)
-        one.regressor = fit_without(spoken, one.identity, one.identity, protocol.regression)
-        one.foreign = [other.waveform for other in spoken if other.voice != one.identity]
-
-
 def run_corruption(
     name: str, samples: Sequence[Sample], judges: Judges, protocol: Protocol
 ) -> list[dict[str, float]]:
@@ -170,20 +145,19 @@ def run_corruption(
         for place, sample in enumerate(samples):
             turn = [*samples[place + 1 :], *samples[:place]]
             other = next(one.view for one in turn if one.identity != sample.identity)
-            view = corrupt(name, strength, sample.view, other, judges)
-            same = view is sample.view
-            real = sample.view.take(np.arange(len(view)))
-            values = sample.values if same else measure_view(view, real, judges)
+            view, seen = corrupt(name, strength, sample.view, other, judges), sample.seen
+            if view is not sample.view:
+                real = sample.view.take(np.arange(len(view)))
+                same_pictures = view.frames is sample.view.frames
+                seen = measure_frames(view, real, judges, seen.features if same_pictures else None)
             late = int(strength) if name == "sound shift" else 0
-            found.append({**values, **measure_speech(view, sample, late, judges, protocol)})
-            kept = view.frames is sample.view.frames
-            features.append(sample.features if kept else picture_features(view.frames, judges, protocol))
-            motion = sample.motion if same else measure_motion(view, judges, protocol)
+            found.append({**seen.values, **measure_speech(view, sample, late, judges, protocol)})
+            features.append(seen.features)
             for key, metric in metrics.items():
-                metric.update(torch.from_numpy(sample.motion[key]), real=True)
-                metric.update(torch.from_numpy(motion[key]), real=False)
+                metric.update(torch.from_numpy(sample.seen.motion[key]), real=True)
+                metric.update(torch.from_numpy(seen.motion[key]), real=False)
         distances = {key: float(metric.compute()) for key, metric in metrics.items()}
-        distances |= picture_distances([one.features for one in samples], features, judges, protocol)
+        distances |= picture_distances([one.seen.features for one in samples], features, judges, protocol)
         first = first or found
         table.append({**_means(found, first), **distances})
     return table
@@ -207,19 +181,16 @@ def answers(values: Sequence[float], direction: int) -> bool:
     return bool((np.diff(values) * direction > 0).all())
 
 
-def tabulate(tables: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """One row for each corruption and measure that unharmed clips have a value of; whether it answers, if made for it."""
-    rows = []
-    for name, table in tables.items():
-        corruption = CORRUPTIONS[name]
-        for measure in dict.fromkeys(key for one in table for key in one):
-            values = [one.get(measure, float("nan")) for one in table]
-            if not np.isfinite(values[0]) or (measure == "blink_rate" and not values[0]):
-                continue  # nothing to get worse; nobody blinks
-            direction = corruption.answers.get(measure)
-            row = {"corruption": name, "unit": corruption.unit, "strengths": list(corruption.strengths)}
-            verdict = None if direction is None else answers(values, direction)
-            rows.append({**row, "measure": measure, "values": values, "answers": verdict})
+def tabulate(name: str, table: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
+    """One row for each measure that unharmed clips have a value of; whether it answers, if the corruption is made for it."""
+    rows, one = [], CORRUPTIONS[name]
+    for measure in dict.fromkeys(key for means in table for key in means):
+        values = [means.get(measure, float("nan")) for means in table]
+        if not np.isfinite(values[0]) or (measure == "blink_rate" and not values[0]):
+            continue  # nothing to get worse; nobody blinks
+        verdict = answers(values, one.answers[measure]) if measure in one.answers else None
+        row = {"corruption": name, "unit": one.unit, "strengths": list(one.strengths)}
+        rows.append({**row, "measure": measure, "values": values, "answers": verdict})
     return rows
 
 
@@ -293,5 +264,14 @@ def self_test(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> 
     if people < 2:
         raise UserError(f"the self-test needs clips of two people with a face, found {people}")
     judges.hashes["phones"] = ""  # of each sample
-    measure_unharmed(samples, judges, protocol)
-    return tabulate({name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS})
+    spoken = [
+        SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
+        for one in samples
+        if one.waveform is not None
+    ]
+    for one in samples:
+        one.seen = measure_frames(one.view, one.view, judges)
+        one.regressor = fit_without(spoken, one.identity, one.identity, protocol.regression)
+        one.foreign = [other.waveform for other in spoken if other.voice != one.identity]
+    tables = {name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS}
+    return [row for name, table in tables.items() for row in tabulate(name, table)]

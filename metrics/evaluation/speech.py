@@ -32,30 +32,26 @@ class ClipSpeech:
 
     What the regressions of other clips take from it is its real lips and sound at their own length T', so that a method's
     video that is shorter by a frame does not move the values of the others.
-
-    Attributes:
-        files: Of the clip.
-        sound: ``(640 T',)``, or None without sound.
-        real: ``(T',)`` lip opening of the real clip.
-        lips: Row -> lip opening ``(T,)`` of each take, T <= T'.
-        foreign: Speech of another voice, which the takes are held against and the row ``swapped`` was made from, if any.
     """
 
-    files: ClipFiles
-    sound: np.ndarray | None
-    real: np.ndarray
-    lips: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    files: ClipFiles  # of the clip
+    sound: np.ndarray | None  # (640 T',), or None without sound
+    real: np.ndarray  # (T',) lip opening of the real clip
+    lips: dict[str, list[np.ndarray]] = field(
+        default_factory=dict
+    )  # row -> lip opening (T,) of each take, T <= T'
+    # speech of another voice, which the takes are held against and the row swapped was made from, if any
     foreign: ForeignSpeech | None = None
-
-
-def over_takes(name: str, values: Sequence[float]) -> float:
-    """A measure of one clip from those of its takes: their mean, of a lag the median."""
-    return float(np.median(values) if is_lag(name) else np.mean(values))
+    # measures by name; bare for the method, NAME_ROW for other rows
+    values: dict[str, float] = field(default_factory=dict)
 
 
 def mean_over_takes(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Each measure of one clip from those of its takes."""
-    return {name: over_takes(name, [one[name] for one in found]) for name in (found[0] if found else {})}
+    """Each measure of one clip from those of its takes: their mean, of a lag the median."""
+    names = found[0] if found else ()
+    return {
+        name: float((np.median if is_lag(name) else np.mean)([one[name] for one in found])) for name in names
+    }
 
 
 def suffix(row: str) -> str:
@@ -64,12 +60,7 @@ def suffix(row: str) -> str:
 
 
 class LipRegressors:
-    """Regressions from speech to lips, each fitted once: on the clips of all faces and voices but one.
-
-    Args:
-        clips: Judged or not; those without sound are left out.
-        settings: How they are fitted.
-    """
+    """Regressions from speech to lips, each fitted once: on the clips, judged or not, of all faces and voices but one."""
 
     def __init__(self, clips: Sequence[ClipSpeech], settings: RegressionSettings) -> None:
         self.settings = settings
@@ -126,79 +117,59 @@ def regression_scores(
     if own.foreign is not None:
         rows.append(("shuffled", own.lips.get("generated", []), own.foreign.waveform))
     values: dict[str, float] = {}
-    measures = of_kind("lips", judges)
     for row, takes, sound in rows:
         voices = {files.voice}
         if own.foreign is not None and row in ("swapped", "shuffled"):
             voices.add(own.foreign.voice)  # lips made from it would find it, rightly
         choice = regressors.choice(voices, protocol.retrieval.foreign)
-        found = [
-            values_of(measures, SpeechContext(protocol, lips, own.real, sound, regressor, choice))
-            for lips in takes
-        ]
-        values |= {f"{name}{suffix(row)}": value for name, value in mean_over_takes(found).items()}
+        contexts = [SpeechContext(protocol, lips, own.real, sound, regressor, choice) for lips in takes]
+        found = mean_over_takes([values_of(of_kind("lips", judges), one) for one in contexts])
+        values |= {f"{name}{suffix(row)}": value for name, value in found.items()}
     return values, len(regressor.lags), ""
-
-
-def next_phones(clips: Sequence[ClipFiles], known: Sequence[list[Phone]], place: int) -> list[Phone]:
-    """Phones of the next clip with another voice whose phones are known; empty without one."""
-    for other in (*range(place + 1, len(clips)), *range(place)):
-        if known[other] and clips[other].voice != clips[place].voice:
-            return known[other]
-    return []
 
 
 def closure_scores(
     own: ClipSpeech, phones: Sequence[Phone], foreign: Sequence[Phone], protocol: Protocol, judges: Judges
 ) -> dict[str, float]:
-    """``lip_closure`` of each row of a clip; ``shuffled``: the method's lips at the phones of another clip.
+    """``lip_closure`` of each row of a clip by its phones; empty: unknown, and no row is judged.
 
-    Args:
-        own: Its lips.
-        phones: What is spoken in it; empty: unknown, and no row is judged.
-        foreign: What is spoken in the other; a floor for those clips alone that have a value of their own.
-        protocol: Settings.
-        judges: At hand.
+    ``shuffled``, the method's lips at the foreign phones, is a floor for those clips alone that have a value of their own.
     """
     rows = [*((row, row, phones) for row in own.lips), ("shuffled", "generated", foreign)]
     values: dict[str, float] = {}
-    measures = of_kind("phones", judges)
     for row, source, spoken in rows:
         takes = own.lips.get(source, [])
         contexts = [SpeechContext(protocol, lips, own.lips["real"][0], phones=spoken) for lips in takes]
-        for name, value in mean_over_takes([values_of(measures, c) for c in contexts]).items():
+        found = mean_over_takes([values_of(of_kind("phones", judges), one) for one in contexts])
+        for name, value in found.items():
             if np.isfinite(value) and (row != "shuffled" or name in values):
                 values[f"{name}{suffix(row)}"] = value
     return values
 
 
 def add_closures(
-    judged: Sequence[tuple[ClipSpeech, dict[str, float]]],
-    clips: Sequence[ClipFiles],
-    protocol: Protocol,
-    judges: Judges,
+    judged: Sequence[ClipSpeech], clips: Sequence[ClipFiles], protocol: Protocol, judges: Judges
 ) -> list[Missing]:
     """Add lip closure to the values of every judged clip whose phones are known; returns where there is none and why.
 
-    Args:
-        judged: Lips and values of the judged clips.
-        clips: All clips in their order: whose phones the floor is taken from must not depend on which could be judged.
-        protocol: Settings.
-        judges: At hand.
+    The floor is taken from the next one of all ``clips`` with another voice and known phones: which could be judged must
+    not matter.
     """
     told = [clip.known_phones() for clip in clips]
     places = {clip.name: place for place, clip in enumerate(clips)}
     missing = []
-    for own, values in judged:
+    for own in judged:
         place = places[own.files.name]
         phones, why = told[place]
-        foreign = next_phones(clips, [known for known, _ in told], place)
-        values |= (found := closure_scores(own, phones, foreign, protocol, judges))
+        turn = [*range(place + 1, len(clips)), *range(place)]
+        others = (told[other][0] for other in turn if clips[other].voice != own.files.voice)
+        foreign: list[Phone] = next((known for known in others if known), [])
+        own.values |= (found := closure_scores(own, phones, foreign, protocol, judges))
         if phones and not any(is_bilabial(phone.label) for phone in phones):
             why = "no p, b or m is spoken"
         if "lip_closure" not in found:
             seen = all(np.isfinite(take).any() for row in ("real", "generated") for take in own.lips[row])
             missing.append(entry(own.files.name, "lip_closure", why or (NOTHING_CLOSES if seen else UNSEEN)))
-    if judged and all(told[places[own.files.name]][1] == NO_PHONES for own, _ in judged):
+    if judged and all(told[places[own.files.name]][1] == NO_PHONES for own in judged):
         return [entry("*", "lip_closure", NO_PHONES)]
     return missing

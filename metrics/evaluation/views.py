@@ -20,21 +20,13 @@ Embed = Callable[[Tensor, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class View:
-    """The frames of one clip and what judges see in them.
+    """The frames of one clip and what judges see in them."""
 
-    Attributes:
-        frames: ``(T, 3, H, W)`` uint8.
-        protocol: Settings.
-        seen: Motion as it was seen; NaN without a face.
-        seen_points: ``(T, 478, 3)`` landmarks in pixels, likewise; None where no face model looks.
-        seen_embeddings: ``(T, D)`` unit vectors, likewise; None without an embedder.
-    """
-
-    frames: Tensor
+    frames: Tensor  # (T, 3, H, W) uint8
     protocol: Protocol
-    seen: MotionCurves
-    seen_points: np.ndarray | None = None
-    seen_embeddings: np.ndarray | None = None
+    seen: MotionCurves  # motion as it was seen; NaN without a face
+    seen_points: np.ndarray | None = None  # (T, 478, 3) landmarks in pixels, likewise; None without a model
+    seen_embeddings: np.ndarray | None = None  # (T, D) unit vectors, likewise; None without an embedder
 
     def __len__(self) -> int:
         return len(self.seen)
@@ -49,10 +41,13 @@ class View:
         """Whether too few frames show a face for measures of faces; then all of the following are NaN."""
         return self.faceless > self.protocol.faceless.most * len(self)
 
+    def _trusted(self, seen: np.ndarray) -> np.ndarray:
+        return np.full_like(seen, np.nan) if self.unseen else seen
+
     @cached_property
     def curves(self) -> MotionCurves:
         """Motion."""
-        return MotionCurves(*(self._trusted(curve) for curve in vars(self.seen).values()))
+        return MotionCurves(*map(self._trusted, vars(self.seen).values()))
 
     @cached_property
     def points(self) -> np.ndarray | None:
@@ -64,17 +59,21 @@ class View:
         """Embeddings of the face."""
         return None if self.seen_embeddings is None else self._trusted(self.seen_embeddings)
 
+    @property
+    def known_points(self) -> np.ndarray:
+        """Landmarks, where a face model looks."""
+        assert self.points is not None
+        return self.points
+
     @cached_property
     def held_still(self) -> Tensor:
         """Faces ``(N, S, S)`` held still, see `hold_still`."""
-        assert self.points is not None
-        return hold_still(self.frames, self.points, self.protocol.still_face, self.protocol.landmarks)
+        return hold_still(self.frames, self.known_points, self.protocol.still_face, self.protocol.landmarks)
 
     @property
     def held_places(self) -> np.ndarray:
         """``(N,)`` which frames they are."""
-        assert self.points is not None
-        return np.flatnonzero(np.isfinite(self.points).all(axis=(1, 2)))
+        return np.flatnonzero(np.isfinite(self.known_points).all(axis=(1, 2)))
 
     @property
     def height(self) -> int:
@@ -85,9 +84,6 @@ class View:
     def width(self) -> int:
         """Of the frames in pixels."""
         return self.frames.shape[-1]
-
-    def _trusted(self, values: np.ndarray) -> np.ndarray:
-        return np.full_like(values, np.nan) if self.unseen else values
 
     def take(self, indices: np.ndarray) -> "View":
         """The view of these frames ``(N,)``, which each judge saw by itself."""

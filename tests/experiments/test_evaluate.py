@@ -18,19 +18,13 @@ from datamodules.media.audio import load_audio, write_wav
 from datamodules.media.video import read_video, write_video
 from experiments.cli import main
 from experiments.evaluate import check_method, evaluate_main, write_videos
-from experiments.evaluation import (
-    choose_clips,
-    compose_evaluation,
-    evaluate_model,
-    evaluate_videos,
-)
+from experiments.evaluation import choose_clips, compose_evaluation, evaluate_model, evaluate_videos
 from experiments.model_clips import reconstruct, through_autoencoder
 from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity, sweep_main
 from metrics.evaluation.clips import recorded_clip
 from metrics.evaluation.judges import motion_judges
 from metrics.evaluation.loading import load_clip, resize
-from metrics.evaluation.loop import ROW_PLANS
 from metrics.evaluation.protocol import get_protocol
 from metrics.motion import MotionCurves
 
@@ -260,19 +254,15 @@ def damaged(root, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fault", ["video", "sound", "truth"])
-def test_a_failing_clip_is_listed_and_the_others_are_judged(fault, root, tmp_path):
-    folder = tmp_path / "data"
-    shutil.copytree(root, folder)
-    if fault == "video":
-        (folder / "clips" / "c0.mp4").write_bytes(b"no video")
-    elif fault == "sound":
-        write_wav(folder / "clips" / "c0.wav", np.zeros(640, np.float32))
-    else:
-        write_annotations(folder / "clips/c0.safetensors", {"lip_opening": np.zeros(9, np.float32)}, {})
-    results = run(FakeModel(), folder)
-    assert [entry["clip"] for entry in results["missing"] if entry["what"] == "all"] == ["c0"]
-    assert results["metrics"]["psnr"]["n"] == 3
+def test_failing_clips_are_listed_and_the_others_are_judged(root, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    clips = tmp_path / "data/clips"
+    (clips / "c0.mp4").write_bytes(b"no video")
+    write_wav(clips / "c1.wav", np.zeros(640, np.float32))
+    write_annotations(clips / "c2.safetensors", {"lip_opening": np.zeros(9, np.float32)}, {})
+    results = run(FakeModel(), tmp_path / "data")
+    assert [one["clip"] for one in results["missing"] if one["what"] == "all"] == ["c0", "c1", "c2"]
+    assert results["metrics"]["psnr"]["n"] == 1
 
 
 def test_a_damaged_dataset_is_no_result(damaged, tmp_path):
@@ -352,9 +342,7 @@ def test_protocol_hash_answers_to_what_matters(damaged):
 
     other = BandJudge()
     other.sha256 = "1" * 64
-    assert protocol() == protocol(
-        options=Options(intensity=2)
-    )  # a setting of the method, not of the protocol
+    assert protocol() == protocol(options=Options(intensity=2))  # a setting of the method alone
     assert protocol() == protocol(seeds=(0, 1))
     hashes = {protocol(), protocol(clips=1), protocol(judges=motion_judges(other)), protocol(max_frames=20)}
     assert len(hashes) == 4
@@ -394,14 +382,6 @@ def test_small_helpers():
     assert check_method(2024) == "2024"  # as YAML reads it
     with pytest.raises(UserError, match="use 1 to 100 letters"):
         check_method(True)
-    plan = ROW_PLANS["model"]
-    for measure, row, name in (
-        ("psnr", "autoencoder", "psnr"),
-        ("psnr", "codec", "psnr_codec"),
-        ("lip_corr", "generated", "lip_corr"),
-        ("lip_corr", "swapped", "lip_corr_swapped"),
-    ):
-        assert plan.name(measure, row) == name
     mixed = {"a": float("nan"), "b": (1, np.float32(2)), "c": Path("x")}
     assert plain(mixed) == {"a": None, "b": [1, 2.0], "c": "x"}
     with pytest.raises(ValueError, match="use --crop face"):
@@ -415,25 +395,18 @@ def test_words_of_the_command_line_reach_the_config():
     config = compose_evaluation(words, "evaluate")
     assert (config["talking_head"], config["data"]["root"]) == ("/some/model", "/some/data")
     assert (config["clips"], config["seeds"]) == (3, [4])
-    words = [
-        "sweep=motion_intensity",
-        "sweep.values=[0,3]",
-        "experiment=autoencoder_tiny",
-        "model=/some/model",
-    ]
-    sweep = compose_evaluation(words, "sweep")
+    words = "sweep=motion_intensity sweep.values=[0,3] experiment=autoencoder_tiny model=/some/model"
+    sweep = compose_evaluation(words.split(), "sweep")
     assert sweep["sweep"]["values"] == [0, 3]
     assert sweep["data"]["root"]
-    for words, told in (
-        ([], "no dataset"),
-        (
-            ["experiment=autoencoder_tiny"],
-            "give model=DIR",
-        ),  # not the shipped model under the experiment's name
-        (["clipps=3"], "clipps"),
-    ):
+    wrong = {
+        "": "no dataset",
+        "experiment=autoencoder_tiny": "give model=DIR",  # not the shipped model under the experiment's name
+        "clipps=3": "clipps",
+    }
+    for words, told in wrong.items():
         with pytest.raises(UserError, match=told):
-            compose_evaluation(words, "evaluate")
+            compose_evaluation(words.split(), "evaluate")
 
 
 @pytest.fixture
@@ -526,16 +499,15 @@ def test_videos_are_written_with_their_results_or_not_at_all(root, tmp_path, cap
     assert notes == written["notes"]
     alone = "1 of 1 clips judged, 4 without a partner; "
     assert caplog.messages[-1].startswith(f"{alone}{len(written['missing'])} entries under missing: ")
+    gallery = out / "gallery"
     for own in (["mine.png"], []):
-        (out / "gallery").mkdir(exist_ok=True)  # of another evaluation, whose results were here
+        gallery.mkdir(exist_ok=True)  # of another evaluation, whose results were here
         for name in (*own, "sheet_a.png", "rows_a.mp4"):
-            (out / "gallery" / name).touch()
+            (gallery / name).touch()
         write_videos(found, out, str(videos))
-        left = sorted(path.name for path in out.rglob("*") if path.is_file())
-        assert left == [*own, "results.json"]
-        for name in own:
-            (out / "gallery" / name).unlink()
-    assert not (out / "gallery").exists()
+        assert [path.name for path in gallery.glob("*")] == own
+        (gallery / "mine.png").unlink(missing_ok=True)
+    assert not gallery.exists()
     write_video(videos / "c0.mp4", draw(np.zeros((20, 3))))  # its length is wrong
     with pytest.raises(UserError, match=r"not one clip could be judged \(c0: .*c0.mp4 has 20 frames"):
         write_videos(judged(videos, root), tmp_path / "none", str(videos))
@@ -563,9 +535,7 @@ def test_frames_without_any_value_are_no_result(tmp_path):
     nothing = {"value": None, "low": None, "high": None, "n": 0}
     found = {"metrics": {"csim": nothing, "csim_real": {**nothing, "value": 1.0}}, "clips": [{"clip": "ben"}]}
     found["missing"] = [{"clip": "ben", "what": "generated: 60 of 60 frames", "why": "no face found"}]
-    with pytest.raises(
-        UserError, match=r"not one clip could be judged \(ben: generated: 60 of 60 frames: no face"
-    ):
+    with pytest.raises(UserError, match=r"not one clip .* \(ben: generated: 60 of 60 frames: no face"):
         write_videos(found, tmp_path / "out", "v")
     assert not (tmp_path / "out").exists()
 

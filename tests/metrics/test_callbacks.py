@@ -208,8 +208,8 @@ def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
             {"generated": (row,)},
             clip.waveform.numpy(),
         )
-        judged, views, _ = judge_clip(whole, judges, protocol, ROW_PLANS["generation"])
-        aligned, _, _ = judge_clip(whole, judges, protocol, ROW_PLANS["reconstruction"])
+        judged, views = judge_clip(whole, judges, protocol, ROW_PLANS["generation"])
+        aligned, _ = judge_clip(whole, judges, protocol, ROW_PLANS["reconstruction"])
         scores, _ = sync_scores(judges, views, clip.waveform.numpy(), None, protocol)
         for name, value in {**judged.values, **aligned.values, **scores}.items():
             values.setdefault(name, []).append(value)

@@ -14,14 +14,7 @@ from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import framing
 from datamodules.media.audio import write_wav
 from datamodules.media.video import VideoReader, read_video, write_video
-from metrics.evaluation.clips import (
-    ClipFiles,
-    ClipSet,
-    match_videos,
-    recorded_clip,
-    reference_clips,
-    spare_clips,
-)
+from metrics.evaluation.clips import ClipFiles, ClipSet, match_videos, reference_clips, spare_clips
 from metrics.evaluation.loading import find_crop, load_clip, resize
 from metrics.evaluation.protocol import get_protocol
 
@@ -111,10 +104,9 @@ def test_files_that_cannot_be_read_are_listed_with_their_name(videos, reference,
         ("cut", "v/cut.mp4: cut off after 1.0 of 2.4 s"),
         ("empty", "v/empty.mp4: the video file is empty"),
         ("flat", "v/flat.mp4: 64 x 32 pixels have another shape"),
-        ("lost", ""),
+        ("lost", "all: "),
     ):
         assert why in studio.whys(found, name)
-        assert studio.whys(found, name)
 
 
 def test_of_two_faces_one_is_followed():
@@ -217,18 +209,21 @@ def test_the_identity_of_the_data_covers_how_they_are_read(prepared):
 
 def test_phones_and_truth_have_hashes_of_their_own(prepared, reference, studio, tmp_path):
     """They are judges of a kind: alignments move lip closure alone, truth the lips against it alone."""
-    clips = tuple(recorded_clip(prepared, record) for record in read_manifest(prepared))
-    truth = ClipSet(clips).files_hash("annotations")
-    known = read_annotations(clips[0].annotations)
-    write_annotations(
-        clips[0].annotations, {**known.arrays, "lip_opening": known.arrays["lip_opening"] * 2}, {}
-    )
-    assert ClipSet(clips).files_hash("annotations") != truth
-    assert ClipSet(tuple(reference_clips(reference).values())).phones_hash() is None
+
+    def all_of(folder, split="test"):
+        return ClipSet(tuple(reference_clips(folder, split).values()))
+
+    data = all_of(prepared, "train")
+    truth = data.files_hash("annotations")
+    path = data.judged[0].annotations
+    known = read_annotations(path).arrays
+    write_annotations(path, {**known, "lip_opening": known["lip_opening"] * 2}, {})
+    assert data.files_hash("annotations") != truth
+    assert all_of(reference).phones_hash() is None
     aligned = studio.with_phones(reference, tmp_path / "aligned")
-    phones = ClipSet(tuple(reference_clips(aligned).values())).phones_hash()
+    phones = all_of(aligned).phones_hash()
     (aligned / "ben.phones.csv").write_text("start,end,phone\n0,1,m")
-    assert phones != ClipSet(tuple(reference_clips(aligned).values())).phones_hash() is not None
-    gone = dataclasses.replace(clips[0], reference=tmp_path / "gone.mp4", frames=None)
+    assert phones != all_of(aligned).phones_hash() is not None
+    gone = dataclasses.replace(data.judged[0], reference=tmp_path / "gone.mp4", frames=None)
     assert ClipSet((gone,)).files_hash("reference")  # a clip that vanishes does not end the evaluation
     assert gone.length() == 0
