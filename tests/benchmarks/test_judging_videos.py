@@ -49,9 +49,12 @@ def test_the_clock_counts_inner_stages_once(speed: ModuleType) -> None:
             inner()
         return times
 
+    begin = time.perf_counter()
     assert clock.timed("outer", work)(2) == 2
+    whole = time.perf_counter() - begin
     assert clock.seconds["inner"] >= 0.06
-    assert 0.01 <= clock.seconds["outer"] < 0.06
+    assert clock.seconds["outer"] >= 0.01
+    assert sum(clock.seconds.values()) <= whole  # however busy the machine is
 
 
 def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: Path) -> None:
