@@ -159,19 +159,20 @@ def load_judges(
         judges.embed = judges.load("embedder", "mobilefacenet", embedder)
     sync = sync or ("public" if "landmarks" in judges.hashes else "expert")
     if "sync" in slots:
-
-        def syncnet() -> tuple[SyncJudge, str]:
-            if sync == "public":
-                path = assets.find(PUBLIC_SYNCNET)
-                return SyncNetJudge(SyncNet.load(path), boxes=True), file_sha256(path)
-            network = load_expert() if sync == "expert" else load_expert(sync)
-            return SyncNetJudge(network, boxes=False), network.sha256
-
-        judges.sync = judges.load("sync", "syncnet_v2" if sync == "public" else "sync expert", syncnet)
+        name = "syncnet_v2" if sync == "public" else "sync expert"
+        judges.sync = judges.load("sync", name, partial(_load_sync, sync))
     for slot, (name, file, loader) in NETWORKS.items():
         if slot in slots:
             setattr(judges, slot, judges.load(slot, name, partial(_load, file, loader)))
     return judges
+
+
+def _load_sync(kind: str) -> tuple[SyncJudge, str]:
+    if kind == "public":
+        path = assets.find(PUBLIC_SYNCNET)
+        return SyncNetJudge(SyncNet.load(path), boxes=True), file_sha256(path)
+    network = load_expert() if kind == "expert" else load_expert(kind)
+    return SyncNetJudge(network, boxes=False), network.sha256
 
 
 def _load(file: str, loader: str) -> tuple[nn.Module, str]:
