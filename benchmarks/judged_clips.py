@@ -1,6 +1,6 @@
 """What MediaPipe's face landmarks see in a clip, framed as every model of this project sees a face."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,7 @@ from metrics.landmarks import FACE
 from metrics.motion import blink_rate, head_motion, jitter, mouth_motion
 
 SIZE = 256
-STEP = 5
-"""Frames that head speed is taken over: shorter steps measure the noise of the landmarks."""
+STEP = 5  # frames that head speed is taken over: shorter steps measure the noise of the landmarks
 
 _LOOKS = 5  # frames that the face is looked for in, evenly over the clip
 _CHUNK = 25  # frames decoded at a time
@@ -33,41 +32,16 @@ class UnfitClipError(Exception):
 
 @dataclass(frozen=True)
 class JudgedClip:
-    """Curves of one clip at 25 fps; NaN on frames without a face.
+    """Curves of one clip at 25 fps; NaN on frames without a face."""
 
-    Attributes:
-        rotation: ``(T, 3)`` yaw, pitch, roll in degrees.
-        lip_opening: ``(T,)`` inner-lip gap over the distance of the outer eye corners.
-        blink: ``(T,)`` 0 open .. 1 closed.
-        rigid: ``(T, 16)`` x and y of the rigid landmarks over the distance of the outer eye corners.
-    """
-
-    rotation: np.ndarray
-    lip_opening: np.ndarray
-    blink: np.ndarray
-    rigid: np.ndarray
-
-    def to_lists(self) -> dict[str, list]:
-        """The curves by name as JSON values, NaN as None."""
-        lists = {}
-        for name, curve in asdict(self).items():
-            values = np.round(curve.astype(np.float64), 5).astype(object)
-            values[~np.isfinite(curve)] = None
-            lists[name] = values.tolist()
-        return lists
-
-    @classmethod
-    def from_lists(cls, lists: dict[str, list]) -> "JudgedClip":
-        """The curves that `to_lists` gave."""
-        return cls(**{name: np.array(curve, dtype=np.float64) for name, curve in lists.items()})
+    rotation: np.ndarray  # ``(T, 3)`` yaw, pitch, roll in degrees
+    lip_opening: np.ndarray  # ``(T,)`` inner-lip gap over the distance of the outer eye corners
+    blink: np.ndarray  # ``(T,)`` 0 open .. 1 closed
+    rigid: np.ndarray  # ``(T, 16)`` x and y of the rigid landmarks over the distance of the outer eye corners
 
 
 def judge_clip(path: Path, seconds: float) -> JudgedClip:
-    """Measure the start of a video, each frame by itself, at 25 fps and 256 px.
-
-    Args:
-        path: Video file.
-        seconds: Longest part that is looked at.
+    """Measure the first ``seconds`` of a video, each frame by itself, at 25 fps and 256 px.
 
     Raises:
         UnfitClipError: Too short, too few pictures a second, hardly a face, several faces, or a cut.

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from printing import markdown_table, one_line_errors
-from random_networks import random_i3d, random_inception, random_syncnet
+from random_networks import RandomI3D
 
 from datamodules.errors import UserError
-from experiments.run_identity import machine_facts
+from experiments.run_folder import machine_facts
 from metrics.evaluation import evaluation, loop
 from metrics.evaluation.clips import match_videos, reference_clips
-from metrics.evaluation.judges import Judges, load_judges
+from metrics.evaluation.judges import Judges, SyncNetJudge, load_judges
 from metrics.evaluation.loading import RenderedClip, rendered_clips
 from metrics.evaluation.protocol import Protocol, get_protocol
 from metrics.evaluation.registry import measures_of
 from metrics.evaluation.row_distances import window_starts
+from metrics.judges.inception import I3D, FIDInception, fid_network
 from metrics.judges.landmark_judge import LandmarkJudge
+from metrics.judges.syncnet import SyncNet
 
 
 class Clock:
@@ -79,9 +81,9 @@ def attach_all(clock: Clock, judges: Judges) -> None:
 
 def fill_in(judges: Judges) -> None:
     """Random networks where the public weights are not there."""
-    judges.sync = judges.sync or random_syncnet()
-    judges.inception = judges.inception or random_inception()
-    judges.i3d = judges.i3d or random_i3d()
+    judges.sync = judges.sync or SyncNetJudge(SyncNet().eval(), boxes=True)
+    judges.inception = judges.inception or FIDInception(fid_network())
+    judges.i3d = judges.i3d or I3D(RandomI3D())
     judges.hashes |= dict.fromkeys(("sync", "inception", "i3d"), "random")
 
 
@@ -94,21 +96,13 @@ def timed_clips(clock: Clock, clips: Iterator[RenderedClip]) -> Iterator[Rendere
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation's speed.
+    """An evaluation's speed."""
 
-    Attributes:
-        clips: Number of clips that were judged.
-        frames: Frames of each, at most.
-        seconds: From the first file to the result.
-        stages: Stage -> seconds.
-        windows: Windows that I3D saw.
-    """
-
-    clips: int
-    frames: int
-    seconds: float
-    stages: dict[str, float]
-    windows: int
+    clips: int  # number of clips that were judged
+    frames: int  # frames of each, at most
+    seconds: float  # from the first file to the result
+    stages: dict[str, float]  # stage -> seconds
+    windows: int  # windows that I3D saw
 
 
 def measure(videos: Path, protocol: Protocol, judges: Judges) -> Measured:

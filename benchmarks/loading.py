@@ -57,16 +57,9 @@ def measure(root: Path, size: int, workers: list[int], items: int) -> list[list[
     tasks: tuple[Task, ...] = ("frame_pairs", "sync_windows")
     for task, count, cached in itertools.product(tasks, workers, (False, True)):
         module = TalkingHeadDataModule(
-            root,
-            size,
-            task=task,
-            batch_size=BATCH,
-            num_workers=count,
-            pairs_per_clip=256,
-            windows_per_clip=256,
-            cache_frames=cached,
-            splits=splits,
-        )
+            root, size, task=task, batch_size=BATCH, num_workers=count, cache_frames=cached, splits=splits,
+            pairs_per_clip=256, windows_per_clip=256,
+        )  # fmt: skip
         speed = items_per_second(module, items)
         rows.append([task.replace("_", " "), str(count), "yes" if cached else "no", f"{speed:.0f}"])
     return rows

@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from printing import markdown_table, one_line_errors
@@ -47,37 +48,25 @@ def main() -> None:
     for workers, (wall, prepared) in runs.items():
         seconds = sum(outcome.seconds for outcome in prepared.outcomes.values())
         busy = sum(sum(outcome.times.values()) for outcome in prepared.outcomes.values())
-        rows.append(
-            [
-                str(workers),
-                f"{seconds:.0f}",
-                f"{wall:.0f}",
-                f"{seconds / wall:.2f}",
-                f"{seconds / busy:.2f}",
-                f"{first / wall:.2f}",
-            ]
-        )
-    head = [
+        cells = (seconds, 0), (wall, 0), (seconds / wall, 2), (seconds / busy, 2), (first / wall, 2)
+        rows.append([str(workers), *(f"{value:.{digits}f}" for value, digits in cells)])
+    head = (
         "processes",
         "s of video",
         "s in all",
         "s of video a second",
         "the same a process at work",
         "speed-up",
-    ]
-    print(markdown_table(head, rows))
-    times: dict[str, float] = {}
-    for outcome in next(iter(runs.values()))[1].outcomes.values():
-        for name, spent in outcome.times.items():
-            times[name] = times.get(name, 0.0) + spent
-    total = sum(times.values())
-    print()
-    print(
-        markdown_table(
-            ["work", "s", "share"], [[n, f"{s:.1f}", f"{s / total:.0%}"] for n, s in times.items()]
-        )
     )
-    print(json.dumps({"kept": len(next(iter(runs.values()))[1].records)}))
+    print(markdown_table([*head], rows))
+    prepared = next(iter(runs.values()))[1]
+    times: Counter[str] = Counter()
+    for outcome in prepared.outcomes.values():
+        times.update(outcome.times)
+    total = sum(times.values())
+    shares = [[name, f"{spent:.1f}", f"{spent / total:.0%}"] for name, spent in times.items()]
+    print("\n" + markdown_table(["work", "s", "share"], shares))
+    print(json.dumps({"kept": len(prepared.records)}))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metrics.evaluation.judges import SyncNetJudge
-from metrics.judges.inception import I3D, FIDInception, fid_network
-from metrics.judges.syncnet import SyncNet
-
 _MIXED = (  # channels of the four branches, those of the middle two before and after their convolution
     (64, 96, 128, 16, 32, 32),
     (128, 128, 192, 32, 96, 64),
@@ -35,14 +31,9 @@ class _Mixed(nn.Module):
         super().__init__()
         a, b0, b1, c0, c1, d = channels
         pool = nn.MaxPool3d(3, 1, 1)
-        self.branches = nn.ModuleList(
-            [
-                _unit(before, a),
-                nn.Sequential(_unit(before, b0), _unit(b0, b1, 3)),
-                nn.Sequential(_unit(before, c0), _unit(c0, c1, 3)),
-                nn.Sequential(pool, _unit(before, d)),
-            ]
-        )
+        second, third = ((_unit(before, x), _unit(x, y, 3)) for x, y in ((b0, b1), (c0, c1)))
+        branches = (_unit(before, a),), second, third, (pool, _unit(before, d))
+        self.branches = nn.ModuleList(nn.Sequential(*branch) for branch in branches)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.branches], dim=1)
@@ -74,18 +65,3 @@ class RandomI3D(nn.Module):
         """Features ``(N, 400)`` of windows ``(N, 3, 16, H, W)`` in 0..255."""
         sized = F.interpolate(clips, size=(clips.shape[2], 224, 224), mode="trilinear", align_corners=False)
         return self.layers(sized / 127.5 - 1).mean(dim=(2, 3, 4))
-
-
-def random_inception() -> FIDInception:
-    """FID and KID's network."""
-    return FIDInception(fid_network())
-
-
-def random_i3d() -> I3D:
-    """FVD's network."""
-    return I3D(RandomI3D())
-
-
-def random_syncnet() -> SyncNetJudge:
-    """Lip sync's judge."""
-    return SyncNetJudge(SyncNet().eval(), boxes=True)

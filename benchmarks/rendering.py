@@ -4,7 +4,6 @@ Run from the repository's root: ``python benchmarks/rendering.py [--sizes 64 128
 """
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
@@ -12,18 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from printing import one_line_errors
+from printing import markdown_table, one_line_errors
 
 from datamodules.batches import FPS
 from datamodules.media.video import write_video
 from datamodules.synthetic_faces.clips import Performance, perform
 from datamodules.synthetic_faces.dense_truth import dense_truth
-from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from datamodules.synthetic_faces.settings import Settings
+from experiments.run_folder import machine_facts
 
 KINDS = ("rendering", "with encoding", "with dense truth", "measuring")
+SETTING_UP = "setting up (s)"
 
 
 def a_performance(frames: int) -> Performance:
@@ -48,7 +48,7 @@ def frames_per_second(task: Callable[[], object], frames: int, repeats: int, dev
 def measure(size: int, frames: int, repeats: int, device: torch.device) -> dict[str, float]:
     """Frames per second of each kind of work, and seconds to set up one person."""
     performance = a_performance(frames)
-    controls = Controls(performance.animation.controls.values[:frames])
+    controls = performance.animation.controls.part(0, frames)
     begin = time.process_time()
     renderer = HeadRenderer(performance.identity, size, device)
     seconds = time.process_time() - begin
@@ -64,17 +64,7 @@ def measure(size: int, frames: int, repeats: int, device: torch.device) -> dict[
             kind: frames_per_second(task, frames, repeats, device)
             for kind, task in zip(KINDS, tasks, strict=True)
         }
-    return result | {"setting up (s)": seconds}
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
+    return result | {SETTING_UP: seconds}
 
 
 def main() -> None:
@@ -87,19 +77,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(options.device)
-    print(f"{processor()}, one core, Python {platform.python_version()}, torch {torch.__version__}, {device}")
-    if device.type == "cuda":
-        print(torch.cuda.get_device_name(device))
+    facts = machine_facts()
+    print(", ".join([facts["processor"], "one core", str(device), *facts["accelerators"]]))
     print(f"frames per second, median of {options.repeats} runs of {options.frames} frames")
     print("in brackets: time of a frame against the first size\n")
-    columns = (*KINDS, "setting up (s)")
-    print(" | ".join(["size", *(f"{name:>17}" for name in columns)]))
-    first: dict[str, float] = {}
-    for size in options.sizes:
-        row = measure(size, options.frames, options.repeats, device)
-        first = first or row
-        cells = [f"{row[kind]:9.1f} ({first[kind] / row[kind]:5.2f})" for kind in KINDS]
-        print(" | ".join([f"{size:4d}", *cells, f"{row['setting up (s)']:17.2f}"]), flush=True)
+    found = {size: measure(size, options.frames, options.repeats, device) for size in options.sizes}
+    first = found[options.sizes[0]]
+    rows = [
+        [
+            str(size),
+            *(f"{row[kind]:.1f} ({first[kind] / row[kind]:.2f})" for kind in KINDS),
+            f"{row[SETTING_UP]:.2f}",
+        ]
+        for size, row in found.items()
+    ]
+    print(markdown_table(["size", *KINDS, SETTING_UP], rows))
 
 
 if __name__ == "__main__":

@@ -26,25 +26,17 @@ from metrics.evaluation.protocol import get_protocol
 from metrics.judges.syncnet import SHIPPED_EXPERT, SyncNet, clip_cepstra, load_expert
 from metrics.sync import SyncResult, SyncSettings, clip_features, lip_sync, offsets_and_distances
 
-SHIFTS = tuple(range(-8, 9))
-"""Frames that the sound is moved by, positive: late."""
-PIECE = 50
-"""Shortest clip that is judged on synthetic heads, in frames."""
+SHIFTS = tuple(range(-8, 9))  # frames that the sound is moved by, positive: late
+PIECE = 50  # shortest clip that is judged on synthetic heads, in frames
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that lips and sound are compared in.
+    """A clip that lips and sound are compared in."""
 
-    Attributes:
-        frames: ``(T, 3, H, W)`` uint8.
-        waveform: ``(640 T,)`` float in [-1, 1].
-        voice: Who is heard.
-    """
-
-    frames: torch.Tensor
-    waveform: torch.Tensor
-    voice: str
+    frames: torch.Tensor  # ``(T, 3, H, W)`` uint8
+    waveform: torch.Tensor  # ``(640 T,)`` float in [-1, 1]
+    voice: str  # who is heard
 
 
 def read_clips(root: Path, split: str) -> list[Clip]:
@@ -60,13 +52,8 @@ def read_clips(root: Path, split: str) -> list[Clip]:
     for record in records:
         frames = read_video(root / record.video)
         waveform = fit_length(load_audio(root / str(record.audio)), len(frames))
-        clips.append(
-            Clip(
-                torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(),
-                torch.from_numpy(waveform),
-                record.voice,
-            )
-        )
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+        clips.append(Clip(pictures, torch.from_numpy(waveform), record.voice))
     return clips
 
 
@@ -104,11 +91,7 @@ def pieces(clips: Iterable[Clip], length: int = PIECE) -> list[Clip]:
     """The clips in pieces of so many frames; what is left at the end is dropped."""
     step = SAMPLES_PER_FRAME
     return [
-        Clip(
-            clip.frames[at : at + length],
-            clip.waveform[at * step : (at + length) * step],
-            clip.voice,
-        )
+        Clip(clip.frames[at : at + length], clip.waveform[at * step : (at + length) * step], clip.voice)
         for clip in clips
         for at in range(0, len(clip.frames) - length + 1, length)
     ]
@@ -127,9 +110,8 @@ def judge_shifts(network: SyncNet, clip: Clip, shifts: Sequence[int] = SHIFTS) -
     inner = slice(margin, len(clip.frames) - margin)
 
     def sound(shift: int) -> torch.Tensor:
-        return clip.waveform[
-            (inner.start - shift) * SAMPLES_PER_FRAME : (inner.stop - shift) * SAMPLES_PER_FRAME
-        ]
+        start, stop = ((frame - shift) * SAMPLES_PER_FRAME for frame in (inner.start, inner.stop))
+        return clip.waveform[start:stop]
 
     lip, _ = clip_features(network, clip.frames[inner], sound(0))
     sounds = [network.audio_features(clip_cepstra(sound(shift))[: len(lip)]) for shift in shifts]

@@ -9,7 +9,6 @@ constant offset is taken out.
 import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,32 +23,16 @@ from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.motion import MotionCurves, correlation, measure_motion
 
 AXES = ("yaw", "pitch", "roll")
-MOVING = 1.0
-"""Degrees of true standard deviation above which a clip says something about an axis by itself."""
+MOVING = 1.0  # degrees of true standard deviation above which a clip says something about an axis by itself
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of the result: its value, and what it should be at least (or at most)."""
-
-    value: float
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def target(self) -> str:
-        """The target in words, empty without one."""
-        if self.least is None and self.most is None:
-            return ""
-        return f">= {self.least:g}" if self.least is not None else f"<= {self.most:g}"
-
-    @property
-    def met(self) -> str:
-        """``yes``, ``no`` or empty without a target."""
-        if not self.target:
-            return ""
-        good = self.value >= self.least if self.least is not None else self.value <= (self.most or 0.0)
-        return "yes" if good else "no"
+GOALS = {
+    "share of frames with a face": (">=", 0.99),
+    "lip opening: correlation, median over clips": (">=", 0.9),
+    **{f"{axis}: correlation, clip offsets taken out": (">=", 0.95) for axis in AXES},
+    **{f"{axis}: RMS error in degrees, clip offsets taken out": ("<=", 1.5) for axis in AXES},
+}
+"""What some of the figures should be, by their names."""
 
 
 def judge_record(record: ClipRecord, root: Path, frames: int) -> tuple[MotionCurves, MotionCurves]:
@@ -61,48 +44,40 @@ def judge_record(record: ClipRecord, root: Path, frames: int) -> tuple[MotionCur
     return measure_motion(reader.get(range(count)), LandmarkJudge()), truth
 
 
-def compare(clips: list[tuple[MotionCurves, MotionCurves]]) -> dict[str, Figure]:
+def compare(clips: list[tuple[MotionCurves, MotionCurves]]) -> dict[str, float]:
     """Agreement of (seen, true) curves of clips, by name."""
-    lips = np.array([correlation(seen.lip_opening, true.lip_opening) for seen, true in clips])
-    blinks = np.array([correlation(seen.blink, true.blink) for seen, true in clips])
     found = np.concatenate([np.isfinite(seen.lip_opening) for seen, _ in clips]).mean()
-    result = {
-        "share of frames with a face": Figure(float(found), least=0.99),
-        "lip opening: correlation, median over clips": Figure(_percentile(lips, 50), least=0.9),
-        "lip opening: correlation, 5th percentile": Figure(_percentile(lips, 5)),
-        "blink: correlation, median over clips": Figure(_percentile(blinks, 50)),
-        "blink: correlation, 5th percentile": Figure(_percentile(blinks, 5)),
-    }
+    result = {"share of frames with a face": float(found)}
+    for name, curve in (("lip opening", "lip_opening"), ("blink", "blink")):
+        agreement = np.array(
+            [correlation(getattr(seen, curve), getattr(true, curve)) for seen, true in clips]
+        )
+        result[f"{name}: correlation, median over clips"] = _percentile(agreement, 50)
+        result[f"{name}: correlation, 5th percentile"] = _percentile(agreement, 5)
     for axis, name in enumerate(AXES):
         result |= {f"{name}: {key}": figure for key, figure in _compare_axis(clips, axis).items()}
     return result
 
 
-def _compare_axis(clips: list[tuple[MotionCurves, MotionCurves]], axis: int) -> dict[str, Figure]:
+def _compare_axis(clips: list[tuple[MotionCurves, MotionCurves]], axis: int) -> dict[str, float]:
     """Agreement of one axis of the rotation over the frames with a face."""
     pairs = []
     for seen, true in clips:
         known = np.isfinite(seen.rotation[:, axis])
         if known.any():
             pairs.append(np.stack([seen.rotation[known, axis], true.rotation[known, axis]]))
-    centred = [pair - pair.mean(axis=1, keepdims=True) for pair in pairs]
+    means = [pair.mean(axis=1, keepdims=True) for pair in pairs]
+    offsets = [float(seen - true) for [seen], [true] in means]
+    centred = [pair - mean for pair, mean in zip(pairs, means, strict=True)]
     seen, true = np.concatenate(centred, axis=1, dtype=np.float64)
     moving = np.array([correlation(*pair) for pair in pairs if pair[1].std() > MOVING])
     return {
-        "correlation, clip offsets taken out": Figure(correlation(seen, true), least=0.95),
-        f"correlation, median over {len(moving)} clips of std > {MOVING:g} deg": Figure(
-            _percentile(moving, 50)
-        ),
-        "RMS error in degrees, clip offsets taken out": Figure(
-            float(np.sqrt(np.mean((seen - true) ** 2))), most=1.5
-        ),
-        "slope of seen on true": Figure(float((seen * true).sum() / (true**2).sum())),
-        "mean offset in degrees, seen - true": Figure(
-            float(np.mean([pair[0].mean() - pair[1].mean() for pair in pairs]))
-        ),
-        "std of the clips' offsets in degrees": Figure(
-            float(np.std([pair[0].mean() - pair[1].mean() for pair in pairs]))
-        ),
+        "correlation, clip offsets taken out": correlation(seen, true),
+        f"correlation, median over {len(moving)} clips of std > {MOVING:g} deg": _percentile(moving, 50),
+        "RMS error in degrees, clip offsets taken out": float(np.sqrt(np.mean((seen - true) ** 2))),
+        "slope of seen on true": float((seen * true).sum() / (true**2).sum()),
+        "mean offset in degrees, seen - true": float(np.mean(offsets)),
+        "std of the clips' offsets in degrees": float(np.std(offsets)),
     }
 
 
@@ -135,10 +110,10 @@ def main() -> None:
             print(f"{record.id}: measured", file=sys.stderr, flush=True)
     figures = compare(clips)
     print(f"{len(clips)} clips, {sum(len(true) for _, true in clips)} frames\n")
-    rows = [[name, f"{figure.value:.3f}", figure.target, figure.met] for name, figure in figures.items()]
-    print(markdown_table(["measure", "value", "target", "met"], rows))
+    rows = [[name, f"{value:.3f}", *map(str, GOALS.get(name, ("", "")))] for name, value in figures.items()]
+    print(markdown_table(["measure", "value", "", "goal"], rows))
     if args.out:
-        write_json(args.out, {name: figure.value for name, figure in figures.items()})
+        write_json(args.out, figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Has the motion of the synthetic heads real scale? Real and synthetic clips, measured by the same judge.
 
-    python benchmarks/synthetic_motion.py --data PREPARED --real FOLDER [FOLDER ...] [--cache real.json] [--out FILE.json]
+    python benchmarks/synthetic_motion.py --data PREPARED --real FOLDER [FOLDER ...] [--out FILE.json]
 
 Every video is framed alike (one square a clip, 256 px), brought to 25 fps and measured frame by frame by MediaPipe's face
 landmarks. Jitter holds the noise of the landmarks themselves: compare it between the columns, not with zero. A synthetic
@@ -9,7 +9,6 @@ Of clips that differ in the draw of the motion alone every one counts; measure d
 """
 
 import argparse
-import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,15 +18,14 @@ import numpy as np
 from judged_clips import JudgedClip, UnfitClipError, judge_clip, measures_of
 from printing import markdown_table, one_line_errors
 
-from datamodules.clips.manifest import file_sha256, read_manifest
+from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
-from experiments.results import write_json, write_whole
+from experiments.results import write_json
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 SPREAD = (5, 50, 95)
 
-Judged = JudgedClip | str
-"""The curves of a clip, or why it has none."""
+Judged = JudgedClip | str  # the curves of a clip, or why it has none
 
 
 def judge_file(path: Path, seconds: float) -> Judged:
@@ -38,21 +36,15 @@ def judge_file(path: Path, seconds: float) -> Judged:
         return str(reason)
 
 
-def judge_files(paths: list[Path], seconds: float, workers: int, cache: Path | None) -> dict[str, Judged]:
-    """File name -> curves, in the order given; a cache is read by content and written after every clip."""
-    known = json.loads(cache.read_text()) if cache and cache.is_file() else {}
-    keys = {path: f"{path.name}, {seconds:g} s, sha256 {file_sha256(path)[:16]}" for path in paths}
-    missing = [path for path in paths if keys[path] not in known]
+def judge_files(paths: list[Path], seconds: float, workers: int) -> dict[str, Judged]:
+    """File name -> curves, in the order given."""
+    judged = {}
     with ProcessPoolExecutor(max(1, workers)) as pool:
-        for path, clip in zip(missing, pool.map(partial(judge_file, seconds=seconds), missing), strict=True):
-            known[keys[path]] = clip if isinstance(clip, str) else clip.to_lists()
-            print(
-                f"{path.name}: {clip if isinstance(clip, str) else 'measured'}", file=sys.stderr, flush=True
-            )
-            if cache:
-                write_whole(cache, json.dumps(known))
-    found = {path.name: known[keys[path]] for path in paths}
-    return {name: c if isinstance(c, str) else JudgedClip.from_lists(c) for name, c in found.items()}
+        for path, clip in zip(paths, pool.map(partial(judge_file, seconds=seconds), paths), strict=True):
+            told = clip if isinstance(clip, str) else "measured"
+            print(f"{path.name}: {told}", file=sys.stderr, flush=True)
+            judged[path.name] = clip
+    return judged
 
 
 def measures_of_all(judged: dict[str, Judged]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
@@ -94,7 +86,6 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="prepared synthetic dataset")
     parser.add_argument("--real", type=Path, nargs="+", required=True, help="folders of real videos")
-    parser.add_argument("--cache", type=Path, help="JSON file that keeps the curves of the real clips")
     parser.add_argument("--clips", type=int, help="most synthetic clips to measure, evenly over the data")
     parser.add_argument("--seconds", type=float, default=8.0, help="longest part of a clip to measure")
     parser.add_argument("--workers", type=int, default=1)
@@ -102,13 +93,13 @@ def main() -> None:
     args = parser.parse_args()
 
     videos = sorted(p for folder in args.real for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    real, unfit = measures_of_all(judge_files(videos, args.seconds, args.workers, args.cache))
+    real, unfit = measures_of_all(judge_files(videos, args.seconds, args.workers))
     print(f"{len(real)} real clips; left out: " + "; ".join(f"{name} ({why})" for name, why in unfit.items()))
     records = read_manifest(args.data)
     if args.clips and args.clips < len(records):
         records = [records[i] for i in np.linspace(0, len(records) - 1, args.clips).round().astype(int)]
     made = [args.data / record.video for record in records]
-    synthetic, lost = measures_of_all(judge_files(made, args.seconds, args.workers, None))
+    synthetic, lost = measures_of_all(judge_files(made, args.seconds, args.workers))
     print(
         f"{len(synthetic)} synthetic clips; left out: " + "; ".join(f"{n} ({why})" for n, why in lost.items())
     )

@@ -1,12 +1,11 @@
 """What does the sound of the synthetic clips tell about the lips?
 
-    python benchmarks/synthetic_sound.py --data PREPARED [--out FILE.json]
     python benchmarks/synthetic_sound.py --clips 1260 --seed 3 [--domain wide] [--workers 2] [--out FILE.json]
 
 Log-mel features of the sound are mapped to the lips by ridge regression and by a small convolutional network, and judged
 on speakers, sentences and faces that neither has met. In speech a linear map explains a part, a network most; known
-shifts of the sound are found again (a clip counts where all are), and another clip's sound tells nothing. The second
-form renders no picture.
+shifts of the sound are found again (a clip counts where all are), and another clip's sound tells nothing. No picture is
+rendered.
 """
 
 import argparse
@@ -25,11 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches import SAMPLES_PER_FRAME
-from datamodules.clips.annotations import read_annotations
 from datamodules.clips.augmentation import change_voice
-from datamodules.clips.manifest import read_manifest
-from datamodules.errors import UserError
-from datamodules.media.audio import MEL_BANDS, load_audio, log_mel
+from datamodules.media.audio import MEL_BANDS, log_mel
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.mesh.landmarks import landmark_vertices, lip_measures
 from datamodules.synthetic_faces.mesh.rig import Rig
@@ -38,51 +34,37 @@ from datamodules.synthetic_faces.settings import Settings
 from experiments.results import write_json
 from metrics.motion import correlation
 
-CONTEXT = 8
-"""Frames before and after each frame that both maps see."""
+CONTEXT = 8  # frames before and after each frame that both maps see
+# Strengths of the regression's penalty; the best on a tenth of the training clips is taken.
 RIDGES = (1e2, 1e3, 1e4)
-"""Strengths of the regression's penalty; the best on a tenth of the training clips is taken."""
-SHIFTS = (-6, -3, 0, 3, 6)
-"""Frames by which the sound is moved against the lips, to be found again."""
-SEARCH = 10
-"""Furthest offset in frames that is tried."""
+SHIFTS = (-6, -3, 0, 3, 6)  # frames by which the sound is moved against the lips, to be found again
+SEARCH = 10  # furthest offset in frames that is tried
 TOLERANCE = 1
 CHANNELS = 128
 BLOCKS = 4
 BATCH = 16
-STRETCH = 64
-"""Frames of one training example."""
+STRETCH = 64  # frames of one training example
 MEASURES = ("opening", "width")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Sound and lips of one clip.
+    """Sound and lips of one clip."""
 
-    Attributes:
-        held_out: whether nothing is fitted to it.
-        speech: what is heard; clips that differ in motion alone share it.
-        waveform: ``(640 T,)`` float32, 16 kHz.
-        sound: ``(T, 320)`` float32 log-mel features, those of 40 ms in a row.
-        lips: ``(T, 2)`` float32 in eye distances: gap between the lips, and distance of the corners less its
-            mean over the clip, which is a trait of the face.
-    """
-
-    held_out: bool
-    speech: str
-    waveform: np.ndarray
-    sound: np.ndarray
+    held_out: bool  # whether nothing is fitted to it
+    waveform: np.ndarray  # ``(640 T,)`` float32, 16 kHz
+    sound: np.ndarray  # ``(T, 320)`` float32 log-mel features, those of 40 ms in a row
+    # ``(T, 2)`` float32 in eye distances: gap between the lips, and distance of the corners less its mean over the
+    # clip, which is a trait of the face
     lips: np.ndarray
 
     @classmethod
-    def of(
-        cls, split: str, speech: str, waveform: np.ndarray, opening: np.ndarray, width: np.ndarray
-    ) -> "Clip":
+    def of(cls, split: str, waveform: np.ndarray, opening: np.ndarray, width: np.ndarray) -> "Clip":
         """A clip from ``(S,)`` samples and ``(T,)`` measures of the lips."""
         frames = min(len(opening), len(waveform) // SAMPLES_PER_FRAME)
         waveform = waveform[: frames * SAMPLES_PER_FRAME]
         lips = np.stack([opening, width - width.mean()], axis=1)[:frames]
-        return cls(split != "train", speech, waveform, features(waveform), lips.astype(np.float32))
+        return cls(split != "train", waveform, features(waveform), lips.astype(np.float32))
 
     def delayed(self, frames: int) -> np.ndarray:
         """Features ``(T, 320)`` of the sound ``frames`` later (earlier, where negative), with silence in the gap."""
@@ -99,17 +81,6 @@ def features(waveform: np.ndarray) -> np.ndarray:
     return mel.reshape(len(waveform) // SAMPLES_PER_FRAME, -1).numpy()
 
 
-def prepared_clips(folder: Path) -> Iterator[Clip]:
-    """Clips of a prepared dataset that have sound and measures of the lips."""
-    for record in read_manifest(folder):
-        if record.audio and record.annotations:
-            annotations = read_annotations(folder / record.annotations)
-            arrays, plan = annotations.arrays, annotations.metadata.get("plan", {})
-            waveform = load_audio(folder / record.audio)
-            speech = str(plan.get("speech", record.id))
-            yield Clip.of(record.split, speech, waveform, arrays["lip_opening"], arrays["lip_width"])
-
-
 def planned_clips(clips: int, seed: int, domain: str, workers: int) -> Iterator[Clip]:
     """Clips as ``prepare_synthetic`` would make them, every one of another person, without pictures."""
     settings = Settings(clips=clips, seed=seed, domain=domain, identities=clips)
@@ -124,14 +95,8 @@ def planned_clip(plan: ClipPlan, settings: Settings) -> Clip:
     performance = perform(plan, settings)
     controls = performance.animation.controls
     rig = Rig(performance.identity, torch.device("cpu"))
-    lips = lip_measures(rig.shape(controls, 0, len(controls))[:, torch.as_tensor(landmark_vertices(rig))])
-    waveform = performance.narration.waveform
-    return Clip.of(plan.split, str(plan.speech), waveform, *(curve.numpy() for curve in lips))
-
-
-def one_of_each_speech(clips: list[Clip]) -> list[Clip]:
-    """The first clip of each speech: what is heard twice is judged once."""
-    return list({clip.speech: clip for clip in reversed(clips)}.values())[::-1]
+    lips = lip_measures(rig.shape(controls)[:, torch.as_tensor(landmark_vertices(rig))])
+    return Clip.of(plan.split, performance.narration.waveform, *(curve.numpy() for curve in lips))
 
 
 class Standard:
@@ -257,12 +222,11 @@ def found_offset(predicted: np.ndarray, true: np.ndarray) -> int:
     return int(np.argmax(scores)) - SEARCH
 
 
-Map = Callable[[np.ndarray], np.ndarray]
-"""From features ``(T, C)`` in standard units to lips ``(T, 2)``."""
+Map = Callable[[np.ndarray], np.ndarray]  # from features ``(T, C)`` in standard units to lips ``(T, 2)``
 
 
 def judge(predict: Map, standard: Standard, held_out: list[Clip]) -> dict[str, dict[str, float]]:
-    """Measures by name of the lips, over held-out clips of different speeches in standard units."""
+    """Measures by name of the lips, over held-out clips in standard units."""
     long = [clip for clip in held_out if len(clip.lips) > 4 * SEARCH]
     found = [[predict(standard.of_sound(clip.delayed(shift))) for shift in SHIFTS] for clip in long]
     still = [predict(clip.sound) for clip in held_out]
@@ -290,7 +254,7 @@ def measure(clips: list[Clip], steps: int) -> dict[str, dict[str, float]]:
     """Measures by ``map, lips``."""
     fitted = [clip for clip in clips if not clip.held_out]
     standard = Standard(fitted)
-    held_out = [standard.apply(clip) for clip in one_of_each_speech([c for c in clips if c.held_out])]
+    held_out = [standard.apply(clip) for clip in clips if clip.held_out]
     known = [standard.apply(clip) for clip in fitted]
     weights = fit_ridge(known)
     network = fit_network(fitted, standard, steps)
@@ -319,12 +283,12 @@ def table(measures: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Gather the clips, fit, judge and print."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--data", type=Path, help="prepared dataset; without it clips are planned")
-    parser.add_argument("--clips", type=int, default=300, help="number of planned clips")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the planned clips")
-    parser.add_argument("--domain", default="wide", choices=("plain", "wide"), help="of the planned clips")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=300, help="number of clips")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips")
+    parser.add_argument("--domain", default="wide", choices=("plain", "wide"), help="of the clips")
     parser.add_argument("--workers", type=int, default=1, help="processes that plan clips")
     parser.add_argument("--steps", type=int, default=6000, help="training steps of the network")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -332,11 +296,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     start = time.monotonic()
-    plan = args.clips, args.seed, args.domain, args.workers
-    clips = list(prepared_clips(args.data) if args.data else planned_clips(*plan))
+    clips = list(planned_clips(args.clips, args.seed, args.domain, args.workers))
     held_out = sum(clip.held_out for clip in clips)
-    if not 0 < held_out < len(clips):
-        raise UserError(f"{args.data or 'the plan'}: needs clips of the training split and of another")
     told = f"{len(clips)} clips, {held_out} held out, {time.monotonic() - start:.0f} s"
     print(told, file=sys.stderr, flush=True)
     measures = measure(clips, args.steps)

@@ -17,15 +17,9 @@ FOLDER_VARIABLE = "IFMDM_ASSETS"
 
 @dataclass(frozen=True)
 class Asset:
-    """A public model file.
+    """A public model file: ``name`` is that of the file, ``url`` leads to exactly this version, ``size`` is in bytes.
 
-    Attributes:
-        name: File name, also the name it is asked for by.
-        url: Public address of exactly this version.
-        sha256: Of the whole file, hexadecimal; None where it is not known: then only the size can be checked.
-        size: In bytes; None where it is not known.
-        licence: Under which its authors publish it.
-        note: What it is used for.
+    ``sha256`` (hexadecimal, of the whole file) and ``size`` are None where they are not known, and then not checked.
     """
 
     name: str
@@ -113,11 +107,7 @@ ASSETS = {
 
 
 def describe(name: str) -> Asset:
-    """The entry of an asset.
-
-    Raises:
-        UserError: No asset has that name.
-    """
+    """The entry of an asset; UserError where none has that name."""
     if name not in ASSETS:
         raise UserError(f"{name}: no such asset; the names are {', '.join(ASSETS)}")
     return ASSETS[name]
@@ -170,11 +160,7 @@ def fetch(name: str) -> Path:
 
 
 def search_folders() -> list[Path]:
-    """Folders in which assets are looked for, in this order.
-
-    Raises:
-        UserError: ``IFMDM_ASSETS`` names no folder.
-    """
+    """Folders in which assets are looked for, in this order; UserError where ``IFMDM_ASSETS`` names none."""
     named = os.environ.get(FOLDER_VARIABLE)
     if not named:
         return [cache_folder()]

@@ -16,7 +16,6 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 WINDOW = 64
 """Frames generated per motion window; with the hint frame before them a window holds 65 motion vectors."""
 
-
 POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
 """What is told of a frame's pose: rotation, mean of the landmarks in the picture, lips, lids."""
 

@@ -20,14 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def require_file(path: str | Path, what: str) -> Path:
-    """Return ``path`` if it is a non-empty file.
+    """``path``, unless there is no such file, or an empty or unreadable one: then UserError.
 
-    Args:
-        path: A file that the user named.
-        what: What it should hold, for the message: "image", "video", "sound".
-
-    Raises:
-        UserError: It is missing, a folder, empty or not readable.
+    ``what`` it should hold stands in the message: "image", "video", "sound".
     """
     path = Path(path)
     if path.is_dir():
@@ -44,15 +39,7 @@ def require_file(path: str | Path, what: str) -> Path:
 
 
 def require_folder(path: str | Path, what: str) -> Path:
-    """Return ``path`` if it is a folder.
-
-    Args:
-        path: A folder that the user named.
-        what: What it should hold, for the message: "videos".
-
-    Raises:
-        UserError: There is none.
-    """
+    """``path`` if it is a folder, else UserError; ``what`` it should hold stands in the message: "videos"."""
     path = Path(path)
     if not path.is_dir():
         wrong = "is a file, expected a folder" if path.exists() else "no such folder"
@@ -61,11 +48,7 @@ def require_folder(path: str | Path, what: str) -> Path:
 
 
 def file_inside(folder: str | Path, name: str) -> Path:
-    """A regular file of a folder that may come from a stranger.
-
-    Args:
-        folder: The folder, which may itself be reached by a link.
-        name: Of the file, relative to the folder.
+    """The regular file ``name`` of a folder that may come from a stranger, and be reached by a link.
 
     Raises:
         UserError: Missing, no regular file, or a link that leads out of the folder.
@@ -109,10 +92,9 @@ def read_plain_json(path: Path) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
+    if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands there twice")
-    return value
+    return dict(pairs)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -129,10 +111,7 @@ def _check_plain(value: Any, depth: int) -> None:
 
 
 def require_output_folder(path: str | Path) -> Path:
-    """Return ``path`` if a folder is there, or can be made there; nothing is made yet.
-
-    Args:
-        path: The folder that results shall go to; call this before any work is done.
+    """``path`` if a folder is there, or can be made there; nothing is made yet, so call this before any work is done.
 
     Raises:
         UserError: It, or a part of the way to it, is a file, or nothing may be written there.
@@ -167,14 +146,9 @@ def _takes_files(folder: Path) -> bool:
     return True
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
+_UMASK = os.umask(0o022)
 """What the user takes away from new files' permissions; asked once, as asking sets it."""
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -196,9 +170,7 @@ def whole_output(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
     try:
         yield temporary
-        if (
-            temporary.is_file()
-        ):  # some writers, such as that of safetensors, let nobody else read what they make
+        if temporary.is_file():  # some writers, such as safetensors', let nobody else read what they make
             temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
     finally:
@@ -217,29 +189,22 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     folder = Path(folder).absolute()
     with contextlib.suppress(OSError):  # what can't be made is refused where it is used
         folder.parent.mkdir(parents=True, exist_ok=True)
-    places = (folder.parent, folder)
-    place = next((place for place in places if place.is_dir() and os.access(place, os.W_OK)), None)
-    if place is None:
+    places = [one for one in (folder.parent, folder) if one.is_dir() and os.access(one, os.W_OK)]
+    if not places:
         yield
         return
-    lock = FileLock(place / f".{folder.name}.lock")
+    lock = FileLock(places[0] / f".{folder.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         log.info("%s: another process fills this folder, waiting for it", folder)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        UserError: See ``whole_output``.
-    """
+    """Write a text file in UTF-8 as `whole_output` does."""
     with whole_output(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -7,17 +7,12 @@ from datamodules.talking_head import TalkingHeadDataModule
 
 
 class HDTFDataModule(TalkingHeadDataModule):
-    """Prepared HDTF clips: 436 published clips of 275 speakers, of radio and of weekly addresses.
+    """Prepared HDTF clips, of ``data/hdtf-SIZE`` by default: 436 published clips of 275 speakers (a clip's identity).
 
     HDTF publishes addresses, times and crops (https://github.com/MRzzm/HDTF, CC BY 4.0); the videos stay their owners' and
     some are gone. It has no official splits: the default ones list every published clip and share no speaker
-    (``datamodules/preparation/hdtf_splits.py``). A clip's identity is its speaker.
-
-    Args:
-        root: Prepared folder; ``data/hdtf-SIZE`` if None.
-        size: Edge of the frames in pixels.
-        splits: As for ``TalkingHeadDataModule``; None: those of the manifest.
-        options: Further arguments of ``TalkingHeadDataModule`` (task, batch_size, ...).
+    (``datamodules/preparation/hdtf_splits.py``); ``splits=None`` takes those of the manifest. Arguments are those of
+    ``TalkingHeadDataModule``.
     """
 
     origin = "HDTF, by `ifmdm prepare hdtf --raw DIR --annotations HDTF_dataset --output ROOT --download`"

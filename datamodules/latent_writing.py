@@ -68,7 +68,7 @@ def build_latents(
         records: Clips of one dataset.
         clips: The dataset folder, or where else the clips' files are.
         folder: Cache folder, by convention ``ROOT/latents/KEY`` with the key of ``cache_key(*parts)``.
-        encode: As for ``write_latents``; an ``Encoder`` where there are ``devices``.
+        encode: Runs without gradients; an ``Encoder`` where there are ``devices``.
         parts: What the cache key was made of, noted in ``cache.json``.
         size: Edge of the frames passed to ``encode``; the stored size of each clip if None.
         shard_frames: Frames of a shard, about.
@@ -104,9 +104,7 @@ def build_latents(
 
 
 def _write_in_processes(
-    groups: Sequence[Sequence[ClipRecord]],
-    job: tuple[Any, ...],
-    devices: Sequence[str],
+    groups: Sequence[Sequence[ClipRecord]], job: tuple[Any, ...], devices: Sequence[str]
 ) -> Iterator[int]:
     """Write each group in some process, and tell every second how many clips are finished."""
     context = multiprocessing.get_context("spawn")
@@ -159,18 +157,7 @@ def write_latents(
 ) -> None:
     """Compute the latents of some clips and write them as one shard, which appears whole or not at all.
 
-    Args:
-        records: The clips.
-        clips: The dataset folder, or where else the clips' files are.
-        folder: Of the cache; it exists.
-        encode: Frames uint8 (T, size, size, 3) and waveform float32 (640T,) in [-1, 1] -> ``motion`` (T, M),
-            ``appearance`` (T, A), ``audio`` (2T, D). Runs without gradients. Clips without sound get silence.
-        size: Edge of the frames passed to ``encode``; the stored size of each clip if None.
-        clip_done: Called after each clip.
-
-    Raises:
-        UserError: A clip cannot be read.
-        ValueError: ``encode`` returned other shapes, or values that are not finite.
+    Arguments and errors as of `build_latents`; ``clip_done`` is called after each clip. Clips without sound get silence.
     """
     store = as_store(clips)
     tensors: dict[str, Tensor] = {}
@@ -192,7 +179,7 @@ def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip:
         outputs = encode(frames, waveform)
     latents = {}
     for name, steps in STEPS_PER_FRAME.items():
-        value = outputs[name].detach().cpu()
+        value = outputs[name].cpu()
         if value.ndim != 2 or len(value) != steps * len(frames):
             raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {len(frames)} frames")
         latents[name] = value.to(STORED_TYPE).contiguous()

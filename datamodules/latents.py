@@ -7,7 +7,6 @@ metadata says which video each clip's latents were made from. ``ifmdm encode`` m
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from datamodules.clips.manifest import ClipRecord
+from datamodules.clips.recent import Recent
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import write_text
 
 INFO_NAME = "cache.json"
 STORED_TYPE = torch.float16
@@ -28,13 +28,7 @@ MAX_OPEN = 32
 
 
 class _Place(NamedTuple):
-    """Where a clip's latents are.
-
-    Attributes:
-        shard: the file.
-        sha256: of the video that they were made from.
-        frames: T.
-    """
+    """Where a clip's latents are: the file, the hash of the video that they were made from, and T."""
 
     shard: Path
     sha256: str
@@ -42,44 +36,21 @@ class _Place(NamedTuple):
 
 
 def cache_key(*parts: str | int | float) -> str:
-    """Short hash of everything the latents depend on (weights hash, audio encoder, size, ...).
-
-    Args:
-        parts: Plain values; their order and type count.
-
-    Returns:
-        16 hexadecimal digits.
-    """
+    """16 hexadecimal digits: hash of everything the latents depend on (weights hash, size, ...); order and type count."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class LatentCache:
-    """Read access to a latent cache; picklable, every worker maps the shards itself.
-
-    Args:
-        folder: Cache folder.
-        max_open: Shards that one process keeps mapped.
-
-    Raises:
-        UserError: The folder does not exist.
-    """
+    """Read access to the latent cache in a folder, else UserError; every process maps ``max_open`` shards itself, at most."""
 
     def __init__(self, folder: Path, max_open: int = MAX_OPEN) -> None:
         self.folder = Path(folder)
-        self.max_open = max_open
         if not self.folder.is_dir():
             raise UserError(
                 f"{self.folder}: no latents there; make them by `ifmdm encode autoencoder=RUN data.root=DIR`"
             )
         self._places = {clip: place for path in self.shards() for clip, place in _contents(path)}
-        self._open: OrderedDict[Path, Any] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "max_open": self.max_open, "_places": self._places}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open = OrderedDict()
+        self._open: Recent[Any] = Recent(max_open, _close)
 
     def shards(self) -> list[Path]:
         """Files of the cache, whole or damaged, the newest last: what is in two counts as in the newer one."""
@@ -87,13 +58,9 @@ class LatentCache:
         return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
     def load(self, clip: str) -> dict[str, Tensor]:
-        """Latents of one clip, memory-mapped: only what is then used is read.
+        """Latents of one clip by its id: ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D), float16.
 
-        Args:
-            clip: Clip id.
-
-        Returns:
-            ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D), float16. Not to be written to.
+        They are memory-mapped: only what is then used is read. Not to be written to.
 
         Raises:
             UserError: The clip is missing or its file damaged.
@@ -102,20 +69,10 @@ class LatentCache:
             raise UserError(f"{self.folder}: no latents of {clip}; run `ifmdm encode` again")
         path = self._places[clip].shard
         try:
-            shard = self._mapped(path)
+            shard = self._open.get(path, lambda: safe_open(path, framework="pt").__enter__())
             return {name: shard.get_tensor(f"{clip}/{name}") for name in STEPS_PER_FRAME}
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: damaged latent file ({error}); run `ifmdm encode` again") from error
-
-    def _mapped(self, path: Path) -> Any:
-        """An open shard, from the few that are kept."""
-        if path in self._open:
-            self._open.move_to_end(path)
-        else:
-            self._open[path] = safe_open(path, framework="pt").__enter__()
-            if len(self._open) > self.max_open:
-                self._open.popitem(last=False)[1].__exit__(None, None, None)
-        return self._open[path]
 
     def problem(self, record: ClipRecord) -> str | None:
         """Why the clip's latents cannot be used as they are, or None."""
@@ -129,14 +86,14 @@ class LatentCache:
         return None
 
     def check(self, records: Sequence[ClipRecord]) -> None:
-        """Make sure that usable latents of all clips are there.
-
-        Raises:
-            UserError: One line about the first clip without.
-        """
+        """UserError about the first clip without usable latents."""
         for record in records:
             if problem := self.problem(record):
                 raise UserError(f"{self.folder}: latents of {record.id} {problem}; run `ifmdm encode` again")
+
+
+def _close(shard: Any) -> None:
+    shard.__exit__(None, None, None)
 
 
 def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
@@ -153,11 +110,7 @@ def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
 
 
 def claim_cache(folder: Path, parts: Sequence[str | int | float]) -> None:
-    """Make a cache folder that notes what its key was made of.
-
-    Raises:
-        UserError: The folder belongs to other ``parts``.
-    """
+    """Make a cache folder that notes what its key was made of; UserError where it belongs to other ``parts``."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / INFO_NAME
     info = {"key": cache_key(*parts), "parts": list(parts)}
@@ -168,9 +121,8 @@ def claim_cache(folder: Path, parts: Sequence[str | int | float]) -> None:
             raise UserError(f"{path}: damaged; delete the folder and run `ifmdm encode` again") from error
         if known != info:
             raise UserError(f"{path}: this latent cache was made with other settings; choose another folder")
-        return
-    with whole_output(path) as temporary:
-        temporary.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    else:
+        write_text(path, json.dumps(info, indent=2) + "\n")
 
 
 def missing_clips(folder: Path, records: Sequence[ClipRecord]) -> list[ClipRecord]:

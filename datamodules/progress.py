@@ -12,13 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Pass the items on and show how far they are.
-
-    Args:
-        items: any iterable.
-        total: how many there will be.
-        what: short name of the work, e.g. ``rendering``.
-    """
+    """Pass ``total`` items on and show how far they are; ``what`` is a short name of the work, such as ``rendering``."""
     with show_progress(what) as show:
         show(0, total)
         for done, item in enumerate(items, start=1):
@@ -28,12 +22,9 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 @contextmanager
 def show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of (finished, all) that shows how far the work is.
+    """A function of (finished, all) that shows how far the work ``what`` is.
 
     The first call says what an earlier run had finished; the rate counts only what came after it.
-
-    Args:
-        what: name of the work, such as ``rendering clips``.
     """
     if not sys.stderr.isatty():
         yield _PlainLines(what)
@@ -72,9 +63,7 @@ class _PlainLines:
     """A line at the start, at the end and every ten seconds between."""
 
     def __init__(self, what: str) -> None:
-        self.what = what
-        self.rate = _Rate()
-        self.said = float("-inf")
+        self.what, self.rate, self.said = what, _Rate(), float("-inf")
 
     def __call__(self, done: int, total: int) -> None:
         rate, now = self.rate(done), time.monotonic()

@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from filelock import FileLock
 
 from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, parse_manifest, read_manifest
+from datamodules.clips.recent import Recent
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.talking_head import TalkingHeadDataModule
@@ -29,13 +29,7 @@ FILES = ("video", "audio", "annotations")
 
 
 def write_stream(root: Path) -> Path:
-    """Write the clips of a dataset folder as ``ROOT/stream``, in place of one with another manifest.
-
-    Args:
-        root: Prepared folder.
-
-    Returns:
-        The stream's folder.
+    """Write the clips of a prepared folder as ``ROOT/stream``, in place of one with another manifest; returns its folder.
 
     Raises:
         UserError: litdata is not installed, or there is no manifest.
@@ -100,23 +94,14 @@ class StreamedClips(ClipStore):
     """Files of the clips of a stream, fetched when they are asked for.
 
     Every process unpacks its own, ``max_clips`` at most, into ``CACHE/process-PID``; litdata keeps its chunks in
-    ``CACHE/chunks``.
-
-    Args:
-        address: Folder of the stream, or an address that litdata knows.
-        cache: Folder on a local disk.
-        max_clips: Clips whose files one process keeps unpacked.
-
-    Raises:
-        UserError: litdata is not installed, or there is no stream of clips.
+    ``CACHE/chunks``. The cache is a folder on a local disk, ``address`` a folder or what else litdata knows. UserError where
+    litdata is not installed, or there is no stream of clips.
     """
 
     def __init__(self, address: str, cache: Path, max_clips: int = MAX_CLIPS) -> None:
         super().__init__(Path(cache))
         self.address, self.max_clips = address, max_clips
-        self._items: Any = None
         self._process = 0
-        self._unpacked: OrderedDict[str, Path] = OrderedDict()
         try:
             head = json.loads(bytes(self._read(0)["head"]))
             self.records = parse_manifest(head["manifest"], f"{address}: {MANIFEST_NAME}")
@@ -129,23 +114,26 @@ class StreamedClips(ClipStore):
         self._places = {record.id: place for place, record in enumerate(self.records, start=1)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_items": None, "_unpacked": OrderedDict()}
+        return {**self.__dict__, "_process": 0, "_items": None}
 
     def shapes(self, record: ClipRecord) -> dict[str, tuple[int, ...]]:
         """As they stand in the stream's first item; nothing is fetched."""
         return {name: tuple(shape) for name, shape in self._shapes.get(record.id, {}).items()}
 
     def _path(self, record: ClipRecord, relative: str) -> Path:
-        folder = self.root / f"process-{os.getpid()}"
-        if record.id in self._unpacked and self._unpacked[record.id].parent == folder:
-            self._unpacked.move_to_end(record.id)
-        else:
-            self._unpacked[record.id] = self._unpack(record, folder)
-            if len(self._unpacked) > self.max_clips:
-                shutil.rmtree(self._unpacked.popitem(last=False)[1], ignore_errors=True)
-        return self._unpacked[record.id] / Path(relative).name
+        self._settle()
+        return self._unpacked.get(record.id, lambda: self._unpack(record)) / Path(relative).name
 
-    def _unpack(self, record: ClipRecord, folder: Path) -> Path:
+    def _settle(self) -> None:
+        """Begin anew in another process: what its parent has opened and unpacked stays the parent's."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            chunks = str(self.root / "chunks")
+            self._items = require_litdata().StreamingDataset(self.address, cache_dir=chunks)
+            self._unpacked: Recent[Path] = Recent(self.max_clips, _remove)
+
+    def _unpack(self, record: ClipRecord) -> Path:
+        folder = self.root / f"process-{os.getpid()}"
         if not folder.is_dir():
             _remove_leftovers(self.root)
         place = folder / record.id
@@ -158,12 +146,12 @@ class StreamedClips(ClipStore):
         return place
 
     def _read(self, place: int) -> dict[str, Any]:
-        if self._items is None or self._process != os.getpid():  # its threads stay behind in a forked process
-            self._process = os.getpid()
-            self._items = require_litdata().StreamingDataset(
-                self.address, cache_dir=str(self.root / "chunks")
-            )
+        self._settle()
         return self._items[place]
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_leftovers(cache: Path) -> None:
@@ -172,18 +160,15 @@ def _remove_leftovers(cache: Path) -> None:
         try:
             os.kill(int(folder.name.removeprefix("process-")), 0)
         except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         except (ValueError, PermissionError):
             continue
 
 
 class StreamingDataModule(TalkingHeadDataModule):
-    """The batches of ``TalkingHeadDataModule`` from a stream that lies anywhere.
+    """The batches of ``TalkingHeadDataModule``, with its options, from the stream at the address ``root``.
 
-    Args:
-        root: Address of the stream.
-        cache: Folder on a local disk for what is fetched.
-        options: As those of ``TalkingHeadDataModule``; a latent cache is always a folder.
+    What is fetched goes into ``cache``, a folder on a local disk; a latent cache is always a folder, too.
     """
 
     def __init__(self, root: str, size: int, cache: str | Path, **options: Any) -> None:

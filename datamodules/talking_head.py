@@ -1,5 +1,6 @@
 """The DataModule that all data sources share: batches for every stage from a folder of prepared clips."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -78,19 +79,12 @@ class TalkingHeadDataModule(LightningDataModule):
             raise UserError(
                 f"blink_share {blink_share:g} and mouth_share {mouth_share:g} are shares of the same pairs: 0 to 1 together"
             )
-        self.root = Path(root)
-        self.size = size
-        self.task = task
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.pairs_per_clip = pairs_per_clip
-        self.windows_per_clip = windows_per_clip
+        self.root, self.size, self.task, self.seed = Path(root), size, task, seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.pairs_per_clip, self.windows_per_clip = pairs_per_clip, windows_per_clip
         self.latents = None if latents is None else Path(latents)
-        self.augment = augment
-        self.cache_frames = cache_frames
-        self.blink_share = blink_share
-        self.mouth_share = mouth_share
+        self.augment, self.cache_frames = augment, cache_frames
+        self.blink_share, self.mouth_share = blink_share, mouth_share
         self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
 
@@ -99,22 +93,11 @@ class TalkingHeadDataModule(LightningDataModule):
         return ClipStore(self.root)
 
     def all_records(self) -> list[ClipRecord]:
-        """All clips of all splits, as the manifest lists them.
-
-        Raises:
-            UserError: No manifest, or a wrong one.
-        """
+        """All clips of all splits, as the manifest lists them; UserError without a good one."""
         return read_manifest(self.root)
 
     def records(self, split: str) -> list[ClipRecord]:
-        """Clips of one split, without twins.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-
-        Raises:
-            UserError: No manifest, or no clip in this split.
-        """
+        """Clips of ``train``, ``val`` or ``test``, without twins; UserError where there are none."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
         records = without_twins(self.all_records())
@@ -129,28 +112,19 @@ class TalkingHeadDataModule(LightningDataModule):
         return chosen
 
     def chosen_clips(self, split: str, count: int) -> list[ClipRecord]:
-        """At most ``count`` clips of a split with sound, taken from all identities in turn; the same every time.
-
-        Raises:
-            UserError: No manifest, or no such clip.
-        """
-        turns: dict[str, int] = {}
+        """At most ``count`` clips of a split with sound, else UserError, from all identities in turn; always the same."""
+        turns: Counter[str] = Counter()
         ordered = []
         for record in self.records(split):
-            if record.audio is None:
-                continue
-            turns[record.identity] = turns.get(record.identity, -1) + 1
-            ordered.append((turns[record.identity], record))
+            if record.audio is not None:
+                ordered.append((turns[record.identity], record))
+                turns[record.identity] += 1
         if not ordered:
             raise UserError(f"{self.root / MANIFEST_NAME}: no clip of the split '{split}' has sound")
         return [record for _, record in sorted(ordered, key=lambda pair: pair[0])][:count]
 
     def whole_clip(self, record: ClipRecord, max_frames: int | None = None) -> WholeClip:
-        """Read a clip, or its first ``max_frames`` frames, at the size of this module.
-
-        Raises:
-            UserError: Video, sound or latents are missing or damaged.
-        """
+        """Read a clip, or its first ``max_frames`` frames, at the size of this module; UserError where it is damaged."""
         count = min(record.frames, max_frames or record.frames)
         store = self.store()
         frames = ClipFrames(store, self.size, self.cache_frames).get(record, np.arange(count))
@@ -162,20 +136,12 @@ class TalkingHeadDataModule(LightningDataModule):
         return WholeClip(record.id, pixels, torch.from_numpy(np.ascontiguousarray(waveform)), audio)
 
     def prepare_data(self) -> None:
-        """Make what is missing: here nothing can be made, so it is only looked for.
-
-        Raises:
-            UserError: There are no prepared clips; says where they come from.
-        """
+        """Make what is missing: here nothing can be, so UserError says where prepared clips come from."""
         if not (self.root / MANIFEST_NAME).is_file():
             raise UserError(f"{self.root}: no prepared clips there; they come from {self.origin}")
 
     def setup(self, stage: str) -> None:
-        """Build the datasets that a stage (``fit``, ``validate``, ``test``) needs.
-
-        Raises:
-            UserError: Manifest or latents are missing or do not fit.
-        """
+        """Build the datasets of a stage (``fit``, ``validate``, ``test``); UserError where clips or latents don't fit."""
         needed: dict[str, Sequence[str]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for split in needed.get(stage, ()):
             if split not in self._datasets:
@@ -196,17 +162,8 @@ class TalkingHeadDataModule(LightningDataModule):
         frames = ClipFrames(self.store(), self.size, self.cache_frames)
         if self.task == "sync_windows":
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
-        if not training:
-            return FramePairDataset(frames, records, self.pairs_per_clip, self.seed)
-        return FramePairDataset(
-            frames,
-            records,
-            self.pairs_per_clip,
-            self.seed,
-            augment=self.augment,
-            blink_share=self.blink_share,
-            mouth_share=self.mouth_share,
-        )
+        changes = (self.augment, self.blink_share, self.mouth_share) if training else ()
+        return FramePairDataset(frames, records, self.pairs_per_clip, self.seed, *changes)
 
     def _loader(self, split: str) -> DataLoader:
         dataset, training = self._datasets[split], split == "train"

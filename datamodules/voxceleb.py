@@ -10,16 +10,12 @@ from datamodules.talking_head import TalkingHeadDataModule
 
 
 class VoxCelebDataModule(TalkingHeadDataModule):
-    """Prepared VoxCeleb clips; a clip's identity is its VoxCeleb id.
+    """Prepared VoxCeleb clips, of ``data/voxceleb-SIZE`` by default; a clip's identity is its VoxCeleb id.
 
     The lists of utterances and who is in which test are at https://www.robots.ox.ac.uk/~vgg/data/voxceleb. The speakers of
     VoxCeleb1's test (id10270 to id10309) are always in the split ``test``; those of VoxCeleb2 as preparation found them in
-    ``vox2_meta.csv`` or the folder ``test``.
-
-    Args:
-        root: Prepared folder; ``data/voxceleb-SIZE`` if None.
-        size: Edge of the frames in pixels; most faces are smaller than 256.
-        options: Further arguments of ``TalkingHeadDataModule`` (task, batch_size, ...).
+    ``vox2_meta.csv`` or the folder ``test``. Most faces are smaller than 256 pixels. Arguments are those of
+    ``TalkingHeadDataModule``.
     """
 
     origin = "VoxCeleb, by `ifmdm prepare voxceleb --raw DIR --output ROOT`"

@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from experiments.startup import (
     THREADS_FLAG,
@@ -31,53 +31,24 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-class Command(NamedTuple):
-    """A sub-command: the module with ``add_arguments(parser)`` and ``run(args) -> int``, and what it does.
-
-    Attributes:
-        module: imported only when the command is chosen, so that ``--help`` stays quick.
-        help: one line.
-        overrides: takes Hydra overrides, which may stand before, between and after its flags.
-    """
-
-    module: str
-    help: str
-    overrides: bool = False
-
-
 COMMANDS = {
-    "demo": Command(
-        "experiments.demo", "the whole experiment in miniature on synthetic data, with a report and videos"
-    ),
-    "generate": Command("experiments.generate", "portrait + speech -> talking-head video"),
-    "reenact": Command(
-        "experiments.reenact", "portrait + driving video -> video of the portrait in that motion"
-    ),
-    "prepare": Command(
-        "experiments.prepare", "make clips and a manifest of synthetic heads or recorded videos"
-    ),
-    "train": Command(
-        "experiments.train", "train a stage: experiment=NAME [Hydra overrides] [-m]", overrides=True
-    ),
-    "encode": Command(
-        "experiments.encode",
-        "make the latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [workers=N] [shard=I/N]",
-        overrides=True,
-    ),
-    "evaluate": Command(
-        "experiments.evaluate",
-        "measure a trained model on held-out identities, or anyone's videos",
-        overrides=True,
-    ),
-    "sweep": Command(
-        "experiments.sweep",
-        "measure quality over motion intensity: sweep=NAME [overrides]",
-        overrides=True,
-    ),
-    "report": Command("experiments.report.command", "one self-contained HTML page of a run or sweep"),
-    "assets": Command("experiments.assets", "list, fetch or verify the public model files"),
-    "package": Command("experiments.package", "make a model folder of three trained stages"),
+    "demo": "the whole experiment in miniature on synthetic data, with a report and videos",
+    "generate": "portrait + speech -> talking-head video",
+    "reenact": "portrait + driving video -> video of the portrait in that motion",
+    "prepare": "make clips and a manifest of synthetic heads or recorded videos",
+    "train": "train a stage: experiment=NAME [Hydra overrides] [-m]",
+    "encode": "make the latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [workers=N] [shard=I/N]",
+    "evaluate": "measure a trained model on held-out identities, or anyone's videos",
+    "sweep": "measure quality over motion intensity: sweep=NAME [overrides]",
+    "report": "one self-contained HTML page of a run or sweep",
+    "assets": "list, fetch or verify the public model files",
+    "package": "make a model folder of three trained stages",
 }
+"""What each sub-command does. Its module has ``add_arguments(parser)`` and ``run(args) -> int``."""
+MODULES = {name: f"experiments.{name}" for name in COMMANDS} | {"report": "experiments.report.command"}
+"""Imported only when the command is chosen, so that ``--help`` stays quick."""
+OVERRIDING = ("train", "encode", "evaluate", "sweep")
+"""Commands with Hydra overrides, which may stand before, between and after their flags."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,13 +94,13 @@ def run_command(words: Sequence[str]) -> int:
         SystemExit: ``--help``, or words that the command does not know.
     """
     name, *rest = words
-    command = COMMANDS[name]
-    parser = Parser(prog=f"ifmdm {name}", description=_sentence(command.help))
+    help = COMMANDS[name]
+    parser = Parser(prog=f"ifmdm {name}", description=f"{help[0].upper()}{help[1:]}.")
     parser.add_argument(THREADS_FLAG, metavar="N", help=THREADS_HELP)  # for --help: set_threads has taken it
-    module = importlib.import_module(command.module)
+    module = importlib.import_module(MODULES[name])
     module.add_arguments(parser)
-    parse = parser.parse_intermixed_args if command.overrides else parser.parse_args
-    return int(module.run(parse(rest)) or 0)
+    parse = parser.parse_intermixed_args if name in OVERRIDING else parser.parse_args
+    return module.run(parse(rest))
 
 
 def _top_parser(words: list[str]) -> int:
@@ -138,14 +109,10 @@ def _top_parser(words: list[str]) -> int:
     parser.add_argument(THREADS_FLAG, metavar="N", help=f"{THREADS_HELP}; may stand anywhere")
     parser.add_argument("--version", action="version", version=f"ifmdm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.help, add_help=False)
+    for name, help in COMMANDS.items():
+        commands.add_parser(name, help=help, add_help=False)
     parser.parse_args(words)
     return 0
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
 
 
 def _refuse(error: Exception | str) -> int:

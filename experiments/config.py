@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -102,10 +102,10 @@ def _unknown_key(key: str, overrides: Sequence[str], name: str) -> str:
 
 def _keys(config: Any, above: str = "") -> list[str]:
     """All keys of nested mappings, with dots."""
-    if not isinstance(config, dict):
-        return []
-    names = [(f"{above}{key}", value) for key, value in config.items()]
-    return [found for name, value in names for found in (name, *_keys(value, f"{name}."))]
+    found = []
+    for key, value in config.items() if isinstance(config, dict) else ():
+        found += [f"{above}{key}", *_keys(value, f"{above}{key}.")]
+    return found
 
 
 def override(key: str, value: object) -> str:
@@ -122,16 +122,12 @@ def override(key: str, value: object) -> str:
 def config_error_line(error: Exception) -> str:
     """One line of a Hydra or OmegaConf error, which spreads its cause and hints over several."""
     text = str(error).split("Config search path:")[0].split("See https://")[0]
+    if isinstance(cause := error.__cause__, OmegaConfBaseException):
+        text += "\n" + str(cause).splitlines()[0]
+    silent = ("full_key", "object_type", "reference_type", "set_struct")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [
-        line
-        for line in lines
-        if not line.startswith(("full_key", "object_type", "reference_type", "set_struct"))
-    ]
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and str(cause).splitlines()[0].strip() not in kept:
-        kept.append(str(cause).splitlines()[0].strip())
-    return "config: " + "; ".join(kept) if kept else f"config: {type(error).__name__}"
+    kept = dict.fromkeys(line for line in lines if not line.startswith(silent))
+    return f"config: {'; '.join(kept) or type(error).__name__}"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -144,8 +140,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(config_error_line(error)) from error
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return cast(dict[str, Any], plain)
 
 
 def instantiate(config: Any, **arguments: Any) -> Any:
@@ -161,26 +156,18 @@ def instantiate(config: Any, **arguments: Any) -> Any:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**arguments)
     except (InstantiationException, TypeError, ValueError) as error:
-        refusal = _refusal(config, error)
-        if refusal is None:
-            raise
-        raise refusal from error
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-
-def _refusal(config: Any, error: Exception) -> UserError | None:
-    """One line about a failed instantiation, or None if the arguments were not at fault."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__
-    if isinstance(cause, UserError):
-        return cause
-    if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
-        return None
-    key = re.search(r"full_key: (\S+)", str(error))
-    place = key[1] if key else str(config.get("_target_")).rpartition(".")[2]
-    return UserError(f"config: {place}: {' '.join(str(cause).split())}")
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
+            raise  # the arguments were not at fault
+        key = re.search(r"full_key: (\S+)", str(error))
+        place = key[1] if key else str(config.get("_target_")).rpartition(".")[2]
+        raise UserError(f"config: {place}: {' '.join(str(cause).split())}") from error
 
 
 def instantiate_all(configs: Any) -> list[Any]:

@@ -6,6 +6,20 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside, whole_folder
+from lightning_modules.audio_frontend import FRONTENDS
+from lightning_modules.checkpoints import (
+    build_named,
+    load_network,
+    load_weights,
+    write_json,
+    write_network_record,
+)
+from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.generation import model_folder
+from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.registry import checked_arguments
+from lightning_modules.old_configs import read_old_config, settings_of_config, spec_of_config
+from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS, load_expert
 
 
 def convert(old: Path, output: Path) -> str:
@@ -21,8 +35,6 @@ def convert(old: Path, output: Path) -> str:
     Raises:
         UserError: It is none of them, or can't be read, or its weights don't fit its networks.
     """
-    from lightning_modules.old_configs import read_old_config
-
     config = read_old_config(old)
     for key, what, converter in (
         ("networks", "model folder", _convert_model),
@@ -39,39 +51,23 @@ def convert(old: Path, output: Path) -> str:
 
 
 def _convert_model(old: Path, config: dict[str, Any], folder: Path) -> None:
-    from lightning_modules.checkpoints import build_named, load_weights, write_json
-    from lightning_modules.generation.model_folder import (
-        BASIS_NAME,
-        CONFIG_NAME,
-        STAGES,
-        ModelConfig,
-        weights_name,
-    )
-    from lightning_modules.networks.motion_basis import MotionBasis
-    from lightning_modules.old_configs import settings_of_config, spec_of_config
-
     if config.get("format") != 2:
         raise UserError(f"{old}: model folder of format {config.get('format')!r:.20}; 2 can be converted")
-    nodes = settings_of_config(config["networks"])
-    if sorted(nodes) != sorted(STAGES):
-        raise UserError(f"{old}: needs the networks {', '.join(STAGES)}")
-    specs = {stage: spec_of_config(nodes[stage]) for stage in STAGES}
-    networks: dict[str, Any] = {stage: build_named(specs[stage], old) for stage in STAGES}
-    for stage in STAGES:
-        load_weights(networks[stage], old, weights_name(stage))
-        _copy(old, weights_name(stage), folder)
-    load_weights(MotionBasis(networks["autoencoder"].motion_dim), old, BASIS_NAME)
-    _copy(old, BASIS_NAME, folder)
-    audio = _audio(config.get("audio"))
-    write_json(
-        folder / CONFIG_NAME, ModelConfig(specs, _diffusion(config.get("diffusion")), audio["name"]).as_dict()
-    )
+    nodes, stages = settings_of_config(config["networks"]), model_folder.STAGES
+    if sorted(nodes) != sorted(stages):
+        raise UserError(f"{old}: needs the networks {', '.join(stages)}")
+    specs = {stage: spec_of_config(nodes[stage]) for stage in stages}
+    networks: dict[str, Any] = {stage: build_named(specs[stage], old) for stage in stages}
+    names = {stage: model_folder.weights_name(stage) for stage in stages} | {"basis": model_folder.BASIS_NAME}
+    for part, network in (networks | {"basis": MotionBasis(networks["autoencoder"].motion_dim)}).items():
+        load_weights(network, old, names[part])
+        _copy(old, names[part], folder)
+    audio = _audio(config.get("audio"))["name"]
+    settings = model_folder.ModelConfig(specs, _diffusion(config.get("diffusion")), audio)
+    write_json(folder / model_folder.CONFIG_NAME, settings.as_dict())
 
 
 def _convert_sync_expert(old: Path, config: dict[str, Any], folder: Path) -> None:
-    from lightning_modules.checkpoints import build_named, write_json
-    from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS, load_expert
-
     network = {"name": EXPERT_NAME, **{key: config.get(key) for key in ("width", "size", "region")}}
     build_named(network, old)
     write_json(folder / EXPERT_CONFIG, {"format": EXPERT_FORMAT, "network": network})
@@ -80,9 +76,6 @@ def _convert_sync_expert(old: Path, config: dict[str, Any], folder: Path) -> Non
 
 
 def _convert_run(old: Path, config: dict[str, Any], folder: Path) -> None:
-    from lightning_modules.checkpoints import build_named, load_network, write_network_record
-    from lightning_modules.old_configs import settings_of_config, spec_of_config
-
     model = settings_of_config(config.get("model"))
     network = build_named(spec_of_config(model.get("network")), old)
     diffusion = _diffusion(model["diffusion"]) if model.get("diffusion") else None
@@ -99,20 +92,12 @@ def _convert_run(old: Path, config: dict[str, Any], folder: Path) -> None:
 
 def _diffusion(config: Any) -> dict[str, Any]:
     """Settings of the diffusion process, checked and completed."""
-    from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-    from lightning_modules.networks.registry import checked_arguments
-    from lightning_modules.old_configs import settings_of_config
-
-    return GaussianDiffusion(
-        **checked_arguments(GaussianDiffusion, settings_of_config(config), "diffusion")
-    ).settings()
+    settings = checked_arguments(GaussianDiffusion, settings_of_config(config), "diffusion")
+    return GaussianDiffusion(**settings).settings()
 
 
 def _audio(config: Any) -> dict[str, Any]:
     """Name and source of the audio front end, which is not loaded."""
-    from lightning_modules.audio_frontend import FRONTENDS
-    from lightning_modules.old_configs import settings_of_config
-
     audio = settings_of_config(config)
     name, source = audio.get("name"), audio.get("source")
     if name not in FRONTENDS or not isinstance(source, str | None):

@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.errors import UserError
+from datamodules.files import require_output_folder
+from experiments.cli import run_command
+from experiments.results import read_json, read_results, write_json, write_whole
+from experiments.version import __version__
+
 log = logging.getLogger(__name__)
 
 SIZE = 64
-CLIPS, SECONDS = 64, (4.0, 8.0)
-FAST_CLIPS, FAST_SECONDS = 6, (2.7, 3.2)
-EVALUATED_CLIPS = 6
-MAX_FRAMES = 150
 VOICE = "en-us_linda"
 SENTENCE = "One picture and a few words: that is all it takes to make a portrait speak, and to move its head."
 PORTRAIT_BOX = slice(0, 360), slice(45, 405)
@@ -38,24 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "training never saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps "
         "that are done already in a folder made with the same settings are kept."
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=2, help="processes that render the data; 0: this one (default 2)"
-    )
-    parser.add_argument(
-        "--fast", action="store_true", help="a few steps of everything: does the installation work?"
-    )
-    parser.add_argument(
-        "--portrait-only", action="store_true", help="the portrait alone: a minute, no training"
-    )
+    flag, place = parser.add_argument, Path("demo")
+    flag("--output", type=Path, default=place, help="folder for everything (default: demo)")
+    workers = "processes that render the data; 0: this one (default 2)"
+    flag("--workers", type=int, default=2, help=workers)
+    flag("--fast", action="store_true", help="a few steps of everything: does the installation work?")
+    flag("--portrait-only", action="store_true", help="the portrait alone: a minute, no training")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo as the command line says."""
-    from datamodules.errors import UserError
-
     if args.workers < 0:
         raise UserError(f"--workers is {args.workers}: use a whole number from 0")
     demo = Demo(args.output, args.workers, args.fast)
@@ -64,14 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Step(NamedTuple):
-    """A part of the demo.
-
-    Attributes:
-        name: Under which its time is kept.
-        what: Told when it starts.
-        work: Does it.
-        result: A file that is there when it is done.
-    """
+    """A part of the demo: its name, what is told when it starts, what does it, and a file that is there when it is done."""
 
     name: str
     what: str
@@ -95,17 +82,15 @@ class Demo:
         folder: Path,
         workers: int,
         fast: bool,
-        command: Callable[[Sequence[str]], object] | None = None,
+        command: Callable[[Sequence[str]], object] = run_command,
     ) -> None:
-        self.folder, self.workers, self.fast = folder, workers, fast
-        self.data, self.model = folder / "data", folder / "model"
-        self.clips, self.seconds = (FAST_CLIPS, FAST_SECONDS) if fast else (CLIPS, SECONDS)
-        self.command = command
+        self.folder, self.workers, self.fast, self.command = folder, workers, fast, command
+        self.data, self.model, self.runs = folder / "data", folder / "model", folder / "runs"
+        self.clips, self.seconds = (6, (2.7, 3.2)) if fast else (64, (4.0, 8.0))
 
     def settings(self) -> dict[str, object]:
         """What the results in the folder depend on."""
         from datamodules.synthetic_faces.settings import VERSION
-        from experiments.version import __version__
 
         return {"fast": self.fast, "dataset_version": VERSION, "version": __version__}
 
@@ -115,45 +100,37 @@ class Demo:
         Raises:
             UserError: It can't be written, or holds a demo made with other settings, or something else.
         """
-        from datamodules.errors import UserError
-        from datamodules.files import require_output_folder
-        from experiments.results import read_json, write_json
-
-        marker = require_output_folder(self.folder) / MARKER_NAME
-        if marker.is_file():
-            found, settings = read_json(marker), self.settings()
-            if found != settings:
-                known = found if isinstance(found, dict) else {}
-                other = [
-                    f"{k} {known.get(k)} instead of {v}" for k, v in settings.items() if known.get(k) != v
-                ]
-                raise UserError(
-                    f"{self.folder}: holds a demo made with other settings ({', '.join(other)}); "
-                    "remove the folder or choose another --output"
-                )
-            return
-        for name in PARTS:
-            if (self.folder / name).exists():
-                raise UserError(
-                    f"{self.folder}: has {name} but no {MARKER_NAME}, so it is no demo of this version; "
-                    "choose another --output"
-                )
-        write_json(marker, self.settings())
+        marker, settings = require_output_folder(self.folder) / MARKER_NAME, self.settings()
+        if not marker.is_file():
+            for name in PARTS:
+                if (self.folder / name).exists():
+                    raise UserError(
+                        f"{self.folder}: has {name} but no {MARKER_NAME}, so it is no demo of this version; "
+                        "choose another --output"
+                    )
+            write_json(marker, settings)
+        elif (found := read_json(marker)) != settings:
+            known = found if isinstance(found, dict) else {}
+            other = [f"{k} {known.get(k)} instead of {v}" for k, v in settings.items() if known.get(k) != v]
+            raise UserError(
+                f"{self.folder}: holds a demo made with other settings ({', '.join(other)}); "
+                "remove the folder or choose another --output"
+            )
 
     def steps(self) -> list[Step]:
         """All steps before the report."""
-        stages = {
-            "autoencoder": "stage 1: motion autoencoder",
-            "statistics": "stage 2: motion statistics",
-            "diffusion": "stage 3: motion diffusion",
-        }
         folder = self.folder
         return [
             Step("portrait", "a portrait speaks", self.portrait, folder / "portrait" / "portrait_speaks.mp4"),
             Step("data", "rendering synthetic talking heads", self.prepare, folder / "data_sheet.png"),
             *(
-                Step(stage, what, partial(self.train, stage), self.run_dir(stage) / "run.json")
-                for stage, what in stages.items()
+                Step(
+                    stage,
+                    f"stage {number}: motion {stage}",
+                    partial(self.train, stage),
+                    self.runs / stage / "run.json",
+                )
+                for number, stage in enumerate(STAGES, start=1)
             ),
             Step("package", "model folder", self.package, self.model / "config.json"),
             Step(
@@ -162,14 +139,12 @@ class Demo:
             Step("sweep", "motion-intensity sweep", self.sweep, folder / "sweep" / "sweep.json"),
         ]
 
-    def run(self, steps: Sequence[Step] | None = None) -> Path:
-        """Take the steps (None: all, and the report); returns the last one's result, or the report.
+    def run(self, steps: Sequence[Step] | None = None) -> None:
+        """Take the steps; None: all, and write the report.
 
         Raises:
             UserError: The folder holds something else than this demo.
         """
-        from experiments.results import read_json, write_json
-
         self.claim()
         kept = self.folder / TIMES_NAME
         times = read_json(kept) if kept.is_file() else {}
@@ -186,20 +161,16 @@ class Demo:
                 log.info("      done in %.0f s", times[step.name])
             if step.name == "portrait":
                 log.info("      see and hear it: %s", step.result)
-        if steps is not None:
-            return todo[-1].result
-        log.info("[%d/%d] report", count, count)
-        page = self.report()
-        log.info("%.1f minutes in all. Open %s", sum(times.values()) / 60, page)
-        return page
+        if steps is None:
+            log.info("[%d/%d] report", count, count)
+            page = self.report()
+            log.info("%.1f minutes in all. Open %s", sum(times.values()) / 60, page)
 
     def ifmdm(self, *words: object) -> None:
         """Run a command, and show it as a user would type it."""
-        from experiments.cli import run_command
-
         texts = [str(word) for word in words]
         log.info("      $ ifmdm %s", shlex.join(texts))
-        (self.command or run_command)(texts)
+        self.command(texts)
 
     def portrait(self) -> None:
         """A public-domain photograph speaks a synthesised sentence, by the model that comes along."""
@@ -210,7 +181,6 @@ class Demo:
         from datamodules.synthetic_faces.speech.espeak import synthesise_speech
         from datamodules.synthetic_faces.speech.voices import VOICES
         from experiments.pictures import png_bytes
-        from experiments.results import write_whole
 
         place = self.folder / "portrait"
         image, speech = place / "portrait.png", place / "speech.wav"
@@ -232,15 +202,9 @@ class Demo:
         rows = {clip.id: spread(read_video(self.data / clip.video), 9) for clip in clips}
         contact_sheet(rows, self.folder / "data_sheet.png")
 
-    def run_dir(self, stage: str) -> Path:
-        """Run folder of a stage."""
-        return self.folder / "runs" / stage
-
     def train(self, stage: str) -> None:
         """Train one stage with the ``tiny`` experiment of that name; an interrupted training starts again."""
-        from datamodules.errors import UserError
-
-        run_dir = self.run_dir(stage)
+        run_dir = self.runs / stage
         if run_dir.exists():
             if not (self.folder / MARKER_NAME).is_file():
                 raise UserError(f"{run_dir}: is there already, in a folder without {MARKER_NAME}; remove it")
@@ -248,57 +212,55 @@ class Demo:
             shutil.rmtree(run_dir)
         words = [
             f"experiment={stage}_tiny",
-            path_override("data.root", self.data),
-            path_override("run_dir", run_dir),
+            _word("data.root", self.data),
+            _word("run_dir", run_dir),
+            f"data.clips={self.clips}",
+            f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]",
+            f"data.render_workers={self.workers}",
         ]
-        words += [f"data.clips={self.clips}", f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]"]
-        words.append(f"data.render_workers={self.workers}")
         if stage != "autoencoder":
-            words.append(path_override("autoencoder", self.run_dir("autoencoder")))
+            words.append(_word("autoencoder", self.runs / "autoencoder"))
         if self.fast:
             words += ["trainer.max_steps=10", "trainer.log_every_n_steps=1", "+trainer.limit_val_batches=1"]
         self.ifmdm("train", *words)
 
     def package(self) -> None:
         """Model folder of the three stages."""
-        runs = [word for stage in STAGES for word in (f"--{stage}", self.run_dir(stage))]
+        runs = [word for stage in STAGES for word in (f"--{stage}", self.runs / stage)]
         self.ifmdm("package", *runs, "--output", self.model)
 
     def evaluate(self) -> None:
         """Figures, contact sheets and videos on held-out identities."""
         gallery = f"gallery_clips={1 if self.fast else 3}"
-        self.ifmdm("evaluate", *self.measuring("evaluation"), "method=demo", gallery)
+        self.ifmdm("evaluate", *self._measuring("evaluation"), "method=demo", gallery)
 
     def sweep(self) -> None:
         """Motion intensity against head motion and lips."""
-        self.ifmdm("sweep", "sweep=motion_intensity", *self.measuring("sweep"))
+        self.ifmdm("sweep", "sweep=motion_intensity", *self._measuring("sweep"))
 
-    def measuring(self, output: str) -> list[str]:
+    def _measuring(self, output: str) -> list[str]:
         """Overrides that evaluation and sweep share."""
         return [
-            path_override("model", self.model),
-            path_override("data.root", self.data),
-            f"clips={1 if self.fast else EVALUATED_CLIPS}",
-            f"max_frames={32 if self.fast else MAX_FRAMES}",
+            _word("model", self.model),
+            _word("data.root", self.data),
+            f"clips={1 if self.fast else 6}",
+            f"max_frames={32 if self.fast else 150}",
             f"judge_seconds={5 if self.fast else 75}",
             "seeds=[0]",
-            path_override("output", self.folder / output),
+            _word("output", self.folder / output),
         ]
 
     def report(self) -> Path:
         """The page, with what the miniature learnt in words."""
         from experiments.report.command import write_report
         from experiments.report.verdict import verdict_section
-        from experiments.results import read_json, read_results
 
         results = read_results(self.folder / "evaluation" / "results.json")
-        rows = read_json(self.folder / "sweep" / "sweep.json")["rows"]
-        return write_report(
-            [self.folder], self.folder / "report.html", "IF-MDM demo", verdict=verdict_section(results, rows)
-        )
+        verdict = verdict_section(results, read_json(self.folder / "sweep" / "sweep.json")["rows"])
+        return write_report([self.folder], title="IF-MDM demo", verdict=verdict)
 
 
-def path_override(key: str, path: Path) -> str:
+def _word(key: str, path: Path) -> str:
     """``KEY=PATH`` as a Hydra override, quoted where it must be."""
     from experiments.config import override
 

@@ -8,7 +8,6 @@ fits the basis.
 import argparse
 import contextlib
 import logging
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from datamodules.errors import UserError
 from datamodules.files import folder_lock
 from datamodules.progress import show_progress
 from experiments.config import compose, instantiate, override, resolve
+from experiments.startup import cores_of_process
 
 if TYPE_CHECKING:  # torch takes seconds to import: a wrong word is refused before that
     import numpy as np
@@ -44,12 +44,7 @@ FRAMES_PER_STEP = 16
 
 @dataclass(frozen=True)
 class Latents:
-    """What the stages on latents learn from.
-
-    Attributes:
-        folder: of the latent cache.
-        basis: the motion basis of the training clips.
-    """
+    """What the stages on latents learn from: the folder of the cache, and the motion basis of the training clips."""
 
     folder: Path
     basis: "MotionBasis"
@@ -111,9 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [audio.name=...] [workers=N] [shard=I/N]; or the "
         "words of the training that shall use them."
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, as for ifmdm train"
-    )
+    words = "Hydra overrides, as for ifmdm train"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,11 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """``I/N`` as numbers from 1; all of the work if there is none.
-
-    Raises:
-        UserError: It is not of that form.
-    """
+    """``I/N`` as numbers from 1; all of the work if there is none."""
     match = re.fullmatch(r"(\d+)/(\d+)", str(text or "1/1"))
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"shard={text}: is not I/N with I from 1 to N, such as 1/8")
@@ -144,13 +134,7 @@ def encode_data(
 ) -> Latents | None:
     """Latents of the training and validation clips of a config (``encode`` or ``train``), made where they are missing.
 
-    Args:
-        config: its ``autoencoder``, ``audio`` and ``data`` are used.
-        shard: which part of the clips, and of how many.
-        workers: as for ``encode_clips``.
-
-    Returns:
-        The latents; None if clips are left for other shards.
+    Of the config ``autoencoder``, ``audio`` and ``data`` are used; for the rest see ``encode_clips``.
 
     Raises:
         UserError: data, autoencoder or front end are missing or do not fit.
@@ -184,7 +168,7 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
         records = _records(data)
     except UserError as error:
         raise UserError(f"{error}; clips and latents are missing, {command}") from error
-    folder = cache_folder(data.store(), encoder, data.latents)
+    folder = _cache_folder(data.store(), encoder, data.latents)
     if left := missing_clips(folder, records):
         raise UserError(f"{folder}: latents of {len(left)} of {len(records)} clips are missing, {command}")
     claim_cache(folder, encoder.parts())
@@ -207,7 +191,7 @@ def _records(data: "TalkingHeadDataModule") -> "list[ClipRecord]":
     return [record for split in ("train", "val") for record in data.records(split)]
 
 
-def cache_folder(store: "ClipStore", encoder: ClipEncoder, chosen: Path | None = None) -> Path:
+def _cache_folder(store: "ClipStore", encoder: ClipEncoder, chosen: Path | None) -> Path:
     """Folder of the latents: the chosen one, or ``ROOT/latents/KEY``."""
     from datamodules.latents import cache_key
 
@@ -245,21 +229,15 @@ def encode_clips(
     from experiments.motion_basis import motion_basis, require_frames
 
     require_frames(records, store, encoder.motion_dim)
-    folder = cache_folder(store, encoder, folder)
+    folder = _cache_folder(store, encoder, folder)
     mine = records[shard[0] - 1 :: shard[1]]
     with folder_lock(folder) if shard[1] == 1 else contextlib.nullcontext():
         todo = sum(record.frames for record in missing_clips(folder, mine))
         devices = worker_devices(workers, todo, torch.cuda.device_count() if torch.cuda.is_available() else 0)
         with show_progress("encoding clips") as show:
+            size = encoder.size
             build_latents(
-                mine,
-                store,
-                folder,
-                encoder,
-                parts=encoder.parts(),
-                size=encoder.size,
-                devices=devices,
-                progress=show,
+                mine, store, folder, encoder, parts=encoder.parts(), size=size, devices=devices, progress=show
             )
     if left := missing_clips(folder, records):
         log.info("%s: %d of %d clips are left for the other shards", folder, len(left), len(records))
@@ -268,17 +246,12 @@ def encode_clips(
 
 
 def worker_devices(workers: int | None, frames: int, gpus: int) -> list[str]:
-    """Device of each worker process for so many frames on so many GPUs; empty if this process does the work.
-
-    Raises:
-        UserError: ``workers`` is no number of processes.
-    """
+    """Device of each worker process for so many frames on so many GPUs; empty if this process does the work."""
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise UserError(f"workers={workers}: is no number of processes, 1 or more")
     if not frames:
         return []
     if gpus:
         return [f"cuda:{number % gpus}" for number in range(workers or gpus)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or min(cores, frames // FRAMES_PER_WORKER)
+    count = workers or min(cores_of_process(), frames // FRAMES_PER_WORKER)
     return ["cpu"] * count if count > 1 else []

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,52 +27,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Animate one portrait with speech. Writes a 25 fps H.264 mp4 with the original sound."
     )
-    parser.add_argument("--image", type=Path, required=True, help="portrait, any picture format")
-    parser.add_argument(
-        "--audio", type=Path, required=True, help="speech, any sound or video file with sound"
+    add_places(parser, "audio", "speech, any sound or video file with sound")
+    flag = parser.add_argument
+    text = "how much head and body move; 0 = at rest (default 1)"
+    flag("--intensity", type=float, default=1.0, help=text)
+    text = (
+        "what --intensity scales: the generated motion (default), or the statistics that it is generated from"
     )
-    parser.add_argument("--output", type=Path, required=True, help="mp4 to write")
-    add_model_argument(parser)
-    parser.add_argument(
-        "--intensity", type=float, default=1.0, help="how much head and body move; 0 = at rest (default 1)"
-    )
-    parser.add_argument(
-        "--scaling",
-        default="motion",
-        choices=("motion", "statistics"),
-        help="what --intensity scales: the generated motion (default), or the statistics that it is generated from",
-    )
-    parser.add_argument(
-        "--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)"
-    )
-    parser.add_argument(
-        "--statistics",
-        default="estimated",
-        help="motion statistics: estimated (default), none, source, previous, or a .npz file with mean and std",
-    )
-    parser.add_argument(
-        "--std",
-        type=float,
-        metavar="QUANTILE",
-        help="replace the motion's std by this quantile (0..1) of the training data's",
-    )
-    parser.add_argument("--steps", type=int, help="sampler steps (default: the model's)")
-    parser.add_argument(
-        "--guidance", type=float, help="scale of the audio guidance, 1 = off (default: the model's)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random motion (default 0)")
-    parser.add_argument("--paste-back", action="store_true", help="put the face back into the whole picture")
+    flag("--scaling", default="motion", choices=("motion", "statistics"), help=text)
+    flag("--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)")
+    text = "motion statistics: estimated (default), none, source, previous, or a .npz file with mean and std"
+    flag("--statistics", default="estimated", help=text)
+    text = "replace the motion's std by this quantile (0..1) of the training data's"
+    flag("--std", type=float, metavar="QUANTILE", help=text)
+    flag("--steps", type=int, help="sampler steps (default: the model's)")
+    flag("--guidance", type=float, help="scale of the audio guidance, 1 = off (default: the model's)")
+    flag("--seed", type=int, default=0, help="of the random motion (default 0)")
 
 
-def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """``--model`` and what belongs to it, the same for all commands that use a trained model."""
-    parser.add_argument("--model", default="synthetic-128", help="model folder or name of a shipped model")
-    parser.add_argument(
-        "--speech-model",
-        metavar="DIR|NAME",
-        help="wav2vec2 or HuBERT model that the model hears by: a folder, or a hub name, which is downloaded (default: the "
-        "folder 'audio' in the model folder)",
+def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
+    """Flags of all commands that use a trained model.
+
+    Args:
+        parser: gets the flags.
+        driver: name of the flag for the file that moves the portrait.
+        what: what that file is.
+    """
+    flag = parser.add_argument
+    flag("--image", type=Path, required=True, help="portrait, any picture format")
+    flag(f"--{driver}", type=Path, required=True, help=what)
+    flag("--output", type=Path, required=True, help="mp4 to write")
+    flag("--model", default="synthetic-128", help="model folder or name of a shipped model")
+    text = (
+        "wav2vec2 or HuBERT model that the model hears by: a folder, or a hub name, which is downloaded (default: the "
+        "folder 'audio' in the model folder)"
     )
+    flag("--speech-model", metavar="DIR|NAME", help=text)
+    flag("--paste-back", action="store_true", help="put the face back into the whole picture")
 
 
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
@@ -105,9 +96,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     source = model.prepare_source(portrait)
     motion = model.generate_motion(source, waveform, options)
     frames = model.render(source, motion)
-    if args.paste_back:
-        frames = pasted(frames, image, crop)
-    write_result(args.output, frames, len(motion), sound, rate)
+    write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
     return 0
 
 
@@ -150,20 +139,29 @@ def frame_portrait(
     return to_float(pixels), crop
 
 
-def pasted(frames: Iterable[np.ndarray], image: np.ndarray, crop: "SquareCrop") -> Iterator[np.ndarray]:
-    """Frames put back into the whole picture ``image`` at the place they were cut from."""
-    from datamodules.faces.framing import paste_back
-
-    for frame in frames:
-        yield paste_back(frame, image, crop)
-
-
 def write_result(
-    path: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray | None, rate: int
+    path: Path,
+    frames: Iterable[np.ndarray],
+    count: int,
+    sound: np.ndarray | None,
+    rate: int,
+    back: "tuple[np.ndarray, SquareCrop] | None" = None,
 ) -> None:
-    """Write frames and sound to an mp4, with progress; the file appears when it is whole."""
+    """Write frames and sound to an mp4, with progress; the file appears when it is whole.
+
+    Args:
+        path: the mp4.
+        frames: uint8 ``(N, N, 3)`` each.
+        count: how many.
+        sound: ``(S, C)``, or None.
+        rate: of the sound, in Hz.
+        back: a whole picture and the place that the portrait was cut from, where the frames are put back.
+    """
+    from datamodules.faces.framing import paste_back
     from datamodules.media.video import write_video
     from datamodules.progress import track
 
+    if back is not None:
+        frames = (paste_back(frame, *back) for frame in frames)
     write_video(path, track(frames, count, "rendering"), audio=sound, sample_rate=rate)
     log.info("%s: %d frames, %.2f s", path, count, count / 25)

@@ -41,23 +41,19 @@ def motion_basis(
             basis.load_state_dict(load_file(path))
             return basis
         cache = LatentCache(folder)
-        motion, targets = motion_and_targets(cache, train, store)
+        motion, targets = _motion_and_targets(cache, train, store)
         basis = fit_motion_basis(motion, targets)
         with whole_output(path) as temporary:
             save_file(basis.state_dict(), temporary)
     if held_out and targets:
-        for name, shares in basis_report(basis, *motion_and_targets(cache, held_out, store)).items():
+        for name, shares in basis_report(basis, *_motion_and_targets(cache, held_out, store)).items():
             told = ", ".join(f"{block} {share:.2f}" for block, share in shares.items())
             log.info("motion basis, R2 of %s: %s", name, told)
     return basis
 
 
 def require_frames(records: Sequence[ClipRecord], store: ClipStore, dimensions: int) -> None:
-    """Refuse a dataset whose training clips can't carry a basis.
-
-    Raises:
-        UserError: they have too few frames.
-    """
+    """Refuse a dataset whose training clips have too few frames to carry a basis."""
     frames = sum(record.frames for record in records if record.split == "train")
     if frames < (fewest := FRAMES_PER_DIMENSION * dimensions):
         raise UserError(
@@ -65,7 +61,7 @@ def require_frames(records: Sequence[ClipRecord], store: ClipStore, dimensions: 
         )
 
 
-def motion_and_targets(
+def _motion_and_targets(
     cache: LatentCache, records: Sequence[ClipRecord], store: ClipStore
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Motion ``(N, M)`` of all frames and what is annotated about them, name -> ``(N,)``.
@@ -74,9 +70,9 @@ def motion_and_targets(
     """
     motion = torch.cat([cache.load(record.id)["motion"].float() for record in records])
     paths = [store.annotations(record) for record in records]
-    poses = [None if path is None else pose_of(read_annotations(path).arrays) for path in paths]
+    poses = [pose_of(read_annotations(path).arrays) for path in paths if path is not None]
     known = [pose for pose in poses if pose is not None]
-    if len(known) < len(poses):
+    if len(known) < len(records):
         return motion, {}
     columns = torch.from_numpy(np.concatenate(known)).unbind(1)
     return motion, dict(zip(POSE_NAMES, columns, strict=True))

@@ -17,11 +17,7 @@ from experiments.train import run_training
 
 
 def run_multirun(overrides: Sequence[str]) -> None:
-    """Train once for each combination.
-
-    Raises:
-        UserError: the overrides do not compose, or a run cannot start as asked.
-    """
+    """Train once for each combination; ``UserError`` where one does not compose or cannot start as asked."""
     with _as_hydra_program(["--multirun", *hydra_overrides(overrides, multirun=True)]):
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
         try:

@@ -14,27 +14,32 @@ from datamodules.files import file_inside, read_plain_json, require_output_folde
 log = logging.getLogger(__name__)
 
 STAGES = ("autoencoder", "statistics", "diffusion")
+CARD_MEASURES = (
+    "val/accuracy",
+    "val/loss",
+    "val/nll",
+    "val/nll_unconditional",
+    "val/psnr",
+    "val/psnr_copy",
+    "val/sample_correlation_mouth",
+)
+"""Measures that a card shows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm package``."""
     for stage in STAGES:
-        parser.add_argument(
-            f"--{stage}", type=Path, metavar="RUN", help=f"run folder or checkpoint of stage {stage}"
-        )
-    parser.add_argument(
-        "--sync-expert", type=Path, metavar="RUN", help="instead: run folder or checkpoint of stage sync"
+        what = f"run folder or checkpoint of stage {stage}"
+        parser.add_argument(f"--{stage}", type=Path, metavar="RUN", help=what)
+    what = "instead: run folder or checkpoint of stage sync"
+    parser.add_argument("--sync-expert", type=Path, metavar="RUN", help=what)
+    what = (
+        "instead: a model folder, sync expert or run of an older version, whose config.yaml is read as text"
     )
-    parser.add_argument(
-        "--convert",
-        type=Path,
-        metavar="OLD",
-        help="instead: a model folder, sync expert or run of an older version, whose config.yaml is read as text",
-    )
+    parser.add_argument("--convert", type=Path, metavar="OLD", help=what)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--full", action="store_true", help="keep float32 weights (default: float16, half the size)"
-    )
+    what = "keep float32 weights (default: float16, half the size)"
+    parser.add_argument("--full", action="store_true", help=what)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,14 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Path, half: bool = True) -> None:
-    """Write the model folder of three training runs, with its model card.
+    """Write the model folder of three training runs (folders or checkpoints), with its model card.
 
-    Args:
-        autoencoder: Run folder or checkpoint of stage 1.
-        statistics: Of stage 2.
-        diffusion: Of stage 3.
-        folder: To write.
-        half: Write matrices and kernels as float16.
+    ``half`` writes matrices and kernels as float16.
 
     Raises:
         UserError: A run is missing or of another stage, or the runs don't belong together: stages 2 and 3 were trained on
@@ -87,11 +87,9 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     from lightning_modules.networks.registry import checked_arguments
 
     runs = dict(zip(STAGES, (autoencoder, statistics, diffusion), strict=True))
-    records = {stage: record_of(path, stage) for stage, path in runs.items()}
-    built: dict[str, Any] = {}
-    states: dict[str, dict[str, Any]] = {}
-    for stage, path in runs.items():
-        built[stage], _, states[stage] = load_network(path)
+    records = {stage: _record_of(path, stage) for stage, path in runs.items()}
+    loaded = {stage: load_network(path) for stage, path in runs.items()}
+    built: dict[str, Any] = {stage: network for stage, (network, _, _) in loaded.items()}
     motion_space = weights_hash(built["autoencoder"])
     for stage in STAGES[1:]:
         if records[stage].motion_space != motion_space:
@@ -101,15 +99,13 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     audio = records["diffusion"].audio
     if audio is None or records["statistics"].audio != audio:
         raise UserError(f"{statistics} and {diffusion}: trained on different audio features")
-    bases = {stage: part_of(states[stage], "basis.") for stage in STAGES[1:]}
-    if bases["statistics"].keys() != bases["diffusion"].keys() or not all(
-        torch.equal(bases["statistics"][k], v) for k, v in bases["diffusion"].items()
-    ):
+    first, second = (part_of(loaded[stage][2], "basis.") for stage in STAGES[1:])
+    if first.keys() != second.keys() or not all(torch.equal(first[k], v) for k, v in second.items()):
         raise UserError(
             f"{statistics} and {diffusion}: trained in different motion bases; train both on one autoencoder"
         )
     basis = MotionBasis(built["autoencoder"].motion_dim)
-    load_state(basis, bases["diffusion"], diffusion)
+    load_state(basis, second, diffusion)
     settings = checked_arguments(
         GaussianDiffusion, records["diffusion"].diffusion or {}, f"{diffusion}: diffusion"
     )
@@ -118,7 +114,7 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
             temporary, built, basis, GaussianDiffusion(**settings), str(audio.get("name")), half
         )
         weights = sum(parameter.numel() for network in built.values() for parameter in network.parameters())
-        write_card(
+        _write_card(
             temporary,
             folder.name,
             f"Talking-head model of ifmdm: {built['autoencoder'].size} px, 25 fps, {weights / 1e6:.1f} M parameters, hears "
@@ -128,12 +124,8 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
         )
 
 
-def record_of(run: Path, stage: str) -> Any:
-    """Record of a run that must be of one stage.
-
-    Raises:
-        UserError: It is of another one.
-    """
+def _record_of(run: Path, stage: str) -> Any:
+    """Record of a run, which must be of that stage."""
     from lightning_modules.checkpoints import read_network_record
 
     record = read_network_record(run)
@@ -143,12 +135,9 @@ def record_of(run: Path, stage: str) -> Any:
 
 
 def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
-    """Write the judge of lip sync that a run of stage ``sync`` trained, as `metrics.judges.syncnet.load_expert` reads it.
+    """Write the judge of lip sync that a run (folder or checkpoint) of stage ``sync`` trained, with its model card.
 
-    Args:
-        run: Run folder or checkpoint.
-        folder: Gets ``model.safetensors``, ``config.json`` and a model card.
-        half: Write matrices and kernels as float16.
+    `metrics.judges.syncnet.load_expert` reads it. ``half`` writes matrices and kernels as float16.
 
     Raises:
         UserError: Missing or unreadable run, or a run of another stage.
@@ -156,7 +145,7 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
     from lightning_modules.checkpoints import load_network, write_json, write_weights
     from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS
 
-    record_of(run, "sync")
+    _record_of(run, "sync")
     loaded, spec, _ = load_network(run)
     if spec["name"] != EXPERT_NAME:
         raise UserError(f"{run}: trained no SyncNet")
@@ -167,7 +156,7 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
         write_weights(temporary / EXPERT_WEIGHTS, network, half)
         config = {"format": EXPERT_FORMAT, "network": {"name": EXPERT_NAME, **settings}}
         write_json(temporary / EXPERT_CONFIG, config)
-        write_card(
+        _write_card(
             temporary,
             folder.name,
             f"SyncNet of ifmdm: {network.size} px, 25 fps, {network.width:g} of the published width, {weights:.2f} M "
@@ -177,7 +166,7 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
         )
 
 
-def write_card(folder: Path, name: str, text: str, runs: dict[str, Path]) -> None:
+def _write_card(folder: Path, name: str, text: str, runs: dict[str, Path]) -> None:
     """Write the model card ``README.md``: what it is, by which runs, trained for how long, with which last measures."""
     lines = [
         f"# {name}",
@@ -192,7 +181,6 @@ def write_card(folder: Path, name: str, text: str, runs: dict[str, Path]) -> Non
 
 
 def _card_row(stage: str, run: Path) -> str:
-    """Row of the table of runs in a model card."""
     from lightning_modules.checkpoints import find_checkpoint, read_checkpoint
 
     run_dir = find_checkpoint(run).resolve().parents[1]
@@ -217,15 +205,3 @@ def _row(stage: str, record: dict[str, Any], steps: Any) -> str:
         measures or "?",
     ]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-CARD_MEASURES = (
-    "val/accuracy",
-    "val/loss",
-    "val/nll",
-    "val/nll_unconditional",
-    "val/psnr",
-    "val/psnr_copy",
-    "val/sample_correlation_mouth",
-)
-"""Measures that a card shows."""

@@ -34,23 +34,16 @@ RECORDINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sources of clips and their flags."""
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
-    cores = cores_at_hand()
     for kind, text in RECORDINGS.items():
         recorded = sources.add_parser(kind, help=text, description=text)
         _add_places(recorded, kind)
         _add_flags(recorded, PreparationSettings, unset=True)
-        recorded.add_argument("--workers", type=int, default=cores, metavar="N", help=_WORKERS)
     text = "talking heads made on the spot, with exact truth per frame"
     synthetic = sources.add_parser("synthetic", help=text)
     synthetic.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     _add_flags(synthetic, Settings)
-    synthetic.add_argument("--workers", type=int, default=cores, metavar="N", help=_WORKERS)
-    synthetic.add_argument(
-        "--device", default="cpu", metavar="NAME", help="where to render, such as cuda (default: cpu)"
-    )
-
-
-_WORKERS = "processes (default: all cores)"
+    text = "where to render, such as cuda (default: cpu)"
+    synthetic.add_argument("--device", default="cpu", metavar="NAME", help=text)
 
 
 def _add_places(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -76,12 +69,9 @@ def _add_places(parser: argparse.ArgumentParser, kind: str) -> None:
 
 
 def _add_flags(parser: argparse.ArgumentParser, settings: type, unset: bool = False) -> None:
-    """One flag for each setting, by the metadata of its field.
+    """One flag for each field of ``settings``, by its metadata (``help``, ``choices``), and the number of processes.
 
-    Args:
-        parser: gets the flags.
-        settings: a dataclass; a field's metadata hold ``help`` and, where there are some, ``choices``.
-        unset: flags that are not given are None; otherwise they are the settings' defaults.
+    Flags that are not given are the fields' defaults, or with ``unset`` None.
     """
     for one in dataclasses.fields(settings):
         name, text = "--" + one.name.replace("_", "-"), one.metadata["help"]
@@ -102,6 +92,8 @@ def _add_flags(parser: argparse.ArgumentParser, settings: type, unset: bool = Fa
             options |= {"type": type(one.default), "metavar": "X"}
             text += f" (default: {one.default})"
         parser.add_argument(name, help=text.replace("%", "%%"), **options)
+    text = "processes (default: all cores)"
+    parser.add_argument("--workers", type=int, default=cores_at_hand(), metavar="N", help=text)
 
 
 def _shard(text: str) -> Shard:
@@ -114,16 +106,17 @@ def _shard(text: str) -> Shard:
 def run(args: argparse.Namespace) -> int:
     """Make the dataset; an interrupted one is continued.
 
-    Returns:
-        0.
-
     Raises:
         UserError: A setting is out of range, a folder is not what it should be, or no clip was kept.
     """
     if args.source in RECORDINGS:
         _prepare_recordings(args)
-    else:
-        _prepare_synthetic(args)
+        return 0
+    from datamodules.synthetic_faces.dataset import prepare_synthetic
+
+    settings = synthetic_settings(args)
+    with show_progress("rendering clips") as progress:
+        print(prepare_synthetic(args.output, settings, args.workers, args.device, progress))
     return 0
 
 
@@ -133,20 +126,8 @@ def synthetic_settings(args: argparse.Namespace) -> Settings:
     return Settings(**values | {"seconds": tuple(args.seconds)})
 
 
-def _prepare_synthetic(args: argparse.Namespace) -> None:
-    from datamodules.synthetic_faces.dataset import prepare_synthetic
-
-    settings = synthetic_settings(args)
-    with show_progress("rendering clips") as progress:
-        print(prepare_synthetic(args.output, settings, args.workers, args.device, progress))
-
-
 def recording_settings(args: argparse.Namespace) -> PreparationSettings:
-    """Defaults, then the settings file, then flags.
-
-    Raises:
-        UserError: The file names what is no setting.
-    """
+    """Defaults, then the settings file, then flags; ``UserError`` if the file names what is no setting."""
     values = read_settings(args.settings) if args.settings else {}
     for one in dataclasses.fields(PreparationSettings):
         if (given := getattr(args, one.name)) is not None:
@@ -171,7 +152,12 @@ def _prepare_recordings(args: argparse.Namespace) -> None:
         log.info("not there: %d listed clips, such as %s", len(found.missing), found.missing[0])
     _summarise(prepared, page)
     if args.format == "litdata":
-        _write_stream(prepared, args.output)
+        from datamodules.streaming import write_stream
+
+        if prepared.missing:
+            log.info("stream: written by the run that finishes the last video")
+        else:
+            log.info("stream: %s", write_stream(args.output))
     elif (args.output / "stream").is_dir():
         log.warning(
             "%s: may be of an earlier state; add --format litdata to renew it", args.output / "stream"
@@ -195,22 +181,8 @@ def _check_places(args: argparse.Namespace) -> None:
         require_litdata()
 
 
-def _write_stream(prepared: "Prepared", output: Path) -> None:
-    """Write the stream when all shards are done."""
-    from datamodules.streaming import write_stream
-
-    if prepared.missing:
-        log.info("stream: written by the run that finishes the last video")
-        return
-    log.info("stream: %s", write_stream(output))
-
-
 def find_sources(args: argparse.Namespace) -> Availability:
-    """What there is to prepare.
-
-    Raises:
-        UserError: Nothing, or not what was asked for.
-    """
+    """What there is to prepare; ``UserError`` if it is nothing, or not what was asked for."""
     if args.source == "folder":
         from datamodules.preparation.folder_sources import folder_sources
 

@@ -1,20 +1,12 @@
 """``ifmdm reenact``: one portrait moves as the face in a driving video does."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datamodules.files import require_file
-from experiments.generate import (
-    FaceFinder,
-    add_model_argument,
-    check_output,
-    frame_portrait,
-    pasted,
-    write_result,
-)
+from experiments.generate import FaceFinder, add_places, check_output, frame_portrait, write_result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,20 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Transfer the motion of a video to a portrait. Writes a 25 fps H.264 mp4 with the video's sound."
     )
-    parser.add_argument("--image", type=Path, required=True, help="portrait, any picture format")
-    parser.add_argument("--video", type=Path, required=True, help="driving video with one face")
-    parser.add_argument("--output", type=Path, required=True, help="mp4 to write")
-    add_model_argument(parser)
+    add_places(parser, "video", "driving video with one face")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--relative",
-        dest="relative",
-        action="store_true",
-        default=True,
-        help="add the change since the video's first frame to the portrait's own pose (default)",
-    )
+    text = "add the change since the video's first frame to the portrait's own pose (default)"
+    how.add_argument("--relative", dest="relative", action="store_true", default=True, help=text)
     how.add_argument("--absolute", dest="relative", action="store_false", help="take over the pose as it is")
-    parser.add_argument("--paste-back", action="store_true", help="put the face back into the whole picture")
 
 
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
@@ -72,12 +55,10 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     motion = driving_motion(model, driving, driving_crop)
     if args.relative:
         motion = relative_motion(motion, source.motion)
-    frames = model.render(source, motion)
-    if args.paste_back:
-        frames = pasted(frames, image, crop)
     if sound is not None:
         sound = fit_sound(sound, rate, len(motion))
-    write_result(args.output, frames, len(motion), sound, rate)
+    frames = model.render(source, motion)
+    write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
     return 0
 
 

@@ -70,7 +70,7 @@ def check_results(results: Any, what: str) -> dict[str, Any]:
 
 def machine_record() -> dict[str, Any]:
     """By which code and on which machine something was measured."""
-    from experiments.run_identity import git_state, machine_facts
+    from experiments.run_folder import git_state, machine_facts
     from experiments.version import __version__
 
     commit, dirty = git_state(Path(__file__).resolve().parents[1])

@@ -1,20 +1,58 @@
-"""The folder of a run: where it is, what is continued in it, and what a training writes there besides its checkpoints."""
+"""The folder of a run: where it is, what is continued in it, and what says there how it came about.
 
+The hash in a run's identity covers the resolved config without the keys that only say where and how fast it runs; two runs
+with one hash, one commit and no local changes are the same experiment.
+"""
+
+import copy
+import hashlib
 import json
 import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
-from lightning.pytorch import Trainer
 
+from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
 from datamodules.files import write_text
-from experiments.run_identity import machine_facts, run_identity
-from lightning_modules.checkpoints import load_autoencoder, weights_hash, write_network_record
+from experiments.startup import ROOT, cores_of_process
+from experiments.version import __version__
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 RUN_DIR_VARIABLE = "IFMDM_RUN_DIR"
 """Tells the processes that Lightning's DDP launcher starts where the first process writes."""
+INFRASTRUCTURE = (
+    "run_dir",
+    "resume",
+    "logger",
+    "callbacks.best",
+    "callbacks.last",
+    "callbacks.progress",
+    "callbacks.samples",
+    "data.root",
+    "data.render_workers",
+    "data.num_workers",
+    "data.cache_frames",
+    "data.latents",
+    "data.cache",
+    "trainer.accelerator",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+)
+"""Dotted keys left out of the hash. Devices, nodes and precision stay in: they change the result."""
+PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "av", "decord", "mediapipe", "hydra-core")
+"""Whose versions are noted."""
 
 
 def new_run_dir(plain: dict[str, Any]) -> Path:
@@ -60,6 +98,8 @@ def write_start(run_dir: Path, plain: dict[str, Any], model: Any) -> None:
         plain: the resolved config.
         model: the LightningModule that is about to be trained.
     """
+    from lightning_modules.checkpoints import load_autoencoder, weights_hash, write_network_record
+
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     on_latents = plain["data"]["task"] == "motion_windows"
@@ -70,11 +110,17 @@ def write_start(run_dir: Path, plain: dict[str, Any], model: Any) -> None:
 
 
 def write_end(
-    run_dir: Path, plain: dict[str, Any], trainer: Trainer, metrics: dict[str, float], seconds: float
+    run_dir: Path, plain: dict[str, Any], trainer: "Trainer", metrics: dict[str, float], seconds: float
 ) -> None:
     """Write ``run.json``: what was run, for how long (in seconds), with what last values, on what machine."""
+    commit, dirty = git_state()
     record = {
-        "identity": run_identity(plain),
+        "identity": {
+            "config_hash": config_hash(plain),
+            "commit": commit,
+            "dirty": dirty,
+            "version": __version__,
+        },
         "stage": plain["stage"],
         "name": plain["name"],
         "seed": plain["seed"],
@@ -86,3 +132,76 @@ def write_end(
         "machine": machine_facts(),
     }
     write_text(run_dir / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a resolved config (plain values) without infrastructure keys.
+
+    Keys are sorted, so their order in the files does not matter. Of a checkpoint the content counts, not where it lies.
+    """
+    kept = copy.deepcopy(dict(config))
+    for key in INFRASTRUCTURE:
+        *above, last = key.split(".")
+        node: Any = kept
+        for name in above:
+            node = node.get(name) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    for key in ("autoencoder", "lift"):
+        if kept.get(key) and Path(kept[key]).is_file():
+            kept[key] = file_sha256(Path(kept[key]))
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def git_state(folder: Path = ROOT) -> tuple[str | None, bool | None]:
+    """Commit of the repository at ``folder`` and whether tracked files were changed; (None, None) if there is none.
+
+    A folder inside some other project's repository, such as an installed copy in its virtual environment, is none.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if top is None or commit is None or Path(top).resolve() != folder.resolve():
+        return None, None
+    return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def machine_facts() -> dict[str, Any]:
+    """Processor, cores, memory in GiB, accelerators, Python and the versions of the packages that matter."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": cores_of_process(),
+        "torch_threads": torch.get_num_threads(),
+        "memory_gib": _memory_gib(),
+        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None  # not a POSIX system

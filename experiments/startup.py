@@ -33,20 +33,16 @@ class StartupError(Exception):
 def package_folder(name: str) -> Path | None:
     """Folder that ``import name`` would load the package from, without importing it; None where there is none."""
     spec = importlib.util.find_spec(name)
-    if spec is None:
-        return None
-    if spec.origin is not None:
+    if spec is not None and spec.origin is not None:
         return Path(spec.origin).resolve().parent
-    locations = list(spec.submodule_search_locations or [])
-    return Path(locations[0]).resolve() if locations else None
+    places = (
+        [] if spec is None else list(spec.submodule_search_locations or [])
+    )  # a folder without __init__.py
+    return Path(places[0]).resolve() if places else None
 
 
 def check_packages() -> None:
-    """Make sure that all packages of the project lie in one folder.
-
-    Raises:
-        StartupError: a package is missing, or another project's package of that name comes first on the import path.
-    """
+    """Raise ``StartupError`` if a package is missing, or another project's of that name comes first on the import path."""
     for name in PACKAGES:
         folder = package_folder(name)
         if folder is None:
@@ -93,6 +89,11 @@ def set_threads(words: Sequence[str], environment: MutableMapping[str, str] = os
     return rest
 
 
+def cores_of_process() -> int:
+    """Cores that the process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cores_at_hand(
     controllers: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
@@ -102,8 +103,8 @@ def cores_at_hand(
         controllers: where control groups are mounted, version 1 or 2.
         membership: the groups of this process, see ``man 7 cgroups``.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, *(int(quota) for quota in cpu_quotas(controllers, membership)), 1024))
+    quotas = (int(quota) for quota in cpu_quotas(controllers, membership))
+    return max(1, min(cores_of_process(), *quotas, 1024))
 
 
 def cpu_quotas(controllers: Path, membership: Path) -> Iterator[float]:

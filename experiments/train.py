@@ -42,31 +42,20 @@ class TrainingResult:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm train``."""
     parser.description = "Train one stage. Experiments: " + ", ".join(config_names("experiment")) + "."
-    parser.add_argument(
-        "-m", "--multirun", action="store_true", help="one run for each combination of a,b,c values"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, experiment=NAME first of all"
-    )
+    each = "one run for each combination of a,b,c values"
+    parser.add_argument("-m", "--multirun", action="store_true", help=each)
+    words = "Hydra overrides, experiment=NAME first of all"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=words)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train as the command line says."""
-    return train_main(args.overrides, multirun=args.multirun)
-
-
-def train_main(overrides: Sequence[str], multirun: bool = False) -> int:
-    """Compose and train; with ``multirun`` once for each combination, through the launcher that the config names.
-
-    Raises:
-        UserError: the overrides do not compose, or the run cannot start as asked.
-    """
-    if multirun:
+    """Train as the command line says; with ``-m`` through the launcher that the config names."""
+    if args.multirun:
         from experiments.multirun import run_multirun
 
-        run_multirun(overrides)
+        run_multirun(args.overrides)
         return 0
-    result = run_training(compose(overrides), overrides)
+    result = run_training(compose(args.overrides), args.overrides)
     log.info("run: %s\ncheckpoint: %s", result.run_dir, result.checkpoint)
     return 0
 
@@ -104,9 +93,7 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     if trainer.is_global_zero:
         write_start(run_dir, plain, model)
     try:
-        trainer.fit(
-            model, datamodule=datamodule, ckpt_path=None if resume is None else str(resume), weights_only=True
-        )
+        trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, RuntimeError) as error:
         _refuse_unknown_monitor(trainer, error)
         raise
@@ -121,20 +108,19 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     return TrainingResult(run_dir, checkpoint, metrics)
 
 
-def build(config: DictConfig, words: Sequence[str] = ()) -> "tuple[LightningDataModule, LightningModule]":
+def build(config: DictConfig, words: Sequence[str]) -> "tuple[LightningDataModule, LightningModule]":
     """Data and model of a config; latents that they need are made, or found where several processes run."""
     if config.data.task != "motion_windows":
         datamodule, model = instantiate(config.data), instantiate(config.model)
         if config.lift:
-            _lift(model, Path(config.lift))
+            _lift(model, config.lift)
         return datamodule, model
     from experiments.encode import encode_data, find_latents
 
     latents = find_latents(config, words) if one_of_several_processes() else encode_data(config)
     assert latents is not None  # all clips are one shard
-    return instantiate(config.data, latents=str(latents.folder)), instantiate(
-        config.model, basis=latents.basis
-    )
+    datamodule = instantiate(config.data, latents=str(latents.folder))
+    return datamodule, instantiate(config.model, basis=latents.basis)
 
 
 def one_of_several_processes() -> bool:
@@ -146,11 +132,7 @@ def one_of_several_processes() -> bool:
 
 
 def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: str) -> None:
-    """Refuse what could not show or judge this stage, before its latents are computed.
-
-    Raises:
-        UserError: a callback is ``made_for`` another stage.
-    """
+    """Refuse what could not show or judge this stage, before its latents are computed."""
     for callback in callbacks:
         made_for = getattr(callback, "made_for", None)
         if made_for not in (None, stage):
@@ -161,11 +143,7 @@ def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: s
 
 
 def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
-    """Tell in one line that a callback monitors what nobody logs, if that is what ended the training.
-
-    Raises:
-        UserError: So it is.
-    """
+    """Tell in one line that a callback monitors what nobody logs, if that is what ended the training."""
     known = sorted(trainer.callback_metrics)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = getattr(callback, "monitor", None)
@@ -175,7 +153,7 @@ def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
             ) from error
 
 
-def _lift(model: Any, path: Path) -> None:
+def _lift(model: Any, path: str) -> None:
     """Start stage 1 from a trained autoencoder of half the size."""
     from lightning_modules.checkpoints import load_autoencoder
     from lightning_modules.networks.lifting import lift
@@ -187,11 +165,7 @@ def _lift(model: Any, path: Path) -> None:
 
 
 def _checked(config: DictConfig) -> dict[str, Any]:
-    """The resolved config, of which everything is refused that can be before anything slow is imported.
-
-    Raises:
-        UserError: there is such a thing.
-    """
+    """The resolved config, of which everything is refused that can be before anything slow is imported."""
     if not config.get("name") or config.get("model") is None:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
     plain = resolve(config)

@@ -21,32 +21,31 @@ class AudioFrontend(nn.Module):
     """Waveform -> features at 50 Hz, two vectors a video frame.
 
     Args:
-        name: ``"mel"`` (stacked log-mel, nothing to download), ``"wav2vec2"`` or ``"hubert"`` (last hidden
-            layer of a frozen transformer).
-        source: Local folder or hub name of the speech model; unused for ``mel``. Nothing is downloaded unless
-            a hub name is given here.
+        name: ``mel`` (stacked log-mel, nothing to download), ``wav2vec2`` or ``hubert`` (last hidden layer of a frozen
+            transformer).
+        source: Local folder or hub name of the speech model. Nothing is downloaded unless a hub name is given here.
         own: Whether ``source`` is the folder ``audio`` of a model folder, which may come from a stranger.
 
     Raises:
         UserError: If the name is unknown, or a speech model has no source or cannot be read.
     """
 
-    dim: int
-
     def __init__(self, name: str = "mel", source: str | None = None, own: bool = False) -> None:
         super().__init__()
         if name not in FRONTENDS:
             raise UserError(f"audio encoder {name!r:.40} is unknown: use one of {', '.join(FRONTENDS)}")
-        self.name = name
-        self.source = source
-        self.speech_model: nn.Module | None = None
-        self.normalise = False
-        if name == "mel":
-            self.dim = MEL_DIM
-            return
-        if not source:
-            raise UserError(f"audio encoder {name!r} needs a model: give its folder or hub name as source")
-        self.speech_model, self.normalise, self.dim = _load_speech_model(name, source, own)
+        self.name, self.source = name, source
+        self.speech_model: Any = None
+        self.normalise, self.dim = False, MEL_DIM
+        if name != "mel":
+            if not source:
+                raise UserError(
+                    f"audio encoder {name!r} needs a model: give its folder or hub name as source"
+                )
+            load = _load_own_speech_model if own else _load_named_speech_model
+            model, self.normalise = load(name, source)
+            self.speech_model = model.eval().requires_grad_(False)
+            self.dim = int(model.config.hidden_size)
 
     def train(self, mode: bool = True) -> "AudioFrontend":
         """Stays in evaluation mode: the speech model is frozen."""
@@ -54,14 +53,7 @@ class AudioFrontend(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """Computes the features.
-
-        Args:
-            waveform: ``(B, 640 T)`` float32 in [-1, 1], 16 kHz mono.
-
-        Returns:
-            ``(B, 2T, dim)`` float32.
-        """
+        """Features ``(B, 2T, dim)`` float32 of ``waveform (B, 640 T)`` float32 in [-1, 1], 16 kHz mono."""
         if self.speech_model is None:
             return log_mel(waveform)
         if self.normalise:
@@ -87,7 +79,7 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
     """Front end of a model folder that may come from a stranger, by its name alone.
 
     Args:
-        name: ``mel``, ``wav2vec2`` or ``hubert``.
+        name: As `AudioFrontend` takes it.
         folder: Where the model folder may hold its speech model; read only if it holds nothing but plain values and
             safetensors.
         speech_model: Folder or hub name that the user gave.
@@ -107,17 +99,8 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
     return AudioFrontend(name, str(folder), own=True)
 
 
-def _load_speech_model(name: str, source: str, own: bool) -> tuple[nn.Module, bool, int]:
-    """Frozen model, whether it wants normalised waveforms, and its feature size."""
-    if own:
-        model, normalise = _load_own_speech_model(name, Path(source))
-    else:
-        model, normalise = _load_named_speech_model(name, source)
-    return model.eval().requires_grad_(False), bool(normalise), int(model.config.hidden_size)
-
-
 def _load_named_speech_model(name: str, source: str) -> tuple[Any, bool]:
-    """A speech model of the user's choice: a folder, or a name of the hub. Code that lies beside it is never run."""
+    """A speech model of the user's choice, and whether it wants normalised waveforms; code beside it is never run."""
     from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
     try:
@@ -132,10 +115,11 @@ def _load_named_speech_model(name: str, source: str) -> tuple[Any, bool]:
         raise UserError(
             f"{source!r} holds a {model.config.model_type} model, not {name}: change one of the two"
         )
-    return model, normalise
+    return model, bool(normalise)
 
 
-SPEECH_MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+PREPROCESSOR = "preprocessor_config.json"
+SPEECH_MODEL_FILES = ("config.json", "model.safetensors", PREPROCESSOR)
 """The files of a speech model inside a model folder; the last one may be absent."""
 ARCHITECTURE = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
@@ -146,10 +130,11 @@ ARCHITECTURE = (
 """The values of its ``config.json`` that are read. All others - names of code, kernels, adapters - are not."""
 
 
-def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
+def _load_own_speech_model(name: str, source: str) -> tuple[Any, bool]:
     """The speech model inside a model folder: plain values and safetensors, nothing else, nothing from elsewhere."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
+    import transformers
 
+    folder = Path(source)
     if not folder.resolve().is_relative_to(folder.parent.resolve()) or not folder.is_dir():
         raise UserError(f"{folder}: is no folder inside its model folder")
     names = {path.name for path in folder.iterdir()}
@@ -157,28 +142,24 @@ def _load_own_speech_model(name: str, folder: Path) -> tuple[Any, bool]:
         raise UserError(
             f"{folder}: holds {strange[0]!r:.80}; a speech model is {', '.join(SPEECH_MODEL_FILES)}"
         )
-    files = {
-        file: file_inside(folder, file)
-        for file in SPEECH_MODEL_FILES
-        if file in names or file != SPEECH_MODEL_FILES[2]
-    }
-    values = read_plain_json(files["config.json"])
+    for file in names | {"config.json", "model.safetensors"}:
+        file_inside(folder, file)
+    values = read_plain_json(folder / "config.json")
     if values.get("model_type") != name:
         raise UserError(f"{folder}: holds a {values.get('model_type')!r:.40} model, not {name}")
     kept = {key: values[key] for key in ARCHITECTURE if key in values}
     numbers = [n for value in kept.values() for n in (value if isinstance(value, list) else [value])]
     if len(numbers) > 100 or any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers):
         raise UserError(f"{folder}: a speech model of absurd size")
-    kinds: dict[str, Any] = {
-        "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
-        "hubert": (HubertConfig, HubertModel),
-    }
-    config_class, model_class = kinds[name]
+    kind = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert"}[name]
     try:
-        model = model_class.from_pretrained(
-            str(folder), config=config_class(**kept), local_files_only=True, use_safetensors=True
+        model = getattr(transformers, f"{kind}Model").from_pretrained(
+            source,
+            config=getattr(transformers, f"{kind}Config")(**kept),
+            local_files_only=True,
+            use_safetensors=True,
         )
     except Exception as error:  # values of wrong types and damaged files raise half a dozen kinds
         raise UserError(f"{folder}: can't be read as a {name} model ({type(error).__name__})") from error
-    described = read_plain_json(files[SPEECH_MODEL_FILES[2]]) if SPEECH_MODEL_FILES[2] in files else {}
+    described = read_plain_json(folder / PREPROCESSOR) if PREPROCESSOR in names else {}
     return model, described.get("do_normalize") is not False

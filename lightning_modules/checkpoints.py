@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, whole_output
 from lightning_modules.networks.registry import build_network, network_spec
+from lightning_modules.networks.renderer import Renderer
 from lightning_modules.old_configs import settings_of_config, spec_of_config
 
 RECORD_NAME = "network.json"
@@ -49,18 +50,9 @@ def write_network_record(
     audio: Mapping[str, Any] | None = None,
     motion_space: str | None = None,
 ) -> Path:
-    """Write ``network.json`` into a run folder.
+    """Write ``network.json`` into a run folder; the values are those of `NetworkRecord`.
 
-    Args:
-        run_dir: The run folder.
-        stage: What is trained.
-        network: A network that `build_network` built, or its resolved config.
-        diffusion: `GaussianDiffusion.settings`, or its resolved config.
-        audio: ``name`` and ``source`` of the `AudioFrontend`.
-        motion_space: `weights_hash` of the autoencoder.
-
-    Returns:
-        The file.
+    The network may be one that `build_network` built, or its resolved config; diffusion settings may be a resolved config.
 
     Raises:
         UserError: The network was built in another way.
@@ -97,10 +89,7 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def read_network_record(path: Path | str) -> NetworkRecord:
-    """What ``network.json`` beside a checkpoint, or in the run folder above it, says.
-
-    Args:
-        path: A run folder or a checkpoint in one.
+    """What ``network.json`` says that lies beside a checkpoint, or in the run folder above it.
 
     Raises:
         UserError: There is none, or it is no such record.
@@ -125,23 +114,14 @@ def _record(path: Path) -> NetworkRecord:
         record = NetworkRecord(**values)
     except TypeError as error:
         raise UserError(f"{path}: is no record of a trained network ({error})") from error
-    for name, kinds in (
-        ("stage", str),
-        ("network", dict),
-        ("diffusion", dict | None),
-        ("audio", dict | None),
-        ("motion_space", str | None),
-    ):
-        if not isinstance(getattr(record, name), kinds):
-            raise UserError(f"{path}: {name} is of another type than a record's")
+    texts, maps = (record.stage, record.motion_space or ""), (record.network, record.diffusion, record.audio)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(m, dict | None) for m in maps):
+        raise UserError(f"{path}: a value is of another type than a record's")
     return record
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Content of a training checkpoint on the CPU: tensors and plain values.
-
-    Args:
-        path: A run folder or a checkpoint.
+    """Content of a checkpoint, or a run folder's, on the CPU: tensors and plain values.
 
     Raises:
         UserError: Missing or damaged, or it holds anything else.
@@ -159,10 +139,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
-    """Network, its spec and the whole state dict of a training run.
-
-    Args:
-        path: A run folder or a checkpoint in one.
+    """Network, its spec and the whole state dict of a run folder or a checkpoint in one.
 
     Raises:
         UserError: Missing or unreadable files, or weights that don't fit the network.
@@ -173,11 +150,8 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
     return network.eval(), network_spec(network), state
 
 
-def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
-    """Trained motion autoencoder of a stage-1 run and its network's spec.
-
-    Args:
-        path: Run folder or checkpoint.
+def load_autoencoder(path: Path | str) -> tuple[Renderer, dict[str, Any]]:
+    """Trained motion autoencoder of a run folder or checkpoint of stage 1, and its network's spec.
 
     Raises:
         UserError: See ``load_network``, or the run trained something else.
@@ -186,17 +160,13 @@ def load_autoencoder(path: Path | str) -> tuple[Any, dict[str, Any]]:
     if stage != "autoencoder":
         raise UserError(f"{path}: is a run of stage {stage!r:.40}, expected a motion autoencoder (stage 1)")
     network, spec, _ = load_network(path)
-    if not is_renderer(network):
+    if not isinstance(network, Renderer):
         raise UserError(f"{path}: its network {spec['name']} renders nothing: it is no motion autoencoder")
     return network, spec
 
 
 def build_named(spec: Any, source: Path | str) -> nn.Module:
-    """Build a network of a spec that a file gave.
-
-    Args:
-        spec: Name and arguments.
-        source: Where they come from, for messages.
+    """Build a network of the name and arguments that a file, ``source``, gave.
 
     Raises:
         UserError: No such network or arguments.
@@ -207,11 +177,6 @@ def build_named(spec: Any, source: Path | str) -> nn.Module:
         return build_network(**spec)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-
-
-def is_renderer(network: Any) -> bool:
-    """Whether a network encodes pictures, reads their motion and renders."""
-    return all(callable(getattr(network, name, None)) for name in ("encode", "motion", "decode"))
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -235,11 +200,8 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
 def write_weights(path: Path, module: nn.Module, half: bool) -> None:
     """Write a module's state as safetensors, whole or not at all.
 
-    Args:
-        path: File to write.
-        module: Its state is written.
-        half: Write matrices and kernels as float16 (halves the size), except those with values too large for it. Vectors,
-            such as biases and running statistics, are small and keep their precision.
+    With ``half`` matrices and kernels become float16 (half the size), except those with values too large for it. Vectors,
+    such as biases and running statistics, are small and keep their precision.
     """
 
     def stored(value: Tensor) -> Tensor:
@@ -254,14 +216,9 @@ def write_weights(path: Path, module: nn.Module, half: bool) -> None:
 
 
 def load_weights(module: nn.Module, folder: Path, name: str) -> None:
-    """Load a safetensors file of a model folder into a module; half-precision values come back as float32.
+    """Load a safetensors file ``name`` of a model folder into a module; half-precision values come back as float32.
 
     Names and shapes are compared before any tensor is read.
-
-    Args:
-        module: Takes the weights.
-        folder: The model folder.
-        name: Of the file in it.
 
     Raises:
         UserError: Missing or damaged file, a link out of the folder, or weights that don't fit the module.

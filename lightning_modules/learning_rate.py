@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -13,40 +12,30 @@ Scheduler = Callable[..., LRScheduler]
 """Partial of a schedule, called with an optimizer and ``total_steps``."""
 
 
-def _factor(step: int, warmup_steps: int, total_steps: float, final_factor: float) -> float:
-    rise = min(1.0, (step + 1) / (warmup_steps + 1))
-    if math.isinf(total_steps):
-        return rise
-    progress = min(1.0, max(0.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps)))
-    return rise * (final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
 def warmup_cosine(
     optimizer: Optimizer, total_steps: float, warmup_steps: int = 0, final_factor: float = 0.0
 ) -> LambdaLR:
-    """Linear rise, then half a cosine down to a share of the learning rate (arXiv 1608.03983, equation 5).
+    """Linear rise, then half a cosine down to a share of the learning rate (arXiv 1608.03983, eq. 5); steps are batches.
 
     Args:
         optimizer: Optimizer to steer.
         total_steps: Batches of the whole training; infinite keeps the learning rate after the rise.
         warmup_steps: Batches of the rise.
         final_factor: What is left of the learning rate at the end, as a share of it.
-
-    Returns:
-        Scheduler to step once a batch.
     """
-    factor = partial(_factor, warmup_steps=warmup_steps, total_steps=total_steps, final_factor=final_factor)
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / (warmup_steps + 1))
+        if math.isinf(total_steps):
+            return rise
+        progress = min(1.0, max(0.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps)))
+        return rise * (final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
     return LambdaLR(optimizer, factor)
 
 
 def scheduled(optimizer: Optimizer, scheduler: Scheduler | None, trainer: Trainer) -> dict[str, Any]:
-    """An optimizer and its schedule over the batches that this trainer will run, as ``configure_optimizers`` returns them.
-
-    Args:
-        optimizer: Optimizer to steer.
-        scheduler: Partial of the schedule; None keeps the learning rate as it is.
-        trainer: Where ``max_steps`` or ``max_epochs`` say how long.
-    """
+    """An optimizer and its schedule over the batches that this trainer will run, as ``configure_optimizers`` returns them."""
     if scheduler is None:
         return {"optimizer": optimizer}
     schedule = scheduler(optimizer, total_steps=trainer.estimated_stepping_batches)

@@ -21,9 +21,7 @@ from lightning_modules.networks.renderer import Decoded, Renderer
 
 
 class MotionAutoencoderModule(L.LightningModule):
-    """Losses, optimizers and logging of stage 1; network and losses are injected.
-
-    A step of the trainer is a batch, with a GAN, too.
+    """Losses, optimizers and logging of stage 1. A step of the trainer is a batch, with a GAN, too.
 
     Args:
         network: the renderer.
@@ -53,13 +51,10 @@ class MotionAutoencoderModule(L.LightningModule):
         super().__init__()
         terms = {name: term for name, term in losses.items() if term is not None}
         if lacking := [name for name in network.required_losses if name not in terms]:
+            raise UserError(f"this renderer needs the loss {lacking[0]!r}: a part learns from nothing else")
+        if trainable not in (known := ("all", *network.parts())):
             raise UserError(
-                f"this renderer needs the loss {lacking[0]!r}: a part of it learns from nothing else"
-            )
-        if trainable not in ("all", *network.parts()):
-            known = ", ".join(("all", *network.parts()))
-            raise UserError(
-                f"this renderer has no part {trainable!r} to train alone: trainable is one of {known}"
+                f"this renderer has no part {trainable!r}: trainable is one of {', '.join(known)}"
             )
         self.save_hyperparameters(ignore=["network", "optimizer", "losses", "scheduler", "gan"])
         self.automatic_optimization = False
@@ -67,8 +62,7 @@ class MotionAutoencoderModule(L.LightningModule):
         self.network = network.to(memory_format=memory)
         self.losses = nn.ModuleDict(terms)
         self.gan = gan.to(memory_format=memory) if gan is not None else None
-        self.psnr = PeakSignalNoiseRatio(data_range=2.0)
-        self.psnr_copy = PeakSignalNoiseRatio(data_range=2.0)
+        self.psnr, self.psnr_copy = (PeakSignalNoiseRatio(data_range=2.0) for _ in range(2))
         self._optimizer, self._scheduler = optimizer, scheduler
 
     def forward(self, source: Tensor, driving: Tensor) -> Decoded:
@@ -107,9 +101,6 @@ class MotionAutoencoderModule(L.LightningModule):
             self._optimise(others[0], loss)
             self.untoggle_optimizer(others[0])
             self.log("train/discriminator", loss.detach())
-        self._follow_schedule()
-
-    def _follow_schedule(self) -> None:
         schedulers: Any = self.lr_schedulers() or []
         with warnings.catch_warnings():  # the discriminator's rate follows the batches before it joins, too
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -119,8 +110,7 @@ class MotionAutoencoderModule(L.LightningModule):
     def _optimise(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        if self.hparams["gradient_clip"]:
-            limit = self.hparams["gradient_clip"]
+        if limit := self.hparams["gradient_clip"]:
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
         optimizer.step()
 
@@ -147,10 +137,8 @@ class MotionAutoencoderModule(L.LightningModule):
             ``frame``: ``(B, 3, S, S)`` reconstructions of the driving frames, about [-1, 1].
         """
         pairs = self.render(batch)
-        losses = self.evaluate(pairs, batch)
-        self.log_dict(
-            {f"val/{k}": v for k, v in losses.items()}, batch_size=len(batch.source), sync_dist=True
-        )
+        losses = {f"val/{name}": value for name, value in self.evaluate(pairs, batch).items()}
+        self.log_dict(losses, batch_size=len(batch.source), sync_dist=True)
         self.psnr.update(pairs.decoded.frame.clamp(-1, 1), batch.driving)
         self.psnr_copy.update(batch.source, batch.driving)
         self.log("val/psnr", self.psnr, prog_bar=True)
@@ -160,8 +148,4 @@ class MotionAutoencoderModule(L.LightningModule):
 
 def _count_no_steps(optimizer: LightningOptimizer) -> None:
     """Keep an optimizer's steps out of ``trainer.global_step``, which would count each batch twice with a GAN."""
-    optimizer._on_before_step = optimizer._on_after_step = _do_nothing
-
-
-def _do_nothing() -> None:
-    pass
+    optimizer._on_before_step = optimizer._on_after_step = lambda: None

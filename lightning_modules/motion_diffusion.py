@@ -69,17 +69,10 @@ def random_keep(
     audio_dropout: str,
     generator: torch.Generator | None = None,
 ) -> KeepMask:
-    """Draws which conditions are dropped in training, each by itself.
+    """Draws, on the CPU, which conditions of a batch are dropped in training, each of ``CONDITIONS`` by itself.
 
-    Args:
-        batch: Samples B.
-        probabilities: Of dropping each of ``CONDITIONS``, in [0, 1].
-        audio_dropout: ``"joint"``: the audio of both branches at once, the noisy motion never. ``"paper"``:
-            the audio of the modulation, and by itself the whole joined audio-motion branch.
-        generator: Source of the draws, on the CPU.
-
-    Returns:
-        Masks on the CPU.
+    ``audio_dropout="joint"``: the audio of both branches at once, the noisy motion never. ``"paper"``: the audio of the
+    modulation, and by itself the whole joined audio-motion branch.
     """
     limits = torch.tensor([probabilities[name] for name in (*CONDITIONS, "audio")]).unsqueeze(1)
     hint, mean, std, audio, joined = torch.rand(5, batch, generator=generator).ge(limits).unbind(0)
@@ -128,17 +121,14 @@ class MotionDiffusionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if audio_dropout not in AUDIO_DROPOUTS:
-            raise UserError(
-                f"audio_dropout {audio_dropout!r} is unknown: use one of {', '.join(AUDIO_DROPOUTS)}"
-            )
+            known = ", ".join(AUDIO_DROPOUTS)
+            raise UserError(f"audio_dropout {audio_dropout!r} is unknown: use one of {known}")
         if network.learned_variance != diffusion.learned_variance:
             raise UserError("network and diffusion disagree on learned_variance: set both to the same value")
         self.save_hyperparameters(ignore=["network", "basis", "diffusion", "optimizer", "scheduler"])
         self.save_hyperparameters({"diffusion": diffusion.settings()})
         self.dropout = dropout_probabilities(condition_dropout)
-        self.network = network
-        self.basis = basis
-        self.diffusion = diffusion
+        self.network, self.basis, self.diffusion = network, basis, diffusion
         self._optimizer, self._scheduler = optimizer, scheduler
 
     def configure_optimizers(self) -> Any:
@@ -147,13 +137,7 @@ class MotionDiffusionModule(L.LightningModule):
         return scheduled(optimizer, self._scheduler, self.trainer)
 
     def losses(self, window: Window, t: Tensor, noise: Tensor, keep: KeepMask | None) -> dict[str, Tensor]:
-        """Loss terms of one draw of times and noise.
-
-        Args:
-            window: Data and conditions.
-            t: ``(B,)`` times in (0, 1].
-            noise: ``(B, T, M)``.
-            keep: Conditions kept; all where None.
+        """Loss terms of one draw of times ``(B,)`` in (0, 1] and noise ``(B, T, M)``; all conditions kept without masks.
 
         Returns:
             Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``,
@@ -161,18 +145,15 @@ class MotionDiffusionModule(L.LightningModule):
         """
         noisy = self.diffusion.add_noise(window.x0, noise, t)
         output = self.network(noisy, t, window.audio, window.hint, window.mean, window.std, keep)
-        terms = {
-            "output": masked_mean(self.diffusion.squared_error(output, window.x0, noise, t), window.valid)
-        }
-        loss = terms["output"]
+        error = self.diffusion.squared_error(output, window.x0, noise, t)
+        loss = masked_mean(error, window.valid)
+        terms = {"output": loss}
         if self.hparams["velocity_weight"] > 0:
             predicted = self.diffusion.read(output, noisy, t).x0
             first = window.hint.unsqueeze(1)
-            error = torch.cat([first, predicted], 1).diff(dim=1) - torch.cat([first, window.x0], 1).diff(
-                dim=1
-            )
+            found, true = (torch.cat([first, x0], dim=1).diff(dim=1) for x0 in (predicted, window.x0))
             alpha = expand(self.diffusion.schedule.alpha_sigma(t)[0], noisy)
-            terms["velocity"] = masked_mean((alpha * error).square(), window.valid)
+            terms["velocity"] = masked_mean((alpha * (found - true)).square(), window.valid)
             loss = loss + self.hparams["velocity_weight"] * terms["velocity"]
         if self.diffusion.learned_variance:
             bound = self.diffusion.variational_bound(output, window.x0, noisy, t)
@@ -202,23 +183,14 @@ class MotionDiffusionModule(L.LightningModule):
         t = torch.ceil((order + 0.5) / count * self.diffusion.schedule.steps) / self.diffusion.schedule.steps
         noise = torch.randn(repeated.x0.shape, generator=generator).to(window.x0)
         terms = self.losses(repeated, t.to(window.x0), noise, None)
-        size = len(window.x0)
-        self.log_dict(
-            {f"val/{name}": value for name, value in terms.items()}, batch_size=size, sync_dist=True
-        )
-        if batch_idx == 0:
-            figures = self.sample_figures(window, generator)
-            self.log_dict(
-                {f"val/{name}": value for name, value in figures.items()}, batch_size=size, sync_dist=True
-            )
+        figures = [terms] if batch_idx else [terms, self.sample_figures(window, generator)]
+        for values in figures:
+            named = {f"val/{name}": value for name, value in values.items()}
+            self.log_dict(named, batch_size=len(window.x0), sync_dist=True)
 
     @torch.no_grad()
     def sample_figures(self, window: Window, generator: torch.Generator) -> dict[str, Tensor]:
         """Compares samples (true hint and statistics, no guidance) with the truth, block by block.
-
-        Args:
-            window: Data and conditions.
-            generator: Source of the noise.
 
         Returns:
             For each block, or for ``motion`` in a basis without blocks: ``sample_mse_BLOCK`` in basis units,
@@ -231,8 +203,6 @@ class MotionDiffusionModule(L.LightningModule):
         figures = {}
         for name, part in (self.basis.blocks or {"motion": slice(None)}).items():
             drawn, truth = sample[..., part], window.x0[..., part]
-            if drawn.shape[-1] == 0:
-                continue
             figures[f"sample_mse_{name}"] = masked_mean((drawn - truth).square(), window.valid)
             figures[f"sample_correlation_{name}"] = _correlation(drawn, truth, window.valid)
         return figures

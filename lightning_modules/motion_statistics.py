@@ -40,8 +40,7 @@ class MotionStatisticsModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network", "basis", "optimizer", "scheduler"])
-        self.network = network
-        self.basis = basis
+        self.network, self.basis = network, basis
         self._optimizer, self._scheduler = optimizer, scheduler
 
     def configure_optimizers(self) -> Any:
@@ -107,13 +106,9 @@ class MotionStatisticsModule(L.LightningModule):
 
 
 def pit_error(values: Tensor) -> Tensor:
-    """Mean distance between sorted PIT values and the quantiles of a uniform distribution.
+    """Mean distance between sorted PIT values ``(N, D)`` in [0, 1] and the quantiles of a uniform distribution.
 
-    Args:
-        values: ``(N, D)`` in [0, 1], one column for each dimension.
-
-    Returns:
-        Scalar; about 0.25 when all values are equal to one end, near 0 for calibrated values and large N.
+    Near 0 for calibrated values and large N, 0.5 when all values are equal to one end.
     """
     ranks = (torch.arange(len(values), device=values.device) + 0.5) / len(values)
     return (values.sort(dim=0).values - ranks.unsqueeze(-1)).abs().mean()

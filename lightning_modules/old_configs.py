@@ -46,9 +46,7 @@ def spec_of_config(config: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {"name": name}
     for key, value in config.items():
         if not isinstance(key, str):
-            raise UserError(
-                f"config of network {str(name)[:80]}: {str(key)[:80]!r} is no name of an argument"
-            )
+            raise UserError(f"config of a network: {str(key)[:80]!r} is no name of an argument")
         if key not in ("_target_", "name"):
             nested = isinstance(value, Mapping) and not value.keys().isdisjoint(("_target_", "name"))
             spec[key] = spec_of_config(value) if nested else value
@@ -103,9 +101,7 @@ def _check_values(value: Any) -> None:
     if isinstance(value, str) and "${" in value:
         raise ValueError(f"holds an interpolation: {value[:40]!r}")
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_values(key)
-            _check_values(item)
-    elif isinstance(value, list):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
         for item in value:
             _check_values(item)

@@ -81,9 +81,8 @@ class SyncNetModule(L.LightningModule):
         augment: bool = False,
     ) -> None:
         super().__init__()
-        if loss not in get_args(Loss):
-            known = ", ".join(get_args(Loss))
-            raise UserError(f"loss {loss!r} of the sync expert is unknown; choose one of {known}")
+        if loss not in (known := get_args(Loss)):
+            raise UserError(f"loss {loss!r} of the sync expert is unknown; choose one of {', '.join(known)}")
         self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
         self.network = network
         self.log_factor = nn.Parameter(torch.zeros(()), requires_grad=loss == "infonce")
@@ -101,13 +100,11 @@ class SyncNetModule(L.LightningModule):
         """Run a batch through both branches; ``region``: of the frames, None for the network's own."""
         cepstra = window_cepstra(torch.cat([batch.waveform, batch.other]))  # (2B, 1, 13, 20)
         lip = self.network.lip_features(self.network.view((batch.frames + 1) * 127.5, region))  # (B, D)
-        audio = self.network.audio_features(
-            cepstra
-        )  # (2B, D): one pass, so that batch norm sees both sounds alike
+        # One pass, so that batch norm sees both sounds alike.
+        audio = self.network.audio_features(cepstra)  # (2B, D)
         own, other = F.pairwise_distance(lip[:, None], audio[None]).chunk(2, dim=1)
-        target = self.standardise(
-            cepstra[:, 0].unflatten(2, (SYNC_FRAMES, -1)).mean(3).flatten(1)
-        )  # (2B, 65)
+        means = cepstra[:, 0].unflatten(2, (SYNC_FRAMES, -1)).mean(3)  # (2B, 13, 5)
+        target = self.standardise(means.flatten(1))  # (2B, 65)
         error = F.mse_loss(self.cepstra_readout(lip), target[: len(lip)])
         error = error + F.mse_loss(self.cepstra_readout(audio), target)
         return Comparison(own, other, error)
@@ -119,7 +116,11 @@ class SyncNetModule(L.LightningModule):
         if self.hparams["loss"] == "contrastive":
             margin = self.hparams["margin"]
             loss = contrastive_loss(mine, same, margin)
-            return loss + negatives * contrastive_loss(mine, _negatives(seen), margin) if negatives else loss
+            elsewhere = ~torch.eye(len(mine), dtype=torch.bool, device=mine.device)
+            foreign = torch.cat(
+                [seen.own[elsewhere], seen.other[elsewhere]]
+            )  # lips of one clip, sound of another
+            return loss + negatives * contrastive_loss(mine, foreign, margin) if negatives else loss
         factor = self.log_factor.exp().clamp(max=STEEPEST)
         loss = F.softplus(factor * (mine - same)).mean()  # cross-entropy between the two
         return loss + negatives * info_nce(seen.own, seen.other, factor) if negatives else loss
@@ -137,21 +138,15 @@ class SyncNetModule(L.LightningModule):
     def validation_step(self, batch: SyncWindowBatch, batch_idx: int) -> None:
         """Loss without the auxiliary task, and how often the own sound lies nearer than the clip's other (chance: 0.5)."""
         seen = self.compare(batch)
-        figures = {
-            "val/loss": self.contrast(seen),
-            "val/untold": seen.cepstra_error,
-            "val/accuracy": accuracy(seen),
-        }
+        figures = {"val/loss": self.contrast(seen), "val/untold": seen.cepstra_error}
+        figures["val/accuracy"] = accuracy(seen)
         self.log_dict(figures, batch_size=len(batch.frames), sync_dist=True)
 
 
 def info_nce(own: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     """Cross-entropy of picking the own sound among the batch's 2B sounds, and the own lips among its B, averaged.
 
-    Args:
-        own: ``(B, B)`` distances of lips (rows) and own sounds (columns).
-        other: ``(B, B)`` distances of lips and the other sounds.
-        factor: Scalar before the distances, > 0.
+    Distances ``(B, B)`` are as in `Comparison`; ``factor`` is the scalar before them, > 0.
     """
     target = torch.arange(len(own), device=own.device)
     to_sound = F.cross_entropy(-factor * torch.cat([own, other], dim=1), target)
@@ -160,22 +155,12 @@ def info_nce(own: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def contrastive_loss(pairs: Tensor, negatives: Tensor, margin: float) -> Tensor:
-    """Half the mean squared distance of pairs, half the mean squared lack of margin of all that is none.
+    """Half the mean squared distance of pairs ``(N,)``, half the mean squared lack of margin of negatives ``(M,)``.
 
-    Args:
-        pairs: ``(N,)`` distances of what belongs together.
-        negatives: ``(M,)`` distances of what doesn't; none count as far enough.
-        margin: Distance beyond which sound from elsewhere costs nothing.
+    No negatives count as far enough.
     """
     lack = (margin - negatives).clamp(min=0).square()
     return (pairs.square().mean() + (lack.mean() if len(lack) else 0)) / 2
-
-
-def _negatives(seen: Comparison) -> Tensor:
-    """Distances of the lips of one clip and the sounds of another."""
-    count = len(seen.own)
-    others = ~torch.eye(count, dtype=torch.bool, device=seen.own.device)
-    return torch.cat([seen.own[others], seen.other[others]])
 
 
 def accuracy(seen: Comparison) -> Tensor:
@@ -212,8 +197,8 @@ def jitter_region(region: Sequence[float]) -> list[float]:
 
 def _blurred(frames: Tensor, share: float) -> Tensor:
     """Frames ``(B, T, 3, S, S)`` with the detail of so large a share of their size."""
-    size = frames.shape[-1]
     if share >= 1:
         return frames
+    size = frames.shape[-1]
     small = F.interpolate(frames.flatten(0, 1), round(size * share), mode="bilinear", antialias=True)
     return F.interpolate(small, size, mode="bilinear").unflatten(0, frames.shape[:2])

@@ -58,21 +58,11 @@ def fake_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "blink": ((np.arange(frames) >= 40) & (np.arange(frames) < 45)).astype(np.float32),
         }
         write_annotations(root / f"clips/{name}.safetensors", arrays, {"intensity": 1.0})
+        video, audio, annotations = (f"clips/{name}.{kind}" for kind in ("mp4", "wav", "safetensors"))
+        person, sha256 = f"person{clip}", file_sha256(root / video)
+        of_whom = (person, person, split, SYNTHETIC_SOURCE)
         records.append(
-            ClipRecord(
-                id=name,
-                video=f"clips/{name}.mp4",
-                audio=f"clips/{name}.wav",
-                sha256=file_sha256(root / f"clips/{name}.mp4"),
-                identity=f"person{clip}",
-                voice=f"person{clip}",
-                split=split,
-                source=SYNTHETIC_SOURCE,
-                start=0.0,
-                frames=frames,
-                size=32,
-                annotations=f"clips/{name}.safetensors",
-            )
+            ClipRecord(name, video, audio, sha256, *of_whom, 0.0, frames, 32, annotations=annotations)
         )
     write_manifest(root, records)
     return root
@@ -99,20 +89,11 @@ def build_model() -> Callable[..., Any]:
             "source_skip": True,
             "rgb_input": "blend",
         },
-        "statistics": {
-            "name": "statistics_estimator",
-            "audio_encoder": encoder,
-            "appearance_dim": 64,
-            "width": 16,
-        },
-        "diffusion": {
-            "name": "diffusion_transformer",
-            "audio_encoder": encoder,
-            "width": 32,
-            "depth": 2,
-            "heads": 2,
-        },
+        "statistics": {"name": "statistics_estimator", "appearance_dim": 64, "width": 16},
+        "diffusion": {"name": "diffusion_transformer", "width": 32, "depth": 2, "heads": 2},
     }
+    for stage in ("statistics", "diffusion"):
+        specs[stage]["audio_encoder"] = encoder
     names = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
 
     def build(blocks: bool = True) -> TalkingHead:

@@ -58,42 +58,27 @@ POSE_ARRAYS = ("rotation", "landmarks", "lip_opening", "lip_width", "blink")
 
 @dataclass
 class Annotations:
-    """Annotations of one clip.
-
-    Attributes:
-        arrays: Arrays by name, see the table at the top of the module.
-        metadata: JSON values by name.
-    """
+    """Annotations of one clip: arrays (see the table at the top of the module) and JSON values by name."""
 
     arrays: dict[str, np.ndarray]
     metadata: dict[str, Any]
 
 
-def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
+def write_annotations(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Write the annotations of one clip (``clips/ID.safetensors``), arrays and JSON values by name, in one step.
+
+    Raises:
+        ValueError: A known array has another shape than in the table above, or they differ in T.
+    """
     lengths = set()
     for name in arrays.keys() & PER_FRAME_SHAPES.keys():
         shape, found = PER_FRAME_SHAPES[name], arrays[name].shape
-        if len(found) != len(shape) + 1 or any(
-            a not in (None, b) for a, b in zip(shape, found[1:], strict=True)
-        ):
+        known = [size if size else length for size, length in zip(shape, found[1:], strict=False)]
+        if list(found[1:]) != known or len(shape) != len(known):
             raise ValueError(f"{path}: annotation '{name}' has shape {found}, expected (T, *{shape})")
         lengths.add(found[0])
     if len(lengths) > 1:
         raise ValueError(f"{path}: per-frame annotations differ in length: {sorted(lengths)}")
-
-
-def write_annotations(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Write the annotations of one clip (``clips/ID.safetensors``) in one step.
-
-    Args:
-        path: File to write.
-        arrays: Arrays by name; known names must have the shape of the table above and agree in T.
-        metadata: JSON values by name.
-
-    Raises:
-        ValueError: A known array has another shape or length.
-    """
-    _check(arrays, path)
     texts = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_output(path) as temporary:
@@ -113,11 +98,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read the annotations of one clip.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
+    """Read the annotations of one clip; UserError where the file is missing or damaged."""
     with _opened(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         texts = file.metadata() or {}
@@ -125,19 +106,13 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays of one clip by name, from the head of the file alone.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
+    """Shapes of the arrays of one clip by name, from the head of the file; UserError where it is missing or damaged."""
     with _opened(path) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
-    """Some arrays at some frames, name -> ``(N, ...)`` float32, without reading the rest of the file.
-
-    Names that the file does not hold are left out.
+    """Some arrays at some frames, name -> ``(N, ...)`` float32; names that the file does not hold are left out.
 
     Raises:
         UserError: The file is missing or damaged, or ends before one of these frames.

@@ -25,11 +25,7 @@ class ClipStore:
         return None if record.annotations is None else self._path(record, record.annotations)
 
     def shapes(self, record: ClipRecord) -> dict[str, tuple[int, ...]]:
-        """Shapes of the annotations' arrays by name; none without annotations.
-
-        Raises:
-            UserError: The file is missing or damaged.
-        """
+        """Shapes of the annotations' arrays by name; none without annotations."""
         path = self.annotations(record)
         return {} if path is None else read_shapes(path)
 

@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import write_text
 
 SETTINGS_NAME = "dataset.json"
 
 
 def read_dataset_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings that a folder was made with; None where it says none.
-
-    Raises:
-        UserError: The file that says them is damaged.
-    """
+    """The settings that a folder was made with; None where it says none, UserError where they are damaged."""
     path = folder / SETTINGS_NAME
     if not path.is_file():
         return None
@@ -41,8 +37,7 @@ def make_dataset_folder(folder: Path, settings: dict[str, Any], *inner: str) -> 
     try:
         for name in ("clips", *inner):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        with whole_output(folder / SETTINGS_NAME) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_text(folder / SETTINGS_NAME, json.dumps(settings, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         told = f"{folder}: the folder cannot be created ({error.strerror}); choose another --output"
         raise UserError(told) from error

@@ -46,17 +46,10 @@ EpochIndex = tuple[int, int]
 
 
 class EpochSampler(DistributedSampler[EpochIndex]):
-    """Yields (epoch, index) for one rank's share of a dataset.
+    """Yields (epoch, index) for the share of the dataset that belongs to one of ``ranks`` processes.
 
-    A ``DistributedSampler``, so that Lightning leaves it in place and calls ``set_epoch``. Where the ranks do
-    not divide the dataset, the last few indices are served twice.
-
-    Args:
-        dataset: Anything with a length.
-        shuffle: Whether every epoch has its own order; if not, every epoch is the same epoch 0 (validation).
-        seed: Of the order.
-        rank: Of this process.
-        ranks: Number of processes.
+    A ``DistributedSampler``, so that Lightning leaves it in place and calls ``set_epoch``. Where the ranks do not divide the
+    dataset, the last few indices are served twice. Without ``shuffle`` every epoch is the same epoch 0 (validation).
     """
 
     def __init__(self, dataset: Dataset, shuffle: bool, seed: int = 0, rank: int = 0, ranks: int = 1) -> None:
@@ -75,10 +68,7 @@ def item_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw source and driving frame of a clip.
-
-    They are at least ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is.
-    """
+    """Draw source and driving frame of a clip, ``MIN_PAIR_DISTANCE`` apart or, in short clips, as far as there is."""
     source = int(generator.integers(frames))
     distance = np.abs(np.arange(frames) - source)
     candidates = np.flatnonzero(distance >= min(MIN_PAIR_DISTANCE, int(distance.max())))
@@ -114,13 +104,9 @@ class FramePairDataset(Dataset[FramePairBatch]):
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
     ) -> None:
-        self.frames = frames
-        self.records = list(records)
-        self.pairs_per_clip = pairs_per_clip
-        self.seed = seed
-        self.augment = augment
-        self.blink_share = blink_share
-        self.mouth_share = mouth_share
+        self.frames, self.records = frames, list(records)
+        self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
+        self.blink_share, self.mouth_share = blink_share, mouth_share
         shapes = [frames.clips.shapes(record) for record in self.records]
         self._landmarks = max((s["landmarks"][1] for s in shapes if "landmarks" in s), default=0)
         self._pose = len(POSE_NAMES) if any(set(POSE_ARRAYS) <= set(s) for s in shapes) else 0
@@ -156,8 +142,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self, record: ClipRecord, source: int, otherwise: int, generator: np.random.Generator
     ) -> int:
         """Draw a frame with shut lids that is not the source; ``otherwise`` where there is none."""
-        notes = self._annotations(record, range(record.frames), ("blink",))
-        shut = np.flatnonzero(notes["blink"] >= SHUT) if "blink" in notes else np.zeros(0, dtype=int)
+        lids = self._annotations(record, range(record.frames), ("blink",)).get("blink", np.zeros(0))
+        shut = np.flatnonzero(lids >= SHUT)
         shut = shut[shut != source]
         return int(generator.choice(shut)) if len(shut) else otherwise
 
@@ -191,15 +177,12 @@ def sample_source(frames: int, start: int, generator: np.random.Generator) -> in
 
 
 def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWindowBatch:
-    """One motion window of a clip, without a batch axis.
+    """One motion window of a clip, float32 without a batch axis; past the end of the clip the last frame is repeated.
 
     Args:
         latents: ``motion`` (T, M), ``appearance`` (T, A) and ``audio`` (2T, D) of the clip.
         start: Frame of the hint.
         source: Frame that motion and appearance of the source are taken from.
-
-    Returns:
-        The fields of ``MotionWindowBatch``, float32. Past the end of the clip the last frame is repeated.
     """
     motion, audio = latents["motion"].float(), latents["audio"]
     frames = len(motion)
@@ -222,18 +205,16 @@ def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWin
 
 
 class Latents(Protocol):
-    """Where the latents of clips are, see `cut_window`: a ``LatentCache``."""
+    """What a ``LatentCache`` is to this room: gives the latents of a clip by its id, see `cut_window`."""
 
-    def load(self, clip: str) -> dict[str, Tensor]:
-        """Latents of one clip by its id."""
-        ...
+    def load(self, clip: str) -> dict[str, Tensor]: ...  # noqa: D102
 
 
 class MotionWindowDataset(Dataset[MotionWindowBatch]):
     """Motion windows from the latent cache.
 
     Args:
-        latents: The cache.
+        latents: Of the clips.
         records: Clips to draw from.
         windows_per_clip: Windows drawn from each clip in an epoch, their starts uniform over the clip; None
             takes fixed windows one after the other, as many as are whole (one of a clip that is too short).
@@ -249,11 +230,8 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         seed: int = 0,
         augment: bool = False,
     ) -> None:
-        self.latents = latents
-        self.records = list(records)
-        self.windows_per_clip = windows_per_clip
-        self.seed = seed
-        self.augment = augment
+        self.latents, self.records = latents, list(records)
+        self.windows_per_clip, self.seed, self.augment = windows_per_clip, seed, augment
         self._fixed = [
             (clip, start)
             for clip, record in enumerate(self.records)

@@ -1,6 +1,5 @@
 """Frames of prepared clips at the size a model wants, by frame index."""
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from datamodules.clips.clip_store import ClipStore, as_store
 from datamodules.clips.manifest import ClipRecord
+from datamodules.clips.recent import Recent
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.media.pictures import resize_bilinear
@@ -36,13 +36,7 @@ class ClipFrames:
         self.root = self.clips.root
         self.size = size
         self.cache = cache
-        self._open: OrderedDict[str, Any] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"clips": self.clips, "size": self.size, "cache": self.cache}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self._open: Recent[Any] = Recent(MAX_OPEN)
 
     def get(self, record: ClipRecord, indices: np.ndarray) -> np.ndarray:
         """Frames ``(N, size, size, 3)`` uint8 RGB of one clip by their indices ``(N,)``.
@@ -50,20 +44,10 @@ class ClipFrames:
         Raises:
             UserError: The video is missing or damaged, or shorter than the manifest says.
         """
-        source = self._source(record)
+        source = self._open.get(record.id, lambda: self._map(record) if self.cache else self._reader(record))
         if isinstance(source, np.ndarray):
             return np.asarray(source[indices])
         return resize_bilinear(source.get(indices), self.size)
-
-    def _source(self, record: ClipRecord) -> Any:
-        """An open reader or memory map, from the few that are kept."""
-        if record.id in self._open:
-            self._open.move_to_end(record.id)
-        else:
-            self._open[record.id] = self._map(record) if self.cache else self._reader(record)
-            if len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
-        return self._open[record.id]
 
     def _reader(self, record: ClipRecord) -> VideoReader:
         reader = VideoReader(self.clips.video(record))

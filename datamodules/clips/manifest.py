@@ -16,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import write_text
 
 MANIFEST_NAME = "manifest.jsonl"
 SCHEMA = 1
@@ -107,15 +107,16 @@ def record_problem(record: ClipRecord) -> str | None:
     for name in ("id", "sha256", "identity", "voice", "source"):
         if not isinstance(getattr(record, name), str):
             return f"field '{name}' must be a string"
+    crop = record.crop
     checks = [
         (record.schema == SCHEMA, f"schema {record.schema!r} is not supported (expected {SCHEMA})"),
         (bool(record.id) and set(record.id) <= ID_ALPHABET, f"id {record.id!r} is not a plain file stem"),
         (bool(record.identity), "identity is empty"),
         (record.split in SPLITS, f"split {record.split!r} is none of {', '.join(SPLITS)}"),
         (_is_inner_path(record.video), f"video {record.video!r} is not a relative path inside the folder"),
-        (_is_inner_path(record.audio, optional=True), f"audio {record.audio!r} is not a relative path"),
+        (_is_inner_path(record.audio, True), f"audio {record.audio!r} is not a relative path"),
         (
-            _is_inner_path(record.annotations, optional=True),
+            _is_inner_path(record.annotations, True),
             f"annotations {record.annotations!r} is not a relative path",
         ),
         (_is_number(record.start) and record.start >= 0, f"start {record.start!r} is not a time in seconds"),
@@ -123,10 +124,7 @@ def record_problem(record: ClipRecord) -> str | None:
         (_is_count(record.size), f"size {record.size!r} is not a positive integer"),
         (isinstance(record.quality, dict), "quality is not an object"),
         (
-            record.crop is None
-            or (
-                isinstance(record.crop, list) and len(record.crop) == 4 and all(map(_is_number, record.crop))
-            ),
+            crop is None or (isinstance(crop, list) and len(crop) == 4 and all(map(_is_number, crop))),
             "crop is not a list of four numbers",
         ),
     ]
@@ -150,8 +148,7 @@ def write_manifest(folder: Path, records: Iterable[ClipRecord]) -> Path:
         seen.add(record.id)
     text = "".join(json.dumps(asdict(record), allow_nan=False) + "\n" for record in ordered)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
@@ -163,13 +160,11 @@ def _parse_line(line: str) -> ClipRecord:
         raise ValueError(f"not valid JSON ({error.msg})") from error
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    every = {item.name: item for item in fields(ClipRecord)}
-    required = {
-        name for name, item in every.items() if item.default is MISSING and item.default_factory is MISSING
-    }
+    every = fields(ClipRecord)
+    required = {one.name for one in every if one.default is MISSING and one.default_factory is MISSING}
     if missing := sorted(required - values.keys()):
         raise ValueError(f"missing field {', '.join(missing)}")
-    if unknown := sorted(values.keys() - every.keys()):
+    if unknown := sorted(values.keys() - {one.name for one in every}):
         raise ValueError(f"unknown field {', '.join(unknown)}")
     record = ClipRecord(**values)
     if problem := record_problem(record):

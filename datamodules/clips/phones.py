@@ -27,12 +27,9 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Phone:
-    """One speech sound.
+    """One speech sound, from ``start`` to ``end`` in seconds of the clip.
 
-    Attributes:
-        label: As its source writes it: IPA, ARPABET; empty for silence.
-        start: Seconds from the start of the clip.
-        end: Likewise.
+    ``label`` is as its source writes it: IPA, ARPABET; empty for silence.
     """
 
     label: str

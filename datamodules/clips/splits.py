@@ -20,11 +20,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "splits"
 
 
 def find_splits(name: str | Path) -> Path:
-    """The file that ``name`` means: one that comes with the package, by its stem, or else a file.
-
-    Raises:
-        UserError: Neither.
-    """
+    """The file that ``name`` means: one that comes with the package, by its stem, or else a file; else UserError."""
     shipped = SHIPPED / f"{name}.csv"
     if shipped.is_file():
         return shipped
@@ -47,11 +43,7 @@ def write_splits(path: Path, records: Iterable[ClipRecord]) -> Path:
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """Identity -> split.
-
-    Raises:
-        UserError: no such file, or not of this form.
-    """
+    """Identity -> split; UserError where there is no such file, or not of this form."""
     found: dict[str, str] = {}
     for identity, split in read_pairs(path, "splits", "identity", "split"):
         if split not in SPLITS:
@@ -62,11 +54,7 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def read_pairs(path: Path, what: str, first: str, second: str) -> Iterator[tuple[str, str]]:
-    """Two columns, ``first`` and ``second``, of a CSV file of ``what``, without blanks round the values.
-
-    Raises:
-        UserError: No such file, not a CSV file in UTF-8, or a column is not there.
-    """
+    """Two columns of a CSV file (UTF-8) of ``what``, without blanks round the values; UserError where it isn't one."""
     try:
         with require_file(path, what).open(newline="", encoding="utf-8-sig") as handle:
             rows = csv.DictReader(handle)
@@ -98,8 +86,7 @@ def split_by_identity(
         raise ValueError(f"fractions must be three shares that add up to 1, not {tuple(fractions)}")
     splits = {}
     for identity in sorted(set(identities)):
-        digest = _digest(f"{seed}/{identity}")
-        position = int.from_bytes(digest[:8], "big") / 2**64
+        position = int.from_bytes(_digest(f"{seed}/{identity}")[:8], "big") / 2**64
         if position < fractions[0]:
             splits[identity] = "train"
         else:

@@ -30,9 +30,7 @@ _log = logging.getLogger(__name__)
 class FaceBox(NamedTuple):
     """Bounding box of the landmarks of a face (brows to chin), in pixels; (x0, y0) is its upper left corner.
 
-    Attributes:
-        score: 1 where the landmarker confirmed the face, 0.5 where only the cascade found it.
-        source: ``mediapipe`` or ``cascade``.
+    ``score`` is 1 where the landmarker confirmed the face, 0.5 where only the cascade found it; ``source`` says which.
     """
 
     x0: float
@@ -57,11 +55,7 @@ class FaceBox(NamedTuple):
 def find_faces(image: np.ndarray) -> list[FaceBox]:
     """All faces of a picture ``(H, W, 3)`` uint8 RGB, by MediaPipe or, where it is not installed, by a cascade.
 
-    The fallback (scikit-image's LBP cascade for frontal faces) is announced once by a warning; its boxes are converted to
-    landmark boxes.
-
-    Raises:
-        UserError: The model file is there but is not the published one.
+    The fallback is announced once by a warning. UserError where the model file is not the published one.
     """
     try:
         with open_landmarker("image", _MOST_FACES) as landmarker:
@@ -77,22 +71,14 @@ def find_faces(image: np.ndarray) -> list[FaceBox]:
 
 
 def select_face(boxes: Iterable[FaceBox]) -> FaceBox:
-    """The largest box by its larger side, the leftmost of those within 5 % of it.
-
-    Raises:
-        ValueError: There is no box.
-    """
+    """The largest box by its larger side, the leftmost of those within 5 % of it; ValueError where there is none."""
     boxes = list(boxes)
     largest = max(box.side for box in boxes)
     return min((box for box in boxes if box.side >= 0.95 * largest), key=lambda box: box.x0)
 
 
 def require_face(image: np.ndarray, path: str | Path) -> FaceBox:
-    """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for; a small one is warned about, ``path`` named in messages.
-
-    Raises:
-        UserError: There is no face.
-    """
+    """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for; a small one is warned about, none is a UserError."""
     boxes = find_faces(image)
     if not boxes:
         raise UserError(f"{path}: no face found; give a picture with a face that looks towards the camera")

@@ -31,11 +31,8 @@ def framing(box: FaceBox) -> SquareCrop:
     The larger side of the landmark box fills 0.62 of the square; its centre lies at (0.5, 0.57).
     """
     side = box.side / FACE_SHARE
-    return SquareCrop(
-        x=(box.x0 + box.x1) / 2 - FACE_CENTRE[0] * side,
-        y=(box.y0 + box.y1) / 2 - FACE_CENTRE[1] * side,
-        side=side,
-    )
+    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    return SquareCrop(x - FACE_CENTRE[0] * side, y - FACE_CENTRE[1] * side, side)
 
 
 def crop_square(image: np.ndarray, crop: SquareCrop, size: int) -> np.ndarray:
@@ -105,13 +102,8 @@ def _blurred(region: np.ndarray, reach: float) -> np.ndarray:
 def paste_back(frame: np.ndarray, image: np.ndarray, crop: SquareCrop) -> np.ndarray:
     """Put a square frame back to where `crop_square` took it from, faded in over 8 % of its side.
 
-    Args:
-        frame: ``(S, S, 3)`` uint8 RGB.
-        image: ``(H, W, 3)`` uint8 RGB, left as it is.
-        crop: The square; parts outside the picture are dropped.
-
-    Returns:
-        ``(H, W, 3)`` uint8 RGB; equal to ``image`` outside the square.
+    ``frame`` is ``(S, S, 3)`` and ``image`` ``(H, W, 3)`` uint8 RGB; so is the result, which equals ``image`` outside the
+    square. Parts of it beyond the picture are dropped.
     """
     height, width = image.shape[:2]
     left, top = max(0, math.floor(crop.x)), max(0, math.floor(crop.y))

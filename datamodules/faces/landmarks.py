@@ -30,11 +30,9 @@ class MissingLibraryError(UserError):
 
 @contextmanager
 def open_landmarker(mode: Literal["image", "video"], faces: int) -> Iterator["FaceLandmarker"]:
-    """A Face Landmarker for the time of a ``with`` block, on the CPU.
+    """A Face Landmarker of ``faces`` faces at most, for the time of a ``with`` block, on the CPU.
 
-    Args:
-        mode: ``image`` looks at each picture afresh; ``video`` tracks and smooths and wants rising time stamps.
-        faces: Most faces to return.
+    Mode ``image`` looks at each picture afresh; ``video`` tracks and smooths, faster, and wants rising time stamps.
 
     Raises:
         MissingAssetError: The model file is absent.
@@ -68,10 +66,7 @@ def _create(model: str, mode: str, faces: int) -> "FaceLandmarker":
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Keep MediaPipe's start-up notes, which its C++ side writes to file descriptor 2, off the terminal.
-
-    The notes are no errors; failures come back as exceptions.
-    """
+    """Keep MediaPipe's start-up notes (C++, file descriptor 2) off the terminal; failures come back as exceptions."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:
@@ -121,16 +116,9 @@ class FaceMeasurements:
 def measure_landmarks(
     frames: Iterable[np.ndarray], mode: Literal["image", "video"] = "image", fps: float = FPS
 ) -> FaceMeasurements:
-    """Measure the most prominent face of every frame with the MediaPipe Face Landmarker.
+    """Measure the most prominent face of frames ``(H, W, 3)`` uint8 RGB; modes and errors as of `open_landmarker`.
 
-    Args:
-        frames: ``(T, H, W, 3)`` uint8 RGB, or an iterable of ``(H, W, 3)``.
-        mode: ``image`` measures each frame by itself; ``video`` tracks and smooths over time (faster, frames in order).
-        fps: Frame rate, for the smoothing of ``video``.
-
-    Raises:
-        MissingAssetError: The model file is absent.
-        MissingLibraryError: A system library that MediaPipe needs is absent.
+    ``fps`` is for the smoothing of ``video``.
     """
     with open_landmarker(mode, faces=1) as landmarker:
         pictures = enumerate(map(mediapipe_image, frames))

@@ -45,30 +45,16 @@ _MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
 
 
 def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, strict: bool = False) -> np.ndarray:
-    """Read the sound of any file as mono.
-
-    Args:
-        path: Sound file, or video with a sound track.
-        sample_rate: Rate of the result in Hz.
-        strict: Whether data that the decoder would conceal are an error.
-
-    Returns:
-        ``(S,)`` float32 in [-1, 1]; channels are averaged.
-
-    Raises:
-        UserError: As `load_audio_native`.
-    """
+    """Sound of any sound file or video as mono, ``(S,)`` float32 in [-1, 1] at ``sample_rate``, see `load_audio_native`."""
     waveform, native_rate = load_audio_native(path, strict)
     return resample(waveform.mean(axis=1), native_rate, sample_rate)
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
-    """Read the sound of any file as it is stored, with the arguments of `load_audio`.
+    """Read the sound of any file as it is stored: ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
 
-    A track that goes with pictures is cut, or padded with silence, so that its first sample lies at the first frame.
-
-    Returns:
-        ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
+    A track that goes with pictures is cut, or padded with silence, so that its first sample lies at the first frame. With
+    ``strict``, data that the decoder would conceal are an error.
 
     Raises:
         UserError: Missing, empty or damaged file, no sound track, no samples, or samples that are not finite.
@@ -86,7 +72,10 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
                 _refuse_holes(frames, path)
             if not frames:
                 raise UserError(f"{path}: holds no samples (length zero); give a file with sound")
-            waveform, rate = _joined(frames, path)
+            rate, channels = frames[0].sample_rate, len(frames[0].layout.channels)
+            if any((one.sample_rate, len(one.layout.channels)) != (rate, channels) for one in frames):
+                raise UserError(f"{path}: rate or channels change inside the file; convert it to wav")
+            waveform = np.concatenate([_samples(frame) for frame in frames])
             require_whole(path, container, stream, Fraction(len(waveform), rate))
             waveform = _without_padding(waveform, container, stream)
             late = _seconds_after_pictures(frames[0], container)
@@ -94,20 +83,22 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
         raise UserError(f"{path}: cannot be read as sound ({error.strerror}); convert it to wav") from None
     if late > MOST_SILENCE:
         raise UserError(f"{path}: its sound starts {late:.0f} s after the pictures; get the file again")
-    waveform = _on_picture_clock(waveform, round(late * rate))
+    shift = round(late * rate)
+    waveform = np.pad(waveform[max(0, -shift) :], ((max(0, shift), 0), (0, 0)))
     if not len(waveform):
         raise UserError(f"{path}: holds no sound to its pictures; give a file with sound")
-    return _checked(waveform, path), rate
+    if not np.isfinite(waveform).all():
+        raise UserError(f"{path}: has samples that are NaN or infinite; export the sound again")
+    if (peak := float(np.abs(waveform).max())) > _LOUDEST:
+        told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
+        raise UserError(f"{path}: {told}")
+    return np.clip(waveform, -1.0, 1.0, out=waveform), rate
 
 
 def require_whole(
     path: Path, container: av.container.InputContainer, stream: av.stream.Stream, end: Fraction
 ) -> None:
-    """Refuse a track of an mp4 or mov file that ends, at ``end`` seconds, before what the index in front promises.
-
-    Raises:
-        UserError: More than 0.25 s are missing.
-    """
+    """UserError for a track of an mp4 or mov file that ends, at ``end`` seconds, 0.25 s before what the index promises."""
     promised = _promised_seconds(container, stream)
     if promised is not None and end < promised - Fraction(1, 4):
         told = f"cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
@@ -130,13 +121,6 @@ def _refuse_holes(frames: list[av.AudioFrame], path: Path) -> None:
         if abs(hole) > MOST_HOLE:
             told = f"its sound has a hole of {hole:.2f} s at {after.time:.1f} s; get the file again"
             raise UserError(f"{path}: {told}")
-
-
-def _joined(frames: list[av.AudioFrame], path: Path) -> tuple[np.ndarray, int]:
-    rate, channels = frames[0].sample_rate, len(frames[0].layout.channels)
-    if any(frame.sample_rate != rate or len(frame.layout.channels) != channels for frame in frames):
-        raise UserError(f"{path}: rate or channels change inside the file; convert it to wav")
-    return np.concatenate([_samples(frame) for frame in frames]), rate
 
 
 def _without_padding(
@@ -171,23 +155,6 @@ def _seconds_after_pictures(first: av.AudioFrame, container: av.container.InputC
     return float(first.pts * first.time_base - video.start_time * video.time_base)  # type: ignore[operator]
 
 
-def _on_picture_clock(waveform: np.ndarray, late: int) -> np.ndarray:
-    """Silence before a sound that starts ``late`` samples after the pictures, or a cut if it starts before."""
-    if late > 0:
-        return np.concatenate([np.zeros((late, waveform.shape[1]), np.float32), waveform])
-    return waveform[-late:]
-
-
-def _checked(waveform: np.ndarray, path: Path) -> np.ndarray:
-    if not np.isfinite(waveform).all():
-        raise UserError(f"{path}: has samples that are NaN or infinite; export the sound again")
-    peak = float(np.abs(waveform).max())
-    if peak > _LOUDEST:
-        told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
-        raise UserError(f"{path}: {told}")
-    return np.clip(waveform, -1.0, 1.0, out=waveform)
-
-
 def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
     """Change the rate of ``(S,)`` or ``(S, C)`` float32 in [-1, 1]; overshoot is clipped, 1 sample at least."""
     if source_rate == target_rate:
@@ -201,13 +168,9 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
 
 
 def write_wav(path: str | Path, waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
-    """Write 16-bit PCM; the file appears only when it is whole.
+    """Write ``(S,)`` or ``(S, C)`` float in [-1, 1], else clipped, as 16-bit PCM; the file appears only when it is whole.
 
-    Args:
-        path: Output file.
-        waveform: ``(S,)`` or ``(S, C)`` float in [-1, 1]; values outside are clipped. What was read from a 16-bit
-            file is written back exactly.
-        sample_rate: In Hz.
+    What was read from a 16-bit file is written back exactly.
 
     Raises:
         UserError: The output cannot be written there.
@@ -277,12 +240,9 @@ def mel_filterbank(bands: int, fft: int, sample_rate: int) -> np.ndarray:
     """Triangular filters of unit peak, evenly spaced on Slaney's mel scale from 0 Hz to half the rate.
 
     Slaney's scale (Auditory Toolbox, 1998) is linear up to 1 kHz (15 mel), logarithmic above (27 mel per factor of 6.4).
-
-    Returns:
-        ``(fft // 2 + 1, bands)`` float64.
+    Returns ``(fft // 2 + 1, bands)`` float64.
     """
-    per_mel = 200 / 3
-    growth = math.log(6.4) / 27
+    per_mel, growth = 200 / 3, math.log(6.4) / 27
     highest = 15 + math.log(sample_rate / 2 / 1000) / growth
     mels = np.linspace(0, highest, bands + 2)
     corners = np.where(mels < 15, mels * per_mel, 1000 * np.exp((mels - 15) * growth))

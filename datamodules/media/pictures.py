@@ -16,18 +16,10 @@ if TYPE_CHECKING:  # pictures are read, and refused, without loading torch
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
-_RESIZED_AT_ONCE = 32
 
 
 def to_float(pixels: "np.ndarray | Tensor") -> "Tensor":
-    """Pixels as networks see them.
-
-    Args:
-        pixels: uint8 array ``(..., H, W, 3)``, or uint8 tensor ``(..., 3, H, W)``.
-
-    Returns:
-        float32 ``(..., 3, H, W)`` in [-1, 1], on the pixels' device.
-    """
+    """Pixels, uint8 array ``(..., H, W, 3)`` or tensor ``(..., 3, H, W)``, as float32 ``(..., 3, H, W)`` in [-1, 1]."""
     import torch
 
     if isinstance(pixels, np.ndarray):
@@ -63,22 +55,6 @@ def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
 
 
-def resize_bicubic(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames ``(T, H, W, 3)`` uint8 as ``(T, height, width, 3)``, for what is judged: antialiased bicubic interpolation."""
-    import torch
-    from torch.nn import functional as F
-
-    if frames.shape[1:3] == (height, width):
-        return frames
-    resized = np.empty((len(frames), height, width, 3), np.uint8)
-    for start in range(0, len(frames), _RESIZED_AT_ONCE):
-        here = slice(start, start + _RESIZED_AT_ONCE)
-        part = torch.from_numpy(np.ascontiguousarray(frames[here])).permute(0, 3, 1, 2).float()
-        images = F.interpolate(part, (height, width), mode="bicubic", antialias=True, align_corners=False)
-        resized[here] = images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return resized
-
-
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture of any format that Pillow knows, upright as its EXIF tag says, transparency over white.
 
@@ -94,7 +70,12 @@ def read_image(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
             image = Image.open(path)
         with image:
-            _check_size(image, path)
+            width, height = image.size
+            told = f"{path}: image of {width} x {height} pixels"
+            if width * height > MAX_PIXELS:
+                raise UserError(f"{told}, more than {MAX_PIXELS // 1_000_000} megapixels; scale it down")
+            if min(width, height) < MIN_SIDE:
+                raise UserError(f"{told}, each side must have {MIN_SIDE} or more; give a larger one")
             return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not an image that can be read; give a JPEG, PNG or WebP") from None
@@ -102,16 +83,6 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: image over {MAX_PIXELS // 1_000_000} megapixels; scale it down") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise UserError(f"{path}: damaged image ({error}); save it again") from None
-
-
-def _check_size(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        told = f"more than {MAX_PIXELS // 1_000_000} megapixels; scale it down"
-        raise UserError(f"{path}: image of {width} x {height} pixels, {told}")
-    if min(width, height) < MIN_SIDE:
-        told = f"each side must have {MIN_SIDE} or more; give a larger one"
-        raise UserError(f"{path}: image of {width} x {height} pixels, {told}")
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -5,6 +5,7 @@ decoder reports what it would else paint over. Data that is prepared for trainin
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import av
@@ -31,16 +32,7 @@ class _LostError(Exception):
 def play(
     reader: VideoReader, indices: Sequence[int] | np.ndarray, seek_from: float = SEEK_FROM, lead: float = LEAD
 ) -> Iterator[np.ndarray]:
-    """Pictures of a video by index, one by one.
-
-    Args:
-        reader: The video.
-        indices: Not decreasing, within the video; repeats are allowed.
-        seek_from: See ``SEEK_FROM``.
-        lead: See ``LEAD``.
-
-    Yields:
-        ``(H, W, 3)`` uint8 RGB; a repeated index yields the same array again.
+    """Pictures ``(H, W, 3)`` uint8 RGB of a video by index, one by one; a repeated index yields the same array again.
 
     Raises:
         ValueError: The indices decrease.
@@ -72,15 +64,10 @@ def _from(
     """Frames with their indices, from ``first`` or before: by a jump where that works, else from the start."""
     if reader.times[first] > seek_from:
         frames = _after_jump(reader, first, lead)
-        try:
+        with contextlib.suppress(StopIteration, _LostError):
             start = next(frames)
-        except (StopIteration, _LostError):
-            pass
-        else:
-            yield start
-            yield from frames
-            return
-    yield from _from_start(reader)
+            return itertools.chain([start], frames)
+    return _from_start(reader)
 
 
 def _from_start(reader: VideoReader) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -134,9 +121,8 @@ def _opened(reader: VideoReader) -> Iterator[tuple[av.container.InputContainer, 
     with open_container(reader.path) as container:
         stream = container.streams.video[0]
         if container.format.name == "avi" and stream.frames > len(reader):
-            raise DamagedVideoError(
-                f"{reader.path}: holds {len(reader)} of {stream.frames} pictures; get it again"
-            )
+            held = f"holds {len(reader)} of {stream.frames} pictures"
+            raise DamagedVideoError(f"{reader.path}: {held}; get it again")
         stream.codec_context.options = STRICT_DECODING
         yield container, stream
 

@@ -13,10 +13,7 @@ _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 def encodable_sound(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
     """Sound as ``(S, C)`` float32, and a rate that AAC has: its own or the next higher one, 48 kHz at most.
 
-    ``audio`` is ``(S,)`` or ``(S, C)`` float in [-1, 1]; more than two channels are averaged to one.
-
-    Raises:
-        ValueError: Wrong shape, no samples, or samples that are not finite.
+    ``audio`` is ``(S,)`` or ``(S, C)`` float in [-1, 1], else ValueError; more than two channels are averaged to one.
     """
     sound = np.asarray(audio, dtype=np.float32)
     sound = sound[:, None] if sound.ndim == 1 else sound

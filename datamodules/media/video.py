@@ -30,15 +30,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts about a video file.
+    """Facts about a video file: number of stored pictures, their mean rate, and their duration in seconds.
 
-    Attributes:
-        frames: Number of stored pictures.
-        fps: Mean frame rate (pictures per second of picture time).
-        height: In pixels, as shown: upright where the file asks for a rotation.
-        width: In pixels, as shown.
-        duration: Of the pictures, in seconds.
-        has_audio: Whether there is a sound track.
+    ``height`` and ``width`` are in pixels, as shown: upright where the file asks for a rotation.
     """
 
     frames: int
@@ -90,20 +84,8 @@ def _frame_times(path: Path) -> tuple[np.ndarray, Fraction]:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Read the facts of a video from its packets; only the first picture is decoded.
-
-    Raises:
-        UserError: Missing, empty or damaged file, or no pictures in it.
-    """
-    path = require_file(path, "video")
-    return _probe(path, *_frame_times(path))
-
-
-def _probe(path: Path, times: np.ndarray, duration: Fraction) -> VideoInfo:
-    height, width = _decode_by_pyav(path, [0]).shape[1:3]
-    with open_container(path) as container:
-        has_audio = bool(container.streams.audio)
-    return VideoInfo(len(times), float(len(times) / duration), height, width, float(duration), has_audio)
+    """Read the facts of a video from its packets, decoding the first picture alone; raises as `VideoReader`."""
+    return VideoReader(path).info
 
 
 class VideoReader:
@@ -112,11 +94,8 @@ class VideoReader:
     The decoder opens at the first `get`. It stays behind when the reader is pickled or its process forks, so every
     worker gets its own. Not to be shared by threads.
 
-    Args:
-        path: Video file.
-
     Attributes:
-        info: What `probe` found.
+        info: Facts about the file.
         times: ``(N,)`` seconds of all pictures from the first one.
 
     Raises:
@@ -126,7 +105,11 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         self.path = require_file(path, "video")
         self.times, duration = _frame_times(self.path)
-        self.info = _probe(self.path, self.times, duration)
+        height, width = _decode_by_pyav(self.path, [0]).shape[1:3]
+        with open_container(self.path) as container:
+            has_audio = bool(container.streams.audio)
+        count = len(self.times)
+        self.info = VideoInfo(count, float(count / duration), height, width, float(duration), has_audio)
         self._decoder: Any = None
         self._refused = False  # whether decord does not read the file
         _readers.add(self)
@@ -146,10 +129,7 @@ class VideoReader:
         return nearest_frames(self.times, self.info.duration, fps)
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Decode frames by index, in the given order; repeats are allowed.
-
-        Returns:
-            ``(N, H, W, 3)`` uint8 RGB.
+        """Decode frames by index, in the given order, repeats allowed, as ``(N, H, W, 3)`` uint8 RGB.
 
         Raises:
             IndexError: An index is outside 0..len - 1.
@@ -226,16 +206,10 @@ def upright(frame: av.VideoFrame) -> np.ndarray:
 
 
 def read_video(path: str | Path, fps: float = FPS) -> np.ndarray:
-    """Read a whole video at a constant frame rate.
+    """Read a whole video at a constant frame rate: ``(T, H, W, 3)`` uint8 RGB, T = duration * fps, rounded, at least 1.
 
     Frame k is the stored picture whose time is nearest to k / fps after the first (the earlier of two equally near), whatever
-    the stored rate, constant or not. A video stored at ``fps`` comes back frame for frame.
-
-    Returns:
-        ``(T, H, W, 3)`` uint8 RGB, T = duration * fps, rounded, at least 1.
-
-    Raises:
-        UserError: Missing, empty or damaged file, or no pictures in it.
+    the stored rate, constant or not. A video stored at ``fps`` comes back frame for frame. Raises as `VideoReader`.
     """
     reader = VideoReader(path)
     return reader.get(reader.at_rate(fps))
@@ -320,8 +294,9 @@ def _repeatable() -> dict[str, str]:
 
 def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
-        told = f"got {frame.shape} {frame.dtype} after {shape}"
-        raise ValueError(f"frames must be (H, W, 3) uint8 of one size, {told}")
+        raise ValueError(
+            f"frames must be (H, W, 3) uint8 of one size, got {frame.shape} {frame.dtype} after {shape}"
+        )
 
 
 def _video_frame(frame: np.ndarray, index: int) -> av.VideoFrame:

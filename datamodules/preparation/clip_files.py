@@ -26,13 +26,9 @@ SyncMeasure = Callable[[np.ndarray, np.ndarray], tuple[int, float]]
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source that is being read.
+    """A source that is being read, with its sound ``(S,)`` at 16 kHz if it has any.
 
-    Attributes:
-        source: Which one.
-        reader: Of its video.
-        shown: Number of the stored picture that is shown in each frame at 25 fps.
-        waveform: Its sound ``(S,)`` at 16 kHz, if it has any.
+    ``shown`` is the number of the stored picture that is shown in each frame at 25 fps.
     """
 
     source: Source
@@ -108,30 +104,20 @@ def write_clip(
     size: int,
     measure_sync: SyncMeasure | None,
 ) -> ClipRecord:
-    """Write video, sound and annotations of a piece below ``output/clips``.
+    """Write video (``size`` pixels wide), sound and annotations of a piece as ``output/clips/CLIP``.
 
-    Args:
-        opened: The video.
-        piece: What is cut out of it.
-        first: Frame of the video that the piece's frame 0 is.
-        clip: File stem.
-        quality: Of the piece; offset and confidence are filled in where they are measured.
-        output: Dataset folder.
-        size: Edge of the frames in pixels.
-        measure_sync: Measures how late the sound is.
-
-    Raises:
-        UserError: The video is damaged.
+    ``first`` is the frame of the video that the piece counts from; offset and confidence of its sound are filled into
+    ``quality`` where they are measured. UserError where the video is damaged.
     """
     begin, crop = first + piece.first, piece.crop
-    stem = f"clips/{clip}"
+    stem, video = f"clips/{clip}", output / f"clips/{clip}.mp4"
     sound = opened.sound(begin, piece.frames)
     cropped = (crop_square(frame, crop, size) for frame in opened.frames(begin, begin + piece.frames))
-    write_video(output / f"{stem}.mp4", cropped, threads=1)
+    write_video(video, cropped, threads=1)
     if sound is not None:
         write_wav(output / f"{stem}.wav", sound)
         if measure_sync is not None:
-            frames = VideoReader(output / f"{stem}.mp4").get(np.arange(piece.frames))
+            frames = VideoReader(video).get(np.arange(piece.frames))
             late, confidence = measure_sync(frames, load_audio(output / f"{stem}.wav"))
             sure = float(confidence) if np.isfinite(confidence) else None
             quality = quality | {"av_offset": int(late), "sync_confidence": sure}
@@ -142,7 +128,7 @@ def write_clip(
         id=clip,
         video=f"{stem}.mp4",
         audio=None if sound is None else f"{stem}.wav",
-        sha256=file_sha256(output / f"{stem}.mp4"),
+        sha256=file_sha256(video),
         identity=opened.source.identity,
         voice=opened.source.identity,
         split="train",  # settled when all identities are known

@@ -24,17 +24,10 @@ _silent = logging.Logger("yt_dlp", logging.CRITICAL + 1)  # its errors come as e
 
 
 def download_originals(urls: Mapping[str, str], raw: Path) -> dict[str, str]:
-    """Download what isn't there yet, as ``raw/NAME.*``; pictures and sound may lie apart (``NAME.sound.*``).
+    """Download what isn't there yet, by name and address, as ``raw/NAME.*``; returns what could not be had, name -> reason.
 
-    Web sites serve sharp pictures without sound; they are not put together, so that no ffmpeg program is needed. A download
-    that broke off goes on where it was.
-
-    Args:
-        urls: Name of a video -> its address.
-        raw: Folder of the originals, made if missing.
-
-    Returns:
-        What could not be had: name -> reason, in one line.
+    Web sites serve sharp pictures without sound; they are not put together (``NAME.sound.*``), so that no ffmpeg program is
+    needed. A download that broke off goes on where it was.
 
     Raises:
         UserError: yt-dlp is not installed, or the folder can't be written to.

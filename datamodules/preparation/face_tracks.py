@@ -17,14 +17,9 @@ LARGE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class SeenFace:
-    """A face in a frame.
+    """A face in a frame: landmarks ``(478, 2)`` float32 and their box in pixels, blink from 0 open to 1 closed.
 
-    Attributes:
-        box: of its landmarks, in pixels.
-        landmarks: ``(478, 2)`` float32 x and y in pixels.
-        rotation: ``(3,)`` float32 yaw, pitch, roll in degrees.
-        blink: 0 open .. 1 closed.
-        sharpness: of its picture (see ``quality.sharpness``), in the frames that it is measured in.
+    ``rotation`` is ``(3,)`` float32 yaw, pitch, roll in degrees, ``sharpness`` known in the frames that it is measured in.
     """
 
     box: FaceBox
@@ -36,12 +31,7 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One person's face over a run of frames.
-
-    Attributes:
-        frames: numbers of the frames that it was seen in, rising, with gaps of ``LONGEST_GAP`` at most.
-        faces: as many.
-    """
+    """One person's face in the frames that it was seen in, whose numbers rise, with gaps of ``LONGEST_GAP`` at most."""
 
     frames: list[int]
     faces: list[SeenFace]
@@ -59,9 +49,9 @@ class FaceTrack:
     def between(self, start: int, end: int) -> "FaceTrack | None":
         """What lies in the frames from ``start`` to before ``end``; None where the face is in none of them."""
         inside = [i for i, number in enumerate(self.frames) if start <= number < end]
-        return (
-            FaceTrack([self.frames[i] for i in inside], [self.faces[i] for i in inside]) if inside else None
-        )
+        if not inside:
+            return None
+        return FaceTrack([self.frames[i] for i in inside], [self.faces[i] for i in inside])
 
     def boxes(self) -> np.ndarray:
         """``(T, 4)`` x0, y0, x1, y1 from its first to its last frame, gaps filled along straight lines."""

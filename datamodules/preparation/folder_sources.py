@@ -16,11 +16,8 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     """All videos below a folder, in the order of their paths.
 
     Who is seen: what ``identities`` says, else the first folder below ``raw`` that a video lies in, else (with a
-    warning) every video is taken for another person.
-
-    Args:
-        raw: The folder.
-        identities: CSV file with the columns ``video`` (path below ``raw``) and ``identity``.
+    warning) every video is taken for another person. ``identities`` is a CSV file with the columns ``video`` (path below
+    ``raw``) and ``identity``.
 
     Raises:
         UserError: No such folder, no videos in it, or a wrong CSV file.
@@ -46,10 +43,8 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     if unknown := sorted(known.keys() - {source.name for source in sources}):
         raise UserError(f"{identities}: names {unknown[0]}, which is no video below {raw}; mend the list")
     if alone:
-        told = (
-            "%s: %d videos lie in no folder of a person and are in no list: each is taken for another person"
-        )
-        _log.warning(told, raw, alone)
+        told = "videos lie in no folder of a person and are in no list: each is taken for another person"
+        _log.warning("%s: %d %s", raw, alone, told)
     return sources
 
 

@@ -32,17 +32,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class HDTFClip:
-    """One clip as it was published.
+    """One clip as it was published: seconds ``start`` to ``end`` of the video ``source``, and where the face is in it.
 
-    Attributes:
-        id: ``source_k``.
-        subset: ``RD``, ``WDA`` or ``WRA``.
-        source: name of the video that it is cut from.
-        url: where that is, if it is listed.
-        start: seconds.
-        end: seconds, after ``start``.
-        height: of the picture that ``crop`` lies in, in pixels, if it is known.
-        crop: where the face is, if it is listed.
+    ``id`` is ``source_k``, ``height`` that of the picture that ``crop`` lies in, in pixels; None is what isn't listed.
     """
 
     id: str
@@ -78,25 +70,16 @@ class Inconsistency:
 
 @dataclass(frozen=True)
 class HDTFAnnotations:
-    """What the files say.
-
-    Attributes:
-        clips: all clips with times, in the order of the files.
-        inconsistencies: what could not be used, or lacks its counterpart.
-    """
+    """All clips with times, in the order of the files, and what could not be used, or lacks its counterpart."""
 
     clips: list[HDTFClip]
     inconsistencies: list[Inconsistency]
 
 
 def read_hdtf_annotations(folder: str | Path) -> HDTFAnnotations:
-    """Read the files; of a subset all four have to be there, and one subset at least.
+    """Read the files; of a subset all four have to be there, and one subset at least, else UserError.
 
-    Lines that cannot be read are listed as inconsistencies and left out; blanks at the ends of lines, empty lines and a
-    byte-order mark are nothing unusual.
-
-    Raises:
-        UserError: No subset is complete.
+    Lines that cannot be read are listed as inconsistencies and left out.
     """
     folder = Path(folder)
     subsets = [one for one in SUBSETS if any((folder / f"{one}_{name}.txt").is_file() for name in FILES)]
@@ -114,7 +97,9 @@ class _Table(dict[str, Value], Generic[Value]):
     def __init__(self, path: Path, parse: Callable[[list[str]], Value], found: list[Inconsistency]) -> None:
         super().__init__()
         self.file = path.name
-        for name, words in _lines(require_file(path, "annotations")):
+        text = require_file(path, "annotations").read_text(encoding="utf-8-sig", errors="replace")
+        for name, *words in filter(None, map(str.split, text.splitlines())):
+            name = name.removesuffix(".mp4")
             try:
                 value = parse(words)
             except ValueError as error:
@@ -124,13 +109,6 @@ class _Table(dict[str, Value], Generic[Value]):
                 again = "listed twice" if self[name] == value else "listed twice, with different values"
                 found.append(Inconsistency(self.file, name, again))
             self.setdefault(name, value)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        words = line.split()
-        if words:
-            yield words[0].removesuffix(".mp4"), words[1:]
 
 
 def _read_subset(folder: Path, subset: str, found: list[Inconsistency]) -> Iterator[HDTFClip]:

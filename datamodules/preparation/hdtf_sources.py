@@ -13,10 +13,7 @@ from datamodules.preparation.sources import Availability, Source, Span, file_ste
 def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
     """The originals below ``raw`` that the annotations list: ``NAME`` or ``SUBSET_NAME`` with any video suffix.
 
-    Their split is that of the fixed list.
-
-    Raises:
-        UserError: No such folder.
+    Their split is that of the fixed list. UserError where there is no such folder.
     """
     files = videos_by_name(require_folder(raw, "HDTF's downloaded originals"))
     splits = read_splits(find_splits(FIXED_SPLITS))
@@ -31,19 +28,14 @@ def hdtf_sources(annotations: HDTFAnnotations, raw: Path) -> Availability:
             continue
         spans = [Span(file_stem(clip.name), clip.start, clip.end, clip.crop, clip.height) for clip in listed]
         relative, stem = path.relative_to(raw).as_posix(), file_stem(f"{name}_original")
-        speaker = listed[0].speaker
-        split = splits.get(speaker)
-        sources.append(Source(stem, relative, path, sound_file(path), speaker, split, tuple(spans)))
+        speaker, sound = listed[0].speaker, sound_file(path)
+        sources.append(Source(stem, relative, path, sound, speaker, splits.get(speaker), tuple(spans)))
     notes = [f"{one.file}: {one.name} {one.problem}" for one in annotations.inconsistencies]
     return Availability(sources, missing, notes)
 
 
 def download_missing(annotations: HDTFAnnotations, raw: Path) -> list[str]:
-    """Download the originals that are not there; returns what could not be had, one line each.
-
-    Raises:
-        UserError: yt-dlp is not installed, or the folder can't be written to.
-    """
+    """Download the originals that are not there; returns what could not be had, one line each, raises as the download."""
     there = videos_by_name(raw)
     urls = {clip.source: clip.url for clip in annotations.clips if clip.url and _long_name(clip) not in there}
     return [f"{name}: {reason}" for name, reason in download_originals(urls, raw).items()]

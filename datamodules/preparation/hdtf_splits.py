@@ -36,13 +36,9 @@ def fixed_splits(annotations: HDTFAnnotations) -> list[tuple[str, str, str]]:
     return sorted((clip.name, clip.speaker, splits[clip.speaker]) for clip in annotations.clips)
 
 
-def write_fixed_splits(annotations: Path, path: Path) -> None:
-    """Write the file anew from the published annotation files."""
-    with whole_output(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+if __name__ == "__main__":
+    published = read_hdtf_annotations(Path(sys.argv[1]))
+    with whole_output(sys.argv[2]) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(("clip", "identity", "split"))
-        writer.writerows(fixed_splits(read_hdtf_annotations(annotations)))
-
-
-if __name__ == "__main__":
-    write_fixed_splits(Path(sys.argv[1]), Path(sys.argv[2]))
+        writer.writerows(fixed_splits(published))

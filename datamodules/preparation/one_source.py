@@ -3,7 +3,7 @@
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,10 @@ MOST_APART = 3.0
 
 @dataclass
 class Outcome:
-    """What became of a source.
+    """What became of a source: kept clips (their split is set later), rejections, seconds of video that was looked at.
 
-    Attributes:
-        records: The kept clips; their split is set when all identities are known.
-        rejections: What was not kept, and why.
-        seconds: Of video that was looked at.
-        times: Seconds of work by what was done.
-        gave_up: Whether its process crashed or was stopped, so that files of it may lie about.
+    ``times`` are seconds of work by what was done; ``gave_up``: its process crashed or was stopped, so that files of it may
+    lie about.
     """
 
     records: list[ClipRecord] = field(default_factory=list)
@@ -49,38 +45,27 @@ class Outcome:
     times: dict[str, float] = field(default_factory=dict)
     gave_up: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Outcome":
-        """Inverse of ``to_dict``."""
-        lists = {
-            "records": [ClipRecord(**record) for record in values["records"]],
-            "rejections": [Rejection(**rejection) for rejection in values["rejections"]],
-        }
-        return cls(**values | lists)
+        """Inverse of ``asdict``."""
+        records = [ClipRecord(**record) for record in values["records"]]
+        rejections = [Rejection(**rejection) for rejection in values["rejections"]]
+        return cls(**values | {"records": records, "rejections": rejections})
 
 
 def prepare_source(
     source: Source, output: Path, settings: PreparationSettings, measure_sync: SyncMeasure | None = None
 ) -> Outcome:
-    """Cut all clips out of a source and write them below ``output/clips``; what can't be used is listed.
-
-    Args:
-        source: The video.
-        output: Dataset folder with an existing folder ``clips``.
-        settings: What is kept.
-        measure_sync: Measures how late the sound is.
+    """Cut all clips out of a source and write them below ``output/clips``, which exists; what can't be used is listed.
 
     Raises:
         MissingAssetError: The model file of the face landmarker is absent.
         MissingLibraryError: A system library that MediaPipe needs is absent.
     """
     work = _Work(source, output, settings, measure_sync)
-    if source.spans or not source.rejected:
-        work.prepare()
+    if (source.spans or not source.rejected) and (opened := work.open()) is not None:
+        for span in source.spans or (Span(source.id, 0.0, None),):
+            work.prepare_span(opened, span)
     return work.outcome
 
 
@@ -121,13 +106,6 @@ class _Work:
         self.outcome = Outcome(rejections=list(source.rejected))
         self._last = time.monotonic()
 
-    def prepare(self) -> None:
-        opened = self._open()
-        if opened is None:
-            return
-        for span in self.source.spans or (Span(self.source.id, 0.0, None),):
-            self._prepare_span(opened, span)
-
     def _lap(self, what: str) -> None:
         """Add the time since the last call to what ``what`` takes."""
         now = time.monotonic()
@@ -142,7 +120,7 @@ class _Work:
                 text = text.replace(str(path), path.name)
         self.outcome.rejections.append(Rejection(self.source.name, reason, text, **where))
 
-    def _open(self) -> OpenSource | None:
+    def open(self) -> OpenSource | None:
         """Index the pictures and read the sound; None where that is enough to reject the source."""
         try:
             reader = VideoReader(self.source.video)
@@ -170,7 +148,7 @@ class _Work:
                 return None
         return OpenSource(self.source, reader, stored, waveform)
 
-    def _prepare_span(self, opened: OpenSource, span: Span) -> None:
+    def prepare_span(self, opened: OpenSource, span: Span) -> None:
         """Cut one listed clip, or the whole video, into pieces and write those that are fit."""
         length, first = len(opened.shown), round(span.start * FPS)
         last = length if span.end is None else max(first, min(length, round(span.end * FPS)))

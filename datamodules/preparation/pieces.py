@@ -20,14 +20,9 @@ TOLD = FPS
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of frames with one face.
+    """A run of ``frames`` frames with one face; ``first`` as ``Seen`` counts.
 
-    Attributes:
-        first: Its first frame, as ``Seen`` counts.
-        frames: Number of frames.
-        track: The face.
-        crop: Square that holds it all the time.
-        company: Share of frames with another large face.
+    ``crop`` is a square that holds it all the time, ``company`` the share of frames with another large face.
     """
 
     first: int
@@ -105,11 +100,14 @@ class Cutter:
         while waiting:
             start, end = waiting.pop(0)
             part = track.between(start, end)
-            crop = None if part is None else self._crop(part)
             if part is None:
                 yield Unfit(start, end - start, "face not tracked", "lost all the time")
-            elif crop is not None:
-                yield Piece(start, end - start, part, crop, self._company(part, crop))
+                continue
+            crop = self._published_crop() or clip_crop(part.boxes(), self.height, self.width)
+            if crop is not None:
+                # others in the picture matter where it isn't known who speaks; else those in the crop do
+                within = None if self._speaker_place() is None else crop
+                yield Piece(start, end - start, part, crop, company_share(part, self.seen.faces, within))
             elif end - start >= 2 * self._shortest:
                 middle = (start + end) // 2
                 waiting[:0] = [(start, middle), (middle, end)]
@@ -123,13 +121,6 @@ class Cutter:
         if (crop := self._published_crop()) is not None:
             return crop.x, crop.y, crop.x + crop.side, crop.y + crop.side
         return None
-
-    def _company(self, part: FaceTrack, crop: SquareCrop) -> float:
-        """Others in the picture matter where it isn't known who speaks; else those in the crop do."""
-        return company_share(part, self.seen.faces, None if self._speaker_place() is None else crop)
-
-    def _crop(self, part: FaceTrack) -> SquareCrop | None:
-        return self._published_crop() or clip_crop(part.boxes(), self.height, self.width)
 
     def _published_crop(self) -> SquareCrop | None:
         if self.span.crop is None or not self.settings.published_crops:

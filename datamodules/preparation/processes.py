@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as Expired
 from queue import Queue
-from typing import Any
 
 from datamodules.media.video import probe
 from datamodules.preparation.one_source import LEAST_RATE, Outcome
@@ -25,24 +24,13 @@ ATTEMPTS = 2
 Work = Callable[[Source], Outcome]
 
 
-def in_turn(sources: Sequence[Source], work: Work) -> Iterator[tuple[Source, Outcome]]:
-    """Outcomes one after the other, in this process and without limits of time."""
-    for source in sources:
-        yield source, work(source)
-
-
 def in_processes(
     sources: Sequence[Source], work: Work, workers: int, probe_seconds: float = PROBE_SECONDS
 ) -> Iterator[tuple[Source, Outcome]]:
-    """Outcomes as sources are finished.
+    """Outcomes as sources are finished, by as many processes as ``workers``; ``work`` has to be picklable.
 
     A file that hangs or kills its process costs that process alone. Errors that ``work`` raises end everything.
-
-    Args:
-        sources: What to do.
-        work: What to do with each; has to be picklable.
-        workers: Number of processes.
-        probe_seconds: Longest time for finding out how long a video of no size is.
+    ``probe_seconds`` is the longest time for finding out how long a video of no size is.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -54,13 +42,16 @@ def in_processes(
         future = pool.schedule(task, args=[source], timeout=probe_seconds + beyond)
         future.add_done_callback(lambda done: finished.put((stage, source, done)))
 
+    def probe_first(source: Source) -> None:
+        size = source.video.stat().st_size if source.video.exists() else 0
+        schedule("probing", source, _length, size / SLOWEST_DISK)
+
     def begin() -> int:
         """Take the next source, if there is one more."""
-        source = next(waiting, None)
-        if source is None:
-            return 0
-        schedule("probing", source, _length, _bytes(source) / SLOWEST_DISK)
-        return 1
+        for source in waiting:
+            probe_first(source)
+            return 1
+        return 0
 
     context = multiprocessing.get_context("spawn")
     with ProcessPool(max_workers=workers, context=context, initializer=die_with_parent) as pool:
@@ -73,9 +64,11 @@ def in_processes(
                 except (Expired, ProcessExpired) as error:
                     attempts[source.id] = attempts.get(source.id, 0) + 1
                     if isinstance(error, ProcessExpired) and attempts[source.id] < ATTEMPTS:
-                        schedule("probing", source, _length, _bytes(source) / SLOWEST_DISK)
+                        probe_first(source)
                         continue
-                    result, stage = _gave_up(source, error), "working"
+                    detail = "took too long" if isinstance(error, Expired) else "its decoder crashed"
+                    lost = [Rejection(source.name, "not readable", detail)]
+                    result, stage = Outcome(rejections=lost, gave_up=True), "working"
                 if stage == "probing":
                     schedule("working", source, work, SECONDS_PER_SECOND * result)
                     continue
@@ -92,13 +85,6 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _bytes(source: Source) -> int:
-    try:
-        return source.video.stat().st_size
-    except OSError:
-        return 0
-
-
 def _length(source: Source) -> float:
     """Seconds of video; 0 where it can't be read, which is then said by the work itself."""
     try:
@@ -106,8 +92,3 @@ def _length(source: Source) -> float:
     except Exception:
         return 0.0
     return min(info.duration, info.frames / LEAST_RATE)
-
-
-def _gave_up(source: Source, error: Any) -> Outcome:
-    detail = "took too long" if isinstance(error, Expired) else "its decoder crashed"
-    return Outcome(rejections=[Rejection(source.name, "not readable", detail)], gave_up=True)

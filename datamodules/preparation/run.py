@@ -10,8 +10,8 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,11 @@ from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder,
 from datamodules.clips.manifest import SPLITS, ClipRecord, write_manifest
 from datamodules.clips.splits import SPLITS_NAME, fill_splits, split_by_identity, write_splits
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import write_text
 from datamodules.preparation.clip_files import SyncMeasure
 from datamodules.preparation.one_source import Outcome, PrepareOne, prepare_safely, prepare_source
-from datamodules.preparation.processes import in_processes, in_turn
-from datamodules.preparation.settings import PreparationSettings
+from datamodules.preparation.processes import in_processes
+from datamodules.preparation.settings import OF_LISTS, PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, WHOLE, Rejection, Shard, Source
 
 REJECTED_NAME = "rejected.jsonl"
@@ -38,13 +38,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder.
+    """A prepared folder: all clips with their splits, all that was not kept, what became of each source, by its id.
 
-    Attributes:
-        records: All clips, with their splits.
-        rejections: All that was not kept.
-        outcomes: What became of each source, by its id.
-        missing: Sources that no run has finished yet.
+    ``missing`` are the ids of sources that no run has finished yet.
     """
 
     records: list[ClipRecord]
@@ -75,9 +71,9 @@ def prepare(
         settings: How to cut, and what to keep.
         workers: Processes; 0 works in this one, without limits of time.
         shard: Which of the sources are done here.
-        measure_sync: Measures how late a clip's sound is; has to be picklable.
+        measure_sync: Measures how late a clip's sound is; picklable, as is ``prepare_one``.
         progress: Called with (finished, all) sources of this shard.
-        prepare_one: Makes the clips of one source; has to be picklable.
+        prepare_one: Makes the clips of one source.
 
     Raises:
         UserError: A setting is out of range, two sources share an id, the folder holds other data, another run does this
@@ -94,13 +90,15 @@ def prepare(
         done = len(mine) - len(todo)
         remove_leftovers(output, todo)
         progress(done, len(mine))
-        options: dict[str, Any] = {
-            "settings": settings,
-            "measure_sync": measure_sync,
-            "prepare_one": prepare_one,
-        }
-        job = partial(prepare_safely, output=output, **options)
-        for source, outcome in in_processes(todo, job, workers) if workers else in_turn(todo, job):
+        job = partial(
+            prepare_safely,
+            output=output,
+            settings=settings,
+            measure_sync=measure_sync,
+            prepare_one=prepare_one,
+        )
+        here = ((source, job(source)) for source in todo)
+        for source, outcome in in_processes(todo, job, workers) if workers else here:
             if outcome.gave_up:
                 remove_leftovers(output, [source])
             save(output, source, outcome, judged)
@@ -109,19 +107,14 @@ def prepare(
         return until_settled(output, partial(write_lists, sources, output, settings))
 
 
-@contextmanager
-def _only_run(output: Path, shard: Shard) -> Iterator[None]:
-    """Refuse a second run of a shard; the lock is freed when its holder ends, however that happens."""
+def _only_run(output: Path, shard: Shard) -> AbstractContextManager:
+    """The lock of a shard, which no second run gets; it is freed when its holder ends, however that happens."""
     lock = FileLock(output / OUTCOMES / f".shard-{shard.index + 1}-{shard.count}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         told = f"{output}: another run prepares part {shard.name}; wait for it, or stop it"
         raise UserError(told) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def until_settled(output: Path, write: Callable[[], Prepared]) -> Prepared:
@@ -159,8 +152,7 @@ def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSe
     write_manifest(output, records)
     write_splits(output / SPLITS_NAME, records)
     lines = "".join(json.dumps(asdict(item), allow_nan=False) + "\n" for item in rejections)
-    with whole_output(output / REJECTED_NAME) as temporary:
-        temporary.write_text(lines, encoding="utf-8")
+    write_text(output / REJECTED_NAME, lines)
     missing = [source.id for source in sources if source.id not in outcomes]
     return Prepared(records, rejections, outcomes, missing)
 
@@ -192,8 +184,8 @@ def _claim(output: Path, settings: PreparationSettings) -> None:
     strange = output.is_dir() and not path.is_file() and any(output.glob("[!.]*"))
     if strange and not path.is_file():  # another shard may just have made it
         raise UserError(f"{output}: holds something else; choose another --output")
-    found, free = read_dataset_settings(output) or asked, settings.of_lists()
-    if changed := [name for name in asked if name not in free and found.get(name) != asked[name]]:
+    found = read_dataset_settings(output) or asked
+    if changed := [name for name in asked if name not in OF_LISTS and found.get(name) != asked[name]]:
         told = ", ".join(f"{name} {found.get(name)}, now {asked[name]}" for name in changed)
         raise UserError(f"{output}: holds a dataset with other settings ({told}); choose another --output")
     make_dataset_folder(output, asked, OUTCOMES)
@@ -201,10 +193,7 @@ def _claim(output: Path, settings: PreparationSettings) -> None:
 
 def _fingerprint(source: Source) -> str:
     """Changes with the files and with what is asked of them."""
-    facts: list[Any] = [
-        source.name,
-        *([asdict(one) for one in part] for part in (source.spans, source.rejected)),
-    ]
+    facts: list[Any] = [source.name, *(list(map(asdict, part)) for part in (source.spans, source.rejected))]
     for path in (source.video, source.sound):
         try:
             stat = path.stat() if path is not None else None
@@ -229,9 +218,8 @@ def _outcome(output: Path, source: Source, judged: bool = False) -> Outcome | No
 
 def save(output: Path, source: Source, outcome: Outcome, judged: bool) -> None:
     """Write down that a source is finished; ``judged``: its lip sync was measured."""
-    facts = {"fingerprint": _fingerprint(source), "judged": judged, **outcome.to_dict()}
-    with whole_output(output / OUTCOMES / f"{source.id}.json") as temporary:
-        temporary.write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
+    facts = {"fingerprint": _fingerprint(source), "judged": judged, **asdict(outcome)}
+    write_text(output / OUTCOMES / f"{source.id}.json", json.dumps(facts, allow_nan=False))
 
 
 def remove_leftovers(output: Path, sources: Sequence[Source]) -> None:

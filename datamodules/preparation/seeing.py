@@ -38,12 +38,7 @@ class Seen:
 
 
 def look(frames: Iterable[np.ndarray]) -> Seen:
-    """Look at frames ``(H, W, 3)`` uint8 at 25 fps, all of one size, in order.
-
-    Raises:
-        MissingAssetError: The model file of the face landmarker is absent.
-        MissingLibraryError: A system library that MediaPipe needs is absent.
-    """
+    """Look at frames ``(H, W, 3)`` uint8 at 25 fps, all of one size, in order; raises as `open_landmarker`."""
     finder = CutFinder()
     faces: list[list[SeenFace]] = []
     with open_landmarker("video", MOST_FACES) as landmarker:

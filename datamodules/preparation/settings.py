@@ -12,6 +12,8 @@ from datamodules.files import require_file
 VERSION = 1
 """Raised whenever the same settings give other clips."""
 SIZES = (64, 1024)
+OF_LISTS = ("val", "test", "seed")
+"""The settings that clips don't depend on, only the lists of them."""
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -41,11 +43,7 @@ class PreparationSettings:
     seed: int = _setting(0, "another seed assigns identities to other splits")
 
     def check(self) -> None:
-        """Refuse settings out of range.
-
-        Raises:
-            UserError: Names the setting and its range.
-        """
+        """UserError where a setting is out of range."""
 
         def require(good: bool, problem: str) -> None:
             if not good:
@@ -66,17 +64,9 @@ class PreparationSettings:
         """Plain values for the dataset's settings file."""
         return {"version": VERSION} | asdict(self)
 
-    def of_lists(self) -> dict[str, Any]:
-        """The settings that clips don't depend on, only the lists of them."""
-        return {name: getattr(self, name) for name in ("val", "test", "seed")}
-
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings named in a YAML file, as plain values.
-
-    Raises:
-        UserError: no such file, not YAML, or a name or type of value that no setting has.
-    """
+    """Settings named in a YAML file, as plain values; UserError where a name or the type of a value is none of a setting."""
     try:
         found = yaml.safe_load(require_file(path, "settings").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

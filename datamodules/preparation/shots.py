@@ -35,29 +35,21 @@ class CutFinder:
 
     def cuts(self) -> list[int]:
         """Numbers of the frames that begin a shot, the first frame of all left out."""
-        return cuts_of(np.array(self._changes))
+        cuts, changes = [], self._changes
+        for place, change in enumerate(changes):
+            near = changes[max(0, place - ROUND) : place] + changes[place + 1 : place + 1 + ROUND]
+            if change >= CUT and change >= ABOVE_MOTION * float(np.median(near or [0.0])):
+                cuts.append(place + 1)
+        return cuts
 
 
 def field_histograms(frame: np.ndarray) -> np.ndarray:
     """Shares of each colour's bins in each field ``(16, 3, 8)``; each histogram adds up to 1."""
     step = max(1, max(frame.shape[:2]) // SIDE)
     small = frame[step // 2 :: step, step // 2 :: step]
-    binned = small >> 5
-    result = np.empty((GRID, GRID, 3, BINS))
-    for i, row in enumerate(np.array_split(binned, GRID, axis=0)):
-        for j, field in enumerate(np.array_split(row, GRID, axis=1)):
-            for colour in range(3):
-                counts = np.bincount(field[..., colour].ravel(), minlength=BINS)
-                result[i, j, colour] = counts / max(1, counts.sum())
-    return result.reshape(GRID * GRID, 3, BINS)
-
-
-def cuts_of(changes: np.ndarray) -> list[int]:
-    """Frames that begin a shot, from the changes ``(T - 1,)`` in [0, 1] between neighbouring frames."""
-    cuts = []
-    for place, change in enumerate(changes):
-        near = np.r_[changes[max(0, place - ROUND) : place], changes[place + 1 : place + 1 + ROUND]]
-        usual = float(np.median(near)) if len(near) else 0.0
-        if change >= CUT and change >= ABOVE_MOTION * usual:
-            cuts.append(place + 1)
-    return cuts
+    result = []
+    for row in np.array_split(small >> 5, GRID, axis=0):
+        for field in np.array_split(row, GRID, axis=1):
+            counts = [np.bincount(colour, minlength=BINS) for colour in field.reshape(-1, 3).T]
+            result.append(np.array(counts) / max(1, field.size // 3))
+    return np.array(result)

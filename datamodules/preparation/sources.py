@@ -32,8 +32,7 @@ class PixelBox:
 class FaceHint:
     """Where a dataset says that its speaker's face is, for clips with several: left and upper edge, and sides > 0.
 
-    Attributes:
-        lines: Height of the picture that these are pixels of; None: they are shares of the picture's sides.
+    ``lines`` is the height of the picture that these are pixels of; None: they are shares of the picture's sides.
     """
 
     x: float
@@ -50,15 +49,10 @@ class FaceHint:
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a video that a dataset lists as a clip.
+    """A part of a video that a dataset lists as a clip, whose file stem is ``id``: from ``start`` to ``end`` in seconds.
 
-    Attributes:
-        id: File stem of the clip.
-        start: Seconds from the first frame.
-        end: Seconds; None: the end of the video.
-        crop: Where the clip's picture was cut out, if it is listed.
-        crop_height: Height in pixels of the picture that ``crop`` lies in; None: that of the video.
-        face: Whose clip it is.
+    Without ``end`` it goes on to the end of the video. ``crop`` is where its picture was cut out, in a picture of
+    ``crop_height`` pixels (None: that of the video); ``face`` tells whose clip it is.
     """
 
     id: str
@@ -71,15 +65,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Something that was not kept.
+    """A source, or its clip with that file stem, that was not kept from ``start`` to ``end`` (None: not known) in seconds.
 
-    Attributes:
-        source: Name of the source.
-        clip: File stem of the clip; None: the source as a whole.
-        start: Seconds where the rejected part starts.
-        end: Seconds where it ends; None: the end of the video, or not known.
-        reason: A few words that are the same for all that were rejected for it.
-        detail: What was found.
+    ``reason`` are a few words that are the same for all that were rejected for it; ``detail`` is what was found.
     """
 
     source: str
@@ -122,13 +110,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Availability:
-    """What there is of a dataset.
-
-    Attributes:
-        sources: The videos that are there, with their clips.
-        missing: Names of clips that are listed and whose videos are not there.
-        notes: Remarks for the report.
-    """
+    """What there is of a dataset: videos, names of listed clips whose videos are not there, remarks for the report."""
 
     sources: list[Source]
     missing: list[str]
@@ -144,11 +126,9 @@ class Shard:
 
     def of(self, sources: Sequence[Source]) -> list[Source]:
         """The sources of this run; by a hash of their ids, so that it doesn't matter who else is listed."""
-        return [source for source in sources if self._number(source.id) % self.count == self.index]
-
-    @staticmethod
-    def _number(text: str) -> int:
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+        digests = [hashlib.sha256(source.id.encode()).digest()[:8] for source in sources]
+        places = [int.from_bytes(digest, "big") % self.count for digest in digests]
+        return [source for source, place in zip(sources, places, strict=True) if place == self.index]
 
     @property
     def name(self) -> str:

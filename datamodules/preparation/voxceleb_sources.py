@@ -11,7 +11,6 @@ VoxCeleb2 (Chung et al., Interspeech 2018; the folder ``test``, ``vox2_meta.csv`
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,23 +38,8 @@ VOX1_TEST = frozenset(f"id{number}" for number in range(10270, 10310))
 """Speakers of VoxCeleb1's test."""
 
 
-@dataclass(frozen=True)
-class UtteranceBoxes:
-    """One annotation file.
-
-    Attributes:
-        start: first frame at 25 fps.
-        boxes: ``(T, 4)`` x, y, width, height of the face in each frame.
-        shares: whether they are shares of the picture's sides; else pixels of a picture of ``REFERENCE_HEIGHT`` lines.
-    """
-
-    start: int
-    boxes: np.ndarray
-    shares: bool
-
-
-def read_utterance_boxes(path: Path) -> UtteranceBoxes:
-    """Read one of VoxCeleb's text files.
+def read_utterance(path: Path) -> Span:
+    """The clip of one of VoxCeleb's text files, with the median box of its face.
 
     Raises:
         UserError: It has no frames, or a line that is not of this form.
@@ -75,8 +59,10 @@ def read_utterance_boxes(path: Path) -> UtteranceBoxes:
         rows.append(numbers)
     if not rows:
         raise UserError(f"{path}: no frames in it; get the file again")
-    boxes = np.array(rows)[:, 1:]
-    return UtteranceBoxes(int(rows[0][0]), boxes, bool(boxes.max() <= 2.0))
+    boxes, start = np.array(rows)[:, 1:], int(rows[0][0]) / FPS
+    lines = None if boxes.max() <= 2.0 else REFERENCE_HEIGHT  # shares of the picture, or pixels
+    x, y, width, height = np.median(boxes, axis=0).tolist()
+    return Span(_stem(path), start, start + len(rows) / FPS, face=FaceHint(x, y, width, height, lines))
 
 
 class OfficialSplit:
@@ -161,20 +147,11 @@ def _cut_by_annotations(texts: list[Path], raw: Path, official: OfficialSplit) -
         spans, rejected = [], []
         for text in files:
             try:
-                seen = read_utterance_boxes(text)
+                spans.append(read_utterance(text))
             except UserError as error:
                 told = str(error).replace(str(text), text.name)
                 rejected.append(Rejection(name, "annotation not readable", told, clip=_stem(text)))
-                continue
-            start = seen.start / FPS
-            spans.append(Span(_stem(text), start, start + len(seen.boxes) / FPS, face=_hint(seen)))
         split = official.of(speaker, files[0].relative_to(raw))
         stem, sound = file_stem(f"{speaker}/{video}"), sound_file(path)
         sources.append(Source(stem, name, path, sound, speaker, split, tuple(spans), tuple(rejected)))
     return Availability(sources, missing, [])
-
-
-def _hint(seen: UtteranceBoxes) -> FaceHint:
-    """The median box of an utterance."""
-    x, y, width, height = (float(value) for value in np.median(seen.boxes, axis=0))
-    return FaceHint(x, y, width, height, None if seen.shares else REFERENCE_HEIGHT)

@@ -45,16 +45,9 @@ def perform(plan: ClipPlan, settings: Settings) -> Performance:
 
 
 def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu") -> ClipRecord:
-    """Render and write one clip below ``root/clips``.
+    """Render and write one clip below the existing folder ``root/clips``; returns its row of the manifest.
 
-    Args:
-        plan: The clip.
-        settings: Of its dataset.
-        root: Dataset folder with an existing folder ``clips``.
-        device: Where to render; bytes are the same on every CPU run, not between devices.
-
-    Returns:
-        Its row of the manifest.
+    Bytes are the same on every CPU run, not between devices.
     """
     performance = perform(plan, settings)
     renderer = HeadRenderer(performance.identity, settings.size, device)

@@ -17,10 +17,9 @@ from datamodules.synthetic_faces.clips import DENSE_SUFFIX, make_clip
 from datamodules.synthetic_faces.data_card import CARD_NAME, data_card
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.synthetic_faces.speech.espeak import require_espeak
+from datamodules.synthetic_faces.speech.espeak import espeak_paths
 
-MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]
-"""``make_clip``, or what stands in for it."""
+MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]  # ``make_clip``, or what stands in for it
 
 
 def prepare_synthetic(
@@ -55,13 +54,14 @@ def prepare_synthetic(
     settings.check()
     plans = plan_clips(settings)
     tell = progress or (lambda done, total: None)
-    if _is_complete(output, settings, len(plans)):
+    same = read_dataset_settings(output) == settings.to_dict()
+    records = _finished(plans, settings, output) if same else {}
+    if len(records) == len(plans) and (output / MANIFEST_NAME).is_file():
         tell(len(plans), len(plans))
         return output
     _check_machine(workers, device)
-    require_espeak()
+    espeak_paths()
     _claim(output, settings.to_dict())
-    records = _finished(plans, settings, output)
     todo = [plan for plan in plans if plan.clip_id not in records]
     tell(len(records), len(plans))
     job = partial(_render_one, make=make, settings=settings, output=output, device=device)
@@ -88,22 +88,6 @@ def _check_machine(workers: int, device: str) -> None:
         raise UserError(f"--device {device}: cannot be used here ({reason}); use cpu") from error
 
 
-def _is_complete(output: Path, settings: Settings, clips: int) -> bool:
-    """Whether the folder holds the whole dataset of these settings."""
-    records = _listed(output) if read_dataset_settings(output) == settings.to_dict() else []
-    return len(records) == clips and all(_has_files(record, settings, output) for record in records)
-
-
-def _listed(output: Path) -> list[ClipRecord]:
-    return read_manifest(output) if (output / MANIFEST_NAME).is_file() else []
-
-
-def _has_files(record: ClipRecord, settings: Settings, output: Path) -> bool:
-    """Whether all files of a clip are there."""
-    dense = [f"clips/{record.id}{DENSE_SUFFIX}"] if settings.dense else []
-    return all((output / name).is_file() for name in (*record.files, *dense))
-
-
 def _claim(output: Path, settings: dict) -> None:
     """Create the folder with its settings; refuse a folder that holds something else."""
     found = read_dataset_settings(output)
@@ -124,12 +108,17 @@ def _row_path(output: Path, clip_id: str) -> Path:
 
 def _finished(plans: list[ClipPlan], settings: Settings, output: Path) -> dict[str, ClipRecord]:
     """Clips that an earlier run finished, by id: of the manifest, or of row files, which are written after all others."""
-    listed = {record.id: record for record in _listed(output)}
-    for plan in plans:
-        if (path := _row_path(output, plan.clip_id)).is_file():
-            listed[plan.clip_id] = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
-    planned = [listed[plan.clip_id] for plan in plans if plan.clip_id in listed]
-    return {record.id: record for record in planned if _has_files(record, settings, output)}
+    manifest = read_manifest(output) if (output / MANIFEST_NAME).is_file() else []
+    listed = {record.id: record for record in manifest}
+    finished = {}
+    for name in (plan.clip_id for plan in plans):
+        if (path := _row_path(output, name)).is_file():
+            listed[name] = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
+        if name in listed:
+            files = [*listed[name].files, *([f"clips/{name}{DENSE_SUFFIX}"] if settings.dense else [])]
+            if all((output / file).is_file() for file in files):
+                finished[name] = listed[name]
+    return finished
 
 
 def _render_one(plan: ClipPlan, make: MakeClip, settings: Settings, output: Path, device: str) -> ClipRecord:

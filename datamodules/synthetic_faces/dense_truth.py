@@ -16,43 +16,25 @@ DEPTH_TOLERANCE = 6e-4  # of the distance: nearer surfaces than this hide nothin
 
 @dataclasses.dataclass
 class DenseTruth:
-    """Truth at the centres of the pixels of a stretch of a clip; what lies between them plays no part.
+    """Truth at the centres of the pixels of a stretch of a clip; what lies between them plays no part."""
 
-    Attributes:
-        mask: ``(T, S, S)`` bool, the person is seen.
-        depth: ``(T, S, S)`` float16 distance from the camera along its axis in head radii; 0 in the background.
-        flow: ``(T, S, S, 2)`` float32 in pixels, x right and y down: the pixel at ``p`` shows the point that the first
-            frame has at ``p + flow``, be it seen there or not. The background moves with the camera alone.
-        seen: ``(T, S, S)`` bool, the first frame shows that point: nothing hides it and it lies in the picture.
-    """
-
-    mask: np.ndarray
+    mask: np.ndarray  # ``(T, S, S)`` bool, the person is seen
+    # ``(T, S, S)`` float16 distance from the camera along its axis in head radii; 0 in the background
     depth: np.ndarray
+    # ``(T, S, S, 2)`` float32 in pixels, x right and y down: the pixel at ``p`` shows the point that the first frame
+    # has at ``p + flow``, be it seen there or not. The background moves with the camera alone
     flow: np.ndarray
+    # ``(T, S, S)`` bool, the first frame shows that point: nothing hides it and it lies in the picture
     seen: np.ndarray
 
 
 @torch.inference_mode()
-def dense_truth(
-    renderer: HeadRenderer, controls: Controls, start: int = 0, stop: int | None = None
-) -> DenseTruth:
-    """Dense truth of the frames ``start <= t < stop``; the working memory does not grow with their number.
-
-    Args:
-        renderer: Of the person.
-        controls: Of the whole clip; its first frame is where the flow leads.
-        start: First frame wanted.
-        stop: End of the frames wanted, by default the end of the clip.
-
-    Raises:
-        ValueError: The range is empty or outside the clip.
-    """
-    stop = len(controls) if stop is None else stop
-    if not 0 <= start < stop <= len(controls):
-        raise ValueError(f"frames {start}..{stop} of a clip of {len(controls)}")
-    first = _FirstFrame(renderer, controls)
+def dense_truth(renderer: HeadRenderer, controls: Controls) -> DenseTruth:
+    """Dense truth of a whole clip, whose first frame is where the flow leads; the working memory does not grow with it."""
+    first = _FirstFrame(renderer, controls.part(0, 1))
     step = max(1, min(16, (512 // renderer.size) ** 2))
-    return joined([first.truth(renderer.stage(controls, a, b)) for a, b in stretches(start, stop, step)])
+    places = stretches(len(controls), step)
+    return joined([first.truth(renderer.stage(controls.part(a, b))) for a, b in places])
 
 
 class _FirstFrame:
@@ -61,7 +43,9 @@ class _FirstFrame:
     def __init__(self, renderer: HeadRenderer, controls: Controls) -> None:
         self.renderer, self.size = renderer, renderer.size
         self.faces = renderer.rig.faces
-        self.stage = renderer.stage(controls, 0, 1)
+        self.stage = renderer.stage(controls)
+        centre = (torch.arange(self.size, device=self.faces.device, dtype=torch.float32) + 0.5) / self.size
+        self.grid = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
         self.side = self.size * REFERENCE_DETAIL
         drawn = self._draw(self.stage, self.side, self.stage.posed[..., :0])
         self.face = torch.full((self.side * self.side,), -1, device=self.faces.device)
@@ -71,7 +55,7 @@ class _FirstFrame:
 
     def _draw(self, stage: Stage, side: int, attributes: Tensor) -> Fragments:
         nothing = torch.zeros(len(self.faces), 3, 0, device=self.faces.device)
-        return rasterise(stage.image * side, stage.inverse, self.faces, attributes, nothing, side, side)
+        return rasterise(stage.image * side, stage.inverse, self.faces, attributes, nothing, side)
 
     def _planes(self) -> tuple[Tensor, Tensor]:
         """Which faces ``(F,)`` turn to the camera; inverse distance as ``a x + b y + c`` of the image ``(F, 3)``."""
@@ -88,27 +72,18 @@ class _FirstFrame:
     def truth(self, stage: Stage) -> DenseTruth:
         """Dense truth of a stretch of frames."""
         frames, size = len(stage.moves), self.size
-        count = frames * size * size
-        attributes = self.stage.posed.expand(frames, -1, -1)
-        drawn = self._draw(stage, size, attributes)
+        drawn = self._draw(stage, size, self.stage.posed.expand(frames, -1, -1))
         flow = self._camera_flow(stage.moves)
-        centre = (torch.arange(size, device=flow.device, dtype=torch.float32) + 0.5) / size
-        grid = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
-        seen = self._background_seen(grid + flow).reshape(-1)
+        sample, inside = self._sample(self.grid + flow)
+        seen = (inside & (self.face[sample] < 0)).reshape(-1)
         flow = flow.reshape(-1, 2)
         target, inverse = self.renderer.project(drawn.values.t()[None], self.stage.moves)
-        flow[drawn.pixel] = target[0] - grid.reshape(-1, 2)[drawn.pixel % (size * size)]
+        flow[drawn.pixel] = target[0] - self.grid.reshape(-1, 2)[drawn.pixel % (size * size)]
         seen[drawn.pixel] = self._surface_seen(target[0], inverse[0], drawn.face)
-        mask = torch.zeros(count, dtype=torch.bool, device=flow.device)
-        mask[drawn.pixel] = True
+        mask = drawn.depth > 0
         depth = torch.where(mask, 1 / drawn.depth.clamp(min=1e-6), torch.zeros_like(drawn.depth))
-        shape = (frames, size, size)
-        return DenseTruth(
-            mask=mask.reshape(shape).cpu().numpy(),
-            depth=depth.reshape(shape).to(torch.float16).cpu().numpy(),
-            flow=(flow * size).reshape(*shape, 2).cpu().numpy(),
-            seen=seen.reshape(shape).cpu().numpy(),
-        )
+        arrays = (mask, depth.to(torch.float16), flow * size, seen)
+        return DenseTruth(*(x.reshape(frames, size, size, *x.shape[1:]).cpu().numpy() for x in arrays))
 
     def _camera_flow(self, moves: np.ndarray) -> Tensor:
         """How the image moves as a whole towards the first frame ``(T, S, S, 2)``, in its sides."""
@@ -117,8 +92,7 @@ class _FirstFrame:
         offset = self.stage.moves[0, :, 2] - (turn @ moves[:, :, 2:])[..., 0]
         change = np.concatenate([turn - np.eye(2), offset[..., None]], axis=-1)
         m = torch.as_tensor(change, dtype=torch.float32, device=self.faces.device)[..., None, None]
-        x = (torch.arange(self.size, device=m.device, dtype=torch.float32) + 0.5) / self.size
-        y = x[:, None]
+        x, y = self.grid.unbind(dim=-1)
         return torch.stack([m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(2)], dim=-1)
 
     def _sample(self, point: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,10 +101,6 @@ class _FirstFrame:
         inside = ((cell >= 0) & (cell < self.side)).all(dim=-1)
         column, row = cell.clamp(0, self.side - 1).to(torch.int64).unbind(dim=-1)
         return row * self.side + column, inside
-
-    def _background_seen(self, point: Tensor) -> Tensor:
-        sample, inside = self._sample(point)
-        return inside & (self.face[sample] < 0)
 
     def _surface_seen(self, point: Tensor, inverse: Tensor, face: Tensor) -> Tensor:
         """Whether points of the faces ``face (P,)`` have nothing in front of them.

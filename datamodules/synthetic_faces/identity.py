@@ -58,38 +58,25 @@ SHAPE_NAMES = (
 
 @dataclasses.dataclass
 class Identity:
-    """Plain numbers and strings that describe one synthetic person in one set-up of light and background.
+    """Plain numbers and strings that describe one synthetic person in one set-up of light and background."""
 
-    Attributes:
-        seed: seeds every texture and noise pattern of this person, ``0 <= seed < 2**31``.
-        domain: ``"plain"`` (calm light, smooth background, no sensor noise) or ``"wide"``.
-        feminine: which way hair, beard, colours and some shapes lean; the voice goes with it.
-        shape: shape parameters in standard deviations, one per name of ``SHAPE_NAMES``; missing ones are 0.
-        skin_tone: 0 (fair) .. 1 (deep). skin_warmth: -1 (rosy) .. 1 (olive).
-        blush, freckles, age: 0 .. 1.
-        lip_colour, iris_colour, hair_colour, ...: sRGB as ``#rrggbb``; an empty lip colour is a natural one.
-        hair_volume: -1 .. 1. beard_density: 0 .. 1.
-        key_azimuth, key_elevation: direction of the main light in degrees, azimuth > 0 from image right.
-        key_warmth: -1 (cold) .. 1 (warm). key_strength, fill_strength, rim_strength: about 1.
-        noise: standard deviation of the sensor noise in 8-bit steps.
-    """
-
-    seed: int = 0
-    domain: str = "wide"
-    feminine: bool = False
+    seed: int = 0  # seeds every texture and noise pattern of this person, 0 <= seed < 2**31
+    domain: str = "wide"  # "plain" (calm light, smooth background, no sensor noise) or "wide"
+    feminine: bool = False  # which way hair, beard, colours and some shapes lean; the voice goes with it
+    # In standard deviations, one per name of ``SHAPE_NAMES``; missing ones are 0.
     shape: dict[str, float] = dataclasses.field(default_factory=dict)
-    skin_tone: float = 0.25
-    skin_warmth: float = 0.0
-    blush: float = 0.5
+    skin_tone: float = 0.25  # 0 (fair) .. 1 (deep)
+    skin_warmth: float = 0.0  # -1 (rosy) .. 1 (olive)
+    blush: float = 0.5  # 0 .. 1, as freckles and age
     freckles: float = 0.0
     age: float = 0.2
-    lip_colour: str = ""
+    lip_colour: str = ""  # ``#rrggbb`` in sRGB, as all colours; empty: a natural one
     iris_colour: str = "#4f3119"
     hair_style: str = "short"
     hair_colour: str = "#3c2618"
-    hair_volume: float = 0.0
+    hair_volume: float = 0.0  # -1 .. 1
     beard_style: str = "none"
-    beard_density: float = 0.6
+    beard_density: float = 0.6  # 0 .. 1
     glasses_style: str = "none"
     glasses_colour: str = "#1c1a19"
     headwear: str = "none"
@@ -100,13 +87,13 @@ class Identity:
     background: str = "gradient"
     background_colour: str = "#c8d5d9"
     background_colour_2: str = "#8fa3b0"
-    key_azimuth: float = 30.0
+    key_azimuth: float = 30.0  # direction of the main light in degrees, > 0 from image right
     key_elevation: float = 35.0
-    key_warmth: float = 0.2
-    key_strength: float = 1.0
+    key_warmth: float = 0.2  # -1 (cold) .. 1 (warm)
+    key_strength: float = 1.0  # about 1, as those of fill and rim
     fill_strength: float = 1.0
     rim_strength: float = 0.6
-    noise: float = 0.0
+    noise: float = 0.0  # standard deviation of the sensor noise in 8-bit steps
 
     def __post_init__(self) -> None:
         unknown = set(self.shape) - set(SHAPE_NAMES)

@@ -13,25 +13,15 @@ Stream = Literal["seen", "performer", "voice", "speech", "motion"]
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """All that one clip depends on besides the settings.
+    """All that one clip depends on besides the settings."""
 
-    Attributes:
-        index: number of the clip in its dataset, twins not counted.
-        seen: number of the identity that is seen.
-        performer: number of the identity that speaks and moves; differs from ``seen`` in twins only.
-        split: ``train``, ``val`` or ``test``.
-        speech: number of the speech, shared by all draws of its motion.
-        draw: number of the draw.
-        seconds: shortest and longest duration.
-    """
-
-    index: int
-    seen: int
-    performer: int
-    split: str
-    speech: int
-    draw: int
-    seconds: tuple[float, float]
+    index: int  # number of the clip in its dataset, twins not counted
+    seen: int  # number of the identity that is seen
+    performer: int  # number of the identity that speaks and moves; differs from ``seen`` in twins only
+    split: str  # ``train``, ``val`` or ``test``
+    speech: int  # number of the speech, shared by all draws of its motion
+    draw: int  # number of the draw
+    seconds: tuple[float, float]  # shortest and longest duration
 
     @property
     def is_twin(self) -> bool:

@@ -16,19 +16,13 @@ _BLOCK = 16384  # pixels interpolated at once on a CPU: what they need stays in 
 
 @dataclasses.dataclass
 class Fragments:
-    """The visible surface.
+    """The visible surface."""
 
-    Attributes:
-        pixel: ``(P,)`` flat index ``(frame * height + row) * width + column`` of each covered pixel, ascending.
-        values: ``(A, P)`` attributes interpolated with perspective.
-        depth: ``(frames * height * width,)`` inverse distance of the nearest surface, 0 where there is none.
-        face: ``(P,)`` the face seen.
-    """
-
-    pixel: Tensor
-    values: Tensor
+    pixel: Tensor  # ``(P,)`` flat index ``(frame * size + row) * size + column`` of each covered pixel, ascending
+    values: Tensor  # ``(A, P)`` attributes interpolated with perspective
+    # ``(frames * size * size,)`` inverse distance of the nearest surface, 0 where there is none
     depth: Tensor
-    face: Tensor
+    face: Tensor  # ``(P,)`` the face seen
 
 
 def _ramp(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,8 +38,7 @@ def rasterise(
     faces: Tensor,
     attributes: Tensor,
     corners: Tensor,
-    height: int,
-    width: int,
+    size: int,
 ) -> Fragments:
     """Draws front-facing triangles (counter-clockwise in the picture as seen, rows running down).
 
@@ -55,15 +48,14 @@ def rasterise(
         faces: ``(F, 3)`` vertex indices.
         attributes: ``(T, V, A)`` per vertex.
         corners: ``(F, 3, B)`` per corner of a face.
-        height: of the picture in pixels.
-        width: of the picture in pixels.
+        size: side of the picture in pixels.
 
     Returns:
         Fragments with ``A + B`` values, the vertex attributes first.
     """
-    t = _visible_triangles(points, inverse, faces, height, width)
-    pixel, owner, q = _cover(t, height, width)
-    count = len(points) * height * width
+    t = _visible_triangles(points, inverse, faces, size)
+    pixel, owner, q = _cover(t, size)
+    count = len(points) * size * size
     # The nearest wins; of equally near ones the first in the list, which is sorted by frame and face.
     last = (1 << _ID_BITS) - 1
     key = ((q * _DEPTH_STEPS).to(torch.int64) << _ID_BITS) | (last - owner)
@@ -71,40 +63,34 @@ def rasterise(
     seen = torch.nonzero(best)[:, 0]
     winner = last - (best.index_select(0, seen) & last)
     table = _planes(t, faces, attributes, corners)
-    values = _interpolate(seen, winner, table, height, width)
+    values = _interpolate(seen, winner, table, size)
     depth = (best >> _ID_BITS).to(torch.float32) / _DEPTH_STEPS
     return Fragments(seen, values, depth, t.face.index_select(0, winner))
 
 
 @dataclasses.dataclass
 class _Triangles:
-    """The faces that may show, sorted by frame and face.
+    """The faces that may show, sorted by frame and face."""
 
-    Attributes:
-        frame, face: ``(N,)``. x, y: ``(3, N)`` corners in the picture. q: ``(3, N)`` inverse distances.
-        a, b: ``(3, N)`` slopes of the edge functions, positive inwards; edge i lies opposite corner i.
-        area: ``(N,)`` twice the area in the picture.
-    """
-
-    frame: Tensor
-    face: Tensor
-    x: Tensor
+    frame: Tensor  # ``(N,)``
+    face: Tensor  # ``(N,)``
+    x: Tensor  # ``(3, N)`` corners in the picture
     y: Tensor
-    q: Tensor
-    a: Tensor
+    q: Tensor  # ``(3, N)`` inverse distances
+    a: Tensor  # ``(3, N)`` slopes of the edge functions, positive inwards; edge i lies opposite corner i
     b: Tensor
-    area: Tensor
+    area: Tensor  # ``(N,)`` twice the area in the picture
 
 
-def _visible_triangles(points: Tensor, inverse: Tensor, faces: Tensor, height: int, width: int) -> _Triangles:
+def _visible_triangles(points: Tensor, inverse: Tensor, faces: Tensor, size: int) -> _Triangles:
     px, py = points[..., 0].contiguous(), points[..., 1].contiguous()
     ax, bx, cx = (px.index_select(1, faces[:, i]) for i in range(3))
     ay, by, cy = (py.index_select(1, faces[:, i]) for i in range(3))
     area = (cx - ax) * (by - ay) - (cy - ay) * (bx - ax)
     left = torch.ceil(torch.minimum(torch.minimum(ax, bx), cx) - 0.5).clamp(min=0)
-    right = torch.floor(torch.maximum(torch.maximum(ax, bx), cx) - 0.5).clamp(max=width - 1)
+    right = torch.floor(torch.maximum(torch.maximum(ax, bx), cx) - 0.5).clamp(max=size - 1)
     top = torch.ceil(torch.minimum(torch.minimum(ay, by), cy) - 0.5).clamp(min=0)
-    bottom = torch.floor(torch.maximum(torch.maximum(ay, by), cy) - 0.5).clamp(max=height - 1)
+    bottom = torch.floor(torch.maximum(torch.maximum(ay, by), cy) - 0.5).clamp(max=size - 1)
     shows = (area > 1e-5) & (left <= right) & (top <= bottom)
     chosen = torch.nonzero(shows.reshape(-1))[:, 0]
     frame, face = torch.div(chosen, len(faces), rounding_mode="floor"), chosen % len(faces)
@@ -119,15 +105,15 @@ def _visible_triangles(points: Tensor, inverse: Tensor, faces: Tensor, height: i
     return _Triangles(frame, face, x, y, q, a, b, area.reshape(-1).index_select(0, chosen))
 
 
-def _cover(t: _Triangles, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def _cover(t: _Triangles, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """All (pixel, triangle) pairs with the pixel's centre inside: flat pixel, triangle and inverse distance."""
-    first = torch.ceil(t.y.amin(0) - 0.5).clamp(0, height).to(torch.int64)
-    last = torch.floor(t.y.amax(0) - 0.5).clamp(-1, height - 1).to(torch.int64)
+    first = torch.ceil(t.y.amin(0) - 0.5).clamp(0, size).to(torch.int64)
+    last = torch.floor(t.y.amax(0) - 0.5).clamp(-1, size - 1).to(torch.int64)
     owner, step = _ramp((last - first + 1).clamp(min=0))
     row = first.index_select(0, owner) + step
     centre = row.to(torch.float32) + 0.5
     low = torch.zeros_like(centre)
-    high = torch.full_like(centre, float(width - 1))
+    high = torch.full_like(centre, float(size - 1))
     # Along a row an edge is crossed at ``slope * centre + offset``; rising edges bound it below, falling ones above.
     x1, y1, x2, y2 = t.x[[2, 0, 1]], t.y[[2, 0, 1]], t.x[[1, 2, 0]], t.y[[1, 2, 0]]
     level = torch.where(t.a == 0, torch.ones_like(t.a), t.a)
@@ -145,7 +131,7 @@ def _cover(t: _Triangles, height: int, width: int) -> tuple[Tensor, Tensor, Tens
     depth = q0 + (centre - y0) * dy + (low + 0.5 - x0) * dx
     counts = (high - low + 1).clamp(min=0).to(torch.int64)
     span, along = _ramp(counts)
-    base = (t.frame.index_select(0, owner) * height + row) * width + low.to(torch.int64)
+    base = (t.frame.index_select(0, owner) * size + row) * size + low.to(torch.int64)
     depth = depth.index_select(0, span) + along.to(torch.float32) * dx.index_select(0, span)
     return base.index_select(0, span) + along, owner.index_select(0, span), depth.clamp(1e-6, 0.999)
 
@@ -171,11 +157,11 @@ def _planes(t: _Triangles, faces: Tensor, attributes: Tensor, corners: Tensor) -
     )
 
 
-def _interpolate(pixel: Tensor, triangle: Tensor, planes: Tensor, height: int, width: int) -> Tensor:
+def _interpolate(pixel: Tensor, triangle: Tensor, planes: Tensor, size: int) -> Tensor:
     """Attributes ``(A, P)`` at the pixels from the ``planes`` of the triangles seen there, with perspective."""
     count = (planes.shape[1] - 2) // 3
-    column = (pixel % width).to(torch.float32) + 0.5
-    row = (torch.div(pixel, width, rounding_mode="floor") % height).to(torch.float32) + 0.5
+    column = (pixel % size).to(torch.float32) + 0.5
+    row = (torch.div(pixel, size, rounding_mode="floor") % size).to(torch.float32) + 0.5
     result = torch.empty(count - 1, len(pixel), device=planes.device)
     step = _BLOCK if planes.device.type == "cpu" else max(1, len(pixel))
     for start in range(0, len(pixel), step):

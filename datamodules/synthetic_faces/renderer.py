@@ -34,63 +34,43 @@ _OVAL = [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehe
 
 @dataclasses.dataclass
 class Measures:
-    """Truth of a stretch of a clip that needs no drawing.
+    """Truth of a stretch of a clip that needs no drawing."""
 
-    Attributes:
-        landmarks: ``(T, L, 2)`` float32, x right and y down, in [0, 1] of the image; the order is ``LANDMARK_NAMES``.
-        landmarks_3d: ``(T, L, 3)`` float32 in head radii along the camera's axes (x right, y up, z towards the camera),
-            origin at the head's centre in the neutral pose. The camera controls move the image, not these.
-        lip_opening: ``(T,)`` float32, gap between the inner lips over the distance of the eyes' outer corners.
-        lip_width: ``(T,)`` float32, distance of the inner lips' corners in the same unit.
-        regions: ``(T, 3, 4)`` float32 boxes of mouth, left eye, right eye: x0, y0, x1, y1 in [0, 1].
-    """
-
+    # ``(T, L, 2)`` float32, x right and y down, in [0, 1] of the image; the order is ``LANDMARK_NAMES``
     landmarks: np.ndarray
+    # ``(T, L, 3)`` float32 in head radii along the camera's axes (x right, y up, z towards the camera), origin at the
+    # head's centre in the neutral pose. The camera controls move the image, not these
     landmarks_3d: np.ndarray
+    # ``(T,)`` float32, gap between the inner lips over the distance of the eyes' outer corners
     lip_opening: np.ndarray
-    lip_width: np.ndarray
-    regions: np.ndarray
+    lip_width: np.ndarray  # ``(T,)`` float32, distance of the inner lips' corners in the same unit
+    regions: np.ndarray  # ``(T, 3, 4)`` float32 boxes of mouth, left eye, right eye: x0, y0, x1, y1 in [0, 1]
 
 
 @dataclasses.dataclass
 class Rendering(Measures):
-    """Frames and truth of a stretch of a clip.
+    """Frames and truth of a stretch of a clip."""
 
-    Attributes:
-        frames: ``(T, S, S, 3)`` uint8 RGB.
-        visible: ``(T, L)`` bool, the landmark is not hidden behind anything and lies in the image.
-        mask: ``(T, S, S)`` uint8, 255 where the person covers the pixel.
-    """
-
-    frames: np.ndarray
-    visible: np.ndarray
-    mask: np.ndarray
+    frames: np.ndarray  # ``(T, S, S, 3)`` uint8 RGB
+    visible: np.ndarray  # ``(T, L)`` bool, the landmark is not hidden behind anything and lies in the image
+    mask: np.ndarray  # ``(T, S, S)`` uint8, 255 where the person covers the pixel
 
 
 @dataclasses.dataclass
 class Stage:
-    """The mesh of a stretch of frames.
+    """The mesh of a stretch of frames."""
 
-    Attributes:
-        shape: ``(T, V, 3)`` before the pose, in head radii.
-        posed: ``(T, V, 3)`` in camera axes.
-        image: ``(T, V, 2)`` in the picture, x right and y down, in [0, 1].
-        inverse: ``(T, V)`` one over the distance along the camera's axis.
-        moves: ``(T, 2, 3)`` how the camera moves the picture, see ``camera_moves``.
-    """
-
-    shape: Tensor
-    posed: Tensor
-    image: Tensor
-    inverse: Tensor
-    moves: np.ndarray
+    shape: Tensor  # ``(T, V, 3)`` before the pose, in head radii
+    posed: Tensor  # ``(T, V, 3)`` in camera axes
+    image: Tensor  # ``(T, V, 2)`` in the picture, x right and y down, in [0, 1]
+    inverse: Tensor  # ``(T, V)`` one over the distance along the camera's axis
+    moves: np.ndarray  # ``(T, 2, 3)`` how the camera moves the picture, see ``camera_moves``
 
 
-def camera_moves(controls: Controls, start: int, stop: int) -> np.ndarray:
+def camera_moves(controls: Controls) -> np.ndarray:
     """Affine maps ``(T, 2, 3)`` float64 from where a still camera shows a point, in [0, 1], to where it is shown."""
-    x, y, zoom, roll = (
-        controls[f"camera_{name}"][start:stop].astype(np.float64) for name in ("x", "y", "zoom", "roll")
-    )
+    c = controls.by_name()
+    x, y, zoom, roll = (c[f"camera_{name}"] for name in ("x", "y", "zoom", "roll"))
     angle, scale = np.deg2rad(roll), np.exp(zoom)
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.stack([np.stack([cosine, -sine], axis=-1), np.stack([sine, cosine], axis=-1)], axis=-2)
@@ -118,8 +98,12 @@ class HeadRenderer:
         rng = np.random.default_rng(identity.seed + 2)
         grain = rng.normal(size=(3, size + 61, size + 61)) * identity.noise
         self._grain = torch.as_tensor(grain, dtype=torch.float32, device=self.device)
-        self._scale, self._centre = 1.0, (0.0, 0.0)
-        self._frame_camera()
+        # The neutral face's box lies where the crop rule of real clips puts it.
+        p = self.rig.shape(Controls.neutral(1))[0, self._marks[_OVAL]]
+        oval = p[..., :2] / (CAMERA_DISTANCE - p[..., 2:])
+        low, high = oval.amin(0).tolist(), oval.amax(0).tolist()
+        self._scale = FACE_SHARE / max(high[0] - low[0], high[1] - low[1])
+        self._centre = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
 
     def _incidence(self) -> Tensor:
         """Up to eight faces round each vertex ``(V, 8)``; missing ones point to an empty face at the end."""
@@ -135,62 +119,40 @@ class HeadRenderer:
             around[v, : len(mine)] = mine
         return torch.as_tensor(around, device=self.device)
 
-    def _frame_camera(self) -> None:
-        """Places the neutral face's box where the crop rule of real clips puts it."""
-        neutral = Controls.neutral(1)
-        p = self.rig.shape(neutral, 0, 1)[0, self._marks[_OVAL]]
-        oval = p[..., :2] / (CAMERA_DISTANCE - p[..., 2:])
-        low, high = oval.amin(0).tolist(), oval.amax(0).tolist()
-        self._scale = FACE_SHARE / max(high[0] - low[0], high[1] - low[1])
-        self._centre = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
-
     def render(self, controls: Controls) -> Rendering:
         """Render a whole clip; the memory needed grows with the frames returned only."""
         step = max(1, min(8, (256 // self.size) ** 2))
-        return joined([self.render_chunk(controls, a, b) for a, b in stretches(0, len(controls), step)])
+        return joined([self.render_chunk(controls, a, b) for a, b in stretches(len(controls), step)])
 
+    @torch.inference_mode()
     def measure(self, controls: Controls) -> Measures:
         """The truth of a whole clip that needs no drawing, many times faster than ``render`` and equal to its."""
-        places = stretches(0, len(controls), MEASURED_AT_ONCE)
-        return joined([self.measure_chunk(controls, a, b) for a, b in places])
+        places = stretches(len(controls), MEASURED_AT_ONCE)
+        return joined([Measures(**self._measures(self.stage(controls.part(a, b)))) for a, b in places])
 
     @torch.inference_mode()
     def render_chunk(self, controls: Controls, start: int, stop: int) -> Rendering:
         """Render the frames ``start <= t < stop`` in one go; a frame's bytes do not depend on the chunk it is in."""
-        stage = self.stage(controls, start, stop)
+        controls = controls.part(start, stop)
+        stage = self.stage(controls)
         large = self.size * SUPERSAMPLING
         # Plain light is fixed to the head: what it makes of a surface does not change when the head turns.
         normals = self._normals(stage.shape if self.identity.domain == "plain" else stage.posed)
-        attributes, points = torch.stack(normals, dim=-1), stage.image * large
-        fragments = rasterise(points, stage.inverse, self.rig.faces, attributes, self._uv, large, large)
-        wrinkles = self.rig.wrinkle_strengths(controls, start, stop)
-        picture, cover = self._composite(fragments, wrinkles, stage.moves, large)
-        marks, inverse = stage.image[:, self._marks], stage.inverse[:, self._marks]
+        fragments = rasterise(stage.image * large, stage.inverse, self.rig.faces, normals, self._uv, large)
+        picture, cover = self._composite(fragments, self.rig.wrinkle_strengths(controls), stage.moves, large)
         return Rendering(
             **self._measures(stage),
             frames=self._finish(picture, start).cpu().numpy(),
-            visible=self._visible(fragments, marks, inverse, large).cpu().numpy(),
+            visible=self._visible(fragments, stage, large).cpu().numpy(),
             mask=(cover * 255).round().to(torch.uint8).cpu().numpy(),
         )
 
-    @torch.inference_mode()
-    def measure_chunk(self, controls: Controls, start: int, stop: int) -> Measures:
-        """Measure the frames ``start <= t < stop`` in one go."""
-        return Measures(**self._measures(self.stage(controls, start, stop)))
-
-    def stage(self, controls: Controls, start: int, stop: int) -> Stage:
-        """The mesh of the frames ``start <= t < stop``; a frame's bits do not depend on the others.
-
-        Raises:
-            ValueError: The range is empty or outside the clip.
-        """
-        if not 0 <= start < stop <= len(controls):
-            raise ValueError(f"frames {start}..{stop} of a clip of {len(controls)}")
-        shape = self.rig.shape(controls, start, stop)
-        posed = self.rig.pose(shape, controls, start, stop)
-        moves = camera_moves(controls, start, stop)
-        image, inverse = self.project(posed, moves)
-        return Stage(shape, posed, image, inverse, moves)
+    def stage(self, controls: Controls) -> Stage:
+        """The mesh of a stretch of frames; a frame's bits do not depend on the others."""
+        shape = self.rig.shape(controls)
+        posed = self.rig.pose(shape, controls)
+        moves = camera_moves(controls)
+        return Stage(shape, posed, *self.project(posed, moves), moves)
 
     def project(self, p: Tensor, moves: np.ndarray) -> tuple[Tensor, Tensor]:
         """Where the camera shows points.
@@ -221,8 +183,8 @@ class HeadRenderer:
             "regions": region_boxes(marks),
         }
 
-    def _normals(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vertex normals, three times ``(T, V)``: sums of the adjoining faces' area vectors, normalised."""
+    def _normals(self, p: Tensor) -> Tensor:
+        """Vertex normals ``(T, V, 3)``: sums of the adjoining faces' area vectors, normalised."""
         faces = self.rig.faces
         a, b, c = (p.index_select(1, faces[:, i]) for i in range(3))
         u, v = b - a, c - a
@@ -235,7 +197,7 @@ class HeadRenderer:
             total += area.index_select(1, self._around[:, i])
         x, y, z = total.unbind(-1)
         length = torch.sqrt(x * x + y * y + z * z).clamp(min=1e-12)
-        return x / length, y / length, z / length
+        return torch.stack([x / length, y / length, z / length], dim=-1)
 
     def _composite(
         self, fragments: Fragments, wrinkles: Tensor, moves: np.ndarray, large: int
@@ -290,8 +252,9 @@ class HeadRenderer:
                 shown[i] += self._grain[:, dy : dy + self.size, dx : dx + self.size]
         return (shown + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
-    def _visible(self, fragments: Fragments, marks: Tensor, inverse: Tensor, large: int) -> Tensor:
+    def _visible(self, fragments: Fragments, stage: Stage, large: int) -> Tensor:
         """Whether each landmark lies in the image with nothing nearer in front of it."""
+        marks, inverse = stage.image[:, self._marks], stage.inverse[:, self._marks]
         cell = (marks * large).floor().to(torch.int64)
         inside = ((cell >= 0) & (cell < large)).all(dim=-1)
         frame = torch.arange(len(marks), device=self.device)[:, None]
@@ -303,9 +266,9 @@ class HeadRenderer:
         return inside & (inverse * 1.0012 >= nearest)
 
 
-def stretches(start: int, stop: int, step: int) -> list[tuple[int, int]]:
-    """Ranges of ``step`` frames, the last one shorter where need be."""
-    return [(t, min(t + step, stop)) for t in range(start, stop, step)]
+def stretches(stop: int, step: int) -> list[tuple[int, int]]:
+    """Ranges of ``step`` frames up to ``stop``, the last one shorter where need be."""
+    return [(t, min(t + step, stop)) for t in range(0, stop, step)]
 
 
 def joined(pieces: list[M]) -> M:

@@ -7,14 +7,11 @@ from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.identity import DOMAINS
 
-VERSION = 4
-"""Raised whenever the same settings give other clips."""
+VERSION = 4  # raised whenever the same settings give other clips
 SIZES = (32, 1024)
-MIN_IDENTITIES = 3
-"""One for each split."""
+MIN_IDENTITIES = 3  # one for each split
 LONG_SECONDS = (60.0, 75.0)
-DENSE_BYTES_PER_PIXEL = 12
-"""Mask, depth, flow and visibility of one frame."""
+DENSE_BYTES_PER_PIXEL = 12  # mask, depth, flow and visibility of one frame
 MOST_GB = 4
 """Most dense truth of a clip, which is written in one piece, and most pictures: a rendering process holds them twice."""
 
@@ -71,38 +68,34 @@ class Settings:
         pixels = longest * FPS * self.size**2
         dense, frames = pixels * DENSE_BYTES_PER_PIXEL / 2**30, 3 * pixels / 2**30
 
-        def require(good: bool, problem: str) -> None:
-            if not good:
-                raise UserError(problem)
-
-        told = f"a dataset needs at least {MIN_IDENTITIES} clips, one for each split"
-        require(self.clips >= MIN_IDENTITIES, f"--clips {self.clips}: {told}")
-        told = f"frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number"
-        require(SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0, f"--size {self.size}: {told}")
-        require(self.seed >= 0, f"--seed {self.seed}: use a whole number from 0")
-        told = f"{self.seconds[0]:g} {self.seconds[1]:g}: 0.2 to 600 s, the shortest first"
-        require(0.2 <= self.seconds[0] <= self.seconds[1] <= 600, f"--seconds {told}")
-        told = f"must be at least 1 and divide the {self.clips} clips"
-        require(self.draws >= 1 and self.clips % self.draws == 0, f"--draws {self.draws}: {told}")
-        told = f"that is {speeches} speeches; at least {MIN_IDENTITIES} are needed, one for each split"
-        require(speeches >= MIN_IDENTITIES, f"--clips {self.clips} --draws {self.draws}: {told}")
-        told = (
-            f"at least {MIN_IDENTITIES} and at most one for each of the {speeches} speeches (clips / draws)"
-        )
-        require(MIN_IDENTITIES <= self.heads <= speeches, f"--identities {self.heads}: {told}")
-        told = f"clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each"
-        told = f"--dense: {told}, more than {MOST_GB} GB; make them smaller or shorter"
-        require(not self.dense or dense <= MOST_GB, told)
-        told = f"--size {self.size}: the frames of clips of {longest:g} s take {frames:.1f} GB each"
-        require(frames <= MOST_GB, f"{told}, more than {MOST_GB} GB; make them smaller or shorter")
-        told = f"--long-clips {self.long_clips}: at most the number of speeches, {speeches}"
-        require(0 <= self.long_clips <= speeches, told)
+        three, each = f"at least {MIN_IDENTITIES}", "one for each split"
+        told = f"{self.seconds[0]:g} {self.seconds[1]:g}"
+        large = f"more than {MOST_GB} GB; make them smaller or shorter"
+        rules = [
+            (self.clips >= MIN_IDENTITIES, f"clips {self.clips}: a dataset needs {three} clips, {each}"),
+            (SIZES[0] <= self.size <= SIZES[1] and self.size % 2 == 0,
+             f"size {self.size}: frames are {SIZES[0]} to {SIZES[1]} pixels wide, an even number"),
+            (self.seed >= 0, f"seed {self.seed}: use a whole number from 0"),
+            (0.2 <= self.seconds[0] <= self.seconds[1] <= 600, f"seconds {told}: 0.2 to 600 s, the shortest first"),
+            (self.draws >= 1 and self.clips % self.draws == 0,
+             f"draws {self.draws}: must be at least 1 and divide the {self.clips} clips"),
+            (speeches >= MIN_IDENTITIES,
+             f"clips {self.clips} --draws {self.draws}: that is {speeches} speeches; {three} are needed, {each}"),
+            (MIN_IDENTITIES <= self.heads <= speeches,
+             f"identities {self.heads}: {three} and at most one for each of the {speeches} speeches (clips / draws)"),
+            (not self.dense or dense <= MOST_GB,
+             f"dense: clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each, {large}"),
+            (frames <= MOST_GB, f"size {self.size}: the frames of clips of {longest:g} s take {frames:.1f} GB each, {large}"),
+            (0 <= self.long_clips <= speeches,
+             f"long-clips {self.long_clips}: at most the number of speeches, {speeches}"),
+        ]  # fmt: skip
         for one in fields(self):
-            allowed, value = one.metadata.get("choices"), getattr(self, one.name)
-            require(
-                not allowed or value in allowed,
-                f"--{one.name} {value}: choose one of {', '.join(allowed or ())}",
-            )
+            if choices := one.metadata.get("choices"):
+                value = getattr(self, one.name)
+                rules.append((value in choices, f"{one.name} {value}: choose one of {', '.join(choices)}"))
+        for good, problem in rules:
+            if not good:
+                raise UserError(f"--{problem}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the dataset's settings file."""

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datamodules.errors import UserError
+from datamodules.files import require_folder, require_output_folder
+
 if TYPE_CHECKING:
     from experiments.report.page import Section
 
@@ -14,7 +17,7 @@ log = logging.getLogger(__name__)
 KINDS = ("run.json", "times.json", "metrics.csv", "results.json", "sweep.json", "*.png", "*.mp4")
 NO_ARTEFACTS = {"clips", "latents", "frames"}
 """Folders of a dataset, whose files are not for the page."""
-RANKING = "the results on this page are of different protocol hashes: they may not be ranked together"
+TITLE = "Talking-head experiment"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,21 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Write one HTML page of everything in the folders: tables, curves, pictures, videos. "
         "It loads nothing and can be sent as one file."
     )
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, an evaluation, a sweep or a demo"
-    )
+    what = "folder of a run, an evaluation, a sweep or a demo"
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=what)
     parser.add_argument("--output", type=Path, help="the page (default: report.html in the first folder)")
-    parser.add_argument("--title", default="Talking-head experiment", help="heading of the page")
+    parser.add_argument("--title", default=TITLE, help="heading of the page")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page.
-
-    Raises:
-        UserError: Nothing to report in a folder, or the page can't be written.
-    """
-    from datamodules.files import require_output_folder
-
+    """Write the page as the command line says."""
     if args.output is not None:
         require_output_folder(args.output.parent)
     log.info("report: %s", write_report(args.runs, args.output, args.title))
@@ -47,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
 def write_report(
     folders: Sequence[Path],
     output: Path | None = None,
-    title: str = "Talking-head experiment",
+    title: str = TITLE,
     lead: str = "",
     verdict: "Section | None" = None,
 ) -> Path:
-    """Write one self-contained HTML page.
+    """Write one self-contained HTML page; returns its path.
 
     Args:
         folders: With artefacts.
@@ -59,9 +55,6 @@ def write_report(
         title: Heading of the page.
         lead: A sentence under it.
         verdict: A section that is put behind the first one, the videos.
-
-    Returns:
-        Path of the page.
 
     Raises:
         UserError: A folder is missing or holds nothing to report, or a file in it is damaged.
@@ -79,8 +72,9 @@ def write_report(
         sections.insert(1, verdict)
     judged = [section for section in sections if "protocol" in section.facts]
     if len({section.facts["protocol"] for section in judged}) > 1:
+        note = "the results on this page are of different protocol hashes: they may not be ranked together"
         for section in judged:
-            section.notes.insert(0, RANKING)
+            section.notes.insert(0, note)
     return write_page(sections, output or folders[0] / "report.html", title, lead)
 
 
@@ -90,35 +84,31 @@ def collect_sections(folder: Path) -> "list[Section]":
     Raises:
         UserError: The folder is missing or holds none.
     """
-    from datamodules.errors import UserError
-    from datamodules.files import require_folder
     from experiments.report import sections
     from experiments.report.page import Section, captioned
-    from experiments.results import check_results, read_json
+    from experiments.results import read_json, read_results
 
     require_folder(folder, "a run, an evaluation, a sweep or a demo")
     found = {kind: _files(folder, kind) for kind in KINDS}
-    pictures = found["*.png"]
-    samples = {path.parent: path for path in pictures if path.stem.startswith("step_")}  # the latest of each
-    data = [path for path in pictures if path.stem.startswith("data")]
-    sweep = [path for path in pictures if path.stem.startswith("sweep_")]
-    sheets = [path for path in pictures if not path.stem.startswith(("data", "sweep", "step_"))]
+    pictures: dict[str, list[Path]] = {"data": [], "sweep_": [], "step_": [], "": []}
+    for path in found["*.png"]:
+        pictures[next(start for start in pictures if path.stem.startswith(start))].append(path)
     page = []
     if videos := sorted(found["*.mp4"], key=lambda path: not path.stem.startswith("portrait")):
         page.append(Section("Videos", "With sound where the clip has any.", videos=captioned(videos)))
     if found["run.json"] or found["times.json"]:
         page.append(sections.run_section(found["run.json"], found["times.json"], folder))
-    if data:
+    if data := pictures["data"]:
         page.append(Section("The data", "Frames of the clips that were made.", pictures=captioned(data)))
     if found["metrics.csv"]:
-        page.append(sections.training_section(found["metrics.csv"], list(samples.values()), folder))
-    for path in found["results.json"]:
-        page.append(sections.results_section(check_results(read_json(path), str(path)), path))
-    if sheets:
+        latest = {path.parent: path for path in pictures["step_"]}
+        page.append(sections.training_section(found["metrics.csv"], list(latest.values()), folder))
+    page += [sections.results_section(read_results(path), path) for path in found["results.json"]]
+    if sheets := pictures[""]:
         lead = "One clip each; a row runs from its first to its last frame."
         page.append(Section("Contact sheets", lead, pictures=captioned(sheets)))
     for path in found["sweep.json"]:
-        beside = [picture for picture in sweep if picture.parent == path.parent]
+        beside = [picture for picture in pictures["sweep_"] if picture.parent == path.parent]
         page.append(sections.sweep_section(read_json(path), path, beside))
     if not page:
         raise UserError(f"{folder}: nothing to report in it ({', '.join(KINDS)})")

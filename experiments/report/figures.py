@@ -16,6 +16,11 @@ ROW_COLORS = {
     "generated": "#2b6cb0",
     "swapped": "#c05621",
 }
+SWEEP_PANELS = {
+    "head_motion": "head motion (degrees)",
+    "lip_corr_zero": "lip correlation at lag 0",
+    "sharpness": "sharpness / real",
+}
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -27,22 +32,20 @@ def new_figure(width: float, height: float) -> Any:
 
 def figure_svg(figure: Any) -> str:
     """A figure as an SVG element that scales with the page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
+    text = _saved(figure, format="svg", metadata={"Date": None}).decode()
     width, height = figure.get_size_inches()
     size = f'viewBox="0 0 {72 * width:g} {72 * height:g}" style="width:100%;max-width:{width:g}in"'
-    return re.sub(
-        r"<svg[^>]*>",
-        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size}>',
-        text[text.index("<svg") :],
-        count=1,
-    )
+    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size}>'
+    return re.sub(r"^.*?<svg[^>]*>", head, text, count=1, flags=re.DOTALL)
 
 
-def _style(axis: Any) -> None:
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
+def _saved(figure: Any, **options: Any) -> bytes:
+    """The figure as a file, its panels open at the top and the right."""
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **options)
+    return buffer.getvalue()
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
@@ -68,7 +71,7 @@ def _number(text: Any) -> float | None:
 
 
 def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Training curves as SVG: one panel for each measure, training and validation in it together."""
+    """Training curves: one panel for each measure, training and validation in it together."""
     panels: dict[str, list[str]] = {}
     for name in sorted(curves):
         if not name.startswith(("lr-", "lr/")):
@@ -79,9 +82,8 @@ def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
-            kind, validated = name.split("/", 1)[0], name.startswith(("val/", "test/"))
-            color, width = ("#c05621", 1.4) if validated else (INK, 0.9)
-            axis.plot(*zip(*curves[name], strict=True), label=kind, color=color, lw=width)
+            color, width = ("#c05621", 1.4) if name.startswith(("val/", "test/")) else (INK, 0.9)
+            axis.plot(*zip(*curves[name], strict=True), label=name.split("/", 1)[0], color=color, lw=width)
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=7)
         values = [value for name in names for _, value in curves[name]]
@@ -89,7 +91,7 @@ def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
             axis.set_yscale("log")
         if len(names) > 1:
             axis.legend(fontsize=7, frameon=False)
-        _style(axis)
+        axis.grid(alpha=0.3)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     return figure_svg(figure)
@@ -100,50 +102,33 @@ def lag_figure(curves: Mapping[str, Sequence[float]], titles: Mapping[str, str])
     figure = new_figure(6.4, 2.9)
     axis = figure.subplots()
     for row, values in curves.items():
-        reach = len(values) // 2
-        axis.plot(
-            range(-reach, reach + 1), values, label=titles.get(row, row), color=ROW_COLORS.get(row), lw=1.8
-        )
+        lags = range(-(len(values) // 2), len(values) // 2 + 1)
+        axis.plot(lags, values, label=titles.get(row, row), color=ROW_COLORS.get(row), lw=1.8)
     axis.axvline(0, color="#999", lw=0.8)
     axis.axhline(0, color="#999", lw=0.8)
     axis.set_xlabel("lag in frames (positive: late)")
     axis.set_ylabel("correlation of lip opening")
     axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    _style(axis)
+    axis.grid(alpha=0.3)
     return figure_svg(figure)
 
 
-SWEEP_PANELS = (
-    ("head_motion", "head motion (degrees)"),
-    ("lip_corr_zero", "lip correlation at lag 0"),
-    ("sharpness", "sharpness / real"),
-)
-
-
-def _draw_sweep(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Head motion, lip correlation and sharpness over intensity, with their intervals."""
+def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Head motion, lip correlation and sharpness over intensity, with their intervals, as a matplotlib figure."""
     figure = new_figure(10, 2.8)
-    for axis, (name, label) in zip(figure.subplots(1, len(SWEEP_PANELS)), SWEEP_PANELS, strict=True):
+    for axis, (name, label) in zip(figure.subplots(1, len(SWEEP_PANELS)), SWEEP_PANELS.items(), strict=True):
         known = [(row["intensity"], row[name]) for row in rows if row[name]["value"] is not None]
         axis.plot([place for place, _ in known], [one["value"] for _, one in known], "o-", color=INK)
         bounded = [(place, one["low"], one["high"]) for place, one in known if one["low"] is not None]
         if bounded:
-            places, low, high = zip(*bounded, strict=True)
-            axis.fill_between(places, low, high, alpha=0.2, color=INK, lw=0)
+            axis.fill_between(*zip(*bounded, strict=True), alpha=0.2, color=INK, lw=0)
         axis.set_xlabel("motion intensity")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
-        _style(axis)
+        axis.grid(alpha=0.3)
     return figure
-
-
-def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The sweep's rows as SVG."""
-    return figure_svg(_draw_sweep(rows))
 
 
 def sweep_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """The sweep's rows as a PNG file."""
-    buffer = io.BytesIO()
-    _draw_sweep(rows).savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return _saved(sweep_figure(rows), format="png", dpi=120)

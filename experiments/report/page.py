@@ -17,13 +17,7 @@ MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", "
 
 @dataclass
 class Table:
-    """Plain texts in rows.
-
-    Attributes:
-        caption: Heading of the table.
-        head: Of the columns.
-        rows: One text for every column.
-    """
+    """A caption, the heads of the columns, and rows with one plain text for every column."""
 
     caption: str
     head: list[str]
@@ -70,18 +64,15 @@ def write_page(sections: Sequence[Section], output: Path, title: str, lead: str 
         pictures, large = _embeddable(section.pictures, MAX_PICTURE_BYTES)
         videos, long = _embeddable(section.videos, MAX_VIDEO_BYTES)
         section.pictures, section.videos = pictures, videos[:MAX_VIDEOS]
-        left_out = [*large, *long, *videos[MAX_VIDEOS:]]
-        section.notes += [
-            f"not embedded ({path.stat().st_size / 1e6:.1f} MB): {path.name}" for path, _ in left_out
-        ]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+        for path, _ in [*large, *long, *videos[MAX_VIDEOS:]]:
+            section.notes.append(f"not embedded ({path.stat().st_size / 1e6:.1f} MB): {path.name}")
+    here = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=here, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.get_template("page.html").render(
         title=title,
         lead=lead,
         sections=sections,
-        data_uri=data_uri,
+        data_uri=_data_uri,
         made=f"{datetime.date.today():%d %B %Y}",
         version=__version__,
     )
@@ -94,7 +85,6 @@ def _embeddable(media: Sequence[tuple[Path, str]], most: int) -> tuple[list, lis
     return small, [one for one in media if one not in small]
 
 
-def data_uri(path: Path) -> str:
-    """A picture or video as a data URI, so that the page needs no other file."""
+def _data_uri(path: Path) -> str:
     content = base64.b64encode(path.read_bytes()).decode()
     return f"data:{MEDIA_TYPES[path.suffix.lower()]};base64,{content}"

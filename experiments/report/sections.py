@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from experiments.report.figures import lag_figure, read_curves, sweep_figure, training_figure
+from experiments.report.figures import figure_svg, lag_figure, read_curves, sweep_figure, training_figure
 from experiments.report.page import Section, Table, captioned
-from experiments.report.tables import ROW_TITLES, counted, measure_tables, sweep_table
+from experiments.report.tables import ROW_TITLES, counted, measure_tables, people_in, sweep_table
 from experiments.results import read_json
 
 MOST_MISSING = 20
@@ -36,9 +36,8 @@ def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Se
     for path in runs:
         record = _record(path)
         machine = record.get("machine") or {}
-        for name, value in (machine | machine.get("packages", {})).items():
-            if name != "packages":
-                section.facts[name] = _told(value)
+        facts = machine | machine.get("packages", {})
+        section.facts |= {name: _told(value) for name, value in facts.items() if name != "packages"}
         config_hash = (record.get("identity") or {}).get("config_hash")
         known = (record.get("name"), record.get("steps"), _seconds(record.get("seconds")), config_hash)
         stages.append([_place(path, folder), *map(_told, known)])
@@ -74,8 +73,7 @@ def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Pat
     """Training curves from the metrics.csv files of Lightning's CSVLogger, and the last sample pictures."""
     section = Section("Training curves", "Blue: training, orange: validation; over optimiser steps.")
     for path in paths:
-        curves = read_curves(path)
-        if curves:
+        if curves := read_curves(path):
             section.figures.append((training_figure(curves), _place(path, folder)))
         else:
             section.notes.append(f"{_place(path, folder)}: too few points for a curve")
@@ -89,14 +87,15 @@ def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Pat
 def results_section(results: Mapping[str, Any], path: Path) -> Section:
     """Evaluation: every measure with its interval, the rows side by side, the correlation over the lag."""
     protocol, clips, run = results["protocol"], results["clips"], results["run"] or {}
-    people = len({clip.get("identity", clip["clip"]) for clip in clips})
     unseen = "" if "videos" in run else " that no stage was trained on"
     section = Section(
         f"Evaluation of {results['method']}",
-        f"{counted(len(clips), 'clip')} of {counted(people, 'identity')}{unseen}. In brackets: 95 % interval "
+        f"{counted(len(clips), 'clip')} of {counted(people_in(clips), 'identity')}{unseen}. In brackets: 95 % interval "
         "by a bootstrap over identities (of distances over all clips a jackknife). Motion is measured on the frames, "
         "by a judge.",
         facts={"protocol": f"{protocol['name']}, {protocol['hash']}"},
+        tables=measure_tables(results),
+        notes=results.get("notes", []) + _missing(results["missing"][:MOST_MISSING]),
     )
     judge = run.get("judge") or {}
     if scores := judge.get("held_out_r2"):
@@ -104,22 +103,22 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
         section.facts["judge"] = (
             f"{judge.get('name')}; share of variance it explains on unseen identities: {told}"
         )
-    section.tables += measure_tables(results)
     if curves := results.get("lag_curves"):
         caption = "Correlation with the true lip opening, mean over clips"
         section.figures.append((lag_figure(curves, ROW_TITLES), caption))
-    section.notes += results.get("notes", [])
-    section.notes += [_missing_line(entry) for entry in results["missing"][:MOST_MISSING]]
-    if len(results["missing"]) > MOST_MISSING:
-        section.notes.append(f"and {len(results['missing']) - MOST_MISSING} more, in {path.name}")
+    if (more := len(results["missing"]) - MOST_MISSING) > 0:
+        section.notes.append(f"and {more} more, in {path.name}")
     return section
 
 
-def _missing_line(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return f"missing: {entry}"
-    clip = "all clips" if entry["clip"] == "*" else entry["clip"]
-    return f"missing: {clip}: {entry['what']} ({entry['why']})"
+def _missing(entries: Sequence[Any]) -> list[str]:
+    """Each in words; an entry of an older version is text already."""
+    return [
+        f"missing: {one}"
+        if not isinstance(one, dict)
+        else f"missing: {'all clips' if one['clip'] == '*' else one['clip']}: {one['what']} ({one['why']})"
+        for one in entries
+    ]
 
 
 def sweep_section(sweep: Any, path: Path, pictures: Sequence[Path]) -> Section:
@@ -132,9 +131,9 @@ def sweep_section(sweep: Any, path: Path, pictures: Sequence[Path]) -> Section:
         "lips keep following the speech; at 0 the head rests and speech and blinks go on.",
         tables=[sweep_table(sweep["rows"], sweep.get("protocol") or {"name": ""})],
         pictures=captioned(pictures),
-        notes=[_missing_line(entry) for entry in sweep.get("missing", [])],
+        notes=_missing(sweep.get("missing", [])),
     )
     if sweep["rows"]:
         caption = "Mean over clips; shaded: 95 % interval by identity"
-        section.figures.append((sweep_figure(sweep["rows"]), caption))
+        section.figures.append((figure_svg(sweep_figure(sweep["rows"])), caption))
     return section

@@ -1,6 +1,6 @@
 """Measures in words and tables: numbers with their units, what each says, the rows of an evaluation side by side."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,8 @@ from experiments.report.page import Table
 from metrics.evaluation.reading import SYNTHETIC
 from metrics.evaluation.registry import MEASURES, Measure
 
+Interval = Mapping[str, Any]
+"""``value``, ``low``, ``high`` and ``n`` of a measure in results."""
 ROW_TITLES = {
     "real": "real video",
     "codec": "real video through the codec",
@@ -25,37 +27,31 @@ VIDEO_TITLES = ROW_TITLES | {
 """Of anyone's videos, which nobody knows to be generated from speech."""
 BEST = "mouth_lmd_best"
 """Measure whose name in results ends with the number of seeds."""
-DRAWN = SYNTHETIC.partition("-")[0]
 DECIMALS = {
     "dB": 1, "%": 1, "frames": 0, "°": 2, "°/s": 2, "/min": 0, "s": 2, "frames/s": 1, "eye distances": 4,
 }  # fmt: skip
 
 
-def number(value: float | None, unit: str = "") -> str:
-    """A value as a reader wants it: rounded by its unit, shares as per cent, a dash where there is none."""
+def number(value: float | None, unit: str = "", bare: bool = False) -> str:
+    """A value as a reader wants it: rounded by its unit, shares as per cent, a dash where there is none.
+
+    ``bare`` leaves the unit away.
+    """
     if value is None:
         return "–"
     scaled = 100 * value if unit == "%" else value
     small = 4 if 0 < abs(value) < 0.01 else 3
     text = f"{scaled:.{DECIMALS.get(unit, small if abs(value) < 0.1 else 2)}f}"
-    text = text.lstrip("-") if not float(text) else text
-    return f"{text.replace('-', '−')}{'' if unit in ('%', '°') else ' '}{unit}".strip()
+    text = text.lstrip("-") if not float(text) else text.replace("-", "−")
+    return text if bare else f"{text}{'' if unit in ('%', '°') else ' '}{unit}".strip()
 
 
-def interval(one: Mapping[str, Any] | None, unit: str = "", bare: bool = False) -> str:
+def interval(one: Interval | None, unit: str = "", bare: bool = False) -> str:
     """An interval as ``value [low, high]``, the unit once or, ``bare``, not at all."""
-    if one is None or one["value"] is None:
-        return "–"
-    shown = number(one["value"], unit)
-    shown = _without(shown, unit) if bare else shown
-    if one["low"] is None or one["high"] is None:
+    shown = number(one["value"] if one else None, unit, bare)
+    if one is None or None in (one["value"], one["low"], one["high"]):
         return shown
-    low, high = (_without(number(one[end], unit), unit) for end in ("low", "high"))
-    return f"{shown} [{low},\u00a0{high}]"
-
-
-def _without(text: str, unit: str) -> str:
-    return text.removesuffix(unit).strip()
+    return f"{shown} [{number(one['low'], unit, bare=True)},\u00a0{number(one['high'], unit, bare=True)}]"
 
 
 def counted(count: int, what: str) -> str:
@@ -64,25 +60,29 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what if count == 1 else many}"
 
 
-def measure_tables(results: Mapping[str, Any]) -> list[Table]:
-    """What each measure says, and those that several rows have side by side.
+def people_in(clips: Sequence[Mapping[str, Any]]) -> int:
+    """Number of identities among the clips of results; a clip of no known one counts as another."""
+    return len({clip.get("identity", clip["clip"]) for clip in clips})
 
-    Args:
-        results: Of an evaluation.
-    """
+
+def measure_tables(results: Mapping[str, Any]) -> list[Table]:
+    """What each measure of an evaluation says, and those that several rows have side by side."""
     metrics, clips = results["metrics"], len(results["clips"])
     videos = "videos" in (results["run"] or {})
     titles = VIDEO_TITLES if videos else ROW_TITLES
     told, compared = [], {}
     for measure in measures_among(metrics, results["protocol"]):
-        rows = {row: metrics.get(_name_of(measure, row, videos)) for row in titles}
-        if measure.name not in metrics and not any(rows.values()):
-            continue
+        # A bare name is of the row that the measure is meant for: of a model's reconstruction its autoencoder.
+        home = "autoencoder" if measure.family == "reconstruction" and not videos else "generated"
+        names = {row: measure.name if row == home else f"{measure.name}_{row}" for row in titles}
+        rows = {row: metrics[name] for row, name in names.items() if name in metrics}
         own = metrics.get(measure.name)
+        if not rows:
+            continue
         same = measure.title.lower() == measure.name.replace("_", "-")
         title = measure.title if same else f"{measure.title} ({measure.name})"
         told.append([title, interval(own, measure.unit) + _of_some(own, clips), measure.meaning])
-        known = {row: one for row, one in rows.items() if one and one["value"] is not None}
+        known = {row: one for row, one in rows.items() if one["value"] is not None}
         if len(known) > 1:
             compared[measure] = known
     shown = [row for row in titles if any(row in of for of in compared.values())]
@@ -103,39 +103,30 @@ def measures_among(names: Collection[str], protocol: Mapping[str, Any]) -> list[
         names: Of the values; one tells of how many seeds it is the best.
         protocol: Of the results; trembling is measured in another unit on real faces.
     """
-    found = []
-    for one in MEASURES.values():
-        if one.name == BEST:
-            one = replace(one, name=next((name for name in names if name.startswith(BEST)), BEST))
-        if one.name == "jitter" and not protocol["name"].startswith(DRAWN):
-            one = replace(one, unit="eye distances")
-        found.append(one)
-    return found
-
-
-def _name_of(measure: Measure, row: str, videos: bool) -> str:
-    """Name of a row's value in results: bare for the row it is meant for, of a model's reconstruction its autoencoder."""
-    home = "autoencoder" if measure.family == "reconstruction" and not videos else "generated"
-    return measure.name if row == home else f"{measure.name}_{row}"
+    best = next((name for name in names if name.startswith(BEST)), BEST)
+    drawn = protocol["name"].startswith(SYNTHETIC.partition("-")[0])
+    changed = {BEST: replace(MEASURES[BEST], name=best)}
+    if not drawn:
+        changed["jitter"] = replace(MEASURES["jitter"], unit="eye distances")
+    return [changed.get(name, one) for name, one in MEASURES.items()]
 
 
 def _head(measure: Measure) -> str:
     return f"{measure.title} ({measure.unit})" if measure.unit else measure.title
 
 
-def _cell(one: Mapping[str, Any] | None, unit: str, clips: int) -> str:
-    """A value without its unit, which the head of its row states."""
-    return _without(number(one["value"] if one else None, unit), unit) + _of_some(one, clips)
+def _cell(one: Interval | None, unit: str, clips: int) -> str:
+    return number(one["value"] if one else None, unit, bare=True) + _of_some(one, clips)
 
 
-def _of_some(one: Mapping[str, Any] | None, clips: int) -> str:
+def _of_some(one: Interval | None, clips: int) -> str:
     """Of how many clips a value is, where it is not of all: rows side by side may be of others."""
     return f" ({one['n']} of {clips} clips)" if one and 0 < one["n"] < clips else ""
 
 
 def sweep_table(rows: list[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Table:
     """Measures over intensity: one row each."""
-    names = set().union(*rows) if rows else set()
+    names = set().union(*rows)
     measures = [one for one in measures_among(names, protocol) if one.name in names]
     body = [
         [f"{row['intensity']:g}", *(interval(row[one.name], one.unit, bare=True) for one in measures)]

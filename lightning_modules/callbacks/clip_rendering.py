@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -13,27 +13,28 @@ from torch import Tensor
 from datamodules.batches import WholeClip
 from datamodules.errors import UserError
 from datamodules.media.pictures import to_float
-from lightning_modules.checkpoints import is_renderer, load_autoencoder
+from lightning_modules.checkpoints import load_autoencoder
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.rendering import PortraitRenderer
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks.renderer import Renderer
 
 
-def require_autoencoder(module: LightningModule, who: str) -> None:
-    """Refuse a stage whose network renders nothing.
-
-    Args:
-        module: That is about to be trained.
-        who: The callback that needs it, for the message.
+def require_autoencoder(module: LightningModule, who: object) -> None:
+    """Refuse a stage whose network renders nothing that the callback ``who`` could show.
 
     Raises:
         UserError: Its network is no motion autoencoder.
     """
-    if not is_renderer(getattr(module, "network", None)):
-        raise UserError(
-            f"{who} shows what a motion autoencoder renders, not {type(module).__name__}: choose callbacks for this "
-            "stage, such as callbacks=default"
-        )
+    if not isinstance(getattr(module, "network", None), Renderer):
+        _refuse(module, who, "shows what a motion autoencoder renders")
+
+
+def _refuse(module: LightningModule, who: object, what: str) -> NoReturn:
+    raise UserError(
+        f"{type(who).__name__} {what}, not {type(module).__name__}: choose callbacks for this stage, such as "
+        "callbacks=default"
+    )
 
 
 def _stacked(frames: Iterable[np.ndarray]) -> Tensor:
@@ -42,11 +43,7 @@ def _stacked(frames: Iterable[np.ndarray]) -> Tensor:
 
 
 class ReconstructedClips:
-    """Clips through an autoencoder that is being trained: the first frame in the motion of each frame.
-
-    Args:
-        batch_size: frames at a time.
-    """
+    """Clips through an autoencoder that is being trained, some frames at a time: the first in the motion of each frame."""
 
     made_for = "autoencoder"
 
@@ -54,20 +51,11 @@ class ReconstructedClips:
         self.batch_size = batch_size
 
     def check(self, module: LightningModule) -> None:
-        """Refuse a module of another stage.
-
-        Raises:
-            UserError: its network is no motion autoencoder.
-        """
-        require_autoencoder(module, type(self).__name__)
+        """Refuse a module of another stage; see ``require_autoencoder``."""
+        require_autoencoder(module, self)
 
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
-        """Frames ``(T, 3, S, S)`` uint8.
-
-        Args:
-            module: with a ``network`` that is a motion autoencoder, in evaluation mode.
-            clip: the real clip.
-        """
+        """Frames ``(T, 3, S, S)`` uint8 by the autoencoder, in evaluation mode, of a real clip."""
         renderer = PortraitRenderer(module.network)  # type: ignore[arg-type]
         source = renderer.prepare_source(to_float(clip.frames[:1]))
         chunks = clip.frames.split(self.batch_size)
@@ -102,7 +90,7 @@ class GeneratedClips:
         self.options = GenerationOptions(statistics="none", steps=steps, guidance=guidance, seed=seed)
 
     @cached_property
-    def autoencoder(self) -> Any:
+    def autoencoder(self) -> Renderer:
         """Stage 1, frozen and in evaluation mode."""
         return load_autoencoder(self.path)[0].requires_grad_(False)
 
@@ -113,17 +101,10 @@ class GeneratedClips:
             UserError: it has no diffusion, or no basis of motion.
         """
         if not hasattr(module, "diffusion") or not hasattr(module, "basis"):
-            raise UserError(
-                f"{type(self).__name__} samples a motion diffusion model, not {type(module).__name__}: choose callbacks for "
-                "this stage, such as callbacks=default"
-            )
+            _refuse(module, self, "samples a motion diffusion model")
 
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
-        """Frames ``(T, 3, S, S)`` uint8.
-
-        Args:
-            module: with ``network``, ``diffusion`` and ``basis`` of stage 3, in evaluation mode.
-            clip: the real clip; of its frames only the first is looked at.
+        """Frames ``(T, 3, S, S)`` uint8 by stage 3, in evaluation mode, of the first frame and the sound of a real clip.
 
         Raises:
             UserError: the clip has no audio features, or there is no such autoencoder.

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from datamodules.batches import FramePairBatch
+from datamodules.files import whole_output
 from datamodules.media.pictures import to_uint8
 from lightning_modules.callbacks.clip_rendering import require_autoencoder
 
@@ -30,12 +31,8 @@ class SamplePictures(Callback):
         self.count = count
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a module of another stage before it is trained.
-
-        Raises:
-            UserError: its network is no motion autoencoder.
-        """
-        require_autoencoder(pl_module, type(self).__name__)
+        """Refuse a module of another stage before it is trained; see ``require_autoencoder``."""
+        require_autoencoder(pl_module, self)
 
     def on_validation_batch_end(
         self,
@@ -49,9 +46,14 @@ class SamplePictures(Callback):
         """Render and write the sheet on the first process, for the first batch."""
         if batch_idx or dataloader_idx or trainer.sanity_checking or not trainer.is_global_zero:
             return
+        from PIL import Image
+
         sheet = contact_sheet(pl_module, batch, self.count)
         step = trainer.global_step
-        _write_png(Path(self.folder) / f"step_{step:06d}.png", sheet)
+        path = Path(self.folder) / f"step_{step:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_output(path) as temporary:
+            Image.fromarray(sheet.numpy()).save(temporary)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("val/samples", sheet, step, dataformats="HWC")
@@ -59,31 +61,16 @@ class SamplePictures(Callback):
 
 @torch.no_grad()
 def contact_sheet(module: LightningModule, batch: FramePairBatch, count: int) -> Tensor:
-    """Render up to ``count`` pairs.
+    """Render up to ``count`` pairs by a motion autoencoder: uint8 ``(rows * S, 5 * S, 3)``.
 
-    Args:
-        module: with a ``network`` that is a motion autoencoder.
-        batch: of any length.
-        count: rows at most.
-
-    Returns:
-        uint8 ``(rows * S, 5 * S, 3)``: one pair a row; the columns are source, driving, reconstruction, warped source
-        and mask (white: taken from the source).
+    One pair a row; the columns are source, driving, reconstruction, warped source and mask (white: taken from the source),
+    the last two where the renderer has them.
     """
     source, driving = batch.source[:count], batch.driving[:count]
     network: Any = module.network
     decoded = network.decode(network.encode(source), network.motion(driving))
-    mask = (decoded.mask * 2 - 1).expand_as(source)
-    columns = torch.stack([source, driving, decoded.frame, decoded.warped, mask], dim=1)  # (R, 5, 3, S, S)
-    pixels = to_uint8(columns).cpu()
-    rows, cols, _, height, width = pixels.shape
-    return pixels.permute(0, 3, 1, 4, 2).reshape(rows * height, cols * width, 3).contiguous()
-
-
-def _write_png(path: Path, picture: Tensor) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp.png")
-    Image.fromarray(picture.numpy()).save(partial)
-    partial.replace(path)
+    mask = None if decoded.mask is None else (decoded.mask * 2 - 1).expand_as(source)
+    shown = [source, driving, decoded.frame, decoded.warped, mask]
+    columns = torch.stack([pictures for pictures in shown if pictures is not None], dim=1)  # (R, 5, 3, S, S)
+    pixels = to_uint8(columns).cpu().permute(0, 3, 1, 4, 2)  # (R, S, 5, S, 3)
+    return pixels.flatten(2, 3).flatten(0, 1).contiguous()

@@ -72,13 +72,9 @@ class GaussianDiffusion:
         if sampler_steps < 1:
             raise UserError(f"sampler_steps is {sampler_steps}: use at least 1")
         self.schedule = NoiseSchedule(schedule, discrete_steps)
-        self.target = target
-        self.weighting = weighting
-        self.sampler = sampler
-        self.sampler_steps = sampler_steps
-        self.guidance = guidance
-        self.statistics_guidance = statistics_guidance
-        self.learned_variance = learned_variance
+        self.target, self.weighting, self.learned_variance = target, weighting, learned_variance
+        self.sampler, self.sampler_steps = sampler, sampler_steps
+        self.guidance, self.statistics_guidance = guidance, statistics_guidance
 
     def settings(self) -> dict[str, str | int | float | bool]:
         """The constructor's arguments as plain values, for checkpoints."""
@@ -106,9 +102,6 @@ class GaussianDiffusion:
             output: ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance: target, then variance.
             noisy: ``(B, T, M)`` noisy sample the network saw.
             t: ``(B,)`` times in [0, 1].
-
-        Returns:
-            The prediction.
         """
         variance = None
         if self.learned_variance:
@@ -127,7 +120,7 @@ class GaussianDiffusion:
         return expand(weight, x0) * (output - goal).square()
 
     def variational_bound(self, output: Tensor, x0: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
-        """Terms of the variational bound that train the variance, elementwise (arXiv 2102.09672, 3.1).
+        """Terms of the variational bound that train the variance, nats, elementwise (arXiv 2102.09672, 3.1).
 
         The mean is detached, so that only the variance learns from it. Motion is continuous: the first step's
         term is the density of a Gaussian, where images have a discretised one.
@@ -137,9 +130,6 @@ class GaussianDiffusion:
             x0: ``(B, T, M)`` data.
             noisy: ``(B, T, M)`` noisy sample at ``t``.
             t: ``(B,)`` times k / steps.
-
-        Returns:
-            ``(B, T, M)`` nats.
         """
         prediction = self.read(output, noisy, t)
         assert prediction.variance is not None
@@ -163,16 +153,13 @@ class GaussianDiffusion:
         generator: torch.Generator | None = None,
         steps: int | None = None,
     ) -> Tensor:
-        """Walks from noise to data.
+        """Walks from standard normal noise to data, both ``(B, T, M)``.
 
         Args:
             network: ``(noisy (B, T, M), t (B,)) -> output``, conditions and guidance inside.
-            noise: ``(B, T, M)`` standard normal.
+            noise: Where the walk starts.
             generator: Source of further noise (ancestral sampling).
             steps: Sampler steps; the setting's where None.
-
-        Returns:
-            ``(B, T, M)`` sample.
         """
 
         def predict(noisy: Tensor, time: Tensor) -> Prediction:

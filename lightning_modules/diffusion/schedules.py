@@ -12,30 +12,22 @@ from torch import Tensor
 
 SCHEDULES = ("linear", "cosine", "flow")
 DISCRETE_STEPS = 1000
-_LARGEST_BETA = 0.999
 _SMALLEST_ALPHA = 5e-3
 
 
 def discrete_betas(name: str, steps: int = DISCRETE_STEPS) -> Tensor:
-    """Variances of the single noising steps.
+    """Variances ``(steps,)`` of the single noising steps, float64 in (0, 1).
 
-    Args:
-        name: ``"linear"`` (DDPM, arXiv 2006.11239, section 4: 1e-4 to 0.02 at 1000 steps) or ``"cosine"``
-            (arXiv 2102.09672, equation 17, capped at 0.999).
-        steps: Number of noising steps.
-
-    Returns:
-        ``(steps,)`` float64 in (0, 1).
+    ``linear``: DDPM, arXiv 2006.11239, section 4: 1e-4 to 0.02 at 1000 steps. ``cosine``: arXiv 2102.09672, equation 17,
+    capped at 0.999.
     """
     if name == "linear":
         scale = 1000 / steps
         return torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64)
-    if name == "cosine":
-        offset = 0.008
-        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        alpha_bar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
-        return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=_LARGEST_BETA)
-    raise ValueError(f"no discrete noise schedule named {name!r}: use linear or cosine")
+    offset = 0.008
+    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    alpha_bar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
 class NoiseSchedule:
@@ -49,8 +41,6 @@ class NoiseSchedule:
     """
 
     def __init__(self, name: str, steps: int = DISCRETE_STEPS) -> None:
-        if name not in SCHEDULES:
-            raise ValueError(f"no noise schedule named {name!r}: use one of {', '.join(SCHEDULES)}")
         self.name = name
         self.steps = steps
         self._log_alpha_bar = torch.zeros(0, dtype=torch.float64)
@@ -59,14 +49,7 @@ class NoiseSchedule:
             self._log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), log_steps])
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of the data and of the noise.
-
-        Args:
-            t: Times in [0, 1], any shape.
-
-        Returns:
-            ``alpha`` and ``sigma``, each with the shape and the type of ``t``.
-        """
+        """Factors of the data and of the noise at times ``t`` in [0, 1], each with its shape and type."""
         if self.name == "flow":
             return 1 - t, t
         table = self._log_alpha_bar.to(t.device)
@@ -84,28 +67,16 @@ class NoiseSchedule:
         return torch.randint(1, self.steps + 1, (count,), generator=generator) / self.steps
 
     def sampling_times(self, count: int, target: str) -> Tensor:
-        """Times that a sampler visits, from noise to data.
+        """Times ``(count + 1,)`` float32 that a sampler of ``count`` steps visits: falling, the last one 0.
 
         Predicted noise says nothing about the data where alpha is almost 0 (it is divided by alpha), so with
         the target ``epsilon`` the walk starts at the latest time where alpha is at least 0.005.
-
-        Args:
-            count: Number of sampler steps.
-            target: Prediction target.
-
-        Returns:
-            ``(count + 1,)`` float32, falling, the last one 0.
         """
         latest = 1.0
         if target == "epsilon":
             grid = torch.linspace(0, 1, self.steps + 1)
             latest = float(grid[self.alpha_sigma(grid)[0] >= _SMALLEST_ALPHA][-1])
         return torch.linspace(latest, 0, count + 1)
-
-
-def signal_to_noise(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Signal-to-noise ratio alpha^2 / sigma^2, finite at both ends."""
-    return alpha.square() / sigma.square().clamp(min=1e-8)
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:

@@ -30,44 +30,18 @@ class Prediction(NamedTuple):
 
 
 def make_target(name: str, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The tensor that the network should return.
-
-    Args:
-        name: One of ``TARGETS``.
-        x0: ``(B, T, M)`` data.
-        noise: ``(B, T, M)`` noise.
-        alpha: Factor of the data, broadcastable to ``x0``.
-        sigma: Factor of the noise, broadcastable to ``x0``.
-
-    Returns:
-        ``(B, T, M)``.
-    """
+    """What the network should return for data and noise, both ``(B, T, M)``; their factors broadcast."""
     if name == "epsilon":
         return noise
     if name == "x0":
         return x0
-    if name == "v":
-        return alpha * noise - sigma * x0
-    if name == "flow":
-        return noise - x0
-    raise ValueError(f"no prediction target named {name!r}: use one of {', '.join(TARGETS)}")
+    return alpha * noise - sigma * x0 if name == "v" else noise - x0
 
 
 def read_target(
     name: str, output: Tensor, noisy: Tensor, alpha: Tensor, sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Data and noise that belong to a network output; inverts ``make_target``.
-
-    Args:
-        name: One of ``TARGETS``.
-        output: ``(B, T, M)`` network output.
-        noisy: ``(B, T, M)`` noisy sample the network saw.
-        alpha: Factor of the data, broadcastable to ``noisy``.
-        sigma: Factor of the noise, broadcastable to ``noisy``.
-
-    Returns:
-        ``x0`` and ``noise``, each ``(B, T, M)``.
-    """
+    """Data and noise of a network output and the noisy sample it saw, all ``(B, T, M)``; inverts ``make_target``."""
     if name == "epsilon":
         return (noisy - sigma * output) / alpha.clamp(min=_TINY), output
     if name == "x0":
@@ -75,10 +49,8 @@ def read_target(
     if name == "v":
         norm = alpha.square() + sigma.square()
         return (alpha * noisy - sigma * output) / norm, (sigma * noisy + alpha * output) / norm
-    if name == "flow":
-        x0 = (noisy - sigma * output) / (alpha + sigma)
-        return x0, x0 + output
-    raise ValueError(f"no prediction target named {name!r}: use one of {', '.join(TARGETS)}")
+    x0 = (noisy - sigma * output) / (alpha + sigma)
+    return x0, x0 + output
 
 
 def x0_sensitivity(name: str, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -87,8 +59,4 @@ def x0_sensitivity(name: str, alpha: Tensor, sigma: Tensor) -> Tensor:
         return sigma / alpha.clamp(min=_TINY)
     if name == "x0":
         return torch.ones_like(alpha)
-    if name == "v":
-        return sigma / (alpha.square() + sigma.square())
-    if name == "flow":
-        return sigma / (alpha + sigma)
-    raise ValueError(f"no prediction target named {name!r}: use one of {', '.join(TARGETS)}")
+    return sigma / (alpha.square() + sigma.square() if name == "v" else alpha + sigma)

@@ -5,32 +5,21 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_modules.diffusion.schedules import signal_to_noise
 from lightning_modules.diffusion.targets import x0_sensitivity
 
 WEIGHTINGS = ("uniform", "min_snr")
 
 
 def loss_weight(name: str, target: str, alpha: Tensor, sigma: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weight of the squared error of the network output.
+    """Weights ``(B,)`` >= 0 of the squared error of the network output, for factors ``(B,)`` of data and noise.
 
-    Args:
-        name: ``"uniform"``: 1 on whatever the network predicts. ``"min_snr"``: min(SNR, gamma) on the squared
-            error of the predicted data, whatever the target (arXiv 2303.09556, section 3.4).
-        target: Prediction target.
-        alpha: ``(B,)`` factor of the data.
-        sigma: ``(B,)`` factor of the noise.
-        gamma: Cap of the signal-to-noise ratio.
-
-    Returns:
-        ``(B,)`` weights, at least 0.
+    ``uniform``: 1 on whatever the network predicts. ``min_snr``: min(SNR, gamma) on the squared error of the predicted data,
+    whatever the target (arXiv 2303.09556, section 3.4).
     """
     if name == "uniform":
         return torch.ones_like(alpha)
-    if name == "min_snr":
-        ratio = signal_to_noise(alpha, sigma).clamp(max=gamma)
-        return ratio * x0_sensitivity(target, alpha, sigma).square()
-    raise ValueError(f"no loss weighting named {name!r}: use one of {', '.join(WEIGHTINGS)}")
+    ratio = (alpha.square() / sigma.square().clamp(min=1e-8)).clamp(max=gamma)
+    return ratio * x0_sensitivity(target, alpha, sigma).square()
 
 
 def posterior(
@@ -38,13 +27,8 @@ def posterior(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The Gaussian q(x_s | x_t, x_0) of an earlier time s < t of a variance-preserving schedule.
 
-    arXiv 2006.11239, equation 7, with any step from s to t in the place of a single one.
-
-    Args:
-        alpha_t: Factor of the data at t; all four broadcast.
-        sigma_t: Factor of the noise at t.
-        alpha_s: Factor of the data at s.
-        sigma_s: Factor of the noise at s.
+    arXiv 2006.11239, equation 7, with any step from s to t in the place of a single one; the factors of data and noise
+    broadcast.
 
     Returns:
         The factors of x_t and of x_0 in its mean, its variance, and the variance of the step from s to t (the
@@ -58,15 +42,9 @@ def posterior(
 
 
 def learned_log_variance(output: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Log variance between its two bounds in the log domain (arXiv 2102.09672, equation 15).
+    """Log variance between its bounds, those of posterior and noising step (arXiv 2102.09672, equation 15).
 
-    Args:
-        output: Network output, -1 at the lower and 1 at the upper bound.
-        lower: Log variance of the posterior.
-        upper: Log variance of the noising step.
-
-    Returns:
-        Log variance with the shape of ``output``.
+    ``output`` of the network is -1 at the lower and 1 at the upper bound.
     """
     fraction = (output + 1) / 2
     return fraction * upper + (1 - fraction) * lower

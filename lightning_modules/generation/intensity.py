@@ -15,7 +15,7 @@ from lightning_modules.generation.options import check_factor
 def intensity_factors(
     blocks: dict[str, slice], motion_dim: int, intensity: float, mouth_intensity: float = 1.0
 ) -> Tensor:
-    """Factor of every motion dimension.
+    """Factor ``(M,)`` float32 of every motion dimension.
 
     Args:
         blocks: Slices of the blocks of the motion basis; empty for the raw basis.
@@ -23,19 +23,13 @@ def intensity_factors(
         intensity: Factor of the head and of the rest, at least 0.
         mouth_intensity: Factor of the mouth, at least 0.
 
-    Returns:
-        ``(M,)`` float32.
-
     Raises:
-        UserError: If a factor is out of range, or the mouth should be scaled in a basis without a
-            mouth.
+        UserError: A factor is out of range, or the mouth should be scaled in a basis without a mouth.
     """
     check_factor("intensity", intensity)
     check_factor("mouth intensity", mouth_intensity)
     if mouth_intensity != 1 and "mouth" not in blocks:
-        raise UserError(
-            "mouth intensity needs a model whose motion basis has a mouth block: this model has none"
-        )
+        raise UserError("mouth intensity needs a motion basis with a mouth block: this model has none")
     factors = torch.full((motion_dim,), float(intensity))
     if "mouth" in blocks:
         factors[blocks["mouth"]] = mouth_intensity
@@ -44,25 +38,10 @@ def intensity_factors(
     return factors
 
 
-def _centre(centre: Tensor, blocks: dict[str, slice], mouth_closed: Tensor | None) -> Tensor:
-    """Fixed point of the scaling: ``centre`` with the closed lips in its mouth block where they are known."""
-    if mouth_closed is None or "mouth" not in blocks:
-        return centre
-    centre = centre.clone()
-    centre[..., blocks["mouth"]] = mouth_closed.to(centre)
-    return centre
-
-
 def scale_statistics(
-    mean: Tensor,
-    std: Tensor,
-    source: Tensor,
-    blocks: dict[str, slice],
-    intensity: float = 1.0,
-    mouth_intensity: float = 1.0,
-    mouth_closed: Tensor | None = None,
+    mean: Tensor, std: Tensor, source: Tensor, blocks: dict[str, slice], intensity: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Scales the statistics of a window before they enter the diffusion model.
+    """Scales the statistics of a window before they enter the diffusion model; the mouth's stay.
 
     Args:
         mean: ``(..., M)`` window mean, basis coordinates.
@@ -70,15 +49,12 @@ def scale_statistics(
         source: ``(..., M)`` motion of the source frame; deviations of the mean from it are scaled.
         blocks: Slices of the blocks; empty for the raw basis.
         intensity: Factor of the head and the rest.
-        mouth_intensity: Factor of the mouth.
-        mouth_closed: ``(m,)`` mouth coordinates of closed lips; the source's where None.
 
     Returns:
         Scaled mean and std, each ``(..., M)``.
     """
-    factors = intensity_factors(blocks, mean.shape[-1], intensity, mouth_intensity).to(mean)
-    centre = _centre(source, blocks, mouth_closed)
-    return centre + factors * (mean - centre), factors * std
+    factors = intensity_factors(blocks, mean.shape[-1], intensity).to(mean)
+    return source + factors * (mean - source), factors * std
 
 
 def scale_motion(
@@ -89,20 +65,20 @@ def scale_motion(
     mouth_intensity: float = 1.0,
     mouth_closed: Tensor | None = None,
 ) -> Tensor:
-    """Scales generated motion itself: what intensity means where no statistics steer the generation.
+    """Scales generated motion ``(..., T, M)`` itself: what intensity means where no statistics steer the generation.
 
     Args:
-        motion: ``(..., T, M)`` motion, basis coordinates.
+        motion: In basis coordinates.
         centre: ``(..., M)`` fixed point. One for a whole clip (source motion or clip mean): a centre for each
             window would jump between windows.
         blocks: Slices of the blocks; empty for the raw basis.
         intensity: Factor of the head and the rest.
         mouth_intensity: Factor of the mouth.
-        mouth_closed: ``(m,)`` mouth coordinates of closed lips; the centre's where None.
-
-    Returns:
-        ``(..., T, M)``.
+        mouth_closed: ``(m,)`` mouth coordinates of closed lips, the mouth's fixed point; the centre's where None.
     """
     factors = intensity_factors(blocks, motion.shape[-1], intensity, mouth_intensity).to(motion)
-    fixed = _centre(centre, blocks, mouth_closed).unsqueeze(-2)
+    if mouth_closed is not None and "mouth" in blocks:
+        centre = centre.clone()
+        centre[..., blocks["mouth"]] = mouth_closed.to(centre)
+    fixed = centre.unsqueeze(-2)
     return fixed + factors * (motion - fixed)

@@ -42,12 +42,8 @@ class ModelConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Content of ``config.json``."""
-        return {
-            "format": FORMAT,
-            "networks": self.networks,
-            "diffusion": self.diffusion,
-            "audio": {"name": self.audio},
-        }
+        audio = {"name": self.audio}
+        return {"format": FORMAT, "networks": self.networks, "diffusion": self.diffusion, "audio": audio}
 
 
 def resolve_model(name: Path | str) -> Path:
@@ -82,9 +78,10 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise UserError(
             f"{path}: model folder of format {values.get('format')!r:.20}, this version reads {FORMAT}"
         )
-    networks, diffusion, audio = (values.get(key) for key in ("networks", "diffusion", "audio"))
-    if not isinstance(networks, dict) or not isinstance(diffusion, dict) or not isinstance(audio, dict):
+    parts: list[Any] = [values.get(key) for key in ("networks", "diffusion", "audio")]
+    if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path}: lacks networks, diffusion or audio; is it the config of a model folder?")
+    networks, diffusion, audio = parts
     name = audio.get("name")
     if sorted(networks) != sorted(STAGES) or set(audio) != {"name"} or not isinstance(name, str):
         raise UserError(

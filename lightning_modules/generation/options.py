@@ -53,9 +53,8 @@ class GenerationOptions:
         for kind, names in KINDS.items():
             for name in names:
                 value = getattr(self, name)
-                if not isinstance(value, kind | None if name in OPTIONAL else kind) or isinstance(
-                    value, bool
-                ):
+                missing = value is None and name in OPTIONAL
+                if not missing and (not isinstance(value, kind) or isinstance(value, bool)):
                     raise UserError(f"{name} is {value!r}, a value of another type than a number")
         check_factor("intensity", self.intensity)
         check_factor("mouth intensity", self.mouth_intensity)

@@ -33,22 +33,15 @@ class PortraitRenderer(nn.Module):
 
     @torch.inference_mode()
     def prepare_source(self, image: Tensor) -> SourceCode:
-        """Encode a portrait: everything that depends on the source alone.
-
-        Args:
-            image: ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1], framed as training clips are; resized to S.
-        """
+        """Encode a portrait ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1], framed as training clips are."""
         image = image[None] if image.ndim == 3 else image
         return self.autoencoder.encode(to_size(image.to(self.device), self.size))
 
     @torch.inference_mode()
     def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
         """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
-        parts = [
-            self.autoencoder.motion(to_size(chunk.to(self.device), self.size))
-            for chunk in frames.split(batch_size)
-        ]
-        return torch.cat(parts)
+        chunks = (to_size(chunk.to(self.device), self.size) for chunk in frames.split(batch_size))
+        return torch.cat([self.autoencoder.motion(chunk) for chunk in chunks])
 
     @torch.inference_mode()
     def render(self, source: SourceCode, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:

@@ -1,6 +1,6 @@
 """Generating motion for speech of any length, window after window; needs no Lightning."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -51,9 +51,7 @@ class GuidedDenoiser:
             keep = keep._replace(std=torch.zeros_like(keep.std))
         nothing = torch.zeros_like(hint)
         values = (audio, hint, nothing if mean is None else mean, nothing if std is None else std)
-        self.network = network
-        self.audio_scale = audio_scale
-        self.statistics_scale = statistics_scale
+        self.network, self.audio_scale, self.statistics_scale = network, audio_scale, statistics_scale
         self.guide_audio = audio_scale != 1
         self.guide_statistics = statistics_scale != 1 and not (mean is None and std is None)
         masks = [keep]
@@ -67,10 +65,8 @@ class GuidedDenoiser:
 
     def __call__(self, noisy: Tensor, t: Tensor) -> Tensor:
         """Guided output at one time; ``(B, T, M)``, ``(B,)`` -> ``(B, T, M or 2 M)``."""
-        repeated = noisy.repeat(self.sides, 1, 1)
-        outputs = list(
-            self.network.denoise(repeated, t.repeat(self.sides), self.conditions).chunk(self.sides)
-        )
+        repeated = noisy.repeat(self.sides, 1, 1), t.repeat(self.sides)
+        outputs = self.network.denoise(*repeated, self.conditions).chunk(self.sides)
         size = self.network.motion_dim
         # A learned variance is not guided: it is the conditional one's.
         sides = [output[..., :size] for output in outputs]
@@ -85,41 +81,6 @@ class GuidedDenoiser:
 
 
 @torch.no_grad()
-def iterate_windows(
-    network: DiffusionTransformer,
-    diffusion: GaussianDiffusion,
-    audio: Tensor,
-    hint: Tensor,
-    statistics: StatisticsProvider = no_statistics,
-    steps: int | None = None,
-    guidance: float | None = None,
-    statistics_guidance: float | None = None,
-    generator: torch.Generator | None = None,
-) -> Iterator[Tensor]:
-    """Generates motion one window at a time; arguments as in ``sample_motion``.
-
-    Yields:
-        ``(1, n, M)`` motion, n = 64 except for the last window.
-    """
-    total, window = audio.shape[1] // 2, network.window
-    audio_scale = diffusion.guidance if guidance is None else guidance
-    statistics_scale = diffusion.statistics_guidance if statistics_guidance is None else statistics_guidance
-    previous: Tensor | None = None
-    for index, start in enumerate(range(0, total, window)):
-        part = audio[:, 2 * start : 2 * (start + window)]
-        missing = 2 * window - part.shape[1]
-        if missing:
-            # As in training: past the end the last frame's two features are repeated.
-            part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
-        mean, std = statistics(index, previous)
-        denoiser = GuidedDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
-        noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
-        motion = diffusion.sample(denoiser, noise, generator, steps)  # (1, 64, M)
-        previous = torch.cat([hint.unsqueeze(1), motion], dim=1)
-        hint = motion[:, -1]
-        yield motion[:, : total - start]
-
-
 def sample_motion(
     network: DiffusionTransformer,
     diffusion: GaussianDiffusion,
@@ -131,7 +92,7 @@ def sample_motion(
     statistics_guidance: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Generates the motion of a whole speech.
+    """Generates the motion ``(1, T, M)`` of a whole speech, one window of 64 frames after the other.
 
     The last generated frame of a window is the hint of the next. Everything is in basis coordinates.
 
@@ -147,15 +108,25 @@ def sample_motion(
         statistics_guidance: Statistics guidance scale; 1 = off.
         generator: Source of all noise, on the CPU.
 
-    Returns:
-        ``(1, T, M)``.
-
     Raises:
         ValueError: If the audio holds an odd number of features or none.
     """
     if audio.shape[1] == 0 or audio.shape[1] % 2:
         raise ValueError(f"{audio.shape[1]} audio features: two for each of at least one frame are needed")
-    windows = iterate_windows(
-        network, diffusion, audio, hint, statistics, steps, guidance, statistics_guidance, generator
-    )
-    return torch.cat(list(windows), dim=1)
+    total, window = audio.shape[1] // 2, network.window
+    audio_scale = diffusion.guidance if guidance is None else guidance
+    statistics_scale = diffusion.statistics_guidance if statistics_guidance is None else statistics_guidance
+    previous: Tensor | None = None
+    motions = []
+    for index, start in enumerate(range(0, total, window)):
+        part = audio[:, 2 * start : 2 * (start + window)]
+        if missing := 2 * window - part.shape[1]:
+            # As in training: past the end the last frame's two features are repeated.
+            part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
+        mean, std = statistics(index, previous)
+        denoiser = GuidedDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
+        noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
+        motions.append(diffusion.sample(denoiser, noise, generator, steps))  # (1, 64, M)
+        previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)
+        hint = motions[-1][:, -1]
+    return torch.cat(motions, dim=1)[:, :total]

@@ -43,32 +43,19 @@ class WindowStatistics:
     ) -> None:
         self.model, self.source, self.rest, self.audio = model, source, rest, audio
         self.options, self.generator = options, generator
-        self.file = (
-            None
-            if options.statistics in STATISTICS_MODES
-            else read_statistics(Path(options.statistics), model.basis.motion_dim)
-        )
+        self.file: tuple[Tensor, Tensor] | None = None
+        if options.statistics not in STATISTICS_MODES:
+            self.file = read_statistics(Path(options.statistics), model.basis.motion_dim)
         self.previous: tuple[Tensor, Tensor] | None = None
 
     @property
     def steers_std(self) -> bool:
         """Whether windows get a std token; without one, intensity scales the generated motion instead."""
-        return (
-            self.options.std_quantile is not None
-            or self.file is not None
-            or self.options.statistics == "estimated"
-        )
+        by_mode = self.options.statistics == "estimated" or self.file is not None
+        return by_mode or self.options.std_quantile is not None
 
     def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Statistics of one window.
-
-        Args:
-            window: its index from 0.
-            generated: ``(1, 65, M)`` hint and frames of the window before, None for the first.
-
-        Returns:
-            Mean and std ``(1, M)`` each; None = dropped.
-        """
+        """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
         mean, std = self._of_mode(window, generated)
         if self.options.std_quantile is not None:
             assert self.model.estimator is not None  # the options were checked
@@ -85,11 +72,9 @@ class WindowStatistics:
             return self.file[0].to(self.rest), self.file[1].to(self.rest)
         if mode == "estimated":
             return self._estimate(window)
-        if mode == "source" or (mode == "previous" and generated is None):
-            return self.rest, None
-        if mode == "previous" and generated is not None:
-            return generated[:, -1], None
-        return None, None
+        if mode == "none":
+            return None, None
+        return (self.rest if mode == "source" or generated is None else generated[:, -1]), None
 
     def _estimate(self, window: int) -> tuple[Tensor, Tensor]:
         """Sample from the estimator; the next window sees what was sampled here, before any scaling."""
@@ -102,7 +87,7 @@ class WindowStatistics:
         assert self.model.estimator is not None  # the options were checked
         mixture = self.model.estimator(audio, self.source.latent, self.rest, previous, has_previous)
         mean, std = target_statistics(mixture.sample(self.generator), self.rest)
-        self.previous = (mean, std)
+        self.previous = mean, std
         return mean, std
 
 
@@ -121,6 +106,6 @@ def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
         raise UserError(
             f"{path}: mean and std must have shape ({motion_dim},), got {mean.shape} and {std.shape}"
         )
-    if not np.isfinite(mean).all() or not np.isfinite(std).all() or (std < 0).any():
+    if not np.isfinite([mean, std]).all() or (std < 0).any():
         raise UserError(f"{path}: mean and std must be finite and std not negative")
     return torch.from_numpy(mean)[None], torch.from_numpy(std)[None]

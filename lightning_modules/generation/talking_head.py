@@ -18,7 +18,7 @@ from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
-from lightning_modules.checkpoints import build_named, is_renderer, load_weights, write_json, write_weights
+from lightning_modules.checkpoints import build_named, load_weights, write_json, write_weights
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.intensity import scale_motion
 from lightning_modules.generation.model_folder import (
@@ -120,10 +120,10 @@ class TalkingHead(PortraitRenderer):
     def generate_motion(
         self, source: SourceCode, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
     ) -> Tensor:
-        """Raw motion ``(T, M)`` for speech, T = ceil(S / 640) frames at 25 fps.
+        """Raw motion ``(T, M)`` of one portrait for speech, T = ceil(S / 640) frames at 25 fps.
 
         Args:
-            source: Of one portrait.
+            source: The portrait.
             waveform: ``(S,)`` float32 in [-1, 1] at 16 kHz, S >= 1.
             options: See ``GenerationOptions``.
 
@@ -177,16 +177,12 @@ class TalkingHead(PortraitRenderer):
         """Motion ``(1, T, M)`` in basis coordinates, and whether a std token carried the intensity."""
         generator = torch.Generator().manual_seed(options.seed)
         statistics = WindowStatistics(self, source, rest, audio, options, generator)
-        coordinates = sample_motion(
-            self.denoiser,
-            self.diffusion,
-            audio,
-            rest,
-            statistics,
-            steps=options.steps,
-            guidance=options.guidance,
-            generator=generator,
-        )
+        settings: dict[str, Any] = {
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "generator": generator,
+        }
+        coordinates = sample_motion(self.denoiser, self.diffusion, audio, rest, statistics, **settings)
         return coordinates, statistics.steers_std
 
     def _with_block(self, coordinates: Tensor, other: Tensor, block: str) -> Tensor:
@@ -221,7 +217,7 @@ def write_model_folder(
         basis: Motion coordinates of stages 2 and 3, always written in full precision.
         diffusion: Process of stage 3.
         audio: Name of the audio front end.
-        half: Write the networks' matrices and kernels as float16.
+        half: Write the networks' matrices and kernels as float16, see `write_weights`.
 
     Raises:
         UserError: The stages don't fit each other.
@@ -235,14 +231,10 @@ def write_model_folder(
 
 
 def _check_stages(networks: dict[str, Any], source: Path) -> None:
-    """Refuse networks that are not of their stages, or don't fit each other.
-
-    Raises:
-        UserError: They don't.
-    """
+    """Refuse networks that are not of their stages, or don't fit each other."""
     autoencoder, estimator, denoiser = (networks[stage] for stage in STAGES)
     kinds = {
-        "autoencoder": is_renderer(autoencoder),
+        "autoencoder": isinstance(autoencoder, Renderer),
         "statistics": hasattr(estimator, "std_quantile"),
         "diffusion": hasattr(denoiser, "denoise"),
     }

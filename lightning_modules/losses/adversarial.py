@@ -25,10 +25,8 @@ class AdversarialLoss(nn.Module):
         start: int = 0,
     ) -> None:
         super().__init__()
-        self.discriminator = discriminator
-        self.optimizer = optimizer
-        self.weight = weight
-        self.start = start
+        self.discriminator, self.optimizer = discriminator, optimizer
+        self.weight, self.start = weight, start
 
     def generator_loss(self, frames: Tensor) -> Tensor:
         """Low where generated frames ``(B, 3, S, S)`` look real; a scalar."""

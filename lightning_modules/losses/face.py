@@ -78,15 +78,7 @@ class PoseLoss(LossTerm):
 
 
 def inside_weights(boxes: Tensor, size: int) -> Tensor:
-    """Weight map of boxes alone: 0 outside, 1 on average over the picture; all 0 where no pixel's centre is in it.
-
-    Args:
-        boxes: ``(B, 4)`` boxes x0, y0, x1, y1 in [0, 1].
-        size: side of the map in pixels.
-
-    Returns:
-        ``(B, 1, size, size)``.
-    """
+    """Map ``(B, 1, size, size)``, 0 outside boxes ``(B, 4)``, of mean 1; all 0 where no pixel's centre is in the box."""
     weights = box_masks(boxes[:, None], size)
     return weights / weights.mean(dim=(2, 3), keepdim=True).clamp(min=1 / size**2)
 
@@ -105,25 +97,20 @@ def centre_l1(found: Tensor, boxes: Tensor) -> Tensor:
 def landmark_flow_l1(flow: Tensor, landmarks: Tensor) -> Tensor:
     """Error of the backward flow at known points: where the driving frame has a landmark, it must point to the source's.
 
-    Points pull the flow from any distance, where pixels only do so within an edge's width.
+    Points pull the flow from any distance, where pixels only do so within an edge's width. A mean in half picture widths; 0
+    where no point is known.
 
     Args:
         flow: ``(B, 2, S, S)`` backward flow in half picture widths, corner-aligned.
         landmarks: ``(B, 2, L, 2)`` of source and driving frame in [0, 1] of the picture's edges; L >= 1. Points that are
             not finite in one of the two count nothing.
-
-    Returns:
-        Mean absolute error over the known points in half picture widths, a scalar; 0 where none is known.
     """
     known = landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
     landmarks = torch.where(known[:, None, :, None], landmarks, 0.5)
     size = flow.shape[-1]
-    grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(
-        flow
-    )  # pixel edges -> corner-aligned pixel centres
+    # Pixel edges to corner-aligned pixel centres.
+    grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(flow)
     source, driving = grid.unbind(1)  # each (B, L, 2)
-    found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")[
-        :, :, 0
-    ]  # (B, 2, L)
-    error = (found.transpose(1, 2) - (source - driving)).abs().mean(dim=-1)
+    found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")  # (B, 2, 1, L)
+    error = (found[:, :, 0].transpose(1, 2) - (source - driving)).abs().mean(dim=-1)
     return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)

@@ -58,12 +58,8 @@ class PerceptualLoss(LossTerm):
             _load_weights(net, pretrained)
         self._shared = _Shared(net.features[: LAYERS[-1] + 1].eval().requires_grad_(False))
         self.levels = levels
-        self.register_buffer(
-            "mean", torch.tensor([0.485, 0.456, 0.406])[None, :, None, None], persistent=False
-        )
-        self.register_buffer(
-            "std", torch.tensor([0.229, 0.224, 0.225])[None, :, None, None], persistent=False
-        )
+        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+            self.register_buffer(name, torch.tensor(values)[None, :, None, None], persistent=False)
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """Distance of the rendered frames from the driving ones."""

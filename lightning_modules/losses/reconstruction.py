@@ -11,12 +11,7 @@ from lightning_modules.losses.terms import LossTerm, RenderedPairs, need
 
 
 class RegionTerm(LossTerm):
-    """A pixel loss that may weigh mouth and eyes more than the rest, where the batch knows their boxes.
-
-    Args:
-        weight: factor in the sum.
-        region_gain: extra weight inside mouth and eyes.
-    """
+    """A pixel loss with an extra weight ``region_gain`` inside mouth and eyes, where the batch knows their boxes."""
 
     def __init__(self, weight: float = 1.0, region_gain: float = 0.0) -> None:
         super().__init__(weight)
@@ -24,9 +19,8 @@ class RegionTerm(LossTerm):
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """The term without its weight, a scalar."""
-        return self.compare(
-            pairs, batch.driving, region_weights(batch.regions, batch.driving.shape[-1], self.region_gain)
-        )
+        weights = region_weights(batch.regions, batch.driving.shape[-1], self.region_gain)
+        return self.compare(pairs, batch.driving, weights)
 
     @abstractmethod
     def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
@@ -62,18 +56,14 @@ class EdgeLoss(RegionTerm):
 
 
 def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:
-    """Weight map that lifts mouth and eyes, so that an L1 loss doesn't trade lips for background.
+    """Weight map ``(B, 1, size, size)`` of mean 1 that lifts mouth and eyes: else an L1 loss trades lips for background.
 
     Args:
         regions: ``(B, R, 4)`` boxes x0, y0, x1, y1 in [0, 1]; boxes of zero area count nothing.
         size: side of the map in pixels.
         gain: what is added to the weight 1 inside a box.
-
-    Returns:
-        ``(B, 1, size, size)`` weights of mean 1 per picture.
     """
-    boxes = box_masks(regions, size)
-    weights = 1 + gain * boxes.amax(dim=1, keepdim=True)
+    weights = 1 + gain * box_masks(regions, size).amax(dim=1, keepdim=True)
     return weights / weights.mean(dim=(2, 3), keepdim=True)
 
 
@@ -86,25 +76,16 @@ def box_masks(regions: Tensor, size: int) -> Tensor:
     return inside_y[..., :, None] * inside_x[..., None, :]
 
 
-def weighted_l1(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute error of ``(B, 3, S, S)`` under weights ``(B, 1, S, S)``."""
-    return ((prediction - target).abs() * weights).mean()
-
-
 def pyramid_l1(prediction: Tensor, target: Tensor, weights: Tensor, levels: int = 3) -> Tensor:
-    """Weighted L1 over ``levels`` resolutions, each half the last: coarse errors get a gradient over long ways.
+    """L1 of pictures ``(B, 3, S, S)`` under weights ``(B, 1, S, S)`` over ``levels`` resolutions, each half the last.
 
-    Args:
-        prediction: ``(B, 3, S, S)``.
-        target: ``(B, 3, S, S)``.
-        weights: ``(B, 1, S, S)``.
-        levels: number of resolutions, 1 = plain weighted L1.
+    At the lower ones coarse errors get a gradient over long ways.
     """
     total = prediction.new_zeros(())
     for level in range(levels):
         if level:
             prediction, target, weights = (F.avg_pool2d(x, 2) for x in (prediction, target, weights))
-        total = total + weighted_l1(prediction, target, weights)
+        total = total + ((prediction - target).abs() * weights).mean()
     return total / levels
 
 

@@ -17,26 +17,15 @@ class FeatureProjection(nn.Module):
 
     def __init__(self, in_dim: int = 768, out_dim: int = 512) -> None:
         super().__init__()
-        self.in_dim = in_dim
-        self.out_dim = out_dim
+        self.in_dim, self.out_dim = in_dim, out_dim
         self.projection = nn.Linear(in_dim, out_dim)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """Xavier weights: the embedding keeps the features' scale."""
+        # Xavier weights: the embedding keeps the features' scale.
         nn.init.xavier_uniform_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Embeds each vector by itself.
-
-        Args:
-            audio: ``(B, 2T, in_dim)`` features at 50 Hz.
-
-        Returns:
-            ``(B, 2T, out_dim)``.
-        """
-        return self.projection(audio)  # (B, 2T, out_dim)
+        """Embeds each vector by itself: ``(B, 2T, in_dim)`` -> ``(B, 2T, out_dim)``."""
+        return self.projection(audio)
 
 
 class _ResidualConvolution(nn.Module):
@@ -69,12 +58,9 @@ class MelEncoder(nn.Module):
         dropout: Dropout inside the blocks.
     """
 
-    RADIUS = 15
-
     def __init__(self, in_dim: int = 160, width: int = 192, out_dim: int = 192, dropout: float = 0.0) -> None:
         super().__init__()
-        self.in_dim = in_dim
-        self.out_dim = out_dim
+        self.in_dim, self.out_dim = in_dim, out_dim
         self.stem = nn.Conv1d(in_dim, width, 3, padding=1)
         self.blocks = nn.ModuleList(_ResidualConvolution(width, dilation, dropout) for dilation in (1, 2, 4))
         self.norm = nn.LayerNorm(width)
@@ -86,25 +72,17 @@ class MelEncoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         for block in self.blocks:
             assert isinstance(block, _ResidualConvolution)
             nn.init.xavier_uniform_(block.mix.weight, gain=0.3)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Encodes a spectrogram.
-
-        Args:
-            audio: ``(B, 2T, in_dim)`` stacked log-mel at 50 Hz, about zero mean and unit std.
-
-        Returns:
-            ``(B, 2T, out_dim)``.
-        """
+        """Encodes stacked log-mel ``(B, 2T, in_dim)``, about zero mean and unit std, to ``(B, 2T, out_dim)``."""
         hidden = self.stem(audio.transpose(1, 2)).transpose(1, 2)  # (B, 2T, width)
         for block in self.blocks:
             hidden = block(hidden)
-        return self.head(self.norm(hidden))  # (B, 2T, out_dim)
+        return self.head(self.norm(hidden))
 
 
 class AttentionPooling(nn.Module):
@@ -124,14 +102,7 @@ class AttentionPooling(nn.Module):
         nn.init.zeros_(self.score.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Pools over time.
-
-        Args:
-            hidden: ``(B, T, dim)``.
-
-        Returns:
-            ``(B, dim)``.
-        """
+        """Pools ``(B, T, dim)`` to ``(B, dim)``."""
         weights = torch.softmax(self.score(hidden), dim=1)  # (B, T, heads)
         grouped = hidden.unflatten(-1, (self.heads, -1))  # (B, T, heads, dim / heads)
         return (weights.unsqueeze(-1) * grouped).sum(dim=1).flatten(1)  # (B, dim)

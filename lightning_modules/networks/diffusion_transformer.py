@@ -62,9 +62,9 @@ class Conditions(NamedTuple):
     joined_motion: Tensor
 
 
-def sinusoid(values: Tensor, dim: int, longest: float = 10_000.0) -> Tensor:
+def sinusoid(values: Tensor, dim: int) -> Tensor:
     """Sine and cosine features (arXiv 1706.03762, section 3.5); ``(...)`` -> ``(..., dim)``, ``dim`` even."""
-    frequencies = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=values.device) / (dim // 2))
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(dim // 2, device=values.device) / (dim // 2))
     angles = values.float().unsqueeze(-1) * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -142,17 +142,14 @@ class DiffusionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
-            raise ValueError(
-                f"no condition token named {unknown[0]!r}: use any of {', '.join(CONDITION_TOKENS)}"
-            )
+            known = ", ".join(CONDITION_TOKENS)
+            raise ValueError(f"no condition token named {unknown[0]!r}: use any of {known}")
         if null_condition not in ("mask", "zero"):
             raise ValueError(f"no null condition named {null_condition!r}: use mask or zero")
         if width % (2 * heads) != 0:
             raise ValueError(f"width {width} is not an even multiple of {heads} heads")
-        self.motion_dim = motion_dim
-        self.window = window
-        self.null_condition = null_condition
-        self.learned_variance = learned_variance
+        self.motion_dim, self.window = motion_dim, window
+        self.null_condition, self.learned_variance = null_condition, learned_variance
         self.tokens = tuple(name for name in CONDITION_TOKENS if name in tokens)
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
@@ -180,9 +177,8 @@ class DiffusionTransformer(nn.Module):
     def _initialize(self) -> None:
         """Initial weights, all in one place; the audio encoder has its own.
 
-        Xavier linears with zero biases; learned vectors and the time MLP with std 0.02; zero modulation, so
-        that every block starts as the identity, and a zero last layer, so that the first prediction is 0
-        (DiT).
+        Xavier linears with zero biases; learned vectors and the time MLP with std 0.02; zero modulation, so that every block
+        starts as the identity, and a zero last layer, so that the first prediction is 0 (DiT).
         """
         encoder = set(self.audio_encoder.modules())
         for module in self.modules():
@@ -191,9 +187,7 @@ class DiffusionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
         vectors = ("condition_positions", "condition_control", "null_tokens", "null_audio")
         learned = [getattr(self, name) for name in vectors if hasattr(self, name)]
-        for layer in self.time_control:
-            if isinstance(layer, nn.Linear):
-                learned.append(layer.weight)
+        learned += [layer.weight for layer in self.time_control if isinstance(layer, nn.Linear)]
         for parameter in learned:
             nn.init.normal_(parameter, std=0.02)
         modulations = [block.get_submodule("modulation") for block in self.blocks]
@@ -213,9 +207,6 @@ class DiffusionTransformer(nn.Module):
             mean: ``(B, M)`` mean over hint and window.
             std: ``(B, M)`` unbiased standard deviation over hint and window, at least 0.
             keep: Conditions kept by each sample; all where None.
-
-        Returns:
-            The embedded conditions.
         """
         keep = keep or KeepMask.all(len(hint), hint.device)
         tokens = self._embed_tokens({"hint": hint, "mean": mean, "std": std}, keep)
@@ -247,15 +238,12 @@ class DiffusionTransformer(nn.Module):
         return tokens + self.condition_positions
 
     def denoise(self, noisy: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        """One evaluation at time ``t`` with embedded conditions.
+        """One evaluation: ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance.
 
         Args:
             noisy: ``(B, T, M)`` noisy motion in basis coordinates.
             t: ``(B,)`` times in [0, 1].
             conditions: From ``embed``.
-
-        Returns:
-            ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance.
         """
         # Frame tokens: the noisy motion, its joint embedding with the frame's speech, the place in the window.
         motion = self.joined_motion_embedding(noisy) * conditions.joined_motion[:, None, None]
@@ -286,18 +274,5 @@ class DiffusionTransformer(nn.Module):
         std: Tensor,
         keep: KeepMask | None = None,
     ) -> Tensor:
-        """Embeds the conditions and evaluates once; arguments as in ``embed`` and ``denoise``.
-
-        Args:
-            noisy: ``(B, T, M)``.
-            t: ``(B,)``.
-            audio: ``(B, 2T, D)``.
-            hint: ``(B, M)``.
-            mean: ``(B, M)``.
-            std: ``(B, M)``.
-            keep: Conditions kept by each sample; all where None.
-
-        Returns:
-            ``(B, T, M)``, or ``(B, T, 2 M)`` with learned variance.
-        """
+        """Embeds the conditions and evaluates once; arguments and result are those of ``embed`` and ``denoise``."""
         return self.denoise(noisy, t, self.embed(audio, hint, mean, std, keep))

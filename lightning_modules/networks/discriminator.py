@@ -33,9 +33,8 @@ class Discriminator(nn.Module):
         x = activate(self.stem(image))
         for block in self.blocks:
             x = block(x)
-        deviation = torch.sqrt(
-            x.var(dim=0, unbiased=False) + 1e-8
-        ).mean()  # over the batch: shows mode collapse
+        # Deviation over the batch shows mode collapse.
+        deviation = torch.sqrt(x.var(dim=0, unbiased=False) + 1e-8).mean()
         x = torch.cat([x, deviation.expand(x.shape[0], 1, 4, 4)], dim=1)
         x = activate(self.last(x)).flatten(1)
         return self.logit(activate(self.hidden(x)))[:, 0]

@@ -21,13 +21,7 @@ VIEWS = (
 
 
 class FaceViewHead(nn.Module):
-    """Motion coefficients of framed faces.
-
-    Args:
-        motion_dim: number of coefficients M.
-        width: channels of the first layer of each tower.
-        hidden: size of each tower's output.
-    """
+    """Motion coefficients of framed faces; ``width`` channels in the first layer of each tower, ``hidden`` outputs."""
 
     def __init__(self, motion_dim: int, width: int = 24, hidden: int = 96) -> None:
         super().__init__()

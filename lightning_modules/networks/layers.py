@@ -159,12 +159,8 @@ def upsample(x: Tensor) -> Tensor:
 
 def identity_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Sampling grid ``(1, H, W, 2)`` (x, y in [-1, 1], corner pixels at the ends) that ``warp`` maps to a copy."""
-    y, x = torch.meshgrid(
-        torch.linspace(-1, 1, height, device=device),
-        torch.linspace(-1, 1, width, device=device),
-        indexing="ij",
-    )
-    return torch.stack([x, y], dim=-1)[None]
+    lines = [torch.linspace(-1, 1, side, device=device) for side in (width, height)]
+    return torch.stack(torch.meshgrid(*lines, indexing="xy"), dim=-1)[None]
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:

@@ -40,8 +40,7 @@ def lift(small: Renderer, large: Renderer) -> None:
         raise ValueError(f"the models differ inside: {wrong[0]} and {len(wrong) - 1} more")
     large.load_state_dict(own | state)
     _pass_colours(small, large)
-    scales: Any = large.scales
-    finest = scales[-1]
+    finest: Any = large.scales[-1]  # type: ignore[index]
     finest.to_rgb.weight.zero_()
     finest.to_rgb.bias.zero_()
 
@@ -51,9 +50,7 @@ def _pass_colours(small: Any, large: Any) -> None:
     stem, old = large.encoder.stem, small.encoder.stem
     block = large.encoder.blocks[0]
     if stem.weight.shape[0] < 6:
-        raise ValueError(
-            "lifting needs at least 6 channels at the new size, to carry three colours in both signs"
-        )
+        raise ValueError("lifting needs 6 channels or more at the new size: three colours in both signs")
     for layer in (stem, block.conv1, block.conv2):
         layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
         layer.bias.zero_()

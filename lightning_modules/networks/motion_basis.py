@@ -136,17 +136,15 @@ def basis_report(
         targets: name -> ``(N,)``.
     """
     coordinates = basis.encode(motion).double()
-    report: dict[str, dict[str, float]] = {}
-    for name, target in targets.items():
-        centred = target.double() - target.double().mean()
-        report[name] = {}
-        for block, part in basis.blocks.items():
-            inputs = coordinates[:, part] - coordinates[:, part].mean(0)
-            solution = torch.linalg.lstsq(inputs, centred[:, None]).solution
-            residual = centred - (inputs @ solution)[:, 0]
-            share = residual.square().sum() / centred.square().sum().clamp_min(1e-12)
-            report[name][block] = float(1 - share)
-    return report
+    coordinates = coordinates - coordinates.mean(0)
+
+    def told(part: slice, target: Tensor) -> float:
+        centred = (target.double() - target.double().mean())[:, None]
+        solution = torch.linalg.lstsq(coordinates[:, part], centred).solution
+        residual = centred - coordinates[:, part] @ solution
+        return float(1 - residual.square().sum() / centred.square().sum().clamp_min(1e-12))
+
+    return {n: {block: told(part, t) for block, part in basis.blocks.items()} for n, t in targets.items()}
 
 
 def _readout(white: Tensor, target: Tensor, ridge: float) -> Tensor:

@@ -23,8 +23,7 @@ FOLD = 2
 """Side of the squares of pixels that are folded into channels: the convolutions work at half the resolution."""
 FLOW_GAIN = 4.0
 """Brings flow to about the range of colours."""
-COLOURS = 3
-SEEN = 2 * COLOURS + 2
+SEEN = 3 + 3 + 2
 """Channels that are looked at: the decoded frame, the warped source, the flow."""
 
 
@@ -36,29 +35,23 @@ class MouthPainter(nn.Module):
 
     Args:
         motion_dim: number of motion coefficients M.
-        width: channels of the convolutions, a multiple of ``GROUPS``.
+        width: channels of the convolutions, a multiple of 8.
         style_dim: size of the vector that motion modulates them with.
     """
 
     def __init__(self, motion_dim: int, width: int = 64, style_dim: int = 64) -> None:
         super().__init__()
         if width <= 0 or width % GROUPS:
-            raise ValueError(
-                f"the width of a mouth painter is a positive multiple of {GROUPS}, got {width}; 0 for none"
-            )
+            raise ValueError(f"a mouth painter's width is a positive multiple of {GROUPS}, got {width}")
         self.place = nn.Linear(motion_dim, 2)
-        self.style = nn.Sequential(
-            nn.Linear(2 * motion_dim, 2 * style_dim),
-            nn.SiLU(),
-            nn.Linear(2 * style_dim, style_dim),
-            nn.SiLU(),
-        )
+        wide, narrow = nn.Linear(2 * motion_dim, 2 * style_dim), nn.Linear(2 * style_dim, style_dim)
+        self.style = nn.Sequential(wide, nn.SiLU(), narrow, nn.SiLU())
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
         self.fine = ModulatedNormConv(SEEN * FOLD**2 + PLATE_FEATURES, width, style_dim)
         self.down = ModulatedNormConv(width, width, style_dim, stride=2)
         self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
         self.up = ModulatedNormConv(2 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, COLOURS * FOLD**2, 1)
+        self.paint = nn.Conv2d(width, 3 * FOLD**2, 1)
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
             self.place.bias.copy_(torch.tensor([0.5, 0.7]))
@@ -74,7 +67,7 @@ class MouthPainter(nn.Module):
             return self.place(motion.float())
 
     def forward(self, rgb: Tensor, warped: Tensor, flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-        """Paint a frame.
+        """Paint a frame: ``(B, 3, S, S)`` float32, outside the window ``rgb``.
 
         Args:
             rgb: ``(B, 3, S, S)`` decoded frame, about [-1, 1].
@@ -82,9 +75,6 @@ class MouthPainter(nn.Module):
             flow: ``(B, 2, S, S)`` backward flow in half picture widths.
             source: ``(B, M)`` motion coefficients of the source in [-1, 1].
             driving: ``(B, M)`` motion coefficients of the frame in [-1, 1].
-
-        Returns:
-            ``(B, 3, S, S)`` float32; outside the window it is ``rgb``.
         """
         size = rgb.shape[-1]
         side = window_side(size)

@@ -6,6 +6,7 @@ motion goes back to LIA (arXiv 2203.09043).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,11 +119,8 @@ class CoarseGrid(nn.Module):
     def __init__(self, motion_dim: int, side: int, channels: int, hidden: int = 128) -> None:
         super().__init__()
         self.side = side
-        self.layers = nn.Sequential(
-            nn.Linear(2 * motion_dim, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, (2 + COARSE_FEATURES) * side**2),
-        )
+        read, grid = nn.Linear(2 * motion_dim, hidden), nn.Linear(hidden, (2 + COARSE_FEATURES) * side**2)
+        self.layers = nn.Sequential(read, nn.SiLU(), grid)
         self.spread = EqualConv(COARSE_FEATURES, channels, 1, bias=False)
         for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)
@@ -224,7 +222,6 @@ class PaperRenderer(Renderer):
         self.coarse = CoarseGrid(motion_dim, coarse_flow, channels[coarse_flow]) if coarse_flow else None
         self.mouth_painter = MouthPainter(motion_dim, mouth_painter) if mouth_painter else None
         self.refine = Refine(refine_channels) if refine_channels else None
-
         self.required_losses = ("place",) if mouth_painter else ()
 
     def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
@@ -232,17 +229,10 @@ class PaperRenderer(Renderer):
         painter = [self.mouth_painter] if self.mouth_painter is not None else []
         coarse = [self.coarse] if self.coarse is not None else []
         refine = [self.refine] if self.refine is not None else []
+        start: list[Any] = [self.constant, self.first, self.first_rgb]
         parts: dict[str, Sequence[nn.Module | nn.Parameter]] = {
             "outer": [self.encoder.stem, self.encoder.blocks[0], self.scales[-1], *painter],
-            "decoder": [
-                self.constant,
-                self.first,
-                self.first_rgb,
-                self.scales,
-                *coarse,
-                *painter,
-                *refine,
-            ],
+            "decoder": [*start, self.scales, *coarse, *painter, *refine],
         }
         return parts | {"refine": refine} if refine else parts
 
@@ -250,21 +240,15 @@ class PaperRenderer(Renderer):
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
         latent, features = self.encoder(image)
         motion = torch.tanh(self.motion_head(image, lambda: latent).float())  # (B, M)
-        if self.own_motion is None:
-            return SourceCode(image, motion, latent.float(), features)
-        return SourceCode(image, motion, latent.float() + self.own_motion(motion), features)
+        own = 0.0 if self.own_motion is None else self.own_motion(motion)
+        return SourceCode(image, motion, latent.float() + own, features)
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
         return torch.tanh(self.motion_head(image, lambda: self.encoder(image)[0]).float())
 
     def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
-        """Render the source in the given motion.
-
-        Args:
-            code: of B sources (see ``encode``).
-            motion: ``(B, M)`` coefficients in [-1, 1].
-        """
+        """Render B sources (see ``encode``) in motion ``(B, M)``, coefficients in [-1, 1]."""
         # From the source's pose to the reference, and from there by the templates to the driving pose.
         latent = code.latent + self.templates(motion)  # (B, L)
         batch = motion.shape[0]
@@ -281,11 +265,12 @@ class PaperRenderer(Renderer):
         # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:
             rgb = warped + rgb
+        mouth_centre = None
         if self.mouth_painter is not None:
             rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
+            mouth_centre = self.mouth_painter.centre(motion)
         if self.refine is not None:
             rgb = self.refine(rgb)
-        mouth_centre = self.mouth_painter.centre(motion) if self.mouth_painter is not None else None
         return Decoded(rgb, warped, flow, mask, mouth_centre)
 
 

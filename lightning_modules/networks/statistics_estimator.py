@@ -28,14 +28,11 @@ class StatisticsMixture(NamedTuple):
     means: Tensor
     scales: Tensor
 
-    def component_log_prob(self, target: Tensor) -> Tensor:
-        """Log density of each component, nats; ``(B, 2M)`` -> ``(B, K)``."""
-        z = (target.unsqueeze(1) - self.means) / self.scales
-        return -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
-
     def log_prob(self, target: Tensor) -> Tensor:
         """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
-        return torch.logsumexp(torch.log_softmax(self.logits, -1) + self.component_log_prob(target), dim=-1)
+        z = (target.unsqueeze(1) - self.means) / self.scales
+        each = -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)  # (B, K)
+        return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, dim=-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each condition: ``(B, 2M)``. Random numbers come from the CPU."""
@@ -45,26 +42,10 @@ class StatisticsMixture(NamedTuple):
         noise = torch.randn(self.means[:, 0].shape, generator=generator).to(self.means)
         return self.means.gather(1, index).squeeze(1) + self.scales.gather(1, index).squeeze(1) * noise
 
-    def mean(self) -> Tensor:
-        """Expected value ``(B, 2M)``."""
-        return (torch.softmax(self.logits, -1).unsqueeze(-1) * self.means).sum(dim=1)
-
-    def mode(self) -> Tensor:
-        """The component mean where the density is highest, ``(B, 2M)``."""
-        density = torch.stack([self.log_prob(center) for center in self.means.unbind(1)], dim=1)  # (B, K)
-        index = density.argmax(dim=1)[:, None, None].expand(-1, 1, self.means.shape[-1])
-        return self.means.gather(1, index).squeeze(1)
-
     def cdf(self, target: Tensor) -> Tensor:
-        """Marginal distribution function of every dimension: the probability integral transform (PIT).
+        """Marginal distribution function of every dimension, the probability integral transform (PIT): ``(B, 2M)``.
 
         For a calibrated model its values over many windows are uniform in [0, 1].
-
-        Args:
-            target: ``(B, 2M)``.
-
-        Returns:
-            ``(B, 2M)`` in [0, 1].
         """
         below = torch.special.ndtr((target.unsqueeze(1) - self.means) / self.scales)
         return (torch.softmax(self.logits, -1).unsqueeze(-1) * below).sum(dim=1)
@@ -73,15 +54,7 @@ class StatisticsMixture(NamedTuple):
         """Continuous ranked probability score of every dimension, from samples (fair form; lower is better).
 
         ``E|X - y| - E|X - X'| / 2`` with the unbiased estimate of the second term (Gneiting and Raftery 2007,
-        equation 21).
-
-        Args:
-            target: ``(B, 2M)``.
-            samples: Draws for each condition, at least 2.
-            generator: Source of the draws, on the CPU.
-
-        Returns:
-            ``(B, 2M)`` in the units of the target.
+        equation 21); ``(B, 2M)`` in the units of the target. ``samples`` draws for each condition, at least 2.
         """
         draws = torch.stack([self.sample(generator) for _ in range(samples)])  # (S, B, 2M)
         error = (draws - target).abs().mean(dim=0)
@@ -132,9 +105,7 @@ class StatisticsEstimator(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        self.motion_dim = motion_dim
-        self.appearance_dim = appearance_dim
-        self.components = components
+        self.motion_dim, self.appearance_dim, self.components = motion_dim, appearance_dim, components
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
         self.pooling = AttentionPooling(audio_dim)
@@ -174,12 +145,9 @@ class StatisticsEstimator(nn.Module):
             means.copy_(0.2 * torch.randn(means.shape))
 
     def fit(self, mean: Tensor, std: Tensor, source: Tensor) -> None:
-        """Sets the target moments and the quantiles of the std from training windows.
+        """Sets the target moments and the quantiles of the std.
 
-        Args:
-            mean: ``(N, M)`` window means in basis coordinates, N at least 2.
-            std: ``(N, M)`` window standard deviations.
-            source: ``(N, M)`` motion of the source frames.
+        Means and stds of training windows and motion of their source frames are ``(N, M)`` in basis coordinates, N >= 2.
         """
         target = statistics_target(mean, std, source)
         self.target_mean.copy_(target.mean(dim=0))
@@ -205,7 +173,7 @@ class StatisticsEstimator(nn.Module):
     def forward(
         self, audio: Tensor, appearance: Tensor, source: Tensor, previous: Tensor, has_previous: Tensor
     ) -> StatisticsMixture:
-        """Distribution of the window's statistics.
+        """Distribution of the window's ``statistics_target``.
 
         Args:
             audio: ``(B, 2T, D)`` audio features of the window at 50 Hz.
@@ -213,9 +181,6 @@ class StatisticsEstimator(nn.Module):
             source: ``(B, M)`` motion of the source frame.
             previous: ``(B, 2, M)`` mean and std of the previous window; ignored where there is none.
             has_previous: ``(B,)`` bool.
-
-        Returns:
-            Mixture over ``statistics_target`` values.
         """
         mean, std = previous.unbind(1)
         before = statistics_target(mean, std.clamp(min=0), source)
@@ -229,9 +194,8 @@ class StatisticsEstimator(nn.Module):
         hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W)
         raw = self.head(self.body(hidden)).unflatten(-1, (self.components, -1))  # (B, K, 1 + 4 M)
         logits, means, log_scales = raw.split([1, 2 * self.motion_dim, 2 * self.motion_dim], dim=-1)
-        scales = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * nn.functional.softplus(
-            log_scales + math.log(math.e - 1)
-        )
+        spread = nn.functional.softplus(log_scales + math.log(math.e - 1))
+        scales = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * spread
         return StatisticsMixture(
             logits.squeeze(-1),
             self.target_mean + self.target_scale * means,

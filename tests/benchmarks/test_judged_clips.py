@@ -1,7 +1,6 @@
 """The benchmark scripts on made-up landmarks: no model file is needed."""
 
 import importlib
-import json
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from datamodules.faces.landmarks import FaceMeasurements
+from metrics.judges import landmark_judge
 from metrics.motion import MotionCurves
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -54,12 +54,8 @@ def test_measures_have_their_units(load):
     assert measures["jitter (1/1000 eye distance)"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_curves_are_those_of_the_judge(load, monkeypatch):
-    from metrics.judges import landmark_judge
-
-    monkeypatch.setattr(landmark_judge, "measure_landmarks", lambda frames, mode: seen())
-    judge = object.__new__(landmark_judge.LandmarkJudge)  # without its model file
-    expected = judge.measure(np.zeros((FRAMES, 8, 8, 3), np.uint8))
+def test_curves_are_those_of_the_judge(load):
+    expected = landmark_judge.curves_of(seen(), 8, 8)
     curves = load("judged_clips").curves_of(seen())
     for name in ("rotation", "lip_opening", "blink"):
         np.testing.assert_allclose(getattr(curves, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
@@ -80,16 +76,6 @@ def test_unfit_clips_are_refused(load, shift, found, reason):
     judged = load("judged_clips")
     with pytest.raises(judged.UnfitClipError, match=reason):
         judged.curves_of(seen(shift, found))
-
-
-def test_curves_survive_json(load):
-    judged = load("judged_clips")
-    found = np.arange(FRAMES) != 7
-    clip = judged.curves_of(seen(found=found))
-    again = judged.JudgedClip.from_lists(json.loads(json.dumps(clip.to_lists(), allow_nan=False)))
-    np.testing.assert_allclose(again.rigid, clip.rigid, atol=1e-5)
-    np.testing.assert_array_equal(np.isnan(again.blink), ~found)
-    assert again.rotation.shape == (FRAMES, 3)
 
 
 def test_share_of_synthetic_clips_in_the_real_range(load):
@@ -118,11 +104,10 @@ def test_agreement_with_the_truth(load):
     lost = clips[0][0]
     lost.rotation[5], lost.lip_opening[5], lost.blink[5] = np.nan, np.nan, np.nan
     figures = landmarks.compare(clips)
-    assert figures["share of frames with a face"].value == pytest.approx(0.995)
-    assert figures["lip opening: correlation, median over clips"].value == pytest.approx(1.0)
-    assert figures["yaw: slope of seen on true"].value == pytest.approx(0.8)
-    assert figures["yaw: RMS error in degrees, clip offsets taken out"].value == pytest.approx(0.8, rel=0.1)
-    assert figures["pitch: mean offset in degrees, seen - true"].value == pytest.approx(3.0)
-    pitch = figures["pitch: RMS error in degrees, clip offsets taken out"]
-    assert pitch.value == pytest.approx(0.0, abs=1e-6)
-    assert (pitch.target, pitch.met) == ("<= 1.5", "yes")
+    assert figures["share of frames with a face"] == pytest.approx(0.995)
+    assert figures["lip opening: correlation, median over clips"] == pytest.approx(1.0)
+    assert figures["yaw: slope of seen on true"] == pytest.approx(0.8)
+    assert figures["yaw: RMS error in degrees, clip offsets taken out"] == pytest.approx(0.8, rel=0.1)
+    assert figures["pitch: mean offset in degrees, seen - true"] == pytest.approx(3.0)
+    assert figures["pitch: RMS error in degrees, clip offsets taken out"] == pytest.approx(0.0, abs=1e-6)
+    assert set(landmarks.GOALS) <= set(figures)

@@ -129,23 +129,19 @@ YAML = {
 
 @pytest.mark.parametrize("text", YAML.values(), ids=list(YAML))
 def test_a_hostile_folder_does_nothing(
-    tmp_path: Path, text: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, text: str, refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "config.yaml").write_text("a secret")
-    old, new = tmp_path / "old", tmp_path / "new"
+    old = tmp_path / "old"
     old.mkdir()
     (old / "config.yaml").write_text(text.replace("OUTSIDE", str(outside)))
-    assert convert(old, new) == 2
-    errors = capfd.readouterr().err.splitlines()
-    assert len(errors) == 1
-    assert errors[0].startswith("ifmdm: error:")
-    assert TOKEN not in errors[0]
+    command = ["package", "--convert", old, "--output", tmp_path / "new"]
+    assert TOKEN not in refused(command)
     assert [path.name for path in outside.iterdir()] == ["config.yaml"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "outside"]
     (old / "config.yaml").unlink()
     (old / "config.yaml").symlink_to(outside / "config.yaml")
-    assert convert(old, new) == 2
-    assert "leads out" in capfd.readouterr().err
+    refused(command, "leads out")

@@ -19,19 +19,6 @@ from experiments.startup import (
 )
 
 
-def run_cli(*words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """``python -m experiments`` in a process of its own, with ``path`` before everything else on the import path."""
-    places = [str(path)] if path else []
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*places, str(ROOT)]), "PYTHONSAFEPATH": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments", *words],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-    )
-
-
 def test_all_packages_come_from_one_root() -> None:
     check_packages()
     assert {package_folder(name) for name in PACKAGES} == {ROOT / name for name in PACKAGES}
@@ -41,37 +28,30 @@ def test_all_packages_come_from_one_root() -> None:
 def test_a_strangers_package_gives_one_clear_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported by mistake')\n")
-    done = run_cli("train", path=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(
-        f"ifmdm: error: the package '{name}' would be loaded from {tmp_path / name}"
-    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "experiments", "train"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    told = f"ifmdm: error: the package '{name}' would be loaded from {tmp_path / name}"
+    assert done.stderr.startswith(told)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "given", "threads"),
+    ("line", "given", "threads"),
     [
-        ([], ["--threads", "3"], {"IFMDM_THREADS": "5"}, "3"),
-        (["--threads=3"], [], {"OMP_NUM_THREADS": "7"}, "3"),
-        ([], [], {"IFMDM_THREADS": "5", "OMP_NUM_THREADS": "7"}, "5"),
-        ([], [], {"OMP_NUM_THREADS": "7"}, "7"),
-        ([], [], {}, str(cores_at_hand())),
+        ("generate --threads 3 --seed 1", {"IFMDM_THREADS": "5"}, "3"),
+        ("--threads=3 generate --seed 1", {"OMP_NUM_THREADS": "7"}, "3"),
+        ("generate --seed 1", {"IFMDM_THREADS": "5", "OMP_NUM_THREADS": "7"}, "5"),
+        ("generate --seed 1", {"OMP_NUM_THREADS": "7", "OMP_WAIT_POLICY": "ACTIVE"}, "7"),
+        ("generate --seed 1", {}, str(cores_at_hand())),
     ],
 )
-def test_threads_are_those_that_were_asked_for(before, after, given, threads) -> None:
+def test_threads_are_those_that_were_asked_for(line: str, given: dict[str, str], threads: str) -> None:
     environment = dict(given)
-    assert set_threads([*before, "generate", *after, "--seed", "1"], environment) == [
-        "generate",
-        "--seed",
-        "1",
-    ]
+    assert set_threads(line.split(), environment) == ["generate", "--seed", "1"]
     assert environment["OMP_NUM_THREADS"] == threads
-    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"  # nobody spins
-    environment = {"OMP_WAIT_POLICY": "ACTIVE"}
-    set_threads(["generate"], environment)
-    assert environment["OMP_WAIT_POLICY"] == "ACTIVE"  # unless the user wants it
+    # nobody spins, unless the user wants it
+    assert environment["OMP_WAIT_POLICY"] == given.get("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def test_torch_takes_the_number() -> None:

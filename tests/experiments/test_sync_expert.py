@@ -15,29 +15,17 @@ from experiments.train import TrainingResult, run_training
 from metrics.judges.syncnet import load_expert
 from metrics.sync import lip_sync
 
-
-def words(clips: Path, run_dir: Path, *more: str) -> list[str]:
-    """Overrides that make the tiny experiment take seconds."""
-    return [
-        "experiment=sync_expert_tiny",
-        "data=folder",
-        f"data.root={clips}",
-        "data.batch_size=4",
-        "data.num_workers=0",
-        "data.windows_per_clip=4",
-        "data.cache_frames=false",
-        "model.network.width=0.0625",
-        "model.network.size=64",
-        "trainer.accelerator=cpu",
-        "trainer.max_steps=6",
-        f"run_dir={run_dir}",
-        *more,
-    ]
+QUICK = (
+    "experiment=sync_expert_tiny data=folder data.batch_size=4 data.num_workers=0 data.windows_per_clip=4 "
+    "data.cache_frames=false model.network.width=0.0625 model.network.size=64 trainer.accelerator=cpu "
+    "trainer.max_steps=6"
+)
 
 
 @pytest.fixture(scope="module")
 def trained(fake_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    return run_training(compose(words(fake_clips, tmp_path_factory.mktemp("runs") / "sync")))
+    run_dir = tmp_path_factory.mktemp("runs") / "sync"
+    return run_training(compose([*QUICK.split(), f"data.root={fake_clips}", f"run_dir={run_dir}"]))
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -65,9 +53,7 @@ def test_a_run_is_packed_and_judges(trained: TrainingResult, tmp_path: Path, ful
     assert np.isfinite([found.distance, found.confidence]).all()
 
 
-def test_packing_refuses_what_is_no_sync_run(
-    trained: TrainingResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_packing_refuses_what_is_no_sync_run(trained: TrainingResult, tmp_path: Path, refused) -> None:
     other = tmp_path / "other"
     (other / "checkpoints").mkdir(parents=True)
     record = json.loads((trained.run_dir / "network.json").read_text())
@@ -79,10 +65,6 @@ def test_packing_refuses_what_is_no_sync_run(
     with pytest.raises(UserError, match=r"last.ckpt: can't be read"):
         pack_sync_expert(other, tmp_path / "expert")
     assert not (tmp_path / "expert").exists()
-    output = ["--output", str(tmp_path / "expert")]
-    for wrong, message in (
-        (["--sync-expert", "run", "--diffusion", "run"], "leave --diffusion out"),
-        (["--diffusion", "run"], "give --autoencoder, --statistics, too"),
-    ):
-        assert cli.main(["package", *wrong, *output]) == 2
-        assert message in capsys.readouterr().err
+    command = ["package", "--output", tmp_path / "expert", "--diffusion", "run"]
+    refused([*command, "--sync-expert", "run"], "leave --diffusion out")
+    refused(command, "give --autoencoder, --statistics, too")

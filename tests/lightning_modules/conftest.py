@@ -16,6 +16,16 @@ ACTS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system",
 TOKEN = "hf_secret_of_the_user"
 
 
+class Bomb:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.path), "w")
+
+
 class Watch:
     """Sees connections, processes and opened files by an audit hook of Python; nothing has to be replaced for it.
 
@@ -28,6 +38,11 @@ class Watch:
         self.seen: list[tuple[str, str]] = []
         for name in ("config.json", "config.yaml", "network.json", "model.safetensors", "last.ckpt"):
             (outside / name).write_text("a secret")
+
+    @property
+    def bomb(self) -> Any:
+        """A pickle of this makes a file outside when it is loaded."""
+        return Bomb(self.outside / "made")
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take down what must not happen."""

@@ -3,6 +3,7 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,36 +36,24 @@ class Line(LightningModule):
 def fit(tmp_path: Path, callbacks: list, **options: object) -> Trainer:
     """Train with four batches an epoch."""
     loader = DataLoader(torch.ones(4), batch_size=1)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        default_root_dir=tmp_path,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        **options,
-    )
+    quiet = {"logger": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    options = {"accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path} | quiet | options
+    trainer = Trainer(callbacks=callbacks, **options)
     trainer.fit(Line(), loader, loader)
     return trainer
 
 
+@pytest.mark.parametrize(("seconds", "count"), [(0, 2 * (4 + 1)), (600, 2)])  # of batches and validations
 def test_plain_progress_says_where_it_is_and_how_good(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: Any, capsys: Any, seconds: float, count: int
 ) -> None:
     with caplog.at_level(logging.INFO, logger="lightning_modules"):
-        fit(tmp_path, [PlainProgress(seconds=0)], max_epochs=2, enable_checkpointing=False)
+        fit(tmp_path, [PlainProgress(seconds)], max_epochs=2, enable_checkpointing=False)
     lines = [record.message for record in caplog.records if record.name.startswith("lightning_modules")]
-    assert len(lines) == 2 * (4 + 1)  # each batch and each validation
+    assert len(lines) == count
     assert "epoch 1  batch 4/4  step 8" in lines[-1]
     assert "val/loss" in lines[-1]
     assert "\r" not in capsys.readouterr().err  # no bar beside it
-
-
-def test_quiet_between_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="lightning_modules"):
-        fit(tmp_path, [PlainProgress(seconds=600)], max_epochs=2, enable_checkpointing=False)
-    assert sum(record.name.startswith("lightning_modules") for record in caplog.records) == 2
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [(True, TQDMProgressBar), (False, PlainProgress)])

@@ -18,11 +18,8 @@ from lightning_modules.checkpoints import (
 from lightning_modules.networks.registry import build_network
 
 FEATURES = {"name": "feature_projection", "in_dim": 3, "out_dim": 2}
-AS_OF_BEFORE = {
-    "_target_": "lightning_modules.networks.audio_encoder.FeatureProjection",
-    "in_dim": 3,
-    "out_dim": 2,
-}
+OLD_CLASS = "lightning_modules.networks.audio_encoder.FeatureProjection"
+AS_OF_BEFORE = {"_target_": OLD_CLASS, "in_dim": 3, "out_dim": 2}
 
 
 class Unwritable(nn.Linear):
@@ -62,13 +59,11 @@ def test_half_precision_loses_no_large_value(tmp_path: Path) -> None:
 def test_a_run_comes_back(tmp_path: Path, network: nn.Module | dict) -> None:
     written = build_network(**FEATURES)
     (tmp_path / "checkpoints").mkdir()
-    state = {f"network.{name}": value for name, value in written.state_dict().items()} | {
-        "other": torch.ones(1)
-    }
+    state = {f"network.{name}": value for name, value in written.state_dict().items()}
+    state["other"] = torch.ones(1)
     torch.save({"state_dict": state}, tmp_path / "checkpoints" / "last.ckpt")
-    write_network_record(
-        tmp_path, "statistics", network, None, {"name": "mel", "source": None, "x": 1}, "space"
-    )
+    audio = {"name": "mel", "source": None, "x": 1}
+    write_network_record(tmp_path, "statistics", network, None, audio, "space")
     for path in (tmp_path, find_checkpoint(tmp_path)):
         loaded, spec, read = load_network(path)
         assert spec == FEATURES

@@ -80,16 +80,10 @@ def test_targets_invert(schedule, target):
 @pytest.mark.parametrize(
     ("sampler", "schedule", "steps"),
     [
-        ("ddim", "linear", 100),
-        ("ddim", "cosine", 100),
-        ("ddim", "flow", 100),
-        ("dpm_solver_2m", "linear", 40),
-        ("dpm_solver_2m", "cosine", 40),
-        ("dpm_solver_2m", "flow", 40),
-        ("ancestral", "linear", 200),
-        ("ancestral", "cosine", 200),
-        ("euler", "flow", 100),
-        ("heun", "flow", 25),
+        *(("ddim", schedule, 100) for schedule in SCHEDULES),
+        *(("dpm_solver_2m", schedule, 40) for schedule in SCHEDULES),
+        *(("ancestral", schedule, 200) for schedule in ("linear", "cosine")),
+        *(("euler", "flow", 100), ("heun", "flow", 25)),
     ],
 )
 def test_samplers_reproduce_a_gaussian(sampler, schedule, steps):
@@ -151,13 +145,12 @@ def test_min_snr_means_the_same_for_every_target():
     schedule = NoiseSchedule("cosine")
     t = torch.tensor([0.1, 0.5, 0.8], dtype=torch.float64)
     alpha, sigma = schedule.alpha_sigma(t)
-    x0, noise, wrong = torch.randn(
-        3, 3, 4, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64
-    )
-    noisy = expand(alpha, x0) * x0 + expand(sigma, x0) * noise
+    generator = torch.Generator().manual_seed(4)
+    x0, noise, wrong = torch.randn(3, 3, 4, 2, generator=generator, dtype=torch.float64)
+    a, s = expand(alpha, x0), expand(sigma, x0)
+    noisy = a * x0 + s * noise
     losses = []
     for target in TARGETS:
-        a, s = expand(alpha, x0), expand(sigma, x0)
         output = make_target(target, wrong, (noisy - a * wrong) / s, a, s)  # the output that says x0 = wrong
         error = (output - make_target(target, x0, noise, a, s)).square()
         losses.append(expand(loss_weight("min_snr", target, alpha, sigma), x0) * error)
@@ -201,10 +194,9 @@ def test_learned_variance_changes_ancestral_samples():
 def test_guidance_scales():
     conditional, dropped, other = torch.randn(3, 2, 4, 3, generator=torch.Generator().manual_seed(8))
     assert torch.equal(guide(conditional, dropped, other, 1.0, 1.0), conditional)
-    torch.testing.assert_close(guide(conditional, dropped, audio_scale=0.0), dropped)
-    torch.testing.assert_close(
-        guide(conditional, dropped, audio_scale=3.0), dropped + 3 * (conditional - dropped)
-    )
+    for scale in (0.0, 3.0):
+        expected = dropped + scale * (conditional - dropped)
+        torch.testing.assert_close(guide(conditional, dropped, audio_scale=scale), expected)
     two = guide(conditional, dropped, other, 2.0, 1.5)
     torch.testing.assert_close(two, 2.5 * conditional - dropped - 0.5 * other)
 
@@ -234,20 +226,18 @@ def test_settings_rebuild_the_process_and_every_axis_matters():
 
     def run(**changes):
         options = {"schedule": "cosine", "target": "x0", "sampler": "ddim", "sampler_steps": 5} | changes
-        return GaussianDiffusion(**options).sample(
-            lambda x, t: torch.tanh(x + t.view(-1, 1, 1)), noise, torch.Generator().manual_seed(0)
-        )
+        generator = torch.Generator().manual_seed(0)
+        network = lambda x, t: torch.tanh(x + t.view(-1, 1, 1))  # noqa: E731
+        return GaussianDiffusion(**options).sample(network, noise, generator)
 
     base = run()
-    for change in (
-        {"schedule": "linear"},
-        {"schedule": "flow"},
-        {"target": "v"},
-        {"target": "epsilon"},
-        {"target": "flow"},
-        {"sampler": "dpm_solver_2m"},
-        {"sampler": "ancestral"},
-        {"sampler_steps": 9},
+    for axis, values in (
+        ("schedule", ("linear", "flow")),
+        ("target", ("v", "epsilon", "flow")),
+        ("sampler", ("dpm_solver_2m", "ancestral")),
+        ("sampler_steps", (9,)),
     ):
-        assert not torch.allclose(run(**change), base), change
-        assert run(**change).isfinite().all()
+        for value in values:
+            changed = run(**{axis: value})
+            assert not torch.allclose(changed, base), value
+            assert changed.isfinite().all()

@@ -4,6 +4,7 @@ An audit hook of Python watches connections, processes and opened files, so that
 """
 
 import copy
+import functools
 import json
 import os
 import pickle
@@ -18,18 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from experiments.package import pack_model
 from lightning_modules.checkpoints import load_autoencoder, load_network, weights_hash, write_network_record
+from lightning_modules.generation.model_folder import STAGES
 from lightning_modules.generation.talking_head import TalkingHead
 from metrics.judges.syncnet import load_expert
-
-
-class Touch:
-    """A pickle that makes a file when it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(self.path), "w"))
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -113,23 +105,19 @@ def test_the_watch_sees_what_happens(watch: Any) -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, place: str) -> None:
     config = json.loads((folder / "config.json").read_text())
-    for value in VALUES:
-        text = json.dumps(placed(config, PLACES[place], VALUES[value], watch.outside))
-        (folder / "config.json").write_text(text)
+    for value in VALUES.values():
+        changed = placed(config, PLACES[place], value, watch.outside)
+        (folder / "config.json").write_text(json.dumps(changed))
         watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
 @pytest.mark.parametrize("key", ["_target_", "_args_", "_partial_", "auto_map", "__class__", "source"])
 def test_no_unknown_key_is_looked_at(folder: Path, watch: Any, key: str) -> None:
     config = json.loads((folder / "config.json").read_text())
-    for place in (
-        ("networks", "autoencoder"),
-        ("networks", "diffusion", "audio_encoder"),
-        ("diffusion",),
-        ("audio",),
-    ):
-        text = json.dumps(placed(config, (*place, key), "os.system", watch.outside))
-        (folder / "config.json").write_text(text)
+    audio_encoder = ("networks", "diffusion", "audio_encoder")
+    for place in (("networks", "autoencoder"), audio_encoder, ("diffusion",), ("audio",)):
+        changed = placed(config, (*place, key), "os.system", watch.outside)
+        (folder / "config.json").write_text(json.dumps(changed))
         watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
@@ -159,24 +147,20 @@ def test_bombs_in_json_are_refused(folder: Path, run: Path, watch: Any, text: st
 
 def test_files_are_regular_and_inside(folder: Path, run: Path, watch: Any, tmp_path: Path) -> None:
     for root, name, secret, load in (
-        (folder, "config.json", "config.json", lambda: TalkingHead.from_pretrained(folder)),
-        (folder, "basis.safetensors", "model.safetensors", lambda: TalkingHead.from_pretrained(folder)),
-        (
-            folder,
-            "diffusion/model.safetensors",
-            "model.safetensors",
-            lambda: TalkingHead.from_pretrained(folder),
-        ),
-        (run, "network.json", "network.json", lambda: load_network(run)),
-        (run, "checkpoints/last.ckpt", "last.ckpt", lambda: load_network(run)),
+        (folder, "config.json", "config.json", TalkingHead.from_pretrained),
+        (folder, "basis.safetensors", "model.safetensors", TalkingHead.from_pretrained),
+        (folder, "diffusion/model.safetensors", "model.safetensors", TalkingHead.from_pretrained),
+        (run, "network.json", "network.json", load_network),
+        (run, "checkpoints/last.ckpt", "last.ckpt", load_network),
     ):
+        action = functools.partial(load, root)
         kept = tmp_path / "kept"
         (root / name).rename(kept)
         (root / name).symlink_to(watch.outside / secret)
-        assert "leads out" in watch.refused(load)
+        assert "leads out" in watch.refused(action)
         (root / name).unlink()
         os.mkfifo(root / name)  # whoever opens it waits for ever
-        watch.refused(load)
+        watch.refused(action)
         (root / name).unlink()
         kept.rename(root / name)
     elsewhere = watch.outside / "stage"
@@ -189,7 +173,7 @@ def test_weights_are_tensors_of_the_right_shapes(folder: Path, watch: Any) -> No
     weights = folder / "diffusion" / "model.safetensors"
     header = json.dumps({"x": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
     for content in (
-        pickle.dumps(Touch(watch.outside / "made")),
+        pickle.dumps(watch.bomb),
         (folder / "statistics" / "model.safetensors").read_bytes(),  # of another network
         len(header).to_bytes(8, "little") + header,
         (2**62).to_bytes(8, "little"),
@@ -246,15 +230,10 @@ def test_a_run_is_its_record_and_tensors(model: TalkingHead, run: Path, watch: A
             (run / "network.json").write_text(json.dumps(placed(record, place, value, watch.outside)))
             watch.refused(lambda: load_autoencoder(run))
     (run / "network.json").write_text(json.dumps(record))
-    for content in (
-        Touch(watch.outside / "made"),
-        {"state_dict": Touch(watch.outside / "made")},
-        {"state_dict": {"a": 1}},
-        [],
-    ):
+    for content in (watch.bomb, {"state_dict": watch.bomb}, {"state_dict": {"a": 1}}, []):
         torch.save(content, run / "checkpoints" / "last.ckpt")
         watch.refused(lambda: load_autoencoder(run))
-    (run / "checkpoints" / "last.ckpt").write_bytes(pickle.dumps(Touch(watch.outside / "made")))
+    (run / "checkpoints" / "last.ckpt").write_bytes(pickle.dumps(watch.bomb))
     watch.refused(lambda: load_autoencoder(run))
     (run / "network.json").unlink()
     config.unlink()
@@ -264,16 +243,12 @@ def test_a_run_is_its_record_and_tensors(model: TalkingHead, run: Path, watch: A
 
 def test_packing_runs_reaches_no_hub(model: TalkingHead, tmp_path: Path, watch: Any) -> None:
     audio = {"name": "wav2vec2", "source": "evil/speech"}
-    runs = [
-        write_run(tmp_path / stage, model, stage, audio)
-        for stage in ("autoencoder", "statistics", "diffusion")
-    ]
+    runs = [write_run(tmp_path / stage, model, stage, audio) for stage in STAGES]
     output = tmp_path / "packed"
     pack_model(*runs, output)
     assert json.loads((output / "config.json").read_text())["audio"] == {"name": "wav2vec2"}
-    assert "evil" not in "".join(
-        path.read_text() for path in output.glob("*.*") if path.suffix in (".json", ".md")
-    )
+    written = [path.read_text() for path in output.glob("*.*") if path.suffix in (".json", ".md")]
+    assert "evil" not in "".join(written)
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in output.rglob("*"))
     assert "--speech-model" in watch.refused(lambda: TalkingHead.from_pretrained(output))
     (runs[1] / "run.json").write_text(json.dumps({"metrics": {"val/nll": "much"}}))
@@ -287,12 +262,6 @@ def test_a_sync_expert_is_plain(tmp_path: Path, watch: Any, value: Any) -> None:
     expert.mkdir()
     (expert / "model.safetensors").write_bytes(b"")
     config = {"format": 2, "network": {"name": "syncnet", "width": 0.05, "size": 64, "region": [0, 0, 1, 1]}}
-    for place in (
-        ("network",),
-        ("network", "width"),
-        ("network", "size"),
-        ("network", "region"),
-        ("network", "x"),
-    ):
+    for place in (("network",), *(("network", name) for name in ("width", "size", "region", "x"))):
         (expert / "config.json").write_text(json.dumps(placed(config, place, value, watch.outside)))
         watch.refused(lambda: load_expert(expert))

@@ -38,11 +38,7 @@ BOXES = torch.tensor([[[0.2, 0.5, 0.8, 0.9], [0.2, 0.2, 0.4, 0.4], [0.6, 0.2, 0.
 
 def batch(**fields: Tensor) -> FramePairBatch:
     frames = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    known = {
-        "regions": BOXES,
-        "landmarks": torch.zeros(2, 2, 0, 2),
-        "pose": torch.zeros(2, 2, 0),
-    }
+    known = {"regions": BOXES, "landmarks": torch.zeros(2, 2, 0, 2), "pose": torch.zeros(2, 2, 0)}
     return FramePairBatch(frames[:2], frames[2:], **known | fields)
 
 
@@ -166,20 +162,11 @@ def test_unknown_landmarks_count_nothing():
     assert landmark_flow_l1(flow, torch.full((3, 2, 4, 2), torch.nan)) == 0
 
 
-@pytest.fixture(scope="module")
-def perceptual() -> PerceptualLoss:
-    return PerceptualLoss(pretrained="random")
-
-
-def test_the_perceptual_judge_is_neither_saved_nor_trained_nor_copied(perceptual):
-    module = torch.nn.ModuleDict({"perceptual": perceptual})
-    assert not module.state_dict()
-    assert not list(module.parameters())
-    assert copy.deepcopy(module)["perceptual"]._shared is perceptual._shared
-
-
-def test_the_perceptual_judge_follows_the_loss_to_another_type_and_back(perceptual):
-    pair = batch()
+def test_the_perceptual_judge_is_no_part_of_the_model_and_follows_its_type():
+    pair, perceptual = batch(), PerceptualLoss(pretrained="random")
+    assert not perceptual.state_dict()
+    assert not list(perceptual.parameters())
+    assert copy.deepcopy(perceptual)._shared is perceptual._shared
     frame = pair.source.clone().requires_grad_(True)
     single = perceptual(rendered(frame), pair)
     single.backward()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from datamodules.media.pictures import to_float
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.renderer import HeadRenderer
@@ -24,12 +25,8 @@ def model() -> TalkingHead:
 
 @pytest.fixture(scope="module")
 def portrait() -> torch.Tensor:
-    head = (
-        HeadRenderer(Identity.sample(np.random.default_rng(123), "wide"), 128)
-        .render(Controls.neutral(1))
-        .frames
-    )
-    return torch.from_numpy(head[0]).permute(2, 0, 1).float() / 127.5 - 1
+    renderer = HeadRenderer(Identity.sample(np.random.default_rng(123), "wide"), 128)
+    return to_float(renderer.render(Controls.neutral(1)).frames)[0]
 
 
 def test_the_folder_is_small_and_has_a_card():
@@ -43,7 +40,7 @@ def test_its_basis_has_blocks_and_its_frames_show_the_portrait(model, portrait):
     assert model.size >= 128
     source = model.prepare_source(portrait)
     frame = next(model.render(source, source.motion))
-    error = (torch.from_numpy(frame).permute(2, 0, 1).float() / 127.5 - 1 - portrait).square().mean() / 4
+    error = (to_float(frame[None])[0] - portrait).square().mean() / 4
     assert -10 * torch.log10(error) > 25  # its own motion gives the portrait back, in dB
 
 
@@ -52,18 +49,14 @@ def test_it_opens_a_shut_mouth(model, seed):
     renderer = HeadRenderer(Identity.sample(np.random.default_rng(seed), "wide"), 128)
     poses = Controls.of_poses({}, {"jaw_open": 0.4, "lips_part": 0.3}, {"jaw_open": 0.8, "lips_part": 0.3})
     rendering = renderer.render(poses)
-    frames = torch.from_numpy(rendering.frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    frames = to_float(rendering.frames)
     x0, y0, x1, y1 = (round(float(edge) * 128) for edge in rendering.regions[2, 0])
     mouth = (slice(None), slice(y0, y1), slice(x0, x1))
     source = model.prepare_source(frames[0])
-    rendered = [
-        torch.from_numpy(frame).permute(2, 0, 1).float() / 127.5 - 1
-        for frame in model.render(source, model.motion_of(frames))
-    ]
+    rendered = to_float(np.stack(list(model.render(source, model.motion_of(frames)))))
     for opened in (1, 2):
-        copied, made = (
-            (one - frames[opened])[mouth].square().mean().item() for one in (frames[0], rendered[opened])
-        )
+        given = frames[0], rendered[opened]
+        copied, made = ((one - frames[opened])[mouth].square().mean().item() for one in given)
         assert made < 0.7 * copied, opened
 
 

@@ -51,17 +51,10 @@ def test_no_random_number_is_lost() -> None:
 
 
 def test_hydra_builds_it_and_numbers_may_be_text_in_the_keys_of_maps() -> None:
-    config = OmegaConf.create(
-        {
-            "size": 16,
-            "network": {
-                "_target_": "lightning_modules.networks.registry.build_network",
-                "name": "paper_renderer",
-                "size": "${size}",
-                "channels": {str(key): value for key, value in CHANNELS.items()},
-            },
-        }
-    )
+    builder = "lightning_modules.networks.registry.build_network"
+    node = {"_target_": builder, "name": "paper_renderer", "size": "${size}"}
+    node["channels"] = {str(key): value for key, value in CHANNELS.items()}
+    config = OmegaConf.create({"size": 16, "network": node})
     network = instantiate(config.network)
     assert isinstance(network, PaperRenderer)
     spec = network_spec(network)

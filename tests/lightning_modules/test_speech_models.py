@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from datamodules.errors import UserError
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
@@ -17,6 +18,7 @@ SIZES = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 16,
+    "conv_dim": (8,) * 7,
     "num_conv_pos_embeddings": 4,
     "num_conv_pos_embedding_groups": 2,
 }
@@ -38,13 +40,39 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
+def write_speech_model(kind: str, folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SIZES)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
+    return write_speech_model("Wav2Vec2", tmp_path / "model" / "audio")
 
-    torch.manual_seed(0)
-    Wav2Vec2Model(Wav2Vec2Config(conv_dim=(8,) * 7, **SIZES)).save_pretrained(tmp_path / "model" / "audio")
-    return tmp_path / "model" / "audio"
+
+@pytest.mark.parametrize(
+    ("name", "kind", "other"), [("wav2vec2", "Wav2Vec2", "hubert"), ("hubert", "Hubert", "wav2vec2")]
+)
+def test_features_of_a_frozen_speech_model(
+    name: str, kind: str, other: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = str(write_speech_model(kind, tmp_path))
+    frontend = AudioFrontend(name, folder)
+    assert not any(parameter.requires_grad for parameter in frontend.parameters())
+    assert not frontend.train().speech_model.training
+    waveform = 0.1 * torch.randn(2, 640 * 5, generator=torch.Generator().manual_seed(0))
+    features = frontend(waveform)
+    assert features.shape == (2, 10, 16)
+    assert torch.equal(features, frontend(waveform))  # no dropout, no masking
+    quiet = frontend(0.5 * waveform)
+    torch.testing.assert_close(features, quiet, atol=1e-4, rtol=1e-3)  # loudness is normalised
+    assert frontend.identity().startswith(f"{name}-")
+    assert frontend.identity() == AudioFrontend(name, folder).identity()
+    with pytest.raises(UserError, match=name):
+        AudioFrontend(other, folder)
 
 
 @pytest.fixture
@@ -72,18 +100,8 @@ def test_absurd_sizes_are_refused(audio: Path, load: Any, watch: Any, change: di
     watch.refused(load)
 
 
-class Touch:
-    """A pickle that makes a file when it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(self.path), "w"))
-
-
 def test_only_plain_files_inside_are_read(audio: Path, load: Any, watch: Any) -> None:
-    evil = pickle.dumps(Touch(watch.outside / "made"))
+    evil = pickle.dumps(watch.bomb)
     for name in ("adapter_config.json", "modeling_evil.py", "pytorch_model.bin"):
         (audio / name).write_bytes(evil)
         assert name in watch.refused(load)
@@ -103,5 +121,12 @@ def test_a_speech_model_of_the_users_choice_and_none(audio: Path, tmp_path: Path
     assert load_frontend("mel", tmp_path / "nothing").dim == 160
     with pytest.raises(UserError, match="leave --speech-model out"):
         load_frontend("mel", tmp_path / "nothing", audio)
+    for arguments, told in (
+        (("mfcc",), "unknown"),
+        (("hubert",), "source"),
+        (("hubert", str(tmp_path)), "cannot read"),
+    ):
+        with pytest.raises(UserError, match=told):
+            AudioFrontend(*arguments)
     with pytest.raises(UserError, match="unknown"):
         load_frontend("mfcc", tmp_path / "nothing")

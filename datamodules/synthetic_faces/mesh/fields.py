@@ -17,24 +17,19 @@ SIDES = (("right", -1), ("left", 1))  # the person's; the right side is at image
 
 @dataclasses.dataclass(frozen=True)
 class Pull:
-    """A bell of skin that moves together; several rows of one feature add up.
+    """A bell of skin that moves together; several rows of one feature add up."""
 
-    Attributes:
-        feature: the control it follows; ``*`` stands for left and right, each with the half of its own side.
-        anchor: where it sits, a name of ``anchors``. offset: from there, outwards and up.
-        radii: of the bell, sideways and upwards, head radii.
-        move: at the bell's top and strength 1: away from the middle, up, forwards, head radii.
-        region: ``"face"``, ``"upper"`` or ``"lower"`` (that lip alone, so that the mouth opens), ``"neck"``.
-        mirrored: the other side moves mirrored; otherwise both move to image right together.
-    """
-
-    feature: str
-    anchor: str
-    offset: tuple[float, float]
-    radii: tuple[float, float]
-    move: tuple[float, float, float]
-    region: str = "face"
-    mirrored: bool = True
+    feature: (
+        str  # the control it follows; ``*`` stands for left and right, each with the half of its own side
+    )
+    anchor: str  # where it sits, a name of ``anchors``
+    offset: tuple[float, float]  # from there, outwards and up
+    radii: tuple[float, float]  # of the bell, sideways and upwards, head radii
+    move: tuple[
+        float, float, float
+    ]  # at its top and strength 1: away from the middle, up, forwards, head radii
+    region: str = "face"  # or "neck", or "upper" or "lower": that lip alone, so that the mouth opens
+    mirrored: bool = True  # the other side moves mirrored; otherwise both move to image right together
 
 
 def anchors(m: Proportions) -> dict[str, tuple[float, float]]:
@@ -102,11 +97,6 @@ SHAPES = (
 FEATURES = (*SHAPES, *dict.fromkeys(name for pull in PULLS for name, _ in _rows(pull)))
 
 
-def lid_closure(m: Proportions, x: np.ndarray) -> np.ndarray:
-    """Height of the closed lids' line above the eye line at ``x``."""
-    return -0.55 * m.lower_lid(x)
-
-
 def displacement_fields(m: Proportions, skin: SkinGrid, parts: list[Part]) -> dict[str, np.ndarray]:
     """Displacements ``(V, 3)`` of all vertices at strength 1 of each of ``FEATURES``; ``parts`` starts with the skin."""
     vertices = np.concatenate([p.vertices for p in parts])
@@ -136,15 +126,10 @@ def _bell(pull: Pull, side: int | None, m: Proportions, skin: SkinGrid) -> np.nd
     else:
         height = height * smoothstep(0.0, 0.25, z)
     if pull.region in ("upper", "lower"):
-        height = height * _opening(m, x) * (skin.side > 0 if pull.region == "upper" else skin.side < 0)
+        height = height * m.opening(x) * (skin.side > 0 if pull.region == "upper" else skin.side < 0)
     outwards = np.clip(x / 0.08, -1, 1) if side is None else float(side)
     move = pull.move[0] * (outwards if pull.mirrored else 1.0) * height
     return np.stack([move, pull.move[1] * height, pull.move[2] * height], axis=1)
-
-
-def _opening(m: Proportions, x: np.ndarray) -> np.ndarray:
-    """How far the lips can part at ``x``: 1 in the middle, 0 from the corners on."""
-    return np.sqrt(np.clip(1 - (x / m.mouth_half) ** 2, 0, 1))
 
 
 def _jaw(
@@ -157,7 +142,7 @@ def _jaw(
     # Where the lips meet they share the jaw's slide, so that closed lips don't part.
     count = len(skin.part.vertices)
     x, y, _ = skin.part.vertices.T
-    near = np.exp(-(((y - m.mouth_line(x)) / 0.13) ** 2)) * _opening(m, x)
+    near = np.exp(-(((y - m.mouth_line(x)) / 0.13) ** 2)) * m.opening(x)
     slide = jaw.copy()
     slide[:count] += (0.5 - slide[:count]) * near
     fields["jaw_forward"][:, 2] = 0.060 * slide
@@ -169,7 +154,7 @@ def _lips(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray]) -> None
     front = smoothstep(0.0, 0.25, z)
     height = y - m.mouth_line(x)
     d, upper = np.abs(height), skin.side > 0
-    opening = _opening(m, x) * front
+    opening = m.opening(x) * front
     beyond = np.maximum(np.abs(x) - m.mouth_half, 0)
     stretch = np.clip(x / m.mouth_half, -1, 1)
     around = np.exp(-((beyond / 0.16) ** 2) - (d / 0.20) ** 2) * front
@@ -209,7 +194,7 @@ def _lids(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray]) -> None
     for eye, side in SIDES:
         here = fall * (x * side > 0)
         fields[f"open_{eye}"][:, 1] = here * np.where(above, m.upper_lid(x), -m.lower_lid(x))
-        fields[f"close_{eye}"][:, 1] = here * lid_closure(m, x)
+        fields[f"close_{eye}"][:, 1] = here * -0.55 * m.lower_lid(x)
         fields[f"look_{eye}"][:, 1] = here * shape * np.where(above, 0.075, 0.03)
         fields[f"squint_{eye}"][:, 1] = here * shape * np.where(above, -0.012, 0.030)
         fields[f"lid_wide_{eye}"][:, 1] = here * np.where(above, 0.38 * m.upper_lid(x), 0)

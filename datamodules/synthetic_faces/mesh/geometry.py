@@ -12,25 +12,15 @@ from datamodules.synthetic_faces.mesh.proportions import Proportions
 
 @dataclasses.dataclass
 class Part:
-    """A piece of the mesh.
+    """A piece of the mesh."""
 
-    Attributes:
-        name: what it is; the landmarks and the tests find parts by it.
-        vertices: ``(V, 3)`` rest positions in head radii.
-        faces: ``(F, 3)`` vertex indices, counter-clockwise seen from outside.
-        uv: ``(F, 3, 2)`` texture coordinates of each face's corners in [0, 1] of ``tile``.
-        tile: name of the texture.
-        head: ``(V,)`` share of the head's motion against the shoulders', 0 .. 1.
-        jaw: ``(V,)`` share of the jaw's rotation, 0 .. 1.
-    """
-
-    name: str
-    vertices: np.ndarray
-    faces: np.ndarray
-    uv: np.ndarray
-    tile: str
-    head: np.ndarray
-    jaw: np.ndarray
+    name: str  # what it is; the landmarks and the tests find parts by it
+    vertices: np.ndarray  # ``(V, 3)`` rest positions in head radii
+    faces: np.ndarray  # ``(F, 3)`` vertex indices, counter-clockwise seen from outside
+    uv: np.ndarray  # ``(F, 3, 2)`` texture coordinates of each face's corners in [0, 1] of ``tile``
+    tile: str  # name of the texture
+    head: np.ndarray  # ``(V,)`` share of the head's motion against the shoulders', 0 .. 1
+    jaw: np.ndarray  # ``(V,)`` share of the jaw's rotation, 0 .. 1
 
 
 def grid_part(
@@ -166,27 +156,17 @@ def lip_relief(m: Proportions, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class SkinGrid:
-    """The skin: a part, and the grid it came from.
+    """The skin: a part, and the grid it came from, whose last column repeats the first."""
 
-    Attributes:
-        part: vertices after welding.
-        index: ``(R, C + 1)`` vertex of each grid point (the last column repeats the first).
-        points: ``(R, C + 1, 3)`` rest positions of the grid points, eyes and mouth closed.
-        mouth_rows, eye_rows: the two rows that coincide along the mouth and along the eyes (upper, lower).
-        mouth_columns: columns from corner to corner.
-        eye_columns: the same for the person's right eye (image left) and left eye.
-        side: ``(V,)`` -1 for vertices below the mouth line, 1 above. lid_side: the same for the eyes.
-    """
-
-    part: Part
-    index: np.ndarray
-    points: np.ndarray
-    mouth_rows: tuple[int, int]
+    part: Part  # vertices after welding
+    index: np.ndarray  # ``(R, C + 1)`` vertex of each grid point
+    points: np.ndarray  # ``(R, C + 1, 3)`` rest positions of the grid points, eyes and mouth closed
+    mouth_rows: tuple[int, int]  # the two rows that coincide along the mouth (upper, lower)
     eye_rows: tuple[int, int]
-    mouth_columns: np.ndarray
-    eye_columns: tuple[np.ndarray, np.ndarray]
-    side: np.ndarray
-    lid_side: np.ndarray
+    mouth_columns: np.ndarray  # from corner to corner
+    eye_columns: tuple[np.ndarray, np.ndarray]  # of the person's right eye (image left) and left eye
+    side: np.ndarray  # ``(V,)`` -1 for vertices below the mouth line, 1 above
+    lid_side: np.ndarray  # the same for the eyes
 
 
 def _spaced(*stops: tuple[float, int]) -> np.ndarray:

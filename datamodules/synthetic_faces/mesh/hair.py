@@ -30,11 +30,6 @@ HANGING = ("long", "wavy", "bob")  # falls over the ears and below the jaw
 SCALP = PchipInterpolator(np.array(AZIMUTHS), np.array(EDGES["short"]))
 
 
-def _azimuths() -> np.ndarray:
-    right = np.r_[np.linspace(0, 60, 13), np.linspace(60, 100, 9)[1:], np.linspace(100, 180, 7)[1:]]
-    return np.deg2rad(np.concatenate([-right[:0:-1], right]))
-
-
 def hair_edge(person: Identity, azimuth: np.ndarray) -> np.ndarray:
     """Height of the hair's lower edge at ``azimuth`` (radians)."""
     line = PchipInterpolator(np.array(AZIMUTHS), np.array(EDGES[person.hair_style]))
@@ -56,7 +51,8 @@ def build_hair(person: Identity, skull: Skull) -> list[Part]:
     """The parts of the hair; empty for a bald head. Texture coordinate v runs from the crown to the edge."""
     if person.hair_style == "bald":
         return []
-    azimuth = _azimuths()
+    right = np.r_[np.linspace(0, 60, 13), np.linspace(60, 100, 9)[1:], np.linspace(100, 180, 7)[1:]]
+    azimuth = np.deg2rad(np.concatenate([-right[:0:-1], right]))
     edge = hair_edge(person, azimuth)
     thick = THICKNESS[person.hair_style] * (1 + 0.22 * person.hair_volume)
     t = np.concatenate([np.linspace(0, 0.86, 14), [0.93, 0.975, 1.0]])[:, None]
@@ -84,7 +80,10 @@ def build_hair(person: Identity, skull: Skull) -> list[Part]:
         lining.head = hair.head
         parts.append(lining)
     if person.hair_style == "bun" and person.headwear == "none":
-        parts.append(_ball(np.array([0.0, skull.top + 0.10, -0.28]), 0.27))
+        angle, phi = np.meshgrid(np.linspace(0, np.pi, 10), np.linspace(-np.pi, np.pi, 18), indexing="ij")
+        ball = np.stack([np.sin(angle) * np.sin(phi), np.cos(angle), np.sin(angle) * np.cos(phi)], axis=-1)
+        centre = np.array([0.0, skull.top + 0.10, -0.28])
+        parts.append(grid_part("bun", centre + 0.27 * ball * np.array([1.0, 0.85, 1.0]), "hair"))
     return parts
 
 
@@ -130,9 +129,3 @@ def _profile(person: Identity, y: np.ndarray) -> np.ndarray:
     if person.hair_style == "fringe":
         return 0.5 + 0.5 * smoothstep(0.0, 0.5, y)
     return np.ones_like(y)
-
-
-def _ball(centre: np.ndarray, radius: float) -> Part:
-    angle, phi = np.meshgrid(np.linspace(0, np.pi, 10), np.linspace(-np.pi, np.pi, 18), indexing="ij")
-    ball = np.stack([np.sin(angle) * np.sin(phi), np.cos(angle), np.sin(angle) * np.cos(phi)], axis=-1)
-    return grid_part("bun", centre + radius * ball * np.array([1.0, 0.85, 1.0]), "hair")

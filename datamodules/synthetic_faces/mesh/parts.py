@@ -92,8 +92,8 @@ def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
 
 
 def inner_strip(
-    name: str,
     skin: SkinGrid,
+    name: str,
     rows: tuple[int, int],
     columns: np.ndarray,
     upper: bool,
@@ -202,7 +202,7 @@ def _tube(name: str, path: np.ndarray, radius: float, closed: bool) -> Part:
 def jaw_weights(m: Proportions, skin: SkinGrid) -> np.ndarray:
     """Share ``(V,)`` of the jaw's rotation: 1 on chin and lower lip, 0 above the mouth, half at its corners."""
     x, y, z = skin.part.vertices.T
-    opening = np.sqrt(np.clip(1 - (x / m.mouth_half) ** 2, 0, 1))
+    opening = m.opening(x)
     distance = np.abs(y - m.mouth_line(x))
     upper = 0.45 * (1 - opening) * (1 - smoothstep(0.0, 0.36, distance))
     at_seam = 0.45 + 0.55 * opening

@@ -4,73 +4,45 @@ Head space, used by all of the geometry: x towards image right (the person's lef
 origin between the ears, lengths in head radii (the chin lies near y = -1, the top of the skull near y = 1.1).
 """
 
-import dataclasses
-
 import numpy as np
 
 from datamodules.synthetic_faces.identity import Identity
 
 
-@dataclasses.dataclass(frozen=True)
 class Proportions:
-    """Lengths in head radii, angles in radians."""
+    """Measures of one person: lengths in head radii, angles in radians."""
 
-    mouth_y: float
-    mouth_half: float  # half the distance of the mouth's corners
-    lip_upper: float  # height of the upper lip's red at rest
-    lip_lower: float
-    lip_bow: float  # depth of Cupid's bow, share of the upper lip
-    eye_x: float
-    eye_y: float
-    eye_half: float  # half the distance of an eye's corners
-    eye_upper: float  # height of the upper lid's edge above the corners' line
-    eye_lower: float
-    eye_tilt: float  # slope of the line through the corners, > 0: outer corner higher
-    eyeball: float  # radius
-    iris: float  # radius
-    brow_y: float
-    brow_thickness: float
-    brow_angle: float
-    brow_arch: float
-    brow_inner: float
-    brow_outer: float
-    nose_y: float  # underside of the nose
-    nose_width: float
-    nose_height: float
-    chin_y: float
-    smile_rest: float
+    def __init__(self, person: Identity) -> None:
+        self.mouth_y = -0.60 + 0.014 * person["mouth_height"]
+        self.eye_half = 0.168 + 0.009 * person["eye_size"]  # half the distance of an eye's corners
+        self.mouth_half = 0.255 + 0.018 * person["mouth_width"]  # half the distance of the mouth's corners
+        self.lip_upper = 0.070 + 0.012 * person["lip_upper"]  # height of the upper lip's red at rest
+        self.lip_lower = 0.088 + 0.013 * person["lip_lower"]
+        self.lip_bow = 0.18 + 0.05 * person["lip_bow"]  # depth of Cupid's bow, share of the upper lip
+        self.eye_x = 0.335 + 0.012 * person["eye_spacing"]
+        self.eye_y = 0.075 + 0.012 * person["eye_height"]
+        self.eye_upper = self.eye_half * (
+            0.51 + 0.05 * person["eye_open"]
+        )  # the lid's edge above its corners' line
+        self.eye_lower = self.eye_half * (0.32 + 0.03 * person["eye_open"])
+        self.eye_tilt = 0.05 + 0.05 * person["eye_tilt"]  # slope, > 0: outer corner higher
+        self.eyeball = 0.225  # radius
+        self.iris = 0.090 + 0.003 * person["iris_size"] + 0.3 * (self.eye_half - 0.168)  # radius
+        self.brow_y = 0.335 + 0.02 * person["brow_height"]
+        self.brow_thickness = 0.056 + 0.010 * person["brow_thickness"]
+        self.brow_angle = 0.12 + 0.09 * person["brow_angle"]
+        self.brow_arch = 0.035 + 0.012 * person["brow_arch"]
+        self.brow_inner = 0.125 + 0.015 * person["brow_spacing"]
+        self.brow_outer = 0.55
+        self.nose_y = -0.365 + 0.018 * person["nose_length"]  # underside of the nose
+        self.nose_width = 0.135 + 0.014 * person["nose_width"]
+        self.nose_height = 0.295 + 0.03 * person["nose_height"]
+        self.chin_y = -1.0 - 0.03 * person["chin_length"]
+        self.smile_rest = 0.018 + 0.010 * person["smile_rest"]
 
-    @classmethod
-    def of(cls, person: Identity) -> "Proportions":
-        """Measures of ``person``."""
-        mouth_y = -0.60 + 0.014 * person["mouth_height"]
-        eye_half = 0.168 + 0.009 * person["eye_size"]
-        return cls(
-            mouth_y=mouth_y,
-            mouth_half=0.255 + 0.018 * person["mouth_width"],
-            lip_upper=0.070 + 0.012 * person["lip_upper"],
-            lip_lower=0.088 + 0.013 * person["lip_lower"],
-            lip_bow=0.18 + 0.05 * person["lip_bow"],
-            eye_x=0.335 + 0.012 * person["eye_spacing"],
-            eye_y=0.075 + 0.012 * person["eye_height"],
-            eye_half=eye_half,
-            eye_upper=eye_half * (0.51 + 0.05 * person["eye_open"]),
-            eye_lower=eye_half * (0.32 + 0.03 * person["eye_open"]),
-            eye_tilt=0.05 + 0.05 * person["eye_tilt"],
-            eyeball=0.225,
-            iris=0.090 + 0.003 * person["iris_size"] + 0.3 * (eye_half - 0.168),
-            brow_y=0.335 + 0.02 * person["brow_height"],
-            brow_thickness=0.056 + 0.010 * person["brow_thickness"],
-            brow_angle=0.12 + 0.09 * person["brow_angle"],
-            brow_arch=0.035 + 0.012 * person["brow_arch"],
-            brow_inner=0.125 + 0.015 * person["brow_spacing"],
-            brow_outer=0.55,
-            nose_y=-0.365 + 0.018 * person["nose_length"],
-            nose_width=0.135 + 0.014 * person["nose_width"],
-            nose_height=0.295 + 0.03 * person["nose_height"],
-            chin_y=-1.0 - 0.03 * person["chin_length"],
-            smile_rest=0.018 + 0.010 * person["smile_rest"],
-        )
+    def opening(self, x: np.ndarray) -> np.ndarray:
+        """How far the lips can part at ``x``: 1 in the middle, 0 from the corners on."""
+        return np.sqrt(np.clip(1 - (x / self.mouth_half) ** 2, 0, 1))
 
     def mouth_line(self, x: np.ndarray) -> np.ndarray:
         """Height of the line between the closed lips at ``x``."""

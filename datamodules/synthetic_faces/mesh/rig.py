@@ -1,6 +1,7 @@
 """The rig: one mesh of all parts, its displacement fields, and their evaluation for a stretch of frames."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from datamodules.synthetic_faces.mesh.geometry import Part, Skull, build_skin, s
 from datamodules.synthetic_faces.mesh.hair import HANGING, build_hair
 from datamodules.synthetic_faces.mesh.headwear import build_headwear
 from datamodules.synthetic_faces.mesh.proportions import Proportions
-from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES, Controls
+from datamodules.synthetic_faces.motion.controls import Controls
 
 JAW_RANGE = 0.172  # radians at jaw_open = 1
 HEAD_PIVOT = (0.0, -0.72, -0.14)  # head radii; the pose turns about it
@@ -23,14 +24,8 @@ LID_GAP = 0.012  # skin above the eyeball, head radii
 EYE_NAMES = ("right_eye", "left_eye")  # the person's; the right eye is at image left
 
 
-def _strengths(controls: Controls, start: int, stop: int) -> dict[str, np.ndarray]:
-    """All controls by name in the frames ``start <= t < stop``, float64."""
-    return dict(zip(CONTROL_NAMES, controls.values[start:stop].astype(np.float64).T, strict=True))
-
-
-def features(controls: Controls, start: int, stop: int) -> np.ndarray:
-    """Strengths ``(T, F)`` of the displacement fields, in the order of ``FEATURES``."""
-    c = _strengths(controls, start, stop)
+def features(c: dict[str, np.ndarray]) -> np.ndarray:
+    """Strengths ``(T, F)`` of the displacement fields, in the order of ``FEATURES``, from the controls by name."""
     value = {name: c[name] for name in FEATURES if name in c}
     angle = JAW_RANGE * c["jaw_open"]
     value |= {"jaw_sine": np.sin(angle), "jaw_cosine": np.cos(angle) - 1, "tuck": c["lip_tuck"]}
@@ -81,22 +76,21 @@ class Rig:
 
     def __init__(self, person: Identity, device: torch.device) -> None:
         self.device = device
-        m = self.proportions = Proportions.of(person)
+        m = self.proportions = Proportions(person)
         self.skull = Skull(person)
         skin = self.skin = build_skin(person, m, self.skull)
         skin.part.jaw = pieces.jaw_weights(m, skin)
         self.eye_centres = pieces.eye_centres(person, m, self.skull)
         deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
-        mouth, eyes = skin.mouth_rows, skin.eye_rows
+        strip = partial(pieces.inner_strip, skin)
+        rows, columns = skin.mouth_rows, skin.mouth_columns
         strips = [
-            pieces.inner_strip("upper_lip_inside", skin, mouth, skin.mouth_columns, True, 0.075, "lip"),
-            pieces.inner_strip("lower_lip_inside", skin, mouth, skin.mouth_columns, False, 0.085, "lip"),
+            strip("upper_lip_inside", rows, columns, True, 0.075, "lip"),
+            strip("lower_lip_inside", rows, columns, False, 0.085, "lip"),
         ]
         for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            strips += [
-                pieces.inner_strip(f"{name}_upper_rim", skin, eyes, columns, True, 0.03, "lash"),
-                pieces.inner_strip(f"{name}_lower_rim", skin, eyes, columns, False, 0.03, "rim"),
-            ]
+            strips.append(strip(f"{name}_upper_rim", skin.eye_rows, columns, True, 0.03, "lash"))
+            strips.append(strip(f"{name}_lower_rim", skin.eye_rows, columns, False, 0.03, "rim"))
         covered = person.hair_style in HANGING  # the ears
         rigid = [
             *([] if covered else pieces.ears(person, self.skull)),
@@ -107,11 +101,10 @@ class Rig:
         ]
         balls = pieces.eyeballs(m, self.eye_centres)
         self.parts: list[Part] = [*deforming, *(s[0] for s in strips), *balls, *rigid]
-        sizes = np.cumsum([0, *(len(p.vertices) for p in self.parts)])
-        self.first = {p.name: int(n) for p, n in zip(self.parts, sizes, strict=False)}
-        self.faces = torch.as_tensor(
-            np.concatenate([p.faces + n for p, n in zip(self.parts, sizes, strict=False)]), device=device
-        )
+        starts = np.cumsum([0, *(len(p.vertices) for p in self.parts[:-1])]).tolist()
+        self.first = dict(zip((p.name for p in self.parts), starts, strict=True))
+        faces = np.concatenate([p.faces + self.first[p.name] for p in self.parts])
+        self.faces = torch.as_tensor(faces, device=device)
         self._balls = {b.name: slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls}
         self.rest = self._tensor(np.concatenate([p.vertices for p in self.parts]))
         self.head = self._tensor(np.concatenate([p.head for p in self.parts]))[:, None]
@@ -169,15 +162,16 @@ class Rig:
             result.append((torch.as_tensor(near, device=self.device), share, float(cx), float(cy), float(cz)))
         return result
 
-    def shape(self, controls: Controls, start: int, stop: int) -> Tensor:
-        """Positions ``(T, V, 3)`` in head space, before the pose, of the frames ``start <= t < stop``."""
-        values = features(controls, start, stop)
+    def shape(self, controls: Controls) -> Tensor:
+        """Positions ``(T, V, 3)`` in head space, before the pose; a frame's bits do not depend on the others."""
+        c = controls.by_name()
+        values = features(c)
         strength = self._tensor(values)
         p = self.rest.expand(len(values), -1, -1).clone()
         for number, (moved, field) in enumerate(self._fields):
             if values[:, number].any():  # what does not move adds nothing, to the bit
                 p[:, moved] += strength[:, number, None, None] * field
-        self._close_seam(p, controls, start, stop)
+        self._close_seam(p, c)
         for near, share, cx, cy, cz in self._lids:
             q = p[:, near]
             dx, dy = q[..., 0] - cx, q[..., 1] - cy
@@ -190,23 +184,22 @@ class Rig:
             q[..., 2] += share * 0.5 * (torch.sqrt(difference * difference + 1.5e-4) - difference)
             p[:, near] = q
         p[:, self._strips] = p[:, self._follow] + self._offset
-        self._turn_eyes(p, controls, start, stop)
+        self._turn_eyes(p, c)
         return p
 
-    def _close_seam(self, p: Tensor, controls: Controls, start: int, stop: int) -> None:
+    def _close_seam(self, p: Tensor, c: dict[str, np.ndarray]) -> None:
         """Takes the gap between the lips back where they are pressed or the lower lip is tucked; never lets them cross."""
         seam = self._seam
         gap = p[:, seam.upper] - p[:, seam.lower]
-        press = self._tensor(np.clip(controls["lips_press"][start:stop], 0, 1))[:, None, None]
-        tuck = 0.75 * self._tensor(np.clip(controls["lip_tuck"][start:stop], 0, 1))[:, None, None]
+        press = self._tensor(np.clip(c["lips_press"], 0, 1))[:, None, None]
+        tuck = 0.75 * self._tensor(np.clip(c["lip_tuck"], 0, 1))[:, None, None]
         closed = press * gap
         closed[..., 1] = torch.where(gap[..., 1] < 0, gap[..., 1], closed[..., 1])
         p[:, seam.near] += closed[:, seam.column] * seam.press
         tucked = tuck * (gap - closed)
         p[:, seam.near] += tucked[:, seam.column] * seam.tuck
 
-    def _turn_eyes(self, p: Tensor, controls: Controls, start: int, stop: int) -> None:
-        c = _strengths(controls, start, stop)
+    def _turn_eyes(self, p: Tensor, c: dict[str, np.ndarray]) -> None:
         pitch = np.deg2rad(np.clip(c["gaze_y"], -35, 35))
         for name, (_, side), centre in zip(EYE_NAMES, SIDES, self.eye_centres, strict=True):
             yaw = np.deg2rad(np.clip(c["gaze_x"] - side * c["vergence"], -40, 40))
@@ -215,9 +208,9 @@ class Rig:
             ball = self._balls[name]
             p[:, ball] = rotate(turn, p[:, ball] - middle) + middle
 
-    def wrinkle_strengths(self, controls: Controls, start: int, stop: int) -> Tensor:
-        """How deep each fold of ``WRINKLES`` is in the frames ``start <= t < stop``: ``(T, K)`` in [0, 1]."""
-        c = _strengths(controls, start, stop)
+    def wrinkle_strengths(self, controls: Controls) -> Tensor:
+        """How deep each fold of ``WRINKLES`` is: ``(T, K)`` in [0, 1]."""
+        c = controls.by_name()
 
         def up(name: str) -> np.ndarray:
             return np.maximum(c[name], 0)
@@ -236,18 +229,26 @@ class Rig:
         )
         return self._tensor(1 - np.exp(-1.6 * np.stack(depth, axis=1)))
 
-    def pose(self, p: Tensor, controls: Controls, start: int, stop: int) -> Tensor:
+    def pose(self, p: Tensor, controls: Controls) -> Tensor:
         """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes."""
-        c = _strengths(controls, start, stop)
-        turn = self._tensor(rotation(*(np.deg2rad(c[n]) for n in ("yaw", "pitch", "roll"))))
-        shift = self._tensor(np.stack([c["shift_x"], c["shift_y"], c["shift_z"]], axis=1))[:, None]
-        pivot = self._tensor(np.array(HEAD_PIVOT))
-        head = rotate(turn, p - pivot) + pivot + shift
+        c = controls.by_name()
         zero = 0 * c["yaw"]
-        lean = self._tensor(rotation(np.deg2rad(c["shoulder_yaw"]), zero, np.deg2rad(c["shoulder_roll"])))
-        shift = self._tensor(np.stack([c["shoulder_x"], c["shoulder_y"], zero], axis=1))[:, None]
-        pivot = self._tensor(np.array(SHOULDER_PIVOT))
-        shoulders = rotate(lean, p - pivot) + pivot + shift
+
+        def moved(
+            angles: tuple[np.ndarray, ...], shifts: tuple[np.ndarray, ...], about: tuple[float, ...]
+        ) -> Tensor:
+            turn = self._tensor(rotation(*map(np.deg2rad, angles)))
+            pivot = self._tensor(np.array(about))
+            return rotate(turn, p - pivot) + pivot + self._tensor(np.stack(shifts, axis=1))[:, None]
+
+        head = moved(
+            (c["yaw"], c["pitch"], c["roll"]), (c["shift_x"], c["shift_y"], c["shift_z"]), HEAD_PIVOT
+        )
+        shoulders = moved(
+            (c["shoulder_yaw"], zero, c["shoulder_roll"]),
+            (c["shoulder_x"], c["shoulder_y"], zero),
+            SHOULDER_PIVOT,
+        )
         return shoulders + self.head * (head - shoulders)
 
 

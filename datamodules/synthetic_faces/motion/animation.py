@@ -9,25 +9,17 @@ from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level
 from datamodules.synthetic_faces.motion.speech_drives import speech_drives, stressed_moments
 from datamodules.synthetic_faces.motion.style import Style
-from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
 
 
 @dataclass(frozen=True)
 class Animation:
-    """The motion of a clip.
+    """The motion of a clip."""
 
-    Attributes:
-        controls: control curves.
-        head: the parts that the head's rotation is made of.
-        mouth_intensity: ``(T,)`` articulation strength of the moment.
-        blink_intensity: ``(T,)`` blinks of the moment relative to one every three seconds.
-    """
-
-    controls: Controls
-    head: head_motion.HeadMotion
-    mouth_intensity: np.ndarray
-    blink_intensity: np.ndarray
+    controls: Controls  # control curves
+    head: head_motion.HeadMotion  # the parts that the head's rotation is made of
+    mouth_intensity: np.ndarray  # ``(T,)`` articulation strength of the moment
+    blink_intensity: np.ndarray  # ``(T,)`` blinks of the moment relative to one every three seconds
 
 
 def animate(narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still") -> Animation:
@@ -42,12 +34,16 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     for_mouth, for_head, for_body, for_eyes, for_face, for_camera = rng.spawn(6)
 
     mouth_intensity = style.mouth_intensity * changing_level(frames, 1.4, 0.35, for_mouth)
-    _move_mouth(controls, narration, units, mouth_intensity)
+    loud = visemes.articulation_from_loudness(narration.speech)
+    at = np.linspace(0, frames - 1, len(loud))
+    articulation = loud * np.interp(at, np.arange(frames), mouth_intensity)
+    for name, curve in visemes.mouth_curves(units, articulation, frames).items():
+        controls[name][:] = curve
     motion = head_motion.head_motion(speech_drives(narration, units), style, for_head)
     head_motion.move_head(controls, motion, style, for_head)
     head_motion.move_shoulders(controls, style, for_body)
     head_motion.swing(controls, for_body)
-    blinking = eyes.blink_intensity(frames, style, for_eyes)
+    blinking = style.blink_intensity * changing_level(frames, 2.5, 0.35, for_eyes)
     controls["blink_left"][:], controls["blink_right"][:] = eyes.blink_curves(frames, blinking, for_eyes)
     eyes.move_gaze(controls, style, for_eyes)
     expressions.move_brows(controls, stresses, style, for_face)
@@ -55,14 +51,3 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     expressions.add_habits(controls, style, for_face)
     head_motion.move_camera(controls, camera, for_camera)
     return Animation(controls, motion, mouth_intensity, blinking)
-
-
-def _move_mouth(
-    controls: Controls, narration: Narration, units: list[Phoneme], intensity: np.ndarray
-) -> None:
-    """Writes the mouth of speech; ``intensity (T,)`` beyond what the loudness says."""
-    loud = visemes.articulation_from_loudness(narration.speech)
-    at = np.linspace(0, len(intensity) - 1, len(loud))
-    articulation = loud * np.interp(at, np.arange(len(intensity)), intensity)
-    for name, curve in visemes.mouth_curves(units, articulation, len(controls)).items():
-        controls[name][:] = curve

@@ -109,6 +109,14 @@ class Controls:
                 controls[name][t] = value
         return controls
 
+    def part(self, start: int, stop: int) -> "Controls":
+        """The frames ``start <= t < stop``."""
+        return Controls(self.values[start:stop])
+
+    def by_name(self) -> dict[str, np.ndarray]:
+        """All curves ``(T,)`` in float64."""
+        return dict(zip(CONTROL_NAMES, self.values.astype(np.float64).T, strict=True))
+
     def __len__(self) -> int:
         return len(self.values)
 

@@ -12,25 +12,15 @@ from datamodules.synthetic_faces.motion.style import Style
 
 @dataclass(frozen=True)
 class Habit:
-    """How a control, or a pair of them, moves without speech; heights are for an expression strength of 1.
+    """How a control, or a pair of them, moves without speech; heights are for an expression strength of 1."""
 
-    Attributes:
-        names: one control, or the left and the right one of a pair.
-        per_minute: bumps a minute.
-        height: smallest and largest bump.
-        width: shortest and longest time constant of a bump in seconds.
-        drift: standard deviation of a slow drift.
-        signed: the bumps go either way.
-        top: furthest that the control goes.
-    """
-
-    names: tuple[str, ...]
-    per_minute: float
-    height: tuple[float, float]
-    width: tuple[float, float] = (0.15, 0.6)
-    drift: float = 0.0
-    signed: bool = False
-    top: float = 1.0
+    names: tuple[str, ...]  # one control, or the left and the right one of a pair
+    per_minute: float  # bumps a minute
+    height: tuple[float, float]  # smallest and largest bump
+    width: tuple[float, float] = (0.15, 0.6)  # shortest and longest time constant of a bump in seconds
+    drift: float = 0.0  # standard deviation of a slow drift
+    signed: bool = False  # the bumps go either way
+    top: float = 1.0  # furthest that the control goes
 
 
 def _pair(name: str) -> tuple[str, str]:
@@ -61,8 +51,7 @@ HABITS = (
     Habit(("scalp",), 4, (0.1, 0.5), drift=0.1, signed=True),
     Habit(("vergence",), 4, (0.3, 1.2), drift=0.3, signed=True, top=3.0),
 )
-_ASYMMETRY = 0.35
-"""How much of a pair's motion is each side's own."""
+_ASYMMETRY = 0.35  # how much of a pair's motion is each side's own
 
 
 def add_habits(controls: Controls, style: Style, rng: np.random.Generator) -> None:

@@ -5,13 +5,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS
 from datamodules.synthetic_faces.motion.controls import Controls
-from datamodules.synthetic_faces.motion.curves import changing_level
 from datamodules.synthetic_faces.motion.style import Style
 
-SPREAD = 0.45
-"""Standard deviation of the log of the intervals between blinks."""
-SHORTEST = 0.45
-"""Seconds from the start of one blink to that of the next, at least."""
+SPREAD = 0.45  # standard deviation of the log of the intervals between blinks
+SHORTEST = 0.45  # seconds from the start of one blink to that of the next, at least
 
 
 def blink_curves(
@@ -44,11 +41,6 @@ def _lid(since: np.ndarray, length: float) -> np.ndarray:
     lid = np.clip(np.minimum(closing, opening) + hold / (0.6 * length), 0.0, 1.0)
     lid = np.where((since > -hold) & (since < length + 2 * hold), lid, 0.0)
     return lid * lid * (3.0 - 2.0 * lid)
-
-
-def blink_intensity(frames: int, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """Blink intensity of the moment ``(T,)``."""
-    return style.blink_intensity * changing_level(frames, 2.5, 0.35, rng)
 
 
 def move_gaze(controls: Controls, style: Style, rng: np.random.Generator) -> None:

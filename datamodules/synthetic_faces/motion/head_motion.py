@@ -23,10 +23,12 @@ from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind
 from datamodules.synthetic_faces.motion.speech_drives import unit_curve
 from datamodules.synthetic_faces.motion.style import AXES, Style
 
-BUDGET = {"speech": 0.20, "style": 0.30, "free": 0.50}
-"""Shares of the variance of each axis of the head's rotation."""
-LIMITS = {"yaw": 38.0, "pitch": 26.0, "roll": 24.0}
-"""Degrees that the head approaches but does not pass."""
+BUDGET = {
+    "speech": 0.20,
+    "style": 0.30,
+    "free": 0.50,
+}  # shares of the variance of each axis of the head's rotation
+LIMITS = {"yaw": 38.0, "pitch": 26.0, "roll": 24.0}  # degrees that the head approaches but does not pass
 
 _COMMON = {
     "yaw": (0.0, 0.0, 0.2, 0.2, 0.3, 1.0, -0.3),
@@ -44,17 +46,13 @@ _OWN = {
 
 @dataclass(frozen=True)
 class HeadMotion:
-    """Rotation of the head about its rest pose, before ``LIMITS``.
+    """Rotation of the head about its rest pose, before ``LIMITS``."""
 
-    Attributes:
-        speech, style, free: ``(T, 3)`` parts of yaw, pitch and roll in degrees.
-        intensity: ``(T,)`` head intensity of the moment in degrees.
-    """
-
+    # ``(T, 3)`` parts of yaw, pitch and roll in degrees
     speech: np.ndarray
     style: np.ndarray
     free: np.ndarray
-    intensity: np.ndarray
+    intensity: np.ndarray  # ``(T,)`` head intensity of the moment in degrees
 
     @property
     def total(self) -> np.ndarray:
@@ -71,11 +69,11 @@ def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> H
     for number, axis in enumerate(AXES):
         common = unit_curve(drives @ np.array(_COMMON[axis]))
         own = _orthogonal([common], drives @ (np.array(_OWN[axis]) * np.array(style.response[number])))
-        free = _orthogonal([common, own], _free(frames, style.tempo, rng))
+        noise = 0.8 * smooth_noise(frames, 0.2, rng) + 0.6 * smooth_noise(frames, style.tempo, rng)
+        free = _orthogonal([common, own], noise)
         for name, curve in zip(BUDGET, (common, own, free), strict=True):
             parts[name].append(np.sqrt(BUDGET[name]) * shares[number] * intensity * curve)
-    speech, own_answer, noise = (np.stack(parts[name], axis=1) for name in BUDGET)
-    return HeadMotion(speech, own_answer, noise, intensity)
+    return HeadMotion(**{name: np.stack(part, axis=1) for name, part in parts.items()}, intensity=intensity)
 
 
 def move_head(controls: Controls, motion: HeadMotion, style: Style, rng: np.random.Generator) -> None:
@@ -141,10 +139,6 @@ def move_camera(controls: Controls, camera: str, rng: np.random.Generator) -> No
     for name, size in sizes.items():
         slow, fast = smooth_noise(frames, 0.3, rng), smooth_noise(frames, 1.5, rng)
         controls[name][:] = size * (0.9 * slow + 0.3 * fast)
-
-
-def _free(frames: int, tempo: float, rng: np.random.Generator) -> np.ndarray:
-    return 0.8 * smooth_noise(frames, 0.2, rng) + 0.6 * smooth_noise(frames, tempo, rng)
 
 
 def _orthogonal(others: list[np.ndarray], curve: np.ndarray) -> np.ndarray:

@@ -9,8 +9,7 @@ from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
 
 DRIVE_NAMES = ("nods", "late_nods", "loudness", "onsets", "phrase_fall", "phrase_side", "pauses")
-_PHRASE_PAUSE = 0.12
-"""Seconds of silence between two phrases."""
+_PHRASE_PAUSE = 0.12  # seconds of silence between two phrases
 
 
 def stressed_moments(units: list[Phoneme]) -> np.ndarray:
@@ -30,15 +29,12 @@ def speech_drives(narration: Narration, units: list[Phoneme]) -> np.ndarray:
     level = visemes.loudness(narration.speech)
     slow = np.maximum(visemes.loudness(narration.speech, 0.22), narration.level - 25.0)
     slow = np.interp(moments, np.arange(len(slow)) / visemes.RATE, slow)
-    phrases = _phrases(units)
     columns = (
         _nods(moments, stresses, level - narration.level, 0.06, 0.13),
         _nods(moments, stresses, level - narration.level, 0.35, 0.20),
         slow,
         gaussian_filter1d(np.gradient(slow), 3.0, mode="nearest"),
-        _phrase_fall(moments, phrases),
-        _phrase_side(moments, phrases),
-        _pauses(moments, phrases),
+        *_phrase_curves(moments, _phrases(units)),
     )
     return np.stack([unit_curve(column) for column in columns], axis=1)
 
@@ -77,27 +73,14 @@ def _phrases(units: list[Phoneme]) -> list[tuple[float, float]]:
     return phrases
 
 
-def _phrase_fall(moments: np.ndarray, phrases: list[tuple[float, float]]) -> np.ndarray:
-    """Raised at the start of a phrase, sinking to its end, ``(T,)``."""
-    curve = np.zeros(len(moments))
-    for start, end in phrases:
-        inside = (moments >= start) & (moments < end)
-        curve[inside] = 0.5 - (moments[inside] - start) / (end - start)
-    return gaussian_filter1d(curve, 0.15 * FPS, mode="nearest")
-
-
-def _phrase_side(moments: np.ndarray, phrases: list[tuple[float, float]]) -> np.ndarray:
-    """Turns to the other side from phrase to phrase, further in longer phrases, ``(T,)``."""
-    curve = np.zeros(len(moments))
+def _phrase_curves(moments: np.ndarray, phrases: list[tuple[float, float]]) -> list[np.ndarray]:
+    """A fall over each phrase; turns to the other side from one to the next; a bump in every pause; ``(T,)`` each."""
+    fall, side, speaking = np.zeros((3, len(moments)))
     for number, (start, end) in enumerate(phrases):
-        side = 1.0 if number % 2 else -1.0
-        curve[(moments >= start) & (moments < end)] = side * min(1.0, 0.3 + 0.4 * (end - start))
-    return gaussian_filter1d(curve, 0.30 * FPS, mode="nearest")
-
-
-def _pauses(moments: np.ndarray, phrases: list[tuple[float, float]]) -> np.ndarray:
-    """A bump in every pause, ``(T,)``."""
-    speaking = np.zeros(len(moments))
-    for start, end in phrases:
-        speaking[(moments >= start) & (moments < end)] = 1.0
-    return 1.0 - gaussian_filter1d(speaking, 0.12 * FPS, mode="nearest")
+        inside = (moments >= start) & (moments < end)
+        fall[inside] = 0.5 - (moments[inside] - start) / (end - start)
+        side[inside] = (1.0 if number % 2 else -1.0) * min(1.0, 0.3 + 0.4 * (end - start))
+        speaking[inside] = 1.0
+    smooth = [(fall, 0.15), (side, 0.30), (speaking, 0.12)]
+    fall, side, speaking = (gaussian_filter1d(c, seconds * FPS, mode="nearest") for c, seconds in smooth)
+    return [fall, side, 1.0 - speaking]

@@ -1,8 +1,10 @@
 """How somebody moves: numbers drawn freely for a clip, or read off somebody's looks."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from math import hypot, sqrt
 from statistics import mean, pstdev
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -33,72 +35,57 @@ LEVEL_SPREAD = 2.2
 """Standard deviation in dB of the level that a clip is heard at about the one that was drawn, as measured."""
 _TIE_SEED = 20_250
 
+Quantile = Callable[[float], float]
+
+
+def _log_uniform(low: float, high: float) -> Quantile:
+    return lambda q: float(low * (high / low) ** q)
+
+
+def _uniform(low: float, high: float) -> Quantile:
+    return lambda q: low + (high - low) * q
+
+
+def _normal(std: float) -> Quantile:
+    return lambda q: float(std * np.clip(norm.ppf(q), -2.0, 2.0))
+
+
+def _drawn(quantile: Quantile) -> Any:
+    return field(metadata={"quantile": quantile})
+
 
 @dataclass(frozen=True)
 class Style:
-    """How somebody moves in one clip.
+    """How somebody moves in one clip: numbers, and from what distribution each is drawn."""
 
-    Attributes:
-        head_intensity: standard deviation of the head's rotation in degrees, RMS of the three axes.
-        mouth_intensity: articulation strength beyond what the loudness says; 1 is as wide as the mouth goes.
-        blink_intensity: blinks relative to one every three seconds.
-        tempo: cut-off of the fast part of the free head motion in Hz.
-        pitch_share, roll_share: motion of these axes relative to yaw's.
-        expression: strength of brows, smiles and all face motion that is not speech.
-        gaze: how often the eyes leave the camera, 0..1.
-        smile: resting lift of the mouth corners.
-        rest_yaw, rest_pitch, rest_roll: mean head pose in degrees.
-        rest_x, rest_y: mean head position in head radii.
-        response: for each of ``AXES`` how the head answers to each of ``DRIVE_NAMES``, about standard normal.
-    """
-
-    head_intensity: float
-    mouth_intensity: float
-    blink_intensity: float
-    tempo: float
-    pitch_share: float
-    roll_share: float
-    expression: float
-    gaze: float
-    smile: float
-    rest_yaw: float
-    rest_pitch: float
-    rest_roll: float
-    rest_x: float
-    rest_y: float
-    response: tuple[tuple[float, ...], ...]
+    head_intensity: float = _drawn(_log_uniform(*HEAD_INTENSITY))
+    """Standard deviation of the head's rotation in degrees, RMS of the three axes."""
+    mouth_intensity: float = _drawn(_log_uniform(*MOUTH_INTENSITY))
+    """Articulation strength beyond what the loudness says; 1 is as wide as the mouth goes."""
+    blink_intensity: float = _drawn(_log_uniform(*BLINK_INTENSITY))
+    """Blinks relative to one every three seconds."""
+    tempo: float = _drawn(_uniform(0.6, 1.6))  # cut-off of the fast part of the free head motion in Hz
+    pitch_share: float = _drawn(_log_uniform(0.65, 2.2))  # motion of this axis relative to yaw's
+    roll_share: float = _drawn(_log_uniform(0.45, 1.8))
+    expression: float = _drawn(_log_uniform(0.4, 1.4))
+    """Strength of brows, smiles and all face motion that is not speech."""
+    gaze: float = _drawn(_uniform(0.1, 0.6))  # how often the eyes leave the camera, 0..1
+    smile: float = _drawn(_uniform(-0.03, 0.2))  # resting lift of the mouth corners
+    rest_yaw: float = _drawn(_normal(6.0))  # mean head pose in degrees
+    rest_pitch: float = _drawn(_normal(3.5))
+    rest_roll: float = _drawn(_normal(2.5))
+    rest_x: float = _drawn(_normal(0.04))  # mean head position in head radii
+    rest_y: float = _drawn(_normal(0.03))
+    response: tuple[tuple[float, ...], ...] = field(kw_only=True)
+    """For each of ``AXES`` how the head answers to each of ``DRIVE_NAMES``, about standard normal."""
 
     @classmethod
     def from_quantiles(cls, q: np.ndarray) -> "Style":
         """The style at the quantiles ``q (QUANTILES,)``, each in (0, 1), of the population."""
-        place = iter(q.tolist())
-
-        def log_uniform(low: float, high: float) -> float:
-            return float(low * (high / low) ** next(place))
-
-        def uniform(low: float, high: float) -> float:
-            return low + (high - low) * next(place)
-
-        def normal(std: float) -> float:
-            return float(std * np.clip(norm.ppf(next(place)), -2.0, 2.0))
-
-        return cls(
-            head_intensity=log_uniform(*HEAD_INTENSITY),
-            mouth_intensity=log_uniform(*MOUTH_INTENSITY),
-            blink_intensity=log_uniform(*BLINK_INTENSITY),
-            tempo=uniform(0.6, 1.6),
-            pitch_share=log_uniform(0.65, 2.2),
-            roll_share=log_uniform(0.45, 1.8),
-            expression=log_uniform(0.4, 1.4),
-            gaze=uniform(0.1, 0.6),
-            smile=uniform(-0.03, 0.2),
-            rest_yaw=normal(6.0),
-            rest_pitch=normal(3.5),
-            rest_roll=normal(2.5),
-            rest_x=normal(0.04),
-            rest_y=normal(0.03),
-            response=tuple(tuple(normal(1.0) for _ in DRIVE_NAMES) for _ in AXES),
-        )
+        own = [f for f in fields(cls) if f.metadata]
+        numbers = {f.name: f.metadata["quantile"](x) for f, x in zip(own, q.tolist(), strict=False)}
+        answers = np.array([_normal(1.0)(x) for x in q[len(own) :].tolist()]).reshape(len(AXES), -1)
+        return cls(**numbers, response=tuple(map(tuple, answers.tolist())))
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Style":
@@ -116,9 +103,7 @@ class Style:
         return asdict(self) | {"response": [list(axis) for axis in self.response]}
 
 
-QUANTILES = 14 + len(AXES) * len(DRIVE_NAMES)
-INTENSITY_QUANTILES = 3
-"""The first three quantiles are the intensities of head, mouth and blinks."""
+QUANTILES = len(fields(Style)) - 1 + len(AXES) * len(DRIVE_NAMES)
 
 
 def _inside(q: np.ndarray) -> np.ndarray:
@@ -166,17 +151,12 @@ def draw_style(
 ) -> Style:
     """The style of a clip; ``rng`` decides what neither looks nor speech do.
 
-    Args:
-        rng: Source of what is free.
-        performer: Whose motion it is.
-        narration: What is said.
-        intensity: ``free``, or ``speech``: the three intensities are functions of what is heard.
-        style: ``free``, or ``identity``: everything else is a function of the looks, and so are the intensities
-            unless the speech decides them.
+    With ``intensity`` ``speech``, not ``free``, the three intensities are functions of what is heard; with ``style``
+    ``identity``, not ``free``, all else is a function of the looks, and the intensities unless the speech decides them.
     """
     q = _inside(rng.random(QUANTILES))
     if style == "identity":
         q = quantiles_of_looks(performer)
     if intensity == "speech":
-        q[:INTENSITY_QUANTILES] = quantiles_of_speech(narration)
+        q[:3] = quantiles_of_speech(narration)  # the intensities of head, mouth and blinks
     return Style.from_quantiles(q)

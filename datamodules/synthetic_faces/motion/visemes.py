@@ -16,113 +16,88 @@ from scipy.ndimage import gaussian_filter1d
 from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 
-RATE = 200
-"""Samples a second of the curves before they are read at the frame centres."""
+RATE = 200  # samples a second of the curves before they are read at the frame centres
 
 BLENDED = ("jaw_open", "lips_part", "lips_wide", "lips_round", "tongue_up")
 LEAD = {"jaw_open": 0.045, "lips_part": 0.045, "lips_wide": 0.055, "lips_round": 0.055, "tongue_up": 0.04}
 """Seconds by which the curves are read ahead; with the flanks, half of a vowel's shape is there 0.04 to 0.1 s before."""
 ANTICIPATION = {"lips_wide": 1.45, "lips_round": 1.45}
 """How much further the dominance of a sound reaches ahead than behind."""
-INSET = 0.05
-"""Most seconds that a neighbour may take from a sound before its dominance falls."""
+INSET = 0.05  # most seconds that a neighbour may take from a sound before its dominance falls
 CLOSURE_LEAD = 0.025
 """Seconds by which the closure is complete before the sound; half of it is there some 0.055 s before."""
-CLOSURE_HOLD = 0.05
-"""Shortest full closure in seconds; longer than a frame, so that a frame shows it."""
+CLOSURE_HOLD = 0.05  # shortest full closure in seconds; longer than a frame, so that a frame shows it
 CLOSURE_RAMP = 0.06
 SMOOTHING = 0.012
 
 
 @dataclass(frozen=True)
 class Viseme:
-    """Targets of one speech sound and how strongly it insists on them.
+    """Targets of one speech sound, by control, and how strongly it insists on them."""
 
-    Attributes:
-        jaw, part, wide, round, tongue: targets of ``BLENDED``.
-        press: 1 where the lips close, below 1 where they only come near.
-        tuck: 1 where the lower lip touches the upper teeth.
-        weight: dominance at the centre.
-        reach: seconds over which the dominance falls to 1/e.
-        care: share of the weight with which it insists on wide or round lips; small where the lips are free to
-            take the shape of the next vowel.
-    """
-
-    jaw: float
-    part: float
-    wide: float = 0.0
-    round: float = 0.0
-    tongue: float = 0.0
-    press: float = 0.0
-    tuck: float = 0.0
-    weight: float = 1.0
-    reach: float = 0.05
+    jaw_open: float
+    lips_part: float
+    lips_wide: float = 0.0
+    lips_round: float = 0.0
+    tongue_up: float = 0.0
+    lips_press: float = 0.0  # 1 where the lips close, below 1 where they only come near
+    lip_tuck: float = 0.0  # 1 where the lower lip touches the upper teeth
+    weight: float = 1.0  # dominance at the centre
+    reach: float = 0.05  # seconds over which the dominance falls to 1/e
+    # share of the weight with which it insists on wide or round lips; small where the lips are free to take the shape
+    # of the next vowel
     care: float = 1.0
-
-    @property
-    def blended(self) -> tuple[float, ...]:
-        """The targets in the order of ``BLENDED``."""
-        return self.jaw, self.part, self.wide, self.round, self.tongue
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Timing in seconds of a gesture that goes with single sounds.
+    """Timing in seconds of a gesture that goes with single sounds."""
 
-    Attributes:
-        lead: from the full gesture to the start of the sound.
-        attack, release: length of the flanks.
-    """
+    lead: float  # from the full gesture to the start of the sound
+    attack: float  # length of the rise
+    release: float  # and of the fall
 
-    lead: float
-    attack: float
-    release: float
-
-
-_SILENCE = Viseme(0.0, 0.0, weight=1.3, reach=0.05)
-_BILABIAL = Viseme(0.12, 0.05, press=1.0, weight=0.7, reach=0.04, care=0.3)
-_LABIODENTAL = Viseme(0.12, 0.15, tuck=1.0, weight=0.7, reach=0.04, care=0.3)
-_ALVEOLAR = Viseme(0.2, 0.3, tongue=0.7, weight=0.45, reach=0.035, care=0.2)
-_SIBILANT = Viseme(0.1, 0.42, wide=0.25, tongue=0.4, weight=0.7, reach=0.04, care=0.5)
-_POSTALVEOLAR = Viseme(0.16, 0.5, round=0.55, tongue=0.3, weight=0.75, reach=0.045)
-_DENTAL = Viseme(0.22, 0.35, tongue=1.0, weight=0.55, reach=0.04, care=0.25)
-_VELAR = Viseme(0.3, 0.25, weight=0.35, reach=0.035, care=0.15)
-_RHOTIC = Viseme(0.26, 0.3, round=0.45, tongue=0.3, weight=0.5, reach=0.05)
 
 VISEMES: dict[str, Viseme] = {
-    "": _SILENCE,
-    **dict.fromkeys("pbm", _BILABIAL),
-    **dict.fromkeys("fv", _LABIODENTAL),
-    **dict.fromkeys("tdnlɾɲʎ", _ALVEOLAR),
-    **dict.fromkeys("szç", _SIBILANT),
-    **dict.fromkeys("ʃʒʝ", _POSTALVEOLAR),
-    **dict.fromkeys("θð", _DENTAL),
-    **dict.fromkeys("kɡŋxɣhʔʁ", _VELAR),
-    **dict.fromkeys("ɹr", _RHOTIC),
-    "β": Viseme(0.12, 0.1, press=0.6, weight=0.6, reach=0.04),
-    "ʋ": Viseme(0.15, 0.15, tuck=0.6, weight=0.6, reach=0.04),
-    **dict.fromkeys("wʍ", Viseme(0.16, 0.15, wide=-0.3, round=1.0, weight=1.4, reach=0.07)),
-    "j": Viseme(0.16, 0.35, wide=0.7, weight=0.6, reach=0.05),
-    "i": Viseme(0.2, 0.42, wide=0.85, weight=1.0, reach=0.06),
-    **dict.fromkeys("ɪᵻ", Viseme(0.3, 0.4, wide=0.55, weight=0.9, reach=0.05)),
-    "e": Viseme(0.42, 0.45, wide=0.65, weight=1.0, reach=0.06),
-    "ɛ": Viseme(0.6, 0.5, wide=0.5, weight=1.0, reach=0.06),
-    "æ": Viseme(0.82, 0.6, wide=0.45, weight=1.1, reach=0.06),
-    "a": Viseme(1.0, 0.55, wide=0.2, weight=1.1, reach=0.065),
+    "": Viseme(0.0, 0.0, weight=1.3, reach=0.05),
+    **dict.fromkeys("pbm", Viseme(0.12, 0.05, lips_press=1.0, weight=0.7, reach=0.04, care=0.3)),  # bilabial
+    **dict.fromkeys("fv", Viseme(0.12, 0.15, lip_tuck=1.0, weight=0.7, reach=0.04, care=0.3)),  # labiodental
+    **dict.fromkeys(
+        "tdnlɾɲʎ", Viseme(0.2, 0.3, tongue_up=0.7, weight=0.45, reach=0.035, care=0.2)
+    ),  # alveolar
+    **dict.fromkeys(  # sibilant
+        "szç", Viseme(0.1, 0.42, lips_wide=0.25, tongue_up=0.4, weight=0.7, reach=0.04, care=0.5)
+    ),
+    **dict.fromkeys(
+        "ʃʒʝ", Viseme(0.16, 0.5, lips_round=0.55, tongue_up=0.3, weight=0.75, reach=0.045)
+    ),  # postalveolar
+    **dict.fromkeys("θð", Viseme(0.22, 0.35, tongue_up=1.0, weight=0.55, reach=0.04, care=0.25)),  # dental
+    **dict.fromkeys("kɡŋxɣhʔʁ", Viseme(0.3, 0.25, weight=0.35, reach=0.035, care=0.15)),  # velar
+    **dict.fromkeys(
+        "ɹr", Viseme(0.26, 0.3, lips_round=0.45, tongue_up=0.3, weight=0.5, reach=0.05)
+    ),  # rhotic
+    "β": Viseme(0.12, 0.1, lips_press=0.6, weight=0.6, reach=0.04),
+    "ʋ": Viseme(0.15, 0.15, lip_tuck=0.6, weight=0.6, reach=0.04),
+    **dict.fromkeys("wʍ", Viseme(0.16, 0.15, lips_wide=-0.3, lips_round=1.0, weight=1.4, reach=0.07)),
+    "j": Viseme(0.16, 0.35, lips_wide=0.7, weight=0.6, reach=0.05),
+    "i": Viseme(0.2, 0.42, lips_wide=0.85, weight=1.0, reach=0.06),
+    **dict.fromkeys("ɪᵻ", Viseme(0.3, 0.4, lips_wide=0.55, weight=0.9, reach=0.05)),
+    "e": Viseme(0.42, 0.45, lips_wide=0.65, weight=1.0, reach=0.06),
+    "ɛ": Viseme(0.6, 0.5, lips_wide=0.5, weight=1.0, reach=0.06),
+    "æ": Viseme(0.82, 0.6, lips_wide=0.45, weight=1.1, reach=0.06),
+    "a": Viseme(1.0, 0.55, lips_wide=0.2, weight=1.1, reach=0.065),
     "ɑ": Viseme(0.95, 0.45, weight=1.1, reach=0.065),
-    **dict.fromkeys("ʌɐ", Viseme(0.65, 0.4, wide=0.1, weight=0.9, reach=0.055)),
+    **dict.fromkeys("ʌɐ", Viseme(0.65, 0.4, lips_wide=0.1, weight=0.9, reach=0.055)),
     **dict.fromkeys("əɚ", Viseme(0.38, 0.32, weight=0.6, reach=0.045)),
-    "ɜ": Viseme(0.42, 0.35, round=0.2, weight=1.0, reach=0.06),
-    "ɒ": Viseme(0.78, 0.4, wide=-0.1, round=0.45, weight=1.1, reach=0.065),
-    "ɔ": Viseme(0.62, 0.35, wide=-0.2, round=0.7, weight=1.1, reach=0.065),
-    "o": Viseme(0.45, 0.3, wide=-0.25, round=0.85, weight=1.1, reach=0.065),
-    **dict.fromkeys("ʊɵ", Viseme(0.28, 0.25, wide=-0.2, round=0.75, weight=1.0, reach=0.06)),
-    **dict.fromkeys("uʉ", Viseme(0.2, 0.2, wide=-0.3, round=1.0, weight=1.1, reach=0.07)),
-    **dict.fromkeys("yʏ", Viseme(0.2, 0.28, wide=-0.1, round=0.9, weight=1.1, reach=0.065)),
-    **dict.fromkeys("øœ", Viseme(0.42, 0.35, wide=-0.1, round=0.75, weight=1.1, reach=0.065)),
+    "ɜ": Viseme(0.42, 0.35, lips_round=0.2, weight=1.0, reach=0.06),
+    "ɒ": Viseme(0.78, 0.4, lips_wide=-0.1, lips_round=0.45, weight=1.1, reach=0.065),
+    "ɔ": Viseme(0.62, 0.35, lips_wide=-0.2, lips_round=0.7, weight=1.1, reach=0.065),
+    "o": Viseme(0.45, 0.3, lips_wide=-0.25, lips_round=0.85, weight=1.1, reach=0.065),
+    **dict.fromkeys("ʊɵ", Viseme(0.28, 0.25, lips_wide=-0.2, lips_round=0.75, weight=1.0, reach=0.06)),
+    **dict.fromkeys("uʉ", Viseme(0.2, 0.2, lips_wide=-0.3, lips_round=1.0, weight=1.1, reach=0.07)),
+    **dict.fromkeys("yʏ", Viseme(0.2, 0.28, lips_wide=-0.1, lips_round=0.9, weight=1.1, reach=0.065)),
+    **dict.fromkeys("øœ", Viseme(0.42, 0.35, lips_wide=-0.1, lips_round=0.75, weight=1.1, reach=0.065)),
 }
-
-_CLOSURE = Pace(CLOSURE_LEAD, CLOSURE_RAMP, CLOSURE_RAMP)
 
 GESTURES: dict[str, tuple[dict[str, float], Pace]] = {
     "tongue_out": ({"θ": 0.9, "ð": 0.75}, Pace(0.04, 0.07, 0.06)),
@@ -138,8 +113,8 @@ GESTURES: dict[str, tuple[dict[str, float], Pace]] = {
 }
 """Further controls by name: targets by sound, and their timing."""
 
+# speech sounds by the number that annotations store; 0 is silence
 PHONEME_TABLE: tuple[str, ...] = tuple(VISEMES)
-"""Speech sounds by the number that annotations store; 0 is silence."""
 
 
 def split_phonemes(phonemes: list[Phoneme]) -> list[Phoneme]:
@@ -189,8 +164,9 @@ def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) ->
         curve = gaussian_filter1d(curve, SMOOTHING * RATE)
         low = -1.0 if name == "lips_wide" else 0.0
         curves[name] = np.clip(np.interp(moments + LEAD[name], time, curve), low, 1.0)
-    curves["lips_press"] = _contact(units, {s: v.press for s, v in VISEMES.items()}, _CLOSURE, moments)
-    curves["lip_tuck"] = _contact(units, {s: v.tuck for s, v in VISEMES.items()}, _CLOSURE, moments)
+    closure = Pace(CLOSURE_LEAD, CLOSURE_RAMP, CLOSURE_RAMP)
+    for name in ("lips_press", "lip_tuck"):
+        curves[name] = _contact(units, {s: getattr(v, name) for s, v in VISEMES.items()}, closure, moments)
     strength = np.clip(np.interp(moments, time, gain), 0.0, 1.0)
     for name, (targets, pace) in GESTURES.items():
         curves[name] = strength * _contact(units, targets, pace, moments)
@@ -220,7 +196,7 @@ def phoneme_numbers(units: list[Phoneme], frames: int) -> np.ndarray:
 
 def _dominance_blend(units: list[Phoneme], name: str, time: np.ndarray) -> np.ndarray:
     """Sum of dominance times target over sum of dominance, ``(N,)``."""
-    column, ahead = BLENDED.index(name), ANTICIPATION.get(name, 1.0)
+    ahead = ANTICIPATION.get(name, 1.0)
     weighted = np.full(len(time), 0.0)
     total = np.full(len(time), 1e-4)  # rest, where no sound is near
     for unit in units:
@@ -236,7 +212,7 @@ def _dominance_blend(units: list[Phoneme], name: str, time: np.ndarray) -> np.nd
         early = np.maximum(unit.start + inset - time[near], 0.0) / before
         late = np.maximum(time[near] - unit.end + inset, 0.0) / after
         dominance = weight * np.exp(-np.maximum(early, late))
-        weighted[near] += dominance * viseme.blended[column]
+        weighted[near] += dominance * getattr(viseme, name)
         total[near] += dominance
     return weighted / total
 

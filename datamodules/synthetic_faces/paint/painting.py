@@ -94,9 +94,7 @@ def _tile(colour: np.ndarray, gloss: float) -> np.ndarray:
 
 
 def _flat(colour: np.ndarray | tuple[float, ...], gloss: float) -> np.ndarray:
-    tile = np.empty((4, 4, 4), dtype=np.float32)
-    tile[..., :3], tile[..., 3] = colour, gloss
-    return tile
+    return _tile(np.broadcast_to(colour, (4, 4, 3)), gloss)
 
 
 def _inner(
@@ -104,10 +102,8 @@ def _inner(
 ) -> np.ndarray:
     """A ramp from ``front`` (v = 0, or v = 1 when turned) to ``back``."""
     v = np.linspace(1, 0, 16) if turn else np.linspace(0, 1, 16)
-    tile = np.empty((16, 4, 4), dtype=np.float32)
-    tile[..., :3] = (front[None] * (1 - v[:, None]) + np.array(back)[None] * v[:, None])[:, None]
-    tile[..., 3] = gloss
-    return tile
+    ramp = mix(front, np.array(back), v[:, None])
+    return _tile(np.broadcast_to(ramp[:, None], (16, 4, 3)), gloss)
 
 
 def _eye(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:

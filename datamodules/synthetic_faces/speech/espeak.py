@@ -20,19 +20,12 @@ _LENGTH_MARKS = "ːˑ"
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One speech sound.
+    """One speech sound."""
 
-    Attributes:
-        ipa: IPA symbols without stress marks, such as ``aɪ``; empty for a pause.
-        start: seconds from the start of the waveform.
-        end: seconds, where the next sound starts.
-        stress: 0 none, 1 secondary, 2 primary.
-    """
-
-    ipa: str
-    start: float
-    end: float
-    stress: int = 0
+    ipa: str  # IPA symbols without stress marks, such as ``aɪ``; empty for a pause
+    start: float  # seconds from the start of the waveform
+    end: float  # seconds, where the next sound starts
+    stress: int = 0  # 0 none, 1 secondary, 2 primary
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,9 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
     Raises:
         UserError: The extra ``synthetic`` is not installed, or espeak-ng failed.
     """
-    library, data = _espeak_paths()
+    import soxr
+
+    library, data = espeak_paths()
     request = {
         "library": library,
         "data": data,
@@ -77,16 +72,13 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
         sample_rate = header["sample_rate"] * voice.tract
         events = [[seconds / voice.tract, name] for seconds, name in spoken["events"]]
         phonemes = _phonemes(events, len(wave) / sample_rate)
-        utterances.append(Utterance(text, _resample(wave, sample_rate), phonemes))
+        wave = soxr.resample(wave, sample_rate, SAMPLE_RATE, quality="HQ").astype(np.float32)
+        utterances.append(Utterance(text, wave, phonemes))
     return utterances
 
 
-def require_espeak() -> None:
-    """Refuse to start without a speech synthesiser, the extra ``synthetic``."""
-    _espeak_paths()
-
-
-def _espeak_paths() -> tuple[str, str]:
+def espeak_paths() -> tuple[str, str]:
+    """Library and data folder of espeak-ng; without the extra ``synthetic`` a `UserError`."""
     try:
         import espeakng_loader
     except ImportError as error:
@@ -94,12 +86,6 @@ def _espeak_paths() -> tuple[str, str]:
             "synthetic speech needs espeak-ng: install the extra with `pip install ifmdm[synthetic]`"
         ) from error
     return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
-
-
-def _resample(waveform: np.ndarray, sample_rate: float) -> np.ndarray:
-    import soxr
-
-    return np.asarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
 
 
 def _phonemes(events: list[list], duration: float) -> list[Phoneme]:

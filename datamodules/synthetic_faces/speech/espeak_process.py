@@ -47,26 +47,6 @@ _CALLBACK = ctypes.CFUNCTYPE(
 )
 
 
-class _Recorder:
-    """Collects the samples and phoneme events of one text."""
-
-    def __init__(self) -> None:
-        self.samples = bytearray()
-        self.events: list[tuple[float, str]] = []
-
-    def __call__(self, wave, count, events) -> int:
-        if wave and count > 0:
-            self.samples += ctypes.string_at(wave, 2 * count)
-        position = 0
-        while events[position].type != EVENT_LIST_END:
-            event = events[position]
-            if event.type == EVENT_PHONEME:
-                name = event.id.string.decode("utf-8", errors="ignore")
-                self.events.append((event.audio_position / 1000.0, name))
-            position += 1
-        return 0
-
-
 def synthesise(request: dict) -> tuple[dict, bytes]:
     """Synthesise the texts of one request in order.
 
@@ -86,29 +66,37 @@ def synthesise(request: dict) -> tuple[dict, bytes]:
     for parameter, value in ((RATE, request["rate"]), (PITCH, request["pitch"]), (RANGE, request["range"])):
         library.espeak_SetParameter(parameter, int(value), 0)
 
-    recorder = _Recorder()
-    callback = _CALLBACK(lambda *arguments: recorder(*arguments))
+    spoken: list[dict] = []
+    samples = bytearray()
+
+    def record(wave, count, events) -> int:
+        """Collects the samples and phoneme events of the last text."""
+        if wave and count > 0:
+            spoken[-1]["samples"] += count
+            samples.extend(ctypes.string_at(wave, 2 * count))
+        position = 0
+        while events[position].type != EVENT_LIST_END:
+            event = events[position]
+            if event.type == EVENT_PHONEME:
+                name = event.id.string.decode("utf-8", errors="ignore")
+                spoken[-1]["events"].append((event.audio_position / 1000.0, name))
+            position += 1
+        return 0
+
+    callback = _CALLBACK(record)
     library.espeak_SetSynthCallback(callback)
     library.espeak_Synth.argtypes = [
         ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
         ctypes.c_void_p, ctypes.c_void_p,
     ]  # fmt: skip
-    spoken, samples = [], bytearray()
     for text in request["texts"]:
-        recorder = _Recorder()
+        spoken.append({"samples": 0, "events": []})
         raw = text.encode()
         if library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, CHARS_UTF8, None, None) != 0:
             raise SystemExit(f"espeak-ng refused the text: {text}")
-        spoken.append({"samples": len(recorder.samples) // 2, "events": recorder.events})
-        samples += recorder.samples
     return {"sample_rate": sample_rate, "spoken": spoken}, bytes(samples)
 
 
-def main() -> None:
-    """One request, one answer."""
-    header, samples = synthesise(json.loads(sys.stdin.buffer.read()))
-    sys.stdout.buffer.write(json.dumps(header, ensure_ascii=True).encode() + b"\n" + samples)
-
-
 if __name__ == "__main__":
-    main()
+    header, pcm = synthesise(json.loads(sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(json.dumps(header, ensure_ascii=True).encode() + b"\n" + pcm)

@@ -12,22 +12,16 @@ from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_nois
 from datamodules.synthetic_faces.speech.sentences import sentences
 from datamodules.synthetic_faces.speech.voices import Voice
 
-LEVELS = (-30.0, -18.0)
-"""Range of a clip's speech level in dB of full scale."""
+LEVELS = (-30.0, -18.0)  # range of a clip's speech level in dB of full scale
 SHORT_PAUSE = (0.15, 0.6)
-LONG_PAUSE = (0.8, 1.8)
-"""Ranges of the pause after a sentence in seconds."""
+LONG_PAUSE = (0.8, 1.8)  # ranges of the pause after a sentence in seconds
 LONG_PAUSE_SHARE = 1 / 6
-ROOM_SHARE = 1 / 3
-"""Share of the noisy clips that are heard with the echo of a room."""
-NOISE_SHARE = 1 / 2
-"""Share of the noisy clips with background noise."""
-NOISE_BELOW = (30.0, 50.0)
-"""Range of its distance to the level of speech in dB."""
-RATE_SPREAD = (0.88, 1.15)
-"""Range of a clip's speaking rate over that of its voice."""
+ROOM_SHARE = 1 / 3  # share of the noisy clips that are heard with the echo of a room
+NOISE_SHARE = 1 / 2  # share of the noisy clips with background noise
+NOISE_BELOW = (30.0, 50.0)  # range of its distance to the level of speech in dB
+RATE_SPREAD = (0.88, 1.15)  # range of a clip's speaking rate over that of its voice
+# standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them
 DRIFT = 1.6
-"""Standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them."""
 _DRIFT_SECONDS = 1.2  # width of its smoothing
 _FLOOR_BELOW = 60.0  # dB: noise of a clip without noise
 _SHORTEST_SENTENCE = 1.2  # seconds, with its pause
@@ -37,23 +31,14 @@ _PEAK = 0.97
 
 @dataclass(frozen=True)
 class Narration:
-    """What is said in a clip.
+    """What is said in a clip."""
 
-    Attributes:
-        voice: who speaks, at the rate and pitch of this clip.
-        text: all sentences.
-        speech: ``(640 T,)`` float32 without noise and echo; what moves the lips.
-        waveform: ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard.
-        phonemes: gapless over the clip.
-        level: speech level drawn for the clip, in dB of full scale; its sentences lie about it.
-    """
-
-    voice: Voice
-    text: str
-    speech: np.ndarray
-    waveform: np.ndarray
-    phonemes: list[Phoneme]
-    level: float
+    voice: Voice  # who speaks, at the rate and pitch of this clip
+    text: str  # all sentences
+    speech: np.ndarray  # ``(640 T,)`` float32 without noise and echo; what moves the lips
+    waveform: np.ndarray  # ``(640 T,)`` float32 in [-1, 1], speech, echo and noise in sync; what is heard
+    phonemes: list[Phoneme]  # gapless over the clip
+    level: float  # speech level drawn for the clip, in dB of full scale; its sentences lie about it
 
     @property
     def speech_level(self) -> float:
@@ -79,11 +64,11 @@ def narrate(
     noisy: bool,
     synthesise: Callable[[list[str], Voice], list[Utterance]] = synthesise_speech,
 ) -> Narration:
-    """Draw sentences of a split and lets a voice say them.
+    """Draw sentences of a split and let a voice say them, whose rate and pitch vary a little from clip to clip.
 
     Args:
         rng: Source of all random choices.
-        voice: Who speaks; rate and pitch vary a little from clip to clip.
+        voice: Who speaks.
         split: Whose sentences are said.
         seconds: Shortest and longest clip; a sentence that runs over the end is cut with a short fade.
         noisy: Some clips are heard in a room, and some with background noise.
@@ -106,7 +91,9 @@ def narrate(
         track.pause(rng.uniform(*pause))
 
     frames = max(int(min(track.end, seconds[1]) * FPS), 1)
-    speech = _cut(np.concatenate(track.pieces), frames * SAMPLES_PER_FRAME)
+    speech = np.concatenate(track.pieces)[: frames * SAMPLES_PER_FRAME]
+    fade = int(_FADE * SAMPLE_RATE)
+    speech[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
     speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
     return Narration(
@@ -114,7 +101,7 @@ def narrate(
         text=" ".join(track.said),
         speech=speech,
         waveform=_add_room_and_noise(rng, speech, level, noisy),
-        phonemes=_cut_phonemes(track.phonemes, frames / FPS),
+        phonemes=[replace(p, end=min(p.end, frames / FPS)) for p in track.phonemes if p.start < frames / FPS],
         level=level,
     )
 
@@ -167,17 +154,6 @@ class _Track:
         ]
         self.said.append(utterance.text)
         self.end += len(wave) / SAMPLE_RATE
-
-
-def _cut(waveform: np.ndarray, samples: int) -> np.ndarray:
-    waveform = waveform[:samples].copy()
-    fade = min(int(_FADE * SAMPLE_RATE), samples)
-    waveform[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return waveform
-
-
-def _cut_phonemes(phonemes: list[Phoneme], end: float) -> list[Phoneme]:
-    return [replace(sound, end=min(sound.end, end)) for sound in phonemes if sound.start < end]
 
 
 def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:

@@ -6,10 +6,8 @@ from scipy.signal import fftconvolve, lfilter
 
 from datamodules.batches import SAMPLE_RATE
 
-RT60 = (0.15, 0.6)
-"""Range of the time in seconds over which the echo falls by 60 dB."""
-DIRECT_TO_ECHO = (6.0, 18.0)
-"""Range of the energy of the direct sound over that of the echo, in dB."""
+RT60 = (0.15, 0.6)  # range of the time in seconds over which the echo falls by 60 dB
+DIRECT_TO_ECHO = (6.0, 18.0)  # range of the energy of the direct sound over that of the echo, in dB
 NOISE_KINDS = ("pink", "hum", "babble")
 
 _EARLY = (0.003, 0.035)  # seconds in which single reflections arrive

@@ -6,32 +6,21 @@ import numpy as np
 
 from datamodules.clips.manifest import SPLITS
 
-TRACTS = (0.9, 1.12)
-"""Range of the vocal tracts' scale."""
+TRACTS = (0.9, 1.12)  # range of the vocal tracts' scale
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One synthetic speaker.
+    """One synthetic speaker."""
 
-    Attributes:
-        name: unique name, as written into the manifest.
-        language: language of its sentences, ISO 639-1.
-        espeak: espeak-ng voice with variant, such as ``en-us+f3``; ``en`` is British.
-        rate: words per minute.
-        pitch: base pitch, 0..100.
-        pitch_range: liveliness of the intonation, 0..100.
-        split: the only split whose clips this voice speaks in.
-        tract: frequency of all formants (and of the pitch) relative to the variant's: > 1 is a shorter throat.
-    """
-
-    name: str
-    language: str
-    espeak: str
-    rate: int
-    pitch: int
-    pitch_range: int
-    split: str
+    name: str  # unique name, as written into the manifest
+    language: str  # language of its sentences, ISO 639-1
+    espeak: str  # espeak-ng voice with variant, such as ``en-us+f3``; ``en`` is British
+    rate: int  # words per minute
+    pitch: int  # base pitch, 0..100
+    pitch_range: int  # liveliness of the intonation, 0..100
+    split: str  # the only split whose clips this voice speaks in
+    # frequency of all formants (and of the pitch) relative to the variant's: > 1 is a shorter throat
     tract: float = 1.0
 
     @property
@@ -50,34 +39,26 @@ class Voice:
 # train: by mean and spread of the log-mel spectrum each is nearer to one of train than the outermost 5 % of train are to
 # any other. The far ones (Alicia, anika, ian, edward, zac, adam, michel, steph) are in train.
 _TRAIN = (
-    ("en-us+f1", 165, 52, 55), ("en-us+f2", 150, 60, 45), ("en-us+f3", 175, 48, 60),
-    ("en-us+m1", 160, 45, 50),
-    ("en-us+m3", 145, 38, 40), ("en-us+m7", 170, 50, 65), ("en-us+Alicia", 155, 55, 50),
-    ("en-us+john", 180, 42, 45),
-    ("en-us+ian", 140, 46, 60), ("en+f2", 170, 46, 50), ("en+m2", 150, 40, 55),
-    ("en+m4", 168, 52, 40), ("en+Andy", 162, 48, 50), ("en-gb-x-rp+f4", 152, 54, 45),
-    ("en-gb-x-rp+m5", 172, 44, 60), ("en-gb-scotland+f3", 160, 50, 65), ("en-gb-scotland+m5", 148, 42, 50),
-    ("en-gb-x-gbclan+m1", 166, 47, 55), ("en-gb-x-gbclan+f1", 156, 57, 50),
-    ("en-gb-x-gbcwmd+m7", 154, 39, 45),
-    ("en-029+m3", 150, 46, 60), ("en-029+f2", 164, 53, 55), ("en-us+Gene", 158, 43, 50),
-    ("en-us+aunty", 146, 49, 45),
-    ("de+f2", 152, 50, 50), ("de+m3", 160, 44, 55), ("de+m7", 145, 40, 45), ("fr+f4", 158, 55, 55),
-    ("fr+m1", 150, 45, 50), ("es+f1", 160, 52, 60), ("es+m4", 150, 42, 50), ("it+f3", 156, 54, 55),
-    ("it+m5", 164, 46, 50), ("nl+f2", 154, 51, 45), ("nl+m2", 148, 41, 55),
-    ("en-us+adam", 162, 40, 50), ("en-us+max", 148, 46, 55), ("en-us+victor", 156, 38, 60),
-    ("en-us+steph", 170, 57, 50), ("en-us+Andrea", 144, 53, 55), ("en-us+Michael", 158, 44, 45),
-    ("en-us+norbert", 166, 41, 55), ("en-us+quincy", 152, 49, 60), ("en-us-nyc+f3", 172, 54, 50),
-    ("en-us-nyc+m2", 154, 43, 55), ("en+zac", 160, 47, 50), ("en+anika", 146, 56, 60), ("en+rob", 164, 42, 45),
-    ("en+f1", 156, 51, 55), ("en-gb-scotland+Mike", 150, 45, 50), ("en-029+f4", 168, 58, 45),
-    ("de+Andrea", 148, 54, 55), ("de+max", 164, 43, 50), ("de+f4", 156, 56, 45),
-    ("fr+michel", 162, 42, 50), ("fr+f3", 148, 51, 60), ("fr+m4", 166, 47, 45),
-    ("es+pedro", 164, 40, 55), ("es+edward", 150, 45, 55), ("es+anika", 158, 55, 60), ("es+f4", 152, 57, 50),
-    ("es+m7", 158, 45, 60),
-    ("it+sandro", 150, 41, 60), ("it+f1", 162, 53, 50), ("it+m3", 146, 44, 55),
-    ("nl+f4", 160, 55, 55), ("nl+m5", 166, 43, 50), ("nl+f1", 144, 50, 60),
-    ("en-us+Alex", 156, 50, 50), ("en-us+robert", 150, 44, 50), ("en-us+pablo", 168, 47, 55), ("en-us+klatt", 160, 45, 50),
-    ("en-us+benjamin", 152, 43, 55), ("en-us+mike2", 164, 41, 50), ("en-us+grandma", 146, 50, 50),
-    ("en-us+Mario", 158, 48, 60),
+    ("en-us+f1", 165, 52, 55), ("en-us+f2", 150, 60, 45), ("en-us+f3", 175, 48, 60), ("en-us+m1", 160, 45, 50),
+    ("en-us+m3", 145, 38, 40), ("en-us+m7", 170, 50, 65), ("en-us+Alicia", 155, 55, 50), ("en-us+john", 180, 42, 45),
+    ("en-us+ian", 140, 46, 60), ("en+f2", 170, 46, 50), ("en+m2", 150, 40, 55), ("en+m4", 168, 52, 40),
+    ("en+Andy", 162, 48, 50), ("en-gb-x-rp+f4", 152, 54, 45), ("en-gb-x-rp+m5", 172, 44, 60),
+    ("en-gb-scotland+f3", 160, 50, 65), ("en-gb-scotland+m5", 148, 42, 50), ("en-gb-x-gbclan+m1", 166, 47, 55),
+    ("en-gb-x-gbclan+f1", 156, 57, 50), ("en-gb-x-gbcwmd+m7", 154, 39, 45), ("en-029+m3", 150, 46, 60),
+    ("en-029+f2", 164, 53, 55), ("en-us+Gene", 158, 43, 50), ("en-us+aunty", 146, 49, 45), ("de+f2", 152, 50, 50),
+    ("de+m3", 160, 44, 55), ("de+m7", 145, 40, 45), ("fr+f4", 158, 55, 55), ("fr+m1", 150, 45, 50), ("es+f1", 160, 52, 60),
+    ("es+m4", 150, 42, 50), ("it+f3", 156, 54, 55), ("it+m5", 164, 46, 50), ("nl+f2", 154, 51, 45), ("nl+m2", 148, 41, 55),
+    ("en-us+adam", 162, 40, 50), ("en-us+max", 148, 46, 55), ("en-us+victor", 156, 38, 60), ("en-us+steph", 170, 57, 50),
+    ("en-us+Andrea", 144, 53, 55), ("en-us+Michael", 158, 44, 45), ("en-us+norbert", 166, 41, 55),
+    ("en-us+quincy", 152, 49, 60), ("en-us-nyc+f3", 172, 54, 50), ("en-us-nyc+m2", 154, 43, 55), ("en+zac", 160, 47, 50),
+    ("en+anika", 146, 56, 60), ("en+rob", 164, 42, 45), ("en+f1", 156, 51, 55), ("en-gb-scotland+Mike", 150, 45, 50),
+    ("en-029+f4", 168, 58, 45), ("de+Andrea", 148, 54, 55), ("de+max", 164, 43, 50), ("de+f4", 156, 56, 45),
+    ("fr+michel", 162, 42, 50), ("fr+f3", 148, 51, 60), ("fr+m4", 166, 47, 45), ("es+pedro", 164, 40, 55),
+    ("es+edward", 150, 45, 55), ("es+anika", 158, 55, 60), ("es+f4", 152, 57, 50), ("es+m7", 158, 45, 60),
+    ("it+sandro", 150, 41, 60), ("it+f1", 162, 53, 50), ("it+m3", 146, 44, 55), ("nl+f4", 160, 55, 55),
+    ("nl+m5", 166, 43, 50), ("nl+f1", 144, 50, 60), ("en-us+Alex", 156, 50, 50), ("en-us+robert", 150, 44, 50),
+    ("en-us+pablo", 168, 47, 55), ("en-us+klatt", 160, 45, 50), ("en-us+benjamin", 152, 43, 55),
+    ("en-us+mike2", 164, 41, 50), ("en-us+grandma", 146, 50, 50), ("en-us+Mario", 158, 48, 60),
     ("en-us+Denis", 154, 42, 55), ("en-us+ed", 166, 46, 45), ("en-us+steph2", 156, 55, 60), ("en+Gene2", 150, 49, 50),
     ("en+Reed", 160, 44, 55), ("en+grandpa", 148, 40, 50), ("en+iven", 162, 45, 60), ("en+klatt3", 154, 47, 50),
     ("en+Lee", 158, 50, 55), ("en+grandma", 158, 52, 60), ("en-029+Nguyen", 156, 52, 50), ("de+klatt2", 150, 44, 55),

@@ -68,13 +68,6 @@ def test_wrong_line_is_one_line_error_with_its_number(tmp_path: Path, change: di
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("line", ["{", "[1, 2]", '{"id": "x"}', "\x00"])
-def test_lines_that_are_no_records(tmp_path: Path, line: str) -> None:
-    (tmp_path / "manifest.jsonl").write_text(line + "\n")
-    with pytest.raises(UserError, match="line 1"):
-        read_manifest(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -82,9 +75,10 @@ def test_lines_that_are_no_records(tmp_path: Path, line: str) -> None:
         (b"\n", "lists no clips"),
         (b"\xff\xfe\x80", "UTF-8"),
         ((json.dumps(vars(record("a"))) + "\n").encode() * 2, "line 2: id 'a' occurs already in line 1"),
+        *((line, "manifest.jsonl, line 1: ") for line in (b"{", b"[1, 2]", b'{"id": "x"}', b"\x00")),
     ],
 )
-def test_repeated_ids_missing_and_empty_manifests(tmp_path: Path, text: bytes | None, reason: str) -> None:
+def test_manifests_that_are_none(tmp_path: Path, text: bytes | None, reason: str) -> None:
     if text is not None:
         (tmp_path / "manifest.jsonl").write_bytes(text)
     with pytest.raises(UserError, match=reason):

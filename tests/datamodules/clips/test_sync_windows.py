@@ -16,7 +16,6 @@ from datamodules.clips.sounds import ClipSounds
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
 from datamodules.media.video import VideoReader
-from datamodules.talking_head import TalkingHeadDataModule
 
 
 def place_of(part: np.ndarray, whole: np.ndarray) -> int:
@@ -86,10 +85,3 @@ def test_few_sounds_stay_in_memory(fake_clips: Path) -> None:
     np.testing.assert_array_equal(held.get(records[0], 3, 5), first)
     first[:] = 0
     assert held.get(records[0], 3, 5).any()  # what was given away is the caller's own
-
-
-def test_batches_have_contract_shapes(fake_clips: Path) -> None:
-    module = TalkingHeadDataModule(fake_clips, 16, task="sync_windows", batch_size=3, num_workers=2)
-    module.setup("fit")
-    batch = next(iter(module.train_dataloader()))
-    assert [tuple(part.shape) for part in batch] == [(3, 5, 3, 16, 16), (3, 3200), (3, 3200), (3,)]

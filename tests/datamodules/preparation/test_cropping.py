@@ -57,13 +57,6 @@ def test_a_video_that_was_cropped_before_is_taken_as_a_whole(edge: int, whole: b
         assert crop == pytest.approx((0, 0, edge))
 
 
-def test_share_outside() -> None:
-    crop = framing(FaceBox(350, 250, 450, 350, 1.0, "mediapipe"))
-    assert outside_share(crop, 720, 1280) == 0
-    assert outside_share(crop._replace(x=-crop.side / 4), 720, 1280) == pytest.approx(0.25)
-    assert outside_share(crop._replace(x=-2 * crop.side), 720, 1280) == 1
-
-
 def test_sharpness_falls_with_blur_and_loudness_is_decibel() -> None:
     generator = np.random.default_rng(0)
     sharp = generator.integers(0, 256, (256, 256, 3), dtype=np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.preparation.shots import CutFinder, cuts_of, field_histograms
+from datamodules.preparation.shots import CutFinder
 
 
 def scene(seed: int, frames: int, motion: float = 0.0) -> list[np.ndarray]:
@@ -43,10 +43,3 @@ def test_a_fade_is_no_cut() -> None:
 def test_short_videos_have_no_cuts() -> None:
     assert cuts([]) == []
     assert cuts(scene(0, 1)) == []
-    assert cuts_of(np.zeros(0)) == []
-
-
-def test_histograms_are_shares() -> None:
-    histograms = field_histograms(scene(6, 1)[0])
-    assert histograms.shape == (16, 3, 8)
-    np.testing.assert_allclose(histograms.sum(axis=-1), 1.0)

@@ -11,7 +11,7 @@ from datamodules.preparation.folder_sources import folder_sources
 from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
 from datamodules.preparation.hdtf_sources import hdtf_sources
 from datamodules.preparation.sources import DEVELOPMENT, FaceHint, PixelBox, Span, file_stem
-from datamodules.preparation.voxceleb_sources import read_utterance_boxes, voxceleb_sources
+from datamodules.preparation.voxceleb_sources import read_utterance, voxceleb_sources
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -149,9 +149,9 @@ def test_voxceleb1_is_cut_by_its_annotations(tmp_path: Path) -> None:
 def test_boxes_may_be_shares(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(BOXES_2)
-    seen = read_utterance_boxes(path)
-    assert (seen.start, seen.shares, seen.boxes.shape) == (0, True, (2, 4))
-    assert FaceHint(0.25, 0.2, 0.2, 0.4, None).at(100, 200) == pytest.approx((50, 20, 90, 60))
+    hint = read_utterance(path).face
+    assert hint == FaceHint(0.25, 0.2, 0.2, 0.4, None)
+    assert hint.at(100, 200) == pytest.approx((50, 20, 90, 60))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_damaged_boxes_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text)
     with pytest.raises(UserError, match="get the file again"):
-        read_utterance_boxes(path)
+        read_utterance(path)
 
 
 def test_hdtf_originals_that_are_there(tmp_path: Path) -> None:

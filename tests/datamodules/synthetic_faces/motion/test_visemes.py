@@ -53,18 +53,21 @@ def half_rise(sounds: Sounds, place: int, name: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("sound", "name"), [("u", "lips_round"), ("o", "lips_round"), ("i", "lips_wide"), ("a", "jaw_open")]
-)
-@pytest.mark.parametrize("seconds", [0.1, 0.2])
-def test_lips_lead_the_vowel(sound: str, name: str, seconds: float) -> None:
-    rise = half_rise((("", 0.6), (sound, seconds), ("", 0.5)), 1, name)
-    assert -0.1 <= rise <= -0.04
-
-
-@pytest.mark.parametrize(("sound", "name"), [("m", "lips_press"), ("p", "lips_press"), ("f", "lip_tuck")])
-def test_lips_lead_the_contact(sound: str, name: str) -> None:
-    rise = half_rise((("", 0.3), ("a", 0.15), (sound, 0.08), ("a", 0.2), ("", 0.5)), 2, name)
-    assert -0.1 <= rise <= -0.04
+    ("sound", "seconds", "name"),
+    [
+        *(
+            (vowel, seconds, name)
+            for vowel, name in (("u", "lips_round"), ("o", "lips_round"), ("i", "lips_wide"), ("a", "jaw_open"))
+            for seconds in (0.1, 0.2)
+        ),
+        ("m", 0.08, "lips_press"), ("p", 0.08, "lips_press"), ("f", 0.08, "lip_tuck"),
+    ],
+)  # fmt: skip
+def test_lips_lead_the_sound(sound: str, seconds: float, name: str) -> None:
+    contact = name in ("lips_press", "lip_tuck")
+    before = (("", 0.3), ("a", 0.15)) if contact else (("", 0.6),)
+    after = (("a", 0.2), ("", 0.5)) if contact else (("", 0.5),)
+    assert -0.1 <= half_rise((*before, (sound, seconds), *after), len(before), name) <= -0.04
 
 
 def test_rounding_reaches_through_consonants_that_leave_the_lips_free() -> None:
@@ -104,7 +107,8 @@ def test_every_speech_sound_is_reached() -> None:
     assert {symbol for targets, _ in GESTURES.values() for symbol in targets} <= set(VISEMES)
 
 
-def test_curves_are_controls_in_range_and_move() -> None:
+def test_curves_are_controls_in_range_that_move_and_rest_in_silence() -> None:
+    assert all(np.abs(curve).max() < 1e-6 for curve in curves((("", 1.0),)).values())
     sounds = tuple((ipa, 0.09) for ipa in PHONEME_TABLE) * 2
     found = curves(sounds, strength=1.3)
     assert set(found) <= set(CONTROL_NAMES)
@@ -113,11 +117,6 @@ def test_curves_are_controls_in_range_and_move() -> None:
         low = -1.0 if name in ("lips_wide", "lip_roll_upper", "lip_roll_lower") else 0.0
         assert low <= curve.min() <= curve.max() <= 1.0
         assert np.abs(curve).max() > 0.04
-
-
-def test_silence_is_rest() -> None:
-    for curve in curves((("", 1.0),)).values():
-        assert np.abs(curve).max() < 1e-6
 
 
 def test_gestures_go_with_their_sounds() -> None:

