@@ -60,16 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--crop", choices=("as given", "face"), help="face: cut both to the face; default: as given")
     flag("--size", type=int, metavar="S", help="shorter side in pixels; another size is another hash")
     flag("--max-frames", type=int, metavar="N", help="of each clip; another number is another hash")
-    flag(
-        "--model",
-        metavar="NAME",
-        help="model folder or name whose autoencoder makes a row of the real motion",
-    )
+    row = "model folder or name whose autoencoder makes a row of the real motion"
+    flag("--model", metavar="NAME", help=row)
     flag("--split", help="of a prepared reference; default test")
-    motion = (
-        f"of motion for {SYNTHETIC}: folder of a fitted one; default: the reference's own, fitted if need be"
-    )
-    flag("--judge", metavar="DIR", help=motion)
+    motion = "folder of a fitted one; default: the reference's own, fitted if need be"
+    flag("--judge", metavar="DIR", help=f"of motion for {SYNTHETIC}: {motion}")
     flag("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
     flag("--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?")
     parser.set_defaults(**DEFAULTS)
@@ -98,13 +93,10 @@ def check_method(name: object) -> str:
         UserError: It is no plain file name.
     """
     name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
-    if (
-        not isinstance(name, str)
-        or not 0 < len(name) <= MOST_NAME
-        or name.startswith(".")
-        or not name.isprintable()
-        or name != name.strip()
-    ):
+    fits = (
+        isinstance(name, str) and 0 < len(name) <= MOST_NAME and name.isprintable() and name == name.strip()
+    )
+    if not isinstance(name, str) or not fits or name.startswith("."):
         raise UserError(f"method '{str(name)[:40]}': use 1 to {MOST_NAME} letters, the first no dot")
     if "/" in name or "\\" in name:
         raise UserError(f"method '{name}': use a name without / and \\")
@@ -189,17 +181,9 @@ def _run_videos(args: argparse.Namespace) -> int:
     from metrics.evaluation.protocol import get_protocol
 
     protocol = get_protocol(args.protocol, args.task, crop=args.crop, **given_numbers(args))
-    results = evaluate_videos(
-        args.videos,
-        args.reference,
-        args.method,
-        protocol,
-        args.seeds,
-        args.split,
-        progress=log_progress,
-        model=TalkingHead.from_pretrained(args.model) if args.model else None,
-        judge=args.judge,
-    )
+    model = TalkingHead.from_pretrained(args.model) if args.model else None
+    asked = {key: getattr(args, key) for key in ("videos", "reference", "method", "seeds", "split", "judge")}
+    results = evaluate_videos(**asked, protocol=protocol, progress=log_progress, model=model)
     write_videos(results, output, str(args.videos))
     return 0
 

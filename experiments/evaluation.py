@@ -184,22 +184,12 @@ def evaluate_model(
     method: str = "ifmdm",
     judges: Judges | None = None,
 ) -> dict[str, Any]:
-    """The content of results.json of a TalkingHead on the clips of a dataset's split.
+    """The content of results.json of a TalkingHead on the clips of a split of the dataset folder ``root``.
 
-    Args:
-        model: TalkingHead.
-        root: Dataset folder with manifest.
-        split: Of it.
-        judge: Measures motion on frames; None: the regressor of the dataset, fitted if need be.
-        clips: Number of clips, or all.
-        seeds: Sampling seeds.
-        options: GenerationOptions of the model, or its defaults.
-        progress: Called with clips done, clips in all and a text.
-        max_frames: Only so many frames of each clip, or all.
-        gallery: Folder for contact sheets and videos of the first ``gallery_clips``, or None.
-        gallery_clips: How many clips the gallery shows.
-        method: Name that the result carries.
-        judges: Those to ask; None: those that the protocol names, as far as they are there.
+    At most so many ``clips`` of at most ``max_frames`` are judged. Motion is measured by ``judge``, else by the regressor
+    of the dataset, fitted if need be; all else by ``judges``, else by those that the protocol names, as far as they are
+    there. Contact sheets and videos of the first ``gallery_clips`` go to the folder ``gallery``; ``method`` is the name
+    that the result carries, ``options`` are GenerationOptions.
 
     Raises:
         UserError: No manifest, no clip in the split, or options that the model can't follow.
@@ -230,19 +220,11 @@ def evaluate_videos(
     model: Any = None,
     judge: str = "regressor",
 ) -> dict[str, Any]:
-    """The content of results.json of a folder of videos against real clips of the same stems.
+    """The content of results.json of a folder of videos against real clips of the same stems, see `match_videos`.
 
-    Args:
-        videos: Folder of videos, or with ``seeds`` of one subfolder for each sampling seed.
-        reference: Prepared folder with manifest, or plain folder of real videos.
-        method: Name that the result carries.
-        protocol: Settings.
-        seeds: Whether there are takes of several sampling seeds.
-        split: Of a prepared reference.
-        judges: Those to ask; None: those that the protocol names, as far as they are there.
-        progress: Called with clips done, clips in all and a text.
-        model: TalkingHead whose autoencoder gives the row of that name; None: there is no such row.
-        judge: Of motion of drawn faces, see `load_motion_judge`.
+    ``judges`` are asked, else those that the protocol names, as far as they are there; ``judge`` is that of motion of drawn
+    faces, see `load_motion_judge`. The autoencoder of ``model``, a TalkingHead, gives the row of that name; without it
+    there is none. ``method`` is the name that the result carries.
 
     Raises:
         UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.

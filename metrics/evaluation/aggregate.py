@@ -30,11 +30,8 @@ def _between(rows: np.ndarray) -> float:
 def share(rows: np.ndarray, clusters: Sequence[str], protocol: Protocol, higher: bool = True) -> Interval:
     """Place of a measure between the shuffled and the real row, where the real one is better by more than chance.
 
-    Args:
-        rows: ``(N, 3)`` of clips: the method's value, the real and the shuffled one; NaN rows are left out.
-        clusters: Identity of each clip; too few can't tell chance, and there is no value.
-        protocol: Settings.
-        higher: Whether the higher value is the better.
+    ``rows`` ``(N, 3)`` hold the method's value of each clip, the real and the shuffled one; those with NaN are left out. Too
+    few ``clusters``, the clips' identities, can't tell chance, and there is no value.
     """
     better = (rows[:, 1] - rows[:, 2]) * (1 if higher else -1)
     ahead = cluster_bootstrap(better, clusters, mean, protocol.intervals)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from datamodules import assets
 from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
 from metrics.evaluation import protocol as settings
-from metrics.evaluation.views import Embed, View, Watch, look
+from metrics.evaluation.views import Embed, View, Watch
 from metrics.judges.frame_regressor import JUDGE_FILE, FrameRegressor
 from metrics.judges.frame_regressor_fit import fit_frame_regressor, held_out_r2
 from metrics.judges.syncnet import SyncNet, load_expert
@@ -43,18 +43,9 @@ Found = TypeVar("Found")
 Progress = Callable[[int, int, str], None]
 """Called with work done, work in all and a text."""
 log = logging.getLogger(__name__)
-
-
-class SyncJudge(Protocol):
-    """Lip sync of one clip: values by name for each of some sounds ``(640 T,)``.
-
-    It raises ValueError where there is no track of a face, or the clip is too short.
-    """
-
-    def __call__(
-        self, frames: Tensor, points: np.ndarray | None, sounds: list[np.ndarray], protocol: settings.Protocol
-    ) -> list[dict[str, float]]:
-        """Judge frames ``(T, 3, H, W)`` uint8 with landmarks ``(T, 478, 3)`` in pixels, or None without."""
+SyncJudge = Callable[[Tensor, np.ndarray | None, list[np.ndarray], settings.Protocol], list[dict[str, float]]]
+"""Lip sync of frames ``(T, 3, H, W)`` uint8 with landmarks ``(T, 478, 3)`` in pixels, or None without: values by name for
+each of some sounds ``(640 T,)``. It raises ValueError where there is no track of a face, or the clip is too short."""
 
 
 def _blind(frames: np.ndarray) -> tuple[MotionCurves, None]:
@@ -81,7 +72,10 @@ class Judges:
 
     def look(self, frames: np.ndarray, protocol: settings.Protocol) -> View:
         """Look at frames ``(T, H, W, 3)`` uint8 with the judges of single frames."""
-        return look(frames, protocol, self.watch, self.embed)
+        curves, points = self.watch(frames)
+        images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        faces = None if self.embed is None or points is None else self.embed(images, points)
+        return View(images, protocol, curves, points, faces)
 
     def weights(self) -> dict[str, str]:
         """Name -> sha256 of each judge."""
@@ -159,19 +153,20 @@ def load_judges(
         judges.embed = judges.load("embedder", "mobilefacenet", embedder)
     sync = sync or ("public" if "landmarks" in judges.hashes else "expert")
     if "sync" in slots:
-
-        def syncnet() -> tuple[SyncJudge, str]:
-            if sync == "public":
-                path = assets.find(PUBLIC_SYNCNET)
-                return SyncNetJudge(SyncNet.load(path), boxes=True), file_sha256(path)
-            network = load_expert() if sync == "expert" else load_expert(sync)
-            return SyncNetJudge(network, boxes=False), network.sha256
-
-        judges.sync = judges.load("sync", "syncnet_v2" if sync == "public" else "sync expert", syncnet)
+        name = "syncnet_v2" if sync == "public" else "sync expert"
+        judges.sync = judges.load("sync", name, partial(_load_sync, sync))
     for slot, (name, file, loader) in NETWORKS.items():
         if slot in slots:
             setattr(judges, slot, judges.load(slot, name, partial(_load, file, loader)))
     return judges
+
+
+def _load_sync(kind: str) -> tuple[SyncJudge, str]:
+    if kind == "public":
+        path = assets.find(PUBLIC_SYNCNET)
+        return SyncNetJudge(SyncNet.load(path), boxes=True), file_sha256(path)
+    network = load_expert() if kind == "expert" else load_expert(kind)
+    return SyncNetJudge(network, boxes=False), network.sha256
 
 
 def _load(file: str, loader: str) -> tuple[nn.Module, str]:

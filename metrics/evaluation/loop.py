@@ -172,12 +172,7 @@ def sync_scores(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Values of the judge of lips and sound for each row of a clip, and why there is none for other rows.
 
-    Args:
-        judges: At hand.
-        rows: The views of each row.
-        waveform: ``(640 T,)`` the clip's speech.
-        foreign: Likewise, of another voice, that the takes are held against for ``shuffled``; None: there is none.
-        protocol: Settings.
+    The takes are held against the clip's ``waveform`` ``(640 T,)``, and for ``shuffled`` against ``foreign``, likewise.
     """
     values: dict[str, float] = {}
     absent: dict[str, str] = {}

@@ -108,11 +108,3 @@ class View:
         curves = MotionCurves(*(curve[which] for curve in vars(self.seen).values()))
         others = (self.seen_points, self.seen_embeddings)
         return View(frames, self.protocol, curves, *(None if one is None else one[which] for one in others))
-
-
-def look(frames: np.ndarray, protocol: Protocol, watch: Watch, embed: Embed | None = None) -> View:
-    """Look at frames ``(T, H, W, 3)`` uint8 with the judges of single frames."""
-    curves, points = watch(frames)
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    embeddings = embed(images, points) if embed is not None and points is not None else None
-    return View(images, protocol, curves, points, embeddings)

@@ -97,13 +97,15 @@ class FakeModel(torch.nn.Module):
 
 
 class PickyModel(FakeModel):
-    """Refuses the source of the second clip: one clip asks twice, for generation and for its autoencoder."""
+    """Refuses a source; a clip asks twice, for generation and for its autoencoder."""
 
-    refused = 3
+    def __init__(self, refused: int) -> None:
+        super().__init__()
+        self.asked = -refused
 
     def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
-        self.asked = getattr(self, "asked", 0) + 1
-        if self.asked == self.refused:
+        self.asked += 1
+        if not self.asked:
             raise ValueError("the source's shoulders are not in view")
         return super().prepare_source(image)
 
@@ -130,10 +132,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         boxes = np.array([[0, 0.5, 1, 1], [0, 0, 0.5, 0.25], [0.5, 0, 1, 0.25]], np.float32)
         known = {"lip_opening": lips.astype(np.float32), "regions": np.tile(boxes, (FRAMES, 1, 1))}
         write_annotations(folder / f"{name}.safetensors", known, {})
-        records.append(
-            ClipRecord(f"c{number}", f"{name}.mp4", f"{name}.wav", f"{number}", f"id{number % 2}",
-                       f"v{number % 2}", "test", SYNTHETIC_SOURCE, 0.0, FRAMES, SIZE, None, {}, f"{name}.safetensors")
-        )  # fmt: skip
+        who = (f"{number}", f"id{number % 2}", f"v{number % 2}", "test", SYNTHETIC_SOURCE, 0.0)
+        files = [f"{name}.{kind}" for kind in ("mp4", "wav", "safetensors")]
+        records.append(ClipRecord(f"c{number}", *files[:2], *who, FRAMES, SIZE, None, {}, files[2]))
     write_manifest(folder, records)
     return folder
 
@@ -196,7 +197,7 @@ class Recorded(FakeModel):
 def test_both_forms_of_evaluation_say_the_same_of_the_same_clips(root, tmp_path):
     """The model's form and that of the videos that it makes, on two of four clips: the same hashes, the same numbers."""
     (tmp_path / "videos").mkdir()
-    names = [record.id for record in choose_clips(read_manifest(root), "test", 2)]
+    chosen = [record.id for record in choose_clips(read_manifest(root), "test", 2)]
     made = {}
     for record in read_manifest(root):
         waveform = load_audio(root / record.audio)
@@ -204,19 +205,18 @@ def test_both_forms_of_evaluation_say_the_same_of_the_same_clips(root, tmp_path)
         path = tmp_path / "videos" / f"{record.id}.mp4"
         write_video(path, resize(draw(np.stack([0 * lips, 0 * lips, lips], axis=1)), 32, 32), crf=4)
         made[hashlib.sha256(waveform.tobytes()).hexdigest()] = read_video(path)
-        if record.id not in names:
+        if record.id not in chosen:
             path.unlink()
     own = run(Recorded(made), root, clips=2)
     protocol = get_protocol("synthetic-v2", size=32)
     other = evaluate_videos(tmp_path / "videos", root, "m", protocol, judges=motion_judges(BandJudge()))
-    assert [one["clip"] for one in other["clips"]] == [one["clip"] for one in own["clips"]] == sorted(names)
+    assert [one["clip"] for one in other["clips"]] == [one["clip"] for one in own["clips"]] == sorted(chosen)
     for key in ("name", "hash", "data", "files", "settings"):
         assert own["protocol"][key] == other["protocol"][key]
     assert other["protocol"]["measures"].items() <= own["protocol"]["measures"].items()
     assert {"psnr", "lip_corr"} <= set(own["protocol"]["measures"]) - set(other["protocol"]["measures"])
-    assert set(other["metrics"]) <= set(own["metrics"])
-    assert {"av_corr", "av_corr_real", "av_retrieval_codec", "av_corr_zero_shuffled", "av_corr_share", "jitter_real",
-            "mouth_motion", "head_motion_still", "sharpness"} <= set(other["metrics"])  # fmt: skip
+    names = "av_corr av_retrieval_codec av_corr_zero_shuffled av_corr_share jitter_real head_motion_still sharpness"
+    assert set(names.split()) <= set(other["metrics"]) <= set(own["metrics"])
     for name in other["metrics"]:
         assert own["metrics"][name] == pytest.approx(other["metrics"][name], nan_ok=True), name
     assert "av_corr_zero_swapped" in own["metrics"]  # videos can't be asked
@@ -315,7 +315,7 @@ def test_wrong_settings_write_nothing(command, words, told, root, damaged, build
 
 
 def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_were(root):
-    results, whole = run(PickyModel(), root), run(FakeModel(), root)
+    results, whole = run(PickyModel(3), root), run(FakeModel(), root)
     assert [(one["clip"], one["why"]) for one in results["missing"] if one["what"] == "all"] == [
         ("c1", "the source's shoulders are not in view")
     ]
@@ -324,9 +324,8 @@ def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_w
     assert results["protocol"] == whole["protocol"]
     others = [one for one in whole["clips"] if one["clip"] != "c1"]
     assert [{**one, "fps": 0} for one in results["clips"]] == [{**one, "fps": 0} for one in others]
-    picky = PickyModel()
-    picky.refused = 2  # a sweep asks once
-    assert sweep_intensity(picky, root, (0.0,), BandJudge(), options=Options())[0]["head_motion"]["n"] == 3
+    swept = sweep_intensity(PickyModel(2), root, (0.0,), BandJudge(), options=Options())  # asks once
+    assert swept[0]["head_motion"]["n"] == 3
 
 
 def test_a_bug_in_the_model_keeps_its_traceback(root):
@@ -371,11 +370,10 @@ def test_empty_split_and_wrong_files_are_told(root, tmp_path):
     with pytest.raises(UserError, match="split 'val'"):
         run(FakeModel(), root, split="val")
     broken = tmp_path / "results.json"
-    for content, told in (("{}", "lacks protocol"), ("{", "JSON")):
+    for content, told in (("{}", "lacks protocol"), ("[]", "lacks everything"), ("{", "JSON")):
         broken.write_text(content)
         with pytest.raises(UserError, match=told):
             read_results(broken)
-    assert list(tmp_path.iterdir()) == [broken]
 
 
 def test_small_helpers():
@@ -430,15 +428,12 @@ FORM = "--videos VIDEOS --reference REFERENCE --method m"
         ("--videos EMPTY --reference REFERENCE --method m", "holds no videos"),
         ("--videos VIDEOS --reference EMPTY --method m", "holds no reference videos"),
         ("--videos VIDEO --reference REFERENCE --method m", "is a file, expected a folder"),
-        ("--videos NOWHERE --reference REFERENCE --method m", "no such folder"),
         ("--videos VIDEOS --reference NOWHERE --method m", "no such folder of real clips"),
         (f"{FORM} --protocol x", "no such protocol"),
         (f"{FORM} --max-frames 3", "use 16 or more"),
         (f"{FORM} --size 100000", "use 4096 or less"),
         (f"{FORM} clips=3", "one form only"),
-        ("--task reconstruction model=synthetic-128", "--task judges videos"),
         ("--max-frames 20 model=synthetic-128", "--max-frames judges videos"),
-        ("--seeds model=synthetic-128", "one form only"),
         ("--output x model=synthetic-128", "for a model output=..."),
         ("--videos VIDEOS --reference REFERENCE --method ../..", "the first no dot"),
         ("--videos VIDEOS --reference REFERENCE --method a/b", "a name without /"),
@@ -457,11 +452,8 @@ FORM = "--videos VIDEOS --reference REFERENCE --method m"
         ("--selftest", "give --reference DIR, a folder of videos"),
         ("--selftest --reference REFERENCE --method m", "leave out --method"),
         ("--selftest --videos VIDEOS --method m", "leave out --videos and --method"),
-        ("--selftest --reference REFERENCE --task reconstruction", "leave out --task"),
-        ("--selftest --reference REFERENCE --seeds", "leave out --seeds"),
         ("--selftest --reference REFERENCE --max-frames 3", "use 16 or more"),
         ("--selftest --reference EMPTY", "holds no reference videos"),
-        ("--selftest --reference NOWHERE", "no such folder"),
     ],
 )
 def test_wrong_words_end_in_one_line(words, told, places, tmp_path, capsys):
@@ -519,9 +511,7 @@ def test_videos_with_a_models_autoencoder(root, tmp_path):
     for name in ("c0", "c1"):
         shutil.copy(root / f"clips/{name}.mp4", tmp_path)
     protocol, judges = get_protocol("synthetic-v2", "reconstruction"), motion_judges(BandJudge())
-    picky = PickyModel()
-    picky.refused = 2
-    found = evaluate_videos(tmp_path, root, "m", protocol, judges=judges, model=picky)
+    found = evaluate_videos(tmp_path, root, "m", protocol, judges=judges, model=PickyModel(2))
     value = values(found)
     assert value["psnr_autoencoder"] < value["psnr_codec"]
     assert value["head_motion_autoencoder"] == pytest.approx(0.9 * value["head_motion_real"], rel=0.2)

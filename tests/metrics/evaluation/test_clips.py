@@ -104,7 +104,7 @@ def test_files_that_cannot_be_read_are_listed_with_their_name(videos, reference,
         ("cut", "v/cut.mp4: cut off after 1.0 of 2.4 s"),
         ("empty", "v/empty.mp4: the video file is empty"),
         ("flat", "v/flat.mp4: 64 x 32 pixels have another shape"),
-        ("lost", "all: "),
+        ("lost", "no reference clip of this stem"),
     ):
         assert why in studio.whys(found, name)
 
