@@ -40,7 +40,7 @@ def convert(old: Path, output: Path) -> str:
     for key, what, converter in (
         ("networks", "model folder", _convert_model),
         ("region", "sync expert", _convert_sync_expert),
-        ("stage", "run", _convert_run),
+        ("stage", "run (to use and package; it can't be resumed)", _convert_run),
     ):
         if key in config:
             with whole_folder(output) as folder:
