@@ -9,6 +9,7 @@ from typing import Any, cast
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +17,21 @@ from omegaconf.errors import OmegaConfBaseException
 from datamodules.errors import UserError
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "configs"
+PATHS = {
+    "audio.source",
+    "autoencoder",
+    "data.latents",
+    "data.root",
+    "data.splits",
+    "judge",
+    "lift",
+    "model",
+    "output",
+    "resume",
+    "run_dir",
+    "talking_head",
+}
+"""Keys whose values are files or folders: a name that looks like a number stays the text that was typed."""
 
 
 def config_names(group: str) -> list[str]:
@@ -33,7 +49,7 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     Raises:
         UserError: an override is malformed, or names a key or a config that does not exist; an ablation of another stage.
     """
-    overrides = hydra_overrides(overrides)
+    overrides = with_open_maps(hydra_overrides(overrides), name)
     outer = GlobalHydra.instance().hydra  # inside a multirun job Hydra is initialised already
     GlobalHydra.instance().clear()
     try:
@@ -41,8 +57,10 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
             config = hydra.compose(config_name=name, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         unknown = re.search(r"Could not override '(.+?)'\.", str(error))
-        line = _unknown_key(unknown[1], overrides, name) if unknown else config_error_line(error)
-        raise UserError(line) from error
+        if not unknown:
+            raise UserError(config_error_line(error)) from error
+        rest = [word for word in overrides if _key(word) != unknown[1]]
+        raise UserError(_unknown_key(unknown[1], _known_keys(rest, name))) from error
     finally:
         GlobalHydra.instance().hydra = outer
     ablation = config.get("ablation")
@@ -56,7 +74,7 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
 def hydra_overrides(words: Sequence[str], multirun: bool = False) -> list[str]:
     """Overrides as typed in a shell -> overrides in Hydra's grammar.
 
-    A text that the grammar doesn't know (accents, ``=``, brackets inside) is taken as it is, a map may bring new keys.
+    A text that the grammar doesn't know (accents, ``=``, brackets inside) is taken as it is, and so is a path.
 
     Args:
         words: ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``.
@@ -85,19 +103,72 @@ def _hydra_override(word: str, multirun: bool) -> str:
         raise UserError(
             f"config: {word} gives several values: write a list as [a,b], use -m for a run each, or {how}"
         )
-    return f"++{word}" if isinstance(parsed.value(), dict) and "." in key and key[0] != "+" else word
+    if key.lstrip("+") not in PATHS:
+        return word
+    if parsed.is_choice_sweep() and getattr(parsed.value(), "simple_form", False):
+        values = [_text_of_path(key, one.strip()) for one in value.split(",")]
+        return f"{key}={','.join(values)}"
+    return f"{key}={_text_of_path(key, value)}"
 
 
-def _unknown_key(key: str, overrides: Sequence[str], name: str) -> str:
-    """A line about a key that a config does not have, with the most similar that it has."""
-    rest = [word for word in overrides if word.split("=")[0].lstrip("+~") != key]
+def _text_of_path(key: str, value: str) -> str:
+    """A path that the grammar would read as a number or truth value, in quotes."""
+    found = OverridesParser.create().parse_override(f"{key}={value}").value()
+    return override("", value.strip())[1:] if isinstance(found, int | float) else value
+
+
+def with_open_maps(words: Sequence[str], name: str = "train") -> list[str]:
+    """Overrides in Hydra's grammar; a map for a key that exists may bring new keys.
+
+    Raises:
+        UserError: there is no such key.
+    """
+    parser = OverridesParser.create()
+    parsed = {word: parser.parse_override(word) for word in words}
+    maps = [
+        word
+        for word, one in parsed.items()
+        if isinstance(one.value(), dict) and "." in _key(word) and word[0] not in "+~"
+    ]
+    opened = [f"++{word}" if word in maps else word for word in words]
+    if not maps or any(isinstance(one.value(), Glob) for one in parsed.values()):
+        return opened  # what a glob names is known to a running Hydra alone
+    inside = tuple(f"{_key(word)}." for word in maps)
+    rest = [word for word in words if word not in maps and not _key(word).startswith(inside)]
+    known = _keys(OmegaConf.to_container(compose([_one_run(parsed[word]) for word in rest], name)))
+    for key in map(_key, maps):
+        if key not in known and not key.startswith("hydra."):
+            raise UserError(_unknown_key(key, known))
+    return opened
+
+
+def _one_run(parsed: Override) -> str:
+    """The override of one run of those that it asks for."""
+    if not parsed.is_sweep_override():
+        return str(parsed.input_line)
+    transformer: Any = Transformer.encode
+    return f"{parsed.get_key_element()}={next(iter(parsed.sweep_iterator(transformer)))}"
+
+
+def _key(word: str) -> str:
+    return word.split("=")[0].lstrip("+~")
+
+
+def _known_keys(words: Sequence[str], name: str) -> list[str]:
     try:
-        known = _keys(OmegaConf.to_container(compose(rest, name)))
+        return _keys(OmegaConf.to_container(compose(words, name)))
     except UserError:
-        known = []
+        return []
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    """A line about a key that a config does not have: the most similar that it has, and how to add an argument."""
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
     similar = difflib.get_close_matches(key, [*known, *groups], n=1)
-    return f"config: there is no key '{key}'{f'; did you mean {similar[0]}?' if similar else ''}"
+    told = [f"did you mean {similar[0]}?"] if similar else []
+    if f"{key.rpartition('.')[0]}._target_" in known:
+        told.append(f"an argument that no config names is added by +{key}=...")
+    return "; ".join([f"config: there is no key '{key}'", *told])
 
 
 def _keys(config: Any, above: str = "") -> list[str]:

@@ -11,6 +11,7 @@ from lightning_modules.checkpoints import (
     build_named,
     load_network,
     load_weights,
+    network_record,
     write_json,
     write_network_record,
 )
@@ -39,7 +40,7 @@ def convert(old: Path, output: Path) -> str:
     for key, what, converter in (
         ("networks", "model folder", _convert_model),
         ("region", "sync expert", _convert_sync_expert),
-        ("stage", "run", _convert_run),
+        ("stage", "run (to use and package; it can't be resumed)", _convert_run),
     ):
         if key in config:
             with whole_folder(output) as folder:
@@ -83,7 +84,7 @@ def _convert_run(old: Path, config: dict[str, Any], folder: Path) -> None:
     stage, space = config["stage"], config.get("motion_space")
     if not isinstance(stage, str) or not isinstance(space, str | None):
         raise UserError(f"{old}: its config.yaml is of no run")
-    write_network_record(folder, stage, network, diffusion, audio, space)
+    write_network_record(folder, network_record(stage, network, diffusion, audio, space))
     for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "run.json"):
         if (old / name).exists():
             _copy(old, name, folder)

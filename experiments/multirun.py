@@ -12,13 +12,14 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from experiments.config import CONFIG_FOLDER, config_error_line, hydra_overrides, instantiate
+from experiments.config import CONFIG_FOLDER, config_error_line, hydra_overrides, instantiate, with_open_maps
 from experiments.train import run_training
 
 
 def run_multirun(overrides: Sequence[str]) -> None:
     """Train once for each combination; ``UserError`` where one does not compose or cannot start as asked."""
-    with _as_hydra_program(["--multirun", *hydra_overrides(overrides, multirun=True)]):
+    words = with_open_maps(hydra_overrides(overrides, multirun=True))
+    with _as_hydra_program(["--multirun", *words]):
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
         try:
             decorate(multirun_job)()

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from experiments.version import __version__
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+
+    from lightning_modules.checkpoints import NetworkRecord
 
 RUN_DIR_VARIABLE = "IFMDM_RUN_DIR"
 """Tells the processes that Lightning's DDP launcher starts where the first process writes."""
@@ -55,14 +58,22 @@ PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "av", "decord", "medi
 """Whose versions are noted."""
 
 
+def folder_of_first_process() -> Path | None:
+    """Where the process writes that started this one; None in the first process of a machine."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
+        return Path(os.environ[RUN_DIR_VARIABLE])
+    return None
+
+
 def new_run_dir(plain: dict[str, Any]) -> Path:
     """Folder of the run: the first process's own, in further processes of the same run the first one's.
 
     Raises:
         UserError: it holds a trained run that is not to be continued.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
-        return Path(os.environ[RUN_DIR_VARIABLE])
+    first = folder_of_first_process()
+    if first is not None:
+        return first
     run_dir = Path(plain["run_dir"]).resolve()
     os.environ[RUN_DIR_VARIABLE] = str(run_dir)
     if plain["resume"] is None and any((run_dir / "checkpoints").glob("*.ckpt")):
@@ -90,23 +101,76 @@ def checkpoint_to_resume(resume: str | None, run_dir: Path) -> Path | None:
     return path
 
 
-def write_start(run_dir: Path, plain: dict[str, Any], model: Any) -> None:
+def record_of(plain: dict[str, Any], model: Any) -> "NetworkRecord":
+    """What ``network.json`` says of a resolved config and its LightningModule."""
+    from lightning_modules.checkpoints import load_autoencoder, network_record, weights_hash
+
+    on_latents = plain["data"]["task"] == "motion_windows"
+    space = weights_hash(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
+    diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
+    audio = plain["audio"] if on_latents else None
+    return network_record(plain["stage"], model.network, diffusion, audio, space)
+
+
+def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", model: Any) -> None:
+    """Refuse to continue a checkpoint in another network, which would leave a folder whose record and weights differ.
+
+    Args:
+        resume: the checkpoint.
+        run_dir: where the run goes; what was trained there before must be of that network, too.
+        record: of the network that is about to be trained.
+        model: its LightningModule.
+
+    Raises:
+        UserError: names the first difference; or the checkpoint is damaged or can't be continued.
+    """
+    from lightning_modules.checkpoints import RECORD_NAME, read_checkpoint, read_network_record
+
+    new = _leaves(json.loads(json.dumps(asdict(record))))
+    for checkpoint in dict.fromkeys([resume, *sorted((run_dir / "checkpoints").glob("*.ckpt"))]):
+        if not any((folder / RECORD_NAME).exists() for folder in checkpoint.resolve().parents[:2]):
+            continue
+        old = _leaves(asdict(read_network_record(checkpoint)))
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                raise UserError(
+                    f"{checkpoint}: trained with {key}={old.get(key)}, which is {new.get(key)} now: resume with the same "
+                    "settings, or start a fresh run in another run_dir"
+                )
+    content = read_checkpoint(resume)
+    if not content.get("optimizer_states"):
+        raise UserError(f"{resume}: holds no state of an optimizer, so it can't be resumed")
+    had = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
+    needed = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name in dict.fromkeys([*needed, *had]):
+        if had.get(name) != needed.get(name):
+            raise UserError(
+                f"{resume}: can't be resumed in this model: {name} is {had.get(name, 'missing')}, "
+                f"expected {needed.get(name, 'none')}"
+            )
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
+
+
+def write_start(run_dir: Path, plain: dict[str, Any], record: "NetworkRecord") -> None:
     """Write ``config.yaml``, for people, and ``network.json``, which programs read back.
 
     Args:
         run_dir: made if it isn't there.
         plain: the resolved config.
-        model: the LightningModule that is about to be trained.
+        record: of the network that is about to be trained.
     """
-    from lightning_modules.checkpoints import load_autoencoder, weights_hash, write_network_record
+    from lightning_modules.checkpoints import write_network_record
 
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    on_latents = plain["data"]["task"] == "motion_windows"
-    space = weights_hash(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
-    diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
-    audio = plain["audio"] if on_latents else None
-    write_network_record(run_dir, plain["stage"], model.network, diffusion, audio, space)
+    write_network_record(run_dir, record)
 
 
 def write_end(

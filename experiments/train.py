@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
@@ -69,16 +69,24 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
 
     Raises:
         UserError: no experiment, no autoencoder for a training on latents, an occupied run folder, nothing to resume,
-            callbacks of another stage, a monitored value that nobody logs.
+            callbacks of another stage, a monitored value that nobody logs, another network than that of the resumed run.
     """
     started = time.monotonic()
     plain = _checked(config)
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from experiments.run_folder import checkpoint_to_resume, new_run_dir, write_end, write_start
+    from experiments.run_folder import (
+        checkpoint_to_resume,
+        new_run_dir,
+        record_of,
+        refuse_other_network,
+        write_end,
+        write_start,
+    )
     from lightning_modules.checkpoints import find_checkpoint
 
+    _refuse_folder_for_each_process(config)
     config = config.copy()
     for key in ("autoencoder", "lift"):
         if plain[key]:
@@ -89,9 +97,12 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
     seed_everything(plain["seed"], workers=True, verbose=False)
     datamodule, model = build(config, words)
+    record = record_of(plain, model)
+    if resume is not None:
+        refuse_other_network(resume, run_dir, record, model)
     trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger))
     if trainer.is_global_zero:
-        write_start(run_dir, plain, model)
+        write_start(run_dir, plain, record)
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, RuntimeError) as error:
@@ -101,7 +112,9 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
         raise KeyboardInterrupt
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():  # a fast_dev_run keeps none
+    if not trainer.strategy.broadcast(
+        checkpoint.is_file()
+    ):  # a fast_dev_run keeps none; all save together or none does
         trainer.save_checkpoint(checkpoint)
     if trainer.is_global_zero:
         write_end(run_dir, plain, trainer, metrics, time.monotonic() - started)
@@ -129,6 +142,18 @@ def one_of_several_processes() -> bool:
 
     tasks = os.environ.get("SLURM_NTASKS", "1") if SLURMEnvironment.detect() else "1"
     return max(int(os.environ.get("WORLD_SIZE", "1")), int(tasks)) > 1
+
+
+def _refuse_folder_for_each_process(config: DictConfig) -> None:
+    """Refuse a time stamp in ``run_dir`` where processes that know nothing of each other would each read another clock."""
+    from experiments.run_folder import folder_of_first_process
+
+    stamped = "${now:" in str(OmegaConf.to_container(config, resolve=False)["run_dir"])  # type: ignore[index, call-overload]
+    several = one_of_several_processes() or (config.trainer or {}).get("num_nodes", 1) > 1
+    if stamped and several and folder_of_first_process() is None:
+        raise UserError(
+            "several processes would each write to a run_dir of their own time: give run_dir=FOLDER"
+        )
 
 
 def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: str) -> None:

@@ -42,15 +42,14 @@ class NetworkRecord:
     motion_space: str | None = None
 
 
-def write_network_record(
-    run_dir: Path,
+def network_record(
     stage: str,
     network: nn.Module | Mapping[str, Any],
     diffusion: Mapping[str, Any] | None = None,
     audio: Mapping[str, Any] | None = None,
     motion_space: str | None = None,
-) -> Path:
-    """Write ``network.json`` into a run folder; the values are those of `NetworkRecord`.
+) -> NetworkRecord:
+    """What ``network.json`` will say of a network; the values are those of `NetworkRecord`.
 
     The network may be one that `build_network` built, or its resolved config; diffusion settings may be a resolved config.
 
@@ -60,7 +59,11 @@ def write_network_record(
     spec = network_spec(network) if isinstance(network, nn.Module) else spec_of_config(network)
     plain = None if audio is None else {"name": audio["name"], "source": audio.get("source")}
     settings = None if diffusion is None else settings_of_config(diffusion)
-    record = NetworkRecord(stage, spec, settings, plain, motion_space)
+    return NetworkRecord(stage, spec, settings, plain, motion_space)
+
+
+def write_network_record(run_dir: Path, record: NetworkRecord) -> Path:
+    """Write ``network.json`` into a run folder."""
     return write_json(Path(run_dir) / RECORD_NAME, {"format": RECORD_FORMAT, **asdict(record)})
 
 

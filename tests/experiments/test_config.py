@@ -8,7 +8,7 @@ import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
 from experiments.config import (
@@ -20,7 +20,9 @@ from experiments.config import (
     instantiate_all,
     override,
     resolve,
+    with_open_maps,
 )
+from experiments.evaluation import compose_evaluation
 from experiments.run_folder import config_hash
 from lightning_modules.networks.motion_basis import MotionBasis
 from metrics.callbacks import MetricCallback
@@ -180,8 +182,24 @@ def test_hash_ignores_where_and_sees_what(tmp_path: Path) -> None:
 def test_a_path_is_kept_as_it_is(folder: str) -> None:
     config = compose(["experiment=autoencoder_tiny", override("data.root", Path(folder))])
     assert config.data.root == folder
-    if folder not in ("null", "7", "a,b=c", "end\\"):  # these mean something else without quotes
+    if folder not in ("null", "a,b=c", "end\\"):  # these mean something else without quotes
         assert compose(["experiment=autoencoder_tiny", f"data.root={folder}"]).data.root == folder
+
+
+@pytest.mark.parametrize("typed", ["1_000", "2024", "1e5", "nan", "true", "-3", "0x1", "'7'"])
+def test_a_path_that_looks_like_a_number_stays_a_text(typed: str) -> None:
+    keys = ("data.root", "run_dir", "autoencoder", "lift", "resume", "data.latents", "data.splits")
+    config = compose(["experiment=autoencoder_tiny", "data=folder", *(f"{key}={typed}" for key in keys)])
+    assert {str(OmegaConf.select(config, key)) for key in keys} == {typed.strip("'")}
+    assert all(isinstance(OmegaConf.select(config, key), str) for key in keys)
+    judged = compose_evaluation([f"{key}={typed}" for key in ("data.root", "model", "output")], "evaluate")
+    assert (judged["data"]["root"], judged["talking_head"], judged["output"]) == (typed.strip("'"),) * 3
+
+
+def test_null_and_numbers_stay_what_they_are() -> None:
+    config = compose(["experiment=autoencoder_tiny", "lift=null", "data.seconds=1e1", "seed=1_0"])
+    assert (config.lift, config.data.seconds, config.seed) == (None, 10.0, 10)
+    assert hydra_overrides(["autoencoder=1_0,runs/a"], multirun=True) == ["autoencoder='1_0',runs/a"]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +209,11 @@ def test_a_path_is_kept_as_it_is(folder: str) -> None:
         ("data.seconds=[1,2", "\"data.seconds='[1,2'\""),
         ("data.root=a,b", "\"data.root='a,b'\""),
         ("data.roots=a", "there is no key 'data.roots'; did you mean data.root?"),
+        (
+            "size.autoencoder.channls={4: 8}",
+            "no key 'size.autoencoder.channls'; did you mean size.autoencoder.channels?",
+        ),
+        ("trainer.limit_val_batches=2", "is added by +trainer.limit_val_batches=..."),
         ("experiment=nothing", "experiment/nothing"),
         ("data.size=???", "size"),
     ],
@@ -204,6 +227,14 @@ def test_a_map_may_bring_new_keys_and_a_sweep_keeps_its_commas() -> None:
     for key in ("model.network.channels", "size.autoencoder.channels"):
         config = compose(["experiment=autoencoder_tiny", f"{key}={channels}"])
         assert resolve(config)["model"]["network"]["channels"] == channels
+    assert resolve(compose(["experiment=autoencoder_tiny", "++size.new={4: 8}"]))["size"]["new"] == {4: 8}
+    swept = ["experiment=autoencoder_tiny,autoencoder_small", "seed=range(1,3)"]
+    typo, known = (f"size.autoencoder.{key}={{4: 8}}" for key in ("channls", "channels"))
+    assert with_open_maps(["experiment=glob(*)", known]) == ["experiment=glob(*)", f"++{known}"]
+    assert with_open_maps(["hydra.job.env_set={A: 1}"]) == ["++hydra.job.env_set={A: 1}"]
+    assert with_open_maps([*swept, known]) == [*swept, f"++{known}"]
+    with pytest.raises(UserError, match=r"did you mean size\.autoencoder\.channels"):
+        with_open_maps([*swept, typo])
     assert hydra_overrides(["seed=1,2", "data.root=é"], multirun=True) == ["seed=1,2", "data.root='é'"]
     assert hydra_overrides(["~callbacks.ema", "+a.b={c: 1}"]) == ["~callbacks.ema", "+a.b={c: 1}"]
 

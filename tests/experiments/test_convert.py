@@ -60,7 +60,7 @@ def test_a_model_folder_comes_back(model: TalkingHead, tmp_path: Path) -> None:
     assert not (tmp_path / "newer").exists()
 
 
-def test_a_run_comes_back(model: TalkingHead, tmp_path: Path) -> None:
+def test_a_run_comes_back(model: TalkingHead, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     (old / "checkpoints").mkdir(parents=True)
     state = {f"network.{name}": value for name, value in model.denoiser.state_dict().items()}
@@ -80,7 +80,9 @@ def test_a_run_comes_back(model: TalkingHead, tmp_path: Path) -> None:
         "motion_space": "0123",
     }
     (old / "config.yaml").write_text(yaml.safe_dump(config))
-    assert convert(old, new) == 0
+    with caplog.at_level("INFO"):
+        assert convert(old, new) == 0
+    assert "it can't be resumed" in caplog.messages[-1]
     network, spec, _ = load_network(new)
     assert spec == network_spec(model.denoiser)
     assert all(torch.equal(value, state[f"network.{name}"]) for name, value in network.state_dict().items())

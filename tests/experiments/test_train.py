@@ -136,6 +136,86 @@ def test_resume_last_equals_an_uninterrupted_run(train, autoencoder) -> None:
     assert read(autoencoder, "run.json")["identity"] == read(parts, "run.json")["identity"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "more", "told"),
+    [
+        ("autoencoder", "model.network.latent_dim=48", r"last.ckpt: trained with network.latent_dim=32, which is 48 now"),
+        ("diffusion", "model.diffusion.target=v", r"last.ckpt: trained with diffusion.target="),
+        ("diffusion", "autoencoder=OTHER", r"last.ckpt: trained with motion_space="),
+    ],
+)  # fmt: skip
+def test_a_run_is_not_resumed_with_another_network_and_stays_whole(
+    stage, more, told, train, tmp_path, autoencoder
+) -> None:
+    result = train(stage, "trainer.max_steps=2")
+    if more.endswith("OTHER"):
+        other = train("autoencoder", "trainer.max_steps=1", "seed=1", f"run_dir={tmp_path / 'other'}")
+        more = f"autoencoder={other.run_dir}"
+    before = {path: path.read_bytes() for path in result.run_dir.rglob("*") if path.is_file()}
+    refusal(lambda: train(stage, more, "resume=last"), told)
+    refusal(lambda: train(stage, more, f"resume={result.checkpoint}", f"run_dir={tmp_path / 'new'}"), told)
+    assert before == {path: path.read_bytes() for path in result.run_dir.rglob("*") if path.is_file()}
+    assert not (tmp_path / "new").exists()
+    assert load_network(result.run_dir)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_written(train, tmp_path) -> None:
+    checkpoint = tmp_path / "alone" / "deep" / "some.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    content = torch.load(train("autoencoder", "trainer.max_steps=1").checkpoint, weights_only=True)
+    again = [f"resume={checkpoint}", "trainer.max_steps=2", f"run_dir={tmp_path / 'new'}"]
+    name = next(iter(content["state_dict"]))
+    changed = {**content["state_dict"], name: torch.zeros(3)}
+    for wrong, told in (
+        ({**content, "state_dict": changed}, rf"can't be resumed in this model: {name} is \(3,\), expected"),
+        ({"state_dict": content["state_dict"]}, "holds no state of an optimizer"),
+        ({}, "can't be read as a checkpoint"),
+    ):
+        torch.save(wrong, checkpoint)
+        refusal(lambda told=told: train("autoencoder", *again), told)  # type: ignore[misc]
+        assert not (tmp_path / "new").exists()
+    torch.save(content, checkpoint)
+    assert steps(train("autoencoder", *again)) == 2
+
+
+def test_a_folder_of_another_network_is_not_written_over(train, tmp_path, autoencoder) -> None:
+    small = train("autoencoder", "model.network.latent_dim=48", "trainer.max_steps=1")
+    refusal(
+        lambda: train("autoencoder", f"resume={autoencoder.run_dir}"),
+        "run/checkpoints/.*ckpt: trained with network.latent_dim=48, which is 32 now",
+    )
+    assert load_network(small.run_dir)
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS", None])
+def test_processes_started_from_outside_agree_on_a_folder(variable, words, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stamped = [word for word in words("autoencoder") if not word.startswith("run_dir=")]
+    if variable is None:
+        stamped.append("trainer.num_nodes=2")
+    else:
+        monkeypatch.setenv(variable, "2")
+    monkeypatch.delenv("SLURM_JOB_NAME", raising=False)
+    refusal(lambda: run_training(compose(stamped)), "give run_dir=FOLDER")
+    assert not list(tmp_path.iterdir())
+
+
+TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2 -m experiments train"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["default", "debug"])
+def test_torchrun_trains_in_one_folder(trainer, words, tmp_path) -> None:
+    """The debug trainer keeps no checkpoint on the way: the last one is then saved by all or by none."""
+    more = [f"trainer={trainer}", "trainer.devices=2", "trainer.strategy=ddp_find_unused_parameters_true"]
+    overrides = words("autoencoder", *more, "data.batch_size=2", "trainer.max_steps=2")
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *TORCHRUN.split(), *overrides]
+    subprocess.run(command, check=True, env=environment, cwd=root, timeout=300)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_autoencoder_writes_sample_pictures(autoencoder: TrainingResult) -> None:
     pictures = sorted((autoencoder.run_dir / "samples").glob("step_*.png"))
     assert read_image(pictures[-1]).shape == (4 * 32, 5 * 32, 3)

@@ -11,6 +11,7 @@ from lightning_modules.checkpoints import (
     find_checkpoint,
     load_network,
     load_weights,
+    network_record,
     read_network_record,
     write_network_record,
     write_weights,
@@ -63,7 +64,7 @@ def test_a_run_comes_back(tmp_path: Path, network: nn.Module | dict) -> None:
     state["other"] = torch.ones(1)
     torch.save({"state_dict": state}, tmp_path / "checkpoints" / "last.ckpt")
     audio = {"name": "mel", "source": None, "x": 1}
-    write_network_record(tmp_path, "statistics", network, None, audio, "space")
+    write_network_record(tmp_path, network_record("statistics", network, None, audio, "space"))
     for path in (tmp_path, find_checkpoint(tmp_path)):
         loaded, spec, read = load_network(path)
         assert spec == FEATURES
@@ -81,8 +82,8 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(UserError, match=r"no network\.json"):
         load_network(tmp_path)
-    write_network_record(tmp_path, "statistics", FEATURES)
+    write_network_record(tmp_path, network_record("statistics", FEATURES))
     with pytest.raises(UserError, match="don't fit the network"):
         load_network(tmp_path)
     with pytest.raises(UserError, match="no network of an older version"):
-        write_network_record(tmp_path, "statistics", {"_target_": "os.system"})
+        write_network_record(tmp_path, network_record("statistics", {"_target_": "os.system"}))

@@ -18,7 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from experiments.package import pack_model
-from lightning_modules.checkpoints import load_autoencoder, load_network, weights_hash, write_network_record
+from lightning_modules.checkpoints import (
+    load_autoencoder,
+    load_network,
+    network_record,
+    weights_hash,
+    write_network_record,
+)
 from lightning_modules.generation.model_folder import STAGES
 from lightning_modules.generation.talking_head import TalkingHead
 from metrics.judges.syncnet import load_expert
@@ -214,7 +220,9 @@ def write_run(folder: Path, model: TalkingHead, stage: str, audio: Any = None) -
     state |= {f"basis.{k}": v for k, v in model.basis.state_dict().items()}
     torch.save({"state_dict": state, "global_step": 1}, folder / "checkpoints" / "last.ckpt")
     space = weights_hash(model.autoencoder)
-    write_network_record(folder, stage, networks[stage], model.diffusion.settings(), audio, space)
+    write_network_record(
+        folder, network_record(stage, networks[stage], model.diffusion.settings(), audio, space)
+    )
     return folder
 
 
