@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -108,6 +108,36 @@ def _check_plain(value: Any, depth: int) -> None:
         raise ValueError("a number is too large")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_plain(item, depth + 1)
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Names and shapes in the header of a safetensors file, whose tensors are not read.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - it is no mapping
+    except Exception as error:  # safetensors' own error class and OSError alike
+        raise UserError(f"{path}: damaged safetensors file ({' '.join(str(error).split())[:200]})") from error
+
+
+def require_shapes(
+    found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]], path: str | Path
+) -> None:
+    """Refuse tensors of a file, ``path``, that don't fit a network's, both as name -> shape.
+
+    Raises:
+        UserError: A name is missing or strange, or a shape differs.
+    """
+    for key in sorted(wanted.keys() | found.keys()):
+        has, expected = (list(shapes[key]) if key in shapes else "missing" for shapes in (found, wanted))
+        if has != expected:
+            told = "no such weight" if expected == "missing" else f"expected {expected}"
+            raise UserError(f"{path}: weights don't fit the network: {key!r:.80} is {has!s:.80}, {told}")
 
 
 def require_output_folder(path: str | Path) -> Path:

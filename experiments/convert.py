@@ -8,16 +8,16 @@ from datamodules.errors import UserError
 from datamodules.files import file_inside, whole_folder
 from lightning_modules.audio_frontend import FRONTENDS
 from lightning_modules.checkpoints import (
-    build_named,
+    load_basis,
     load_network,
-    load_weights,
+    load_planned,
     network_record,
+    plan_named,
     write_json,
     write_network_record,
 )
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation import model_folder
-from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.registry import checked_arguments
 from lightning_modules.old_configs import read_old_config, settings_of_config, spec_of_config
 from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS, load_expert
@@ -58,11 +58,12 @@ def _convert_model(old: Path, config: dict[str, Any], folder: Path) -> None:
     if sorted(nodes) != sorted(stages):
         raise UserError(f"{old}: needs the networks {', '.join(stages)}")
     specs = {stage: spec_of_config(nodes[stage]) for stage in stages}
-    networks: dict[str, Any] = {stage: build_named(specs[stage], old) for stage in stages}
-    names = {stage: model_folder.weights_name(stage) for stage in stages} | {"basis": model_folder.BASIS_NAME}
-    for part, network in (networks | {"basis": MotionBasis(networks["autoencoder"].motion_dim)}).items():
-        load_weights(network, old, names[part])
-        _copy(old, names[part], folder)
+    plans: dict[str, Any] = {stage: plan_named(specs[stage], old) for stage in stages}
+    for stage, plan in plans.items():
+        load_planned(plan, old, model_folder.weights_name(stage))
+        _copy(old, model_folder.weights_name(stage), folder)
+    load_basis(plans["autoencoder"].motion_dim, old, model_folder.BASIS_NAME)
+    _copy(old, model_folder.BASIS_NAME, folder)
     audio = _audio(config.get("audio"))["name"]
     settings = model_folder.ModelConfig(specs, _diffusion(config.get("diffusion")), audio)
     write_json(folder / model_folder.CONFIG_NAME, settings.as_dict())
@@ -70,7 +71,7 @@ def _convert_model(old: Path, config: dict[str, Any], folder: Path) -> None:
 
 def _convert_sync_expert(old: Path, config: dict[str, Any], folder: Path) -> None:
     network = {"name": EXPERT_NAME, **{key: config.get(key) for key in ("width", "size", "region")}}
-    build_named(network, old)
+    plan_named(network, old)
     write_json(folder / EXPERT_CONFIG, {"format": EXPERT_FORMAT, "network": network})
     _copy(old, EXPERT_WEIGHTS, folder)
     load_expert(folder)
@@ -78,7 +79,7 @@ def _convert_sync_expert(old: Path, config: dict[str, Any], folder: Path) -> Non
 
 def _convert_run(old: Path, config: dict[str, Any], folder: Path) -> None:
     model = settings_of_config(config.get("model"))
-    network = build_named(spec_of_config(model.get("network")), old)
+    network = plan_named(spec_of_config(model.get("network")), old)
     diffusion = _diffusion(model["diffusion"]) if model.get("diffusion") else None
     audio = _audio(config["audio"]) if config.get("audio") else None
     stage, space = config["stage"], config.get("motion_space")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from datamodules.batches import POSE_NAMES
@@ -16,6 +16,7 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import folder_lock, whole_output
 from datamodules.latents import LatentCache, cache_key
+from lightning_modules.checkpoints import load_basis
 from lightning_modules.networks.motion_basis import (
     FRAMES_PER_DIMENSION,
     MotionBasis,
@@ -37,9 +38,7 @@ def motion_basis(
     path = folder / BASIS_NAME.format(key=cache_key(*sorted(f"{r.id} {r.sha256}" for r in train)))
     with folder_lock(folder):
         if path.is_file():
-            basis = MotionBasis(dimensions)
-            basis.load_state_dict(load_file(path))
-            return basis
+            return load_basis(dimensions, folder, path.name)
         cache = LatentCache(folder)
         motion, targets = _motion_and_targets(cache, train, store)
         basis = fit_motion_basis(motion, targets)

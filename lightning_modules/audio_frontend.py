@@ -1,6 +1,7 @@
 """From a waveform to the audio features that are cached: log-mel, or the output of a frozen speech model."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from datamodules.files import file_inside, read_plain_json
+from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes
 from datamodules.media.audio import MEL_DIM, log_mel
-from lightning_modules.networks.registry import MAX_NUMBER
+from lightning_modules.networks.registry import MAX_NUMBER, MAX_NUMBERS, MAX_PARAMETERS
 
 FRONTENDS = ("mel", "wav2vec2", "hubert")
+HOP = 320
+"""Samples that the speech models go on by for each vector."""
 _PADDING = 40
 """Samples added each side for the speech models: 640 T + 80 give 2 T vectors (window 400, hop 320)."""
 
@@ -151,15 +154,56 @@ def _load_own_speech_model(name: str, source: str) -> tuple[Any, bool]:
     numbers = [n for value in kept.values() for n in (value if isinstance(value, list) else [value])]
     if len(numbers) > 100 or any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers):
         raise UserError(f"{folder}: a speech model of absurd size")
+    layers = kept.get("num_hidden_layers", 0)
+    if isinstance(layers, int | float) and layers > MAX_NUMBERS["depth"]:
+        raise UserError(f"{folder}: a speech model of absurd size")
     kind = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert"}[name]
+    model_class = getattr(transformers, f"{kind}Model")
     try:
-        model = getattr(transformers, f"{kind}Model").from_pretrained(
-            source,
-            config=getattr(transformers, f"{kind}Config")(**kept),
-            local_files_only=True,
-            use_safetensors=True,
+        config = getattr(transformers, f"{kind}Config")(**kept)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            plan = model_class(config)
+        _check_speech_model(plan, folder)
+        model = model_class.from_pretrained(
+            source, config=config, local_files_only=True, use_safetensors=True
         )
+    except UserError:
+        raise
     except Exception as error:  # values of wrong types and damaged files raise half a dozen kinds
         raise UserError(f"{folder}: can't be read as a {name} model ({type(error).__name__})") from error
     described = read_plain_json(folder / PREPROCESSOR) if PREPROCESSOR in names else {}
     return model, described.get("do_normalize") is not False
+
+
+def _check_speech_model(plan: Any, folder: Path) -> None:
+    """Refuse a speech model, planned without memory, of another pace, of absurd size, or without all of its weights.
+
+    Weights beside the model's own, such as those of a recogniser, are left alone.
+
+    Raises:
+        UserError: One of these.
+    """
+    length = 2 * HOP + 2 * _PADDING  # samples of one frame, which must give two vectors
+    for kernel, stride in zip(plan.config.conv_kernel, plan.config.conv_stride, strict=True):
+        length = (length - kernel) // stride + 1
+    if math.prod(plan.config.conv_stride) != HOP or length != 2:
+        raise UserError(f"{folder}: its speech model gives no vector for every {HOP} samples")
+    wanted = {name: value.shape for name, value in plan.state_dict().items()}
+    if (count := sum(value.numel() for value in wanted.values())) > MAX_PARAMETERS:
+        raise UserError(
+            f"{folder}: its speech model has {count:,} weights; at most {MAX_PARAMETERS:,} are built"
+        )
+    weights = folder / "model.safetensors"
+    found = {
+        _todays_name(key, plan.base_model_prefix): shape for key, shape in tensor_shapes(weights).items()
+    }
+    require_shapes({key: shape for key, shape in found.items() if key in wanted}, wanted, weights)
+
+
+def _todays_name(key: str, prefix: str) -> str:
+    """Name of a weight in the bare model: files of whole recognisers and of older versions name it otherwise."""
+    key = key.removeprefix(f"{prefix}.")
+    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+        if key.endswith(f".conv.{old}"):
+            return f"{key.removesuffix(old)}parametrizations.weight.{new}"
+    return key

@@ -3,24 +3,27 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from datamodules.files import file_inside, read_plain_json, whole_output
-from lightning_modules.networks.registry import build_network, network_spec
+from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes, whole_output
+from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.registry import build_network, network_spec, plan_network
 from lightning_modules.networks.renderer import Renderer
 from lightning_modules.old_configs import settings_of_config, spec_of_config
 
 RECORD_NAME = "network.json"
 RECORD_FORMAT = 1
+MAX_UNSAVED = 2**22
+"""Numbers of a network that no file of weights holds, such as a table of positions."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +133,35 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         UserError: Missing or damaged, or it holds anything else.
     """
     checkpoint = find_checkpoint(path)
+    _require_stored(checkpoint)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on strange pickles, which are refused anyway
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if not all(isinstance(value, Tensor) for value in content["state_dict"].values()):
-            raise TypeError("its state holds other things than tensors")
+        for value in content["state_dict"].values():
+            if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+                raise TypeError("its state holds other things than tensors")
     except Exception as error:  # torch raises half a dozen kinds for damaged files
         raise UserError(f"{checkpoint}: can't be read as a checkpoint ({type(error).__name__})") from error
     return content
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse what unpacks to more than the file: ``torch.save`` writes a zip file and compresses nothing.
+
+    Raises:
+        UserError: No zip file, or one with compressed or overlapping members, or with something before the first.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # zipfile, too, raises half a dozen kinds
+        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from error
+    stored = all(m.compress_type == zipfile.ZIP_STORED and m.compress_size == m.file_size for m in members)
+    # Where something lies before the first member, torch could find another directory than zipfile does.
+    first = min((member.header_offset for member in members), default=None)
+    if not stored or first != 0 or sum(member.file_size for member in members) > path.stat().st_size:
+        raise UserError(f"{path}: holds compressed or overlapping data: it is no checkpoint of this program")
 
 
 def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
@@ -147,9 +170,14 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
     Raises:
         UserError: Missing or unreadable files, or weights that don't fit the network.
     """
-    network = build_named(read_network_record(path).network, path)
+    plan, checkpoint = plan_named(read_network_record(path).network, path), find_checkpoint(path)
     state: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
-    load_state(network, part_of(state, "network."), find_checkpoint(path))
+    own = part_of(state, "network.")
+    if sum(value.numel() * value.element_size() for value in own.values()) > checkpoint.stat().st_size:
+        raise UserError(f"{checkpoint}: its tensors share their values: it is no checkpoint of this program")
+    _require_fit(plan, {name: value.shape for name, value in own.items()}, checkpoint)
+    network = build_network(**network_spec(plan))
+    load_state(network, own, checkpoint)
     return network.eval(), network_spec(network), state
 
 
@@ -168,8 +196,8 @@ def load_autoencoder(path: Path | str) -> tuple[Renderer, dict[str, Any]]:
     return network, spec
 
 
-def build_named(spec: Any, source: Path | str) -> nn.Module:
-    """Build a network of the name and arguments that a file, ``source``, gave.
+def plan_named(spec: Any, source: Path | str) -> nn.Module:
+    """A network of the name and arguments that a file, ``source``, gave, without memory: see `plan_network`.
 
     Raises:
         UserError: No such network or arguments.
@@ -177,9 +205,51 @@ def build_named(spec: Any, source: Path | str) -> nn.Module:
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise UserError(f"{source}: names no network")
     try:
-        return build_network(**spec)
+        return plan_network(**spec)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+
+
+def load_planned(plan: nn.Module, folder: Path, name: str) -> nn.Module:
+    """Build a planned network and load its weights; a few numbers of a config take no memory that no weights back.
+
+    Raises:
+        UserError: See `load_weights`; found before anything is built.
+    """
+    path = file_inside(folder, name)
+    _require_fit(plan, tensor_shapes(path), path)
+    network = build_network(**network_spec(plan))
+    load_weights(network, folder, name)
+    return network
+
+
+def load_basis(motion_dim: int, folder: Path, name: str) -> MotionBasis:
+    """Load a motion basis out of a safetensors file ``name`` of a folder.
+
+    Raises:
+        UserError: See `load_weights`, or its blocks don't fit the motion.
+    """
+    path = file_inside(folder, name)
+    with torch.device("meta"):
+        plan = MotionBasis(motion_dim)
+    _require_fit(plan, tensor_shapes(path), path)
+    basis = MotionBasis(motion_dim)
+    load_weights(basis, folder, name)
+    sizes = basis.sizes.tolist()
+    if min(sizes) < 0 or sum(sizes) > motion_dim:
+        raise UserError(f"{path}: its blocks of sizes {sizes} don't fit the motion")
+    return basis
+
+
+def _require_fit(plan: nn.Module, found: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Refuse weights, name -> shape, that don't fit a planned network, or one that is large beside its weights."""
+    wanted = plan.state_dict()
+    require_shapes(found, {name: value.shape for name, value in wanted.items()}, path)
+    unsaved = sum(value.numel() for name, value in plan.named_buffers() if name not in wanted)
+    if unsaved > MAX_UNSAVED:
+        raise UserError(
+            f"{path}: its network holds {unsaved:,} numbers beside its weights: that is too large"
+        )
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -227,21 +297,12 @@ def load_weights(module: nn.Module, folder: Path, name: str) -> None:
         UserError: Missing or damaged file, a link out of the folder, or weights that don't fit the module.
     """
     path = file_inside(folder, name)
-    wanted = {name: list(value.shape) for name, value in module.state_dict().items()}
+    wanted = {key: value.shape for key, value in module.state_dict().items()}
+    require_shapes(tensor_shapes(path), wanted, path)
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - it is no mapping
-            for key in sorted(wanted.keys() | found.keys()):
-                if wanted.get(key) != found.get(key):
-                    raise UserError(
-                        f"{path}: weights don't fit the network: {key!r:.80} is {found.get(key, 'missing')}, "
-                        f"expected {wanted.get(key, 'none')}"
-                    )
-            state = {key: file.get_tensor(key) for key in found}
-    except UserError:
-        raise
-    except Exception as error:  # safetensors' own error class and OSError alike
-        raise UserError(f"{path}: damaged safetensors file ({error})") from error
+        state = load_file(path)
+    except Exception as error:  # such as a type of number that torch doesn't know
+        raise UserError(f"{path}: can't be read as weights ({type(error).__name__})") from error
     load_state(module, {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, path)
 
 

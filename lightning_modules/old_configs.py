@@ -68,7 +68,7 @@ def read_old_config(folder: Path) -> dict[str, Any]:
     """Read ``config.yaml`` of a folder of before, which may come from a stranger: plain values, nothing else.
 
     Raises:
-        UserError: Missing or damaged, over 256 KB, nested too deeply, with aliases, tags of Python or interpolations.
+        UserError: Missing or damaged, over 256 KB, nested too deeply, with aliases, tags or interpolations.
     """
     path = file_inside(folder, "config.yaml")
     with path.open("rb") as file:
@@ -87,11 +87,13 @@ def read_old_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_events(data: bytes) -> None:
-    """Refuse aliases, which can blow up a small file, and deep nesting, before anything is built."""
+    """Refuse aliases, which can blow up a small file, tags of wrong values, and deep nesting, before anything is built."""
     depth = 0
     for event in yaml.parse(data, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("holds aliases")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError("holds tags")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError("nested too deeply")

@@ -278,4 +278,5 @@ class KernelInceptionDistance(SidesDistance):
         draws = FeatureDraw(self.settings), FeatureDraw(self.settings)
         for draw, side in zip(draws, (real, generated), strict=True):
             draw.add(side)
-        return kernel_distances(*(draw.in_order()[0] for draw in draws), self.settings).mean()
+        drawn, others = (draw.in_order()[0] for draw in draws)
+        return kernel_distances(drawn, others, self.settings).mean()

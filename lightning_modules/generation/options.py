@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lightning_modules.generation.talking_head import TalkingHead
 
 STATISTICS_MODES = ("estimated", "none", "source", "previous")
+GIVEN_MEANS = ("source", "previous")
+"""Modes that ask for a mean of their own."""
 SCALINGS = ("motion", "statistics")
 MAX_FACTOR = 100
 """Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
@@ -76,15 +78,24 @@ class GenerationOptions:
         """Refuse what a model can't follow, before any work is done.
 
         Raises:
-            UserError: A mouth intensity for a basis without a mouth, statistics of another model, or what only an estimator
-                knows for a model without one.
+            UserError: A mouth intensity for a basis without a mouth, statistics of another model or for one that is not
+                steered by them, or what only an estimator knows for a model without one.
         """
         from lightning_modules.generation.intensity import intensity_factors
         from lightning_modules.generation.statistics import read_statistics
 
         intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
-        if self.statistics not in STATISTICS_MODES:
+        of_file = self.statistics not in STATISTICS_MODES
+        if of_file:
             read_statistics(Path(self.statistics), model.basis.motion_dim)
+        told = f"statistics {self.statistics}"
+        for token, option, asked in (
+            ("mean", told, of_file or self.statistics in GIVEN_MEANS),
+            ("std", told, of_file),
+            ("std", "std quantile", self.std_quantile is not None),
+        ):
+            if asked and token not in model.denoiser.tokens:
+                raise UserError(f"{option}: this model is not steered by a {token}; leave it out")
         if model.estimator is None and (self.statistics == "estimated" or self.std_quantile is not None):
             raise UserError(
                 "no estimator of motion statistics here: choose statistics none, source, previous or a file"

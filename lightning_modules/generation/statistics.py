@@ -51,6 +51,8 @@ class WindowStatistics:
     @property
     def steers_std(self) -> bool:
         """Whether windows get a std token; without one, intensity scales the generated motion instead."""
+        if "std" not in self.model.denoiser.tokens:
+            return False
         by_mode = self.options.statistics == "estimated" or self.file is not None
         return by_mode or self.options.std_quantile is not None
 

@@ -18,7 +18,7 @@ from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
-from lightning_modules.checkpoints import build_named, load_weights, write_json, write_weights
+from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json, write_weights
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.intensity import scale_motion
 from lightning_modules.generation.model_folder import (
@@ -89,19 +89,14 @@ class TalkingHead(PortraitRenderer):
         folder = resolve_model(folder)
         config = read_model_config(folder)
         source = folder / CONFIG_NAME
-        built: dict[str, Any] = {stage: build_named(config.networks[stage], source) for stage in STAGES}
-        _check_stages(built, source)
-        basis = MotionBasis(built["autoencoder"].motion_dim)
+        plans: dict[str, Any] = {stage: plan_named(config.networks[stage], source) for stage in STAGES}
+        _check_stages(plans, source)
         settings = checked_arguments(GaussianDiffusion, config.diffusion, f"{source}: diffusion")
         frontend = load_frontend(config.audio, folder / AUDIO_FOLDER, speech_model)
-        if frontend.dim != built["diffusion"].audio_encoder.in_dim:
+        if frontend.dim != plans["diffusion"].audio_encoder.in_dim:
             raise UserError(f"{source}: its networks don't take the features of {config.audio}")
-        for stage in STAGES:
-            load_weights(built[stage], folder, weights_name(stage))
-        load_weights(basis, folder, BASIS_NAME)
-        sizes = basis.sizes.tolist()
-        if min(sizes) < 0 or sum(sizes) > basis.motion_dim:
-            raise UserError(f"{folder / BASIS_NAME}: its blocks of sizes {sizes} don't fit the motion")
+        built: dict[str, Any] = {s: load_planned(plans[s], folder, weights_name(s)) for s in STAGES}
+        basis = load_basis(plans["autoencoder"].motion_dim, folder, BASIS_NAME)
         diffusion = GaussianDiffusion(**settings)
         model = cls(built["autoencoder"], basis, built["diffusion"], diffusion, built["statistics"], frontend)
         return model.eval().requires_grad_(False)

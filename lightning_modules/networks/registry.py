@@ -56,11 +56,21 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
         UserError: No such network or argument, a value of another type, a number out of bounds, or values that don't go
             together.
     """
+    # Once without memory: a network of absurd size is refused before it is allocated.
+    return _build(network_spec(plan_network(name, **arguments)))
+
+
+def plan_network(name: str, **arguments: Any) -> nn.Module:
+    """The network that `build_network` would build of the same, on the meta device: no memory, no random number is drawn.
+
+    Raises:
+        UserError: See `build_network`.
+    """
     spec = {"name": name, **{key: _plain(value) for key, value in arguments.items()}}
-    # Once without memory: a network of absurd size is refused before it is allocated. No random number is drawn by this.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        _check_size(name, _build(spec))
-    return _build(spec)
+        network = _build(spec)
+    _check_size(name, network)
+    return network
 
 
 def network_spec(network: nn.Module) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from datamodules.files import whole_output
+from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes, whole_output
 from datamodules.media.pictures import to_float
 from metrics.motion import MotionCurves
 from metrics.precision import single_precision
 
 JUDGE_FILE = "judge.json"
 """What the folder of a fitted judge holds, beside its weights."""
+WEIGHTS_FILE = "judge.safetensors"
+MAX_SETTINGS = {"width": 256, "features": 4096}
 TARGETS = ("yaw", "pitch", "roll", "lip_opening", "lip_width", "blink")
 FACE = (0.0, 0.0, 1.0, 1.0)
 MOUTH = (0.25, 0.5, 0.75, 0.95)
@@ -126,7 +128,7 @@ class FrameRegressor(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         description = {"name": self.name, "targets": TARGETS, "settings": self.settings, "facts": self.facts}
         for file, content in (
-            ("judge.safetensors", self._weights()),
+            (WEIGHTS_FILE, self._weights()),
             (JUDGE_FILE, json.dumps(description, indent=2).encode()),
         ):
             with whole_output(folder / file) as temporary:
@@ -134,22 +136,40 @@ class FrameRegressor(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> "FrameRegressor":
-        """Read a judge that `save` wrote.
+        """Read a judge that `save` wrote; the folder may come from a stranger, with a dataset.
 
         Raises:
-            UserError: No judge in the folder, or another version's.
+            UserError: No judge in the folder, or another version's, or a link out of the folder.
         """
-        path = Path(folder) / JUDGE_FILE
+        path, weights = Path(folder) / JUDGE_FILE, Path(folder) / WEIGHTS_FILE
         if not path.is_file():
             raise UserError(
                 f"{folder}: holds no fitted judge ({JUDGE_FILE}); name the folder 'judge' of a dataset"
             )
         try:
-            description = json.loads(path.read_text())
-            judge = cls(**description["settings"])
-            judge.load_state_dict(load_file(path.with_suffix(".safetensors")))
-            judge.facts = description["facts"]
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            description = read_plain_json(file_inside(folder, JUDGE_FILE))
+            settings, facts = description["settings"], description["facts"]
+            if settings.keys() != MAX_SETTINGS.keys() or not isinstance(facts, dict):
+                raise ValueError("other settings than a judge's")
+            if not all(type(n) is int and 1 <= n <= MAX_SETTINGS[key] for key, n in settings.items()):
+                raise ValueError("settings of an absurd size")
+            with torch.device("meta"):
+                wanted = {name: value.shape for name, value in cls(**settings).state_dict().items()}
+            require_shapes(tensor_shapes(file_inside(folder, WEIGHTS_FILE)), wanted, weights)
+            judge = cls(**settings)
+            judge.load_state_dict(load_file(weights))
+            judge.facts = facts
+        except UserError as error:
+            raise UserError(f"{folder}: holds no judge that can be read ({error}); fit it anew") from error
+        except (
+            AttributeError,
+            OSError,
+            SafetensorError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+        ) as error:
             raise UserError(f"{folder}: holds no judge that can be read ({error}); fit it anew") from error
         return judge.eval()
 

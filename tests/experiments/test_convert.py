@@ -125,6 +125,11 @@ YAML = {
     "run": "stage: autoencoder\nmodel: {network: {_target_: os.system, command: touch OUTSIDE/made}}\n",
     "run of dates": "stage: 2001-01-01\nmodel: {network: {_target_: metrics.syncnet.SyncNet, size: 2001-01-01}}\n",
     "judge": "region: [0, 0, 1, 1]\nwidth: .nan\nsize: 1000000000\n",
+    "no number": "format: !!int ''\n",
+    "no bool": "format: !!bool x\n",
+    "no date": "format: !!timestamp x\n",
+    "no set": "format: !!set [x]\n",
+    "tag": "format: ! 2\n",
     "no text": "\0\1\2",
 }
 

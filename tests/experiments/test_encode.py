@@ -73,6 +73,13 @@ def test_the_basis_is_read_where_it_is_there(records, store) -> None:
     latents.basis.mean.fill_(7)
     save_file(latents.basis.state_dict(), file)
     assert (encode(records, store).basis.mean == 7).all()
+    for content in (file.read_bytes()[:-5], b"no basis", b""):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"^[^\n]*basis-[^\n]*damaged[^\n]*$"):
+            encode(records, store)
+    save_file({"mean": torch.zeros(3)}, file)
+    with pytest.raises(UserError, match=r"^[^\n]*basis-[^\n]*don't fit[^\n]*$"):
+        encode(records, store)
 
 
 def test_too_few_training_frames_are_told_before_the_work(records, store) -> None:

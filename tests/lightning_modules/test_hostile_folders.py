@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lightning_modules.checkpoints import (
 )
 from lightning_modules.generation.model_folder import STAGES
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks import registry
 from metrics.judges.syncnet import load_expert
 
 
@@ -273,3 +275,79 @@ def test_a_sync_expert_is_plain(tmp_path: Path, watch: Any, value: Any) -> None:
     for place in (("network",), *(("network", name) for name in ("width", "size", "region", "x"))):
         (expert / "config.json").write_text(json.dumps(placed(config, place, value, watch.outside)))
         watch.refused(lambda: load_expert(expert))
+
+
+def test_a_checkpoint_unpacks_to_no_more_than_its_file(run: Path, watch: Any) -> None:
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    with zipfile.ZipFile(checkpoint) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "compressed" in watch.refused(lambda: load_network(run))
+    with zipfile.ZipFile(checkpoint, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    load_network(run)
+    checkpoint.write_bytes(b"before it" + checkpoint.read_bytes())
+    watch.refused(lambda: load_network(run))
+    torch.save({"state_dict": {}}, checkpoint, _use_new_zipfile_serialization=False)
+    watch.refused(lambda: load_network(run))
+
+
+@pytest.fixture
+def planned_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network may be planned, but one that takes memory may not be built."""
+
+    def build(spec: dict[str, Any], depth: int = 0) -> Any:
+        assert torch.get_default_device().type == "meta", "allocates"
+        return real(spec, depth)
+
+    real = registry._build
+    monkeypatch.setattr(registry, "_build", build)
+
+
+def test_a_large_network_without_its_weights_is_never_built(
+    folder: Path, run: Path, watch: Any, planned_only: None
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    changed = placed(config, ("networks", "autoencoder", "channels", "4"), 4096, watch.outside)
+    (folder / "config.json").write_text(json.dumps(changed))
+    assert "don't fit" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
+    record = json.loads((run / "network.json").read_text())
+    (run / "network.json").write_text(json.dumps(placed(record, ("network", "channels", "4"), 4096, run)))
+    assert "don't fit" in watch.refused(lambda: load_network(run))
+
+
+def test_tensors_without_values_of_their_own_are_refused(
+    model: TalkingHead, run: Path, watch: Any, planned_only: None
+) -> None:
+    shapes = {f"network.{name}": value for name, value in model.autoencoder.state_dict().items()}
+    for state in (
+        {name: torch.zeros(1, dtype=value.dtype).expand(value.shape) for name, value in shapes.items()},
+        {name: torch.empty_like(value, device="meta") for name, value in shapes.items()},
+        {name: value.to_sparse() if value.ndim else value for name, value in shapes.items()},
+    ):
+        torch.save({"state_dict": state}, run / "checkpoints" / "last.ckpt")
+        watch.refused(lambda: load_network(run))
+
+
+def test_tables_beside_the_weights_are_small(model: TalkingHead, tmp_path: Path, watch: Any) -> None:
+    run = write_run(tmp_path / "long", model, "diffusion")
+    record = json.loads((run / "network.json").read_text())
+    load_network(run)
+    plan = registry.plan_network(
+        "diffusion_transformer", **(SMALL_DENOISER | {"width": 1024, "window": 8192})
+    )
+    state = {f"network.{key}": torch.zeros(value.shape) for key, value in plan.state_dict().items()}
+    torch.save({"state_dict": state}, run / "checkpoints" / "last.ckpt")
+    (run / "network.json").write_text(json.dumps(record | {"network": registry.network_spec(plan)}))
+    assert "beside its weights" in watch.refused(lambda: load_network(run))
+
+
+SMALL_DENOISER: dict[str, Any] = {
+    "audio_encoder": {"name": "feature_projection", "in_dim": 8, "out_dim": 8},
+    "heads": 2,
+    "depth": 0,
+    "mlp_ratio": 1,
+}

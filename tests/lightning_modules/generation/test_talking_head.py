@@ -13,6 +13,7 @@ from lightning_modules.generation.model_folder import resolve_model
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.statistics import read_statistics
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks.registry import build_network, network_spec
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,35 @@ def test_options_that_a_model_can_not_follow_are_user_errors(model, build_model,
         (tmp_path / "less.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:kept])
         with pytest.raises(UserError, match=r"less\.npz"):
             read_statistics(tmp_path / "less.npz", 20)
+
+
+def test_a_model_without_a_token_says_so_instead_of_ignoring_what_it_is_told(model, source, tmp_path):
+    np.savez(tmp_path / "statistics.npz", mean=np.zeros(20, np.float32), std=np.ones(20, np.float32))
+    file = {"statistics": str(tmp_path / "statistics.npz")}
+    of_mean, of_std = [{"statistics": mode} for mode in ("source", "previous")], [{"std_quantile": 0.5}]
+    for tokens, refused, taken in (
+        (["hint", "mean"], [*of_std, file], of_mean),
+        (["hint"], [*of_std, *of_mean, file], []),
+        (["hint", "std"], [*of_mean, file], of_std),
+    ):
+        torch.manual_seed(0)
+        denoiser = build_network(**(network_spec(model.denoiser) | {"tokens": tokens})).eval()
+        for parameter in denoiser.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        other = TalkingHead(
+            model.autoencoder, model.basis, denoiser, model.diffusion, model.estimator, model.frontend
+        )
+        for change in refused:
+            with pytest.raises(UserError, match=r"^[^\n]*not steered by a (std|mean)[^\n]*$"):
+                GenerationOptions(**change).check(other)
+        for change in (*taken, {}, {"statistics": "none"}):
+            GenerationOptions(**change).check(other)
+        if "std" not in tokens:  # intensity scales the motion itself
+            by_statistics, by_motion = (
+                other.generate_motion(source, speech(64), GenerationOptions(intensity=0.0, scaling=scaling))
+                for scaling in ("statistics", "motion")
+            )
+            assert torch.equal(by_statistics, by_motion)
 
 
 def test_networks_in_training_generate_the_same_without_an_estimator(model, source, tmp_path):

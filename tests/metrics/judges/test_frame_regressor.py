@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,42 @@ def test_a_damaged_judge_is_told(tmp_path):
     card.write_text(card.read_text().replace('"facts"', '"other"'))
     with pytest.raises(UserError, match=r"facts.*fit it anew"):
         FrameRegressor.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 10**6, "features": 8},
+        {"width": 256, "features": 4096},
+        {"width": True, "features": 8},
+        {"width": 4},
+        [4, 8],
+    ],
+)
+def test_settings_of_a_judge_take_no_memory_that_no_weights_back(tmp_path, settings, monkeypatch):
+    FrameRegressor(width=4, features=8).save(tmp_path)
+    card = json.loads((tmp_path / "judge.json").read_text())
+    (tmp_path / "judge.json").write_text(json.dumps(card | {"settings": settings}))
+    real = FrameRegressor.__init__
+
+    def build(self, *args, **options):
+        assert torch.get_default_device().type == "meta", "allocates"
+        real(self, *args, **options)
+
+    monkeypatch.setattr(FrameRegressor, "__init__", build)
+    with pytest.raises(UserError, match=r"^[^\n]*fit it anew$"):
+        FrameRegressor.load(tmp_path)
+
+
+def test_a_judge_is_inside_its_folder_and_plain(tmp_path):
+    FrameRegressor(width=4, features=8).save(tmp_path / "judge")
+    for name in ("judge.json", "judge.safetensors"):
+        kept = (tmp_path / "judge" / name).rename(tmp_path / name)
+        (tmp_path / "judge" / name).symlink_to(kept)
+        with pytest.raises(UserError, match="leads out"):
+            FrameRegressor.load(tmp_path / "judge")
+        (tmp_path / "judge" / name).unlink()
+        kept.rename(tmp_path / "judge" / name)
+    (tmp_path / "judge" / "judge.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"^[^\n]*fit it anew$"):
+        FrameRegressor.load(tmp_path / "judge")
