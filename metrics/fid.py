@@ -120,6 +120,42 @@ def draw_subsets(
         yield first, second
 
 
+class FeatureDraw:
+    """A uniform draw of the features that were added, of more than ``most``: by one key each, in the order they come.
+
+    Args:
+        settings: Their number and the seed.
+        labels: Number L of integers that are added with each.
+
+    Attributes:
+        rows: ``(K, D)`` features.
+        labels: ``(K, L)`` their integers.
+    """
+
+    def __init__(self, settings: KidSettings, labels: int = 0) -> None:
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._most = settings.most
+        self._keys = torch.empty(0, dtype=torch.float64)
+        self.rows, self.labels = torch.empty(0, 0), torch.empty(0, labels, dtype=torch.long)
+
+    def add(self, rows: Tensor, *labels: int) -> None:
+        """Add features ``(N, D)`` with their labels."""
+        keys = torch.rand(len(rows), generator=self._generator, dtype=torch.float64)
+        named = torch.tensor([labels], dtype=torch.long).expand(len(rows), -1)
+        self.rows = torch.cat([self.rows, rows]) if len(self.rows) else rows
+        self.labels = torch.cat([self.labels, named])
+        self._keys = torch.cat([self._keys, keys])
+        if len(self.rows) > self._most:
+            kept = self._keys.topk(self._most, largest=False).indices.sort().values
+            self.rows, self.labels = self.rows[kept.to(self.rows.device)], self.labels[kept]
+            self._keys = self._keys[kept]
+
+    def in_order(self) -> tuple[Tensor, Tensor]:
+        """Rows and labels in one order, whatever the one they came in: subsets then hold the same pictures."""
+        order = self.rows.double().sum(dim=1).argsort()
+        return self.rows[order], self.labels[order.to(self.labels.device)]
+
+
 def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:
     """``(x·y / D + 1)^3`` in float64 of features ``(N, D)`` and ``(M, D)``, ``(N, M)``."""
     return poly_kernel(first.double(), second.double())
@@ -214,8 +250,9 @@ class FrechetInceptionDistance(fid.FrechetInceptionDistance):
 class KernelInceptionDistance(SidesDistance):
     """KID of pictures ``(N, 3, H, W)``: mean over subsets of `kernel_distances`. 0 is best; may be negative.
 
-    All features are kept: 8 KB a picture with the default network. torchmetrics' class draws from the global generator,
-    needs a full subset, and hangs where one of several processes has no picture: only its kernel is used.
+    All features are kept: 8 KB a picture with the default network. Of more than ``settings.most`` on a side, so many are
+    drawn, as in an evaluation; of several processes in the order of their ranks. torchmetrics' class draws from the global
+    generator, needs a full subset, and hangs where one of several processes has no picture: only its kernel is used.
 
     Args:
         feature: Feature network; pytorch-fid's Inception from its weights file if left out.
@@ -238,6 +275,8 @@ class KernelInceptionDistance(SidesDistance):
 
     def distance(self, real: Tensor, generated: Tensor) -> Tensor:
         """Mean KID."""
-        # One order whatever the batches and processes: the draws then pick the same pictures.
-        real, generated = (side[side.double().sum(dim=1).argsort()] for side in (real, generated))
-        return kernel_distances(real, generated, self.settings).mean()
+        draws = FeatureDraw(self.settings), FeatureDraw(self.settings)
+        for draw, side in zip(draws, (real, generated), strict=True):
+            draw.add(side)
+        first, second = (draw.in_order()[0] for draw in draws)
+        return kernel_distances(first, second, self.settings).mean()

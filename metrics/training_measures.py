@@ -175,9 +175,8 @@ class TrainingMeasures:
         view = self.judges.look(shown, self.protocol)
         compared = self._of("aligned", "free", "motion") or self.judges.embed
         held = self.judges.look(true, self.protocol) if compared else view
-        source = held.embeddings[0] if self.judges.embed and held.embeddings is not None else None
         floor = floor_view(true, self.judges, self.protocol) if "jitter" in self.metrics else None
-        return FrameContext(self.protocol, self.judges, view, held, source, floor)
+        return FrameContext(self.protocol, self.judges, view, held, held.source, floor)
 
     def _add_features(self, kind: Kind, network: nn.Module | None, real: Tensor, rendered: Tensor) -> None:
         """One pass of a network for all measures of its features."""

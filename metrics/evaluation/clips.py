@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
+from datamodules.clips.dataset_folder import read_dataset_settings
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.clips.phones import Phone, phone_file, read_phones
 from datamodules.errors import UserError
@@ -63,11 +64,13 @@ class ClipFiles:
     start: float = 0.0  # place of its first frame there, in seconds
     crop: tuple[float, ...] | None = None  # x0, y0, x1, y1 of its crop there; None: not known
     frames: int | None = None  # its length at 25 fps; None: told by the file
+    size: tuple[int, int] | None = None  # width and height of its frames in pixels; None: told by the file
     split: str = ""  # of the dataset; empty without one
     phones: Path | None = None  # file with the times of its speech sounds; None where there is none
     # file with what is known of its frames, likewise: truth of drawn clips, measurements of others
     annotations: Path | None = None
     drawn: bool = False  # whether it is known to show a synthetic head
+    made: str = ""  # hash of the settings and version that it was drawn by; empty where they are not known
 
     def length(self) -> int:
         """Frames at 25 fps of the real clip, without decoding it; 0 where it can't be read."""
@@ -75,6 +78,14 @@ class ClipFiles:
             return max(1, round(probe(self.reference).duration * FPS))
         except CLIP_FAILURES:
             return 0
+
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height of the real clip, without decoding it; 0, 0 where it can't be read."""
+        try:
+            found = probe(self.reference)
+        except CLIP_FAILURES:
+            return 0, 0
+        return found.width, found.height
 
     def known_phones(self) -> tuple[list[Phone], str]:
         """The phones, and why there are none, empty if there are."""
@@ -102,9 +113,16 @@ class ClipSet:
 
     def identity(self, reading: ReadingSettings) -> str:
         """Hash of what is judged, whatever bytes it is stored in: 16 hexadecimal digits."""
-        keys = ("name", "source", "start", "crop", "identity", "voice", "split")
+        keys = ("name", "source", "start", "crop", "identity", "voice", "split", "made")
         judged, spare = (
-            [{**{k: getattr(clip, k) for k in keys}, "frames": clip.frames or clip.length()} for clip in side]
+            [
+                {
+                    **{key: getattr(clip, key) for key in keys},
+                    "frames": clip.frames or clip.length(),
+                    "size": clip.size or clip.stored_size(),
+                }
+                for clip in side
+            ]
             for side in (self.judged, self.spare)
         )
         return short_hash({"reading": asdict(reading), "judged": judged, "spare": spare})
@@ -199,6 +217,7 @@ def recorded_clip(folder: Path, record: ClipRecord) -> ClipFiles:
     """A prepared clip, without takes; its phones lie beside it or in its annotations."""
     video = folder / record.video
     annotations = folder / record.annotations if record.annotations else None
+    made = read_dataset_settings(folder) if record.drawn else None
     return ClipFiles(
         _composed(record.id),
         video,
@@ -210,10 +229,12 @@ def recorded_clip(folder: Path, record: ClipRecord) -> ClipFiles:
         record.start,
         tuple(record.crop) if record.crop else None,
         record.frames,
+        (record.size, record.size),
         record.split,
         phone_file(video) or annotations,
         annotations,
         record.drawn,
+        short_hash(made) if made else "",
     )
 
 

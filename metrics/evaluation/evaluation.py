@@ -14,7 +14,7 @@ from metrics.evaluation.loading import RenderedClip
 from metrics.evaluation.loop import JudgedClip, RowPlan, judge_clips
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, short_hash
-from metrics.evaluation.registry import MEASURES, measure_hashes, measures_of
+from metrics.evaluation.registry import MEASURES, measure_hashes, measures_of, row_hashes
 
 SEEN = ("yaw", "pitch", "roll", "lip_opening", "blink")
 """What measures of motion are made of, by the names that a fitted judge has for it."""
@@ -44,9 +44,9 @@ def evaluate(
 
     Returns:
         The content of results.json but ``method`` and ``run``. Metrics without a suffix belong to the row they are meant
-        for, ``NAME_ROW`` to another row. ``protocol`` holds its ``name``, the ``measures``' hashes, the identity of the
-        ``data``, the hash of their ``files``' bytes, one ``hash`` over name, data and the task's measures, and the
-        ``settings``.
+        for, ``NAME_ROW`` to another row. ``protocol`` holds its ``name``, the hashes of ``measures`` and ``rows``, the
+        identity of the ``data``, the hash of their ``files``' bytes, one ``hash`` over name, data and the task's measures,
+        and the ``settings``.
     """
     judges = with_data(judges, data)
     record = protocol_record(protocol, data, judges, plan)
@@ -93,6 +93,7 @@ def protocol_record(protocol: Protocol, data: ClipSet, judges: Judges, plan: Row
         "data": identity,
         "files": data.files_hash("reference", "speech", "phones", "annotations"),
         "measures": {**ranked, **measure_hashes(known, protocol, judges.hashes)},
+        "rows": row_hashes(protocol),
         "settings": protocol.settings(),
     }
 

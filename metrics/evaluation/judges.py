@@ -1,5 +1,6 @@
 """The judges of an evaluation: loaded where their files are, listed with the reason and the command where they are not."""
 
+import hashlib
 import importlib
 import logging
 from collections.abc import Callable, Collection
@@ -28,6 +29,7 @@ FIT_FRAMES, FIT_STEPS = 6000, 600
 JUDGE_FOLDER = "judge"
 """Of a dataset: the judge that protocols mean. One fitted within other limits has a folder that says so."""
 NO_FACES = "no model of real faces judges drawn ones"
+NO_BOXES = "the public SyncNet judges faces that are cut out by landmarks, and none are judged here; take sync=expert"
 PUBLIC_SYNCNET = "syncnet_v2.model"
 NETWORKS = {
     "lpips": ("alexnet", "alexnet-owt-7be5be79.pth", "metrics.lpips:load_lpips"),
@@ -73,7 +75,7 @@ class Judges:
     sync: SyncJudge | None = None  # sync: of lips and sound
     inception: nn.Module | None = None  # inception: features of pictures
     i3d: nn.Module | None = None  # i3d: features of windows
-    # slot -> sha256 of its weights; a slot that is not here is not judged
+    # slot -> sha256 of its weights, of sync see `crop_sha256`; a slot that is not here is not judged
     hashes: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # slot -> name of the judge
     facts: dict[str, Any] = field(default_factory=dict)  # how far the judge of motion can be trusted
@@ -109,7 +111,9 @@ class SyncNetJudge:
         self, frames: Tensor, points: np.ndarray | None, sounds: list[np.ndarray], protocol: settings.Protocol
     ) -> list[dict[str, float]]:
         """See `SyncJudge`."""
-        if self.boxes and points is not None:
+        if self.boxes:
+            if points is None:
+                raise ValueError(NO_BOXES)
             frames = face_crops(frames, face_boxes(points, protocol.landmarks), protocol.face_crops)
         least = protocol.sync.minimum_frames
         if len(frames) < least:
@@ -119,6 +123,11 @@ class SyncNetJudge:
         return [
             {"lse_d": one.distance, "lse_c": one.confidence, "av_offset": float(one.offset)} for one in found
         ]
+
+
+def crop_sha256(network: str, landmarks: str = "") -> str:
+    """Hash of a judge of lip sync: of its network and of what cuts out the faces; without it, it sees the whole frame."""
+    return hashlib.sha256(f"{network} {landmarks or 'whole frame'}".encode()).hexdigest()
 
 
 def motion_judges(judge: MotionJudge) -> Judges:
@@ -162,10 +171,13 @@ def load_judges(
 
         def syncnet() -> tuple[SyncJudge, str]:
             if sync == "public":
+                if "landmarks" not in judges.hashes:
+                    raise UserError(NO_BOXES)
                 path = assets.find(PUBLIC_SYNCNET)
-                return SyncNetJudge(SyncNet.load(path), boxes=True), file_sha256(path)
+                sha256 = crop_sha256(file_sha256(path), judges.hashes["landmarks"])
+                return SyncNetJudge(SyncNet.load(path), boxes=True), sha256
             network = load_expert() if sync == "expert" else load_expert(sync)
-            return SyncNetJudge(network, boxes=False), network.sha256
+            return SyncNetJudge(network, boxes=False), crop_sha256(network.sha256)
 
         judges.sync = judges.load("sync", "syncnet_v2" if sync == "public" else "sync expert", syncnet)
     for slot, (name, file, loader) in NETWORKS.items():

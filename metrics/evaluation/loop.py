@@ -90,7 +90,7 @@ def floor_view(frames: np.ndarray, judges: Judges, protocol: Protocol) -> View |
     if "landmarks" not in judges.hashes:
         return None
     still = np.repeat(frames[:1], min(protocol.jitter_floor.frames, len(frames)), axis=0)
-    return judges.look(through_codec(still, protocol.reading.codec_crf), protocol)
+    return judges.look(through_codec(still, protocol.codec.crf), protocol)
 
 
 def judge_clip(
@@ -98,7 +98,7 @@ def judge_clip(
 ) -> tuple[JudgedClip, dict[str, list[View]]]:
     """All that one clip says, except what needs the others; and the views of each row."""
     whole = judges.look(clip.whole, protocol)
-    coded = through_codec(clip.real, protocol.reading.codec_crf)
+    coded = through_codec(clip.real, protocol.codec.crf)
     rows = {"real": [whole.first(len(clip))], "codec": [judges.look(coded, protocol)]}
     for row, takes in clip.rows.items():
         rows[row] = [judges.look(take, protocol) for take in takes]
@@ -122,8 +122,7 @@ def _measure_rows(
     plan: RowPlan,
 ) -> None:
     """Add what the rows' frames say: values, motion, and where there is no face."""
-    first = rows["still"][0].embeddings  # known even where the real clip shows its face too seldom
-    source = None if first is None else first[0]
+    source = rows["real"][0].source
     for row, views in rows.items():
         for view in views:
             if view.faceless:

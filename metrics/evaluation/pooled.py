@@ -18,7 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.evaluation.intervals import INTERVALS, Interval, IntervalSettings, cluster_jackknife
-from metrics.fid import KidSettings, distance_of_sums, draw_subsets, kernel_distances, polynomial_kernel
+from metrics.fid import (
+    FeatureDraw,
+    KidSettings,
+    distance_of_sums,
+    draw_subsets,
+    kernel_distances,
+    polynomial_kernel,
+)
 
 REAL = "real"
 """Name of the side that all others are held against."""
@@ -133,30 +140,6 @@ class PooledFrechet(Pooled):
         return self._distance(*([sums[k] for k in half if k in sums] for half in halves))
 
 
-class _Draw:
-    """A uniform draw of all features that were added: ``rows`` ``(K, D)``, ``labels`` ``(K, 2)`` cluster and turn."""
-
-    def __init__(self, settings: KidSettings) -> None:
-        self._generator = torch.Generator().manual_seed(settings.seed)
-        self._most = settings.most
-        self._keys = torch.empty(0, dtype=torch.float64)
-        self.rows, self.labels = torch.empty(0, 0), torch.empty(0, 2, dtype=torch.long)
-
-    def add(self, rows: Tensor, cluster: int, turn: int) -> None:
-        keys = torch.rand(len(rows), generator=self._generator, dtype=torch.float64)
-        self.rows = torch.cat([self.rows, rows]) if len(self.rows) else rows
-        self.labels = torch.cat([self.labels, torch.tensor([[cluster, turn]]).expand(len(rows), 2)])
-        self._keys = torch.cat([self._keys, keys])
-        if len(self.rows) > self._most:
-            kept = self._keys.topk(self._most, largest=False).indices.sort().values
-            self.rows, self.labels, self._keys = self.rows[kept], self.labels[kept], self._keys[kept]
-
-    def in_order(self) -> tuple[Tensor, Tensor]:
-        """Rows and labels in the order that `KernelInceptionDistance` draws from."""
-        order = self.rows.double().sum(dim=1).argsort()
-        return self.rows[order], self.labels[order]
-
-
 class PooledKernel(Pooled):
     """Kernel distance of all features of a side to all real ones; of more than ``most`` on a side, so many are drawn.
 
@@ -168,7 +151,7 @@ class PooledKernel(Pooled):
     ) -> None:
         super().__init__(settings, intervals)
         self._kid = kid
-        self._sides: dict[str, _Draw] = defaultdict(lambda: _Draw(kid))
+        self._sides: dict[str, FeatureDraw] = defaultdict(lambda: FeatureDraw(kid, labels=2))
 
     def _keep(self, features: Tensor, side: str, cluster: int) -> None:
         self._sides[side].add(features.float(), cluster, self.clips % 2)

@@ -36,6 +36,13 @@ class FacelessSettings:
 
 
 @dataclass(frozen=True)
+class CodecSettings:
+    """The H.264 of the row codec, and of the still clip for the jitter's floor."""
+
+    crf: int = 18  # quality, 0 to 51; the lower the better
+
+
+@dataclass(frozen=True)
 class JitterFloorSettings:
     """What the detector's own trembling is measured on: the still source frame through the codec."""
 
@@ -65,6 +72,7 @@ class Protocol:
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
     blinks: BlinkSettings = field(default_factory=BlinkSettings)
     jitter: JitterSettings = field(default_factory=JitterSettings)
+    codec: CodecSettings = field(default_factory=CodecSettings)
     jitter_floor: JitterFloorSettings = field(default_factory=JitterFloorSettings)
     still_face: StillFaceSettings = field(default_factory=StillFaceSettings)
     sharpness: SharpnessSettings = field(default_factory=SharpnessSettings)

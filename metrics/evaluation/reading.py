@@ -24,7 +24,6 @@ class ReadingSettings:
     # frames by which video and real clip, or sound and real clip, may differ; the rest is cut
     most_length_difference: int = 2
     shortest: int = 16  # frames that a clip must have
-    codec_crf: int = 18  # of the H.264 of the row codec and of the still clip for the jitter's floor
 
 
 def check_protocol(name: str, task: str, crop: str) -> None:

@@ -109,8 +109,10 @@ MEASURE_SYNC = (
     "av_correlation:measure_sync", "lips", "waveform", "regressor", "choice", "real", "protocol.av", "protocol.retrieval",
     "protocol.lip_range",
 )  # fmt: skip
-SYNC = (*CLIPS, "landmarks", "sync", "mfcc", "face_crops")
+SYNC = (*POINTS, "sync", "mfcc", "face_crops")
 FITTED = (*POINTS, "regression")
+ROW_SETTINGS = {"codec": ("codec",)}
+"""Rows that hang on settings of their own, besides those of their measures: fields of `Protocol`."""
 SHARPNESS = ("sharpness:sharpness", "view.held_still", "real.held_still", "protocol.sharpness")
 POOLED = ("evaluation.pooled:PooledFrechet", "width", "protocol.pool", "protocol.intervals")
 POOLED_KID = ("evaluation.pooled:PooledKernel", "protocol.kid", "protocol.pool", "protocol.intervals")
@@ -153,7 +155,7 @@ _ENTRIES = (
     Measure("head_motion", "Head motion", "°", "real", "motion", "frames", "Standard deviation of head rotation over a clip, RMS of yaw, pitch and roll. It should be as on real video.", ("motion:head_motion", "view.curves.rotation"), FACES, ("motion",)),
     Measure("mouth_motion", "Mouth motion", "eye distances", "real", "motion", "frames", "Standard deviation of lip opening over a clip. It should be as on real video.", ("motion:mouth_motion", "view.curves.lip_opening"), POINTS, ("motion",)),
     Measure("blink_rate", "Blinks", "/min", "real", "motion", "frames", "Times a minute that the lids stay closed for two frames or more. It should be as on real video.", ("motion:blink_rate", "view.curves.blink", "protocol.blinks"), FACES, ("motion",)),
-    Measure("jitter", "Jitter", "°", "lower", "motion", "frames", "Trembling above 6 Hz: of the rotation of drawn heads, where the judge's own noise is included; of eye corners and nose bridge of real faces, in eye distances. Lower is better.", ("evaluation.contexts:jitter_above_floor", "view", "floor", "protocol.jitter", "protocol.landmarks"), (*FACES, "jitter_floor"), ("motion",)),
+    Measure("jitter", "Jitter", "°", "lower", "motion", "frames", "Trembling above 6 Hz: of the rotation of drawn heads, where the judge's own noise is included; of eye corners and nose bridge of real faces, in eye distances. Lower is better.", ("evaluation.contexts:jitter_above_floor", "view", "floor", "protocol.jitter", "protocol.landmarks"), (*FACES, "jitter_floor", "codec"), ("motion",)),
     Measure("motion_frechet", "Motion Fréchet distance", "", "lower", "motion", "motion", "Distance of the distributions of generated and real motion, in variances of the real one. Lower is better.", ("distributions:motion_features", "view.points", "view.curves.rotation", "protocol.motion_features", "protocol.landmarks"), FACES, ("landmarks",), ("distributions:MotionFrechetDistance", "protocol.motion_features"), (), "fewer than two frames with a face on a side, or a real face that rests"),
     Measure("head_velocity_distance", "Head speed, distance", "°/s", "lower", "motion", "motion", "Between the distributions of the generated and the real head's speed. Lower is better.", ("distributions:head_speed", "view.curves.rotation", "protocol.head_speed"), FACES, ("motion",), ("distributions:HeadVelocityDistance",)),
     Measure("head_spectrum_distance", "Head spectrum, distance", "dB", "lower", "motion", "motion", "Between the spectra of generated and real head motion. Lower is better.", ("distributions:head_spectrum", "view.curves.rotation", "protocol.head_spectrum"), FACES, ("motion",), ("distributions:HeadSpectrumDistance", "protocol.head_spectrum"), (), "no clip lasts 3 s"),
@@ -223,6 +225,17 @@ def values_of(measures: Sequence[Measure], context: Any) -> dict[str, float]:
         found = one.ask(context)
         values.update(found if isinstance(found, dict) else {one.name: found})
     return values
+
+
+def row_hashes(protocol: "Protocol") -> dict[str, str]:
+    """Hash of the settings that a row's frames hang on, for each row that has such settings, by name.
+
+    They are not in the measures' hashes, which are those of the method's own row.
+    """
+    return {
+        row: short_hash({name: asdict(getattr(protocol, name)) for name in names})
+        for row, names in ROW_SETTINGS.items()
+    }
 
 
 def measure_hashes(

@@ -60,6 +60,12 @@ class View:
         return None if self.seen_embeddings is None else self._trusted(self.seen_embeddings)
 
     @property
+    def source(self) -> np.ndarray | None:
+        """``(D,)`` embedding of the first frame, known even where the clip shows its face too seldom."""
+        still = self.still(1).embeddings
+        return None if still is None else still[0]
+
+    @property
     def known_points(self) -> np.ndarray:
         """Landmarks, where a face model looks."""
         assert self.points is not None

@@ -117,8 +117,9 @@ class FrameRegressor(nn.Module):
 
     @property
     def sha256(self) -> str:
-        """Hash of the weights, part of the protocol hash."""
-        return hashlib.sha256(self._weights()).hexdigest()
+        """Hash of the settings and weights, part of the protocol hash."""
+        settings = json.dumps(self.settings, sort_keys=True).encode()
+        return hashlib.sha256(settings + self._weights()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write ``judge.safetensors`` and ``judge.json`` into the folder, each in one step."""

@@ -141,8 +141,10 @@ class SyncNet(nn.Module):
 
     @property
     def sha256(self) -> str:
-        """Hash over names and values of the weights, part of the protocol hash."""
-        digest = hashlib.sha256()
+        """Hash over the settings, names and values of the weights, part of the protocol hash."""
+        left, top, right, bottom = self.region
+        settings = map(float, (self.width, self.size, left, top, right, bottom))  # 1 and 1.0 are the same
+        digest = hashlib.sha256(repr(list(settings)).encode())
         for name, value in sorted(self.state_dict().items()):
             if not name.endswith("num_batches_tracked"):
                 digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

@@ -1,6 +1,7 @@
 """Which clips are judged and how they are read: stems, people, speech, sizes, lengths; and the identity of the data."""
 
 import dataclasses
+import json
 import shutil
 import unicodedata
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from datamodules.clips.annotations import read_annotations, write_annotations
-from datamodules.clips.manifest import read_manifest, write_manifest
+from datamodules.clips.dataset_folder import SETTINGS_NAME
+from datamodules.clips.manifest import SYNTHETIC_SOURCE, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import framing
@@ -184,11 +186,15 @@ def test_re_encoded_bytes_do_not_change_the_identity_of_the_data(prepared):
     assert ClipSet(clips).files_hash(*kinds) != files  # a note that the bytes are others
 
 
-@pytest.mark.parametrize("key", ["id", "source", "start", "frames", "crop", "identity", "voice", "split"])
+@pytest.mark.parametrize(
+    "key", ["id", "source", "start", "frames", "size", "crop", "identity", "voice", "split"]
+)
 def test_the_identity_of_the_data_covers(key, prepared):
     """Of a judged clip, and of a spare one, as judges are fitted on it."""
     before = identity(prepared)
-    changed = {"start": 1.5, "frames": 80, "crop": [0.0, 0.0, 9.0, 9.0], "split": "val"}.get(key, "zz-other")
+    changed = {"start": 1.5, "frames": 80, "size": 96, "crop": [0.0, 0.0, 9.0, 9.0], "split": "val"}.get(
+        key, "zz-other"
+    )
     for place in (0, 1):
         records = read_manifest(prepared)
         training = [k for k, record in enumerate(records) if record.split == "train"]
@@ -202,9 +208,38 @@ def test_the_identity_of_the_data_covers(key, prepared):
 def test_the_identity_of_the_data_covers_how_they_are_read(prepared):
     others = {
         identity(prepared, dataclasses.replace(READING, **change))
-        for change in ({"size": 32}, {"crop": "face"}, {"max_frames": 20}, {"codec_crf": 20}, {"shortest": 8})
+        for change in ({"size": 32}, {"crop": "face"}, {"max_frames": 20}, {"shortest": 8})
     }
-    assert len(others | {identity(prepared), identity(prepared, judged=2)}) == 7
+    assert len(others | {identity(prepared), identity(prepared, judged=2)}) == 6
+
+
+@pytest.mark.parametrize("change", [{"domain": "wide"}, {"version": 2}, {"seed": 1}, {}])
+def test_the_identity_of_drawn_clips_covers_what_drew_them(change, prepared):
+    records = read_manifest(prepared)
+    settings = {"version": 1, "domain": "plain", "seed": 0}
+
+    def told(drawn, settings):
+        source = SYNTHETIC_SOURCE if drawn else "talk.mp4"
+        write_manifest(prepared, [dataclasses.replace(one, source=source) for one in records])
+        (prepared / SETTINGS_NAME).write_text(json.dumps(settings))
+        return identity(prepared)
+
+    assert (told(True, settings) == told(True, settings | change)) == (not change)
+    assert told(False, settings) == told(
+        False, settings | change
+    )  # others are named by source, place and crop
+
+
+def test_the_identity_of_plain_clips_covers_their_size(reference, tmp_path):
+    def stored(name, size):
+        (tmp_path / name).mkdir()
+        frames = resize(read_video(reference / "ben.mp4"), size, size)
+        write_video(tmp_path / name / "ben.mp4", frames, crf=8 if name == "a" else 30)
+        return identity(tmp_path / name, split="test")
+
+    assert stored("a", 64) == stored("b", 64) != stored("c", 96)
+    (tmp_path / "c/ben.mp4").write_bytes(b"")  # it is listed as missing, and ends nothing
+    assert identity(tmp_path / "c", split="test")
 
 
 def test_phones_and_truth_have_hashes_of_their_own(prepared, reference, studio, tmp_path):

@@ -5,12 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from datamodules import assets
 from datamodules.assets import MissingAssetError
 from datamodules.clips.manifest import SYNTHETIC_SOURCE, read_manifest, write_manifest
 from metrics.evaluation.evaluation import absent_judges
 from metrics.evaluation.judges import (
+    NO_BOXES,
     NO_FACES,
+    PUBLIC_SYNCNET,
     Judges,
     load_judges,
     load_motion_judge,
@@ -20,6 +24,7 @@ from metrics.evaluation.judges import (
 from metrics.evaluation.protocol import get_protocol
 from metrics.evaluation.registry import SLOTS
 from metrics.judges.frame_regressor import FrameRegressor
+from metrics.judges.syncnet import SyncNet
 from metrics.motion import MotionCurves
 
 
@@ -55,6 +60,40 @@ def test_drawn_heads_have_judges_of_their_own(tmp_path, monkeypatch):
     training = load_training_judges(("motion",), get_protocol("synthetic-v2"))
     assert "face_landmarker.task" in training.absent["motion"]
     assert np.isnan(training.watch(np.zeros((3, 8, 8, 3), np.uint8))[0].lip_opening).all()
+
+
+def test_lip_sync_hangs_on_the_network_and_on_what_cuts_out_the_faces(tmp_path, monkeypatch):
+    class FaceJudge(BandJudge):
+        def __init__(self, sha256):
+            self.sha256 = sha256
+
+        def look(self, frames):
+            return self.measure(frames), np.zeros((len(frames), 478, 3))
+
+    def load(motion, sync):
+        return load_judges(("sync",), get_protocol("talking-head-v2"), motion, sync)
+
+    monkeypatch.setenv("IFMDM_ASSETS", str(tmp_path))
+    monkeypatch.setattr(assets, "find", lambda name: tmp_path / name)
+    (tmp_path / PUBLIC_SYNCNET).write_bytes(b"weights")
+    monkeypatch.setattr(SyncNet, "load", lambda path: SyncNet(0.05, 51))
+    found = [
+        load(FaceJudge("1"), "public"),
+        load(FaceJudge("2"), "public"),
+        load(FaceJudge("1"), "expert"),
+    ]
+    assert len({judges.hashes["sync"] for judges in found}) == 3
+    whole = {load(motion, "expert").hashes["sync"] for motion in (None, BandJudge(), FaceJudge("2"))}
+    assert whole == {found[2].hashes["sync"]}  # boxes are no affair of who sees the whole frame
+    for blind in (None, BandJudge()):
+        refused = load(blind, "public")
+        assert refused.sync is None
+        assert "sync" not in refused.hashes
+        assert {one["why"] for one in absent_judges(refused) if "lse_d" in one["what"]} == {NO_BOXES}
+    with pytest.raises(ValueError, match="cut out by landmarks"):
+        found[0].sync(
+            torch.zeros(120, 3, 64, 64, dtype=torch.uint8), None, [], get_protocol("talking-head-v2")
+        )
 
 
 @pytest.fixture

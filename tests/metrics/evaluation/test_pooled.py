@@ -1,5 +1,7 @@
 """Distances over all clips at once against the metrics that know no identities, and against leaving clips out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,10 @@ def test_the_kernel_distance_of_drawn_subsets_is_the_metrics():
     clips = features()
     drawn = filled(PooledKernel(SMALL), clips).interval(["made"])
     assert drawn.value == pytest.approx(by_metric(kid(SMALL), clips))
+    fewer = dataclasses.replace(SMALL, most=20)  # of more than these, so many are drawn first
+    some = filled(PooledKernel(fewer), clips).interval(["made"])
+    assert some.value == pytest.approx(by_metric(kid(fewer), clips))
+    assert some.value != pytest.approx(drawn.value)
     whole = filled(PooledKernel(EVERYTHING), clips).interval(["made"])
     assert drawn.high - drawn.value == pytest.approx(whole.high - whole.value, rel=0.5)
 

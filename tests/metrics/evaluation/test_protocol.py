@@ -35,7 +35,7 @@ def test_the_protocols_are_frozen():
     frozen = json.dumps(
         [hashes(PROTOCOLS[name]) for name in ("talking-head-v2", "synthetic-v2")], sort_keys=True
     )
-    assert registry.short_hash(frozen) == "5432df06591c43df"
+    assert registry.short_hash(frozen) == "652d735f32763975"
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -50,7 +50,7 @@ def test_a_setting_changes_the_hash_of_exactly_the_measures_that_take_it(group):
         assert changed(hashes(protocol), hashes(after)) == takers, field.name
 
 
-@pytest.mark.parametrize("change", [{"size": 256}, {"crop": "face"}, {"max_frames": 20}, {"codec_crf": 3}])
+@pytest.mark.parametrize("change", [{"size": 256}, {"crop": "face"}, {"max_frames": 20}])
 def test_how_clips_are_read_is_no_measures_affair(change):
     assert hashes(get_protocol("talking-head-v2")) == hashes(get_protocol("talking-head-v2", **change))
 

@@ -83,6 +83,13 @@ def test_reads_faces_it_never_saw_and_survives_a_round_trip(clips, tmp_path):
     assert curves.blink.max() <= 1
 
 
+def test_settings_are_part_of_the_hash():
+    judge = FrameRegressor()
+    before = judge.sha256
+    judge.settings = judge.settings | {"width": 17}
+    assert judge.sha256 != before
+
+
 def test_same_seed_same_judge_and_a_budget_ends_early(clips):
     root, training, _ = clips
     first, second, other = (

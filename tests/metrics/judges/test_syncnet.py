@@ -197,6 +197,9 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert again.sha256 == load_expert(tmp_path).sha256 != network.sha256
+    for change in ({"region": [0, 0.4, 1, 1]}, {"size": 97}):  # which the same weights fit
+        (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": network_config | change}))
+        assert load_expert(tmp_path).sha256 != again.sha256
     (tmp_path / "config.json").write_text(
         json.dumps({"format": 2, "network": network_config | {"width": 0.25}})
     )
