@@ -109,7 +109,7 @@ MEASURE_SYNC = (
     "av_correlation:measure_sync", "lips", "waveform", "regressor", "choice", "real", "protocol.av", "protocol.retrieval",
     "protocol.lip_range",
 )  # fmt: skip
-SYNC = (*CLIPS, "landmarks", "sync", "mfcc", "face_crops")
+SYNC = (*POINTS, "sync", "mfcc", "face_crops")
 FITTED = (*POINTS, "regression")
 ROW_SETTINGS = {"codec": ("codec",)}
 """Rows that hang on settings of their own, besides those of their measures: fields of `Protocol`."""

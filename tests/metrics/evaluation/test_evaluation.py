@@ -20,11 +20,13 @@ from metrics.evaluation.intervals import UNKNOWN
 from metrics.evaluation.loading import load_clip, rendered_clips
 from metrics.evaluation.loop import ROW_PLANS
 from metrics.evaluation.protocol import get_protocol
+from metrics.evaluation.registry import MEASURES
 from metrics.evaluation.row_distances import window_starts
 from metrics.evaluation.speech import mean_over_takes
 from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
+from metrics.training_measures import TrainingMeasures
 
 FRAMES = 60
 
@@ -473,3 +475,14 @@ def test_nothing_but_failures_is_no_result_and_no_error(reference, studio, tmp_p
     found = evaluation.evaluate(clips, data, studio.PROTOCOL, studio.stand_ins(), ROW_PLANS["generation"])
     assert (found["clips"], found["metrics"], "lag_curves" in found) == ([], {}, False)
     assert "gone.mp4" in studio.whys(found, "ben")
+
+
+def test_in_training_the_source_is_known_where_the_real_face_is_mostly_lost(studio):
+    """As in an evaluation: the first frame shows it, however many of the others do not."""
+    lips, speech = studio.spoken(0)
+    real, made = (studio.draw(share * lips, 0 * lips, 0) for share in (1, 0.5))
+    real[20:40] = 0
+    measures = TrainingMeasures([MEASURES["csim"]], studio.PROTOCOL, studio.all_judges())
+    clips = (torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in (real, made))
+    measures.add_clip(*clips, torch.from_numpy(speech))
+    assert measures.compute()["csim"] == pytest.approx(1, abs=1e-3)
