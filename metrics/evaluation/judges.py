@@ -149,7 +149,7 @@ def load_judges(
         sync: ``public`` for the published SyncNet, ``expert`` for the shipped one of drawn faces, or a folder with another;
             empty: by the judge of motion.
     """
-    if hasattr(motion, "settings"):
+    if hasattr(motion, "look"):  # it goes by landmarks; a fitted one has settings of its own
         motion.settings = protocol.landmarks  # type: ignore[union-attr]
     judges = Judges() if motion is None else motion_judges(motion)
     if "embedder" in slots and "landmarks" in judges.hashes:

@@ -57,6 +57,9 @@ def test_drawn_heads_have_judges_of_their_own(tmp_path, monkeypatch):
     assert {"lpips", "inception", "i3d"} <= set(judges.absent)
     assert set(load_judges(("motion",), get_protocol("synthetic-v2"), BandJudge()).hashes) == {"motion"}
     assert motion_judges(BandJudge()).facts == {"name": "bands"}
+    fitted = FrameRegressor(width=4, features=8)
+    before = fitted.sha256
+    assert load_judges(("motion",), get_protocol("synthetic-v2"), fitted).hashes["motion"] == before
     training = load_training_judges(("motion",), get_protocol("synthetic-v2"))
     assert "face_landmarker.task" in training.absent["motion"]
     assert np.isnan(training.watch(np.zeros((3, 8, 8, 3), np.uint8))[0].lip_opening).all()
