@@ -1,12 +1,15 @@
 """Fixtures of all tests."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+signal.signal(signal.SIGPROF, signal.SIG_IGN)  # see `datamodules.faces.landmarks.open_landmarker`
 
 
 @pytest.fixture(scope="session")

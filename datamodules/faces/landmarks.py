@@ -1,6 +1,8 @@
 """The MediaPipe Face Landmarker: opening it, quietly, and what it measures on frames."""
 
+import contextlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -39,6 +41,10 @@ def open_landmarker(mode: Literal["image", "video"], faces: int) -> Iterator["Fa
         MissingLibraryError: A system library is absent.
     """
     model = assets.find(MODEL)
+    # A process with the Face Landmarker in it was seen to die of a profiling timer that nobody here had set.
+    with contextlib.suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGPROF) is signal.SIG_DFL:
+            signal.signal(signal.SIGPROF, signal.SIG_IGN)
     with _quiet_start():
         landmarker = _create(str(model), mode, faces)
     with landmarker:
