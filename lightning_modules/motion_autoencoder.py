@@ -16,8 +16,8 @@ from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.losses.adversarial import AdversarialLoss
-from lightning_modules.losses.terms import LossTerm, RenderedPairs, evaluate_terms
-from lightning_modules.networks.renderer import Decoded, Renderer
+from lightning_modules.losses.base import LossTerm, RenderedPairs, evaluate_terms
+from lightning_modules.networks.base_renderer import DecoderOutput, Renderer
 
 
 class MotionAutoencoderModule(L.LightningModule):
@@ -65,7 +65,7 @@ class MotionAutoencoderModule(L.LightningModule):
         self.psnr, self.psnr_copy = (PeakSignalNoiseRatio(data_range=2.0) for _ in range(2))
         self._optimizer, self._scheduler = optimizer, scheduler
 
-    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+    def forward(self, source: Tensor, driving: Tensor) -> DecoderOutput:
         """Render ``source (B, 3, S, S)`` in the motion of ``driving``; both in [-1, 1]."""
         return self.network(source, driving)
 

@@ -19,7 +19,7 @@ from lightning_modules.networks.diffusion_transformer import (
     KeepMask,
 )
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.window_statistics import window_statistics
+from lightning_modules.networks.statistics_estimator import window_statistics
 
 AUDIO_DROPOUTS = ("joint", "paper")
 CONDITIONS = (*CONDITION_TOKENS, "audio")

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
+from lightning_modules.losses.base import LossTerm, RenderedPairs, require_output
 from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyramid_l1
-from lightning_modules.losses.terms import LossTerm, RenderedPairs, need
 
 MOUTH = REGION_NAMES.index("mouth")
 
@@ -18,7 +18,7 @@ class LandmarkLoss(LossTerm):
         """See ``landmark_flow_l1``."""
         if not batch.landmarks.shape[2]:
             return None
-        return landmark_flow_l1(need(pairs.decoded.flow, "flow"), batch.landmarks)
+        return landmark_flow_l1(require_output(pairs.decoded.flow, "flow"), batch.landmarks)
 
 
 class MouthLoss(LossTerm):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
-from lightning_modules.losses.terms import LossTerm, RenderedPairs, need
+from lightning_modules.losses.base import LossTerm, RenderedPairs, require_output
 
 
 class RegionTerm(LossTerm):
@@ -44,7 +44,7 @@ class WarpLoss(L1Loss):
 
     def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
         """See ``pyramid_l1``."""
-        return pyramid_l1(need(pairs.decoded.warped, "warped source"), target, weights, self.levels)
+        return pyramid_l1(require_output(pairs.decoded.warped, "warped source"), target, weights, self.levels)
 
 
 class EdgeLoss(RegionTerm):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.layers import (
     EqualConv,
@@ -25,7 +26,6 @@ from lightning_modules.networks.layers import (
     warp,
 )
 from lightning_modules.networks.mouth_painter import MouthPainter
-from lightning_modules.networks.renderer import Decoded, Renderer, SourceCode
 
 
 class Encoder(nn.Module):
@@ -236,42 +236,42 @@ class PaperRenderer(Renderer):
         }
         return parts | {"refine": refine} if refine else parts
 
-    def encode(self, image: Tensor) -> SourceCode:
+    def encode(self, image: Tensor) -> SourceEncoding:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
         latent, features = self.encoder(image)
         motion = torch.tanh(self.motion_head(image, lambda: latent).float())  # (B, M)
         own = 0.0 if self.own_motion is None else self.own_motion(motion)
-        return SourceCode(image, motion, latent.float() + own, features)
+        return SourceEncoding(image, motion, latent.float() + own, features)
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
         return torch.tanh(self.motion_head(image, lambda: self.encoder(image)[0]).float())
 
-    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+    def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources (see ``encode``) in motion ``(B, M)``, coefficients in [-1, 1]."""
         # From the source's pose to the reference, and from there by the templates to the driving pose.
-        latent = code.latent + self.templates(motion)  # (B, L)
+        latent = source.latent + self.templates(motion)  # (B, L)
         batch = motion.shape[0]
         hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)  # (B, C_4, 4, 4)
         rgb = self.first_rgb(hidden, latent).float()
         logits = rgb.new_zeros(batch, 3, 4, 4)  # flow x, flow y, mask
         # Coarse to fine: each scale refines flow and mask, warps the source's features by them and adds colours.
-        for scale, features in zip(self.scales, code.features, strict=True):
+        for scale, features in zip(self.scales, source.features, strict=True):
             if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
-                hidden, logits = self.coarse(code.motion, motion, hidden, logits)
+                hidden, logits = self.coarse(source.motion, motion, hidden, logits)
             hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
         flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
-        warped = warp(code.image, flow)
+        warped = warp(source.image, flow)
         # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:
             rgb = warped + rgb
         mouth_centre = None
         if self.mouth_painter is not None:
-            rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
+            rgb = self.mouth_painter(rgb, warped, flow, source.motion, motion)
             mouth_centre = self.mouth_painter.centre(motion)
         if self.refine is not None:
             rgb = self.refine(rgb)
-        return Decoded(rgb, warped, flow, mask, mouth_centre)
+        return DecoderOutput(rgb, warped, flow, mask, mouth_centre)
 
 
 def scale_list(size: int) -> list[int]:

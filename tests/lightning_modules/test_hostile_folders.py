@@ -116,7 +116,7 @@ def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, place: str) -
     for value in VALUES.values():
         changed = placed(config, PLACES[place], value, watch.outside)
         (folder / "config.json").write_text(json.dumps(changed))
-        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+        assert watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
 @pytest.mark.parametrize("key", ["_target_", "_args_", "_partial_", "auto_map", "__class__", "source"])
@@ -126,7 +126,7 @@ def test_no_unknown_key_is_looked_at(folder: Path, watch: Any, key: str) -> None
     for place in (("networks", "autoencoder"), audio_encoder, ("diffusion",), ("audio",)):
         changed = placed(config, (*place, key), "os.system", watch.outside)
         (folder / "config.json").write_text(json.dumps(changed))
-        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+        assert watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
 BAD_JSON = {
@@ -150,7 +150,7 @@ def test_bombs_in_json_are_refused(folder: Path, run: Path, watch: Any, text: st
         (run / "network.json", lambda: load_network(run)),
     ):
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        watch.refused(load)
+        assert watch.refused(load)
 
 
 def test_files_are_regular_and_inside(folder: Path, run: Path, watch: Any, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_files_are_regular_and_inside(folder: Path, run: Path, watch: Any, tmp_p
         assert "leads out" in watch.refused(action)
         (root / name).unlink()
         os.mkfifo(root / name)  # whoever opens it waits for ever
-        watch.refused(action)
+        assert watch.refused(action)
         (root / name).unlink()
         kept.rename(root / name)
     elsewhere = watch.outside / "stage"
@@ -188,7 +188,7 @@ def test_weights_are_tensors_of_the_right_shapes(folder: Path, watch: Any) -> No
         b"",
     ):
         weights.write_bytes(content)
-        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+        assert watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
 def test_blocks_of_a_basis_lie_within_the_motion(folder: Path, watch: Any) -> None:
@@ -203,7 +203,7 @@ def test_a_model_folder_names_no_speech_model(folder: Path, watch: Any) -> None:
     sources = ("facebook/wav2vec2-base", str(watch.outside), "${oc.env:HF_TOKEN}", "..", None)
     for audio in ({"name": name, "source": source} for name in ("mel", "hubert") for source in sources):
         (folder / "config.json").write_text(json.dumps(config | {"audio": audio}))
-        watch.refused(lambda: TalkingHead.from_pretrained(folder))
+        assert watch.refused(lambda: TalkingHead.from_pretrained(folder))
     for name in ("wav2vec2", "hubert"):
         (folder / "config.json").write_text(json.dumps(config | {"audio": {"name": name}}))
         assert "--speech-model" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
@@ -238,13 +238,13 @@ def test_a_run_is_its_record_and_tensors(model: TalkingHead, run: Path, watch: A
     for place in (("network", "size"), ("network", "channels"), ("network",), ("stage",), ("format",)):
         for value in VALUES.values():
             (run / "network.json").write_text(json.dumps(placed(record, place, value, watch.outside)))
-            watch.refused(lambda: load_autoencoder(run))
+            assert watch.refused(lambda: load_autoencoder(run))
     (run / "network.json").write_text(json.dumps(record))
     for content in (watch.bomb, {"state_dict": watch.bomb}, {"state_dict": {"a": 1}}, []):
         torch.save(content, run / "checkpoints" / "last.ckpt")
-        watch.refused(lambda: load_autoencoder(run))
+        assert watch.refused(lambda: load_autoencoder(run))
     (run / "checkpoints" / "last.ckpt").write_bytes(pickle.dumps(watch.bomb))
-    watch.refused(lambda: load_autoencoder(run))
+    assert watch.refused(lambda: load_autoencoder(run))
     (run / "network.json").unlink()
     config.unlink()
     config.write_text("model: {network: {_target_: os.system}}\n")
@@ -262,7 +262,7 @@ def test_packing_runs_reaches_no_hub(model: TalkingHead, tmp_path: Path, watch: 
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in output.rglob("*"))
     assert "--speech-model" in watch.refused(lambda: TalkingHead.from_pretrained(output))
     (runs[1] / "run.json").write_text(json.dumps({"metrics": {"val/nll": "much"}}))
-    watch.refused(lambda: pack_model(*runs, tmp_path / "other"))
+    assert watch.refused(lambda: pack_model(*runs, tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 
 
@@ -274,7 +274,7 @@ def test_a_sync_expert_is_plain(tmp_path: Path, watch: Any, value: Any) -> None:
     config = {"format": 2, "network": {"name": "syncnet", "width": 0.05, "size": 64, "region": [0, 0, 1, 1]}}
     for place in (("network",), *(("network", name) for name in ("width", "size", "region", "x"))):
         (expert / "config.json").write_text(json.dumps(placed(config, place, value, watch.outside)))
-        watch.refused(lambda: load_expert(expert))
+        assert watch.refused(lambda: load_expert(expert))
 
 
 def test_a_checkpoint_unpacks_to_no_more_than_its_file(run: Path, watch: Any) -> None:
@@ -290,9 +290,9 @@ def test_a_checkpoint_unpacks_to_no_more_than_its_file(run: Path, watch: Any) ->
             archive.writestr(name, content)
     load_network(run)
     checkpoint.write_bytes(b"before it" + checkpoint.read_bytes())
-    watch.refused(lambda: load_network(run))
+    assert watch.refused(lambda: load_network(run))
     torch.save({"state_dict": {}}, checkpoint, _use_new_zipfile_serialization=False)
-    watch.refused(lambda: load_network(run))
+    assert watch.refused(lambda: load_network(run))
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_tensors_without_values_of_their_own_are_refused(
         {name: value.to_sparse() if value.ndim else value for name, value in shapes.items()},
     ):
         torch.save({"state_dict": state}, run / "checkpoints" / "last.ckpt")
-        watch.refused(lambda: load_network(run))
+        assert watch.refused(lambda: load_network(run))
 
 
 def test_tables_beside_the_weights_are_small(model: TalkingHead, tmp_path: Path, watch: Any) -> None:

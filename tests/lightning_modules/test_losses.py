@@ -11,6 +11,7 @@ from torchvision.models import VGG19_Weights
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
+from lightning_modules.losses.base import RenderedPairs, evaluate_terms
 from lightning_modules.losses.face import (
     LandmarkLoss,
     MouthLoss,
@@ -29,8 +30,7 @@ from lightning_modules.losses.reconstruction import (
     pyramid_l1,
     region_weights,
 )
-from lightning_modules.losses.terms import RenderedPairs, evaluate_terms
-from lightning_modules.networks.renderer import Decoded, SourceCode
+from lightning_modules.networks.base_renderer import DecoderOutput, SourceEncoding
 
 SIZE = 32
 BOXES = torch.tensor([[[0.2, 0.5, 0.8, 0.9], [0.2, 0.2, 0.4, 0.4], [0.6, 0.2, 0.8, 0.4]]] * 2)
@@ -44,7 +44,7 @@ def batch(**fields: Tensor) -> FramePairBatch:
 
 def rendered(frame: Tensor, **fields: Tensor) -> RenderedPairs:
     motion = torch.linspace(-1, 1, 8).view(2, 4)
-    return RenderedPairs(SourceCode(frame, -motion, motion, ()), motion, Decoded(frame, **fields))
+    return RenderedPairs(SourceEncoding(frame, -motion, motion, ()), motion, DecoderOutput(frame, **fields))
 
 
 def test_region_weights_lift_the_box_and_keep_the_mean():

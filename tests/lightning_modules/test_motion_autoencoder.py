@@ -15,9 +15,9 @@ from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.face import MouthLoss, MouthPlaceLoss, PoseLoss
 from lightning_modules.losses.reconstruction import EdgeLoss, L1Loss, WarpLoss
 from lightning_modules.motion_autoencoder import MotionAutoencoderModule
+from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.discriminator import Discriminator
 from lightning_modules.networks.paper_renderer import PaperRenderer
-from lightning_modules.networks.renderer import Decoded, Renderer, SourceCode
 
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
 
@@ -77,15 +77,15 @@ class Brightness(Renderer):
         super().__init__()
         self.gain = nn.Parameter(torch.zeros(()))
 
-    def encode(self, image: torch.Tensor) -> SourceCode:
+    def encode(self, image: torch.Tensor) -> SourceEncoding:
         motion = self.motion(image)
-        return SourceCode(image, motion, motion, ())
+        return SourceEncoding(image, motion, motion, ())
 
     def motion(self, image: torch.Tensor) -> torch.Tensor:
         return image.mean(dim=(1, 2, 3))[:, None]
 
-    def decode(self, code: SourceCode, motion: torch.Tensor) -> Decoded:
-        return Decoded(code.image + self.gain * (motion - code.motion)[:, :, None, None])
+    def decode(self, code: SourceEncoding, motion: torch.Tensor) -> DecoderOutput:
+        return DecoderOutput(code.image + self.gain * (motion - code.motion)[:, :, None, None])
 
 
 def test_another_renderer_is_trained_and_shown_without_a_word_about_it(trainer, loader):

@@ -7,7 +7,7 @@ import torch
 from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.sampling import GuidedDenoiser, no_statistics, sample_motion
+from lightning_modules.generation.motion_sampling import CFGDenoiser, no_statistics, sample_motion
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_diffusion import (
     MotionDiffusionModule,
@@ -18,7 +18,7 @@ from lightning_modules.motion_diffusion import (
 from lightning_modules.networks.audio_encoder import FeatureProjection
 from lightning_modules.networks.diffusion_transformer import CONDITION_TOKENS, DiffusionTransformer, KeepMask
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.window_statistics import window_statistics
+from lightning_modules.networks.statistics_estimator import window_statistics
 
 M, D = 6, 10
 
@@ -313,7 +313,7 @@ def test_sampling_options_change_the_motion():
 def test_guided_denoiser_is_the_formula():
     network = build_network(learned_variance=True)
     v = inputs()
-    denoiser = GuidedDenoiser(network, v["audio"], v["hint"], v["mean"], v["std"], 2.0, 1.5)
+    denoiser = CFGDenoiser(network, v["audio"], v["hint"], v["mean"], v["std"], 2.0, 1.5)
     keep = KeepMask.all(2)
     full = network(**v)
     dropped = keep.without_audio(), keep.without_statistics()

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
-from lightning_modules.generation.intensity import scale_motion, scale_statistics
+from lightning_modules.generation.motion_intensity import scale_motion, scale_statistics
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_statistics import MotionStatisticsModule, pit_error
 from lightning_modules.networks.audio_encoder import MelEncoder

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.base_renderer import expand_batch
 from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
-from lightning_modules.networks.lifting import lift
 from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer, scale_list
-from lightning_modules.networks.renderer import repeat_code
+from lightning_modules.networks.progressive_growing import grow
 
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
 
@@ -119,7 +119,7 @@ def test_decoding_with_a_cached_code_equals_the_whole_pass():
         frames = pictures(4)
         code = model.encode(frames[:1])
         motion = model.motion(frames[1:])
-        batched = model.decode(repeat_code(code, 3), motion).frame
+        batched = model.decode(expand_batch(code, 3), motion).frame
         one_by_one = torch.cat([model(frames[:1], frames[i : i + 1]).frame for i in (1, 2, 3)])
     assert torch.allclose(batched, one_by_one, atol=1e-5)
 
@@ -149,7 +149,7 @@ def test_codes_of_other_renderers_are_repeated_too():
         features: tuple
 
     code = Other(torch.rand(1, 3, 8, 8), (torch.rand(1, 4), (torch.rand(1, 2, 2),)))
-    repeated = repeat_code(code, 3)
+    repeated = expand_batch(code, 3)
     assert isinstance(repeated, Other)
     assert repeated.features[1][0].shape == (3, 2, 2)
     assert torch.equal(repeated.features[0][2], code.features[0][0])
@@ -168,7 +168,7 @@ def test_a_lifted_model_renders_what_the_small_one_does():
         for scale in small_model.scales:
             scale.to_flow.weight.normal_(std=0.3)
     large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, source_skip=True, rgb_input="blend").eval()
-    lift(small_model, large)
+    grow(small_model, large)
     with torch.no_grad():
         frames = pictures(4, 64)
         reduced = blur_pool(frames)
@@ -185,7 +185,7 @@ def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
     nn.init.normal_(small_model.mouth_painter.paint.weight)
     nn.init.normal_(small_model.mouth_painter.place.weight)
     large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, mouth_painter=8)
-    lift(small_model, large)
+    grow(small_model, large)
     motion = torch.rand(3, 6)
     assert torch.equal(large.mouth_painter.centre(motion), small_model.mouth_painter.centre(motion))
     assert (large.mouth_painter.paint.weight == 0).all()
@@ -193,6 +193,6 @@ def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
 
 def test_models_that_do_not_fit_are_not_lifted():
     with pytest.raises(ValueError, match="64 px"):
-        lift(small(), small())
+        grow(small(), small())
     with pytest.raises(ValueError, match="differ inside"):
-        lift(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))
+        grow(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))

@@ -19,7 +19,7 @@ def no_statistics(index: int, previous: Tensor | None) -> tuple[Tensor | None, T
     return None, None
 
 
-class GuidedDenoiser:
+class CFGDenoiser:
     """The network with a window's conditions and guidance, as a function of noisy motion and time.
 
     The dropped sides of the guidance ride along in the batch, so that each step stays one evaluation.
@@ -124,7 +124,7 @@ def sample_motion(
             # As in training: past the end the last frame's two features are repeated.
             part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
         mean, std = statistics(index, previous)
-        denoiser = GuidedDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
+        denoiser = CFGDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
         motions.append(diffusion.sample(denoiser, noise, generator, steps))  # (1, 64, M)
         previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)

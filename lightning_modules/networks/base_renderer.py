@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Code = TypeVar("Code", bound=tuple[Any, ...])
+Encoding = TypeVar("Encoding", bound=tuple[Any, ...])
 
 
-class SourceCode(NamedTuple):
+class SourceEncoding(NamedTuple):
     """What is computed once per source picture.
 
     Attributes:
@@ -27,7 +27,7 @@ class SourceCode(NamedTuple):
     features: tuple[Any, ...]
 
 
-class Decoded(NamedTuple):
+class DecoderOutput(NamedTuple):
     """A rendered frame and how it was made: all that losses and callbacks see of a renderer.
 
     Attributes:
@@ -61,7 +61,7 @@ class Renderer(nn.Module, ABC):
     required_losses: tuple[str, ...] = ()
 
     @abstractmethod
-    def encode(self, image: Tensor) -> SourceCode:
+    def encode(self, image: Tensor) -> SourceEncoding:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
 
     @abstractmethod
@@ -69,28 +69,28 @@ class Renderer(nn.Module, ABC):
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
 
     @abstractmethod
-    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+    def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
 
     def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
         """Parts that can be trained alone, by name; ``all`` need not be named."""
         return {}
 
-    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+    def forward(self, source: Tensor, driving: Tensor) -> DecoderOutput:
         """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``; both in [-1, 1]."""
         return self.decode(self.encode(source), self.motion(driving))
 
 
-def repeat_code(code: Code, batch: int) -> Code:
-    """Expand the code of one source to a batch, without copying: a NamedTuple of tensors and of tuples of such."""
-    repeated = [
-        value.expand(batch, *value.shape[1:]) if isinstance(value, Tensor) else repeat_code(value, batch)
-        for value in code
+def expand_batch(source: Encoding, batch: int) -> Encoding:
+    """Expand one encoded source to a batch, without copying: a NamedTuple of tensors and of tuples of such."""
+    expanded = [
+        value.expand(batch, *value.shape[1:]) if isinstance(value, Tensor) else expand_batch(value, batch)
+        for value in source
     ]
-    return type(code)(*repeated) if hasattr(code, "_fields") else type(code)(repeated)
+    return type(source)(*expanded) if hasattr(source, "_fields") else type(source)(expanded)
 
 
-def to_size(image: Tensor, size: int) -> Tensor:
+def resize(image: Tensor, size: int) -> Tensor:
     """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
     if image.shape[-2:] == (size, size):
         return image

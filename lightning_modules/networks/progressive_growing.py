@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from lightning_modules.networks.renderer import Renderer
+from lightning_modules.networks.base_renderer import Renderer
 
 
 @torch.no_grad()
-def lift(small: Renderer, large: Renderer) -> None:
+def grow(small: Renderer, large: Renderer) -> None:
     """Start ``large`` from ``small``: it renders what ``small`` does, upsampled, until its outer layers have learned more.
 
     All inner layers are copied. The new outermost encoder block halves the picture and applies the old stem: leaky ReLUs
