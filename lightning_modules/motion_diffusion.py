@@ -143,11 +143,13 @@ class MotionDiffusionModule(L.LightningModule):
             Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``,
                 ``variational`` (nats per dimension and step).
         """
+        # The network's output (B, T, M or 2 M) for noisy motion, against the target.
         noisy = self.diffusion.add_noise(window.x0, noise, t)
         output = self.network(noisy, t, window.audio, window.hint, window.mean, window.std, keep)
         error = self.diffusion.squared_error(output, window.x0, noise, t)
         loss = masked_mean(error, window.valid)
         terms = {"output": loss}
+        # Steps from frame to frame of the data that it predicts.
         if self.hparams["velocity_weight"] > 0:
             predicted = self.diffusion.read(output, noisy, t).x0
             first = window.hint.unsqueeze(1)
@@ -155,6 +157,7 @@ class MotionDiffusionModule(L.LightningModule):
             alpha = expand(self.diffusion.schedule.alpha_sigma(t)[0], noisy)
             terms["velocity"] = masked_mean((alpha * (found - true)).square(), window.valid)
             loss = loss + self.hparams["velocity_weight"] * terms["velocity"]
+        # The variance that it predicts.
         if self.diffusion.learned_variance:
             bound = self.diffusion.variational_bound(output, window.x0, noisy, t)
             terms["variational"] = masked_mean(bound, window.valid)
@@ -166,6 +169,7 @@ class MotionDiffusionModule(L.LightningModule):
         """One random time and one noise for each window."""
         window = encode_window(batch, self.basis)
         size = len(window.x0)
+        # A time (B,) and the dropped conditions, drawn for each window by itself.
         t = self.diffusion.schedule.random_times(size).to(window.x0)
         keep = random_keep(size, self.dropout, self.hparams["audio_dropout"])
         keep = KeepMask(*(mask.to(self.device) for mask in keep))
@@ -177,6 +181,7 @@ class MotionDiffusionModule(L.LightningModule):
         """Loss with all conditions at fixed times and noise; on the first batch also the error of samples."""
         generator = torch.Generator().manual_seed(batch_idx)
         window = encode_window(batch, self.basis)
+        # Every window several times, at times that are spread evenly over [0, 1].
         repeated = Window(*(value.repeat(_VALIDATION_DRAWS, *[1] * (value.ndim - 1)) for value in window))
         count = len(repeated.x0)
         order = torch.randperm(count, generator=generator)

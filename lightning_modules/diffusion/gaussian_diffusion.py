@@ -114,7 +114,7 @@ class GaussianDiffusion:
         """Weighted squared error of the network output, elementwise ``(B, T, M)``."""
         if self.learned_variance:
             output = output.chunk(2, dim=-1)[0]
-        alpha, sigma = self.schedule.alpha_sigma(t)
+        alpha, sigma = self.schedule.alpha_sigma(t)  # each (B,)
         weight = loss_weight(self.weighting, self.target, alpha, sigma)
         goal = make_target(self.target, x0, noise, expand(alpha, x0), expand(sigma, x0))
         return expand(weight, x0) * (output - goal).square()
@@ -133,16 +133,19 @@ class GaussianDiffusion:
         """
         prediction = self.read(output, noisy, t)
         assert prediction.variance is not None
+        # The step from t to the time s before it; the first step, which ends in the data, has a term of its own below.
         earliest = torch.full_like(t, 2 / self.schedule.steps, dtype=torch.float64)
         first = expand(t.double() < 1.5 / self.schedule.steps, x0)
         t = torch.maximum(t.double(), earliest)
         alpha_t, sigma_t = self.schedule.alpha_sigma(t)
         alpha_s, sigma_s = self.schedule.alpha_sigma(t - 1 / self.schedule.steps)
+        # q(x_s | x_t, x_0) with the true data and p(x_s | x_t) with the predicted: factors, and bounds of the variance.
         terms = posterior(alpha_t, sigma_t, alpha_s, sigma_s)
         from_noisy, from_data, lower, upper = (expand(term, x0).to(x0) for term in terms)
         log_variance = learned_log_variance(prediction.variance, lower.log(), upper.log())
         mean = from_noisy * noisy + from_data * prediction.x0.detach()
         true_mean = from_noisy * noisy + from_data * x0
+        # How far the two are apart, (B, T, M).
         kl = gaussian_kl(true_mean, lower.log(), mean, log_variance)
         return torch.where(first, gaussian_nll(x0, prediction.x0.detach(), log_variance), kl)
 

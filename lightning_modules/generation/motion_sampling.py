@@ -44,31 +44,30 @@ class CFGDenoiser:
         audio_scale: float = 1.0,
         statistics_scale: float = 1.0,
     ) -> None:
-        keep = KeepMask.all(len(hint), hint.device)
-        if mean is None:
-            keep = keep._replace(mean=torch.zeros_like(keep.mean))
-        if std is None:
-            keep = keep._replace(std=torch.zeros_like(keep.std))
-        nothing = torch.zeros_like(hint)
-        values = (audio, hint, nothing if mean is None else mean, nothing if std is None else std)
         self.network, self.audio_scale, self.statistics_scale = network, audio_scale, statistics_scale
         self.guide_audio = audio_scale != 1
         self.guide_statistics = statistics_scale != 1 and not (mean is None and std is None)
+        # Missing statistics are dropped.
+        keep = KeepMask.all(len(hint), hint.device)
+        keep = keep._replace(mean=keep.mean & (mean is not None), std=keep.std & (std is not None))
+        mean, std = (torch.zeros_like(hint) if values is None else values for values in (mean, std))
+        # The conditional side and, for guidance, the sides without audio and without statistics, one behind the other.
         masks = [keep]
         if self.guide_audio:
             masks.append(keep.without_audio())
         if self.guide_statistics:
             masks.append(keep.without_statistics())
-        embedded = [network.embed(*values, mask) for mask in masks]
+        embedded = [network.embed(audio, hint, mean, std, mask) for mask in masks]
         self.sides = len(masks)
         self.conditions = Conditions(*(torch.cat(parts) for parts in zip(*embedded, strict=True)))
 
     def __call__(self, noisy: Tensor, t: Tensor) -> Tensor:
         """Guided output at one time; ``(B, T, M)``, ``(B,)`` -> ``(B, T, M or 2 M)``."""
+        # All sides in one evaluation.
         repeated = noisy.repeat(self.sides, 1, 1), t.repeat(self.sides)
         outputs = self.network.denoise(*repeated, self.conditions).chunk(self.sides)
+        # Guided is the prediction (B, T, M); a learned variance stays that of the conditional side.
         size = self.network.motion_dim
-        # A learned variance is not guided: it is the conditional one's.
         sides = [output[..., :size] for output in outputs]
         guided = guide(
             sides[0],
@@ -119,14 +118,17 @@ def sample_motion(
     previous: Tensor | None = None
     motions = []
     for index, start in enumerate(range(0, total, window)):
+        # The window's speech (1, 128, D).
         part = audio[:, 2 * start : 2 * (start + window)]
         if missing := 2 * window - part.shape[1]:
             # As in training: past the end the last frame's two features are repeated.
             part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
+        # From noise to the motion of its 64 frames, given its statistics.
         mean, std = statistics(index, previous)
         denoiser = CFGDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
         motions.append(diffusion.sample(denoiser, noise, generator, steps))  # (1, 64, M)
+        # What the next window goes on from.
         previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)
         hint = motions[-1][:, -1]
     return torch.cat(motions, dim=1)[:, :total]

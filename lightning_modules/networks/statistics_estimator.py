@@ -48,12 +48,13 @@ class StatisticsMixture(NamedTuple):
 
     def log_prob(self, target: Tensor) -> Tensor:
         """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
-        z = (target.unsqueeze(1) - self.means) / self.scales
+        z = (target.unsqueeze(1) - self.means) / self.scales  # (B, K, 2M)
         each = -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)  # (B, K)
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, dim=-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each condition: ``(B, 2M)``. Random numbers come from the CPU."""
+        # One of the K Gaussians, then a point of it.
         weights = torch.softmax(self.logits, -1).cpu()
         component = torch.multinomial(weights, 1, generator=generator).to(self.means.device)
         index = component.unsqueeze(-1).expand(-1, 1, self.means.shape[-1])
@@ -200,9 +201,11 @@ class StatisticsEstimator(nn.Module):
             previous: ``(B, 2, M)`` mean and std of the previous window; ignored where there is none.
             has_previous: ``(B,)`` bool.
         """
+        # The window before, in the units of the target.
         mean, std = previous.unbind(1)
         before = statistics_target(mean, std.clamp(min=0), source)
         before = self.previous_embedding((before - self.target_mean) / self.target_scale)  # (B, W)
+        # One embedding (B, W) for each input; a learned vector where there was no window before.
         inputs = [
             self.audio_embedding(self.pooling(self.audio_encoder(audio))),
             self.appearance_embedding(appearance),
@@ -210,12 +213,11 @@ class StatisticsEstimator(nn.Module):
             torch.where(has_previous[:, None], before, self.no_previous),
         ]
         hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W)
+        # Weight, means and scales of each Gaussian; a head of zeros gives scales of 1, standardised.
         raw = self.head(self.body(hidden)).unflatten(-1, (self.components, -1))  # (B, K, 1 + 4 M)
         logits, means, log_scales = raw.split([1, 2 * self.motion_dim, 2 * self.motion_dim], dim=-1)
         spread = nn.functional.softplus(log_scales + math.log(math.e - 1))
         scales = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * spread
-        return StatisticsMixture(
-            logits.squeeze(-1),
-            self.target_mean + self.target_scale * means,
-            self.target_scale * scales,
-        )
+        # Back to the units of the target.
+        means, scales = self.target_mean + self.target_scale * means, self.target_scale * scales
+        return StatisticsMixture(logits.squeeze(-1), means, scales)
