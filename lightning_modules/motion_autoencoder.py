@@ -16,7 +16,7 @@ from datamodules.errors import UserError
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.base import LossTerm, RenderedPairs, evaluate_terms
-from lightning_modules.networks.base_renderer import DecoderOutput, Renderer
+from lightning_modules.networks.base_renderer import Renderer
 
 
 class MotionAutoencoderModule(L.LightningModule):
@@ -63,10 +63,6 @@ class MotionAutoencoderModule(L.LightningModule):
         self.gan = gan.to(memory_format=memory) if gan is not None else None
         self.psnr, self.psnr_copy = (PeakSignalNoiseRatio(data_range=2.0) for _ in range(2))
         self._optimizer, self._scheduler = optimizer, scheduler
-
-    def forward(self, source: Tensor, driving: Tensor) -> DecoderOutput:
-        """Render ``source (B, 3, S, S)`` in the motion of ``driving``; both in [-1, 1]."""
-        return self.network(source, driving)
 
     def configure_optimizers(self) -> Any:
         """Optimizer of the trained part and, with a GAN, of the discriminator; each with the schedule."""

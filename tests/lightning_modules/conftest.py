@@ -8,8 +8,11 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.batches import WINDOW, MotionWindowBatch
 from datamodules.errors import UserError
 
 ACTS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
@@ -101,6 +104,24 @@ def trainer(tmp_path) -> Callable[..., L.Trainer]:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+@pytest.fixture(scope="session")
+def motion_windows() -> Callable[..., MotionWindowBatch]:
+    """Makes a batch of windows of given motion and speech; what else it holds is random, or as given."""
+
+    def make(motion: Tensor, audio: Tensor, appearance_dim: int = 512, **known: Tensor) -> MotionWindowBatch:
+        generator, count = torch.Generator().manual_seed(7), len(motion)
+        rest = {
+            "source_motion": torch.randn(motion[:, 0].shape, generator=generator),
+            "appearance": torch.randn(count, appearance_dim, generator=generator),
+            "previous": torch.rand(motion.shape, generator=generator),
+            "has_previous": torch.arange(count) % 2 == 0,
+            "valid": torch.ones(count, WINDOW, dtype=torch.bool),
+        }
+        return MotionWindowBatch(motion=motion, audio=audio, **rest | known)
+
+    return make
 
 
 @pytest.fixture

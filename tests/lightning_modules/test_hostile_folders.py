@@ -11,6 +11,7 @@ import pickle
 import socket
 import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from lightning_modules.checkpoints import (
 from lightning_modules.generation.model_folder import STAGES
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks import registry
-from metrics.judges.syncnet import load_expert
+from metrics.judges.syncnet import SyncNet, load_expert
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -299,12 +300,15 @@ def test_a_checkpoint_unpacks_to_no_more_than_its_file(run: Path, watch: Any) ->
 def planned_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network may be planned, but one that takes memory may not be built."""
 
-    def build(spec: dict[str, Any], depth: int = 0) -> Any:
-        assert torch.get_default_device().type == "meta", "allocates"
-        return real(spec, depth)
+    def guarded(build: Callable[..., Any]) -> Callable[..., Any]:
+        def planned(*args: Any, **options: Any) -> Any:
+            assert torch.get_default_device().type == "meta", "allocates"
+            return build(*args, **options)
 
-    real = registry._build
-    monkeypatch.setattr(registry, "_build", build)
+        return functools.wraps(build)(planned)
+
+    monkeypatch.setattr(registry, "_build", guarded(registry._build))
+    monkeypatch.setattr(SyncNet, "__init__", guarded(SyncNet.__init__))
 
 
 def test_a_large_network_without_its_weights_is_never_built(
@@ -317,6 +321,10 @@ def test_a_large_network_without_its_weights_is_never_built(
     record = json.loads((run / "network.json").read_text())
     (run / "network.json").write_text(json.dumps(placed(record, ("network", "channels", "4"), 4096, run)))
     assert "don't fit" in watch.refused(lambda: load_network(run))
+    expert = {"name": "syncnet", "width": 4, "size": 1024, "region": [0, 0, 1, 1]}
+    (folder / "config.json").write_text(json.dumps({"format": 2, "network": expert}))
+    save_file({"netfclip.0.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    assert "don't fit" in watch.refused(lambda: load_expert(folder))
 
 
 def test_tensors_without_values_of_their_own_are_refused(

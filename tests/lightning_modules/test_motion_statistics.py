@@ -4,7 +4,6 @@ import math
 import pytest
 import torch
 
-from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.generation.motion_intensity import scale_motion, scale_statistics
 from lightning_modules.learning_rate import warmup_cosine
@@ -27,23 +26,20 @@ def build_estimator():
     return StatisticsEstimator(encoder, motion_dim=M, appearance_dim=8, width=24, components=3)
 
 
-def windows(count=256, seed=0):
-    """The std of the motion follows the loudness of the speech, the mean the source's posture."""
+@pytest.fixture
+def windows(motion_windows):
+    """Makes windows: the std of the motion follows the loudness of the speech, the mean the source's posture."""
+    return functools.partial(make_windows, motion_windows)
+
+
+def make_windows(motion_windows, count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     loudness = torch.rand(count, 1, 1, generator=generator) * 2
     audio = loudness + 0.1 * torch.randn(count, 128, D, generator=generator)
     source = torch.randn(count, M, generator=generator)
     motion = (0.1 + loudness) * torch.randn(count, 65, M, generator=generator)
     motion = motion + source.unsqueeze(1) * 0.5
-    return MotionWindowBatch(
-        motion=motion,
-        audio=audio,
-        source_motion=source,
-        appearance=torch.randn(count, 8, generator=generator),
-        previous=torch.rand(count, 65, M, generator=generator),
-        has_previous=torch.rand(count, generator=generator) > 0.5,
-        valid=torch.ones(count, 64, dtype=torch.bool),
-    )
+    return motion_windows(motion, audio, appearance_dim=8, source_motion=source)
 
 
 def mixture():
@@ -90,7 +86,7 @@ def test_target_inverts():
     assert statistics_target(mean, std, source).isfinite().all()
 
 
-def test_every_input_matters_and_missing_history_is_ignored():
+def test_every_input_matters_and_missing_history_is_ignored(windows):
     estimator = build_estimator().eval()
     torch.nn.init.normal_(estimator.head.weight, std=0.3)
     batch = windows(4)
@@ -107,7 +103,7 @@ def test_every_input_matters_and_missing_history_is_ignored():
     assert torch.equal(estimator(*later, ~has).means, estimator(*values, ~has).means)
 
 
-def test_training_beats_the_unconditional_gaussian(trainer, loader, tmp_path):
+def test_training_beats_the_unconditional_gaussian(trainer, loader, windows, tmp_path):
     optimizer = functools.partial(torch.optim.AdamW, lr=3e-3)
     module = MotionStatisticsModule(build_estimator(), MotionBasis(M), optimizer, warmup_cosine)
     run = trainer(max_epochs=15)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.base_renderer import expand_batch
 from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
-from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer, scale_list
+from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer
 from lightning_modules.networks.progressive_growing import grow
 
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
@@ -153,12 +153,6 @@ def test_codes_of_other_renderers_are_repeated_too():
     assert isinstance(repeated, Other)
     assert repeated.features[1][0].shape == (3, 2, 2)
     assert torch.equal(repeated.features[0][2], code.features[0][0])
-
-
-def test_sizes_other_than_powers_of_two_are_refused():
-    for size in (0, 8, 48, 100):
-        with pytest.raises(ValueError, match="power of two"):
-            scale_list(size)
 
 
 def test_a_lifted_model_renders_what_the_small_one_does():

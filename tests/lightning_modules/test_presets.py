@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.batches import WINDOW, FramePairBatch, MotionWindowBatch
+from datamodules.batches import WINDOW, FramePairBatch
 from experiments.config import compose, instantiate
 from lightning_modules.networks.motion_basis import MotionBasis
 
@@ -52,19 +52,11 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stage", ["statistics", "diffusion"])
-def test_statistics_and_diffusion_take_a_step(stage: str, size: str, trainer, loader) -> None:
+def test_statistics_and_diffusion_take_a_step(stage: str, size: str, trainer, loader, motion_windows) -> None:
     model = build(f"{stage}_{size}", basis=MotionBasis(MOTION))
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, 2 * WINDOW + 2, MOTION, generator=generator)
-    batch = MotionWindowBatch(
-        motion=noise[:, : WINDOW + 1],
-        audio=torch.randn(2, 2 * WINDOW, AUDIO[size], generator=generator),
-        source_motion=noise[:, 0],
-        appearance=torch.randn(2, 512, generator=generator),
-        previous=noise[:, WINDOW + 1 :],
-        has_previous=torch.tensor([True, False]),
-        valid=torch.ones(2, WINDOW, dtype=torch.bool),
-    )
+    motion = torch.randn(2, WINDOW + 1, MOTION, generator=generator)
+    batch = motion_windows(motion, torch.randn(2, 2 * WINDOW, AUDIO[size], generator=generator))
     before = snapshot(model.network)
     trainer(max_steps=1).fit(model, loader(batch, 2))
     assert share_that_learned(model.network, before) > 0  # all before the output layer starts behind zeros
