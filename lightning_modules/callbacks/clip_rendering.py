@@ -95,11 +95,7 @@ class GeneratedClips:
         return load_autoencoder(self.path)[0].requires_grad_(False)
 
     def check(self, module: LightningModule) -> None:
-        """Refuse a module of another stage.
-
-        Raises:
-            UserError: it has no diffusion, or no basis of motion.
-        """
+        """Refuse a module of another stage, without a diffusion process or a motion basis."""
         if not hasattr(module, "diffusion") or not hasattr(module, "basis"):
             _refuse(module, self, "samples a motion diffusion model")
 

@@ -117,10 +117,7 @@ class TalkingHead(Reenactor):
     ) -> Tensor:
         """Raw motion ``(T, M)`` of one portrait for speech, T = ceil(S / 640) frames at 25 fps.
 
-        Args:
-            source: The portrait.
-            waveform: ``(S,)`` float32 in [-1, 1] at 16 kHz, S >= 1.
-            options: See ``GenerationOptions``.
+        The waveform is ``(S,)`` float32 in [-1, 1] at 16 kHz, S >= 1.
 
         Raises:
             UserError: Options that this model can't follow.
@@ -204,15 +201,9 @@ def write_model_folder(
     audio: str,
     half: bool = True,
 ) -> None:
-    """Write a model folder.
+    """Write a model folder of the network of each stage and the name of the audio front end.
 
-    Args:
-        folder: To write to.
-        networks: The network of each stage.
-        basis: Motion coordinates of stages 2 and 3, always written in full precision.
-        diffusion: Process of stage 3.
-        audio: Name of the audio front end.
-        half: Write the networks' matrices and kernels as float16, see `write_weights`.
+    With ``half`` the networks' matrices and kernels are float16 (see `write_weights`), the basis is not.
 
     Raises:
         UserError: The stages don't fit each other.

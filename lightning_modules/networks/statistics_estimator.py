@@ -183,11 +183,8 @@ class StatisticsEstimator(nn.Module):
 
     def unconditional(self) -> StatisticsMixture:
         """The Gaussian fitted on the training windows, as a mixture of one: the baseline."""
-        return StatisticsMixture(
-            torch.zeros(1, 1, device=self.target_mean.device),
-            self.target_mean.view(1, 1, -1),
-            self.target_scale.view(1, 1, -1),
-        )
+        mean, scale = (moment.view(1, 1, -1) for moment in (self.target_mean, self.target_scale))
+        return StatisticsMixture(mean.new_zeros(1, 1), mean, scale)
 
     def forward(
         self, audio: Tensor, appearance: Tensor, source: Tensor, previous: Tensor, has_previous: Tensor

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.batches import WINDOW, MotionWindowBatch
 from datamodules.errors import UserError
+from lightning_modules.generation.talking_head import TalkingHead
 
 ACTS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 TOKEN = "hf_secret_of_the_user"
@@ -89,6 +90,12 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audit: None) -> Itera
     WATCHING.append(Watch(tmp_path / "outside"))
     yield WATCHING[-1]
     WATCHING.clear()
+
+
+@pytest.fixture(scope="session")
+def model(build_model: Callable[..., TalkingHead]) -> TalkingHead:
+    """An untrained model of 32 px, not to be changed."""
+    return build_model()
 
 
 @pytest.fixture

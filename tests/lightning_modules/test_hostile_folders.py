@@ -88,11 +88,6 @@ def placed(config: dict[str, Any], place: tuple[str, ...], value: Any, outside: 
     return changed
 
 
-@pytest.fixture(scope="module")
-def model(build_model) -> TalkingHead:
-    return build_model()
-
-
 @pytest.fixture
 def folder(model: TalkingHead, tmp_path: Path) -> Path:
     model.save_pretrained(tmp_path / "model")

@@ -17,11 +17,6 @@ from lightning_modules.networks.registry import build_network, network_spec
 
 
 @pytest.fixture(scope="module")
-def model(build_model) -> TalkingHead:
-    return build_model()
-
-
-@pytest.fixture(scope="module")
 def source(model):
     return model.prepare_source(torch.rand(3, 40, 40) * 2 - 1)
 
