@@ -192,15 +192,13 @@ class PaperRenderer(Renderer):
             raise ValueError(f"rgb_input is 'warp' or 'blend', got {rgb_input!r}")
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
         self.encoder = Encoder(size, channels, latent_dim, normalise_latent)
-        # Motion coefficients of the picture, or of the shared encoder's latent by five linear layers (paper).
-        linear = [EqualLinear(latent_dim, latent_dim) for _ in range(0 if face_views else 4)]
-        self.face_views = face_views
-        self.motion_head = (
-            FaceViewHead(motion_dim, face_views)
-            if face_views
-            else nn.Sequential(*linear, EqualLinear(latent_dim, motion_dim, bias=False))
-        )
-        self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False) if face_views else None
+        self.face_views, self.own_motion = face_views, None
+        if face_views:
+            self.motion_head: nn.Module = FaceViewHead(motion_dim, face_views)
+            self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False)
+        else:
+            linear = [EqualLinear(latent_dim, latent_dim) for _ in range(4)]
+            self.motion_head = nn.Sequential(*linear, EqualLinear(latent_dim, motion_dim, bias=False))
         self.templates = MotionTemplates(latent_dim, motion_dim)
         self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
@@ -241,7 +239,7 @@ class PaperRenderer(Renderer):
         return self._coefficients(image if self.face_views else self.encoder(image)[0])
 
     def _coefficients(self, seen: Tensor) -> Tensor:
-        """Motion ``(B, M)`` in (-1, 1) of what the motion head looks at."""
+        """Motion ``(B, M)`` in (-1, 1) of what the motion head looks at: pictures, or the shared encoder's latent."""
         return torch.tanh(self.motion_head(seen).float())
 
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:

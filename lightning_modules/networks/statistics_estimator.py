@@ -198,7 +198,7 @@ class StatisticsEstimator(nn.Module):
             previous: ``(B, 2, M)`` mean and std of the previous window; ignored where there is none.
             has_previous: ``(B,)`` bool.
         """
-        # The window before, in the units of the target.
+        # The statistics of the window before, standardised as the target is.
         mean, std = previous.unbind(1)
         before = statistics_target(mean, std.clamp(min=0), source)
         before = self.previous_embedding((before - self.target_mean) / self.target_scale)  # (B, W)
@@ -210,7 +210,7 @@ class StatisticsEstimator(nn.Module):
             torch.where(has_previous[:, None], before, self.no_previous),
         ]
         hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W)
-        # Weight, means and scales of each Gaussian; a head of zeros gives scales of 1, standardised.
+        # Weight, means and scales of each Gaussian; a head of zeros gives standardised scales of 1.
         raw = self.head(self.body(hidden)).unflatten(-1, (self.components, -1))  # (B, K, 1 + 4 M)
         logits, means, log_scales = raw.split([1, 2 * self.motion_dim, 2 * self.motion_dim], dim=-1)
         spread = nn.functional.softplus(log_scales + math.log(math.e - 1))
