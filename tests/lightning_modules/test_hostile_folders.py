@@ -78,14 +78,13 @@ PLACES = {
 }
 
 
-def placed(config: dict[str, Any], place: tuple[str, ...], value: Any, outside: Path) -> dict[str, Any]:
-    """A copy of the config with a value at a place."""
-    changed = copy.deepcopy(config)
-    node = changed
-    for key in place[:-1]:
+def place(path: Path, config: dict[str, Any], keys: tuple[str, ...], value: Any, outside: Path) -> None:
+    """Write a config with a value at a place."""
+    changed = node = copy.deepcopy(config)
+    for key in keys[:-1]:
         node = node[key]
-    node[place[-1]] = json.loads(json.dumps(value).replace("OUTSIDE", str(outside)))
-    return changed
+    node[keys[-1]] = json.loads(json.dumps(value).replace("OUTSIDE", str(outside)))
+    path.write_text(json.dumps(changed))
 
 
 @pytest.fixture
@@ -106,12 +105,11 @@ def test_the_watch_sees_what_happens(watch: Any) -> None:
             watch.idle(action)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, place: str) -> None:
+@pytest.mark.parametrize("keys", PLACES.values(), ids=list(PLACES))
+def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, keys: tuple[str, ...]) -> None:
     config = json.loads((folder / "config.json").read_text())
     for value in VALUES.values():
-        changed = placed(config, PLACES[place], value, watch.outside)
-        (folder / "config.json").write_text(json.dumps(changed))
+        place(folder / "config.json", config, keys, value, watch.outside)
         assert watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
@@ -119,9 +117,8 @@ def test_no_value_of_a_model_config_acts(folder: Path, watch: Any, place: str) -
 def test_no_unknown_key_is_looked_at(folder: Path, watch: Any, key: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     audio_encoder = ("networks", "diffusion", "audio_encoder")
-    for place in (("networks", "autoencoder"), audio_encoder, ("diffusion",), ("audio",)):
-        changed = placed(config, (*place, key), "os.system", watch.outside)
-        (folder / "config.json").write_text(json.dumps(changed))
+    for keys in (("networks", "autoencoder"), audio_encoder, ("diffusion",), ("audio",)):
+        place(folder / "config.json", config, (*keys, key), "os.system", watch.outside)
         assert watch.refused(lambda: TalkingHead.from_pretrained(folder))
 
 
@@ -231,9 +228,9 @@ def test_a_run_is_its_record_and_tensors(model: TalkingHead, run: Path, watch: A
     assert weights_hash(network) == weights_hash(model.autoencoder)
     record = json.loads((run / "network.json").read_text())
     assert record["network"] == json.loads(json.dumps(spec))
-    for place in (("network", "size"), ("network", "channels"), ("network",), ("stage",), ("format",)):
+    for keys in (("network", "size"), ("network", "channels"), ("network",), ("stage",), ("format",)):
         for value in VALUES.values():
-            (run / "network.json").write_text(json.dumps(placed(record, place, value, watch.outside)))
+            place(run / "network.json", record, keys, value, watch.outside)
             assert watch.refused(lambda: load_autoencoder(run))
     (run / "network.json").write_text(json.dumps(record))
     for content in (watch.bomb, {"state_dict": watch.bomb}, {"state_dict": {"a": 1}}, []):
@@ -268,8 +265,8 @@ def test_a_sync_expert_is_plain(tmp_path: Path, watch: Any, value: Any) -> None:
     expert.mkdir()
     (expert / "model.safetensors").write_bytes(b"")
     config = {"format": 2, "network": {"name": "syncnet", "width": 0.05, "size": 64, "region": [0, 0, 1, 1]}}
-    for place in (("network",), *(("network", name) for name in ("width", "size", "region", "x"))):
-        (expert / "config.json").write_text(json.dumps(placed(config, place, value, watch.outside)))
+    for keys in (("network",), *(("network", name) for name in ("width", "size", "region", "x"))):
+        place(expert / "config.json", config, keys, value, watch.outside)
         assert watch.refused(lambda: load_expert(expert))
 
 
@@ -310,11 +307,10 @@ def test_a_large_network_without_its_weights_is_never_built(
     folder: Path, run: Path, watch: Any, planned_only: None
 ) -> None:
     config = json.loads((folder / "config.json").read_text())
-    changed = placed(config, ("networks", "autoencoder", "channels", "4"), 4096, watch.outside)
-    (folder / "config.json").write_text(json.dumps(changed))
+    place(folder / "config.json", config, ("networks", "autoencoder", "channels", "4"), 4096, run)
     assert "don't fit" in watch.refused(lambda: TalkingHead.from_pretrained(folder))
     record = json.loads((run / "network.json").read_text())
-    (run / "network.json").write_text(json.dumps(placed(record, ("network", "channels", "4"), 4096, run)))
+    place(run / "network.json", record, ("network", "channels", "4"), 4096, run)
     assert "don't fit" in watch.refused(lambda: load_network(run))
     expert = {"name": "syncnet", "width": 4, "size": 1024, "region": [0, 0, 1, 1]}
     (folder / "config.json").write_text(json.dumps({"format": 2, "network": expert}))

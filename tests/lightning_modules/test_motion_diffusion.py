@@ -6,7 +6,8 @@ import torch
 
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.motion_sampling import CFGDenoiser, no_statistics, sample_motion
+from lightning_modules.diffusion.guidance import CFGDenoiser
+from lightning_modules.generation.motion_sampling import no_statistics, sample_motion
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_diffusion import (
     MotionDiffusionModule,
@@ -291,16 +292,16 @@ def test_settings_of_the_process_change_the_motion():
     torch.testing.assert_close(run_sampling(guidance=1.0), base)
 
 
-def test_guided_denoiser_is_the_formula():
+@pytest.mark.parametrize(("audio_scale", "statistics_scale"), [(1, 1), (0, 1), (1, 3), (2, 1.5)])
+def test_guided_denoiser_is_the_formula(audio_scale, statistics_scale):
     network = build_network(learned_variance=True)
-    v = inputs()
-    denoiser = CFGDenoiser(network, v["audio"], v["hint"], v["mean"], v["std"], 2.0, 1.5)
-    keep = KeepMask.all(2)
+    v, keep = inputs(), KeepMask.all(2)
+    conditions = v["audio"], v["hint"], v["mean"], v["std"]
+    out = CFGDenoiser(network, *conditions, audio_scale, statistics_scale)(v["noisy"], v["t"])
     full = network(**v)
-    dropped = keep.without_audio(), keep.without_statistics()
-    audio, statistics = (network(**v, keep=mask)[..., :M] for mask in dropped)
-    expected = 2.5 * full[..., :M] - audio - 0.5 * statistics
-    out = denoiser(v["noisy"], v["t"])
+    expected = full[..., :M].clone()
+    for scale, mask in ((audio_scale, keep.without_audio()), (statistics_scale, keep.without_statistics())):
+        expected += (scale - 1) * (full - network(**v, keep=mask))[..., :M]
     torch.testing.assert_close(out[..., :M], expected)
     torch.testing.assert_close(out[..., M:], full[..., M:])
 
