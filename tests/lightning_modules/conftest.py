@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datamodules.batches import WINDOW, MotionWindowBatch
@@ -96,6 +96,22 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audit: None) -> Itera
 def model(build_model: Callable[..., TalkingHead]) -> TalkingHead:
     """An untrained model of 32 px, not to be changed."""
     return build_model()
+
+
+@pytest.fixture
+def moved() -> Callable[[nn.Module], Callable[[], set[str]]]:
+    """Remembers a module; what it gives names the parameters that have changed since, which must be finite."""
+
+    def remember(module: nn.Module) -> Callable[[], set[str]]:
+        before = {name: value.detach().clone() for name, value in module.named_parameters()}
+
+        def names() -> set[str]:
+            assert all(value.isfinite().all() for value in module.parameters())
+            return {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
+
+        return names
+
+    return remember
 
 
 @pytest.fixture
