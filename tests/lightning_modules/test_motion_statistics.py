@@ -4,8 +4,6 @@ import math
 import pytest
 import torch
 
-from datamodules.errors import UserError
-from lightning_modules.generation.motion_intensity import scale_motion, scale_statistics
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_statistics import MotionStatisticsModule, pit_error
 from lightning_modules.networks.audio_encoder import MelEncoder
@@ -134,47 +132,3 @@ def test_std_quantiles():
     torch.testing.assert_close(estimator.std_quantile(1.0), std.max(0).values)
     with pytest.raises(ValueError, match="outside"):
         estimator.std_quantile(1.5)
-
-
-# Motion intensity
-
-BLOCKS = {"head": slice(0, 1), "mouth": slice(1, 2), "eyes": slice(2, 3), "rest": slice(3, 4)}
-
-
-def test_intensity_scales_head_and_rest_alone():
-    mean, source = torch.tensor([[3.0, 3, 3, 3]]), torch.ones(1, 4)
-    std = torch.full((1, 4), 2.0)
-    scaled = scale_statistics(mean, std, source, BLOCKS, intensity=0.5)
-    assert scaled[0].tolist() == [[2, 3, 3, 2]]
-    assert scaled[1].tolist() == [[1, 2, 2, 1]]
-    rest = scale_statistics(mean, std, source, BLOCKS, intensity=0.0)
-    assert rest[0].tolist() == [[1, 3, 3, 1]]
-    assert rest[1].tolist() == [[0, 2, 2, 0]]
-    raw = scale_statistics(mean, std, source, {}, intensity=0.5)
-    assert raw[1].tolist() == [[1, 1, 1, 1]]
-
-
-def test_closed_lips_stay_closed():
-    closed = torch.tensor([-1.0])
-    motion = torch.zeros(1, 5, 4)
-    motion[..., 1] = torch.tensor([-1.0, 0, 1, 0, -1])
-    scaled = scale_motion(motion, torch.zeros(1, 4), BLOCKS, mouth_intensity=1.5, mouth_closed=closed)
-    assert scaled[0, :, 1].tolist() == [-1, 0.5, 2, 0.5, -1]
-    assert scaled[..., [0, 2, 3]].equal(motion[..., [0, 2, 3]])
-
-
-def test_scaled_motion_rests_at_zero_and_is_unchanged_at_one():
-    motion, centre = torch.randn(1, 9, 4), torch.randn(1, 4)
-    torch.testing.assert_close(scale_motion(motion, centre, BLOCKS), motion)
-    still = scale_motion(motion, centre, BLOCKS, intensity=0.0)
-    torch.testing.assert_close(still[..., 0], centre[:, :1].expand(1, 9))
-    torch.testing.assert_close(still[..., 1:3], motion[..., 1:3])
-
-
-def test_impossible_intensities_are_refused():
-    motion, centre = torch.zeros(1, 2, 4), torch.zeros(1, 4)
-    with pytest.raises(UserError, match="mouth block"):
-        scale_motion(motion, centre, {}, mouth_intensity=2.0)
-    for value in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(UserError, match="intensity is"):
-            scale_motion(motion, centre, BLOCKS, intensity=value)
