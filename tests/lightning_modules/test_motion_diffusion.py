@@ -7,7 +7,6 @@ import torch
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.guidance import CFGDenoiser
-from lightning_modules.generation.motion_sampling import no_statistics, sample_motion
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_diffusion import (
     MotionDiffusionModule,
@@ -246,52 +245,6 @@ def test_unknown_and_disagreeing_settings_are_refused():
     assert dropout_probabilities(0.2) == {"hint": 0.2, "mean": 0.2, "std": 0.2, "audio": 0.2}
 
 
-# Sampling of whole speeches
-
-
-def run_sampling(frames=150, seed=0, network=None, diffusion=None, **options):
-    network = network or build_network()
-    diffusion = diffusion or GaussianDiffusion(sampler_steps=3)
-    values = inputs(batch=1, frames=frames)
-    generator = torch.Generator().manual_seed(seed)
-    return sample_motion(network, diffusion, values["audio"], values["hint"], generator=generator, **options)
-
-
-def test_windows_are_chained_by_the_hint_and_statistics():
-    network = build_network()
-    hints, seen = [], []
-    embed = network.embed
-
-    def spy(audio, hint, mean, std, keep=None):
-        hints.append(hint)
-        return embed(audio, hint, mean, std, keep)
-
-    def statistics(index, previous):
-        seen.append((index, previous))
-        return no_statistics(index, previous)
-
-    network.embed = spy
-    motion = run_sampling(150, network=network, statistics=statistics)
-    start = inputs(batch=1, frames=150)["hint"]
-    torch.testing.assert_close(hints, [start, motion[:, 63], motion[:, 127]], rtol=0, atol=0)
-    assert [index for index, _ in seen] == [0, 1, 2]
-    assert seen[0][1] is None
-    assert torch.equal(seen[2][1], motion[:, 63:128])
-
-
-def test_settings_of_the_process_change_the_motion():
-    base, ones = run_sampling(), torch.ones(1, M)
-    for options in (
-        {"statistics": lambda index, previous: (ones, None)},
-        {"diffusion": GaussianDiffusion(sampler="ancestral", sampler_steps=3)},
-        {"diffusion": GaussianDiffusion(sampler_steps=3, guidance=2.0)},
-    ):
-        assert not torch.allclose(run_sampling(**options), base), options
-    both = {"statistics": lambda index, previous: (ones, ones)}
-    assert not torch.allclose(run_sampling(**both), run_sampling(**both, statistics_guidance=2.0))
-    torch.testing.assert_close(run_sampling(guidance=1.0), base)
-
-
 @pytest.mark.parametrize(("audio_scale", "statistics_scale"), [(1, 1), (0, 1), (1, 3), (2, 1.5)])
 def test_guided_denoiser_is_the_formula(audio_scale, statistics_scale):
     network = build_network(learned_variance=True)
@@ -304,8 +257,3 @@ def test_guided_denoiser_is_the_formula(audio_scale, statistics_scale):
         expected += (scale - 1) * (full - network(**v, keep=mask))[..., :M]
     torch.testing.assert_close(out[..., :M], expected)
     torch.testing.assert_close(out[..., M:], full[..., M:])
-
-
-def test_odd_audio_is_refused():
-    with pytest.raises(ValueError, match="audio features"):
-        sample_motion(build_network(), GaussianDiffusion(), torch.zeros(1, 3, D), torch.zeros(1, M))
