@@ -2,12 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-Encoding = TypeVar("Encoding", bound=tuple[Any, ...])
 
 
 class SourceEncoding(NamedTuple):
@@ -25,6 +22,16 @@ class SourceEncoding(NamedTuple):
     motion: Tensor
     latent: Tensor
     features: tuple[Any, ...]
+
+    def expand(self, batch: int) -> "SourceEncoding":
+        """One source repeated to a batch, without copying."""
+
+        def expanded(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.expand(batch, *value.shape[1:])
+            return tuple(expanded(item) for item in value)
+
+        return SourceEncoding(*map(expanded, self))
 
 
 class DecoderOutput(NamedTuple):
@@ -79,20 +86,3 @@ class Renderer(nn.Module, ABC):
     def forward(self, source: Tensor, driving: Tensor) -> DecoderOutput:
         """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``; both in [-1, 1]."""
         return self.decode(self.encode(source), self.motion(driving))
-
-
-def expand_batch(source: Encoding, batch: int) -> Encoding:
-    """Expand one encoded source to a batch, without copying: a NamedTuple of tensors and of tuples of such."""
-    expanded = [
-        value.expand(batch, *value.shape[1:]) if isinstance(value, Tensor) else expand_batch(value, batch)
-        for value in source
-    ]
-    return type(source)(*expanded) if hasattr(source, "_fields") else type(source)(expanded)
-
-
-def resize(image: Tensor, size: int) -> Tensor:
-    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
-    if image.shape[-2:] == (size, size):
-        return image
-    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(-1, 1)
