@@ -54,7 +54,7 @@ def test_identity_refuses_nonsense(wrong, message):
         Identity(**wrong)
 
 
-def same(one: Measures, other: Measures, kind: type = Rendering) -> None:
+def assert_same(one: Measures, other: Measures, kind: type = Rendering) -> None:
     for field in dataclasses.fields(kind):
         np.testing.assert_array_equal(
             getattr(one, field.name), getattr(other, field.name), err_msg=field.name
@@ -70,7 +70,9 @@ def test_same_bytes_in_any_chunks(renderer):
     clip["camera_x"][2:4] = (0.02, -0.01)
     clip["brow_knit"][3:] = 1
     again = HeadRenderer(PERSON, 96)
-    same(renderer.render(clip), joined([again.render_chunk(clip, a, b) for a, b in ((0, 1), (1, 4), (4, 5))]))
+    assert_same(
+        renderer.render(clip), joined([again.render_chunk(clip, a, b) for a, b in ((0, 1), (1, 4), (4, 5))])
+    )
 
 
 def test_neutral_face_is_framed_as_real_clips_are(renderer):
@@ -195,7 +197,7 @@ def test_background_reaches_as_far_as_the_camera_moves():
 
 def test_measures_are_those_of_the_rendering(renderer):
     clip = Controls.of_poses({}, {"yaw": 20, "jaw_open": 0.7}, {"camera_roll": 2, "smile": 1})
-    same(renderer.render(clip), renderer.measure(clip), Measures)
+    assert_same(renderer.render(clip), renderer.measure(clip), Measures)
     assert len(renderer.measure(Controls.neutral(150)).landmarks) == 150
 
 
