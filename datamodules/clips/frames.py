@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.clips.clip_store import ClipStore, as_store
+from datamodules.clips.lru_cache import LRUCache
 from datamodules.clips.manifest import ClipRecord
-from datamodules.clips.recent import Recent
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.media.pictures import resize_bilinear
@@ -36,7 +36,7 @@ class ClipFrames:
         self.root = self.clips.root
         self.size = size
         self.cache = cache
-        self._open: Recent[Any] = Recent(MAX_OPEN)
+        self._open: LRUCache[Any] = LRUCache(MAX_OPEN)
 
     def get(self, record: ClipRecord, indices: np.ndarray) -> np.ndarray:
         """Frames ``(N, size, size, 3)`` uint8 RGB of one clip by their indices ``(N,)``.

@@ -4,8 +4,8 @@ import numpy as np
 
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.lru_cache import LRUCache
 from datamodules.clips.manifest import ClipRecord
-from datamodules.clips.recent import Recent
 from datamodules.media.audio import fit_length, load_audio
 
 MAX_HELD = 64
@@ -17,7 +17,7 @@ class ClipSounds:
 
     def __init__(self, clips: ClipStore, most: int = MAX_HELD) -> None:
         self.clips = clips
-        self._held: Recent[np.ndarray] = Recent(most)
+        self._held: LRUCache[np.ndarray] = LRUCache(most)
 
     def get(self, record: ClipRecord, start: int, frames: int) -> np.ndarray:
         """Sound of ``frames`` frames from frame ``start``: ``(640 frames,)`` float32 in [-1, 1] at 16 kHz."""
