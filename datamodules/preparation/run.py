@@ -24,8 +24,8 @@ from datamodules.clips.manifest import SPLITS, ClipRecord, write_manifest
 from datamodules.clips.splits import SPLITS_NAME, fill_splits, split_by_identity, write_splits
 from datamodules.errors import UserError
 from datamodules.files import write_text
-from datamodules.preparation.clip_files import SyncMeasure
-from datamodules.preparation.one_source import Outcome, PrepareOne, prepare_safely, prepare_source
+from datamodules.preparation.clip_writing import SyncMeasure
+from datamodules.preparation.pipeline import Outcome, PrepareOne, prepare_safely, prepare_source
 from datamodules.preparation.processes import in_processes
 from datamodules.preparation.settings import OF_LISTS, PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, WHOLE, Rejection, Shard, Source

@@ -10,18 +10,17 @@ from datamodules.clips.manifest import read_manifest, write_manifest
 from datamodules.clips.splits import find_splits, read_splits
 from datamodules.errors import UserError
 from datamodules.hdtf import HDTFDataModule
-from datamodules.preparation.hdtf_annotations import read_hdtf_annotations
-from datamodules.preparation.hdtf_splits import NAME, fixed_splits
+from datamodules.preparation.hdtf import FIXED_SPLITS, fixed_splits, read_hdtf_annotations
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, str]]:
-    with find_splits(NAME).open(newline="", encoding="utf-8") as file:
+    with find_splits(FIXED_SPLITS).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def test_splits_share_no_identity_and_cover_all_subsets(rows: list[dict[str, str]]) -> None:
-    splits = read_splits(find_splits(NAME))  # refuses an identity that is in two
+    splits = read_splits(find_splits(FIXED_SPLITS))  # refuses an identity that is in two
     count = Counter(splits.values())
     assert 0.10 < count["test"] / len(splits) < 0.15
     assert {(row["clip"].partition("_")[0], row["split"]) for row in rows} == {
@@ -45,7 +44,7 @@ def test_the_module_takes_them_whatever_the_manifest_says(fake_clips: Path, tmp_
     for record, identity in zip(records, ("Radio1", "JamesClyburn", "a stranger"), strict=True):
         record.identity, record.split = identity, "val"
     write_manifest(tmp_path, records)
-    splits = read_splits(find_splits(NAME))
+    splits = read_splits(find_splits(FIXED_SPLITS))
     module = HDTFDataModule(tmp_path)
     for record in records[:2]:
         assert record.id in [one.id for one in module.records(splits[record.identity])]

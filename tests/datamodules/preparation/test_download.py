@@ -45,3 +45,13 @@ def test_what_is_listed_is_downloaded_once_and_what_fails_is_told(server: str, t
     before = video.stat().st_mtime_ns
     assert set(download_originals(urls, raw)) == {"Gone", "Page"}
     assert video.stat().st_mtime_ns == before
+
+
+def test_sound_that_lies_apart_is_found_whatever_its_container(tmp_path: Path) -> None:
+    for name in ("Ann1.mp4", "Ann1.sound.m4a.part", "Ann1.sound.webm.part-Frag3", "Ann1.sound.ytdl"):
+        (tmp_path / name).write_bytes(b"x")
+    assert sound_file(tmp_path / "Ann1.mp4") is None
+    for suffix in ("webm", "mp4", "flac"):
+        (tmp_path / f"Ann1.sound.{suffix}").write_bytes(b"x")
+        assert sound_file(tmp_path / "Ann1.mp4") == tmp_path / f"Ann1.sound.{suffix}"
+        (tmp_path / f"Ann1.sound.{suffix}").unlink()

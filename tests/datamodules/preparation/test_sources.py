@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import UserError
-from datamodules.preparation.folder_sources import folder_sources
-from datamodules.preparation.hdtf_annotations import HDTFAnnotations, HDTFClip
-from datamodules.preparation.hdtf_sources import hdtf_sources
+from datamodules.preparation.folder import folder_sources
+from datamodules.preparation.hdtf import HDTFAnnotations, HDTFClip, hdtf_sources
 from datamodules.preparation.sources import DEVELOPMENT, FaceHint, PixelBox, Span, file_stem
-from datamodules.preparation.voxceleb_sources import read_utterance, voxceleb_sources
+from datamodules.preparation.voxceleb import read_utterance, voxceleb_sources
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import UserError
-from datamodules.preparation.hdtf_annotations import HDTFClip, Inconsistency, read_hdtf_annotations
+from datamodules.preparation.hdtf import HDTFClip, read_hdtf_annotations
 from datamodules.preparation.sources import PixelBox
 
 LINES = {
@@ -32,17 +32,16 @@ def test_clips_are_read_from_the_files(folder: Path) -> None:
 
 
 def test_what_does_not_fit_is_listed(folder: Path) -> None:
-    found = {(i.file, i.name, i.problem) for i in read_hdtf_annotations(folder).inconsistencies}
-    assert found == {
-        ("WDA_video_url.txt", "Cleo", "not an address: ftp://x"),
-        ("WDA_resolution.txt", "Bob", "not a height in pixels: 0"),
-        ("WDA_annotion_time.txt", "Bob", "ends before it starts: 00:10-00:05"),
-        ("WDA_crop_wh.txt", "Ann1_0", "listed twice, with different values"),
-        ("WDA_crop_wh.txt", "Ann1_1", "not a crop: 1 2 3"),
-        ("WDA_annotion_time.txt", "Ann1_1", "has no crop"),
-        ("WDA_annotion_time.txt", "Dora", "has no address"),
-        ("WDA_video_url.txt", "Bob", "has no times"),
-        ("WDA_crop_wh.txt", "Dora_0", "crop reaches below the 720 lines"),
+    assert set(read_hdtf_annotations(folder).problems) == {
+        "WDA_video_url.txt: Cleo not an address: ftp://x",
+        "WDA_resolution.txt: Bob not a height in pixels: 0",
+        "WDA_annotion_time.txt: Bob ends before it starts: 00:10-00:05",
+        "WDA_crop_wh.txt: Ann1_0 listed twice, with different values",
+        "WDA_crop_wh.txt: Ann1_1 not a crop: 1 2 3",
+        "WDA_annotion_time.txt: Ann1_1 has no crop",
+        "WDA_annotion_time.txt: Dora has no address",
+        "WDA_video_url.txt: Bob has no times",
+        "WDA_crop_wh.txt: Dora_0 crop reaches below the 720 lines",
     }
 
 
@@ -65,7 +64,5 @@ def test_published_files_are_read(shared: Path) -> None:
     annotations = read_hdtf_annotations(shared / "data" / "hdtf_annotations")
     assert len(annotations.clips) == 436
     assert sum(clip.crop is None for clip in annotations.clips) == 15
-    assert Inconsistency("WRA_resolution.txt", "KevinMcCarthy1", "not a height in pixels: 0") in (
-        annotations.inconsistencies
-    )
-    assert len(annotations.inconsistencies) == 22
+    assert "WRA_resolution.txt: KevinMcCarthy1 not a height in pixels: 0" in annotations.problems
+    assert len(annotations.problems) == 22

@@ -1,4 +1,4 @@
-"""Looking at a video once: where its cuts are, and where faces are."""
+"""One look at a video: the faces of each frame, and the cuts between shots."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,60 +6,80 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import laplace
 
 from datamodules.batches import FPS
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import crop_square, framing
-from datamodules.faces.landmarks import head_rotation, mediapipe_image, open_landmarker
-from datamodules.preparation.face_tracks import SeenFace
-from datamodules.preparation.quality import SHARPNESS_SIZE, sharpness
+from datamodules.faces.landmarks import eye_blink, head_rotation, mediapipe_image, open_landmarker
 from datamodules.preparation.shots import CutFinder
 
 MOST_FACES = 4
+SHARPNESS_SIZE = 256
 SHARPNESS_INTERVAL = 10
 """Frames from one picture whose sharpness is measured to the next."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class FaceDetection:
+    """A face in a frame: landmarks ``(478, 2)`` float32 and their box in pixels, blink from 0 open to 1 closed.
+
+    ``rotation`` is ``(3,)`` float32 yaw, pitch, roll in degrees, ``sharpness`` known in the frames that it is measured in.
+    """
+
+    box: FaceBox
+    landmarks: np.ndarray
+    rotation: np.ndarray
+    blink: float
+    sharpness: float | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
     """What a run of frames shows: the faces of each, and which frames but the first of all begin a shot."""
 
-    faces: list[list[SeenFace]]
+    faces: list[list[FaceDetection]]
     cuts: list[int]
 
-    def without(self, frames: np.ndarray) -> "Seen":
+    def without(self, frames: np.ndarray) -> "Detections":
         """The same with no faces in some frames, whose pictures are missing."""
         lost = set(frames.tolist())
-        return Seen([[] if n in lost else faces for n, faces in enumerate(self.faces)], self.cuts)
+        return Detections([[] if n in lost else faces for n, faces in enumerate(self.faces)], self.cuts)
 
     def shots(self) -> list[tuple[int, int]]:
         """First frame, and the one after the last, of each shot."""
         return list(pairwise([0, *self.cuts, len(self.faces)]))
 
 
-def look(frames: Iterable[np.ndarray]) -> Seen:
+def detect(frames: Iterable[np.ndarray]) -> Detections:
     """Look at frames ``(H, W, 3)`` uint8 at 25 fps, all of one size, in order; raises as `open_landmarker`."""
     finder = CutFinder()
-    faces: list[list[SeenFace]] = []
+    faces: list[list[FaceDetection]] = []
     with open_landmarker("video", MOST_FACES) as landmarker:
         for number, frame in enumerate(frames):
             finder.add(frame)
             found = landmarker.detect_for_video(mediapipe_image(frame), round(number * 1000 / FPS))
             measured = number % SHARPNESS_INTERVAL == 0
             faces.append([_face(found, i, frame, measured) for i in range(len(found.face_landmarks))])
-    return Seen(faces, finder.cuts())
+    return Detections(faces, finder.cuts())
 
 
-def _face(found: Any, place: int, frame: np.ndarray, measured: bool) -> SeenFace:
+def _face(found: Any, place: int, frame: np.ndarray, measured: bool) -> FaceDetection:
     height, width = frame.shape[:2]
     points = np.array([(p.x * width, p.y * height) for p in found.face_landmarks[place]], np.float32)
     box = FaceBox.around(points)
-    shapes = found.face_blendshapes[place]
-    lids = [shape.score for shape in shapes if shape.category_name.startswith("eyeBlink")]
-    return SeenFace(
+    return FaceDetection(
         box=box,
         landmarks=points,
         rotation=head_rotation(np.asarray(found.facial_transformation_matrixes[place])),
-        blink=float(np.mean(lids)),
+        blink=eye_blink(found.face_blendshapes[place]),
         sharpness=sharpness(crop_square(frame, framing(box), SHARPNESS_SIZE)) if measured else None,
     )
+
+
+def sharpness(picture: np.ndarray) -> float:
+    """Standard deviation of the Laplacian of a picture's brightness (Pech-Pacheco et al., ICPR 2000).
+
+    It depends on the size, so that it is always taken at ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8.
+    """
+    return float(laplace(picture.astype(np.float32).mean(axis=2)).std())
