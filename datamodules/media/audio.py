@@ -44,10 +44,10 @@ _LOUDEST = 16.0  # float samples beyond this are no overshoot but another scale
 _MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
 
 
-def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, strict: bool = False) -> np.ndarray:
-    """Sound of any sound file or video as mono, ``(S,)`` float32 in [-1, 1] at ``sample_rate``, see `load_audio_native`."""
+def load_audio(path: str | Path, strict: bool = False) -> np.ndarray:
+    """Sound of any sound file or video as mono, ``(S,)`` float32 in [-1, 1] at 16 kHz, see `load_audio_native`."""
     waveform, native_rate = load_audio_native(path, strict)
-    return resample(waveform.mean(axis=1), native_rate, sample_rate)
+    return resample(waveform.mean(axis=1), native_rate, SAMPLE_RATE)
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
