@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import SquareCrop
-from datamodules.preparation.detection import Detections, FaceDetection, sharpness
+from datamodules.preparation.detection import Detections, FaceDetection
 from datamodules.preparation.quality import loudness
 from datamodules.preparation.segments import Segment, Segmenter
 from datamodules.preparation.settings import PreparationSettings
@@ -117,10 +117,6 @@ def test_the_speaker_that_a_dataset_names_is_followed() -> None:
     assert none.reason == "another face"
 
 
-def test_sharpness_falls_with_blur_and_loudness_is_decibel() -> None:
-    sharp = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    soft = sharp.reshape(64, 4, 64, 4, 3).mean((1, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
-    assert sharpness(sharp) > 2 * sharpness(soft) > 0
-    assert sharpness(np.full((256, 256, 3), 90, np.uint8)) == 0
+def test_loudness_is_decibel() -> None:
     assert loudness(np.sin(2 * np.pi * np.arange(16000) / 160)) == pytest.approx(-3.01, abs=0.01)
     assert loudness(np.zeros(100)) == loudness(np.zeros(0)) == -120
