@@ -2,11 +2,8 @@
 
 import argparse
 import dataclasses
-import functools
 import hashlib
-import http.server
 import re
-import threading
 
 import pytest
 
@@ -26,23 +23,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("IFMDM_ASSETS", raising=False)
     return tmp_path / "cache" / "ifmdm"
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Address of a server of one folder, and what it was asked for."""
-    asked = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *words):
-            asked.append(self.path)
-
-    (tmp_path / "toy.bin").write_bytes(CONTENT)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/toy.bin", asked
-    server.shutdown()
-    server.server_close()
 
 
 def command(*words):
@@ -104,7 +84,9 @@ def test_changed_file_is_refused(cache, content):
 
 
 def test_fetch_downloads_once_and_verifies(cache, served, monkeypatch):
-    address, asked = served
+    folder, address, asked = served
+    put(folder)
+    address += "/toy.bin"
     monkeypatch.setitem(assets.ASSETS, "toy.bin", dataclasses.replace(TOY, url=address))
     assert command("fetch", "toy.bin") == 0
     assert assets.fetch("toy.bin") == cache / "toy.bin"

@@ -68,23 +68,6 @@ def test_wrong_line_is_one_line_error_with_its_number(tmp_path: Path, change: di
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (None, "no clip manifest"),
-        (b"\n", "lists no clips"),
-        (b"\xff\xfe\x80", "UTF-8"),
-        ((json.dumps(vars(record("a"))) + "\n").encode() * 2, "line 2: id 'a' occurs already in line 1"),
-        *((line, "manifest.jsonl, line 1: ") for line in (b"{", b"[1, 2]", b'{"id": "x"}', b"\x00")),
-    ],
-)
-def test_manifests_that_are_none(tmp_path: Path, text: bytes | None, reason: str) -> None:
-    if text is not None:
-        (tmp_path / "manifest.jsonl").write_bytes(text)
-    with pytest.raises(UserError, match=reason):
-        read_manifest(tmp_path)
-
-
 def test_refused_write_leaves_the_old_manifest(tmp_path: Path) -> None:
     write_manifest(tmp_path, [record("a")])
     for wrong in ([record("b"), record("c", frames=0)], [record("b"), record("b")]):

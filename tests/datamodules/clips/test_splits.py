@@ -26,22 +26,3 @@ def test_a_datamodule_takes_another_files_splits(fake_clips: Path, tmp_path: Pat
     with pytest.raises(UserError, match="no clips in the split 'train'") as caught:
         TalkingHeadDataModule(fake_clips, 16, splits=path).records("train")
     assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("name,split\na,train\n", "needs the columns"),
-        ("identity,split\na,training\n", "splits are train, val, test"),
-        ("identity,split\na\n", "splits are"),
-        ("identity,split\na,train\na,val\n", "in two splits"),
-        ("identity,split\n\xff\xfe,train\n", "no CSV"),
-    ],
-)
-def test_wrong_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "splits.csv"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=reason):
-        read_splits(path)
-    with pytest.raises(UserError, match=r"absent\.csv"):
-        read_splits(tmp_path / "absent.csv")
