@@ -126,9 +126,9 @@ def _usual_box(frames: np.ndarray) -> FaceBox:
     crowded = [len(boxes) > 1 and boxes[1].side > _SECOND_FACE * boxes[0].side for boxes in found]
     if 2 * sum(crowded) > len(found):
         raise UnfitClipError("several faces")
-    corners = np.median([boxes[0][:4] for boxes in found], axis=0)
+    corners = np.median([boxes[0] for boxes in found], axis=0)
     left, top, right, bottom = (float(corner) for corner in corners)
-    return FaceBox(left, top, right, bottom, score=1.0, source="mediapipe")
+    return FaceBox(left, top, right, bottom)
 
 
 def _cut_out(frame: np.ndarray, crop: SquareCrop) -> np.ndarray:

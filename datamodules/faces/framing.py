@@ -66,7 +66,7 @@ def clip_framing(boxes: np.ndarray, height: int, width: int) -> SquareCrop | Non
     side = max(min(max(usual, least), largest), max(x1 - x0, y1 - y0) / TIGHTEST)
     half = side * FACE_SHARE / 2
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    crop = framing(FaceBox(x - half, y - half, x + half, y + half, 1.0, "mediapipe"))
+    crop = framing(FaceBox(x - half, y - half, x + half, y + half))
     return SquareCrop(_nudged(crop.x, side, width, x0, x1), _nudged(crop.y, side, height, y0, y1), side)
 
 

@@ -61,7 +61,7 @@ def loudness(waveform: np.ndarray) -> float:
 
 def cut_share(track: FaceTrack, height: int, width: int) -> float:
     """Share of a face's landmark box that lies outside a picture, in the worst frames (98th percentile)."""
-    boxes = np.array([face.box[:4] for face in track.faces])
+    boxes = np.array([face.box for face in track.faces])
     whole = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     shown = boxes.clip(0, [width, height, width, height])
     inside = np.prod(shown[:, 2:] - shown[:, :2], axis=1)

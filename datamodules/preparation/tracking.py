@@ -42,7 +42,7 @@ class FaceTrack:
 
     def boxes(self) -> np.ndarray:
         """``(T, 4)`` x0, y0, x1, y1 from its first to its last frame, gaps filled along straight lines."""
-        known = np.array([face.box[:4] for face in self.faces], dtype=float)
+        known = np.array([face.box for face in self.faces], dtype=float)
         every = np.arange(self.frames[0], self.frames[-1] + 1)
         return np.stack([np.interp(every, self.frames, column) for column in known.T], axis=1)
 

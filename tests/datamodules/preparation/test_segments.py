@@ -16,7 +16,7 @@ WHOLE = Span("film", 0.0, None)
 
 
 def face(x: float, y: float = 300.0, side: float = 100.0) -> FaceDetection:
-    box = FaceBox(x, y, x + side, y + side, 1.0, "mediapipe")
+    box = FaceBox(x, y, x + side, y + side)
     return FaceDetection(box, np.zeros((478, 2), np.float32), np.zeros(3, np.float32), 0.0)
 
 
