@@ -1,11 +1,12 @@
-"""Split files: written as read, and taken by a DataModule in place of the manifest's splits."""
+"""Splits by a hash of the identity, and files of splits that a DataModule takes in place of the manifest's."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from datamodules.clips.manifest import read_manifest
-from datamodules.clips.splits import read_splits, with_splits, write_splits
+from datamodules.clips.splits import fill_splits, read_splits, split_by_identity, with_splits, write_splits
 from datamodules.errors import UserError
 from datamodules.talking_head import TalkingHeadDataModule
 
@@ -26,3 +27,38 @@ def test_a_datamodule_takes_another_files_splits(fake_clips: Path, tmp_path: Pat
     with pytest.raises(UserError, match="no clips in the split 'train'") as caught:
         TalkingHeadDataModule(fake_clips, 16, splits=path).records("train")
     assert str(path) in str(caught.value)
+
+
+def test_split_is_stable_when_identities_are_added() -> None:
+    first = [f"person{number}" for number in range(500)]
+    splits = split_by_identity(first)
+    more = split_by_identity([*reversed(first), *(f"other{number}" for number in range(500))])
+    assert all(more[name] == split for name, split in splits.items())
+    counts = Counter(more.values())
+    assert abs(counts["train"] - 800) < 50
+    assert abs(counts["val"] - 100) < 40
+    assert abs(counts["test"] - 100) < 40
+    assert split_by_identity(first, seed=1) != splits
+    assert set(split_by_identity(first, (1, 0, 0)).values()) == {"train"}
+    with pytest.raises(ValueError, match="add up to 1"):
+        split_by_identity(first, (0.8, 0.1, 0.2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_handful_of_identities_fills_every_split(count: int) -> None:
+    names = [f"p{n}" for n in range(count)]
+    for seed in range(20):
+        assigned = split_by_identity(names, (0.8, 0.1, 0.1), seed)
+        filled = fill_splits(assigned, (0.8, 0.1, 0.1), seed)
+        assert filled.keys() == assigned.keys()
+        assert "train" in filled.values()
+        train = list(assigned.values()).count("train")
+        if train >= 3:
+            assert set(filled.values()) == {"train", "val", "test"}
+        assert filled == fill_splits(dict(reversed(assigned.items())), (0.8, 0.1, 0.1), seed)
+    assert set(fill_splits(dict.fromkeys(names, "train"), (1, 0, 0)).values()) == {"train"}
+
+
+def test_splits_that_have_somebody_stay_as_they_are() -> None:
+    assigned = split_by_identity([f"p{n}" for n in range(200)])
+    assert fill_splits(assigned, (0.8, 0.1, 0.1)) == assigned
