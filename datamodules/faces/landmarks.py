@@ -125,11 +125,8 @@ def measure_landmarks(frames: Iterable[np.ndarray]) -> FaceMeasurements:
     """Measure the most prominent face of each frame ``(H, W, 3)`` uint8 RGB by itself; raises as `open_landmarker`."""
     with open_landmarker("image", faces=1) as landmarker:
         results = [landmarker.detect(mediapipe_image(frame)) for frame in frames]
-    landmarks = np.full((len(results), LANDMARKS, 3), np.nan, np.float32)
-    rotation, blink = (
-        np.full((len(results), 3), np.nan, np.float32),
-        np.full(len(results), np.nan, np.float32),
-    )
+    shapes = (LANDMARKS, 3), (3,), ()
+    landmarks, rotation, blink = (np.full((len(results), *shape), np.nan, np.float32) for shape in shapes)
     for index, result in enumerate(results):
         if result.face_landmarks:
             landmarks[index] = [(point.x, point.y, point.z) for point in result.face_landmarks[0]]
