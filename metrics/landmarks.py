@@ -69,7 +69,7 @@ def find_landmarks(frames: Tensor) -> np.ndarray:
         ValueError: The frames have another shape, type or range.
     """
     images = as_uint8(frames).permute(0, 2, 3, 1).cpu().numpy()
-    return pixel_landmarks(measure_landmarks(images, "image"), *frames.shape[-2:])
+    return pixel_landmarks(measure_landmarks(images), *frames.shape[-2:])
 
 
 def eye_distance(points: np.ndarray, settings: LandmarkSettings = FACE) -> float:

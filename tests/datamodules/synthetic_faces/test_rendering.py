@@ -82,9 +82,7 @@ def test_neutral_face_is_framed_as_real_clips_are(renderer):
     assert (high - low).max() == pytest.approx(FACE_SHARE, abs=1e-4)
     np.testing.assert_allclose((low + high) / 2, FACE_CENTRE, atol=1e-4)
     (x0, y0), (x1, y1) = 96 * low, 96 * high
-    crop = framing(
-        FaceBox(x0, y0, x1, y1, 1.0, "mediapipe")
-    )  # the crop rule leaves a synthetic picture as it is
+    crop = framing(FaceBox(x0, y0, x1, y1))  # the crop rule leaves a synthetic picture as it is
     np.testing.assert_allclose(crop, (0, 0, 96), atol=0.05)
     assert truth.frames.shape == (1, 96, 96, 3)
     assert truth.frames.dtype == np.uint8
