@@ -1,6 +1,7 @@
 """The rig: one mesh of all parts, its displacement fields, and their evaluation for a stretch of frames."""
 
 import dataclasses
+import itertools
 from functools import partial
 
 import numpy as np
@@ -10,10 +11,10 @@ from torch import Tensor
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.mesh import parts as pieces
 from datamodules.synthetic_faces.mesh.fields import FEATURES, SIDES, displacement_fields
-from datamodules.synthetic_faces.mesh.geometry import Part, Skull, build_skin, smoothstep
+from datamodules.synthetic_faces.mesh.geometry import Part, Skull, build_skin
 from datamodules.synthetic_faces.mesh.hair import HANGING, build_hair
 from datamodules.synthetic_faces.mesh.headwear import build_headwear
-from datamodules.synthetic_faces.mesh.proportions import Proportions
+from datamodules.synthetic_faces.mesh.profiles import falloff, smoothstep
 from datamodules.synthetic_faces.motion.controls import Controls
 
 JAW_RANGE = 0.172  # radians at jaw_open = 1
@@ -71,38 +72,40 @@ class Rig:
     Attributes:
         parts: the parts in the order of the mesh. first: first vertex of each part by name.
         faces: ``(F, 3)`` int64. rest: ``(V, 3)`` positions with eyes and mouth closed.
-        skin: the skin grid. proportions: the facial measures. skull: the profiles.
+        skin: the skin grid. proportions: the facial measures.
     """
 
     def __init__(self, person: Identity, device: torch.device) -> None:
         self.device = device
-        m = self.proportions = Proportions(person)
-        self.skull = Skull(person)
-        skin = self.skin = build_skin(person, m, self.skull)
+        skull = Skull(person)
+        m = self.proportions = skull.measures
+        skin = self.skin = build_skin(skull)
         skin.part.jaw = pieces.jaw_weights(m, skin)
-        self.eye_centres = pieces.eye_centres(person, m, self.skull)
-        deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
+        self.eye_centres = pieces.eye_centres(skull)
+        (upper, lower), (upper_lid, lower_lid) = skin.mouth_rows, skin.eye_rows
         strip = partial(pieces.inner_strip, skin)
-        rows, columns = skin.mouth_rows, skin.mouth_columns
         strips = [
-            strip("upper_lip_inside", rows, columns, True, 0.075, "lip"),
-            strip("lower_lip_inside", rows, columns, False, 0.085, "lip"),
+            strip("upper_lip_inside", upper, skin.mouth_columns, True, 0.075, "lip"),
+            strip("lower_lip_inside", lower, skin.mouth_columns, False, 0.085, "lip"),
         ]
         for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            strips.append(strip(f"{name}_upper_rim", skin.eye_rows, columns, True, 0.03, "lash"))
-            strips.append(strip(f"{name}_lower_rim", skin.eye_rows, columns, False, 0.03, "rim"))
-        covered = person.hair_style in HANGING  # the ears
-        rigid = [
-            *([] if covered else pieces.ears(person, self.skull)),
-            *build_hair(person, self.skull),
-            *build_headwear(person, self.skull),
-            pieces.clothes(person),
-            *pieces.glasses(person, m, self.skull, self.eye_centres),
-        ]
+            strips.append(strip(f"{name}_upper_rim", upper_lid, columns, True, 0.03, "lash"))
+            strips.append(strip(f"{name}_lower_rim", lower_lid, columns, False, 0.03, "rim"))
         balls = pieces.eyeballs(m, self.eye_centres)
-        self.parts: list[Part] = [*deforming, *(s[0] for s in strips), *balls, *rigid]
-        starts = np.cumsum([0, *(len(p.vertices) for p in self.parts[:-1])]).tolist()
-        self.first = dict(zip((p.name for p in self.parts), starts, strict=True))
+        covered = person.hair_style in HANGING  # the ears
+        self.parts: list[Part] = [
+            skin.part,
+            *pieces.mouth_inside(skull),
+            *(part for part, _, _ in strips),
+            *balls,
+            *([] if covered else pieces.ears(skull)),
+            *build_hair(skull),
+            *build_headwear(skull),
+            pieces.clothes(person),
+            *pieces.glasses(skull, self.eye_centres),
+        ]
+        starts = itertools.accumulate((len(p.vertices) for p in self.parts), initial=0)
+        self.first = dict(zip((p.name for p in self.parts), starts, strict=False))
         faces = np.concatenate([p.faces + self.first[p.name] for p in self.parts])
         self.faces = torch.as_tensor(faces, device=device)
         self._balls = {b.name: slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls}
@@ -119,6 +122,9 @@ class Rig:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=self.device)
 
+    def _index(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
+
     def _build_fields(self) -> list[tuple[Tensor, Tensor]]:
         """For each feature the vertices it moves and by how much at strength 1."""
         fields = displacement_fields(self.proportions, self.skin, self.parts)
@@ -126,31 +132,25 @@ class Rig:
         for name in FEATURES:
             size = np.abs(fields[name]).max(axis=1)
             moved = np.flatnonzero(size > 1e-3 * size.max())
-            result.append((torch.as_tensor(moved, device=self.device), self._tensor(fields[name][moved])))
+            result.append((self._index(moved), self._tensor(fields[name][moved])))
         return result
 
     def _build_seam(self) -> _Seam:
         skin, m = self.skin, self.proportions
         columns = skin.mouth_columns[1:-1]
         column_of = np.full(len(skin.part.vertices), -1)
-        for number, column in enumerate(columns):
-            column_of[skin.index[:, column]] = number
+        column_of[skin.index[:, columns]] = np.arange(len(columns))
         x, y, _ = skin.part.vertices.T
         d = np.abs(y - m.mouth_line(x))
         near = np.flatnonzero((column_of >= 0) & (d < 0.40))
-        lower = skin.side[near] < 0
-
-        def fall(reach: float) -> np.ndarray:
-            return np.exp(-((d[near] / reach) ** 2))
-
-        share = np.where(lower, 0.62 * fall(0.17), -0.38 * fall(0.13))
-        depth = np.where(lower, fall(0.17), 0.0)  # the upper lip stays in front of its teeth
-        share = np.stack([share, share, depth], axis=1)
-        tuck = np.where(lower, fall(0.15), 0.0)
-        rows = skin.mouth_rows
-        index = [torch.as_tensor(skin.index[r, columns], device=self.device) for r in rows]
-        near_t, column_t = (torch.as_tensor(a, device=self.device) for a in (near, column_of[near]))
-        return _Seam(index[0], index[1], near_t, column_t, self._tensor(share), self._tensor(tuck)[:, None])
+        d, below = d[near], skin.side[near] < 0
+        share = np.where(below, 0.62 * falloff(d, 0.17), -0.38 * falloff(d, 0.13))
+        depth = np.where(below, falloff(d, 0.17), 0.0)  # the upper lip stays in front of its teeth
+        press = np.stack([share, share, depth], axis=1)
+        tuck = np.where(below, falloff(d, 0.15), 0.0)[:, None]
+        edges = (skin.index[row, columns] for row in skin.mouth_rows)
+        upper, lower, vertex, column = map(self._index, (*edges, near, column_of[near]))
+        return _Seam(upper, lower, vertex, column, self._tensor(press), self._tensor(tuck))
 
     def _build_lids(self) -> list[tuple[Tensor, Tensor, float, float, float]]:
         x, y, z = self.skin.part.vertices.T
@@ -159,7 +159,7 @@ class Rig:
             distance = np.hypot(x - cx, y - cy)
             near = np.flatnonzero((distance < LID_REACH) & (z > 0.2))
             share = self._tensor(smoothstep(LID_REACH, 0.6 * LID_REACH, distance[near]))
-            result.append((torch.as_tensor(near, device=self.device), share, float(cx), float(cy), float(cz)))
+            result.append((self._index(near), share, float(cx), float(cy), float(cz)))
         return result
 
     def shape(self, controls: Controls) -> Tensor:
@@ -231,24 +231,17 @@ class Rig:
 
     def pose(self, p: Tensor, controls: Controls) -> Tensor:
         """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes."""
-        c = controls.by_name()
-        zero = 0 * c["yaw"]
+        c = controls.by_name() | {"none": np.zeros(len(controls))}
 
-        def moved(
-            angles: tuple[np.ndarray, ...], shifts: tuple[np.ndarray, ...], about: tuple[float, ...]
-        ) -> Tensor:
-            turn = self._tensor(rotation(*map(np.deg2rad, angles)))
+        def moved(about: tuple[float, ...], angles: tuple[str, ...], shifts: tuple[str, ...]) -> Tensor:
+            turn = self._tensor(rotation(*(np.deg2rad(c[name]) for name in angles)))
+            shift = self._tensor(np.stack([c[name] for name in shifts], axis=1))
             pivot = self._tensor(np.array(about))
-            return rotate(turn, p - pivot) + pivot + self._tensor(np.stack(shifts, axis=1))[:, None]
+            return rotate(turn, p - pivot) + pivot + shift[:, None]
 
-        head = moved(
-            (c["yaw"], c["pitch"], c["roll"]), (c["shift_x"], c["shift_y"], c["shift_z"]), HEAD_PIVOT
-        )
-        shoulders = moved(
-            (c["shoulder_yaw"], zero, c["shoulder_roll"]),
-            (c["shoulder_x"], c["shoulder_y"], zero),
-            SHOULDER_PIVOT,
-        )
+        head = moved(HEAD_PIVOT, ("yaw", "pitch", "roll"), ("shift_x", "shift_y", "shift_z"))
+        turns, shifts = ("shoulder_yaw", "none", "shoulder_roll"), ("shoulder_x", "shoulder_y", "none")
+        shoulders = moved(SHOULDER_PIVOT, turns, shifts)
         return shoulders + self.head * (head - shoulders)
 
 
