@@ -129,10 +129,8 @@ def _render(
     if workers == 0 or not plans:
         yield from map(job, plans)
         return
-    pool = ProcessPoolExecutor(
-        min(workers, len(plans)), multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    )
-    with pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(plans)), spawn, torch.set_num_threads, (1,)) as pool:
         jobs = [pool.submit(job, plan) for plan in plans]
         try:
             for done in as_completed(jobs):

@@ -67,9 +67,8 @@ def plan_clips(settings: Settings) -> list[ClipPlan]:
         split = splits[performer]
         seconds = LONG_SECONDS if speech in long else settings.seconds
         twins = [heads + performer] if settings.twins and split != "train" else []
-        plans += [
-            ClipPlan(index, seen, performer, split, speech, draw, seconds) for seen in (performer, *twins)
-        ]
+        for seen in (performer, *twins):
+            plans.append(ClipPlan(index, seen, performer, split, speech, draw, seconds))
     return plans
 
 

@@ -20,9 +20,7 @@ class Fragments:
 
     pixel: Tensor  # ``(P,)`` flat index ``(frame * size + row) * size + column`` of each covered pixel, ascending
     values: Tensor  # ``(A, P)`` attributes interpolated with perspective
-    depth: (
-        Tensor  # ``(frames * size * size,)`` inverse distance of the nearest surface, 0 where there is none
-    )
+    depth: Tensor  # ``(frames * size * size,)`` inverse distance of the nearest surface; 0: there is none
     face: Tensor  # ``(P,)`` the face seen
 
 

@@ -1,7 +1,6 @@
 """The renderer: controls of one person in, frames and their exact truth out."""
 
 import dataclasses
-import itertools
 from typing import TypeVar
 
 import numpy as np
@@ -111,10 +110,9 @@ class HeadRenderer:
         faces = self.rig.faces.cpu().numpy()
         vertex = faces.reshape(-1)
         order = np.argsort(vertex, kind="stable")
-        start = np.searchsorted(vertex[order], np.arange(len(self.rig.rest) + 1))
-        around = np.full((len(self.rig.rest), 8), len(faces))
-        for v, (low, high) in enumerate(itertools.pairwise(start)):
-            mine = order[low:high] // 3
+        counts = np.bincount(vertex, minlength=len(self.rig.rest))
+        around = np.full((len(counts), 8), len(faces))
+        for v, mine in enumerate(np.split(order // 3, np.cumsum(counts)[:-1])):
             if len(mine) > 8:
                 mine = mine[np.linspace(0, len(mine) - 1, 8).astype(int)]
             around[v, : len(mine)] = mine

@@ -270,9 +270,8 @@ def build_skin(skull: Skull) -> SkinGrid:
     middle = len(azimuth) // 2
     eyes = (np.arange(middle - outer, middle - inner + 1), np.arange(middle + inner, middle + outer + 1))
     columns = np.arange(middle - mouth, middle + mouth + 1)
-    return SkinGrid(
-        part, index, points, (mouth_row, mouth_row + 1), (eye_row, eye_row + 1), columns, eyes, side, lid_side
-    )
+    seams = (mouth_row, mouth_row + 1), (eye_row, eye_row + 1)
+    return SkinGrid(part, index, points, *seams, columns, eyes, side, lid_side)
 
 
 def _weld(

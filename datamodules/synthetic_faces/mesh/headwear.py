@@ -58,9 +58,8 @@ def _visor(skull: Skull) -> list[Part]:
     length = 0.40 * np.sqrt(np.clip(1 - np.abs(a) ** 2.4, 0, 1)) * out
 
     def face(height: float) -> np.ndarray:
-        return edge + np.stack(
-            [0.10 * a * length, height - 0.20 * length - 0.25 * a**2 * length, length], axis=-1
-        )
+        y = height - 0.20 * length - 0.25 * a**2 * length
+        return edge + np.stack([0.10 * a * length, y, length], axis=-1)
 
     upper, under = face(0.02), face(-0.01)[:-1]
     upper[-1, :, 1] -= 0.03  # the rim's thickness

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.synthetic_faces.mesh.fields import SIDES
 from datamodules.synthetic_faces.mesh.rig import Rig
 
 # Left and right are the person's. Contours run as seen in the image: clockwise, from the corner at image left.
@@ -54,10 +55,7 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
         y = m.mouth_line(x) + 0.9 * m.upper_lip(x) if above else m.mouth_line(x) - 0.9 * m.lower_lip(x)
         found[f"lips_outer_{i}"] = _nearest(rig, float(x), float(y), above=above)
     right, left = skin.eye_columns
-    for eye, sign, inwards in (
-        ("right", -1, right),
-        ("left", 1, left[::-1]),
-    ):  # columns from the outer corner
+    for (eye, sign), inwards in zip(SIDES, (right, left[::-1]), strict=True):  # from the outer corner
         found.update(_outline(f"{eye}_eye_{{}}", _EYE, skin.index, skin.eye_rows, inwards))
         found[f"{eye}_pupil"] = rig.first[f"{eye}_eye"]
         for i, share in enumerate(np.linspace(0, 1, 5)[::sign]):
@@ -83,11 +81,9 @@ def _outline(
 ) -> dict[str, int]:
     """Vertices of eight points round an opening between two rows of the skin."""
     upper, lower = rows
-    points = zip(names, _ROUND, (upper,) * 5 + (lower,) * 3, strict=True)
-    last = len(columns) - 1
-    return {
-        pattern.format(name): int(index[row, columns[round(share * last)]]) for name, share, row in points
-    }
+    across = columns[[round(share * (len(columns) - 1)) for share in _ROUND]]
+    found = index[[upper] * 5 + [lower] * 3, across].tolist()
+    return {pattern.format(name): vertex for name, vertex in zip(names, found, strict=True)}
 
 
 def _nearest(rig: Rig, x: float, y: float, above: bool | None = None) -> int:

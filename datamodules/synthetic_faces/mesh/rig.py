@@ -22,7 +22,6 @@ HEAD_PIVOT = (0.0, -0.72, -0.14)  # head radii; the pose turns about it
 SHOULDER_PIVOT = (0.0, -1.9, -0.14)
 LID_REACH = 0.31  # how far from an eyeball's axis the skin lies on it, head radii
 LID_GAP = 0.012  # skin above the eyeball, head radii
-EYE_NAMES = ("right_eye", "left_eye")  # the person's; the right eye is at image left
 
 
 def features(c: dict[str, np.ndarray]) -> np.ndarray:
@@ -88,10 +87,10 @@ class Rig:
             strip("upper_lip_inside", upper, skin.mouth_columns, True, 0.075, "lip"),
             strip("lower_lip_inside", lower, skin.mouth_columns, False, 0.085, "lip"),
         ]
-        for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            strips.append(strip(f"{name}_upper_rim", upper_lid, columns, True, 0.03, "lash"))
-            strips.append(strip(f"{name}_lower_rim", lower_lid, columns, False, 0.03, "rim"))
         balls = pieces.eyeballs(m, self.eye_centres)
+        for ball, columns in zip(balls, skin.eye_columns, strict=True):
+            strips.append(strip(f"{ball.name}_upper_rim", upper_lid, columns, True, 0.03, "lash"))
+            strips.append(strip(f"{ball.name}_lower_rim", lower_lid, columns, False, 0.03, "rim"))
         covered = person.hair_style in HANGING  # the ears
         self.parts: list[Part] = [
             skin.part,
@@ -108,7 +107,7 @@ class Rig:
         self.first = dict(zip((p.name for p in self.parts), starts, strict=False))
         faces = np.concatenate([p.faces + self.first[p.name] for p in self.parts])
         self.faces = torch.as_tensor(faces, device=device)
-        self._balls = {b.name: slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls}
+        self._balls = [slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls]
         self.rest = self._tensor(np.concatenate([p.vertices for p in self.parts]))
         self.head = self._tensor(np.concatenate([p.head for p in self.parts]))[:, None]
         self._follow = torch.as_tensor(np.concatenate([s[1] for s in strips]), device=device)
@@ -152,14 +151,15 @@ class Rig:
         upper, lower, vertex, column = map(self._index, (*edges, near, column_of[near]))
         return _Seam(upper, lower, vertex, column, self._tensor(press), self._tensor(tuck))
 
-    def _build_lids(self) -> list[tuple[Tensor, Tensor, float, float, float]]:
+    def _build_lids(self) -> list[tuple[Tensor, Tensor]]:
+        """For each eye the skin that may lie on the ball, and how much of it does."""
         x, y, z = self.skin.part.vertices.T
         result = []
-        for cx, cy, cz in self.eye_centres:
+        for cx, cy, _ in self.eye_centres:
             distance = np.hypot(x - cx, y - cy)
             near = np.flatnonzero((distance < LID_REACH) & (z > 0.2))
             share = self._tensor(smoothstep(LID_REACH, 0.6 * LID_REACH, distance[near]))
-            result.append((self._index(near), share, float(cx), float(cy), float(cz)))
+            result.append((self._index(near), share))
         return result
 
     def shape(self, controls: Controls) -> Tensor:
@@ -172,7 +172,7 @@ class Rig:
             if values[:, number].any():  # what does not move adds nothing, to the bit
                 p[:, moved] += strength[:, number, None, None] * field
         self._close_seam(p, c)
-        for near, share, cx, cy, cz in self._lids:
+        for (near, share), (cx, cy, cz) in zip(self._lids, self.eye_centres.tolist(), strict=True):
             q = p[:, near]
             dx, dy = q[..., 0] - cx, q[..., 1] - cy
             # The ball's front as a series in the distance from its axis, so that it goes on falling beyond the ball.
@@ -201,11 +201,10 @@ class Rig:
 
     def _turn_eyes(self, p: Tensor, c: dict[str, np.ndarray]) -> None:
         pitch = np.deg2rad(np.clip(c["gaze_y"], -35, 35))
-        for name, (_, side), centre in zip(EYE_NAMES, SIDES, self.eye_centres, strict=True):
+        for ball, (_, side), centre in zip(self._balls, SIDES, self.eye_centres, strict=True):
             yaw = np.deg2rad(np.clip(c["gaze_x"] - side * c["vergence"], -40, 40))
             turn = self._tensor(rotation(yaw, pitch, 0 * yaw))
             middle = self._tensor(centre)
-            ball = self._balls[name]
             p[:, ball] = rotate(turn, p[:, ball] - middle) + middle
 
     def wrinkle_strengths(self, controls: Controls) -> Tensor:
@@ -250,22 +249,19 @@ def rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray
 
     Signs as seen in the image: yaw > 0 towards image right, pitch > 0 up, roll > 0 clockwise.
     """
-    zero, one = np.zeros_like(yaw), np.ones_like(yaw)
 
-    def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
-        return np.stack([np.stack(r, axis=-1) for r in rows], axis=-2)
+    def about(axis: int, angle: np.ndarray) -> np.ndarray:
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.tile(np.eye(3), (len(angle), 1, 1))
+        turn[:, i, i] = turn[:, j, j] = np.cos(angle)
+        turn[:, j, i], turn[:, i, j] = np.sin(angle), -np.sin(angle)
+        return turn
 
-    cy, sy, cp, sp, cr, sr = (turn(angle) for angle in (yaw, pitch, roll) for turn in (np.cos, np.sin))
-    about_y = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-    about_x = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
-    about_z = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))
-    return about_y @ about_x @ about_z
+    return about(1, yaw) @ about(0, -pitch) @ about(2, -roll)
 
 
 def rotate(turn: Tensor, p: Tensor) -> Tensor:
     """Applies ``turn (T, 3, 3)`` to ``p (T, V, 3)``, element by element so that the bits depend on no batch size."""
-    rows = [
-        turn[:, i, 0, None] * p[..., 0] + turn[:, i, 1, None] * p[..., 1] + turn[:, i, 2, None] * p[..., 2]
-        for i in range(3)
-    ]
+    x, y, z = p.unbind(dim=-1)
+    rows = [turn[:, i, 0, None] * x + turn[:, i, 1, None] * y + turn[:, i, 2, None] * z for i in range(3)]
     return torch.stack(rows, dim=-1)

@@ -60,16 +60,15 @@ def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> H
     """Draw the head's motion for the drives ``(T, D)`` of ``speech_drives``."""
     frames = len(drives)
     intensity = style.head_intensity * changing_level(frames, 3.0, 0.35, rng)
-    shares = style.axis_shares
-    parts = {name: list[np.ndarray]() for name in BUDGET}
+    curves = np.empty((len(BUDGET), frames, len(AXES)))
     for axis in range(len(AXES)):
         common = unit_curve(drives @ _COMMON[axis])
         own = _orthogonal([common], drives @ (_OWN[axis] * style.response[axis]))
         noise = 0.8 * smooth_noise(frames, 0.2, rng) + 0.6 * smooth_noise(frames, style.tempo, rng)
-        free = _orthogonal([common, own], noise)
-        for name, curve in zip(BUDGET, (common, own, free), strict=True):
-            parts[name].append(np.sqrt(BUDGET[name]) * shares[axis] * intensity * curve)
-    return HeadMotion(**{name: np.stack(part, axis=1) for name, part in parts.items()}, intensity=intensity)
+        curves[:, :, axis] = common, own, _orthogonal([common, own], noise)
+    roots = np.sqrt(list(BUDGET.values()))[:, None, None]
+    speech, own, free = roots * style.axis_shares * intensity[:, None] * curves
+    return HeadMotion(speech, own, free, intensity)
 
 
 def move_head(controls: Controls, motion: HeadMotion, style: Style, rng: np.random.Generator) -> None:

@@ -1,5 +1,7 @@
 """Backgrounds: soft gradients, out-of-focus lights, a textured wall, a window; larger than the picture."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -23,10 +25,8 @@ class Backdrop:
         m = self._margin = BEYOND * size * OVERSAMPLING // FINE  # samples
         canvas = paint_background(person, size * OVERSAMPLING, m)
         picture = canvas[m:-m, m:-m].reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).mean(axis=(1, 3))
-        self._canvas, self._still = (
-            torch.as_tensor(scene, dtype=torch.float32, device=device).permute(2, 0, 1)
-            for scene in (canvas, picture)
-        )
+        on_device = partial(torch.as_tensor, dtype=torch.float32, device=device)
+        self._canvas, self._still = (on_device(scene).permute(2, 0, 1) for scene in (canvas, picture))
 
     def pictures(self, moves: np.ndarray) -> Tensor:
         """The background of each frame ``(3, T, S, S)`` in linear light; ``T`` is 1 where the camera rests."""

@@ -20,16 +20,12 @@ ROOM_SHARE = 1 / 3  # share of the noisy clips that are heard with the echo of a
 NOISE_SHARE = 1 / 2  # share of the noisy clips with background noise
 NOISE_BELOW = (30.0, 50.0)  # range of its distance to the level of speech in dB
 RATE_SPREAD = (0.88, 1.15)  # range of a clip's speaking rate over that of its voice
-DRIFT = (
-    1.6  # standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them
-)
+DRIFT = 1.6  # standard deviation in dB of the slow change of loudness in a clip; it stays within 2.5 of them
 _DRIFT_SECONDS = 1.2  # width of its smoothing
 _FLOOR_BELOW = 60.0  # dB: noise of a clip without noise
 _SHORTEST_SENTENCE = 1.2  # seconds, with its pause
 _FADE = 0.02
 _PEAK = 0.97
-
-
 _SENTENCES = Path(__file__).with_name("sentences.txt")
 _SPLIT_OF_TEN = ("train",) * 8 + ("val", "test")
 

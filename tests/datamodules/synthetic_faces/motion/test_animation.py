@@ -15,9 +15,10 @@ from datamodules.synthetic_faces.speech.voices import VOICES
 
 def spoken(*sounds: tuple[str, float], level: float = -20.0) -> Narration:
     """A narration of given sounds and durations, whose waveform is noise wherever there is a sound."""
-    edges = np.cumsum([0.0, *(seconds for _, seconds in sounds)]).tolist()
-    spans = zip(sounds, pairwise(edges), strict=True)
-    phonemes = [Phoneme(ipa, *span, 2 if ipa in VOWELS else 0) for (ipa, _), span in spans]
+    symbols, lengths = zip(*sounds, strict=True)
+    edges = np.cumsum([0.0, *lengths]).tolist()
+    spans = zip(symbols, pairwise(edges), strict=True)
+    phonemes = [Phoneme(ipa, *span, 2 if ipa in VOWELS else 0) for ipa, span in spans]
     noise = np.random.default_rng(0).standard_normal(640 * int(edges[-1] * 25)).astype(np.float32)
     waveform = noise * 10 ** (level / 20)
     for phoneme in phonemes:

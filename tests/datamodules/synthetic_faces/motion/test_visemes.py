@@ -5,14 +5,7 @@ import pytest
 
 from datamodules.synthetic_faces.motion import visemes
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
-from datamodules.synthetic_faces.motion.curves import frame_moments
-from datamodules.synthetic_faces.motion.visemes import (
-    GESTURES,
-    PHONEME_TABLE,
-    VISEMES,
-    mouth_curves,
-    split_phonemes,
-)
+from datamodules.synthetic_faces.motion.visemes import GESTURES, PHONEME_TABLE, VISEMES, split_phonemes
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 
 VOWELS = "aiuəɛɔ"
@@ -21,19 +14,19 @@ Sounds = tuple[tuple[str, float], ...]
 
 def curves(sounds: Sounds, start: float = 0.0, strength: float = 1.0) -> dict[str, np.ndarray]:
     """Mouth curves of sounds with their lengths, after a silence of ``start`` seconds."""
-    edges = np.cumsum([0.0, start, *(seconds for _, seconds in sounds)]).tolist()
-    units = [
-        Phoneme(ipa, *ends)
-        for ipa, ends in zip(("", *(ipa for ipa, _ in sounds)), pairwise(edges), strict=True)
-    ]
-    return mouth_curves(units, np.full(int(edges[-1] * visemes.RATE), strength), int(edges[-1] * 25))
+    symbols, lengths = zip(("", start), *sounds, strict=True)
+    edges = np.cumsum([0.0, *lengths]).tolist()
+    units = [Phoneme(ipa, *span) for ipa, span in zip(symbols, pairwise(edges), strict=True)]
+    return visemes.mouth_curves(units, np.full(int(edges[-1] * visemes.RATE), strength), int(edges[-1] * 25))
 
 
 def fine_curve(sounds: Sounds, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Moments and values of a control every 5 ms, from frames that fall at eight places between the sounds."""
     starts = np.arange(0.4, 0.439, 0.005)
     values = [curves(sounds, start)[name] for start in starts]
-    moments = [frame_moments(len(curve)) - start for curve, start in zip(values, starts, strict=True)]
+    moments = [
+        (np.arange(len(curve)) + 0.5) / 25 - start for curve, start in zip(values, starts, strict=True)
+    ]
     order = np.argsort(np.concatenate(moments))
     return np.concatenate(moments)[order], np.concatenate(values)[order]
 
