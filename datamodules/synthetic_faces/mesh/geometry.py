@@ -25,17 +25,11 @@ class Part:
 
 
 def grid_part(
-    name: str,
-    points: np.ndarray,
-    tile: str,
-    wrap: bool = False,
-    flip: bool = False,
-    head: float = 1.0,
-    jaw: float = 0.0,
+    name: str, points: np.ndarray, tile: str, wrap: bool = False, flip: bool = False, jaw: float = 0.0
 ) -> Part:
     """A part from a grid of points ``(R, C, 3)``; rows run downwards and columns to the right when it is seen from outside.
 
-    ``wrap``: the last column joins the first; ``flip`` turns the faces round; ``head`` and ``jaw`` weigh all vertices.
+    ``wrap``: the last column joins the first; ``flip`` turns the faces round; ``jaw`` weighs all vertices, ``head`` is 1.
     """
     rows, columns = points.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)
@@ -45,7 +39,7 @@ def grid_part(
     if flip:
         faces, uv = faces[:, ::-1].copy(), uv[:, ::-1].copy()
     count = rows * columns
-    return Part(name, points.reshape(-1, 3), faces, uv, tile, np.full(count, head), np.full(count, jaw))
+    return Part(name, points.reshape(-1, 3), faces, uv, tile, np.ones(count), np.full(count, jaw))
 
 
 def grid_faces(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -129,7 +129,9 @@ def clothes(person: Identity) -> Part:
     fade, ahead = np.clip((y + 1.75) / 0.5, 0, 1), np.maximum(c, 0) ** power
     points[..., 1] -= dip * fade * ahead
     points[..., 2] += 0.25 * dip * fade * ahead
-    return grid_part("clothes", points, "clothes", head=0.0)
+    garment = grid_part("clothes", points, "clothes")
+    garment.head[:] = 0.0  # it goes with the shoulders
+    return garment
 
 
 def glasses(skull: Skull, centres: np.ndarray) -> list[Part]:
