@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules import assets
 from datamodules.clips.manifest import file_sha256
 from metrics.alignment import cut_aligned, fit_similarity
-from metrics.arguments import as_uint8
+from metrics.checks import as_uint8
 from metrics.landmarks import find_landmarks
 
 MODEL = "mobilefacenet.onnx"
@@ -21,18 +21,11 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How faces are aligned and scaled before they are embedded.
+    """How faces are aligned and scaled before they are embedded."""
 
-    Attributes:
-        size: Side of a face in pixels.
-        template: Eyes, nose tip and mouth corners (x, y) in it, first pixel's centre at 0; left is image left. Source:
-            Deng et al. 2019 (ArcFace), the template of its public code.
-        points: Landmarks whose mean is each of the five points: eyes by their corners, which the gaze doesn't move.
-        mean: Of red, green and blue in [0, 1], taken off.
-        std: Of them, divided by.
-    """
-
-    size: int = 112
+    size: int = 112  # side of a face in pixels
+    # eyes, nose tip and mouth corners (x, y) in it, first pixel's centre at 0; left is image left. Source:
+    # Deng et al. 2019 (ArcFace), the template of its public code
     template: tuple[tuple[float, float], ...] = (
         (38.2946, 51.6963),
         (73.5318, 51.5014),
@@ -40,9 +33,10 @@ class AlignmentSettings:
         (41.5493, 92.3655),
         (70.7299, 92.2041),
     )
+    # landmarks whose mean is each of the five points: eyes by their corners, which the gaze doesn't move
     points: tuple[tuple[int, ...], ...] = ((33, 133), (362, 263), (4,), (61,), (291,))
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1], taken off
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of them, divided by
 
 
 def align_faces(

@@ -94,7 +94,7 @@ class FrameRegressor(nn.Module):
 
     @torch.no_grad()
     def predict(self, frames: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """Targets ``(T, 6)`` float32 in their units, in the order of ``TARGETS``.
+        """Targets ``(T, 6)`` float32 in their units, in the order of TARGETS.
 
         Args:
             frames: ``(T, H, W, 3)`` uint8 RGB, square.

@@ -22,17 +22,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class LabelledFrames:
-    """Frames of several clips with their truth.
+    """Frames of several clips with their truth."""
 
-    Attributes:
-        images: ``(N, 3, S, S)`` uint8.
-        targets: ``(N, 6)`` float32 in the order of ``TARGETS``.
-        clips: Ids of the clips they come from.
-    """
-
-    images: Tensor
-    targets: Tensor
-    clips: list[str] = field(default_factory=list)
+    images: Tensor  # (N, 3, S, S) uint8
+    targets: Tensor  # (N, 6) float32 in the order of TARGETS
+    clips: list[str] = field(default_factory=list)  # ids of the clips they come from
 
 
 def _choose_frames(blink: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

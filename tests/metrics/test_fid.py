@@ -19,7 +19,6 @@ from metrics.fid import (
     KidSettings,
     frechet_distance,
     kernel_distances,
-    mean_and_covariance,
 )
 from metrics.fvd import FrechetVideoDistance, FvdSettings, draw_windows
 from metrics.judges.inception import INCEPTION_FILE, FIDInception, fid_network, load_fid_inception, load_i3d
@@ -63,6 +62,10 @@ def filled(metric: Any, real: Tensor, generated: Tensor, batch: int = 1000) -> A
         for part in images.split(batch):
             metric.update(part, real=is_real)
     return metric
+
+
+def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    return features.double().mean(dim=0), features.double().T.cov()
 
 
 def distance_by_scipy(first: np.ndarray, second: np.ndarray) -> float:

@@ -130,16 +130,16 @@ def random_clip(frames: int, seed: int = 0, size: int = 64) -> tuple[torch.Tenso
 
 def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() -> None:
     judge, (frames, sound) = network(), random_clip(20)
-    lip, audio = clip_features(judge, frames, sound)
+    lip, (audio,) = clip_features(judge, frames, [sound])
     assert lip.shape == audio.shape == (15, judge.features)
     for size in (1, 4, 15):
-        for one, other in zip(clip_features(judge, frames, sound, size), (lip, audio), strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        found = clip_features(judge, frames, [sound], size)
+        torch.testing.assert_close(found, (lip, [audio]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
-        clip_features(judge, frames, sound[: 640 * 12 + 639])[0], lip[:7], atol=1e-5, rtol=1e-5
+        clip_features(judge, frames, [sound[: 640 * 12 + 639]])[0], lip[:7], atol=1e-5, rtol=1e-5
     )
     as_float = frames.float() / 127.5 - 1
-    torch.testing.assert_close(clip_features(judge, as_float, sound)[0], lip, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(clip_features(judge, as_float, [sound])[0], lip, atol=1e-5, rtol=1e-5)
 
 
 def test_several_sounds_of_one_clip_are_judged_as_each_alone() -> None:
@@ -162,26 +162,26 @@ def test_several_sounds_of_one_clip_are_judged_as_each_alone() -> None:
 
 def test_frames_of_another_size_are_resized() -> None:
     judge, (frames, sound) = network(), random_clip(12, size=96)
-    lip, _ = clip_features(judge, frames, sound)
+    lip, _ = clip_features(judge, frames, [sound])
     small = nn.functional.interpolate(frames.float(), (64, 64), mode="bilinear", antialias=True)
     as_float = small / 127.5 - 1  # which is rounded to whole levels
-    torch.testing.assert_close(clip_features(judge, as_float, sound)[0], lip, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(clip_features(judge, as_float, [sound])[0], lip, atol=1e-3, rtol=1e-3)
 
 
 def test_wrong_clips_are_refused() -> None:
     judge, (frames, sound) = network(), random_clip(6)
-    assert clip_features(judge, frames, sound)[0].shape[0] == 1
-    for wrong in ((frames[:5], sound), (frames, sound[:3000])):
+    assert clip_features(judge, frames, [sound])[0].shape[0] == 1
+    for wrong in ((frames[:5], [sound]), (frames, [sound[:3000]])):
         with pytest.raises(ValueError, match="6 or more"):
             clip_features(judge, *wrong)
     for wrong in (frames.permute(0, 2, 3, 1), frames.float(), frames.long(), frames[0]):
         with pytest.raises(ValueError, match="images must be"):
-            clip_features(judge, wrong, sound)
+            clip_features(judge, wrong, [sound])
     for wrong in (sound[None], (sound * 32767).short(), sound * 32767, sound / 0, sound.numpy()):
         with pytest.raises(ValueError, match=r"sound must be \(S,\) float in \[-1, 1\]; got"):
-            clip_features(judge, frames, wrong)
+            clip_features(judge, frames, [wrong])
     with pytest.raises(ValueError, match="training mode"):
-        clip_features(judge.train(), frames, sound)
+        clip_features(judge.train(), frames, [sound])
 
 
 def published_crops(frames: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
