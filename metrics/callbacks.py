@@ -30,8 +30,7 @@ from metrics.sample_videos import log_sample, side_by_side, write_sample
 from metrics.training_measures import CLIP_KINDS, TrainingMeasures
 
 PREFIX = "val/"
-FRAME_PAIRS = "frame_pairs"
-"""Task of the data that `PictureMetrics` judges."""
+FRAME_PAIRS = "frame_pairs"  # task of the data that `PictureMetrics` judges
 LoadJudges = Callable[[Collection[str], Protocol], Judges]
 """Loads the judges of some slots; which are not there is told by ``absent``."""
 log = logging.getLogger(__name__)
@@ -117,8 +116,7 @@ class MetricCallback(Callback):
             return
         with isolate_rng():
             judges = self._load(trainer)
-        found = {one.name: self._problem(trainer, one, judges) for one in self.measures}
-        lost = {name: problem for name, problem in found.items() if problem}
+        lost = {one.name: why for one in self.measures if (why := self._problem(trainer, one, judges))}
         there = [one for one in self.measures if one.name not in lost]
         self.live = TrainingMeasures(there, self.protocol, judges, self.clips)
         if not lost:
@@ -226,9 +224,8 @@ class PictureMetrics(MetricCallback):
         if not self.judging or dataloader_idx:
             return
         if not isinstance(outputs, dict) or "frame" not in outputs:
-            raise UserError(
-                f"{type(pl_module).__name__} renders no frames in validation; use ClipMetrics for this stage"
-            )
+            who = type(pl_module).__name__
+            raise UserError(f"{who} renders no frames in validation; use ClipMetrics for this stage")
         count = min(self._left, len(batch.driving))
         self._left -= count
         if count and self.live is not None:
@@ -269,12 +266,10 @@ class ClipMetrics(MetricCallback):
         if clips < 1 or (max_frames is not None and max_frames < 1):
             raise UserError(f"clips={clips}, max_frames={max_frames}: use whole numbers from 1")
         if not callable(render):
-            raise UserError(
-                f"render={render}: ClipMetrics needs what renders clips; leave the whole callback out by null"
-            )
-        self.render, self.most_clips, self.max_frames = render, clips, max_frames
-        self.made_for = getattr(render, "made_for", None)
-        self.videos, self.folder = videos, folder
+            told = "ClipMetrics needs what renders clips; leave the whole callback out by null"
+            raise UserError(f"render={render}: {told}")
+        self.render, self.made_for = render, getattr(render, "made_for", None)
+        self.most_clips, self.max_frames, self.videos, self.folder = clips, max_frames, videos, folder
         self._records: list[ClipRecord] = []
         self._windows: dict[str, list[int]] = {}
 

@@ -38,12 +38,8 @@ def mfcc(waveform: Tensor, settings: MfccSettings = MFCC) -> Tensor:
     points, 26 triangles of unit peak, logarithm, orthonormal DCT-II, sine lifter of 22. The first coefficient is
     replaced by the logarithm of the column's energy. Zero energies count as the machine epsilon of float64.
 
-    Args:
-        waveform: ``(B, S)`` float in [-1, 1] at 16 kHz; rounded to 16-bit steps, as the published SyncNet reads a file.
-        settings: How cepstra are taken.
-
-    Returns:
-        ``(B, 13, T)`` in the type of the input, computed in float64; T = 1 + ceil((S - 400) / 160), at least 1.
+    ``(B, 13, T)`` in the type of the input, computed in float64, of waveforms ``(B, S)`` in [-1, 1] at 16 kHz, rounded to
+    16-bit steps, as the published SyncNet reads a file; T = 1 + ceil((S - 400) / 160), at least 1.
 
     Raises:
         ValueError: Not ``(B, S)`` with S > 0.
