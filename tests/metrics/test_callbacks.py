@@ -39,6 +39,7 @@ from metrics.lpips import LPIPS
 from metrics.sync import SyncSettings
 
 FRAMES = 60
+LSE = "val/lse_d, val/lse_c"
 CLIP_NAMES = ["fid", "kid", "fvd", "psnr", "sharpness", "lse_d", "lse_c", "av_offset"]
 CLIP_NAMES += ["head_motion", "mouth_motion", "blink_rate", "jitter", "head_velocity_distance"]
 
@@ -156,6 +157,19 @@ def data(fake_clips: Path, tmp_path: Path) -> Callable[..., TalkingHeadDataModul
     return build
 
 
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Gives what the callbacks warned of since it was asked last."""
+    caplog.set_level(logging.WARNING, logger="metrics.callbacks")
+
+    def told() -> list[str]:
+        messages = [record.message for record in caplog.records if record.name == "metrics.callbacks"]
+        caplog.clear()
+        return messages
+
+    return told
+
+
 def trainer_of(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
     settings = {"logger": False, "max_epochs": 1, "num_sanity_val_steps": 0, "enable_checkpointing": False}
     return Trainer(
@@ -166,6 +180,15 @@ def trainer_of(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
         callbacks=list(callbacks),
         **{"devices": 1, **settings, **options},
     )
+
+
+def validated(
+    folder: Path, source: Any, *callbacks: Callback, module: Any = None, **options: Any
+) -> dict[str, float]:
+    """What a validation logged."""
+    trainer = trainer_of(folder, *callbacks, **options)
+    trainer.validate(module or Fader(), source, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 class Told(Callback):
@@ -183,9 +206,7 @@ class Told(Callback):
 def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
     module, source, protocol = Fader(), data(), get_protocol("synthetic-v2")
     callback = clip_metrics(None, 2, FRAMES)
-    trainer = trainer_of(tmp_path, callback)
-    trainer.validate(module, source, verbose=False)
-    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    found = validated(tmp_path, source, callback, module=module)
 
     clips = [source.whole_clip(record, FRAMES) for record in source.records("val")[:2]]
     rendered = [FadedClips()(module.eval(), clip).detach() for clip in clips]
@@ -226,8 +247,7 @@ def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
 
 def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> None:
     module, source = Fader(), data()
-    trainer = trainer_of(tmp_path, pair_metrics())
-    trainer.validate(module, source, verbose=False)
+    found = validated(tmp_path, source, pair_metrics(), module=module)
     fid, lpips = FrechetInceptionDistance(SmallNetwork()), LPIPS(SmallDistance())
     for batch in source.val_dataloader():
         frames = module.fade(batch.source, batch.driving).detach()
@@ -235,8 +255,7 @@ def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> 
         fid.update(frames, real=False)
         lpips.update(frames, batch.driving)
     for name, metric in (("fid", fid), ("lpips", lpips)):
-        found = float(trainer.callback_metrics[f"val/{name}"])
-        assert found == pytest.approx(float(metric.compute()), rel=1e-5)
+        assert found[f"val/{name}"] == pytest.approx(float(metric.compute()), rel=1e-5)
 
 
 @pytest.mark.parametrize("validation", [1, 3])
@@ -247,8 +266,7 @@ def test_two_processes_give_what_one_gives(validation: int, data: Any, tmp_path:
         folder = tmp_path / f"devices{devices}"
         folder.mkdir()
         clips, pairs = clip_metrics(max_frames=FRAMES), PictureMetrics(["lpips"], small_judges)
-        trainer = trainer_of(folder, clips, pairs, Told(folder), devices=devices, strategy=strategy)
-        trainer.validate(Fader(), data(validation), verbose=False)
+        validated(folder, data(validation), clips, pairs, Told(folder), devices=devices, strategy=strategy)
         told = [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
         assert len(told) == devices
         found += told
@@ -263,9 +281,7 @@ def test_a_training_with_callbacks_is_the_same_training(data: Any, tmp_path: Pat
     for judged in (False, True):
         seed_everything(3, verbose=False)
         folder = tmp_path / f"judged{judged}"
-        callbacks: list[Callback] = [
-            ModelCheckpoint(folder, filename="last", enable_version_counter=False),
-        ]
+        callbacks: list[Callback] = [ModelCheckpoint(folder, "last", enable_version_counter=False)]
         if judged:
             callbacks += [clip_metrics(max_frames=FRAMES), pair_metrics()]
         options = {"max_epochs": 2, "enable_checkpointing": True, "num_sanity_val_steps": 1}
@@ -325,13 +341,11 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
 
     first = fit(tmp_path / "first", 5)
     assert epochs_judged(tmp_path / "first") == [0, 3]
-    told = [
-        json.loads((tmp_path / f"first/rank0_epoch{epoch}.json").read_text())["val/fid"] for epoch in range(5)
-    ]
+    epochs = [tmp_path / f"first/rank0_epoch{epoch}.json" for epoch in range(5)]
+    told = [json.loads(path.read_text())["val/fid"] for path in epochs]
     assert told[0] == told[1] == told[2] != told[3] == told[4]
-    assert torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"] == (
-        0 if told[0] < told[3] else 3
-    )
+    best = torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"]
+    assert best == (0 if told[0] < told[3] else 3)
     second = fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt")
     assert epochs_judged(tmp_path / "second") == [6]
     at_once = json.loads((tmp_path / "second/rank0_epoch5.json").read_text())
@@ -354,18 +368,11 @@ def test_averaged_weights_are_judged_in_any_order(after: bool, data: Any, tmp_pa
     assert render.seen[0][1] != pytest.approx(running[0])
 
 
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == "metrics.callbacks"]
-
-
-def test_absent_judges_are_named_once_and_the_rest_is_judged(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="metrics"):
-        callback = PictureMetrics(["fid", "kid", "lpips", "psnr"], without("inception", "lpips"))
-        trainer = trainer_of(tmp_path, callback)
-        trainer.fit(Fader(), data())
-    (warning,) = warnings_of(caplog)
+def test_absent_judges_are_named_once_and_the_rest_is_judged(data: Any, tmp_path: Path, warned: Any) -> None:
+    callback = PictureMetrics(["fid", "kid", "lpips", "psnr"], without("inception", "lpips"))
+    trainer = trainer_of(tmp_path, callback)
+    trainer.fit(Fader(), data())
+    (warning,) = warned()
     for told in ("val/fid, val/kid: inception.pth: not found", "val/lpips: lpips.pth: not found"):
         assert told in warning
     assert warning.count("`ifmdm assets fetch ") == 2
@@ -378,9 +385,7 @@ def test_a_required_or_monitored_judge_is_refused_before_training(
     required: bool, data: Any, tmp_path: Path
 ) -> None:
     monitor = [] if required else [ModelCheckpoint(tmp_path, monitor="val/lse_d")]
-    message = (
-        "required, but can't be measured: val/lse_d, val/lse_c: " if required else "val/lse_d is monitored"
-    )
+    message = f"required, but can't be measured: {LSE}: " if required else "val/lse_d is monitored"
     callback = clip_metrics(["lse_d", "lse_c"], judges=without("sync"), required=required)
     with pytest.raises(UserError, match=f"{message}.*ifmdm assets fetch sync.pth") as caught:
         trainer_of(tmp_path, callback, *monitor, enable_checkpointing=not required).fit(Fader(), data())
@@ -408,41 +413,52 @@ def test_judges_that_cannot_be_loaded_are_told(
     assert not load_training_judges([], get_protocol("talking-head-v2")).absent.keys() & {"inception", "sync"}
 
 
+LOST = f"this training will not measure {LSE}: "
+CUT = "max_frames={0} cuts all clips to fewer than {1} frames; use {1} or more"
+
+
+@pytest.mark.parametrize(
+    ("minimum", "validation", "max_frames", "told"),
+    [
+        (50, 6, None, []),
+        (80, 6, None, [f"1 of 6 clips have fewer than 80 frames and are not judged for {LSE}"]),
+        # more of each clip would not help
+        (
+            100,
+            6,
+            None,
+            [LOST + "6 of 6 clips have fewer than 100 frames, the longest 90; judge longer validation clips"],
+        ),
+        (50, 3, 49, [LOST + CUT.format(49, 50)]),
+        (50, 3, 7, [f"{LOST}{CUT.format(7, 50)}; val/fvd: {CUT.format(7, 16)}"]),
+    ],
+)
 def test_clips_too_short_for_a_judge_are_told(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    minimum: int,
+    validation: int,
+    max_frames: int | None,
+    told: list[str],
+    data: Any,
+    tmp_path: Path,
+    warned: Any,
 ) -> None:
-    def warning(minimum: int, validation: int, max_frames: int | None, required: bool = False) -> str:
-        caplog.clear()
-        measures = ["lse_d", "lse_c", "psnr", *(["fvd"] if max_frames == 7 else [])]
-        callback = clip_metrics(measures, 6, max_frames, required=required, videos=0)
-        callback.protocol = replace(callback.protocol, sync=SyncSettings(minimum_frames=minimum))
-        with caplog.at_level(logging.WARNING, logger="metrics.callbacks"):
-            trainer = trainer_of(tmp_path, callback)
-            trainer.validate(Fader(), data(validation), verbose=False)
-        assert trainer.callback_metrics["val/psnr"].isfinite()
-        if 50 < minimum < 90:
-            assert trainer.callback_metrics["val/lse_d"].isfinite()  # of the five others; the last one has 50
-        return "; ".join(warnings_of(caplog))
+    measures = ["lse_d", "lse_c", "psnr", *(["fvd"] if max_frames == 7 else [])]
+    callback = clip_metrics(measures, 6, max_frames, videos=0)
+    callback.protocol = replace(callback.protocol, sync=SyncSettings(minimum_frames=minimum))
+    found = validated(tmp_path, data(validation), callback)
+    assert warned() == told
+    assert np.isfinite(found["val/psnr"])
+    if minimum == 80:
+        assert np.isfinite(found["val/lse_d"])  # of the five others; the last one has 50
 
-    names = "val/lse_d, val/lse_c"
-    assert warning(50, 6, None) == ""
-    assert warning(80, 6, None) == f"1 of 6 clips have fewer than 80 frames and are not judged for {names}"
-    assert warning(100, 6, None) == (  # more of each clip would not help
-        f"this training will not measure {names}: 6 of 6 clips have fewer than 100 frames, the longest 90; "
-        "judge longer validation clips"
-    )
-    cut = "max_frames={} cuts all clips to fewer than {} frames; use {} or more"
-    assert warning(50, 3, 49) == f"this training will not measure {names}: {cut.format(49, 50, 50)}"
-    told = warning(50, 3, 7)
-    assert cut.format(7, 50, 50) in told
-    assert f"val/fvd: {cut.format(7, 16, 16)}" in told
+
+def test_required_measures_of_clips_too_short_are_refused(data: Any, tmp_path: Path) -> None:
+    callback = clip_metrics(["lse_d", "lse_c", "psnr"], 6, 30, required=True)
     with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
-        warning(50, 3, 30, required=True)
+        validated(tmp_path, data(), callback)
 
 
-def test_a_broken_clip_is_left_out_with_a_warning(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_clip_is_left_out_with_a_warning(data: Any, tmp_path: Path, warned: Any) -> None:
     source, render = data(), FadedClips()
     whole = source.whole_clip
 
@@ -452,11 +468,9 @@ def test_a_broken_clip_is_left_out_with_a_warning(
         return whole(record, max_frames)
 
     source.whole_clip = fails_once
-    callback = clip_metrics(["fid"], 3, 8, render=render)
-    with caplog.at_level(logging.WARNING, logger="metrics"):
-        trainer_of(tmp_path, callback).validate(Fader(), source, verbose=False)
+    validated(tmp_path, source, clip_metrics(["fid"], 3, 8, render=render))
     assert [name for name, _ in render.seen] == ["fake0", "fake2"]
-    assert "clip fake1 is not judged: clips/fake1.mp4: damaged" in caplog.text
+    assert "clip fake1 is not judged: clips/fake1.mp4: damaged" in warned()
 
 
 def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_path: Path) -> None:
@@ -508,7 +522,7 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
     module = Fader()
     module.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
     with pytest.raises(UserError, match="Fader renders no frames in validation; use ClipMetrics"):
-        trainer_of(tmp_path, pair_metrics()).validate(module, data(), verbose=False)
+        validated(tmp_path, data(), pair_metrics(), module=module)
 
 
 @pytest.mark.parametrize(
@@ -516,11 +530,7 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
     [
         (SamplePictures("samples"), {}, "SamplePictures shows what a motion autoencoder renders, not Fader"),
         (ClipMetrics([], ReconstructedClips()), {}, "ReconstructedClips shows what a motion .*, not Fader"),
-        (
-            ClipMetrics([], GeneratedClips("run")),
-            {},
-            "GeneratedClips samples a motion diffusion .*, not Fader",
-        ),
+        (ClipMetrics([], GeneratedClips("run")), {}, "GeneratedClips samples a motion .*, not Fader"),
         (
             PictureMetrics([]),
             {"task": "sync_windows"},
@@ -541,5 +551,5 @@ def test_a_module_of_another_stage_is_refused_before_training(
 @pytest.mark.parametrize("measures", [None, []])
 def test_no_measures_are_none(measures: list[str] | None, data: Any, tmp_path: Path) -> None:
     clips = ClipMetrics(measures, FadedClips(), 1, 8)
-    trainer_of(tmp_path, PictureMetrics(measures), clips).validate(Fader(), data(), verbose=False)
+    validated(tmp_path, data(), PictureMetrics(measures), clips)
     assert [name for name, _ in clips.render.seen] == ["fake0"]  # type: ignore[attr-defined]
