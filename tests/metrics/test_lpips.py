@@ -66,7 +66,6 @@ def test_lpips_is_that_of_the_package(source, torch_home, fresh, monkeypatch, re
     predicted, target = request.getfixturevalue("real_pairs") if source == "clip" else noisy_pairs()
     expected = lpips_of_the_package(torch_home, predicted, target, monkeypatch)
     found = fresh.distances(predicted, target)
-    print(f"LPIPS {found.mean():.6f}, largest difference {(found - expected).abs().max():.1e}")
     assert found.min() > 1e-3
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
     for part in (slice(0, 1), slice(1, 6)):  # uneven batches
