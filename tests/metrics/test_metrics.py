@@ -42,13 +42,9 @@ class Difference(nn.Module):
         return (first - second).square().mean(dim=(1, 2, 3), keepdim=True)
 
 
-PAIRED: dict[str, Callable[[], Metric]] = {
-    "psnr": PSNR,
-    "ssim": SSIM,
-    "l1": L1,
-    "lpips": lambda: LPIPS(Difference()),
-}
-SIDED: dict[str, Callable[[], Metric]] = {
+Builds = dict[str, Callable[[], Metric]]
+PAIRED: Builds = {"psnr": PSNR, "ssim": SSIM, "l1": L1, "lpips": lambda: LPIPS(Difference())}
+SIDED: Builds = {
     "fid": lambda: FrechetInceptionDistance(Features()),
     "kid": lambda: KernelInceptionDistance(Features(), KidSettings(subsets=5, size=30)),
     "fvd": lambda: FrechetVideoDistance(Features()),
@@ -60,9 +56,8 @@ ROWS: dict[str, tuple[Callable[[], Metric], tuple[int, ...]]] = {
     "blinks": (BlinkIntervalDistance, (12,)),
     "spectrum": (HeadSpectrumDistance, (3, 5)),
 }
-CLIPS: dict[str, Callable[[], Metric]] = {
-    "mean": lambda: ClipMean(head_motion),
-    "median": lambda: ClipMean(head_motion, median=True),
+CLIPS: Builds = {
+    name: lambda median=name == "median": ClipMean(head_motion, median) for name in ("mean", "median")
 }
 
 

@@ -17,25 +17,23 @@ from metrics.judges.syncnet import SyncNet, clip_cepstra, load_expert, window_ce
 from metrics.sync import lip_sync
 
 PUBLIC_NAME = "syncnet_v2.model"
-PUBLIC_KERNELS = {
-    "netcnnaud": {
-        0: (64, 1, 3, 3),
-        4: (192, 64, 3, 3),
-        8: (384, 192, 3, 3),
-        11: (256, 384, 3, 3),
-        14: (256, 256, 3, 3),
-        18: (512, 256, 5, 4),
-    },
-    "netcnnlip": {
-        0: (96, 3, 5, 7, 7),
-        4: (256, 96, 1, 5, 5),
-        8: (256, 256, 1, 3, 3),
-        11: (256, 256, 1, 3, 3),
-        14: (256, 256, 1, 3, 3),
-        18: (512, 256, 1, 6, 6),
-    },
-    "netfcaud": {0: (512, 512), 3: (1024, 512)},
-    "netfclip": {0: (512, 512), 3: (1024, 512)},
+LAYERS = (0, 4, 8, 11, 14, 18)
+AUDIO = (
+    (64, 1, 3, 3),
+    (192, 64, 3, 3),
+    (384, 192, 3, 3),
+    (256, 384, 3, 3),
+    (256, 256, 3, 3),
+    (512, 256, 5, 4),
+)
+MIDDLE = (256, 256, 1, 3, 3)
+LIPS = ((96, 3, 5, 7, 7), (256, 96, 1, 5, 5), MIDDLE, MIDDLE, MIDDLE, (512, 256, 1, 6, 6))
+LINEAR = {0: (512, 512), 3: (1024, 512)}
+PUBLIC_KERNELS: dict[str, dict[int, tuple[int, ...]]] = {
+    "netcnnaud": dict(zip(LAYERS, AUDIO, strict=True)),
+    "netcnnlip": dict(zip(LAYERS, LIPS, strict=True)),
+    "netfcaud": LINEAR,
+    "netfclip": LINEAR,
 }
 """Weights of the public checkpoint by branch and number of the layer; a batch norm follows all but the last linear ones."""
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -183,14 +181,16 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
     network = tiny(96)
     with pytest.raises(UserError, match="missing"):
         load_expert(tmp_path)
-    network_config = {"name": "syncnet", "width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]}
-    (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": network_config}))
+
+    def describe(**change: object) -> None:
+        settings = {"name": "syncnet", "width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]}
+        (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": settings | change}))
+
+    describe()
     with pytest.raises(UserError, match="missing"):
         load_expert(tmp_path)
-    save_file(
-        {k: v.half() if v.ndim > 1 else v for k, v in network.state_dict().items()},
-        tmp_path / "model.safetensors",
-    )
+    halved = {k: v.half() if v.ndim > 1 else v for k, v in network.state_dict().items()}
+    save_file(halved, tmp_path / "model.safetensors")
     again = load_expert(tmp_path)
     assert (again.size, again.region) == (96, (0, 0.5, 1, 1))
     assert not again.training
@@ -198,19 +198,15 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
         torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert again.sha256 == load_expert(tmp_path).sha256 != network.sha256
     for change in ({"region": [0, 0.4, 1, 1]}, {"size": 97}):  # which the same weights fit
-        (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": network_config | change}))
+        describe(**change)
         assert load_expert(tmp_path).sha256 != again.sha256
-    (tmp_path / "config.json").write_text(
-        json.dumps({"format": 2, "network": network_config | {"width": 0.25}})
-    )
+    describe(width=0.25)
     with pytest.raises(UserError, match=r"model.safetensors: holds no SyncNet weights"):
         load_expert(tmp_path)
 
 
 def test_the_published_example_gives_the_published_result(shared: Path) -> None:
     """Runs where the public checkpoint is; the published script reads its frames through JPEG, hence the tolerance."""
-    if PUBLIC_NAME not in assets.ASSETS:
-        pytest.skip(f"{PUBLIC_NAME} is not registered")
     try:
         path = assets.find(PUBLIC_NAME)
     except assets.MissingAssetError as missing:
