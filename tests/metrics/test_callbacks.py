@@ -203,7 +203,7 @@ class Told(Callback):
         path.write_text(json.dumps(values))
 
 
-def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
+def test_clips_give_what_an_evaluation_gives(data, tmp_path):
     module, source, protocol = Fader(), data(), get_protocol("synthetic-v2")
     callback = clip_metrics(None, 2, FRAMES)
     found = validated(tmp_path, source, callback, module=module)
@@ -242,10 +242,10 @@ def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
         assert found[f"val/{name}"] == pytest.approx(value, rel=1e-5, abs=1e-9), name
     assert found["val/head_velocity_distance"] > 0
     assert {len(clip.frames) for clip in clips} == {FRAMES}
-    assert {clip.name for clip in clips} == {name for name, _ in callback.render.seen}  # type: ignore[attr-defined]
+    assert {clip.name for clip in clips} == {name for name, _ in callback.render.seen}
 
 
-def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> None:
+def test_pairs_give_what_the_metrics_give_by_hand(data, tmp_path):
     module, source = Fader(), data()
     found = validated(tmp_path, source, pair_metrics(), module=module)
     fid, lpips = FrechetInceptionDistance(SmallNetwork()), LPIPS(SmallDistance())
@@ -259,7 +259,7 @@ def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("validation", [1, 3])
-def test_two_processes_give_what_one_gives(validation: int, data: Any, tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(validation, data, tmp_path):
     """With one clip the second process has none; three clips of three pairs leave it one pair fewer."""
     found = []
     for devices, strategy in ((1, "auto"), (2, "ddp_fork")):
@@ -276,7 +276,7 @@ def test_two_processes_give_what_one_gives(validation: int, data: Any, tmp_path:
             assert other[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
-def test_a_training_with_callbacks_is_the_same_training(data: Any, tmp_path: Path) -> None:
+def test_a_training_with_callbacks_is_the_same_training(data, tmp_path):
     states, sizes, modes = [], [], []
     for judged in (False, True):
         seed_everything(3, verbose=False)
@@ -310,7 +310,7 @@ def test_a_training_with_callbacks_is_the_same_training(data: Any, tmp_path: Pat
     assert sizes[1] - sizes[0] < 10_000  # SmallNetwork alone has 2 MB
 
 
-def test_sanity_checking_is_not_judged(data: Any, tmp_path: Path) -> None:
+def test_sanity_checking_is_not_judged(data, tmp_path):
     callback = clip_metrics(["fid"], 2, 8, every_n_epochs=2)
     trainer_of(tmp_path, callback, num_sanity_val_steps=2, max_epochs=2).fit(Fader(), data())
     assert len(callback.render.seen) == 2  # the first epoch's
@@ -325,7 +325,7 @@ def epochs_judged(folder: Path) -> list[int]:
     return [int(row[epoch]) for row in rows if row[place]]
 
 
-def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path) -> None:
+def test_every_third_epoch_with_a_monitor_and_resumed(data, tmp_path):
     """Judged are the first validation and each one three epochs on, the count going on in a resumed training."""
 
     def fit(folder: Path, epochs: int, resume: Path | None = None) -> Trainer:
@@ -355,20 +355,20 @@ def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_averaged_weights_are_judged_in_any_order(after: bool, data: Any, tmp_path: Path) -> None:
+def test_averaged_weights_are_judged_in_any_order(after, data, tmp_path):
     render, average = FadedClips(), EMAWeightAveraging(decay=0.5)
     callback = clip_metrics(["fid"], 1, 8, render=render)
     module, log = Fader(), CSVLogger(tmp_path, "csv", "")
     callbacks = [average, callback] if after else [callback, average]
     trainer = trainer_of(tmp_path, *callbacks, logger=log, limit_train_batches=2)
     running: list[float] = []
-    module.on_train_epoch_end = lambda: running.append(float(module.share))  # type: ignore[method-assign]
+    module.on_train_epoch_end = lambda: running.append(float(module.share))
     trainer.fit(module, data())
     assert render.seen[0][1] == pytest.approx(float(trainer.callback_metrics["val/loss"]))
     assert render.seen[0][1] != pytest.approx(running[0])
 
 
-def test_absent_judges_are_named_once_and_the_rest_is_judged(data: Any, tmp_path: Path, warned: Any) -> None:
+def test_absent_judges_are_named_once_and_the_rest_is_judged(data, tmp_path, warned):
     callback = PictureMetrics(["fid", "kid", "lpips", "psnr"], without("inception", "lpips"))
     trainer = trainer_of(tmp_path, callback)
     trainer.fit(Fader(), data())
@@ -381,9 +381,7 @@ def test_absent_judges_are_named_once_and_the_rest_is_judged(data: Any, tmp_path
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_required_or_monitored_judge_is_refused_before_training(
-    required: bool, data: Any, tmp_path: Path
-) -> None:
+def test_a_required_or_monitored_judge_is_refused_before_training(required, data, tmp_path):
     monitor = [] if required else [ModelCheckpoint(tmp_path, monitor="val/lse_d")]
     message = f"required, but can't be measured: {LSE}: " if required else "val/lse_d is monitored"
     callback = clip_metrics(["lse_d", "lse_c"], judges=without("sync"), required=required)
@@ -401,9 +399,7 @@ def test_a_required_or_monitored_judge_is_refused_before_training(
         ({"motion": "regressor", "sync": "nowhere"}, ["inception", "lpips", "i3d", "motion", "sync"]),
     ],
 )
-def test_judges_that_cannot_be_loaded_are_told(
-    settings: dict[str, str], absent: list[str], tmp_path: Path
-) -> None:
+def test_judges_that_cannot_be_loaded_are_told(settings, absent, tmp_path):
     slots = ["inception", "lpips", "i3d", "sync", "motion", "embedder", "landmarks"]
     judges = load_training_judges(slots, get_protocol("talking-head-v2"), root=tmp_path, **settings)
     assert set(absent) <= set(judges.absent)
@@ -433,15 +429,7 @@ CUT = "max_frames={0} cuts all clips to fewer than {1} frames; use {1} or more"
         (50, 3, 7, [f"{LOST}{CUT.format(7, 50)}; val/fvd: {CUT.format(7, 16)}"]),
     ],
 )
-def test_clips_too_short_for_a_judge_are_told(
-    minimum: int,
-    validation: int,
-    max_frames: int | None,
-    told: list[str],
-    data: Any,
-    tmp_path: Path,
-    warned: Any,
-) -> None:
+def test_clips_too_short_for_a_judge_are_told(minimum, validation, max_frames, told, data, tmp_path, warned):
     measures = ["lse_d", "lse_c", "psnr", *(["fvd"] if max_frames == 7 else [])]
     callback = clip_metrics(measures, 6, max_frames, videos=0)
     callback.protocol = replace(callback.protocol, sync=SyncSettings(minimum_frames=minimum))
@@ -452,13 +440,13 @@ def test_clips_too_short_for_a_judge_are_told(
         assert np.isfinite(found["val/lse_d"])  # of the five others; the last one has 50
 
 
-def test_required_measures_of_clips_too_short_are_refused(data: Any, tmp_path: Path) -> None:
+def test_required_measures_of_clips_too_short_are_refused(data, tmp_path):
     callback = clip_metrics(["lse_d", "lse_c", "psnr"], 6, 30, required=True)
     with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
         validated(tmp_path, data(), callback)
 
 
-def test_a_broken_clip_is_left_out_with_a_warning(data: Any, tmp_path: Path, warned: Any) -> None:
+def test_a_broken_clip_is_left_out_with_a_warning(data, tmp_path, warned):
     source, render = data(), FadedClips()
     whole = source.whole_clip
 
@@ -473,7 +461,7 @@ def test_a_broken_clip_is_left_out_with_a_warning(data: Any, tmp_path: Path, war
     assert "clip fake1 is not judged: clips/fake1.mp4: damaged" in warned()
 
 
-def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_path: Path) -> None:
+def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     callback = clip_metrics([], 3, 20, videos=2, folder=str(tmp_path / "samples"))
@@ -481,7 +469,7 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
     trainer = trainer_of(tmp_path, callback, logger=logger, limit_train_batches=2)
     source = data()
     trainer.fit(Fader(rate=0.0), source)
-    assert len(callback.render.seen) == 2  # nobody looks at the third  # type: ignore[attr-defined]
+    assert len(callback.render.seen) == 2  # nobody looks at the third
     events = EventAccumulator(logger.log_dir).Reload()
     assert sorted(events.Tags()["images"]) == ["val/clip_fake0", "val/clip_fake1"]
     (event,) = events.Images("val/clip_fake0")
@@ -513,14 +501,14 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
         (lambda: clip_metrics([], protocol="v0"), "v0: no such protocol"),
     ],
 )
-def test_wrong_settings_are_one_line(build: Any, message: str) -> None:
+def test_wrong_settings_are_one_line(build, message):
     with pytest.raises(UserError, match=message):
         build()
 
 
-def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
+def test_a_module_without_frames_is_refused(data, tmp_path):
     module = Fader()
-    module.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
+    module.validation_step = lambda batch, batch_idx: None
     with pytest.raises(UserError, match="Fader renders no frames in validation; use ClipMetrics"):
         validated(tmp_path, data(), pair_metrics(), module=module)
 
@@ -538,18 +526,16 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_module_of_another_stage_is_refused_before_training(
-    callback: Callback, options: dict[str, str], message: str, data: Any, tmp_path: Path
-) -> None:
+def test_a_module_of_another_stage_is_refused_before_training(callback, options, message, data, tmp_path):
     module = Fader()
-    module.on_fit_start = module.on_sanity_check_start = lambda: pytest.fail("too late")  # type: ignore[method-assign]
+    module.on_fit_start = module.on_sanity_check_start = lambda: pytest.fail("too late")
     with pytest.raises(UserError, match=message) as caught:
         trainer_of(tmp_path, callback).fit(module, data(**options))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("measures", [None, []])
-def test_no_measures_are_none(measures: list[str] | None, data: Any, tmp_path: Path) -> None:
+def test_no_measures_are_none(measures, data, tmp_path):
     clips = ClipMetrics(measures, FadedClips(), 1, 8)
     validated(tmp_path, data(), PictureMetrics(measures), clips)
-    assert [name for name, _ in clips.render.seen] == ["fake0"]  # type: ignore[attr-defined]
+    assert [name for name, _ in clips.render.seen] == ["fake0"]

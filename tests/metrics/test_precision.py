@@ -1,6 +1,6 @@
 """What judges runs in single precision, and the training around it finds its settings again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def sync(seen: Watched) -> None:
 
 
 @pytest.mark.parametrize("look", [inception, lpips, regressor, sync])
-def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul_precision: str) -> None:
+def test_judges_look_in_single_precision(look, matmul_precision):
     seen = Watched()
     with torch.autocast("cpu", torch.bfloat16):
         before = settings(), old_settings()
@@ -102,7 +102,7 @@ def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul
     assert all(one == SINGLE for one in seen.seen)
 
 
-def test_products_are_those_of_single_precision(matmul_precision: str) -> None:
+def test_products_are_those_of_single_precision(matmul_precision):
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, 256, 256, generator=generator)
     with single_precision(torch.device("cpu")):
@@ -111,7 +111,7 @@ def test_products_are_those_of_single_precision(matmul_precision: str) -> None:
     assert difference.abs().max() < 1e-3  # in bfloat16, where a CPU has it: 0.2
 
 
-def test_settings_come_back_after_an_error(matmul_precision: str) -> None:
+def test_settings_come_back_after_an_error(matmul_precision):
     before = settings(), old_settings()
 
     def fails(images: Tensor) -> Tensor:

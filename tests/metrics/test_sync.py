@@ -34,7 +34,7 @@ def plain(lip: torch.Tensor, audio: torch.Tensor, reach: int) -> np.ndarray:
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 40, 300])
 @pytest.mark.parametrize("reach", [1, 15])
-def test_all_offsets_at_once_equal_a_plain_loop(frames: int, reach: int) -> None:
+def test_all_offsets_at_once_equal_a_plain_loop(frames, reach):
     lip, audio = features(frames), features(frames, 1)
     result, curve = offsets_and_distances(lip, audio, SyncSettings(reach)), plain(lip, audio, reach)
     np.testing.assert_allclose(result.curve, curve, rtol=1e-6)
@@ -44,7 +44,7 @@ def test_all_offsets_at_once_equal_a_plain_loop(frames: int, reach: int) -> None
 
 
 @pytest.mark.parametrize("shift", range(-8, 9))
-def test_a_planted_shift_is_found_with_its_sign(shift: int) -> None:
+def test_a_planted_shift_is_found_with_its_sign(shift):
     """Sound that comes ``shift`` frames late has the lips' feature of frame i at i + shift."""
     long = features(120)
     lip, audio = long[20:100], long[20 - shift : 100 - shift]
@@ -55,7 +55,7 @@ def test_a_planted_shift_is_found_with_its_sign(shift: int) -> None:
     assert result.published_offset == 15 - int(result.curve.argmin()) == -shift
 
 
-def test_sound_beyond_the_ends_is_zero() -> None:
+def test_sound_beyond_the_ends_is_zero():
     lip, audio = torch.ones(10, D), torch.ones(10, D)
     curve = offsets_and_distances(lip, audio).curve
     shares = np.minimum(np.abs(np.arange(-15, 16)), 10) / 10
@@ -63,7 +63,7 @@ def test_sound_beyond_the_ends_is_zero() -> None:
 
 
 @pytest.mark.parametrize("pair", [((3, 4), (4, 4)), ((0, 4), (0, 4)), ((4,), (4,))])
-def test_features_that_do_not_fit_are_refused(pair: tuple) -> None:
+def test_features_that_do_not_fit_are_refused(pair):
     with pytest.raises(ValueError, match="lips and sound"):
         offsets_and_distances(*(torch.zeros(shape) for shape in pair))
     with pytest.raises(ValueError, match="reach"):
@@ -99,7 +99,7 @@ def flashing_clip(frames: int, seed: int = 0, late: int = 0) -> tuple[torch.Tens
 
 
 @pytest.mark.parametrize("late", range(-8, 9))
-def test_late_sound_is_found_in_frames_and_samples(late: int) -> None:
+def test_late_sound_is_found_in_frames_and_samples(late):
     network = Loudness().eval()
     result = judged(network, *flashing_clip(100, late=late))
     assert result.offset == late
@@ -123,7 +123,7 @@ def random_clip(frames: int, seed: int = 0, size: int = 64) -> tuple[torch.Tenso
     return images, 0.1 * torch.randn(640 * frames, generator=generator)
 
 
-def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() -> None:
+def test_batches_do_not_change_features_and_the_last_five_frames_begin_none():
     judge, (frames, sound) = network(), random_clip(20)
     lip, (audio,) = clip_features(judge, frames, [sound])
     assert lip.shape == audio.shape == (15, judge.features)
@@ -137,12 +137,12 @@ def test_batches_do_not_change_features_and_the_last_five_frames_begin_none() ->
     torch.testing.assert_close(clip_features(judge, as_float, [sound])[0], lip, atol=1e-5, rtol=1e-5)
 
 
-def test_several_sounds_of_one_clip_are_judged_as_each_alone() -> None:
+def test_several_sounds_of_one_clip_are_judged_as_each_alone():
     judge, (frames, sound) = network(), random_clip(40)
     sounds = [sound, random_clip(40, seed=1)[1]]
     alone = [judged(judge, frames, one) for one in sounds]
     lips, lip_track = [], judge.lip_track
-    judge.lip_track = lambda part: lips.append(len(part)) or lip_track(part)  # type: ignore[method-assign]
+    judge.lip_track = lambda part: lips.append(len(part)) or lip_track(part)
     both = lip_sync(judge, frames, sounds)
     assert len(lips) == 2  # batches of one look
     for one, other in zip(both, alone, strict=True):
@@ -155,7 +155,7 @@ def test_several_sounds_of_one_clip_are_judged_as_each_alone() -> None:
         SyncNetJudge(judge, boxes=False)(frames[:39], None, [sound.numpy()], protocol)
 
 
-def test_frames_of_another_size_are_resized() -> None:
+def test_frames_of_another_size_are_resized():
     judge, (frames, sound) = network(), random_clip(12, size=96)
     lip, _ = clip_features(judge, frames, [sound])
     small = nn.functional.interpolate(frames.float(), (64, 64), mode="bilinear", antialias=True)
@@ -163,7 +163,7 @@ def test_frames_of_another_size_are_resized() -> None:
     torch.testing.assert_close(clip_features(judge, as_float, [sound])[0], lip, atol=1e-3, rtol=1e-3)
 
 
-def test_wrong_clips_are_refused() -> None:
+def test_wrong_clips_are_refused():
     judge, (frames, sound) = network(), random_clip(6)
     assert clip_features(judge, frames, [sound])[0].shape[0] == 1
     for wrong in ((frames[:5], [sound]), (frames, [sound[:3000]])):
@@ -205,7 +205,7 @@ def track(frames: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def test_crops_are_the_published_ones() -> None:
+def test_crops_are_the_published_ones():
     frames = np.random.default_rng(0).integers(0, 256, (30, 90, 120, 3), dtype=np.uint8)
     boxes = track(30)
     crops = face_crops(torch.from_numpy(frames).permute(0, 3, 1, 2), boxes, FaceCropSettings(64))
@@ -215,7 +215,7 @@ def test_crops_are_the_published_ones() -> None:
     assert np.abs(ours.astype(int) - theirs).max() <= 1  # OpenCV interpolates in fixed point
 
 
-def test_frames_without_a_face_are_interpolated() -> None:
+def test_frames_without_a_face_are_interpolated():
     frames = torch.randint(0, 256, (30, 3, 90, 120), dtype=torch.uint8)
     boxes = np.linspace([20.0, 20, 50, 60], [50.0, 25, 80, 65], 30)
     gappy = boxes.copy()
@@ -226,7 +226,7 @@ def test_frames_without_a_face_are_interpolated() -> None:
     assert torch.equal(face_crops(frames, ends), face_crops(frames, held))
 
 
-def test_a_box_outside_the_picture_gives_grey() -> None:
+def test_a_box_outside_the_picture_gives_grey():
     frames = torch.zeros(13, 3, 40, 40, dtype=torch.uint8)
     for x, y in ((-200.0, 0), (0, 200), (300, 300), (-200, -200)):
         assert face_crops(frames, np.tile([x, y, x + 40, y + 40], (13, 1))).unique().tolist() == [110]
@@ -242,15 +242,13 @@ def test_a_box_outside_the_picture_gives_grey() -> None:
         (13, torch.uint8, 13, 9, "without area"),
     ],
 )
-def test_wrong_tracks_are_refused(
-    frames: int, dtype: torch.dtype, boxes: int, corner: float, message: str
-) -> None:
+def test_wrong_tracks_are_refused(frames, dtype, boxes, corner, message):
     with pytest.raises(ValueError, match=message):
         face_crops(torch.zeros(frames, 3, 40, 40, dtype=dtype), np.tile([corner, corner, 9.0, 9], (boxes, 1)))
 
 
 @pytest.mark.parametrize("unseen", [slice(10, 35), slice(0, 25), slice(35, 60)])
-def test_a_long_gap_ends_the_track(unseen: slice) -> None:
+def test_a_long_gap_ends_the_track(unseen):
     frames, boxes = torch.zeros(60, 3, 40, 40, dtype=torch.uint8), np.tile([0.0, 0, 9, 9], (60, 1))
     boxes[unseen] = np.nan
     with pytest.raises(ValueError, match="no face for 25 frames"):
