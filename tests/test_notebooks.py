@@ -18,10 +18,8 @@ def test_notebook_is_stripped_and_defines_nothing(path):
             continue
         assert cell.outputs == []
         assert cell.execution_count is None
-        nodes = list(ast.walk(ast.parse(cell.source)))
-        assert not any(
-            isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) for n in nodes
-        )
+        definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+        assert not any(isinstance(node, definitions) for node in ast.walk(ast.parse(cell.source)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

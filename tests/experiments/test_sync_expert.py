@@ -34,12 +34,8 @@ def test_a_run_is_packed_and_judges(trained, tmp_path, full):
     flags = ["--sync-expert", str(trained.run_dir), "--output", str(folder), *(["--full"] if full else [])]
     assert cli.main(["package", *flags]) == 0
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
-    assert json.loads((folder / "config.json").read_text())["network"] == {
-        "name": "syncnet",
-        "width": 0.0625,
-        "size": 64,
-        "region": [0.2, 0.42, 0.8, 1.0],
-    }
+    settings = {"name": "syncnet", "width": 0.0625, "size": 64, "region": [0.2, 0.42, 0.8, 1.0]}
+    assert json.loads((folder / "config.json").read_text())["network"] == settings
     assert "| sync |" in (folder / "README.md").read_text()
     assert 0 <= json.loads((trained.run_dir / "run.json").read_text())["metrics"]["val/accuracy"] <= 1
     expert = load_expert(folder)

@@ -1,5 +1,6 @@
 """Metric callbacks: values by hand, processes, epochs, absent judges, sample videos, and a training that notices nothing."""
 
+import csv
 import io
 import json
 import logging
@@ -310,48 +311,33 @@ def test_a_training_with_callbacks_is_the_same_training(data, tmp_path):
     assert sizes[1] - sizes[0] < 10_000  # SmallNetwork alone has 2 MB
 
 
-def test_sanity_checking_is_not_judged(data, tmp_path):
-    callback = clip_metrics(["fid"], 2, 8, every_n_epochs=2)
-    trainer_of(tmp_path, callback, num_sanity_val_steps=2, max_epochs=2).fit(Fader(), data())
-    assert len(callback.render.seen) == 2  # the first epoch's
-
-
-def epochs_judged(folder: Path) -> list[int]:
-    """Epochs in which a value was logged."""
-    lines = (folder / "csv" / "metrics.csv").read_text().splitlines()
-    columns = lines[0].split(",")
-    place, epoch = columns.index("val/fid"), columns.index("epoch")
-    rows = [line.split(",") for line in lines[1:]]
-    return [int(row[epoch]) for row in rows if row[place]]
-
-
 def test_every_third_epoch_with_a_monitor_and_resumed(data, tmp_path):
     """Judged are the first validation and each one three epochs on, the count going on in a resumed training."""
 
-    def fit(folder: Path, epochs: int, resume: Path | None = None) -> Trainer:
+    def fit(folder: Path, epochs: int, resume: Path | None = None) -> list[int]:
+        """Epochs in which a value was logged."""
         best = ModelCheckpoint(folder, "best", monitor="val/fid", enable_version_counter=False)
         last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=False, enable_version_counter=False)
-        callback = clip_metrics(["fid"], 2, 8, every_n_epochs=3)
-        told, logger = Told(folder), CSVLogger(folder, "csv", "")
+        callback, logger = clip_metrics(["fid"], 2, 8, every_n_epochs=3), CSVLogger(folder, "csv", "")
         folder.mkdir()
         options = {"max_epochs": epochs, "enable_checkpointing": True, "logger": logger}
-        trainer = trainer_of(folder, callback, best, last, told, **options)
+        trainer = trainer_of(folder, callback, best, last, Told(folder), num_sanity_val_steps=2, **options)
         trainer.fit(Fader(), data(), ckpt_path=resume, weights_only=True)
-        return trainer
+        assert trainer.current_epoch == epochs
+        with (folder / "csv" / "metrics.csv").open() as file:
+            judged = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/fid"]]
+        assert len(callback.render.seen) == 2 * len(judged)  # none for the sanity check
+        return judged
 
-    first = fit(tmp_path / "first", 5)
-    assert epochs_judged(tmp_path / "first") == [0, 3]
+    assert fit(tmp_path / "first", 5) == [0, 3]
     epochs = [tmp_path / f"first/rank0_epoch{epoch}.json" for epoch in range(5)]
     told = [json.loads(path.read_text())["val/fid"] for path in epochs]
     assert told[0] == told[1] == told[2] != told[3] == told[4]
     best = torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"]
     assert best == (0 if told[0] < told[3] else 3)
-    second = fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt")
-    assert epochs_judged(tmp_path / "second") == [6]
+    assert fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt") == [6]
     at_once = json.loads((tmp_path / "second/rank0_epoch5.json").read_text())
     assert at_once["val/fid"] == pytest.approx(told[4])  # there for the monitor, though not judged anew
-    assert first.current_epoch == 5
-    assert second.current_epoch == 8
 
 
 @pytest.mark.parametrize("after", [False, True])
