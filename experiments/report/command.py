@@ -44,11 +44,7 @@ def write_report(
 ) -> Path:
     """Write one self-contained HTML page of the artefacts in some folders; returns its path.
 
-    Args:
-        folders: With artefacts.
-        output: The page; None: ``report.html`` in the first folder.
-        title: Heading of the page.
-        verdict: A section that is put behind the first one, the videos.
+    By default ``report.html`` in the first folder. ``verdict`` is put behind the first section, the videos.
 
     Raises:
         UserError: A folder is missing or holds nothing to report, or a file in it is damaged.
@@ -58,11 +54,9 @@ def write_report(
 
     sections: list[Section] = []
     for folder in folders:
-        part = collect_sections(folder)
-        if len(folders) > 1:
-            for section in part:
-                section.title = f"{section.title} ({folder.name})"
-        sections += part
+        for section in collect_sections(folder):
+            section.title += f" ({folder.name})" if len(folders) > 1 else ""
+            sections.append(section)
     if verdict is not None:
         sections.insert(1, verdict)
     judged = [section for section in sections if "protocol" in section.facts]
