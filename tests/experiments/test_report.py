@@ -104,11 +104,12 @@ def test_anyones_videos_stand_in_their_own_row(tmp_path):
     fake_run(tmp_path, metrics, run={"videos": "somewhere"}, notes=[note])
     text = write_report([tmp_path]).read_text()
     head, row = table_of(text, "Side by side")
-    assert head[1:] == [
+    ours, still, theirs = (
         "real motion, a model&#39;s autoencoder",
         "still source frame",
         "the method&#39;s videos",
-    ]
+    )
+    assert head[1:] == [ours, still, theirs]
     assert row == ["PSNR (dB)", "25.2", "20.4", "27.1"]
     assert "no stage was trained on" not in text
     assert note in text
