@@ -12,7 +12,14 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from experiments.config import CONFIG_FOLDER, config_error_line, hydra_overrides, instantiate, with_open_maps
+from experiments.config import (
+    CONFIG_FOLDER,
+    check_ablations,
+    config_error_line,
+    hydra_overrides,
+    instantiate,
+    with_open_maps,
+)
 from experiments.train import run_training
 
 
@@ -29,8 +36,9 @@ def run_multirun(overrides: Sequence[str]) -> None:
 
 def multirun_job(config: DictConfig) -> dict[str, float]:
     """One job of a multirun, in the folder that Hydra gives it."""
-    refuse_script_launcher(config)
     job = HydraConfig.get()
+    check_ablations(config, job.overrides.task)
+    refuse_script_launcher(config)
     with open_dict(config):
         config.run_dir = job.runtime.output_dir
     return run_training(config, job.overrides.task).metrics
