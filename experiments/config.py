@@ -88,17 +88,14 @@ def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
             )
 
 
-def require_model_and_data(overrides: Sequence[str]) -> None:
-    """Refuse a model or prepared dataset that isn't where the overrides of an evaluation say, before slow imports."""
-    from datamodules.clips.manifest import read_manifest
+def require_model(overrides: Sequence[str]) -> None:
+    """Refuse a model that isn't where the overrides of an evaluation say, before anything slow is imported."""
     from lightning_modules.generation.model_folder import resolve_model
 
     parsed = [OverridesParser.create().parse_override(word) for word in hydra_overrides(overrides)]
-    for value, key in ((str(one.value()), one.key_or_group) for one in parsed if one.value() is not None):
-        if key in ("model", "talking_head"):
-            resolve_model(value.strip("'"))
-        if key == "data.root":
-            read_manifest(Path(value.strip("'")))
+    for one in parsed:
+        if one.key_or_group in ("model", "talking_head") and one.value() is not None:
+            resolve_model(str(one.value()))
 
 
 def hydra_overrides(words: Sequence[str], multirun: bool = False) -> list[str]:

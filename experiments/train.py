@@ -1,22 +1,48 @@
-"""``ifmdm train``: one training as a config describes it, which leaves a run folder that says how it came about."""
+"""``ifmdm train``: one training as a config describes it, or with ``-m`` several; each leaves a run folder that says how."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
+import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from experiments.config import compose, config_names, instantiate, instantiate_all, resolve
-from experiments.run_folder import checkpoint_to_resume, folder_of_first_process, run_folder
+from experiments.config import (
+    CONFIG_FOLDER,
+    check_ablations,
+    compose,
+    config_error_line,
+    config_names,
+    hydra_overrides,
+    instantiate,
+    instantiate_all,
+    resolve,
+    with_open_maps,
+)
+from experiments.run_folder import (
+    RUN_DIR_VARIABLE,
+    checkpoint_to_resume,
+    folder_of_first_process,
+    record_of,
+    refuse_other_network,
+    run_folder,
+    write_end,
+    write_start,
+)
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -61,8 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train as the command line says; with ``-m`` through the launcher that the config names."""
     if args.multirun:
-        from experiments.multirun import run_multirun
-
         run_multirun(args.overrides)
         return 0
     result = run_training(compose(args.overrides), args.overrides)
@@ -88,13 +112,6 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from experiments.run_folder import (
-        RUN_DIR_VARIABLE,
-        record_of,
-        refuse_other_network,
-        write_end,
-        write_start,
-    )
     from lightning_modules.checkpoints import find_checkpoint
 
     # How many workers load is a setting: Lightning need not say at every start that there could be more.
@@ -258,3 +275,62 @@ def _checked(config: DictConfig) -> dict[str, Any]:
             f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
         )
     return plain
+
+
+def run_multirun(overrides: Sequence[str]) -> None:
+    """Train once for each combination; ``UserError`` where one does not compose or cannot start as asked."""
+    words = with_open_maps(hydra_overrides(overrides, multirun=True))
+    with _as_hydra_program(["--multirun", *words]):
+        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
+        try:
+            decorate(multirun_job)()
+        except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
+            raise UserError(config_error_line(error)) from error
+
+
+def multirun_job(config: DictConfig) -> dict[str, float]:
+    """One job of a multirun, in the folder that Hydra gives it."""
+    job = HydraConfig.get()
+    check_ablations(config, job.overrides.task)
+    refuse_script_launcher(config)
+    with open_dict(config):
+        config.run_dir = job.runtime.output_dir
+    return run_training(config, job.overrides.task).metrics
+
+
+def refuse_script_launcher(config: DictConfig) -> None:
+    """Refuse several devices a job where Lightning would start the other processes by repeating the command line.
+
+    Inside a multirun each of these would enter the sweep again and train with other settings, without an error.
+
+    Raises:
+        UserError: the combination is the dangerous one.
+    """
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+    trainer = instantiate(config.trainer, logger=False)
+    launcher = trainer.strategy.launcher
+    repeats = (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+    if trainer.num_devices > 1 and repeats:
+        raise UserError(
+            "multirun with trainer.devices > 1 would train other settings on other devices: set trainer.devices=1, "
+            "start each run by torchrun or Slurm, or use trainer.strategy=ddp_spawn"
+        )
+
+
+@contextlib.contextmanager
+def _as_hydra_program(words: list[str]) -> Iterator[None]:
+    """Hydra's launchers read ``sys.argv``: give them these words; and let Hydra hand errors on instead of exiting."""
+    words_before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["ifmdm train", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = words_before
+        del os.environ["HYDRA_FULL_ERROR"]
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -104,7 +104,6 @@ def test_a_closed_output_is_no_error(words: str) -> None:
     [
         ("evaluate model=nope data.root=nowhere", "nope: no model folder"),
         ("sweep model=nope data.root=nowhere", "nope: no model folder"),
-        ("evaluate model=synthetic-128 data.root=nowhere", "nowhere: no such folder"),
         ("train experiment=autoencoder_tiny run_dir=setup.cfg", "setup.cfg: is a file"),
         ("train experiment=autoencoder_tiny seed=-1", "seed=-1"),
     ],
@@ -182,12 +181,10 @@ def test_config_errors_are_one_line(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sweep", "train"])
-def test_a_file_where_results_should_go_is_refused_first(
-    command: str, refused, fake_clips: Path, tmp_path: Path
-) -> None:
+def test_a_file_where_results_should_go_is_refused_first(command: str, refused, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("something")
     key = "run_dir" if command == "train" else "output"
-    words = ["experiment=autoencoder_tiny", f"data.root={fake_clips}"]
+    words = ["experiment=autoencoder_tiny", f"data.root={tmp_path / 'data'}"]
     words += [] if command == "train" else ["model=synthetic-128"]
     refused([command, *words, f"{key}={tmp_path / 'file'}"], "is a file, expected a folder")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -23,8 +23,7 @@ from datamodules.synthetic_faces.settings import Settings
 from experiments import cli
 from experiments.config import compose
 from experiments.encode import encode_data, find_latents
-from experiments.multirun import refuse_script_launcher
-from experiments.train import TrainingResult, run_training
+from experiments.train import TrainingResult, refuse_script_launcher, run_training
 from lightning_modules.checkpoints import load_network
 from lightning_modules.networks.registry import network_spec
 from metrics.evaluation.judges import Judges, load_training_judges
@@ -289,8 +288,9 @@ def test_autoencoder_is_judged_while_it_trains(train) -> None:
         (["monitor=val/lpisp"], "monitors 'val/lpisp', which nothing logs; there are: .*val/loss"),
     ],
 )
-def test_callbacks_that_do_not_fit_are_one_line(more, message, train) -> None:
+def test_callbacks_that_do_not_fit_are_one_line(more, message, train, tmp_path) -> None:
     refusal(lambda: train("autoencoder", *more), message)
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_callbacks_of_another_stage_are_refused_before_any_data_is_made(
         ("autoencoder_tiny data=hdtf data.root=nowhere", "they come from HDTF, by `ifmdm prepare hdtf"),
         ("autoencoder_tiny trainer.accelerator=gpu", "config: Trainer: .*gpu"),
         ("autoencoder_tiny data.clips=2", "at least 3 clips"),
-        ("autoencoder_tiny motion_dim=0", "can't be built with .*motion_dim=0"),
+        ("autoencoder_tiny motion_dim=0", "can't be built so: .*motion_dim=0"),
     ],
 )
 def test_wrong_settings_are_one_line(overrides, message, tmp_path, monkeypatch) -> None:
@@ -398,6 +398,8 @@ sys.exit(main(sys.argv[1:]))
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.count("SIGTERM") == (name == "SIGTERM")
+    assert "num_workers" not in done.stderr
     run = tmp_path / "run"
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] > 0
     assert not (run / "run.json").exists()
@@ -456,4 +458,4 @@ def test_multirun_refuses_several_devices_by_the_script_launcher(
         refusal(lambda: refuse_script_launcher(config), "multirun")
         for one in ("TORCHELASTIC_RUN_ID=1", "WORLD_SIZE=2", "RANK=0", "LOCAL_RANK=0"):
             monkeypatch.setenv(*one.split("="))
-    refuse_script_launcher(config)
+    assert refuse_script_launcher(config) is None
