@@ -274,6 +274,9 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
         )
+    for key in ("autoencoder", "lift"):
+        if plain[key] and not Path(plain[key]).exists():
+            raise UserError(f"{key}={plain[key]}: no such run folder or checkpoint; check the name")
     return plain
 
 

@@ -106,6 +106,7 @@ def test_a_closed_output_is_no_error(words: str) -> None:
         ("sweep model=nope data.root=nowhere", "nope: no model folder"),
         ("train experiment=autoencoder_tiny run_dir=setup.cfg", "setup.cfg: is a file"),
         ("train experiment=autoencoder_tiny seed=-1", "seed=-1"),
+        ("train experiment=diffusion_tiny autoencoder=nope", "autoencoder=nope: no such run folder"),
     ],
 )
 def test_what_needs_no_torch_is_refused_without_it(command: str, told: str) -> None:
