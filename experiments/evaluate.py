@@ -16,6 +16,7 @@ from typing import Any
 from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.errors import UserError
 from datamodules.files import require_folder
+from experiments.config import require_model
 from experiments.results import (
     GALLERY,
     has_values,
@@ -207,6 +208,7 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
+    require_model(overrides)
     from experiments import evaluation
 
     config = evaluation.compose_evaluation(overrides, "evaluate")

@@ -10,6 +10,7 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
+from experiments.config import require_model
 from experiments.results import plain, require_judged, write_json, write_whole
 
 INTENSITIES = (0.0, 0.5, 1.0, 2.0)
@@ -136,6 +137,7 @@ def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
+    require_model(overrides)
     from experiments.evaluation import compose_evaluation, load_parts
 
     config = compose_evaluation(overrides, "sweep")

@@ -61,7 +61,9 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
     """
     path = require_file(path, "sound")
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:  # a tag in Latin-1 harms no sound
+        with av.open(
+            f"file:{path}", metadata_errors="ignore"
+        ) as container:  # a tag in Latin-1 harms no sound
             if not container.streams.audio:
                 raise UserError(f"{path}: has no sound track; give a file with sound")
             stream = container.streams.audio[0]

@@ -46,7 +46,7 @@ class VideoInfo:
 def open_container(path: Path) -> av.container.InputContainer:
     """Open a file for decoding; UserError unless there is a video in it."""
     try:
-        container = av.open(str(path), metadata_errors="ignore")  # a tag in Latin-1 harms no picture
+        container = av.open(f"file:{path}", metadata_errors="ignore")  # a tag in Latin-1 harms no picture
     except av.FFmpegError as error:
         told = f"cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"
         raise UserError(f"{path}: {told}") from None
@@ -261,7 +261,7 @@ def write_video(
         if first is None:
             raise ValueError("no frames to write")
         _check_frame(first, first.shape)
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with av.open(f"file:{temporary}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
             options = {"crf": str(crf), "g": str(FPS), "preset": "medium", **_repeatable()}
             picture = container.add_stream("libx264", rate=FPS, options=options)
             picture.height, picture.width = (side + side % 2 for side in first.shape[:2])

@@ -81,10 +81,11 @@ def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Se
         machine |= machine.pop("packages", {})
         section.facts |= {name: _told(value) for name, value in machine.items()}
         config_hash = (record.get("identity") or {}).get("config_hash")
-        known = (record.get("name"), record.get("steps"), _seconds(record.get("seconds")), config_hash)
+        told = {key: record.get(key) for key in ("name", "ablation", "seed", "steps")}
+        known = [*told.values(), _seconds(record.get("seconds")), config_hash, record.get("overrides")]
         stages.append([_place(path, folder), *map(_told, known)])
     if stages:
-        head = ["run", "experiment", "steps", "time", "config hash"]
+        head = ["run", "experiment", "ablation", "seed", "steps", "time", "config hash", "overrides"]
         section.tables.append(Table("Trained stages", head, stages))
     for path in times:
         rows = [[step, _seconds(seconds)] for step, seconds in _record(path).items()]

@@ -155,7 +155,7 @@ def fit_frame_regressor(
         elapsed = (time.monotonic() - started) / seconds_budget if seconds_budget else 0.0
         share = max(step / steps, elapsed)
         if progress and (step % 50 == 0 or share >= 1):
-            progress(min(int(share * 100), 100), 100, f"fitting the judge, step {step}")
+            progress(min(int(share * 100), 100), 100, f"fitting the judge ({step} steps), per cent")
     judge.facts = {"steps": step, "frames": len(labels), "clips": len(data.clips), "seed": seed}
     return judge.eval()
 
