@@ -20,7 +20,7 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from metrics.evaluation.judges import Judges, load_training_judges
 from metrics.evaluation.protocol import get_protocol
-from metrics.evaluation.reading import TALKING_HEAD
+from metrics.evaluation.protocol_names import TALKING_HEAD
 from metrics.evaluation.registry import Measure
 from metrics.fvd import draw_windows
 from metrics.sample_videos import log_sample, side_by_side, write_sample
@@ -297,7 +297,7 @@ class ClipMetrics(MetricCallback):
         return starts
 
     def _problem(self, trainer: Trainer, measure: Measure, judges: Judges) -> str | None:
-        needed = {"sound": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
+        needed = {"syncnet": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
         least, lengths = needed.get(measure.kind, 1), [record.frames for record in self._records]
         short = sum(length < least for length in lengths)
         told = f"{short} of {len(lengths)} clips have fewer than {least} frames"

@@ -18,7 +18,7 @@ from datamodules.errors import UserError
 from datamodules.files import require_folder
 from datamodules.media.audio import load_audio
 from datamodules.media.video import probe
-from metrics.evaluation.reading import PARTNER, ReadingSettings, short_hash
+from metrics.evaluation.protocol_names import PARTNER, ReadingSettings, short_hash
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 CLIP_FAILURES = (UserError, OSError, ValueError)

@@ -16,7 +16,7 @@ from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.media.audio import fit_length, frame_count, load_audio
 from datamodules.media.video import VideoReader
 from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, ForeignSpeech, Missing
-from metrics.evaluation.reading import ReadingSettings
+from metrics.evaluation.protocol_names import ReadingSettings
 
 _FACE_LOOKS = 5
 _CHUNK = 32

@@ -69,7 +69,7 @@ def test_a_judge_changes_the_hash_of_its_measures_alone(slot):
 
 def test_one_more_measure_changes_no_other_hash():
     more = Measure(
-        "mole", "Moles", "", "lower", "generation", "frames", "Number.", ("motion:head_motion", "view")
+        "mole", "Moles", "", "lower", "generation", "frames", "Number.", ("motion:head_motion", "row")
     )
     protocol = get_protocol("talking-head-v2")
     after = measure_hashes([*MEASURES.values(), more], protocol, JUDGES)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datamodules.clips.phones import Phone
-from metrics.evaluation.contexts import SpeechContext
+from metrics.evaluation.inputs import SpeechInputs
 from metrics.evaluation.judges import SyncNetJudge
 from metrics.evaluation.protocol import Protocol, get_protocol
 from metrics.evaluation.registry import MEASURES, measure_hashes, values_of
@@ -41,9 +41,9 @@ def values(studio: Any, judges: Any, protocol: Protocol) -> dict[str, float]:
     measures = TrainingMeasures([o for o in MEASURES.values() if o.kind in CLIP_KINDS], protocol, judges)
     measures.add_clip(*clips, torch.from_numpy(speech), [0, 16])
     phones = [Phone("m", k / 25, (k + 1) / 25) for k in np.flatnonzero(lips < np.quantile(lips, 0.3))]
-    context = SpeechContext(protocol, 0.5 * lips + 0.1 * sway, lips, phones=phones, true_lips=lips)
+    inputs = SpeechInputs(protocol, 0.5 * lips + 0.1 * sway, lips, phones=phones, true_lips=lips)
     spoken = [MEASURES[name] for name in ("lip_closure", "lip_corr", "lip_corr_zero", "lip_lag")]
-    return measures.compute() | values_of(spoken, context)
+    return measures.compute() | values_of(spoken, inputs)
 
 
 def test_a_setting_that_moves_a_value_moves_its_hash(studio):
