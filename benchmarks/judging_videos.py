@@ -125,7 +125,7 @@ def measure(videos: Path, protocol: Protocol, judges: Judges) -> Measured:
     if not found["clips"]:
         raise UserError(f"{videos}: not one clip could be judged ({found['missing'][-1]['why']})")
     stages = {**clock.seconds, "all else": seconds - sum(clock.seconds.values())}
-    drawn = window_starts([clip.length() for clip in data.judged], protocol) if judges.i3d else []
+    drawn = window_starts([clip.probed()[0] for clip in data.judged], protocol) if judges.i3d else []
     windows = 3 * sum(map(len, drawn))  # real, codec, generated
     return Measured(len(found["clips"]), protocol.reading.max_frames or 0, seconds, stages, windows)
 

@@ -287,7 +287,7 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
 
 
 def evaluate_model(
-    asked: "EvaluatedModel",
+    evaluated: "EvaluatedModel",
     method: str = "ifmdm",
     judges: "Judges | None" = None,
     gallery: Path | None = None,
@@ -306,13 +306,13 @@ def evaluate_model(
     from metrics.evaluation.run import evaluate
 
     started = time.perf_counter()
-    judges = judges or load_judges(SLOTS, asked.protocol, asked.judge)
-    clips = asked.clips(model_rows(asked.model, asked.seeds, asked.options))
+    judges = judges or load_judges(SLOTS, evaluated.protocol, evaluated.judge)
+    clips = evaluated.clips(model_rows(evaluated.model, evaluated.seeds, evaluated.options))
     if gallery is not None:
-        clips = with_gallery(clips, gallery, set(asked.chosen[:gallery_clips]))
+        clips = with_gallery(clips, gallery, set(evaluated.chosen[:gallery_clips]))
     families = ROW_FAMILIES["model"]
-    results = evaluate(clips, asked.data, asked.protocol, judges, families, asked.progress)
-    return _with_run(results, method, {**asked.record(started), "split": asked.split}, judges)
+    results = evaluate(clips, evaluated.data, evaluated.protocol, judges, families, evaluated.progress)
+    return _with_run(results, method, {**evaluated.record(started), "split": evaluated.split}, judges)
 
 
 def _with_run(

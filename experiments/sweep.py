@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def sweep_intensity(
-    asked: "EvaluatedModel", intensities: Sequence[float] = INTENSITIES, output: Path | None = None
+    evaluated: "EvaluatedModel", intensities: Sequence[float] = INTENSITIES, output: Path | None = None
 ) -> list[dict[str, Any]]:
     """Measure a model's rendered frames at several motion intensities; sources, speech and seeds are the same in all.
 
@@ -65,22 +65,20 @@ def sweep_intensity(
     from metrics.evaluation.judges import motion_judges
     from metrics.evaluation.run import protocol_record, with_data
 
-    started, data, protocol = time.perf_counter(), asked.data, asked.protocol
-    judges = with_data(motion_judges(asked.judge), data)
-    variants = [dataclasses.replace(asked.options, intensity=value) for value in intensities]
-    rendered = asked.clips(swept_rows(asked.model, asked.seeds, variants))
+    started, data, protocol = time.perf_counter(), evaluated.data, evaluated.protocol
+    judges = with_data(motion_judges(evaluated.judge), data)
+    variants = [dataclasses.replace(evaluated.options, intensity=value) for value in intensities]
+    rendered = evaluated.clips(swept_rows(evaluated.model, evaluated.seeds, variants))
     rows_asked = RowFamilies((), tuple(str(place) for place in range(len(intensities))))
     results: list[ClipResult] = []
     missing: list[Missing] = []
 
-    def done(number: int, name: str) -> None:
-        if asked.progress:
-            asked.progress(number, len(data.judged), f"sweeping {name}")
-
     def measure(clip: Any) -> ClipResult:
         return measure_clip(clip, judges, protocol, rows_asked)[0]
 
-    for clip, result in each_clip(rendered, measure, missing, done):
+    for clip, result in each_clip(
+        rendered, measure, missing, evaluated.progress, len(data.judged), "sweeping"
+    ):
         if output is not None and not results:
             _write_pictures(output, clip, intensities)
         results.append(result)
@@ -88,12 +86,14 @@ def sweep_intensity(
     metrics = aggregate(results, protocol, judges)
     rows = []
     for intensity, row in zip(intensities, rows_asked.generation, strict=True):
-        known = {name: metrics[f"{name}_{row}"].as_dict() for name in SWEPT if f"{name}_{row}" in metrics}
+        known = {
+            name: dataclasses.asdict(metrics[f"{name}_{row}"]) for name in SWEPT if f"{name}_{row}" in metrics
+        }
         rows.append(plain({"intensity": float(intensity), **known}))
     if output is not None:
         sweep = {
             "protocol": protocol_record(protocol, data, judges, ROW_FAMILIES["model"]),
-            "run": asked.record(started),
+            "run": evaluated.record(started),
             "rows": rows,
             "missing": missing,
         }

@@ -15,7 +15,7 @@ from metrics.evaluation.clip_results import SPEECH_ROWS, ClipResult, RowFamilies
 from metrics.evaluation.clips import CLIP_FAILURES, Missing, by_reason, entry
 from metrics.evaluation.detections import Detections
 from metrics.evaluation.inputs import FrameInputs, SpeechInputs
-from metrics.evaluation.judges import Judges
+from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.registry import names_of_kind, of_kind, values_of
@@ -32,11 +32,13 @@ def each_clip(
     clips: Iterable[RenderedClip],
     measure: Callable[[RenderedClip], Found],
     missing: list[Missing],
-    progress: Callable[[int, str], None] | None = None,
+    progress: Progress | None = None,
+    total: int = 0,
+    doing: str = "",
 ) -> Iterator[tuple[RenderedClip, Found]]:
     """The clips and what is measured of each; one that fails is added to ``missing``, and the others go on.
 
-    ``progress`` is told of every clip once it is done with: how many these are, and its name.
+    ``progress`` is told once a clip is done with, of ``total``, and what was ``doing``.
     """
     for number, clip in enumerate(clips, start=1):
         try:
@@ -49,7 +51,7 @@ def each_clip(
         else:
             yield clip, found
         if progress:
-            progress(number, clip.files.name)
+            progress(number, total, f"{doing} {clip.files.name}")
 
 
 def through_codec(frames: np.ndarray, crf: int) -> np.ndarray:
@@ -78,7 +80,7 @@ def measure_clip(
     rows |= {row: [judges.detect(take, protocol) for take in takes] for row, takes in clip.rows.items()}
     rows["still"] = [whole.still(len(clip))]
     lips = {row: [take.motion.lip_opening for take in takes] for row, takes in rows.items()}
-    result = ClipResult(files, lips, foreign=clip.foreign)
+    result = ClipResult(files, lips, foreign=clip.foreign, resized=clip.resized, missing=[*clip.missing])
     if clip.sound is not None:
         result.spoken = SpokenClip(files.identity, files.voice, clip.sound, whole.motion.lip_opening)
     _measure_frames(result, rows, still_detections(clip.real, judges, protocol), judges, protocol, families)

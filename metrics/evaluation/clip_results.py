@@ -58,6 +58,7 @@ class ClipResult:
     region_sums: dict[str, float] = field(default_factory=dict)
     # row -> correlation with the true lips at every lag
     lag_curves: dict[str, np.ndarray] = field(default_factory=dict)
+    resized: str = ""  # from and to which size the takes were resized; empty: they were not
     missing: list[Missing] = field(default_factory=list)  # what of it could not be judged
 
 

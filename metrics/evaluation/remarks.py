@@ -84,7 +84,10 @@ def out_of_field(protocol: Protocol, data: ClipSet) -> list[str]:
 
 def notes_of(results: Sequence[ClipResult], judges: Judges, asked: int) -> list[str]:
     """What a reader must know before believing the values."""
-    notes = []
+    notes = [
+        f"resized from {sizes}: {', '.join(one.files.name for one in results if one.resized == sizes)}"
+        for sizes in dict.fromkeys(one.resized for one in results if one.resized)
+    ]
     if len(results) < asked:
         notes.append(f"{len(results)} of {asked} clips judged: rank only beside results of the same clips")
     if len({one.files.identity for one in results}) == 1:

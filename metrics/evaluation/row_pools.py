@@ -51,7 +51,7 @@ class RowPools:
         }
         self.length = protocol.fvd.length
         clips = clips if judges.i3d is not None else ()
-        starts = window_starts([clip.length() for clip in clips], protocol)
+        starts = window_starts([clip.probed()[0] for clip in clips], protocol)
         self.starts = dict(zip([clip.name for clip in clips], starts, strict=True))
         # kind -> row -> its takes -> features of each clip
         self._counts: dict[str, dict[str, dict[str, list[int]]]] = {kind: {} for kind in self.networks}

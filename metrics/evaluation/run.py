@@ -45,25 +45,16 @@ def evaluate(
     pools = RowPools(judges, protocol, data.judged)
     missing, notes = absent_judges(judges), out_of_field(protocol, data)
     results: list[ClipResult] = []
-    resized: dict[str, list[str]] = {}  # sizes -> clips
 
     def measure(clip: RenderedClip) -> ClipResult:
         result, rows = measure_clip(clip, judges, protocol, families)
         pools.add(rows, clip.files)  # last of all: nothing can be forgotten of a clip that fails afterwards
         return result
 
-    def done(number: int, name: str) -> None:
-        if progress:
-            progress(number, len(data.judged), f"evaluating {name}")
-
-    for clip, result in each_clip(clips, measure, missing, done):
+    for _, result in each_clip(clips, measure, missing, progress, len(data.judged), "evaluating"):
         results.append(result)
-        missing += [*clip.missing, *result.missing]
-        if clip.resized:
-            height, width = clip.whole.shape[1:3]
-            resized.setdefault(f"{clip.resized} to {width}x{height}", []).append(clip.files.name)
+        missing += result.missing
     missing += add_speech(results, data, protocol, judges)
-    notes += [f"resized from {sizes}: {', '.join(names)}" for sizes, names in resized.items()]
     metrics = {}
     if results:
         pooled, pool_notes = pools.compute()
@@ -72,7 +63,7 @@ def evaluate(
         missing += without_value(metrics, protocol) + clips_without_value(results, metrics)
     found = {
         "protocol": record,
-        "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
+        "metrics": {name: asdict(interval) for name, interval in metrics.items()},
         "clips": [{"clip": one.files.name, "identity": one.files.identity, **one.values} for one in results],
         "missing": missing,
         "notes": notes,

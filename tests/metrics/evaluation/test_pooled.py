@@ -168,8 +168,8 @@ def pictures(frames: int = 40) -> Clips:
 
 
 class Files(ClipFiles):
-    def length(self) -> int:
-        return 40
+    def probed(self) -> tuple[int, tuple[int, int]]:
+        return 40, (8, 8)
 
 
 def pools(slot: str, clips: Sequence[str] = PEOPLE, **fvd: int) -> RowPools:
