@@ -24,9 +24,9 @@ from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.clips import match_videos, reference_clips
 from metrics.evaluation.judges import Judges, SyncNetJudge, load_judges
 from metrics.evaluation.loading import RenderedClip, rendered_clips
+from metrics.evaluation.picture_distances import window_starts
 from metrics.evaluation.protocol import Protocol, get_protocol
 from metrics.evaluation.registry import measures_of
-from metrics.evaluation.row_pools import window_starts
 from metrics.judges.inception import I3D, FIDInception, fid_network
 from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.judges.syncnet import SyncNet

@@ -1,7 +1,7 @@
 """Every measure by one entry: what it is called, what it says, what computes it and what its number hangs on.
 
 A new measure is a function beside the others and one line here. From there to ``results.json``: its `Kind` says who asks it
-(`clip_results.measure_clip` of a clip's rows, `speech` once all clips are seen, `pooled` over all clips); the asker calls
+(`clip_results.measure_clip` of a clip's rows, `speech` once all clips are seen, `picture_distances` over all clips); the asker calls
 `values_of`, which hands the function the attributes that ``call`` names; the values of a clip stand in its
 `clip_results.ClipResult`; `aggregate.aggregate` makes means with intervals of them; `run.evaluate` puts these beside the
 hashes of `measure_hashes`, which change for no other measure.
@@ -124,8 +124,8 @@ MEASURE_SYNC = (
 SYNC = (*POINTS, "sync", "mfcc", "face_crops")
 FITTED = (*POINTS, "regression")
 SHARPNESS = ("sharpness:sharpness", "row.still_faces", "real.still_faces", "protocol.sharpness")
-POOLED = ("evaluation.pooled:FrechetPool", "width", "protocol.pool", "protocol.intervals")
-POOLED_KID = ("evaluation.pooled:KernelPool", "protocol.kid", "protocol.pool", "protocol.intervals")
+POOLED = ("evaluation.feature_pools:FrechetPool", "width", "protocol.pool", "protocol.intervals")
+POOLED_KID = ("evaluation.feature_pools:KernelPool", "protocol.kid", "protocol.pool", "protocol.intervals")
 NO_FACE = "the video or the real clip shows no face"
 RESTING = "the lips hardly move beside the real ones, or one of the two shows in too few frames"
 NO_WINDOW = f"{RESTING}; or fewer than 2 s of overlap at the best lag, or no other voice"

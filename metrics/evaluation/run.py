@@ -10,6 +10,7 @@ from metrics.evaluation.clip_results import ClipResult, RowFamilies
 from metrics.evaluation.clips import ClipSet
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
+from metrics.evaluation.picture_distances import PictureDistances
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.protocol_names import short_hash
 from metrics.evaluation.registry import MEASURES, measure_hashes, measures_of
@@ -20,7 +21,6 @@ from metrics.evaluation.remarks import (
     out_of_field,
     without_value,
 )
-from metrics.evaluation.row_pools import RowPools
 from metrics.evaluation.speech import add_speech
 
 
@@ -42,7 +42,7 @@ def evaluate(
     """
     judges = with_data(judges, data)
     record = protocol_record(protocol, data, judges, families)
-    pools = RowPools(judges, protocol, data.judged)
+    pools = PictureDistances(judges, protocol, data.judged)
     missing, notes = absent_judges(judges), out_of_field(protocol, data)
     results: list[ClipResult] = []
 

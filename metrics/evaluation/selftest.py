@@ -25,7 +25,7 @@ from metrics.evaluation.inputs import FrameInputs, SpeechInputs
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip, rendered_clips
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import Kind, Measure, is_lag, of_kind, values_of
+from metrics.evaluation.registry import Kind, is_lag, of_kind, values_of
 from metrics.evaluation.speech import LipRegressors
 from metrics.fid import extract_features
 
@@ -60,11 +60,6 @@ class Sample:
     unharmed: FrameResults = field(default_factory=lambda: FrameResults({}, {}))
     regressor: LipRegressor | None = None  # fitted on the speech of others; None without others
     foreign: Sequence[np.ndarray] = ()  # speech of the others
-
-
-def over_all_clips(judges: Judges) -> list[Measure]:
-    """The measures that compare distributions over all clips, as far as their judges are there."""
-    return [*of_kind("distribution", judges), *of_kind("pictures", judges), *of_kind("windows", judges)]
 
 
 def measure_frames(
@@ -108,7 +103,8 @@ def distances(
     So few pictures give distances that compare with each other and with nothing else.
     """
     values = {}
-    for measure in over_all_clips(judges):
+    kinds: tuple[Kind, ...] = ("distribution", "pictures", "windows")
+    for measure in (one for kind in kinds for one in of_kind(kind, judges)):
         metric = measure.new_metric(protocol, judges)
         for side, is_real in ((real, True), (corrupted, False)):
             for rows in (one.rows[measure.name] for one in side if measure.name in one.rows):

@@ -14,14 +14,14 @@ from datamodules.errors import UserError
 from datamodules.faces.framing import SquareCrop
 from datamodules.media.audio import write_wav
 from datamodules.media.video import read_video, write_video
-from metrics.evaluation import aggregate, remarks, run
-from metrics.evaluation.clip_results import ROW_FAMILIES, mean_over_takes
-from metrics.evaluation.clips import ClipSet, entry, match_videos
+from metrics.evaluation import aggregate, remarks
+from metrics.evaluation.clip_results import mean_over_takes
+from metrics.evaluation.clips import entry, match_videos
 from metrics.evaluation.intervals import UNKNOWN
-from metrics.evaluation.loading import load_clip, rendered_clips
+from metrics.evaluation.loading import load_clip
+from metrics.evaluation.picture_distances import window_starts
 from metrics.evaluation.protocol import get_protocol
 from metrics.evaluation.registry import MEASURES
-from metrics.evaluation.row_pools import window_starts
 from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
@@ -464,16 +464,6 @@ def test_a_still_view_is_the_first_frame_as_often(reference, studio):
     assert torch.equal(still.still_faces, taken.still_faces)
     assert (still.landmarks == taken.landmarks).all()
     assert (still.motion.lip_opening == taken.motion.lip_opening).all()
-
-
-def test_nothing_but_failures_is_no_result_and_no_error(reference, studio, tmp_path):
-    shutil.copy(reference / "ben.mp4", tmp_path)
-    data, _ = match_videos(tmp_path, reference)
-    data = ClipSet(tuple(dataclasses.replace(one, takes=(tmp_path / "gone.mp4",)) for one in data.judged))
-    clips = rendered_clips(data, studio.PROTOCOL.reading)
-    found = run.evaluate(clips, data, studio.PROTOCOL, studio.stand_ins(), ROW_FAMILIES["generation"])
-    assert (found["clips"], found["metrics"], "lag_curves" in found) == ([], {}, False)
-    assert "gone.mp4" in studio.whys(found, "ben")
 
 
 def test_in_training_the_source_is_known_where_the_real_face_is_mostly_lost(studio):

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from metrics.evaluation.clips import ClipFiles
 from metrics.evaluation.detections import Detections
+from metrics.evaluation.feature_pools import REAL, FeaturePool
 from metrics.evaluation.intervals import UNKNOWN, Interval
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.pooled import REAL, FeaturePool
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.registry import MEASURES
 from metrics.fid import ENOUGH, extract_features
@@ -31,7 +31,7 @@ def window_starts(lengths: Sequence[int], protocol: Protocol) -> list[list[int]]
     return starts
 
 
-class RowPools:
+class PictureDistances:
     """FID, KID and FVD of every row against the real clips, from one pass of each network.
 
     Takes of several sampling seeds are compared each by itself, and the distances averaged: more frames would look
