@@ -1,10 +1,10 @@
 """Every measure by one entry: what it is called, what it says, what computes it and what its number hangs on.
 
-A new measure is a function beside the others and one line here. From there to ``results.json``: its `Kind` says who asks it
-(`clip_results.measure_clip` of a clip's rows, `speech` once all clips are seen, `picture_distances` over all clips); the asker calls
-`values_of`, which hands the function the attributes that ``call`` names; the values of a clip stand in its
-`clip_results.ClipResult`; `aggregate.aggregate` makes means with intervals of them; `run.evaluate` puts these beside the
-hashes of `measure_hashes`, which change for no other measure.
+A new measure is a function beside the others and one line here; it changes the hash of no other. Its way from there to
+``results.json``: its `Kind` says who asks it, `clip_measures` of a clip's rows, `speech` once all clips are seen or
+`picture_distances` over all of them; these call `values_of`, which hands the function the attributes that ``call`` names;
+a clip's values stand in its `ClipResult`, `aggregate` makes means with intervals of them, and `run.evaluate` writes these
+beside the hash that `measure_hashes` gives.
 """
 
 import importlib
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 # "generation" compares distributions or what a free head doesn't change; "identity", "sync" and "motion" hold for both;
 # "model": only known where a model is asked
 Family = Literal["reconstruction", "generation", "identity", "sync", "motion", "model"]
-Better = Literal[
-    "higher", "lower", "real", "none"
-]  # "real": nearest to the real row's; "none": a fact, no merit
+# "real": nearest to the real row's; "none": a fact, no merit
+Better = Literal["higher", "lower", "real", "none"]
+# Of what a measure is asked. It answers by a value, one a frame, or several by name, where nothing else is said.
 Kind = Literal[
-    "row",  # of the frames of each row by itself: a value, one a frame, or several by name, as all but the last three
+    "row",  # of the frames of each row by itself
     "frame_pairs",  # of a row's frames and the real ones, pair by pair, the source left out
     "clip_pair",  # of a row and the real clip as wholes
     "seeds",  # of the takes of all sampling seeds together
@@ -38,7 +38,7 @@ Kind = Literal[
     "phones",  # of lips and the phones of speech
     "true_lips",  # of lips and the annotated ones
     "syncnet",  # what the judge `sync` says of frames and sound
-    "distribution",  # rows (N, D) of a clip, whose distribution over all clips is compared with the real one by `metric`
+    "distribution",  # of a row: samples (N, D), whose distribution over all clips is held against the real one by `metric`
     "pictures",  # Inception features of all frames of all clips, compared by `pool`
     "windows",  # I3D features of windows of 16 frames, likewise
     "derived",  # made of other measures, or told by who renders
