@@ -6,7 +6,7 @@ worse at each step; corruptions that a measure is not made for are shown, and no
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.clips.phones import Phone
 from datamodules.errors import UserError
-from metrics.av_correlation import LipRegressor, SpokenClip
+from metrics.av_correlation import SpokenClip
 from metrics.evaluation.clip_measures import each_clip
 from metrics.evaluation.clips import NO_PHONES, ClipFiles, ClipSet, Missing, entry
 from metrics.evaluation.corruptions import CORRUPTIONS, corrupt
@@ -57,9 +57,7 @@ class Sample:
     real: Detections
     waveform: np.ndarray | None  # (640 T,), or None without sound
     phones: Sequence[Phone] = ()  # spoken in it; empty where unknown
-    unharmed: FrameResults = field(default_factory=lambda: FrameResults({}, {}))
-    regressor: LipRegressor | None = None  # fitted on the speech of others; None without others
-    foreign: Sequence[np.ndarray] = ()  # speech of the others
+    unharmed: FrameResults = FrameResults({}, {})
 
 
 def measure_frames(
@@ -115,7 +113,7 @@ def distances(
 
 
 def measure_speech(
-    clip: Detections, sample: Sample, late: int, judges: Judges, protocol: Protocol
+    clip: Detections, sample: Sample, late: int, regressors: LipRegressors, judges: Judges, protocol: Protocol
 ) -> dict[str, float]:
     """Lip sync of a clip's frames, perhaps corrupted, with its speech that comes so many frames late."""
     if sample.waveform is None:
@@ -124,8 +122,10 @@ def measure_speech(
     waveform = np.concatenate([silence, sample.waveform])[: SAMPLES_PER_FRAME * len(clip)]
     phones = [Phone(one.label, one.start + late / FPS, one.end + late / FPS) for one in sample.phones]
     lips, real = clip.motion.lip_opening, sample.real.motion.lip_opening
-    inputs = SpeechInputs(protocol, lips, real, waveform, sample.regressor, sample.foreign, phones)
-    values = values_of(of_kind("speech", judges), inputs) if sample.regressor is not None else {}
+    regressor = regressors.without(sample.identity, sample.identity)
+    foreign = regressors.choice({sample.identity}, MOST_CLIPS)
+    inputs = SpeechInputs(protocol, lips, real, waveform, regressor, foreign, phones)
+    values = values_of(of_kind("speech", judges), inputs) if regressor is not None else {}
     values |= values_of(of_kind("phones", judges), inputs) if phones else {}
     if judges.sync is not None:
         try:
@@ -136,7 +136,7 @@ def measure_speech(
 
 
 def run_corruption(
-    name: str, samples: Sequence[Sample], judges: Judges, protocol: Protocol
+    name: str, samples: Sequence[Sample], regressors: LipRegressors, judges: Judges, protocol: Protocol
 ) -> list[dict[str, float]]:
     """Mean of every measure over the clips, at each strength."""
     table: list[dict[str, float]] = []
@@ -152,7 +152,8 @@ def run_corruption(
                 known = found.rows if clip.frames is sample.real.frames else None
                 found = measure_frames(clip, sample.real.first(len(clip)), judges, known)
             late = int(strength) if name == "sound shift" else 0
-            values.append({**found.values, **measure_speech(clip, sample, late, judges, protocol)})
+            spoken = measure_speech(clip, sample, late, regressors, judges, protocol)
+            values.append({**found.values, **spoken})
             corrupted.append(found)
         first = first or values
         over_all = distances([one.unharmed for one in samples], corrupted, judges, protocol)
@@ -270,7 +271,5 @@ def self_test(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> 
     regressors = LipRegressors(spoken, protocol.regression)
     for one in samples:
         one.unharmed = measure_frames(one.real, one.real, judges)
-        one.regressor = regressors.without(one.identity, one.identity)
-        one.foreign = regressors.choice({one.identity}, MOST_CLIPS)
-    tables = {name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS}
+    tables = {name: run_corruption(name, samples, regressors, judges, protocol) for name in CORRUPTIONS}
     return [row for name, table in tables.items() for row in tabulate(name, table)]
