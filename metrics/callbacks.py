@@ -23,7 +23,7 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from metrics.evaluation.judges import Judges, load_training_judges
 from metrics.evaluation.protocol import Protocol, get_protocol
-from metrics.evaluation.reading import TALKING_HEAD
+from metrics.evaluation.protocol_names import TALKING_HEAD
 from metrics.evaluation.registry import MEASURES, Measure
 from metrics.fvd import draw_windows
 from metrics.sample_videos import log_sample, side_by_side, write_sample
@@ -191,7 +191,7 @@ class PictureMetrics(MetricCallback):
     _left = 0
 
     def _fits(self, measure: Measure) -> bool:
-        return bool(measure.metric) and measure.kind in ("pictures", "aligned")  # needs no clip
+        return bool(measure.metric) and measure.kind in ("pictures", "frame_pairs")  # needs no clip
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """As of `MetricCallback`; data that are no frame pairs raise UserError, too."""
@@ -298,7 +298,7 @@ class ClipMetrics(MetricCallback):
         return starts
 
     def _problem(self, trainer: Trainer, measure: Measure, judges: Judges) -> str | None:
-        needed = {"sound": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
+        needed = {"syncnet": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
         least, lengths = needed.get(measure.kind, 1), [record.frames for record in self._records]
         short = sum(length < least for length in lengths)
         told = f"{short} of {len(lengths)} clips have fewer than {least} frames"

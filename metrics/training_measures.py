@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from metrics.base import ClipMean
-from metrics.evaluation.contexts import FrameContext
+from metrics.evaluation.clip_measures import still_detections
+from metrics.evaluation.inputs import FrameInputs
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.loop import floor_view
 from metrics.evaluation.protocol import Protocol
 from metrics.evaluation.registry import Kind, Measure, is_lag, values_of
 from metrics.fid import extract_features
 
-VIEWED: tuple[Kind, ...] = ("frames", "aligned", "free", "motion", "sound")
+VIEWED: tuple[Kind, ...] = ("row", "frame_pairs", "clip_pair", "distribution", "syncnet")
 CLIP_KINDS = {*VIEWED, "pictures", "windows"}
 _BATCH = 32
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class TrainingMeasures:
         self.measures, self.protocol, self.judges = list(measures), protocol, judges
         self.metrics: dict[str, Metric] = {
             one.name: ClipMean(median=is_lag(one.name))
-            if clips and one.kind == "aligned"
+            if clips and one.kind == "frame_pairs"
             else one.new_metric(protocol, judges)
             for one in measures
         }
@@ -65,7 +65,7 @@ class TrainingMeasures:
     def add_pictures(self, real: Tensor, rendered: Tensor) -> None:
         """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1], and those that they should look like."""
         self._add_features("pictures", self.judges.inception, real, rendered)
-        for one in self._of("aligned"):
+        for one in self._of("frame_pairs"):
             metric = self.metrics[one.name]
             metric.update(rendered.to(metric.device), real.to(metric.device))
 
@@ -78,33 +78,33 @@ class TrainingMeasures:
             self._add_features("windows", self.judges.i3d, *cut)
         if not self._of(*VIEWED):
             return
-        context = self._look(real, rendered)
-        values = values_of(self._of("frames", "free"), context)
-        values |= values_of(self._of("aligned"), context.part(slice(1, None)))  # all but the source
-        if self._of("sound") and self.judges.sync is not None:
+        inputs = self._look(real, rendered)
+        values = values_of(self._of("row", "clip_pair"), inputs)
+        values |= values_of(self._of("frame_pairs"), inputs.part(slice(1, None)))  # all but the source
+        if self._of("syncnet") and self.judges.sync is not None:
             try:
                 speech = [waveform.cpu().numpy()]
-                values |= self.judges.sync(context.view.frames, context.view.points, speech, self.protocol)[0]
+                values |= self.judges.sync(inputs.row.frames, inputs.row.landmarks, speech, self.protocol)[0]
             except ValueError as error:  # what an early model renders may be no face
                 log.warning("a clip is not judged for lip sync: %s", error)
-        for one in self._of("frames", "aligned", "free", "sound"):
+        for one in self._of("row", "frame_pairs", "clip_pair", "syncnet"):
             if one.name in values:
                 self.metrics[one.name].update(values[one.name])
-        for one in self._of("motion"):
-            for side, is_real in ((context.real, True), (context.view, False)):
-                rows = one.ask(FrameContext(self.protocol, self.judges, side, context.real))
+        for one in self._of("distribution"):
+            for side, is_real in ((inputs.real, True), (inputs.row, False)):
+                rows = one.ask(FrameInputs(self.protocol, self.judges, side, inputs.real))
                 self.metrics[one.name].update(torch.from_numpy(rows), real=is_real)
 
-    def _look(self, real: Tensor, rendered: Tensor) -> FrameContext:
+    def _look(self, real: Tensor, rendered: Tensor) -> FrameInputs:
         """What the judges of single frames see in a clip, as far as it is asked for."""
         shown, true = (
             np.ascontiguousarray(clip.cpu().permute(0, 2, 3, 1).numpy()) for clip in (rendered, real)
         )
-        view = self.judges.look(shown, self.protocol)
-        compared = self._of("aligned", "free", "motion") or self.judges.embed
-        held = self.judges.look(true, self.protocol) if compared else view
-        floor = floor_view(true, self.judges, self.protocol) if "jitter" in self.metrics else None
-        return FrameContext(self.protocol, self.judges, view, held, held.source, floor)
+        view = self.judges.detect(shown, self.protocol)
+        compared = self._of("frame_pairs", "clip_pair", "distribution") or self.judges.embed
+        held = self.judges.detect(true, self.protocol) if compared else view
+        floor = still_detections(true, self.judges, self.protocol) if "jitter" in self.metrics else None
+        return FrameInputs(self.protocol, self.judges, view, held, held.source, floor)
 
     def _add_features(self, kind: Kind, network: nn.Module | None, real: Tensor, rendered: Tensor) -> None:
         """One pass of a network for all measures of its features."""

@@ -23,7 +23,7 @@ from experiments.config import (
     resolve,
     with_open_maps,
 )
-from experiments.evaluation import compose_evaluation
+from experiments.evaluation_setup import compose_evaluation
 from experiments.run_folder import config_hash
 from lightning_modules.networks.motion_basis import MotionBasis
 from metrics.callbacks import MetricCallback

@@ -207,7 +207,7 @@ def test_pictures_have_their_frames(tmp_path):
 
 
 def test_every_row_has_a_title():
-    from metrics.evaluation.loop import ROW_PLANS
+    from metrics.evaluation.clip_results import ROW_FAMILIES
 
-    rows = {row for plan in ROW_PLANS.values() for row in (*plan.aligned, *plan.free)}
+    rows = {row for one in ROW_FAMILIES.values() for row in (*one.reconstruction, *one.generation)}
     assert set(ROW_TITLES) == set(VIDEO_TITLES) == rows | {"real", "shuffled"}

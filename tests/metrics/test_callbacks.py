@@ -27,10 +27,11 @@ from datamodules.talking_head import TalkingHeadDataModule
 from lightning_modules.callbacks.clip_rendering import GeneratedClips, ReconstructedClips
 from lightning_modules.callbacks.samples import SamplePictures
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
+from metrics.evaluation.clip_measures import measure_clip
+from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.clips import ClipFiles
 from metrics.evaluation.judges import Judges, SyncNetJudge, load_training_judges, motion_judges
 from metrics.evaluation.loading import RenderedClip
-from metrics.evaluation.loop import ROW_PLANS, judge_clip, sync_scores
 from metrics.evaluation.protocol import get_protocol
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.fvd import FrechetVideoDistance
@@ -230,10 +231,9 @@ def test_clips_give_what_an_evaluation_gives(data, tmp_path):
             {"generated": (row,)},
             clip.waveform.numpy(),
         )
-        judged, views = judge_clip(whole, judges, protocol, ROW_PLANS["generation"])
-        aligned, _ = judge_clip(whole, judges, protocol, ROW_PLANS["reconstruction"])
-        scores, _ = sync_scores(judges, views, clip.waveform.numpy(), None, protocol)
-        for name, value in {**judged.values, **aligned.values, **scores}.items():
+        judged, _ = measure_clip(whole, judges, protocol, ROW_FAMILIES["generation"])
+        aligned, _ = measure_clip(whole, judges, protocol, ROW_FAMILIES["reconstruction"])
+        for name, value in {**judged.values, **aligned.values}.items():
             values.setdefault(name, []).append(value)
     expected |= {name: np.mean(values[name]) for name in CLIP_NAMES if name in values}
     expected["av_offset"] = np.median(values["av_offset"])

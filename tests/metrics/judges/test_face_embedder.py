@@ -10,7 +10,7 @@ import torch
 
 from metrics.evaluation.clips import reference_clips
 from metrics.evaluation.loading import load_clip
-from metrics.evaluation.reading import ReadingSettings
+from metrics.evaluation.protocol_names import ReadingSettings
 from metrics.judges.face_embedder import AlignmentSettings, FaceEmbedder, align_faces
 
 SETTINGS = AlignmentSettings()
