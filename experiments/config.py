@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from datamodules.errors import UserError
 from experiments.config_checks import check_ablations, check_types
@@ -62,6 +63,12 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
             raise UserError(config_error_line(error)) from error
         rest = [word for word in overrides if _key(word) != unknown[1]]
         raise UserError(_unknown_key(unknown[1], _known_keys(rest, name))) from error
+    except YAMLError as error:
+        raise UserError(f"config: a file is no YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError) as error:  # Hydra's word of a group that is null
+        raise UserError(
+            f"config: a group takes a name, not null ({error}); to leave one out: ~GROUP"
+        ) from error
     finally:
         GlobalHydra.instance().hydra = outer
     check_ablations(config, overrides)
@@ -171,6 +178,8 @@ def _known_keys(words: Sequence[str], name: str) -> list[str]:
 def _unknown_key(key: str, known: Sequence[str]) -> str:
     """A line about a key that a config does not have: the most similar that it has, and how to add an argument."""
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
+    if key in groups:
+        return f"config: {key} takes a name, or several: {key}=NAME"
     similar = difflib.get_close_matches(key, [*known, *groups], n=1)
     told = [f"did you mean {similar[0]}?"] if similar else []
     if f"{key.rpartition('.')[0]}._target_" in known:

@@ -1,7 +1,7 @@
 """What is refused of a composed config before anything is built of it."""
 
 import contextlib
-import types
+import json
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -9,20 +9,29 @@ from typing import Any
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from datamodules.errors import UserError
 
-KINDS = {
-    float: "a number",
-    int: "a whole number",
-    bool: "true or false",
-    tuple: "a list",
-    list: "a list",
-    types.NoneType: "null",
+STAGES = ("autoencoder", "statistics", "diffusion", "sync")
+WORDS = {
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a map",
+    "none_required": "null",
 }
-"""Annotated types that no text can stand for, in words."""
-FITTING: dict[type, set[type]] = {bool: {bool}, int: {int, float}, float: {float}, str: set()}
-"""Type of a value -> the annotated types that it may stand for."""
+"""What a value that is no object may be wrong about, in words."""
 NUMBERS = {
     "seed": (0, 2**32 - 1),
     "data.batch_size": (1, 2**20),
@@ -54,16 +63,24 @@ def check_numbers(plain: dict[str, Any]) -> None:
 
 def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse an ablation of another stage, or one whose file does not reach the config as it should."""
-    told: dict[Any, Any] = dict(config.get("ablation") or {})
+    told: Any = config.get("ablation") or {}
     parsed = [OverridesParser.create().parse_override(word) for word in overrides]
     chosen: list[Any] = [one.value() for one in parsed if one.key_or_group == "ablation"]
-    for name in chosen[-1] if chosen and isinstance(chosen[-1], list) else chosen[-1:]:
-        if name is not None and not isinstance(told.get(name), str):
+    if len(chosen) > 1:
+        raise UserError(
+            f"ablation= is given {len(chosen)} times, of which the last would count: write ablation=[a,b]"
+        )
+    for name in reversed(
+        chosen[0] if chosen and isinstance(chosen[0], list) else chosen
+    ):  # the last one's words win
+        if not isinstance(told, DictConfig) or not isinstance(told.get(name), str):
             raise UserError(
                 f"configs/ablation/{name}.yaml: must begin with the line '# @package _global_' and say "
                 f"'ablation: {{{name}: STAGE}}'"
             )
     for name, stage in told.items():
+        if stage not in STAGES:
+            raise UserError(f"ablation={name} is of stage '{stage}'; there are: {', '.join(STAGES)}")
         if stage != config.stage:
             raise UserError(
                 f"ablation={name} changes stage '{stage}', but the experiment trains '{config.stage}'"
@@ -71,20 +88,34 @@ def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def check_types(node: Any, where: str) -> None:
-    """Refuse a text where what a resolved config at the key ``where`` builds is annotated to take a number, and the like."""
+    """Refuse values of another type than what is built of a resolved config, at the key ``where``, is annotated to take."""
     if not isinstance(node, dict):
         return
     wanted = _annotations(node["_target_"]) if "_target_" in node else {}
     for key, value in node.items():
         place = f"{where}.{key}" if where else str(key)
         check_types(value, place)
-        kind = wanted.get(key)
-        union = typing.get_origin(kind) in (typing.Union, types.UnionType)
-        parts = typing.get_args(kind) if union else (kind,)
-        kinds = [typing.get_origin(one) or one for one in parts if getattr(one, "__name__", "") != "Tensor"]
-        plain = bool(kinds) and all(one in KINDS for one in kinds)
-        if plain and type(value) in FITTING and not FITTING[type(value)].intersection(kinds):
-            raise UserError(f"config: {place}={value}: use {' or '.join(KINDS[one] for one in kinds)}")
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        built = any(isinstance(part, dict | list) for part in parts) or (
+            isinstance(value, dict) and "_target_" in value
+        )
+        if key in wanted and not built:
+            _check_type(value, wanted[key], place)
+
+
+def _check_type(value: Any, annotation: Any, where: str) -> None:
+    """Refuse a value, or a list or map of values, that doesn't fit an annotation as it would stand in JSON."""
+    options = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    with contextlib.suppress(PydanticSchemaGenerationError, PydanticUserError):  # no type of plain data
+        adapter = TypeAdapter(annotation, config=options)
+        try:
+            adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            kinds = [WORDS[one["type"]] for one in error.errors() if one["type"] in WORDS]
+            if kinds:
+                raise UserError(
+                    f"config: {where}={value}: use {' or '.join(dict.fromkeys(kinds))}"
+                ) from error
 
 
 def _annotations(target: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from experiments.config import (
     instantiate_all,
     resolve,
 )
-from experiments.config_checks import check_numbers
+from experiments.config_checks import STAGES, check_numbers
 from experiments.run_folder import (
     RUN_DIR_VARIABLE,
     checkpoint_to_resume,
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 GROUPS = ("experiment", "data", "model", "size", "ablation", "callbacks", "logger", "trainer", "launcher")
 """Groups of configs that ``--help`` lists."""
-STAGES = ("autoencoder", "statistics", "diffusion", "sync")
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,13 @@ def build(config: DictConfig, words: Sequence[str]) -> "tuple[LightningDataModul
         if config.lift:
             _lift(model, config.lift)
         return datamodule, model
-    from experiments.encode import encode_data, find_latents
+    from lightning.pytorch.utilities.seed import isolate_rng
 
+    from experiments.encode import encode_data, find_latents
+    from lightning_modules.networks.motion_basis import MotionBasis
+
+    with isolate_rng():  # wrong settings are told before latents are made, which takes long
+        instantiate(config.model, basis=MotionBasis(config.motion_dim))
     latents = find_latents(config, words) if one_of_several_processes() else encode_data(config)
     assert latents is not None  # all clips are one shard
     datamodule = instantiate(config.data, latents=str(latents.folder))
