@@ -1,0 +1,152 @@
+"""What a video file holds: its tracks, and which picture is seen when, as its packets tell it; nothing is decoded here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from av.format import Flags
+
+from datamodules.batches import FPS
+from datamodules.errors import UserError
+from datamodules.media.audio import require_whole
+
+_STARTS = 4
+"""Places to jump to that are told of each frame."""
+
+_Track = TypeVar("_Track", bound=av.stream.Stream)
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a file for decoding; UserError unless there is a video in it."""
+    try:
+        container = av.open(str(path), metadata_errors="ignore")  # a tag in Latin-1 harms no picture
+    except av.FFmpegError as error:
+        told = f"cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"
+        raise UserError(f"{path}: {told}") from None
+    if container.format.name in ("tty", "image2") or container.format.name.endswith("_pipe"):
+        container.close()
+        raise UserError(f"{path}: is no video ({container.format.long_name}); give a video such as mp4")
+    if not _films(container):
+        container.close()
+        raise UserError(f"{path}: has no pictures, only sound; give a video")
+    return container
+
+
+def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
+    cover = av.stream.Disposition.attached_pic
+    return [track for track in container.streams.video if not track.disposition & cover]
+
+
+def picture_track(container: av.container.InputContainer) -> av.VideoStream:
+    """The track of moving pictures that players show, in a container of `open_container`."""
+    return default_track(_films(container))
+
+
+def default_track(tracks: Sequence[_Track]) -> _Track:
+    """The first track that the file marks as default, else the first."""
+    return next((one for one in tracks if one.disposition & av.stream.Disposition.default), tracks[0])
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The frames of a video in the order of presentation, and where their pictures are stored.
+
+    A frame is what is seen from its time on. Most bring a picture; one that brings none repeats the one before it.
+    Packets are numbered as they are stored.
+    """
+
+    times: np.ndarray  # (N,) seconds from the first frame, increasing
+    duration: Fraction  # seconds to the end of the last one
+    shown: np.ndarray  # (N,) frame whose picture is seen: the frame itself, or the one that it repeats
+    packets: np.ndarray  # (N,) packet that holds the picture of each frame, -1 where it brings none
+    frames: np.ndarray  # (P,) frame that each packet holds the picture of, -1 where it is not seen
+    counted: bool  # packets don't tell whose picture they hold: the decoded pictures are counted
+    keys: np.ndarray  # (K,) packets that decoding can start from, increasing
+    jumps: list[int]  # ticks of the track that lead to them
+    known: dict[tuple[int | None, int], int]  # pts and size of these packets -> their number
+
+    def starts(self, frame: int) -> list[int]:
+        """Places in ``keys`` from which decoding leads to the picture of a frame: the few before it, the latest first."""
+        frame = self.shown[frame]
+        after = int(np.searchsorted(self.keys, self.packets[frame], side="right"))
+        places = range(after - 1, max(-1, after - 1 - _STARTS), -1)
+        return [place for place in places if 0 <= self.frames[self.keys[place]] <= frame]
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    dts: int | None
+    size: int
+    duration: int
+    key: bool
+    hidden: bool  # by an edit list
+
+    @classmethod
+    def of(cls, packet: av.Packet) -> "_Packet":
+        duration = packet.duration or 0
+        return cls(packet.pts, packet.dts, packet.size, duration, packet.is_keyframe, packet.is_discard)
+
+
+def index_video(path: Path, first: int) -> VideoIndex:
+    """Index a video whose first picture comes from packet ``first``: what should be seen before it is left out.
+
+    Raises:
+        UserError: The file is damaged or cut off.
+    """
+    with open_container(path) as container:
+        track = picture_track(container)
+        try:
+            packets = [_Packet.of(packet) for packet in container.demux(track)]
+        except av.FFmpegError as error:
+            raise UserError(f"{path}: damaged video ({error.strerror}); get it again") from None
+        in_chunks = (
+            container.format.name == "avi"
+        )  # one a frame, as they are stored; the empty ones don't come out
+        bare = bool(container.format.flags & int(Flags.no_timestamps))  # what times there are is made up
+        bare = bare or (packets[first].pts is None and not in_chunks)
+        rate = track.average_rate or track.guessed_rate or Fraction(FPS)
+        tick = track.time_base or Fraction(1, av.time_base)
+        if bare:
+            rate = track.guessed_rate or rate
+            tick = 1 / rate
+        stamps = [n if bare else one.dts if in_chunks else one.pts for n, one in enumerate(packets)]
+        start = stamps[first] or 0
+        seen = sorted(
+            (stamp - start, number)
+            for number, (stamp, one) in enumerate(zip(stamps, packets, strict=True))
+            if stamp is not None and stamp >= start and not one.hidden and (one.size or not bare)
+        )
+        places, holders = np.array(seen).T
+        length = 0 if bare else packets[holders[-1]].duration
+        end = int(places[-1]) * tick + (length * tick or 1 / rate)
+        require_whole(path, container, track, end)
+        if in_chunks:
+            count = max(int(places[-1]) + 1, track.frames - start)
+            if count * tick > end + Fraction(1, 4):
+                told = f"cut off after {float(end):.1f} of {float(count * tick):.1f} s; get the file again"
+                raise UserError(f"{path}: {told}")
+            filled = np.full(count, -1)
+            filled[places] = holders
+            places, holders, end = np.arange(count), filled, count * tick
+    holders = np.where([number >= 0 and packets[number].size > 0 for number in holders], holders, -1)
+    own = np.flatnonzero(holders >= 0)
+    frames = np.full(len(packets), -1)
+    frames[holders[own]] = own
+    counted = (in_chunks or bare) and track.codec.reorder
+    keys = [] if bare or counted else [number for number, one in enumerate(packets) if one.key and one.size]
+    return VideoIndex(
+        times=places * float(tick),
+        duration=end,
+        shown=np.maximum.accumulate(np.where(holders >= 0, np.arange(len(holders)), 0)),
+        packets=holders,
+        frames=frames,
+        counted=counted,
+        keys=np.array(keys, int),
+        jumps=[next(t for t in (packets[n].dts, packets[n].pts, 0) if t is not None) for n in keys],
+        known={(packets[n].pts, packets[n].size): n for n in keys},
+    )
