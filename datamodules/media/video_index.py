@@ -8,12 +8,15 @@ from typing import TypeVar
 
 import av
 import numpy as np
-from av.format import Flags
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.media.audio import require_whole
 
+MOST_LOST = Fraction(1, 4)
+"""Seconds at the end of a file that may be missing."""
+_NO_TIMES = 0x80
+"""FFmpeg's flag ``AVFMT_NOTIMESTAMPS`` of a format."""
 _STARTS = 4
 """Places to jump to that are told of each frame."""
 
@@ -104,40 +107,36 @@ def index_video(path: Path, first: int) -> VideoIndex:
             packets = [_Packet.of(packet) for packet in container.demux(track)]
         except av.FFmpegError as error:
             raise UserError(f"{path}: damaged video ({error.strerror}); get it again") from None
-        in_chunks = (
-            container.format.name == "avi"
-        )  # one a frame, as they are stored; the empty ones don't come out
-        bare = bool(container.format.flags & int(Flags.no_timestamps))  # what times there are is made up
-        bare = bare or (packets[first].pts is None and not in_chunks)
+        packets.pop()  # says that the file ends
         rate = track.average_rate or track.guessed_rate or Fraction(FPS)
         tick = track.time_base or Fraction(1, av.time_base)
+        chunks = (
+            container.format.name == "avi"
+        )  # one a frame, as they are stored; the times of pictures are made up
+        bare = not chunks and (container.format.flags & _NO_TIMES or packets[first].pts is None)
         if bare:
             rate = track.guessed_rate or rate
             tick = 1 / rate
-        stamps = [n if bare else one.dts if in_chunks else one.pts for n, one in enumerate(packets)]
+        stamps = [n if bare else one.dts if chunks else one.pts for n, one in enumerate(packets)]
         start = stamps[first] or 0
-        seen = sorted(
-            (stamp - start, number)
-            for number, (stamp, one) in enumerate(zip(stamps, packets, strict=True))
-            if stamp is not None and stamp >= start and not one.hidden and (one.size or not bare)
-        )
-        places, holders = np.array(seen).T
+        places, holders = _in_order(packets, stamps, start)
         length = 0 if bare else packets[holders[-1]].duration
         end = int(places[-1]) * tick + (length * tick or 1 / rate)
         require_whole(path, container, track, end)
-        if in_chunks:
-            count = max(int(places[-1]) + 1, track.frames - start)
-            if count * tick > end + Fraction(1, 4):
-                told = f"cut off after {float(end):.1f} of {float(count * tick):.1f} s; get the file again"
+        if chunks:
+            places, holders = _with_empty_chunks(places, holders, track.frames - start)
+            if len(places) * tick > end + MOST_LOST:
+                told = (
+                    f"cut off after {float(end):.1f} of {float(len(places) * tick):.1f} s; get the file again"
+                )
                 raise UserError(f"{path}: {told}")
-            filled = np.full(count, -1)
-            filled[places] = holders
-            places, holders, end = np.arange(count), filled, count * tick
-    holders = np.where([number >= 0 and packets[number].size > 0 for number in holders], holders, -1)
+            end = len(places) * tick
+    full = np.array([packet.size > 0 for packet in packets])
+    holders = np.where((holders >= 0) & full[holders], holders, -1)
     own = np.flatnonzero(holders >= 0)
     frames = np.full(len(packets), -1)
     frames[holders[own]] = own
-    counted = (in_chunks or bare) and track.codec.reorder
+    counted = bool((chunks or bare) and track.codec_context.codec.reorder)
     keys = [] if bare or counted else [number for number, one in enumerate(packets) if one.key and one.size]
     return VideoIndex(
         times=places * float(tick),
@@ -150,3 +149,21 @@ def index_video(path: Path, first: int) -> VideoIndex:
         jumps=[next(t for t in (packets[n].dts, packets[n].pts, 0) if t is not None) for n in keys],
         known={(packets[n].pts, packets[n].size): n for n in keys},
     )
+
+
+def _in_order(packets: list[_Packet], stamps: list[int | None], start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ticks ``(N,)`` from ``start`` at which packets are seen, increasing, and their numbers ``(N,)``."""
+    seen = sorted(
+        (stamp - start, number)
+        for number, (stamp, packet) in enumerate(zip(stamps, packets, strict=True))
+        if stamp is not None and stamp >= start and not packet.hidden
+    )
+    places, holders = np.array(seen).T
+    return places, holders
+
+
+def _with_empty_chunks(places: np.ndarray, holders: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same with a frame for each of ``count`` ticks at least, -1 for packets that FFmpeg leaves out."""
+    filled = np.full(max(int(places[-1]) + 1, count), -1)
+    filled[places] = holders
+    return np.arange(len(filled)), filled

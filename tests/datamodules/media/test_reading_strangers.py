@@ -4,7 +4,7 @@ Pictures carry their number as ten blocks in a row, dark or bright, the lowest b
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.errors import UserError
 from datamodules.media.video_reading import VideoReader, read_video
 
 HEIGHT, WIDTH, COUNT = 96, 160, 64
