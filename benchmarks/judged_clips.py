@@ -60,7 +60,7 @@ def judge_clip(path: Path, seconds: float) -> JudgedClip:
         for start in range(0, len(indices), _CHUNK)
         for frame in reader.get(indices[start : start + _CHUNK])
     )
-    return curves_of(measure_landmarks(frames, "image"))
+    return curves_of(measure_landmarks(frames))
 
 
 def curves_of(seen: FaceMeasurements) -> JudgedClip:
@@ -78,11 +78,10 @@ def curves_of(seen: FaceMeasurements) -> JudgedClip:
     rigid = points[:, FACE.rigid]
     if np.nanmax(np.linalg.norm(np.diff(rigid.mean(axis=1), axis=0), axis=1)) > _JUMP:
         raise UnfitClipError("a cut")
-    lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
     return JudgedClip(
         rotation=seen.rotation,
         lip_opening=np.linalg.norm(points[:, upper] - points[:, lower], axis=1),
-        blink=seen.blendshapes[:, lids].mean(axis=1),
+        blink=seen.blink,
         rigid=rigid.reshape(len(rigid), -1),
     )
 
@@ -127,9 +126,9 @@ def _usual_box(frames: np.ndarray) -> FaceBox:
     crowded = [len(boxes) > 1 and boxes[1].side > _SECOND_FACE * boxes[0].side for boxes in found]
     if 2 * sum(crowded) > len(found):
         raise UnfitClipError("several faces")
-    corners = np.median([boxes[0][:4] for boxes in found], axis=0)
+    corners = np.median([boxes[0] for boxes in found], axis=0)
     left, top, right, bottom = (float(corner) for corner in corners)
-    return FaceBox(left, top, right, bottom, score=1.0, source="mediapipe")
+    return FaceBox(left, top, right, bottom)
 
 
 def _cut_out(frame: np.ndarray, crop: SquareCrop) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from printing import markdown_table, one_line_errors
 
-from datamodules.clips.frames import ClipFrames
+from datamodules.clips.clip_store import ClipFrames
 from datamodules.clips.manifest import MANIFEST_NAME, read_manifest, without_twins
 from datamodules.clips.splits import write_splits
 from datamodules.media.video import VideoReader

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from printing import markdown_table, one_line_errors
 
-from datamodules.preparation.folder_sources import folder_sources
+from datamodules.preparation.folder import folder_sources
 from datamodules.preparation.run import Prepared, prepare
 from datamodules.preparation.settings import PreparationSettings
 

@@ -19,20 +19,20 @@ FOLDER_VARIABLE = "IFMDM_ASSETS"
 class Asset:
     """A public model file: ``name`` is that of the file, ``url`` leads to exactly this version, ``size`` is in bytes.
 
-    ``sha256`` (hexadecimal, of the whole file) and ``size`` are None where they are not known, and then not checked.
+    ``sha256`` is hexadecimal, of the whole file.
     """
 
     name: str
     url: str
-    sha256: str | None
-    size: int | None
+    sha256: str
+    size: int
     licence: str
     note: str
 
     @property
     def megabytes(self) -> str:
         """The size for people to read."""
-        return "size unknown" if self.size is None else f"{self.size / 1e6:.1f} MB"
+        return f"{self.size / 1e6:.1f} MB"
 
 
 class MissingAssetError(UserError):
@@ -79,14 +79,6 @@ ASSETS = {
             note="torchvision AlexNet: backbone of LPIPS, whose linear heads come with the lpips package",
         ),
         Asset(
-            name="vgg16-397923af.pth",
-            url="https://download.pytorch.org/models/vgg16-397923af.pth",
-            sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-            size=553_433_881,
-            licence="BSD-3-Clause",
-            note="torchvision VGG-16: backbone of LPIPS-VGG, for tables that ask for it; no measure here needs it",
-        ),
-        Asset(
             name="i3d_torchscript.pt",
             url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
             sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
@@ -114,7 +106,7 @@ def describe(name: str) -> Asset:
 
 
 def find(name: str) -> Path:
-    """Where an asset lies, its content verified as far as size and sha256 are known; nothing is ever downloaded.
+    """Where an asset lies, its content verified; nothing is ever downloaded.
 
     Raises:
         MissingAssetError: It is in neither place; the message tells how to get it.
@@ -147,9 +139,8 @@ def fetch(name: str) -> Path:
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    known_hash = None if asset.sha256 is None else f"sha256:{asset.sha256}"
     try:
-        pooch.retrieve(asset.url, known_hash=known_hash, fname=name, path=cache_folder())
+        pooch.retrieve(asset.url, known_hash=f"sha256:{asset.sha256}", fname=name, path=cache_folder())
     except (requests.RequestException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -179,8 +170,7 @@ def cache_folder() -> Path:
 
 def _verify(path: Path, asset: Asset) -> None:
     stat = path.stat()
-    other_size = asset.size is not None and stat.st_size != asset.size
-    if other_size or (asset.sha256 is not None and _sha256(path, stat.st_mtime_ns) != asset.sha256):
+    if stat.st_size != asset.size or _sha256(path, stat.st_mtime_ns) != asset.sha256:
         raise UserError(
             f"{path}: is not the published {asset.name} (other size or sha256); remove it and run "
             f"`ifmdm assets fetch {asset.name}`"

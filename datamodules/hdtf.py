@@ -11,7 +11,7 @@ class HDTFDataModule(TalkingHeadDataModule):
 
     HDTF publishes addresses, times and crops (https://github.com/MRzzm/HDTF, CC BY 4.0); the videos stay their owners' and
     some are gone. It has no official splits: the default ones list every published clip and share no speaker
-    (``datamodules/preparation/hdtf_splits.py``); ``splits=None`` takes those of the manifest. Arguments are those of
+    (``datamodules/preparation/hdtf.py``); ``splits=None`` takes those of the manifest. Arguments are those of
     ``TalkingHeadDataModule``.
     """
 

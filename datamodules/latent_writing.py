@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from datamodules.clips.clip_store import ClipStore, as_store
-from datamodules.clips.frames import ClipFrames
+from datamodules.clips.clip_store import ClipFrames, ClipStore, as_store
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import whole_output

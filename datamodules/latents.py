@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from datamodules.clips.lru_cache import LRUCache
 from datamodules.clips.manifest import ClipRecord
-from datamodules.clips.recent import Recent
 from datamodules.errors import UserError
 from datamodules.files import write_text
 
@@ -50,7 +50,7 @@ class LatentCache:
                 f"{self.folder}: no latents there; make them by `ifmdm encode autoencoder=RUN data.root=DIR`"
             )
         self._places = {clip: place for path in self.shards() for clip, place in _contents(path)}
-        self._open: Recent[Any] = Recent(max_open, _close)
+        self._open: LRUCache[Any] = LRUCache(max_open, _close)
 
     def shards(self) -> list[Path]:
         """Files of the cache, whole or damaged, the newest last: what is in two counts as in the newer one."""

@@ -16,8 +16,8 @@ from typing import Any
 from filelock import FileLock
 
 from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.lru_cache import LRUCache
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, parse_manifest, read_manifest
-from datamodules.clips.recent import Recent
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.talking_head import TalkingHeadDataModule
@@ -130,7 +130,7 @@ class StreamedClips(ClipStore):
             self._process = os.getpid()
             chunks = str(self.root / "chunks")
             self._items = require_litdata().StreamingDataset(self.address, cache_dir=chunks)
-            self._unpacked: Recent[Path] = Recent(self.max_clips, _remove)
+            self._unpacked: LRUCache[Path] = LRUCache(self.max_clips, _remove)
 
     def _unpack(self, record: ClipRecord) -> Path:
         folder = self.root / f"process-{os.getpid()}"

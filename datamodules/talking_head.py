@@ -11,9 +11,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batches import WholeClip
-from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.clip_store import ClipFrames, ClipStore
 from datamodules.clips.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
-from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
 from datamodules.clips.splits import find_splits, read_splits, with_splits
 from datamodules.errors import UserError

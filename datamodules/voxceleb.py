@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.clips.manifest import ClipRecord
-from datamodules.preparation.voxceleb_sources import VOX1_TEST
+from datamodules.preparation.voxceleb import VOX1_TEST
 from datamodules.talking_head import TalkingHeadDataModule
 
 

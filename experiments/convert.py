@@ -18,8 +18,8 @@ from lightning_modules.checkpoints import (
 )
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation import model_folder
+from lightning_modules.legacy_format import read_old_config, settings_of_config, spec_of_config
 from lightning_modules.networks.registry import checked_arguments
-from lightning_modules.old_configs import read_old_config, settings_of_config, spec_of_config
 from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS, load_expert
 
 

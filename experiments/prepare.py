@@ -184,15 +184,14 @@ def _check_places(args: argparse.Namespace) -> None:
 def find_sources(args: argparse.Namespace) -> Availability:
     """What there is to prepare; ``UserError`` if it is nothing, or not what was asked for."""
     if args.source == "folder":
-        from datamodules.preparation.folder_sources import folder_sources
+        from datamodules.preparation.folder import folder_sources
 
         return Availability(folder_sources(args.raw, args.identities), [], [])
     if args.source == "voxceleb":
-        from datamodules.preparation.voxceleb_sources import voxceleb_sources
+        from datamodules.preparation.voxceleb import voxceleb_sources
 
         return voxceleb_sources(args.raw)
-    from datamodules.preparation.hdtf_annotations import read_hdtf_annotations
-    from datamodules.preparation.hdtf_sources import download_missing, hdtf_sources
+    from datamodules.preparation.hdtf import download_missing, hdtf_sources, read_hdtf_annotations
 
     annotations = read_hdtf_annotations(args.annotations)
     problems = download_missing(annotations, args.raw) if args.download else []

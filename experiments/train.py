@@ -181,10 +181,10 @@ def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
 def _lift(model: Any, path: str) -> None:
     """Start stage 1 from a trained autoencoder of half the size."""
     from lightning_modules.checkpoints import load_autoencoder
-    from lightning_modules.networks.lifting import lift
+    from lightning_modules.networks.progressive_growing import grow
 
     try:
-        lift(load_autoencoder(path)[0], model.network)
+        grow(load_autoencoder(path)[0], model.network)
     except ValueError as error:
         raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 

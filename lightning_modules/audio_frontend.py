@@ -152,10 +152,10 @@ def _load_own_speech_model(name: str, source: str) -> tuple[Any, bool]:
         raise UserError(f"{folder}: holds a {values.get('model_type')!r:.40} model, not {name}")
     kept = {key: values[key] for key in ARCHITECTURE if key in values}
     numbers = [n for value in kept.values() for n in (value if isinstance(value, list) else [value])]
-    if len(numbers) > 100 or any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers):
-        raise UserError(f"{folder}: a speech model of absurd size")
     layers = kept.get("num_hidden_layers", 0)
-    if isinstance(layers, int | float) and layers > MAX_NUMBERS["depth"]:
+    deep = isinstance(layers, int | float) and layers > MAX_NUMBERS["depth"]
+    wide = any(isinstance(n, int | float) and not 0 <= n <= MAX_NUMBER for n in numbers)
+    if deep or wide or len(numbers) > 100:
         raise UserError(f"{folder}: a speech model of absurd size")
     kind = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert"}[name]
     model_class = getattr(transformers, f"{kind}Model")

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes, whole_output
+from lightning_modules.networks.base_renderer import Renderer
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.registry import build_network, network_spec, plan_network
-from lightning_modules.networks.renderer import Renderer
-from lightning_modules.old_configs import settings_of_config, spec_of_config
 
 RECORD_NAME = "network.json"
 RECORD_FORMAT = 1
@@ -47,22 +46,18 @@ class NetworkRecord:
 
 def network_record(
     stage: str,
-    network: nn.Module | Mapping[str, Any],
-    diffusion: Mapping[str, Any] | None = None,
+    network: nn.Module,
+    diffusion: dict[str, Any] | None = None,
     audio: Mapping[str, Any] | None = None,
     motion_space: str | None = None,
 ) -> NetworkRecord:
-    """What ``network.json`` will say of a network; the values are those of `NetworkRecord`.
-
-    The network may be one that `build_network` built, or its resolved config; diffusion settings may be a resolved config.
+    """What ``network.json`` will say of a network; of the audio front end its name and source alone.
 
     Raises:
-        UserError: The network was built in another way.
+        UserError: The network was not built by `build_network`.
     """
-    spec = network_spec(network) if isinstance(network, nn.Module) else spec_of_config(network)
     plain = None if audio is None else {"name": audio["name"], "source": audio.get("source")}
-    settings = None if diffusion is None else settings_of_config(diffusion)
-    return NetworkRecord(stage, spec, settings, plain, motion_space)
+    return NetworkRecord(stage, network_spec(network), diffusion, plain, motion_space)
 
 
 def write_network_record(run_dir: Path, record: NetworkRecord) -> Path:

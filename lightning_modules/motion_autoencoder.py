@@ -7,7 +7,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import BaseFinetuning
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics.image import PeakSignalNoiseRatio
@@ -16,8 +15,8 @@ from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.losses.adversarial import AdversarialLoss
-from lightning_modules.losses.terms import LossTerm, RenderedPairs, evaluate_terms
-from lightning_modules.networks.renderer import Decoded, Renderer
+from lightning_modules.losses.base import LossTerm, RenderedPairs, evaluate_terms
+from lightning_modules.networks.base_renderer import Renderer
 
 
 class MotionAutoencoderModule(L.LightningModule):
@@ -65,10 +64,6 @@ class MotionAutoencoderModule(L.LightningModule):
         self.psnr, self.psnr_copy = (PeakSignalNoiseRatio(data_range=2.0) for _ in range(2))
         self._optimizer, self._scheduler = optimizer, scheduler
 
-    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
-        """Render ``source (B, 3, S, S)`` in the motion of ``driving``; both in [-1, 1]."""
-        return self.network(source, driving)
-
     def configure_optimizers(self) -> Any:
         """Optimizer of the trained part and, with a GAN, of the discriminator; each with the schedule."""
         if self.hparams["trainable"] != "all":
@@ -86,33 +81,35 @@ class MotionAutoencoderModule(L.LightningModule):
         optimizers: Any = self.optimizers()
         renderer, *others = optimizers if isinstance(optimizers, list) else [optimizers]
         gan = self.gan if self.gan is not None and self.global_step >= self.gan.start else None
-        self.toggle_optimizer(renderer)  # the discriminator is frozen here, the renderer below
-        pairs = self.render(batch)
-        losses = self.evaluate(pairs, batch, gan)
-        learning_rate = renderer.param_groups[0]["lr"]
-        self._optimise(renderer, losses["loss"])
-        self.untoggle_optimizer(renderer)
+        self.log("train/learning_rate", renderer.param_groups[0]["lr"])
+        # The renderer, by all losses; the discriminator is frozen.
+        with renderer.toggle_model():
+            pairs = self.render(batch)
+            losses = self.evaluate(pairs, batch, gan)
+            self._backward(renderer, losses["loss"])
+            renderer.step()
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()})
-        self.log("train/learning_rate", learning_rate)
+        # The discriminator, by the same frames; the renderer is frozen.
         if gan is not None:
-            _count_no_steps(others[0])
-            self.toggle_optimizer(others[0])
-            loss = gan.discriminator_loss(batch.driving, pairs.decoded.frame)
-            self._optimise(others[0], loss)
-            self.untoggle_optimizer(others[0])
+            with others[0].toggle_model():
+                loss = gan.discriminator_loss(batch.driving, pairs.decoded.frame)
+                self._backward(others[0], loss)
+                # Not by `LightningOptimizer.step`, which counts: the trainer's steps are batches, with a GAN, too.
+                self.trainer.strategy.optimizer_step(others[0].optimizer, lambda: None)
             self.log("train/discriminator", loss.detach())
+        # Both learning rates follow the batches.
         schedulers: Any = self.lr_schedulers() or []
-        with warnings.catch_warnings():  # the discriminator's rate follows the batches before it joins, too
+        with warnings.catch_warnings():  # the discriminator's rate falls before its first step, too
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
                 scheduler.step()
 
-    def _optimise(self, optimizer: Any, loss: Tensor) -> None:
+    def _backward(self, optimizer: Any, loss: Tensor) -> None:
+        """Gradients of a loss, of a limited norm, in place of those of the step before."""
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         if limit := self.hparams["gradient_clip"]:
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
-        optimizer.step()
 
     def render(self, batch: FramePairBatch) -> RenderedPairs:
         """The source frames of a batch in the motion of its driving frames."""
@@ -144,8 +141,3 @@ class MotionAutoencoderModule(L.LightningModule):
         self.log("val/psnr", self.psnr, prog_bar=True)
         self.log("val/psnr_copy", self.psnr_copy)
         return {"frame": pairs.decoded.frame}
-
-
-def _count_no_steps(optimizer: LightningOptimizer) -> None:
-    """Keep an optimizer's steps out of ``trainer.global_step``, which would count each batch twice with a GAN."""
-    optimizer._on_before_step = optimizer._on_after_step = lambda: None

@@ -19,7 +19,7 @@ from lightning_modules.networks.diffusion_transformer import (
     KeepMask,
 )
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.window_statistics import window_statistics
+from lightning_modules.networks.statistics_estimator import window_statistics
 
 AUDIO_DROPOUTS = ("joint", "paper")
 CONDITIONS = (*CONDITION_TOKENS, "audio")
@@ -143,22 +143,25 @@ class MotionDiffusionModule(L.LightningModule):
             Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``,
                 ``variational`` (nats per dimension and step).
         """
+        # The network's output (B, T, M or 2 M) for noisy motion, against the target.
         noisy = self.diffusion.add_noise(window.x0, noise, t)
         output = self.network(noisy, t, window.audio, window.hint, window.mean, window.std, keep)
         error = self.diffusion.squared_error(output, window.x0, noise, t)
         loss = masked_mean(error, window.valid)
         terms = {"output": loss}
+        # Steps from frame to frame of the data that it predicts.
         if self.hparams["velocity_weight"] > 0:
             predicted = self.diffusion.read(output, noisy, t).x0
             first = window.hint.unsqueeze(1)
             found, true = (torch.cat([first, x0], dim=1).diff(dim=1) for x0 in (predicted, window.x0))
-            alpha = expand(self.diffusion.schedule.alpha_sigma(t)[0], noisy)
+            alpha = expand(self.diffusion.noise_schedule.alpha_sigma(t)[0], noisy)
             terms["velocity"] = masked_mean((alpha * (found - true)).square(), window.valid)
             loss = loss + self.hparams["velocity_weight"] * terms["velocity"]
+        # The variance that it predicts.
         if self.diffusion.learned_variance:
             bound = self.diffusion.variational_bound(output, window.x0, noisy, t)
             terms["variational"] = masked_mean(bound, window.valid)
-            scale = self.hparams["variational_weight"] * self.diffusion.schedule.steps
+            scale = self.hparams["variational_weight"] * self.diffusion.noise_schedule.steps
             loss = loss + scale * terms["variational"]
         return {"loss": loss, **terms}
 
@@ -166,7 +169,8 @@ class MotionDiffusionModule(L.LightningModule):
         """One random time and one noise for each window."""
         window = encode_window(batch, self.basis)
         size = len(window.x0)
-        t = self.diffusion.schedule.random_times(size).to(window.x0)
+        # A time (B,) and the dropped conditions, drawn for each window by itself.
+        t = self.diffusion.noise_schedule.random_times(size).to(window.x0)
         keep = random_keep(size, self.dropout, self.hparams["audio_dropout"])
         keep = KeepMask(*(mask.to(self.device) for mask in keep))
         terms = self.losses(window, t, torch.randn_like(window.x0), keep)
@@ -177,10 +181,12 @@ class MotionDiffusionModule(L.LightningModule):
         """Loss with all conditions at fixed times and noise; on the first batch also the error of samples."""
         generator = torch.Generator().manual_seed(batch_idx)
         window = encode_window(batch, self.basis)
+        # Every window several times, at times that are spread evenly over [0, 1].
         repeated = Window(*(value.repeat(_VALIDATION_DRAWS, *[1] * (value.ndim - 1)) for value in window))
         count = len(repeated.x0)
         order = torch.randperm(count, generator=generator)
-        t = torch.ceil((order + 0.5) / count * self.diffusion.schedule.steps) / self.diffusion.schedule.steps
+        steps = self.diffusion.noise_schedule.steps
+        t = torch.ceil((order + 0.5) / count * steps) / steps
         noise = torch.randn(repeated.x0.shape, generator=generator).to(window.x0)
         terms = self.losses(repeated, t.to(window.x0), noise, None)
         figures = [terms] if batch_idx else [terms, self.sample_figures(window, generator)]

@@ -15,8 +15,8 @@ from lightning_modules.networks.statistics_estimator import (
     StatisticsEstimator,
     StatisticsMixture,
     statistics_target,
+    window_statistics,
 )
-from lightning_modules.window_statistics import window_statistics
 
 
 class MotionStatisticsModule(L.LightningModule):

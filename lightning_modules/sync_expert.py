@@ -117,9 +117,8 @@ class SyncNetModule(L.LightningModule):
             margin = self.hparams["margin"]
             loss = contrastive_loss(mine, same, margin)
             elsewhere = ~torch.eye(len(mine), dtype=torch.bool, device=mine.device)
-            foreign = torch.cat(
-                [seen.own[elsewhere], seen.other[elsewhere]]
-            )  # lips of one clip, sound of another
+            # Lips of one clip, sound of another.
+            foreign = torch.cat([seen.own[elsewhere], seen.other[elsewhere]])
             return loss + negatives * contrastive_loss(mine, foreign, margin) if negatives else loss
         factor = self.log_factor.exp().clamp(max=STEEPEST)
         loss = F.softplus(factor * (mine - same)).mean()  # cross-entropy between the two

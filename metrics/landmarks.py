@@ -53,7 +53,7 @@ FACE = LandmarkSettings()
 """The default of all that takes landmarks."""
 
 
-def to_pixels(seen: FaceMeasurements, height: int, width: int) -> np.ndarray:
+def pixel_landmarks(seen: FaceMeasurements, height: int, width: int) -> np.ndarray:
     """Landmarks in pixels of a frame ``height`` x ``width``, ``(T, 478, 3)`` float64."""
     return seen.landmarks.astype(np.float64) * np.array([width, height, width])
 
@@ -69,7 +69,7 @@ def find_landmarks(frames: Tensor) -> np.ndarray:
         ValueError: The frames have another shape, type or range.
     """
     images = as_uint8(frames).permute(0, 2, 3, 1).cpu().numpy()
-    return to_pixels(measure_landmarks(images, "image"), *frames.shape[-2:])
+    return pixel_landmarks(measure_landmarks(images), *frames.shape[-2:])
 
 
 def eye_distance(points: np.ndarray, settings: LandmarkSettings = FACE) -> float:

@@ -83,6 +83,17 @@ def write_annotations(path: Path, arrays: dict[str, np.ndarray], metadata: dict[
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_output(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, texts)
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Gives the same annotations the same bytes: safetensors writes the metadata in a random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 @contextmanager

@@ -22,9 +22,8 @@ from datamodules.batches import (
 )
 from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_frames
 from datamodules.clips.augmentation import augment_pair, change_voice
-from datamodules.clips.frames import ClipFrames
+from datamodules.clips.clip_store import ClipFrames, ClipSounds
 from datamodules.clips.manifest import ClipRecord
-from datamodules.clips.sounds import ClipSounds
 from datamodules.errors import UserError
 from datamodules.media.audio import MEL_DIM
 from datamodules.media.pictures import to_float

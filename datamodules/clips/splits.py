@@ -77,7 +77,8 @@ def split_by_identity(
     """Assign identities to train, val and test, in shares that add up to 1, by a hash of their name.
 
     An identity's split depends on nothing but its name, the seed and the fractions, so data added later never moves a known
-    identity. The price: the shares are met on average only, and a handful of identities may leave a split empty.
+    identity; the price: the shares are met on average only. Of a handful of identities one is moved into each split that is
+    meant to have some and would have none, training first: only then does a split depend on who else is there.
 
     Raises:
         ValueError: The fractions are no shares of a whole.
@@ -91,24 +92,14 @@ def split_by_identity(
             splits[identity] = "train"
         else:
             splits[identity] = "val" if position < fractions[0] + fractions[1] else "test"
-    return splits
-
-
-def fill_splits(assigned: dict[str, str], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
-    """Move, of a handful of identities, one into each split that is meant to have some and has none; training first.
-
-    Only then does an identity's split depend on who else is there. The arguments are those of `split_by_identity`, and
-    what it returned.
-    """
-    filled = dict(assigned)
     for split, fraction in zip(SPLITS, fractions, strict=True):
-        if fraction == 0 or split in filled.values():
+        if fraction == 0 or split in splits.values():
             continue
-        train = [identity for identity, place in filled.items() if place == "train"]
-        free = list(filled) if split == "train" else train if len(train) > 1 else []
+        train = [identity for identity, place in splits.items() if place == "train"]
+        free = list(splits) if split == "train" else train if len(train) > 1 else []
         if free:
-            filled[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
-    return filled
+            splits[min(free, key=lambda name: _digest(f"{seed}/{split}/{name}"))] = split
+    return splits
 
 
 def _digest(text: str) -> bytes:

@@ -28,23 +28,18 @@ _log = logging.getLogger(__name__)
 
 
 class FaceBox(NamedTuple):
-    """Bounding box of the landmarks of a face (brows to chin), in pixels; (x0, y0) is its upper left corner.
-
-    ``score`` is 1 where the landmarker confirmed the face, 0.5 where only the cascade found it; ``source`` says which.
-    """
+    """Bounding box of the landmarks of a face (brows to chin), in pixels; (x0, y0) is its upper left corner."""
 
     x0: float
     y0: float
     x1: float
     y1: float
-    score: float
-    source: str
 
     @classmethod
     def around(cls, landmarks: np.ndarray) -> "FaceBox":
         """The box of MediaPipe's landmarks ``(L, 2)`` in pixels."""
         (x0, y0), (x1, y1) = landmarks.min(axis=0).tolist(), landmarks.max(axis=0).tolist()
-        return cls(x0, y0, x1, y1, 1.0, "mediapipe")
+        return cls(x0, y0, x1, y1)
 
     @property
     def side(self) -> float:
@@ -123,5 +118,5 @@ def _cascade_faces(image: np.ndarray) -> list[FaceBox]:
         x, y = square["c"] / scale + _CASCADE_CENTRE_X * side, square["r"] / scale + _CASCADE_CENTRE_Y * side
         across, down = _CASCADE_WIDTH * side / 2, _CASCADE_HEIGHT * side / 2
         if not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for box in boxes):  # a part of a larger one
-            boxes.append(FaceBox(x - across, y - down, x + across, y + down, 0.5, "cascade"))
+            boxes.append(FaceBox(x - across, y - down, x + across, y + down))
     return boxes

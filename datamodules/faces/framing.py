@@ -1,4 +1,4 @@
-"""The one crop rule: which square of a picture a model sees, cutting it out and putting it back."""
+"""The one crop rule: which square of a picture or a clip a model sees, cutting it out and putting it back."""
 
 import math
 from typing import NamedTuple
@@ -12,6 +12,20 @@ FACE_SHARE = 0.62
 """Larger side of the landmark box over the side of the crop (the framing of HDTF)."""
 FACE_CENTRE = (0.5, 0.57)
 """Where the centre of the landmark box lies in the crop: share from the left, from the top."""
+
+# Of a clip: what one square has to hold while the head moves, as shares of the square's side.
+WIDEST, TALLEST = 0.9, 0.8
+"""Most that the union of all landmark boxes takes where the picture is large enough."""
+TIGHTEST = 0.94
+"""The same where it is not: what lies outside a picture can't be shown."""
+MOST_ZOOM_OUT = 1.5
+"""A head that needs a square so many times as large as its framing moves too far for one crop."""
+MOST_ZOOM_IN = 0.8
+"""A square is made smaller by so much, at most, to lie inside the picture."""
+NUDGE = 0.15
+"""What a square is moved by at most to lie inside the picture."""
+MARGIN = 0.03
+"""What is left round the head where the square is moved."""
 
 _BLUR_SIDE = 128  # pixels, at least, of the copy that a large square is blurred in
 _FEATHER = 0.08  # share of the square's side over which a pasted face fades in
@@ -33,6 +47,36 @@ def framing(box: FaceBox) -> SquareCrop:
     side = box.side / FACE_SHARE
     x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     return SquareCrop(x - FACE_CENTRE[0] * side, y - FACE_CENTRE[1] * side, side)
+
+
+def clip_framing(boxes: np.ndarray, height: int, width: int) -> SquareCrop | None:
+    """The square of a clip in a picture of ``height`` x ``width``; None where the head moves too far.
+
+    The face is framed as `framing` does, at its median size and in the middle of its way. The square is
+    larger where the head would else leave it, and smaller where the picture is (videos that were cropped before), as long as
+    it still holds the head. ``boxes`` are ``(T, 4)`` x0, y0, x1, y1 of the landmark boxes in pixels.
+    """
+    shown = boxes.clip(0, [width, height, width, height])
+    (x0, y0), (x1, y1) = shown[:, :2].min(axis=0), shown[:, 2:].max(axis=0)
+    usual = float(np.median(np.max(boxes[:, 2:] - boxes[:, :2], axis=1))) / FACE_SHARE
+    least = max((x1 - x0) / WIDEST, (y1 - y0) / TALLEST)  # holds the head all the time
+    if least > MOST_ZOOM_OUT * usual:
+        return None
+    largest = max(min(height, width), MOST_ZOOM_IN * usual)
+    side = max(min(max(usual, least), largest), max(x1 - x0, y1 - y0) / TIGHTEST)
+    half = side * FACE_SHARE / 2
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    crop = framing(FaceBox(x - half, y - half, x + half, y + half))
+    return SquareCrop(_nudged(crop.x, side, width, x0, x1), _nudged(crop.y, side, height, y0, y1), side)
+
+
+def _nudged(start: float, side: float, length: int, low: float, high: float) -> float:
+    """The start of a square along one axis, moved towards the inside of a picture; ``low`` to ``high`` stay inside it."""
+    inside = min(max(start, min(0.0, length - side)), max(0.0, length - side))
+    moved = start + float(np.clip(inside - start, -NUDGE * side, NUDGE * side))
+    before = 0.0 if low <= 0 else MARGIN * side  # at the edge of the picture there is nothing more to show
+    behind = 0.0 if high >= length else MARGIN * side
+    return float(np.clip(moved, high + behind - side, low - before))
 
 
 def crop_square(image: np.ndarray, crop: SquareCrop, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from datamodules import assets
-from datamodules.batches import FPS
 from datamodules.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 MODEL = "face_landmarker.task"
 LANDMARKS = 478
-BLENDSHAPES = 52
 SYSTEM_PACKAGES = ("libgl1", "libglib2.0-0", "libegl1", "libgles2")
 
 
@@ -98,55 +96,43 @@ def head_rotation(matrix: np.ndarray) -> np.ndarray:
     return np.degrees([yaw, pitch, roll]).astype(np.float32)
 
 
+def eye_blink(blendshapes: Sequence) -> float:
+    """How far the lids are shut, 0 open .. 1 closed: mean of both eyes, from MediaPipe's blendshapes of a face."""
+    return float(np.mean([one.score for one in blendshapes if one.category_name.startswith("eyeBlink")]))
+
+
 @dataclass(frozen=True)
 class FaceMeasurements:
     """What the Face Landmarker sees in T frames; values of frames without a face are NaN.
 
     Attributes:
-        found: ``(T,)`` bool.
         landmarks: ``(T, 478, 3)`` float32: x right and y down in [0, 1] of the frame, z in the scale of x, smaller = nearer.
-        blendshapes: ``(T, 52)`` float32 in [0, 1].
-        blendshape_names: Names of the 52 columns; empty if no face was found at all.
-        rotation: ``(T, 3)`` float32 degrees: yaw > 0 towards image right, pitch > 0 up, roll > 0 clockwise in the image.
-        translation: ``(T, 3)`` float32, about centimetres: x image right, y up, z towards the camera (so negative).
+        rotation: ``(T, 3)`` float32, see `head_rotation`.
+        blink: ``(T,)`` float32, see `eye_blink`.
     """
 
-    found: np.ndarray
     landmarks: np.ndarray
-    blendshapes: np.ndarray
-    blendshape_names: tuple[str, ...]
     rotation: np.ndarray
-    translation: np.ndarray
+    blink: np.ndarray
+
+    @property
+    def found(self) -> np.ndarray:
+        """``(T,)`` bool: where there is a face."""
+        return ~np.isnan(self.blink)
 
 
-def measure_landmarks(
-    frames: Iterable[np.ndarray], mode: Literal["image", "video"] = "image", fps: float = FPS
-) -> FaceMeasurements:
-    """Measure the most prominent face of frames ``(H, W, 3)`` uint8 RGB; modes and errors as of `open_landmarker`.
-
-    ``fps`` is for the smoothing of ``video``.
-    """
-    with open_landmarker(mode, faces=1) as landmarker:
-        pictures = enumerate(map(mediapipe_image, frames))
-        if mode == "image":
-            results = [landmarker.detect(picture) for _, picture in pictures]
-        else:
-            results = [landmarker.detect_for_video(one, round(index * 1000 / fps)) for index, one in pictures]
-    count = len(results)
-    landmarks = np.full((count, LANDMARKS, 3), np.nan, np.float32)
-    blendshapes = np.full((count, BLENDSHAPES), np.nan, np.float32)
-    rotation, translation = np.full((2, count, 3), np.nan, np.float32)
-    names: tuple[str, ...] = ()
+def measure_landmarks(frames: Iterable[np.ndarray]) -> FaceMeasurements:
+    """Measure the most prominent face of each frame ``(H, W, 3)`` uint8 RGB by itself; raises as `open_landmarker`."""
+    with open_landmarker("image", faces=1) as landmarker:
+        results = [landmarker.detect(mediapipe_image(frame)) for frame in frames]
+    shapes = (LANDMARKS, 3), (3,), ()
+    landmarks, rotation, blink = (np.full((len(results), *shape), np.nan, np.float32) for shape in shapes)
     for index, result in enumerate(results):
-        if not result.face_landmarks:
-            continue
-        landmarks[index] = [(point.x, point.y, point.z) for point in result.face_landmarks[0]]
-        blendshapes[index] = [shape.score for shape in result.face_blendshapes[0]]
-        names = names or tuple(shape.category_name for shape in result.face_blendshapes[0])
-        matrix = np.asarray(result.facial_transformation_matrixes[0])
-        rotation[index], translation[index] = head_rotation(matrix), matrix[:3, 3]
-    found = np.array([bool(result.face_landmarks) for result in results], dtype=bool)
-    return FaceMeasurements(found, landmarks, blendshapes, names, rotation, translation)
+        if result.face_landmarks:
+            landmarks[index] = [(point.x, point.y, point.z) for point in result.face_landmarks[0]]
+            rotation[index] = head_rotation(np.asarray(result.facial_transformation_matrixes[0]))
+            blink[index] = eye_blink(result.face_blendshapes[0])
+    return FaceMeasurements(landmarks, rotation, blink)
 
 
 def mediapipe_image(image: np.ndarray) -> "MediapipeImage":

@@ -44,10 +44,10 @@ _LOUDEST = 16.0  # float samples beyond this are no overshoot but another scale
 _MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
 
 
-def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, strict: bool = False) -> np.ndarray:
-    """Sound of any sound file or video as mono, ``(S,)`` float32 in [-1, 1] at ``sample_rate``, see `load_audio_native`."""
+def load_audio(path: str | Path, strict: bool = False) -> np.ndarray:
+    """Sound of any sound file or video as mono, ``(S,)`` float32 in [-1, 1] at 16 kHz, see `load_audio_native`."""
     waveform, native_rate = load_audio_native(path, strict)
-    return resample(waveform.mean(axis=1), native_rate, sample_rate)
+    return resample(waveform.mean(axis=1), native_rate, SAMPLE_RATE)
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
@@ -167,8 +167,8 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
     return np.clip(result, -1.0, 1.0)
 
 
-def write_wav(path: str | Path, waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
-    """Write ``(S,)`` or ``(S, C)`` float in [-1, 1], else clipped, as 16-bit PCM; the file appears only when it is whole.
+def write_wav(path: str | Path, waveform: np.ndarray) -> None:
+    """Write ``(S,)`` float in [-1, 1], else clipped, as 16-bit PCM at 16 kHz; the file appears only when it is whole.
 
     What was read from a 16-bit file is written back exactly.
 
@@ -177,13 +177,13 @@ def write_wav(path: str | Path, waveform: np.ndarray, sample_rate: int = SAMPLE_
         ValueError: Wrong shape, no samples, or samples that are not finite.
     """
     waveform = np.asarray(waveform)
-    if waveform.ndim not in (1, 2) or not waveform.size or not np.isfinite(waveform).all():
-        raise ValueError(f"waveform must be finite, (S,) or (S, C) with S > 0, got shape {waveform.shape}")
+    if waveform.ndim != 1 or not waveform.size or not np.isfinite(waveform).all():
+        raise ValueError(f"waveform must be finite, (S,) with S > 0, got shape {waveform.shape}")
     pcm = np.clip(np.rint(waveform.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
     with whole_output(path) as temporary, wave.open(str(temporary), "wb") as file:
-        file.setnchannels(1 if pcm.ndim == 1 else pcm.shape[1])
+        file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(sample_rate)
+        file.setframerate(SAMPLE_RATE)
         file.writeframes(pcm.tobytes())
 
 

@@ -124,9 +124,13 @@ class VideoReader:
         self.__dict__.update(state)
         _readers.add(self)
 
-    def at_rate(self, fps: float = FPS) -> np.ndarray:
-        """Indices ``(T,)`` of the stored pictures that show the video at a constant rate, as `read_video` takes them."""
-        return nearest_frames(self.times, self.info.duration, fps)
+    def at_rate(self) -> np.ndarray:
+        """Indices ``(T,)`` of the stored pictures that show the video at 25 fps, T = 25 * duration, rounded, at least 1.
+
+        Frame k is the picture whose time is nearest to k / 25 s after the first (the earlier of two equally near), whatever
+        the stored rate, constant or not. A video stored at 25 fps comes back frame for frame.
+        """
+        return nearest_frames(self.times, self.info.duration)
 
     def get(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames by index, in the given order, repeats allowed, as ``(N, H, W, 3)`` uint8 RGB.
@@ -205,22 +209,18 @@ def upright(frame: av.VideoFrame) -> np.ndarray:
     return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # degrees counterclockwise
 
 
-def read_video(path: str | Path, fps: float = FPS) -> np.ndarray:
-    """Read a whole video at a constant frame rate: ``(T, H, W, 3)`` uint8 RGB, T = duration * fps, rounded, at least 1.
-
-    Frame k is the stored picture whose time is nearest to k / fps after the first (the earlier of two equally near), whatever
-    the stored rate, constant or not. A video stored at ``fps`` comes back frame for frame. Raises as `VideoReader`.
-    """
+def read_video(path: str | Path) -> np.ndarray:
+    """A whole video at 25 fps, ``(T, H, W, 3)`` uint8 RGB, see `VideoReader.at_rate`; raises as `VideoReader`."""
     reader = VideoReader(path)
-    return reader.get(reader.at_rate(fps))
+    return reader.get(reader.at_rate())
 
 
-def nearest_frames(times: np.ndarray, duration: float, fps: float) -> np.ndarray:
-    """Index ``(T,)`` int64 of the stored picture nearest to each output time k / fps.
+def nearest_frames(times: np.ndarray, duration: float) -> np.ndarray:
+    """Index ``(T,)`` int64 of the stored picture nearest to each time k / 25 s.
 
     ``times (N,)`` are increasing seconds, the first 0; ``duration`` is the end of the last picture.
     """
-    wanted = np.arange(max(1, round(duration * fps))) / fps
+    wanted = np.arange(max(1, round(duration * FPS))) / FPS
     right = np.searchsorted(times, wanted).clip(0, len(times) - 1)
     left = (right - 1).clip(0)
     slack = 1e-6  # times are whole ticks of the container, at best microseconds
@@ -230,14 +230,12 @@ def nearest_frames(times: np.ndarray, duration: float, fps: float) -> np.ndarray
 def write_video(
     path: str | Path,
     frames: Iterable[np.ndarray],
-    fps: float = FPS,
     audio: np.ndarray | None = None,
     sample_rate: int = SAMPLE_RATE,
     crf: int = 18,
-    keyframe_interval: int = FPS,
     threads: int = 0,
 ) -> None:
-    """Write H.264 (yuv420p) with AAC sound, index in front; the file appears only when it is whole.
+    """Write H.264 (yuv420p) at 25 fps, a key frame each second, with AAC sound, index in front; it appears only when whole.
 
     Picture and sound start together (the encoder's lead-in is skipped by an edit list) and each keeps its own length:
     cut or pad the sound to the frames beforehand.
@@ -245,11 +243,9 @@ def write_video(
     Args:
         path: Output file, ``.mp4``, ``.m4v`` or ``.mov``.
         frames: ``(H, W, 3)`` uint8 RGB each, taken one by one; an odd height or width is padded by its last row or column.
-        fps: Frame rate.
         audio: ``(S,)`` or ``(S, C)`` float in [-1, 1], more than two channels are averaged; None for a silent file.
         sample_rate: Of the sound in Hz; a rate that AAC lacks is resampled to the next higher one (48 kHz at most).
         crf: x264 quality, 0 lossless .. 51 worst.
-        keyframe_interval: Frames between key frames.
         threads: Of the encoder, which the bytes depend on; 0: as many as it likes.
 
     Raises:
@@ -266,9 +262,8 @@ def write_video(
             raise ValueError("no frames to write")
         _check_frame(first, first.shape)
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            options = {"crf": str(crf), "g": str(keyframe_interval), "preset": "medium", **_repeatable()}
-            rate_of_pictures = Fraction(fps).limit_denominator(1001)
-            picture = container.add_stream("libx264", rate=rate_of_pictures, options=options)
+            options = {"crf": str(crf), "g": str(FPS), "preset": "medium", **_repeatable()}
+            picture = container.add_stream("libx264", rate=FPS, options=options)
             picture.height, picture.width = (side + side % 2 for side in first.shape[:2])
             picture.pix_fmt = "yuv420p"
             picture.codec_context.thread_count = threads
@@ -277,7 +272,7 @@ def write_video(
                 _check_frame(frame, first.shape)
                 container.mux(picture.encode(_video_frame(frame, index)))
                 if track is not None:
-                    track.write_until((index + 1) / fps)
+                    track.write_until((index + 1) / FPS)
             container.mux(picture.encode(None))
             if track is not None:
                 track.finish()

@@ -15,7 +15,8 @@ MOST_LINES = 1080
 """Height in pixels of the largest version that is asked for."""
 SOUND = ".sound"
 """What follows a video's name in that of the file with its sound, where the two lie apart."""
-SOUND_SUFFIXES = frozenset((".aac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".webm"))
+UNFINISHED = (".part", ".ytdl")
+"""What the suffix of a download that broke off begins with."""
 ATTEMPTS = 3
 SECONDS_OF_SILENCE = 30
 
@@ -63,7 +64,7 @@ def videos_by_name(raw: Path) -> dict[str, Path]:
 def sound_file(video: Path) -> Path | None:
     """The file with a video's sound, where ``download_originals`` got the two apart."""
     found = sorted(video.parent.glob(f"{video.stem}{SOUND}.*"))
-    return next((path for path in found if path.suffix.lower() in SOUND_SUFFIXES), None)
+    return next((path for path in found if not path.suffix.startswith(UNFINISHED)), None)
 
 
 def _fetch(yt_dlp: Any, url: str, raw: Path, stem: str, quality: str) -> Path:

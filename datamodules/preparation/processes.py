@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as Expired
 from queue import Queue
 
 from datamodules.media.video import probe
-from datamodules.preparation.one_source import LEAST_RATE, Outcome
+from datamodules.preparation.pipeline import LEAST_RATE, Outcome
 from datamodules.preparation.sources import Rejection, Source
 
 PROBE_SECONDS = 30.0

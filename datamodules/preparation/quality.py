@@ -1,20 +1,56 @@
-"""Measures of a recorded clip that tell whether it is fit to learn from."""
+"""Quality statistics of a segment, as they stand in the manifest, and which of them make it unfit to learn from."""
+
+from typing import Any
 
 import numpy as np
-from scipy.ndimage import laplace
 
-from datamodules.preparation.face_tracks import FaceTrack
+from datamodules.faces.framing import outside_share
+from datamodules.media.video import VideoInfo
+from datamodules.preparation.segments import Segment
+from datamodules.preparation.settings import PreparationSettings
+from datamodules.preparation.tracking import FaceTrack
 
 SILENCE_DB = -120.0
-SHARPNESS_SIZE = 256
 
 
-def sharpness(picture: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of a picture's brightness (Pech-Pacheco et al., ICPR 2000).
+def quality_statistics(segment: Segment, info: VideoInfo, sound: np.ndarray | None) -> dict[str, Any]:
+    """Statistics of a segment of the video ``info`` by name; its sound ``(640 T,)`` is None where there is none."""
+    detections = segment.track.faces
+    sharp = [face.sharpness for face in detections if face.sharpness is not None]
+    return {
+        "face": round(float(np.median([face.box.side for face in detections])), 1),
+        "sharpness": round(float(np.median(sharp)), 2) if sharp else None,
+        "tracked": round(len(detections) / segment.frames, 4),
+        "company": round(segment.company, 4),
+        "outside": round(outside_share(segment.crop, info.height, info.width), 4),
+        "cut": round(cut_share(segment.track, info.height, info.width), 4),
+        "loudness": None if sound is None else round(loudness(sound), 2),
+        "av_offset": None,
+        "sync_confidence": None,
+        "source_fps": round(info.fps, 3),
+        "source_height": info.height,
+        **pose_range(segment.track),
+    }
 
-    It depends on the size, so that it is always taken at ``(SHARPNESS_SIZE, SHARPNESS_SIZE, 3)`` uint8.
-    """
-    return float(laplace(picture.astype(np.float32).mean(axis=2)).std())
+
+def quality_problem(quality: dict[str, Any], settings: PreparationSettings) -> tuple[str, str] | None:
+    """Reason and detail why a segment of this quality is not kept, or None."""
+    sharp, level = quality["sharpness"], quality["loudness"]
+    if quality["face"] < settings.min_face:
+        return "face too small", f"{quality['face']:.0f} pixels"
+    if quality["tracked"] < settings.min_tracked:
+        return "face not tracked", f"seen in {quality['tracked']:.0%} of the frames"
+    if quality["company"] > settings.max_company:
+        return "several faces", f"another large face in {quality['company']:.0%} of the frames"
+    if quality["outside"] > settings.max_outside:
+        return "face at the edge", f"{quality['outside']:.0%} of the crop lies outside"
+    if quality["cut"] > settings.max_cut:
+        return "face at the edge", f"{quality['cut']:.0%} of the face lie outside the picture"
+    if sharp is not None and sharp < settings.min_sharpness:
+        return "blurred", f"sharpness {sharp:.1f}"
+    if settings.require_sound and level is not None and level < settings.min_loudness:
+        return "silent", f"{level:.1f} dB"
+    return None
 
 
 def loudness(waveform: np.ndarray) -> float:
@@ -25,7 +61,7 @@ def loudness(waveform: np.ndarray) -> float:
 
 def cut_share(track: FaceTrack, height: int, width: int) -> float:
     """Share of a face's landmark box that lies outside a picture, in the worst frames (98th percentile)."""
-    boxes = np.array([face.box[:4] for face in track.faces])
+    boxes = np.array([face.box for face in track.faces])
     whole = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     shown = boxes.clip(0, [width, height, width, height])
     inside = np.prod(shown[:, 2:] - shown[:, :2], axis=1)

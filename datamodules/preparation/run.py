@@ -21,11 +21,11 @@ from filelock import FileLock, Timeout
 
 from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder, read_dataset_settings
 from datamodules.clips.manifest import SPLITS, ClipRecord, write_manifest
-from datamodules.clips.splits import SPLITS_NAME, fill_splits, split_by_identity, write_splits
+from datamodules.clips.splits import SPLITS_NAME, split_by_identity, write_splits
 from datamodules.errors import UserError
 from datamodules.files import write_text
-from datamodules.preparation.clip_files import SyncMeasure
-from datamodules.preparation.one_source import Outcome, PrepareOne, prepare_safely, prepare_source
+from datamodules.preparation.clip_writing import SyncMeasure
+from datamodules.preparation.pipeline import Outcome, PrepareOne, prepare_safely, prepare_source
 from datamodules.preparation.processes import in_processes
 from datamodules.preparation.settings import OF_LISTS, PreparationSettings
 from datamodules.preparation.sources import DEVELOPMENT, WHOLE, Rejection, Shard, Source
@@ -164,7 +164,6 @@ def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[st
         shares = (1 - settings.val - test, settings.val, test)
         group = [source for source in sources if source.split == kind]
         assigned = split_by_identity({source.identity for source in group}, shares, settings.seed)
-        assigned = fill_splits(assigned, shares, settings.seed)
         found |= {source.id: assigned[source.identity] for source in group}
     return {name: split for name, split in found.items() if split is not None}
 

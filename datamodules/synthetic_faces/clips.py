@@ -1,6 +1,6 @@
 """One synthetic clip: narrated, animated, rendered and written with its truth."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args
 
@@ -12,15 +12,18 @@ from datamodules.media.audio import write_wav
 from datamodules.media.video import write_video
 from datamodules.synthetic_faces.dense_truth import dense_truth
 from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.mesh.landmarks import LANDMARK_NAMES
 from datamodules.synthetic_faces.motion.animation import Animation, animate
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
 from datamodules.synthetic_faces.motion.style import Style, draw_style
 from datamodules.synthetic_faces.motion.visemes import PHONEME_TABLE, phoneme_numbers, split_phonemes
 from datamodules.synthetic_faces.plans import ClipPlan, Stream
-from datamodules.synthetic_faces.renderer import LANDMARK_NAMES, HeadRenderer, Rendering
+from datamodules.synthetic_faces.renderer import HeadRenderer, Measures, Rendering
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.narration import Narration, narrate
 from datamodules.synthetic_faces.speech.voices import own_voice
+
+DENSE_SUFFIX = ".dense.safetensors"
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,7 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
     if settings.dense:
         write_annotations(root / f"{stem}{DENSE_SUFFIX}", vars(dense_truth(renderer, controls)), {})
     narration = performance.narration
-    quality: dict = {"head_intensity": round(performance.style.head_intensity, 4)}
-    if plan.is_twin:
-        quality["twin_of"] = plan.original_id
+    intensity = {"head_intensity": round(performance.style.head_intensity, 4)}
     return ClipRecord(
         id=plan.clip_id,
         video=f"{stem}.mp4",
@@ -77,50 +78,38 @@ def make_clip(plan: ClipPlan, settings: Settings, root: Path, device: str = "cpu
         start=0.0,
         frames=narration.frames,
         size=settings.size,
-        quality=quality,
+        quality=intensity | ({"twin_of": plan.original_id} if plan.is_twin else {}),
         annotations=f"{stem}.safetensors",
     )
 
 
-DENSE_SUFFIX = ".dense.safetensors"
-
-
 def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarray]:
-    """Per-frame annotations, see ``datamodules/clips/annotations.py``.
-
-    Besides the arrays that every dataset may have: ``controls`` (T, C), all control curves; ``visible`` (T, L), the
-    landmarks that nothing hides; ``head_speech``, ``head_style``, ``head_free`` (T, 3), what the rotation is made of in
-    degrees; ``intensity`` (T, 3), the intensities of head, mouth and blinks of the moment.
-    """
+    """Per-frame annotations: those of ``datamodules/clips/annotations.py`` and some that only synthetic clips have."""
     animation = performance.animation
-    controls = animation.controls
+    controls, head = animation.controls, animation.head
     units = split_phonemes(performance.narration.phonemes)
 
     def columns(*names: str) -> np.ndarray:
         return np.stack([controls[name] for name in names], axis=1)
 
+    intensity = (head.intensity, animation.mouth_intensity, animation.blink_intensity)
     arrays = {
         "rotation": columns("yaw", "pitch", "roll"),
         "translation": columns("shift_x", "shift_y", "shift_z"),
-        "lip_opening": rendering.lip_opening,
-        "lip_width": rendering.lip_width,
+        **{field.name: getattr(rendering, field.name) for field in fields(Measures)},
         "blink": 0.5 * (controls["blink_left"] + controls["blink_right"]),
         "gaze": columns("gaze_x", "gaze_y"),
-        "landmarks": rendering.landmarks,
-        "landmarks_3d": rendering.landmarks_3d,
-        "regions": rendering.regions,
-        "controls": controls.values,
-        "head_speech": animation.head.speech,
-        "head_style": animation.head.style,
-        "head_free": animation.head.free,
-        "intensity": np.stack(
-            [animation.head.intensity, animation.mouth_intensity, animation.blink_intensity], axis=1
-        ),
+        "controls": controls.values,  # (T, C) all control curves
+        "head_speech": head.speech,  # (T, 3) what the rotation is made of, in degrees
+        "head_style": head.style,
+        "head_free": head.free,
+        "intensity": np.stack(intensity, axis=1),  # (T, 3) of head, mouth and blinks at the moment
     }
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
-    arrays["visible"] = rendering.visible
-    arrays["phoneme"] = phoneme_numbers(units, len(controls))
-    return arrays
+    return arrays | {
+        "visible": rendering.visible,  # (T, L) the landmarks that nothing hides
+        "phoneme": phoneme_numbers(units, len(controls)),
+    }
 
 
 def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> dict:
@@ -134,7 +123,7 @@ def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> d
         "voice": asdict(narration.voice),
         "text": narration.text,
         "speech_level": round(narration.speech_level, 3),
-        "style": performance.style.to_dict(),
+        "style": asdict(performance.style),
         "control_names": list(CONTROL_NAMES),
         "landmark_names": list(LANDMARK_NAMES),
         "phoneme_table": list(PHONEME_TABLE),

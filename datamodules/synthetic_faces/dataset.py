@@ -9,6 +9,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from datamodules.clips.dataset_folder import make_dataset_folder, read_dataset_settings
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
@@ -19,22 +21,18 @@ from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.espeak import espeak_paths
 
-MakeClip = Callable[[ClipPlan, Settings, Path, str], ClipRecord]  # ``make_clip``, or what stands in for it
-
 
 def prepare_synthetic(
     output: Path,
     settings: Settings,
     workers: int = 2,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    make: MakeClip = make_clip,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Render a dataset of synthetic talking heads.
 
-    Splits (80/10/10, each at least one clip) share neither identity nor voice nor sentence. A clip is a
-    function of the settings and its index, whatever the number of workers. Clips that are already there
-    from an interrupted run with the same settings are kept; a complete dataset is returned at once.
+    A clip is a function of the settings and its index, whatever the number of workers. Clips that are already there from
+    an interrupted run with the same settings are kept; a complete dataset is returned at once.
 
     Args:
         output: Folder to write, see ``datamodules/clips/manifest.py``.
@@ -42,7 +40,6 @@ def prepare_synthetic(
         workers: Rendering processes; 0 renders in this process.
         device: Where to render.
         progress: Called with (finished, all) clips, first with what was kept.
-        make: Makes one clip; has to be picklable.
 
     Returns:
         ``output``.
@@ -53,21 +50,20 @@ def prepare_synthetic(
     output = Path(output)
     settings.check()
     plans = plan_clips(settings)
-    tell = progress or (lambda done, total: None)
     same = read_dataset_settings(output) == settings.to_dict()
     records = _finished(plans, settings, output) if same else {}
     if len(records) == len(plans) and (output / MANIFEST_NAME).is_file():
-        tell(len(plans), len(plans))
+        progress(len(plans), len(plans))
         return output
     _check_machine(workers, device)
     espeak_paths()
     _claim(output, settings.to_dict())
     todo = [plan for plan in plans if plan.clip_id not in records]
-    tell(len(records), len(plans))
-    job = partial(_render_one, make=make, settings=settings, output=output, device=device)
+    progress(len(records), len(plans))
+    job = partial(_render_one, settings=settings, output=output, device=device)
     for record in _render(job, todo, output, workers):
         records[record.id] = record
-        tell(len(records), len(plans))
+        progress(len(records), len(plans))
     with whole_output(output / CARD_NAME) as temporary:
         temporary.write_text(data_card(settings, list(records.values())), encoding="utf-8")
     write_manifest(output, records.values())
@@ -79,8 +75,6 @@ def prepare_synthetic(
 def _check_machine(workers: int, device: str) -> None:
     if workers < 0:
         raise UserError(f"--workers {workers}: the number of processes cannot be negative")
-    import torch
-
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -97,8 +91,8 @@ def _claim(output: Path, settings: dict) -> None:
         raise UserError(f"{output}: holds something else than a synthetic dataset; choose another --output")
     if found is not None and found != settings:
         differing = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
-        told = f"holds a synthetic dataset with other settings ({', '.join(differing)})"
-        raise UserError(f"{output}: {told}; remove it or choose another --output")
+        told = f"other settings ({', '.join(differing)}); remove it or choose another --output"
+        raise UserError(f"{output}: holds a synthetic dataset with {told}")
     make_dataset_folder(output, settings)
 
 
@@ -115,37 +109,28 @@ def _finished(plans: list[ClipPlan], settings: Settings, output: Path) -> dict[s
         if (path := _row_path(output, name)).is_file():
             listed[name] = ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
         if name in listed:
-            files = [*listed[name].files, *([f"clips/{name}{DENSE_SUFFIX}"] if settings.dense else [])]
-            if all((output / file).is_file() for file in files):
+            dense = [f"clips/{name}{DENSE_SUFFIX}"] if settings.dense else []
+            if all((output / file).is_file() for file in (*listed[name].files, *dense)):
                 finished[name] = listed[name]
     return finished
 
 
-def _render_one(plan: ClipPlan, make: MakeClip, settings: Settings, output: Path, device: str) -> ClipRecord:
-    record = make(plan, settings, output, device)
+def _render_one(plan: ClipPlan, settings: Settings, output: Path, device: str) -> ClipRecord:
+    record = make_clip(plan, settings, output, device)
     with whole_output(_row_path(output, plan.clip_id)) as temporary:
         temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
     return record
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _render(
     job: Callable[[ClipPlan], ClipRecord], plans: list[ClipPlan], output: Path, workers: int
 ) -> Iterator[ClipRecord]:
     """Records as clips finish, in any order."""
-    if workers == 0:
-        for plan in plans:
-            yield job(plan)
+    if workers == 0 or not plans:
+        yield from map(job, plans)
         return
-    if not plans:
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(plans)), mp_context=context, initializer=_one_thread) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(plans)), spawn, torch.set_num_threads, (1,)) as pool:
         jobs = [pool.submit(job, plan) for plan in plans]
         try:
             for done in as_completed(jobs):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
-from datamodules.synthetic_faces.renderer import HeadRenderer, Stage, joined, stretches
+from datamodules.synthetic_faces.renderer import HeadRenderer, Stage, affine, joined, stretches
 
 REFERENCE_DETAIL = 3  # samples of the first frame along a pixel's side; odd: one lies at its centre
 DEPTH_TOLERANCE = 6e-4  # of the distance: nearer surfaces than this hide nothing
@@ -19,13 +19,15 @@ class DenseTruth:
     """Truth at the centres of the pixels of a stretch of a clip; what lies between them plays no part."""
 
     mask: np.ndarray  # ``(T, S, S)`` bool, the person is seen
-    # ``(T, S, S)`` float16 distance from the camera along its axis in head radii; 0 in the background
-    depth: np.ndarray
+    depth: (
+        np.ndarray
+    )  # ``(T, S, S)`` float16 distance from the camera along its axis in head radii; 0: background
     # ``(T, S, S, 2)`` float32 in pixels, x right and y down: the pixel at ``p`` shows the point that the first frame
     # has at ``p + flow``, be it seen there or not. The background moves with the camera alone
     flow: np.ndarray
-    # ``(T, S, S)`` bool, the first frame shows that point: nothing hides it and it lies in the picture
-    seen: np.ndarray
+    seen: (
+        np.ndarray
+    )  # ``(T, S, S)`` bool, the first frame shows that point: nothing hides it, it lies in the picture
 
 
 @torch.inference_mode()
@@ -91,9 +93,7 @@ class _FirstFrame:
         turn = self.stage.moves[0, :, :2] @ back
         offset = self.stage.moves[0, :, 2] - (turn @ moves[:, :, 2:])[..., 0]
         change = np.concatenate([turn - np.eye(2), offset[..., None]], axis=-1)
-        m = torch.as_tensor(change, dtype=torch.float32, device=self.faces.device)[..., None, None]
-        x, y = self.grid.unbind(dim=-1)
-        return torch.stack([m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(2)], dim=-1)
+        return affine(change, *self.grid[None].unbind(dim=-1))
 
     def _sample(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """The sample round each point of the image ``(..., 2)``, and whether there is one."""

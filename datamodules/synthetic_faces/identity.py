@@ -1,6 +1,7 @@
 """Identity of a synthetic head: every number the geometry, the paint, the light and the background depend on."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,15 +97,13 @@ class Identity:
     noise: float = 0.0  # standard deviation of the sensor noise in 8-bit steps
 
     def __post_init__(self) -> None:
-        unknown = set(self.shape) - set(SHAPE_NAMES)
-        if unknown:
+        if unknown := set(self.shape) - set(SHAPE_NAMES):
             raise ValueError(f"unknown shape parameters {sorted(unknown)}")
-        choices = (
-            ("domain", DOMAINS), ("hair_style", HAIR_STYLES), ("beard_style", BEARD_STYLES),
-            ("glasses_style", GLASSES_STYLES), ("clothes_style", CLOTHES_STYLES), ("background", BACKGROUNDS),
-            ("headwear", HEADWEAR_STYLES),
-        )  # fmt: skip
-        for name, allowed in choices:
+        choices = {
+            "domain": DOMAINS, "hair_style": HAIR_STYLES, "beard_style": BEARD_STYLES, "glasses_style": GLASSES_STYLES,
+            "clothes_style": CLOTHES_STYLES, "background": BACKGROUNDS, "headwear": HEADWEAR_STYLES,
+        }  # fmt: skip
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
@@ -118,8 +117,8 @@ class Identity:
     def sample(cls, rng: np.random.Generator, domain: str = "wide") -> "Identity":
         """Draw a person with light and background; the domain is ``"plain"`` or ``"wide"``."""
         shape = {name: float(np.clip(rng.normal(), -2, 2)) for name in SHAPE_NAMES}
-        tone = float(rng.uniform(0, 1)) ** 1.15
-        feminine = bool(rng.random() < 0.5)
+        tone = rng.uniform(0, 1) ** 1.15
+        feminine = rng.random() < 0.5
         looks = _sample_looks(rng, shape, tone, feminine)
         setting = _sample_setting(rng, domain)
         seed = int(rng.integers(2**31))
@@ -133,32 +132,35 @@ def _sample_looks(
     rng: np.random.Generator, shape: dict[str, float], tone: float, feminine: bool
 ) -> dict[str, Any]:
     """Hair, beard, colours and clothes; nudges the shape towards what goes with them."""
-    sign = -1.0 if feminine else 1.0
+
+    def pick(options: Sequence[str], shares: Sequence[float] | np.ndarray | None = None) -> str:
+        return str(rng.choice(options, p=shares))
+
     for name, push in LEANINGS.items():
-        shape[name] = float(np.clip(shape[name] + sign * push, -2, 2))
+        shape[name] = float(np.clip(shape[name] - push if feminine else shape[name] + push, -2, 2))
     light, bright = np.arange(len(HAIR_COLOURS)) >= 4, np.arange(len(IRIS_COLOURS)) >= 3
     hair_weights = np.array(HAIR_WEIGHTS) * np.where(light, max(0.12, 1 - 1.3 * tone), 1)
     iris_weights = np.where(bright, max(0.05, 1 - 1.4 * tone), 1.6)
     styles = FEMININE_STYLES if feminine else MASCULINE_STYLES
-    beard = "none" if feminine else str(rng.choice(BEARD_STYLES, p=(0.45, 0.22, 0.06, 0.1, 0.17)))
+    beard = "none" if feminine else pick(BEARD_STYLES, (0.45, 0.22, 0.06, 0.1, 0.17))
     lipstick = feminine and rng.random() < 0.45
     return {
-        "skin_warmth": float(rng.uniform(-1, 1)),
-        "blush": float(rng.uniform(0.2, 1.0) if feminine else rng.uniform(0.05, 0.7)),
-        "freckles": float(rng.uniform(0.3, 1) if rng.random() < 0.22 * (1 - tone) else 0.0),
-        "age": float(rng.uniform(0, 1) ** 1.6),
-        "lip_colour": str(rng.choice(LIPSTICKS)) if lipstick else "",
-        "iris_colour": str(rng.choice(IRIS_COLOURS, p=iris_weights / iris_weights.sum())),
-        "hair_style": str(rng.choice(list(styles), p=list(styles.values()))),
-        "hair_colour": str(rng.choice(HAIR_COLOURS, p=hair_weights / hair_weights.sum())),
-        "hair_volume": float(rng.uniform(-1, 1)),
+        "skin_warmth": rng.uniform(-1, 1),
+        "blush": rng.uniform(0.2, 1.0) if feminine else rng.uniform(0.05, 0.7),
+        "freckles": rng.uniform(0.3, 1) if rng.random() < 0.22 * (1 - tone) else 0.0,
+        "age": rng.uniform(0, 1) ** 1.6,
+        "lip_colour": pick(LIPSTICKS) if lipstick else "",
+        "iris_colour": pick(IRIS_COLOURS, iris_weights / iris_weights.sum()),
+        "hair_style": pick(list(styles), list(styles.values())),
+        "hair_colour": pick(HAIR_COLOURS, hair_weights / hair_weights.sum()),
+        "hair_volume": rng.uniform(-1, 1),
         "beard_style": beard,
-        "beard_density": float(rng.uniform(0.35, 0.95)),
-        "glasses_style": str(rng.choice(GLASSES_STYLES, p=(0.78, 0.12, 0.10))),
-        "glasses_colour": str(rng.choice(GLASSES_COLOURS)),
-        "clothes_style": str(rng.choice(CLOTHES_STYLES, p=(0.4, 0.25, 0.15, 0.2))),
-        "clothes_colour": str(rng.choice(CLOTHES_COLOURS)),
-        "clothes_colour_2": str(rng.choice(CLOTHES_COLOURS)),
+        "beard_density": rng.uniform(0.35, 0.95),
+        "glasses_style": pick(GLASSES_STYLES, (0.78, 0.12, 0.10)),
+        "glasses_colour": pick(GLASSES_COLOURS),
+        "clothes_style": pick(CLOTHES_STYLES, (0.4, 0.25, 0.15, 0.2)),
+        "clothes_colour": pick(CLOTHES_COLOURS),
+        "clothes_colour_2": pick(CLOTHES_COLOURS),
     }
 
 
@@ -171,11 +173,11 @@ def _sample_setting(rng: np.random.Generator, domain: str) -> dict[str, Any]:
         return setting | {"background": "gradient", "key_azimuth": 25.0 * side, "noise": 0.0}
     return setting | {
         "background": str(rng.choice(BACKGROUNDS)),
-        "key_azimuth": side * float(rng.uniform(5, 60)),
-        "key_elevation": float(rng.uniform(15, 55)),
-        "key_warmth": float(rng.uniform(-0.6, 1.0)),
-        "key_strength": float(rng.uniform(0.85, 1.15)),
-        "fill_strength": float(rng.uniform(0.75, 1.2)),
-        "rim_strength": float(rng.uniform(0.1, 1.1)),
-        "noise": float(rng.uniform(0.4, 1.6)),
+        "key_azimuth": side * rng.uniform(5, 60),
+        "key_elevation": rng.uniform(15, 55),
+        "key_warmth": rng.uniform(-0.6, 1.0),
+        "key_strength": rng.uniform(0.85, 1.15),
+        "fill_strength": rng.uniform(0.75, 1.2),
+        "rim_strength": rng.uniform(0.1, 1.1),
+        "noise": rng.uniform(0.4, 1.6),
     }

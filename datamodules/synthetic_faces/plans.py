@@ -1,6 +1,6 @@
 """Which clip shows whom, saying what, in which draw of the motion: a dataset before anything is made."""
 
-from collections import defaultdict
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,20 +39,13 @@ class ClipPlan:
         return f"{self.original_id}_twin" if self.is_twin else self.original_id
 
     def rng(self, what: Stream, seed: int) -> np.random.Generator:
-        """Random numbers for a part of the clip, below the ``seed`` of its dataset.
-
-        Args:
-            what: ``seen`` or ``performer``: the looks of who is seen, or of who speaks and moves; ``voice`` of who speaks,
-                the same in all clips of that identity; ``speech``: sentences, delivery and noise, the same for all draws;
-                ``motion``: style and free motion, the same for twins.
-            seed: Of the dataset.
-        """
-        keys = {
-            "seen": (0, self.seen),
-            "performer": (0, self.performer),
-            "speech": (1, self.speech),
-            "motion": (2, self.speech, self.draw),
-            "voice": (3, self.performer),
+        """Random numbers for a part of the clip, below the ``seed`` of its dataset."""
+        keys: dict[Stream, tuple[int, ...]] = {
+            "seen": (0, self.seen),  # looks of who is seen
+            "performer": (0, self.performer),  # and of who speaks and moves
+            "speech": (1, self.speech),  # sentences, delivery and noise, the same for all draws
+            "motion": (2, self.speech, self.draw),  # style and free motion, the same for twins
+            "voice": (3, self.performer),  # the same in all clips of an identity
         }
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=keys[what]))
 
@@ -73,21 +66,20 @@ def plan_clips(settings: Settings) -> list[ClipPlan]:
         performer = performer_of[speech]
         split = splits[performer]
         seconds = LONG_SECONDS if speech in long else settings.seconds
-        seen = [performer]
-        if settings.twins and split != "train":
-            seen.append(heads + performer)
-        plans += [ClipPlan(index, head, performer, split, speech, draw, seconds) for head in seen]
+        twins = [heads + performer] if settings.twins and split != "train" else []
+        for seen in (performer, *twins):
+            plans.append(ClipPlan(index, seen, performer, split, speech, draw, seconds))
     return plans
 
 
 def _long_speeches(split_of: list[str], count: int) -> set[int]:
     """Speeches that are long: the splits take turns, within a split they lie apart."""
-    queues: dict[str, list[int]] = defaultdict(list)
-    for speech, split in enumerate(split_of):
-        queues[split].append(speech)
-    chosen: list[int] = []
-    while len(chosen) < count:
-        for split in ("test", "val", "train"):
-            if queues[split] and len(chosen) < count:
-                chosen.append(queues[split].pop(len(queues[split]) // 2))
-    return set(chosen)
+    splits = ("test", "val", "train")
+    queues = [[speech for speech, own in enumerate(split_of) if own == split] for split in splits]
+    chosen: set[int] = set()
+    for queue in itertools.cycle(queues):
+        if len(chosen) == count:
+            break
+        if queue:
+            chosen.add(queue.pop(len(queue) // 2))
+    return chosen

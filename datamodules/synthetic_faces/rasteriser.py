@@ -20,8 +20,7 @@ class Fragments:
 
     pixel: Tensor  # ``(P,)`` flat index ``(frame * size + row) * size + column`` of each covered pixel, ascending
     values: Tensor  # ``(A, P)`` attributes interpolated with perspective
-    # ``(frames * size * size,)`` inverse distance of the nearest surface, 0 where there is none
-    depth: Tensor
+    depth: Tensor  # ``(frames * size * size,)`` inverse distance of the nearest surface; 0: there is none
     face: Tensor  # ``(P,)`` the face seen
 
 
@@ -33,12 +32,7 @@ def _ramp(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rasterise(
-    points: Tensor,
-    inverse: Tensor,
-    faces: Tensor,
-    attributes: Tensor,
-    corners: Tensor,
-    size: int,
+    points: Tensor, inverse: Tensor, faces: Tensor, attributes: Tensor, corners: Tensor, size: int
 ) -> Fragments:
     """Draws front-facing triangles (counter-clockwise in the picture as seen, rows running down).
 
@@ -83,26 +77,23 @@ class _Triangles:
 
 
 def _visible_triangles(points: Tensor, inverse: Tensor, faces: Tensor, size: int) -> _Triangles:
-    px, py = points[..., 0].contiguous(), points[..., 1].contiguous()
-    ax, bx, cx = (px.index_select(1, faces[:, i]) for i in range(3))
-    ay, by, cy = (py.index_select(1, faces[:, i]) for i in range(3))
-    area = (cx - ax) * (by - ay) - (cy - ay) * (bx - ax)
-    left = torch.ceil(torch.minimum(torch.minimum(ax, bx), cx) - 0.5).clamp(min=0)
-    right = torch.floor(torch.maximum(torch.maximum(ax, bx), cx) - 0.5).clamp(max=size - 1)
-    top = torch.ceil(torch.minimum(torch.minimum(ay, by), cy) - 0.5).clamp(min=0)
-    bottom = torch.floor(torch.maximum(torch.maximum(ay, by), cy) - 0.5).clamp(max=size - 1)
-    shows = (area > 1e-5) & (left <= right) & (top <= bottom)
-    chosen = torch.nonzero(shows.reshape(-1))[:, 0]
+    corner = faces.t().reshape(-1)
+
+    def at_corners(values: Tensor) -> Tensor:
+        """``(3, T F)`` from values of the vertices ``(T, V)``."""
+        picked = values.contiguous().index_select(1, corner).reshape(len(values), 3, -1)
+        return picked.transpose(0, 1).reshape(3, -1)
+
+    x, y = at_corners(points[..., 0]), at_corners(points[..., 1])
+    area = (x[2] - x[0]) * (y[1] - y[0]) - (y[2] - y[0]) * (x[1] - x[0])
+    left, top = (torch.ceil(v.amin(0) - 0.5).clamp(min=0) for v in (x, y))
+    right, bottom = (torch.floor(v.amax(0) - 0.5).clamp(max=size - 1) for v in (x, y))
+    chosen = torch.nonzero((area > 1e-5) & (left <= right) & (top <= bottom))[:, 0]
     frame, face = torch.div(chosen, len(faces), rounding_mode="floor"), chosen % len(faces)
-    x = torch.stack([v.reshape(-1).index_select(0, chosen) for v in (ax, bx, cx)])
-    y = torch.stack([v.reshape(-1).index_select(0, chosen) for v in (ay, by, cy)])
-    flat = inverse.reshape(-1)
-    q = torch.stack(
-        [flat.index_select(0, faces[:, i].index_select(0, face) + frame * points.shape[1]) for i in range(3)]
-    )
+    x, y, q = (v.index_select(1, chosen) for v in (x, y, at_corners(inverse)))
     # Neighbours compute the negative of the same numbers along a shared edge, so that no pixel falls between them.
     a, b = y[[2, 0, 1]] - y[[1, 2, 0]], x[[1, 2, 0]] - x[[2, 0, 1]]
-    return _Triangles(frame, face, x, y, q, a, b, area.reshape(-1).index_select(0, chosen))
+    return _Triangles(frame, face, x, y, q, a, b, area.index_select(0, chosen))
 
 
 def _cover(t: _Triangles, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +134,7 @@ def _planes(t: _Triangles, faces: Tensor, attributes: Tensor, corners: Tensor) -
         ``(N, 2 + 3 (1 + A))``: column and row of the first corner, the values there, and their slopes along columns and
         along rows; the first value is the inverse distance alone, the others are the attributes times it.
     """
-    flat = attributes.reshape(attributes.shape[0] * attributes.shape[1], attributes.shape[2])
+    flat = attributes.flatten(0, 1)
     vertex = faces.index_select(0, t.face) + (t.frame * attributes.shape[1])[:, None]
     own = corners.index_select(0, t.face)
     weighted = []
@@ -152,9 +143,8 @@ def _planes(t: _Triangles, faces: Tensor, attributes: Tensor, corners: Tensor) -
         weighted.append(torch.cat([q, flat.index_select(0, vertex[:, i]) * q, own[:, i] * q], dim=1))
     w0, d1, d2 = weighted[0], weighted[1] - weighted[0], weighted[2] - weighted[0]
     a1, a2, b1, b2, area = (v[:, None] for v in (t.a[1], t.a[2], t.b[1], t.b[2], t.area))
-    return torch.cat(
-        [t.x[0][:, None], t.y[0][:, None], w0, (a1 * d1 + a2 * d2) / area, (b1 * d1 + b2 * d2) / area], dim=1
-    )
+    along, down = (a1 * d1 + a2 * d2) / area, (b1 * d1 + b2 * d2) / area
+    return torch.cat([t.x[0][:, None], t.y[0][:, None], w0, along, down], dim=1)
 
 
 def _interpolate(pixel: Tensor, triangle: Tensor, planes: Tensor, size: int) -> Tensor:

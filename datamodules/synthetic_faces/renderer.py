@@ -1,7 +1,6 @@
 """The renderer: controls of one person in, frames and their exact truth out."""
 
 import dataclasses
-import itertools
 from typing import TypeVar
 
 import numpy as np
@@ -11,12 +10,7 @@ from torch.nn import functional as F
 
 from datamodules.faces.framing import FACE_CENTRE, FACE_SHARE
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.mesh.landmarks import (
-    LANDMARK_NAMES,
-    landmark_vertices,
-    lip_measures,
-    region_boxes,
-)
+from datamodules.synthetic_faces.mesh import landmarks
 from datamodules.synthetic_faces.mesh.rig import Rig
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.paint.backgrounds import Backdrop
@@ -29,7 +23,6 @@ SUPERSAMPLING = 2
 MEASURED_AT_ONCE = 64  # frames
 DARKEST_WRINKLE = 0.4  # of the colour around it
 M = TypeVar("M")
-_OVAL = [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(("jaw", "forehead"))]
 
 
 @dataclasses.dataclass
@@ -78,6 +71,12 @@ def camera_moves(controls: Controls) -> np.ndarray:
     return np.concatenate([turn, offset[..., None]], axis=-1)
 
 
+def affine(maps: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
+    """Images ``(T, ..., 2)`` of the points ``x``, ``y`` ``(T, ...)`` under maps ``(T, 2, 3)``, in float32."""
+    m = torch.as_tensor(maps, dtype=torch.float32, device=x.device).reshape(-1, 2, 3, *(1,) * (x.dim() - 1))
+    return torch.stack([m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(2)], dim=-1)
+
+
 class HeadRenderer:
     """Renders one person in square frames of 32 to 1024 pixels, on any device."""
 
@@ -93,27 +92,27 @@ class HeadRenderer:
         self._texture = atlas.texture.contiguous(memory_format=torch.channels_last)
         self._wrinkles = atlas.wrinkles.contiguous(memory_format=torch.channels_last)
         self._backdrop = Backdrop(identity, size, self.device)
-        self._marks = torch.as_tensor(landmark_vertices(self.rig), device=self.device)
+        self._marks = torch.as_tensor(landmarks.landmark_vertices(self.rig), device=self.device)
         self._around = self._incidence()
         rng = np.random.default_rng(identity.seed + 2)
         grain = rng.normal(size=(3, size + 61, size + 61)) * identity.noise
         self._grain = torch.as_tensor(grain, dtype=torch.float32, device=self.device)
         # The neutral face's box lies where the crop rule of real clips puts it.
-        p = self.rig.shape(Controls.neutral(1))[0, self._marks[_OVAL]]
+        outline = self._marks[landmarks.landmark_numbers("jaw", "forehead")]
+        p = self.rig.shape(Controls.neutral(1))[0, outline]
         oval = p[..., :2] / (CAMERA_DISTANCE - p[..., 2:])
-        low, high = oval.amin(0).tolist(), oval.amax(0).tolist()
-        self._scale = FACE_SHARE / max(high[0] - low[0], high[1] - low[1])
-        self._centre = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
+        low, high = (np.array(edge.tolist()) for edge in (oval.amin(0), oval.amax(0)))
+        self._scale = FACE_SHARE / float((high - low).max())
+        self._centre = ((low + high) / 2).tolist()
 
     def _incidence(self) -> Tensor:
         """Up to eight faces round each vertex ``(V, 8)``; missing ones point to an empty face at the end."""
         faces = self.rig.faces.cpu().numpy()
         vertex = faces.reshape(-1)
         order = np.argsort(vertex, kind="stable")
-        start = np.searchsorted(vertex[order], np.arange(len(self.rig.rest) + 1))
-        around = np.full((len(self.rig.rest), 8), len(faces))
-        for v, (low, high) in enumerate(itertools.pairwise(start)):
-            mine = order[low:high] // 3
+        counts = np.bincount(vertex, minlength=len(self.rig.rest))
+        around = np.full((len(counts), 8), len(faces))
+        for v, mine in enumerate(np.split(order // 3, np.cumsum(counts)[:-1])):
             if len(mine) > 8:
                 mine = mine[np.linspace(0, len(mine) - 1, 8).astype(int)]
             around[v, : len(mine)] = mine
@@ -139,7 +138,7 @@ class HeadRenderer:
         # Plain light is fixed to the head: what it makes of a surface does not change when the head turns.
         normals = self._normals(stage.shape if self.identity.domain == "plain" else stage.posed)
         fragments = rasterise(stage.image * large, stage.inverse, self.rig.faces, normals, self._uv, large)
-        picture, cover = self._composite(fragments, self.rig.wrinkle_strengths(controls), stage.moves, large)
+        picture, cover = self._composite(fragments, self.rig.wrinkle_strengths(controls), stage.moves)
         return Rendering(
             **self._measures(stage),
             frames=self._finish(picture, start).cpu().numpy(),
@@ -167,20 +166,18 @@ class HeadRenderer:
         inverse = 1 / (CAMERA_DISTANCE - p[..., 2])
         x = FACE_CENTRE[0] + self._scale * (p[..., 0] * inverse - self._centre[0])
         y = FACE_CENTRE[1] - self._scale * (p[..., 1] * inverse - self._centre[1])
-        m = torch.as_tensor(moves, dtype=torch.float32, device=self.device)[:, :, :, None]
-        rows = [m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in range(2)]
-        return torch.stack(rows, dim=-1), inverse
+        return affine(moves, x, y), inverse
 
     def _measures(self, stage: Stage) -> dict[str, np.ndarray]:
         """Values of the fields of ``Measures``."""
         marks = stage.image[:, self._marks].cpu().numpy()
-        opening, width = lip_measures(stage.shape[:, self._marks])
+        opening, width = landmarks.lip_measures(stage.shape[:, self._marks])
         return {
             "landmarks": marks,
             "landmarks_3d": stage.posed[:, self._marks].cpu().numpy(),
             "lip_opening": opening.cpu().numpy(),
             "lip_width": width.cpu().numpy(),
-            "regions": region_boxes(marks),
+            "regions": landmarks.region_boxes(marks),
         }
 
     def _normals(self, p: Tensor) -> Tensor:
@@ -199,46 +196,37 @@ class HeadRenderer:
         length = torch.sqrt(x * x + y * y + z * z).clamp(min=1e-12)
         return torch.stack([x / length, y / length, z / length], dim=-1)
 
-    def _composite(
-        self, fragments: Fragments, wrinkles: Tensor, moves: np.ndarray, large: int
-    ) -> tuple[Tensor, Tensor]:
+    def _composite(self, fragments: Fragments, wrinkles: Tensor, moves: np.ndarray) -> tuple[Tensor, Tensor]:
         """Linear pictures ``(T, 3, S, S)`` and coverage ``(T, S, S)`` after averaging the supersamples."""
-        frames = len(moves)
+        frames, pixels = len(moves), (self.size * SUPERSAMPLING) ** 2
         surface = self._paint(self._texture, fragments.values[3:5])
-        self._wrinkle(surface, fragments, wrinkles, large * large)
-        light = shade(fragments.values[:3], surface, self.lights)
+        self._wrinkle(surface, fragments, wrinkles, pixels)
         # Averaging clipped values keeps edges smooth where a highlight is far brighter than white.
-        light = light.clamp(0, 1)
-        canvas = torch.zeros(4, frames * large * large, device=self.device)
-        for i in range(3):
-            canvas[i].scatter_(0, fragments.pixel, light[i])
+        light = shade(fragments.values[:3], surface, self.lights).clamp(0, 1)
+        canvas = torch.zeros(4, frames * pixels, device=self.device)
+        canvas[:3].index_copy_(1, fragments.pixel, light)
         canvas[3].index_fill_(0, fragments.pixel, 1.0)
         canvas = canvas.reshape(4, frames, self.size, 2, self.size, 2)
         a, b, c, d = (canvas[:, :, :, row, :, column] for row in (0, 1) for column in (0, 1))
         small = 0.25 * (a + b + c + d)
-        cover = small[3]
-        picture = small[:3] + (1 - cover) * self._backdrop.pictures(moves)
-        return picture.transpose(0, 1), cover
+        picture = small[:3] + (1 - small[3]) * self._backdrop.pictures(moves)
+        return picture.transpose(0, 1), small[3]
 
     @staticmethod
     def _paint(texture: Tensor, uv: Tensor) -> Tensor:
         """Samples of ``texture (1, C, H, W)`` at ``uv (2, P)``: ``(C, P)``."""
-        places = uv.t()[None, None]
-        return F.grid_sample(texture, places, mode="bilinear", padding_mode="border", align_corners=False)[
-            0, :, 0
-        ]
+        samples = F.grid_sample(texture, uv.t()[None, None], padding_mode="border", align_corners=False)
+        return samples[0, :, 0]
 
     def _wrinkle(self, surface: Tensor, fragments: Fragments, strengths: Tensor, pixels: int) -> None:
         """Darkens the skin's colour in place; ``pixels`` is their number in one frame."""
         skin = torch.nonzero(fragments.face < len(self.rig.parts[0].faces))[:, 0]
-        if not len(skin) or not bool((strengths > 0).any()):
+        if not len(skin) or not (strengths > 0).any():
             return
         maps = self._paint(self._wrinkles, fragments.values[3:5].index_select(1, skin))
         frame = torch.div(fragments.pixel.index_select(0, skin), pixels, rounding_mode="floor")
         strength = strengths.t().contiguous().index_select(1, frame)
-        dark = maps[0] * strength[0]
-        for i in range(1, len(maps)):
-            dark = dark + maps[i] * strength[i]
+        dark = sum(fold * deep for fold, deep in zip(maps, strength, strict=True))
         factor = torch.ones_like(surface[0]).scatter_(0, skin, (1 - dark).clamp(min=DARKEST_WRINKLE))
         surface[:3] *= factor
 
@@ -257,13 +245,11 @@ class HeadRenderer:
         marks, inverse = stage.image[:, self._marks], stage.inverse[:, self._marks]
         cell = (marks * large).floor().to(torch.int64)
         inside = ((cell >= 0) & (cell < large)).all(dim=-1)
+        depth = fragments.depth.reshape(-1, 1, large, large)
+        furthest = -F.max_pool2d(-depth, 3, stride=1, padding=1)  # around, for surfaces seen at a slant
+        x, y = cell.clamp(0, large - 1).unbind(dim=-1)
         frame = torch.arange(len(marks), device=self.device)[:, None]
-        nearest = torch.full_like(inverse, 1.0)
-        for dy in (-1, 0, 1):  # the pixels around, for surfaces seen at a slant
-            for dx in (-1, 0, 1):
-                x, y = (cell[..., 0] + dx).clamp(0, large - 1), (cell[..., 1] + dy).clamp(0, large - 1)
-                nearest = torch.minimum(nearest, fragments.depth[(frame * large + y) * large + x])
-        return inside & (inverse * 1.0012 >= nearest)
+        return inside & (inverse * 1.0012 >= furthest[frame, 0, y, x])
 
 
 def stretches(stop: int, step: int) -> list[tuple[int, int]]:

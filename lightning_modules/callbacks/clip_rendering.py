@@ -15,9 +15,9 @@ from datamodules.errors import UserError
 from datamodules.media.pictures import to_float
 from lightning_modules.checkpoints import load_autoencoder
 from lightning_modules.generation.options import GenerationOptions
-from lightning_modules.generation.rendering import PortraitRenderer
+from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.talking_head import TalkingHead
-from lightning_modules.networks.renderer import Renderer
+from lightning_modules.networks.base_renderer import Renderer
 
 
 def require_autoencoder(module: LightningModule, who: object) -> None:
@@ -56,7 +56,7 @@ class ReconstructedClips:
 
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
         """Frames ``(T, 3, S, S)`` uint8 by the autoencoder, in evaluation mode, of a real clip."""
-        renderer = PortraitRenderer(module.network)  # type: ignore[arg-type]
+        renderer = Reenactor(module.network)  # type: ignore[arg-type]
         source = renderer.prepare_source(to_float(clip.frames[:1]))
         chunks = clip.frames.split(self.batch_size)
         motion = torch.cat([renderer.motion_of(to_float(chunk), self.batch_size) for chunk in chunks])
@@ -95,11 +95,7 @@ class GeneratedClips:
         return load_autoencoder(self.path)[0].requires_grad_(False)
 
     def check(self, module: LightningModule) -> None:
-        """Refuse a module of another stage.
-
-        Raises:
-            UserError: it has no diffusion, or no basis of motion.
-        """
+        """Refuse a module of another stage, without a diffusion process or a motion basis."""
         if not hasattr(module, "diffusion") or not hasattr(module, "basis"):
             _refuse(module, self, "samples a motion diffusion model")
 

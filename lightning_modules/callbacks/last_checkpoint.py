@@ -1,10 +1,13 @@
 """The checkpoint that training is resumed from."""
 
+from pathlib import Path
+
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt``: written after every validation, and at the end of a training that stops between two.
 
     Not at the end of every epoch: Lightning counts an epoch twice when it resumes from a checkpoint of that moment, and
@@ -15,17 +18,21 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, dirpath: str) -> None:
-        super().__init__(
-            dirpath=dirpath, filename="last", save_on_train_epoch_end=False, enable_version_counter=False
-        )
+        self.path = Path(dirpath) / "last.ckpt"
+        self.saved_step = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, unless it is a validation without a training."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where no validation will."""
         ends = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
-        saved = self._last_global_step_saved == trainer.global_step
-        if (
-            (ends or not trainer.enable_validation)
-            and not saved
-            and not self._should_skip_saving_checkpoint(trainer)
-        ):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        if ends or not trainer.enable_validation:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.global_step != self.saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.saved_step = trainer.global_step
+            trainer.save_checkpoint(self.path)

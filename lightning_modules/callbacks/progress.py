@@ -53,7 +53,8 @@ class PlainProgress(ProgressBar):
         if not self._enabled:
             return
         total = trainer.num_training_batches
-        measures = "  ".join(f"{k} {v:.4g}" for k, v in self._measures(trainer, pl_module).items())
+        logged = self.get_metrics(trainer, pl_module).items()  # with ``prog_bar=True``
+        measures = "  ".join(f"{k} {v:.4g}" for k, v in logged if isinstance(v, int | float))
         log.info(
             "%4.0f s  epoch %d  batch %d/%s  step %d  %s",
             self._latest - self._started,
@@ -63,11 +64,6 @@ class PlainProgress(ProgressBar):
             trainer.global_step,
             measures,
         )
-
-    def _measures(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Values that modules log with ``prog_bar=True``."""
-        items = self.get_metrics(trainer, pl_module).items()
-        return {name: float(value) for name, value in items if isinstance(value, int | float)}
 
 
 def progress_bar(seconds: float = 15.0) -> ProgressBar:

@@ -1,6 +1,7 @@
 """The diffusion process of one experiment: the five axes put together."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -18,14 +19,17 @@ from lightning_modules.diffusion.weighting import (
     posterior,
 )
 
+AXES = {"schedule": SCHEDULES, "target": TARGETS, "weighting": WEIGHTINGS, "sampler": tuple(SAMPLERS)}
 
+
+@dataclass
 class GaussianDiffusion:
     """Noise schedule, prediction target, loss weighting, sampler and guidance of an experiment.
 
     Holds no weights. The first three are fixed by training; sampler, steps and guidance may be changed
     afterwards.
 
-    Args:
+    Attributes:
         schedule: ``"linear"``, ``"cosine"`` or ``"flow"``.
         target: ``"epsilon"``, ``"x0"``, ``"v"`` or ``"flow"``.
         weighting: ``"uniform"`` or ``"min_snr"``.
@@ -41,58 +45,39 @@ class GaussianDiffusion:
         UserError: If a name is unknown or two choices do not go together.
     """
 
-    def __init__(
-        self,
-        schedule: str = "cosine",
-        target: str = "x0",
-        weighting: str = "uniform",
-        sampler: str = "dpm_solver_2m",
-        sampler_steps: int = 10,
-        guidance: float = 1.0,
-        statistics_guidance: float = 1.0,
-        learned_variance: bool = False,
-        discrete_steps: int = DISCRETE_STEPS,
-    ) -> None:
-        for axis, name, known in (
-            ("schedule", schedule, SCHEDULES),
-            ("target", target, TARGETS),
-            ("weighting", weighting, WEIGHTINGS),
-            ("sampler", sampler, tuple(SAMPLERS)),
-        ):
-            if name not in known:
+    schedule: str = "cosine"
+    target: str = "x0"
+    weighting: str = "uniform"
+    sampler: str = "dpm_solver_2m"
+    sampler_steps: int = 10
+    guidance: float = 1.0
+    statistics_guidance: float = 1.0
+    learned_variance: bool = False
+    discrete_steps: int = DISCRETE_STEPS
+
+    def __post_init__(self) -> None:
+        for axis, known in AXES.items():
+            if (name := getattr(self, axis)) not in known:
                 raise UserError(f"diffusion {axis} {name!r} is unknown: use one of {', '.join(known)}")
-        if sampler in ("euler", "heun") and schedule != "flow":
+        if self.sampler in ("euler", "heun") and self.schedule != "flow":
             raise UserError(
-                f"sampler {sampler!r} follows the straight path: set schedule=flow or another sampler"
+                f"sampler {self.sampler!r} follows the straight path: set schedule=flow or another sampler"
             )
-        if schedule == "flow" and (sampler == "ancestral" or learned_variance):
+        if self.schedule == "flow" and (self.sampler == "ancestral" or self.learned_variance):
             raise UserError(
                 "the flow schedule has no reverse variance: use ddim, dpm_solver_2m, euler or heun"
             )
-        if sampler_steps < 1:
-            raise UserError(f"sampler_steps is {sampler_steps}: use at least 1")
-        self.schedule = NoiseSchedule(schedule, discrete_steps)
-        self.target, self.weighting, self.learned_variance = target, weighting, learned_variance
-        self.sampler, self.sampler_steps = sampler, sampler_steps
-        self.guidance, self.statistics_guidance = guidance, statistics_guidance
+        if self.sampler_steps < 1:
+            raise UserError(f"sampler_steps is {self.sampler_steps}: use at least 1")
+        self.noise_schedule = NoiseSchedule(self.schedule, self.discrete_steps)
 
     def settings(self) -> dict[str, str | int | float | bool]:
         """The constructor's arguments as plain values, for checkpoints."""
-        return {
-            "schedule": self.schedule.name,
-            "target": self.target,
-            "weighting": self.weighting,
-            "sampler": self.sampler,
-            "sampler_steps": self.sampler_steps,
-            "guidance": self.guidance,
-            "statistics_guidance": self.statistics_guidance,
-            "learned_variance": self.learned_variance,
-            "discrete_steps": self.schedule.steps,
-        }
+        return asdict(self)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Noisy sample ``alpha x0 + sigma noise``; ``x0`` and ``noise`` ``(B, T, M)``, ``t`` ``(B,)``."""
-        alpha, sigma = self.schedule.alpha_sigma(t)
+        alpha, sigma = self.noise_schedule.alpha_sigma(t)
         return expand(alpha, x0) * x0 + expand(sigma, x0) * noise
 
     def read(self, output: Tensor, noisy: Tensor, t: Tensor) -> Prediction:
@@ -106,7 +91,7 @@ class GaussianDiffusion:
         variance = None
         if self.learned_variance:
             output, variance = output.chunk(2, dim=-1)
-        alpha, sigma = (expand(values, noisy) for values in self.schedule.alpha_sigma(t))
+        alpha, sigma = (expand(values, noisy) for values in self.noise_schedule.alpha_sigma(t))
         x0, noise = read_target(self.target, output, noisy, alpha, sigma)
         return Prediction(x0, noise, variance)
 
@@ -114,7 +99,7 @@ class GaussianDiffusion:
         """Weighted squared error of the network output, elementwise ``(B, T, M)``."""
         if self.learned_variance:
             output = output.chunk(2, dim=-1)[0]
-        alpha, sigma = self.schedule.alpha_sigma(t)
+        alpha, sigma = self.noise_schedule.alpha_sigma(t)  # each (B,)
         weight = loss_weight(self.weighting, self.target, alpha, sigma)
         goal = make_target(self.target, x0, noise, expand(alpha, x0), expand(sigma, x0))
         return expand(weight, x0) * (output - goal).square()
@@ -133,16 +118,19 @@ class GaussianDiffusion:
         """
         prediction = self.read(output, noisy, t)
         assert prediction.variance is not None
-        earliest = torch.full_like(t, 2 / self.schedule.steps, dtype=torch.float64)
-        first = expand(t.double() < 1.5 / self.schedule.steps, x0)
+        # The step from t to the time s before it; the first step, which ends in the data, has a term of its own below.
+        earliest = torch.full_like(t, 2 / self.noise_schedule.steps, dtype=torch.float64)
+        first = expand(t.double() < 1.5 / self.noise_schedule.steps, x0)
         t = torch.maximum(t.double(), earliest)
-        alpha_t, sigma_t = self.schedule.alpha_sigma(t)
-        alpha_s, sigma_s = self.schedule.alpha_sigma(t - 1 / self.schedule.steps)
+        alpha_t, sigma_t = self.noise_schedule.alpha_sigma(t)
+        alpha_s, sigma_s = self.noise_schedule.alpha_sigma(t - 1 / self.noise_schedule.steps)
+        # q(x_s | x_t, x_0) with the true data and p(x_s | x_t) with the predicted: factors, and bounds of the variance.
         terms = posterior(alpha_t, sigma_t, alpha_s, sigma_s)
         from_noisy, from_data, lower, upper = (expand(term, x0).to(x0) for term in terms)
         log_variance = learned_log_variance(prediction.variance, lower.log(), upper.log())
         mean = from_noisy * noisy + from_data * prediction.x0.detach()
         true_mean = from_noisy * noisy + from_data * x0
+        # How far the two are apart, (B, T, M).
         kl = gaussian_kl(true_mean, lower.log(), mean, log_variance)
         return torch.where(first, gaussian_nll(x0, prediction.x0.detach(), log_variance), kl)
 
@@ -166,5 +154,5 @@ class GaussianDiffusion:
             t = time.to(noisy).expand(noisy.shape[0])
             return self.read(network(noisy, t), noisy, t)
 
-        times = self.schedule.sampling_times(steps or self.sampler_steps, self.target)
-        return SAMPLERS[self.sampler](predict, noise, times, self.schedule, generator)
+        times = self.noise_schedule.sampling_times(steps or self.sampler_steps, self.target)
+        return SAMPLERS[self.sampler](predict, noise, times, self.noise_schedule, generator)

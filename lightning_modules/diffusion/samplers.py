@@ -44,10 +44,12 @@ def dpm_solver_2m(
     previous: Tensor | None = None
     for i in range(len(times) - 1):
         x0 = predict(noisy, times[i]).x0
+        # From the second step on the data is extrapolated by the change since the step before, over half log-SNR.
         data = x0
         if previous is not None and i + 2 < len(times):
             ratio = (half_log_snr[i] - half_log_snr[i - 1]) / (half_log_snr[i + 1] - half_log_snr[i])
             data = x0 + float(1 / (2 * ratio)) * (x0 - previous)
+        # Exact in the noisy sample, with constant data over the step.
         shrink = float(sigmas[i + 1] / sigmas[i])
         noisy = shrink * noisy + float(alphas[i + 1] - shrink * alphas[i]) * data
         previous = x0
@@ -65,6 +67,7 @@ def ancestral(
     alphas, sigmas = schedule.alpha_sigma(times.double())
     for i in range(len(times) - 2):
         prediction = predict(noisy, times[i])
+        # The Gaussian of the next sample, given the predicted data.
         from_noisy, from_data, lower, upper = posterior(alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1])
         noisy = float(from_noisy) * noisy + float(from_data) * prediction.x0
         log_variance = torch.log(lower).to(noisy)
@@ -87,6 +90,7 @@ def heun(
         step = times[i + 1] - times[i]
         first = predict(noisy, times[i])
         velocity = first.noise - first.x0
+        # The mean of the velocities at both ends of the step.
         if i + 2 < len(times):
             second = predict(noisy + step * velocity, times[i + 1])
             velocity = 0.5 * (velocity + second.noise - second.x0)

@@ -81,8 +81,8 @@ class GenerationOptions:
             UserError: A mouth intensity for a basis without a mouth, statistics of another model or for one that is not
                 steered by them, or what only an estimator knows for a model without one.
         """
-        from lightning_modules.generation.intensity import intensity_factors
-        from lightning_modules.generation.statistics import read_statistics
+        from lightning_modules.generation.motion_intensity import intensity_factors
+        from lightning_modules.generation.statistics_conditioning import read_statistics
 
         intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
         of_file = self.statistics not in STATISTICS_MODES

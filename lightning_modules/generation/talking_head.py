@@ -20,7 +20,6 @@ from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
 from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json, write_weights
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.intensity import scale_motion
 from lightning_modules.generation.model_folder import (
     AUDIO_FOLDER,
     BASIS_NAME,
@@ -32,20 +31,21 @@ from lightning_modules.generation.model_folder import (
     resolve_model,
     weights_name,
 )
+from lightning_modules.generation.motion_intensity import scale_motion
+from lightning_modules.generation.motion_sampling import sample_motion
 from lightning_modules.generation.options import GenerationOptions
-from lightning_modules.generation.rendering import PortraitRenderer
-from lightning_modules.generation.sampling import sample_motion
-from lightning_modules.generation.statistics import WindowStatistics
+from lightning_modules.generation.reenactment import Reenactor
+from lightning_modules.generation.statistics_conditioning import StatisticsConditioner
+from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.registry import checked_arguments, network_spec
-from lightning_modules.networks.renderer import Renderer, SourceCode
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
 
 
-class TalkingHead(PortraitRenderer):
+class TalkingHead(Reenactor):
     """The trained stages put together for inference.
 
     Networks that are still being trained may be put in, too, in evaluation mode: nothing of them is changed.
@@ -113,14 +113,11 @@ class TalkingHead(PortraitRenderer):
         write_model_folder(folder, stages, self.basis, self.diffusion, self.frontend.name, half)
 
     def generate_motion(
-        self, source: SourceCode, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
+        self, source: SourceEncoding, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
     ) -> Tensor:
         """Raw motion ``(T, M)`` of one portrait for speech, T = ceil(S / 640) frames at 25 fps.
 
-        Args:
-            source: The portrait.
-            waveform: ``(S,)`` float32 in [-1, 1] at 16 kHz, S >= 1.
-            options: See ``GenerationOptions``.
+        The waveform is ``(S,)`` float32 in [-1, 1] at 16 kHz, S >= 1.
 
         Raises:
             UserError: Options that this model can't follow.
@@ -137,7 +134,7 @@ class TalkingHead(PortraitRenderer):
 
     @torch.inference_mode()
     def motion_from_features(
-        self, source: SourceCode, audio: Tensor, options: GenerationOptions | None = None
+        self, source: SourceEncoding, audio: Tensor, options: GenerationOptions | None = None
     ) -> Tensor:
         """Raw motion ``(T, M)`` for audio features ``(1, 2T, D)``; the rest as `generate_motion`."""
         options = options or GenerationOptions()
@@ -167,11 +164,11 @@ class TalkingHead(PortraitRenderer):
         return self.basis.decode(coordinates)[0].clamp(-1, 1)
 
     def _sample(
-        self, source: SourceCode, rest: Tensor, audio: Tensor, options: GenerationOptions
+        self, source: SourceEncoding, rest: Tensor, audio: Tensor, options: GenerationOptions
     ) -> tuple[Tensor, bool]:
         """Motion ``(1, T, M)`` in basis coordinates, and whether a std token carried the intensity."""
         generator = torch.Generator().manual_seed(options.seed)
-        statistics = WindowStatistics(self, source, rest, audio, options, generator)
+        statistics = StatisticsConditioner(self, source, rest, audio, options, generator)
         settings: dict[str, Any] = {
             "steps": options.steps,
             "guidance": options.guidance,
@@ -204,15 +201,9 @@ def write_model_folder(
     audio: str,
     half: bool = True,
 ) -> None:
-    """Write a model folder.
+    """Write a model folder of the network of each stage and the name of the audio front end.
 
-    Args:
-        folder: To write to.
-        networks: The network of each stage.
-        basis: Motion coordinates of stages 2 and 3, always written in full precision.
-        diffusion: Process of stage 3.
-        audio: Name of the audio front end.
-        half: Write the networks' matrices and kernels as float16, see `write_weights`.
+    With ``half`` the networks' matrices and kernels are float16 (see `write_weights`), the basis is not.
 
     Raises:
         UserError: The stages don't fit each other.

@@ -5,20 +5,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
+from lightning_modules.losses.base import LossTerm, RenderedPairs, require_output
 from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyramid_l1
-from lightning_modules.losses.terms import LossTerm, RenderedPairs, need
 
 MOUTH = REGION_NAMES.index("mouth")
 
 
 class LandmarkLoss(LossTerm):
-    """Error of the flow at landmarks, where the batch has any."""
+    """Error of the backward flow at landmarks: where the driving frame has one, it must point to the source's.
+
+    Points pull the flow from any distance, where pixels only do so within an edge's width.
+    """
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
-        """See ``landmark_flow_l1``."""
+        """Mean in half picture widths over the points known in both frames, 0 where none is; None for data without points."""
         if not batch.landmarks.shape[2]:
             return None
-        return landmark_flow_l1(need(pairs.decoded.flow, "flow"), batch.landmarks)
+        flow = require_output(pairs.decoded.flow, "flow")  # (B, 2, S, S)
+        known = batch.landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
+        landmarks = torch.where(known[:, None, :, None], batch.landmarks, 0.5)
+        # From [0, 1] of the picture's edges to corner-aligned pixel centres in [-1, 1], as the flow has them.
+        size = flow.shape[-1]
+        grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(flow)
+        source, driving = grid.unbind(1)  # each (B, L, 2)
+        found = F.grid_sample(
+            flow, driving[:, None], align_corners=True, padding_mode="border"
+        )  # (B, 2, 1, L)
+        error = (found[:, :, 0].transpose(1, 2) - (source - driving)).abs().mean(dim=-1)  # (B, L)
+        return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
 
 
 class MouthLoss(LossTerm):
@@ -91,26 +105,4 @@ def centre_l1(found: Tensor, boxes: Tensor) -> Tensor:
     known = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     low, high = torch.where(known[:, None], boxes, 0.0).split(2, dim=1)
     error = (found - (low + high) / 2).abs().mean(dim=1)
-    return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
-
-
-def landmark_flow_l1(flow: Tensor, landmarks: Tensor) -> Tensor:
-    """Error of the backward flow at known points: where the driving frame has a landmark, it must point to the source's.
-
-    Points pull the flow from any distance, where pixels only do so within an edge's width. A mean in half picture widths; 0
-    where no point is known.
-
-    Args:
-        flow: ``(B, 2, S, S)`` backward flow in half picture widths, corner-aligned.
-        landmarks: ``(B, 2, L, 2)`` of source and driving frame in [0, 1] of the picture's edges; L >= 1. Points that are
-            not finite in one of the two count nothing.
-    """
-    known = landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
-    landmarks = torch.where(known[:, None, :, None], landmarks, 0.5)
-    size = flow.shape[-1]
-    # Pixel edges to corner-aligned pixel centres.
-    grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(flow)
-    source, driving = grid.unbind(1)  # each (B, L, 2)
-    found = F.grid_sample(flow, driving[:, None], align_corners=True, padding_mode="border")  # (B, 2, 1, L)
-    error = (found[:, :, 0].transpose(1, 2) - (source - driving)).abs().mean(dim=-1)
     return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
-from lightning_modules.losses.terms import LossTerm, RenderedPairs
+from lightning_modules.losses.base import LossTerm, RenderedPairs
 
 LAYERS = (3, 8, 13, 22, 31)
 """Indices in torchvision's VGG19 behind relu1_2, relu2_2, relu3_2, relu4_2 and relu5_2."""

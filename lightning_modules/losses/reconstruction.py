@@ -1,13 +1,11 @@
 """Losses that compare pictures pixel by pixel."""
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
-from lightning_modules.losses.terms import LossTerm, RenderedPairs, need
+from lightning_modules.losses.base import LossTerm, RenderedPairs, require_output
 
 
 class RegionTerm(LossTerm):
@@ -17,14 +15,9 @@ class RegionTerm(LossTerm):
         super().__init__(weight)
         self.region_gain = region_gain
 
-    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
-        """The term without its weight, a scalar."""
-        weights = region_weights(batch.regions, batch.driving.shape[-1], self.region_gain)
-        return self.compare(pairs, batch.driving, weights)
-
-    @abstractmethod
-    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
-        """Distance of what was rendered from ``target (B, 3, S, S)`` under ``weights (B, 1, S, S)`` of mean 1."""
+    def weights(self, batch: FramePairBatch) -> Tensor:
+        """Map ``(B, 1, S, S)`` of mean 1; see ``region_weights``."""
+        return region_weights(batch.regions, batch.driving.shape[-1], self.region_gain)
 
 
 class L1Loss(RegionTerm):
@@ -34,25 +27,26 @@ class L1Loss(RegionTerm):
         super().__init__(weight, region_gain)
         self.levels = levels
 
-    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """See ``pyramid_l1``."""
-        return pyramid_l1(pairs.decoded.frame, target, weights, self.levels)
+        return pyramid_l1(pairs.decoded.frame, batch.driving, self.weights(batch), self.levels)
 
 
 class WarpLoss(L1Loss):
     """L1 of the warped source pixels, which trains the flow directly (ours)."""
 
-    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """See ``pyramid_l1``."""
-        return pyramid_l1(need(pairs.decoded.warped, "warped source"), target, weights, self.levels)
+        warped = require_output(pairs.decoded.warped, "warped source")
+        return pyramid_l1(warped, batch.driving, self.weights(batch), self.levels)
 
 
 class EdgeLoss(RegionTerm):
     """L1 of the differences of neighbouring pixels (ours)."""
 
-    def compare(self, pairs: RenderedPairs, target: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """See ``gradient_l1``."""
-        return gradient_l1(pairs.decoded.frame, target, weights)
+        return gradient_l1(pairs.decoded.frame, batch.driving, self.weights(batch))
 
 
 def region_weights(regions: Tensor, size: int, gain: float) -> Tensor:

@@ -73,7 +73,7 @@ def _mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_dim, hidden), nn.SiLU(), nn.Linear(hidden, out_dim))
 
 
-class _Block(nn.Module):
+class DiTBlock(nn.Module):
     """Transformer block, each token with its own scale, shift and gate (adaLN-Zero, arXiv 2212.09748)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
@@ -91,6 +91,7 @@ class _Block(nn.Module):
 
     def forward(self, tokens: Tensor, control: Tensor) -> Tensor:
         """Tokens ``(B, N, W)`` with the control vector ``(B, N, W)`` of each token."""
+        # For each token its shift, scale and gate of either branch, each (B, N, W).
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(control).chunk(6, dim=-1)
         # Attention among all tokens.
         hidden = self.norm_attention(tokens) * (1 + scale_a) + shift_a
@@ -98,7 +99,7 @@ class _Block(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, W / heads)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + gate_a * self.out(mixed.transpose(1, 2).flatten(2))
-        # Each token by itself.
+        # MLP on each token by itself.
         return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
 
@@ -154,6 +155,7 @@ class DiffusionTransformer(nn.Module):
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
         count = len(self.tokens)
+        # Condition tokens (K, W): an MLP, a position and a constant control for each; what replaces a dropped condition.
         self.condition_embeddings = nn.ModuleList(_mlp(motion_dim, width, width) for _ in range(count))
         if self.tokens:
             self.condition_positions = nn.Parameter(torch.empty(count, width))
@@ -162,13 +164,16 @@ class DiffusionTransformer(nn.Module):
             if self.tokens:
                 self.null_tokens = nn.Parameter(torch.empty(count, width))
             self.null_audio = nn.Parameter(torch.empty(2, audio_dim))
+        # Control of the frames' tokens: speech and time.
         self.audio_control = nn.Linear(audio_dim, width)
         self.time_control = _mlp(256, width, width)
+        # Frame tokens (T, W): noisy motion, alone and joined with the frame's speech, and the frame's place.
         self.motion_embedding = nn.Linear(motion_dim, width)
         self.joined_motion_embedding = nn.Linear(motion_dim, width)
         self.joined_mlp = _mlp(width + 2 * audio_dim, width, width)
         self.register_buffer("positions", sinusoid(torch.arange(window), width), persistent=False)
-        self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio) for _ in range(depth))
+        # Transformer, and the readout of the frames' tokens.
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, motion_dim * (2 if learned_variance else 1))
@@ -210,7 +215,7 @@ class DiffusionTransformer(nn.Module):
         """
         keep = keep or KeepMask.all(len(hint), hint.device)
         tokens = self._embed_tokens({"hint": hint, "mean": mean, "std": std}, keep)
-        # Speech, once for both branches; what a dropped one is replaced by has the same size.
+        # Speech, once for both branches, and what takes its place where a branch drops it, of size E.
         encoded = self.audio_encoder(audio)  # (B, 2T, E)
         if self.null_condition == "mask":
             null_modulation, null_joined = self.null_audio
@@ -229,6 +234,7 @@ class DiffusionTransformer(nn.Module):
             return values["hint"].new_zeros(len(values["hint"]), 0, self.motion_embedding.out_features)
         kept = torch.stack([getattr(keep, name) for name in self.tokens], dim=1).unsqueeze(-1)  # (B, K, 1)
         inputs = torch.stack([values[name] for name in self.tokens], dim=1)  # (B, K, M)
+        # Each condition through its own MLP; a dropped one is a zero before it or a learned vector behind it.
         if self.null_condition == "zero":
             inputs = torch.where(kept, inputs, 0.0)
         layers = zip(self.condition_embeddings, inputs.unbind(1), strict=True)
@@ -257,12 +263,13 @@ class DiffusionTransformer(nn.Module):
         if self.tokens:
             constant = nn.functional.silu(self.condition_control).expand(len(noisy), -1, -1)
             control = torch.cat([constant, frame_control], dim=1)  # (B, K + T, W)
+        # Frames and conditions attend to each other.
         for block in self.blocks:
             tokens = block(tokens, control)
         # The frames' tokens alone are read out, modulated once more.
         shift, scale = self.final_modulation(frame_control).chunk(2, dim=-1)
         hidden = self.final_norm(tokens[:, len(self.tokens) :]) * (1 + scale) + shift
-        return self.final(hidden)
+        return self.final(hidden)  # (B, T, M) or (B, T, 2 M)
 
     def forward(
         self,

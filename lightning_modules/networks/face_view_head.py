@@ -6,7 +6,6 @@ clip, batch normalisation keeps the gradients even, and its convolutions are str
 """
 
 import itertools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +40,11 @@ class FaceViewHead(nn.Module):
         cells = -(-size[0] // 16) * -(-size[1] // 16)
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * cells, hidden), nn.SiLU())
 
-    def forward(self, image: Tensor, latent: Callable[[], Tensor] | None = None) -> Tensor:
-        """Map pictures ``(B, 3, S, S)`` in [-1, 1] to unbounded coefficients ``(B, M)``; the latent is not looked at."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Map pictures ``(B, 3, S, S)`` in [-1, 1] to unbounded coefficients ``(B, M)``."""
         side = image.shape[-1]
         seen = []
+        # Each view at its own size through its own tower: (B, hidden).
         for ((x0, y0, x1, y1), size), tower in zip(VIEWS, self.towers, strict=True):
             cut = image[..., round(y0 * side) : round(y1 * side), round(x0 * side) : round(x1 * side)]
             seen.append(tower(F.interpolate(cut, size, mode="bilinear", antialias=True, align_corners=False)))

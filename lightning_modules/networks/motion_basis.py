@@ -94,12 +94,14 @@ def fit_motion_basis(
     count, dim = motion.shape
     if count < FRAMES_PER_DIMENSION * dim:
         raise ValueError(f"{count} frames are too few for a basis of {dim} dimensions")
+    # Whitening (M, M), by the principal components.
     motion = motion.double()
     mean = motion.mean(0)
     covariance = torch.cov((motion - mean).t()).reshape(dim, dim)
     values, vectors = torch.linalg.eigh(covariance)
     floor = values.max() * 1e-6
     whiten = vectors.t() * torch.rsqrt(values.clamp_min(floor))[:, None]
+    # The blocks, one after the other: orthonormal readout directions of their targets that no block before spans.
     basis = MotionBasis(dim)
     taken, sizes = torch.zeros(0, dim, dtype=torch.double), []
     if targets:
@@ -111,6 +113,7 @@ def fit_motion_basis(
                 if _unspanned(direction, taken) > INDEPENDENT:
                     taken = torch.cat([taken, direction[None]])
             sizes.append(len(taken) - before)
+    # The rest is orthogonal to all blocks; the blocks may lean on each other, so that the inverse is no transpose.
     rotation = torch.cat([taken, _complement(taken, dim)])
     matrix = rotation @ whiten
     basis.mean.copy_(mean)
@@ -118,6 +121,7 @@ def fit_motion_basis(
     basis.inverse.copy_(torch.linalg.inv(matrix))
     if sizes:
         basis.sizes.copy_(torch.tensor(sizes))
+    # Where closed lips are: the tenth of the frames with the least opening.
     if targets and "lip_opening" in targets:
         opening = targets["lip_opening"]
         shut = opening <= torch.quantile(opening[:: max(1, count // 100_000)], 0.1)

@@ -78,17 +78,21 @@ class MouthPainter(nn.Module):
         """
         size = rgb.shape[-1]
         side = window_side(size)
+        # What motion alone says: where the mouth is, a style (B, style_dim), features over the window.
         centre = self.centre(driving).detach()  # found by its own loss, not by what can be painted there
-        seen = torch.cat([rgb, warped, FLOW_GAIN * flow], dim=1).float()
         style = self.style(torch.cat([source, driving], dim=1).float())
         plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
         plate = F.interpolate(plate, (side // FOLD, side // FOLD), mode="bilinear", align_corners=False)
+        # What is seen in the window, with squares of pixels folded into channels.
+        seen = torch.cat([rgb, warped, FLOW_GAIN * flow], dim=1).float()  # (B, 8, S, S)
         window = F.pixel_unshuffle(cut_window(seen, centre, side), FOLD)  # (B, 32, side / 2, side / 2)
+        # A U-Net of one level.
         fine = self.fine(torch.cat([window, plate], dim=1), style)  # (B, W, side / 2, side / 2)
         hidden = self.down(fine, style)  # (B, W, side / 4, side / 4)
         for layer in self.coarse:
             hidden = hidden + layer(hidden, style)
         hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)  # (B, W, side / 2, side / 2)
+        # Three colours for each pixel, fading out at the window's edges, back in their place.
         paint = F.pixel_shuffle(self.paint(hidden), FOLD)
         paint = paint.float() * fading(side, paint.device)  # (B, 3, side, side)
         return rgb + paste_window(paint, centre, size)

@@ -5,13 +5,14 @@ motion goes back to LIA (arXiv 2203.09043).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.layers import (
     EqualConv,
@@ -25,7 +26,6 @@ from lightning_modules.networks.layers import (
     warp,
 )
 from lightning_modules.networks.mouth_painter import MouthPainter
-from lightning_modules.networks.renderer import Decoded, Renderer, SourceCode
 
 
 class Encoder(nn.Module):
@@ -43,27 +43,13 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the latent ``(B, L)`` and the maps of scales 8..S, coarse to fine."""
-        x = activate(self.stem(image))
+        x = activate(self.stem(image))  # (B, C_S, S, S)
         maps = [x]
+        # Halve the resolution down to (B, C_4, 4, 4), which the latent is read off.
         for block in self.blocks:
             x = block(x)
             maps.append(x)
         return self.norm(self.head(x.flatten(1)).float()), tuple(reversed(maps[:-1]))
-
-
-class LatentHead(nn.ModuleList):
-    """Motion coefficients by five linear layers on the shared encoder's latent (paper)."""
-
-    def __init__(self, latent_dim: int, motion_dim: int) -> None:
-        layers = [EqualLinear(latent_dim, latent_dim) for _ in range(4)]
-        super().__init__([*layers, EqualLinear(latent_dim, motion_dim, bias=False)])
-
-    def forward(self, image: Tensor, latent: Callable[[], Tensor]) -> Tensor:
-        """Map the latent ``(B, L)`` that ``latent`` computes of the pictures to unbounded coefficients ``(B, M)``."""
-        hidden = latent()
-        for layer in self:
-            hidden = layer(hidden)
-        return hidden
 
 
 class MotionTemplates(nn.Module):
@@ -100,11 +86,14 @@ class DecoderScale(nn.Module):
         self, hidden: Tensor, latent: Tensor, features: Tensor, logits: Tensor, rgb: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return hidden ``(B, C, s, s)``, accumulated flow and mask logits ``(B, 3, s, s)`` and RGB ``(B, 3, s, s)``."""
-        hidden = self.styled(hidden, latent)
+        # Features at twice the resolution; they refine the flow and mask of the scale before.
+        hidden = self.styled(hidden, latent)  # (B, C, s, s)
         logits = upsample(logits) + self.to_flow(hidden, latent).float()
-        mask = torch.sigmoid(logits[:, 2:]).to(hidden.dtype)
+        # The source's features where the mask is 1, moved by the flow; generated ones where it is 0.
+        mask = torch.sigmoid(logits[:, 2:]).to(hidden.dtype)  # (B, 1, s, s)
         masked = warp(features, torch.tanh(logits[:, :2])) * mask
         hidden = masked + activate(self.generate(hidden, latent)) * (1 - mask)
+        # Colours are added to those of the scale before.
         seen = masked if self.rgb_input == "warp" else hidden
         return hidden, logits, upsample(rgb) + self.to_rgb(seen, latent).float()
 
@@ -129,7 +118,8 @@ class CoarseGrid(nn.Module):
         self, source: Tensor, driving: Tensor, hidden: Tensor, logits: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Add to decoder features ``(B, C, side, side)`` and flow and mask logits ``(B, 3, side, side)``."""
-        grid = self.layers(torch.cat([source, driving], dim=1)).view(len(source), -1, self.side, self.side)
+        grid = self.layers(torch.cat([source, driving], dim=1))  # (B, 14 side^2)
+        grid = grid.view(len(source), -1, self.side, self.side)
         flow, features = grid.split((2, COARSE_FEATURES), dim=1)
         return hidden + self.spread(features).to(hidden.dtype), logits + F.pad(flow, (0, 0, 0, 0, 0, 1))
 
@@ -202,11 +192,13 @@ class PaperRenderer(Renderer):
             raise ValueError(f"rgb_input is 'warp' or 'blend', got {rgb_input!r}")
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
         self.encoder = Encoder(size, channels, latent_dim, normalise_latent)
-        # Either head is called with pictures and a function that computes the shared encoder's latent of them.
-        self.motion_head = (
-            FaceViewHead(motion_dim, face_views) if face_views else LatentHead(latent_dim, motion_dim)
-        )
-        self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False) if face_views else None
+        self.face_views, self.own_motion = face_views, None
+        if face_views:
+            self.motion_head: nn.Module = FaceViewHead(motion_dim, face_views)
+            self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False)
+        else:
+            linear = [EqualLinear(latent_dim, latent_dim) for _ in range(4)]
+            self.motion_head = nn.Sequential(*linear, EqualLinear(latent_dim, motion_dim, bias=False))
         self.templates = MotionTemplates(latent_dim, motion_dim)
         self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
@@ -226,9 +218,8 @@ class PaperRenderer(Renderer):
 
     def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
         """``outer`` (the finest scale of encoder and decoder: lifts a model to twice the size), ``decoder``, ``refine``."""
-        painter = [self.mouth_painter] if self.mouth_painter is not None else []
-        coarse = [self.coarse] if self.coarse is not None else []
-        refine = [self.refine] if self.refine is not None else []
+        optional = (self.coarse, self.mouth_painter, self.refine)
+        coarse, painter, refine = ([part] if part is not None else [] for part in optional)
         start: list[Any] = [self.constant, self.first, self.first_rgb]
         parts: dict[str, Sequence[nn.Module | nn.Parameter]] = {
             "outer": [self.encoder.stem, self.encoder.blocks[0], self.scales[-1], *painter],
@@ -236,42 +227,47 @@ class PaperRenderer(Renderer):
         }
         return parts | {"refine": refine} if refine else parts
 
-    def encode(self, image: Tensor) -> SourceCode:
+    def encode(self, image: Tensor) -> SourceEncoding:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
         latent, features = self.encoder(image)
-        motion = torch.tanh(self.motion_head(image, lambda: latent).float())  # (B, M)
+        motion = self._coefficients(image if self.face_views else latent)
         own = 0.0 if self.own_motion is None else self.own_motion(motion)
-        return SourceCode(image, motion, latent.float() + own, features)
+        return SourceEncoding(image, motion, latent.float() + own, features)
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
-        return torch.tanh(self.motion_head(image, lambda: self.encoder(image)[0]).float())
+        return self._coefficients(image if self.face_views else self.encoder(image)[0])
 
-    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+    def _coefficients(self, seen: Tensor) -> Tensor:
+        """Motion ``(B, M)`` in (-1, 1) of what the motion head looks at: pictures, or the shared encoder's latent."""
+        return torch.tanh(self.motion_head(seen).float())
+
+    def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources (see ``encode``) in motion ``(B, M)``, coefficients in [-1, 1]."""
         # From the source's pose to the reference, and from there by the templates to the driving pose.
-        latent = code.latent + self.templates(motion)  # (B, L)
+        latent = source.latent + self.templates(motion)  # (B, L)
         batch = motion.shape[0]
         hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)  # (B, C_4, 4, 4)
         rgb = self.first_rgb(hidden, latent).float()
         logits = rgb.new_zeros(batch, 3, 4, 4)  # flow x, flow y, mask
-        # Coarse to fine: each scale refines flow and mask, warps the source's features by them and adds colours.
-        for scale, features in zip(self.scales, code.features, strict=True):
+        # Coarse to fine, s = 8, 16, ..., S: refine flow and mask, warp the source's features (B, C_s, s, s), add colours.
+        for scale, features in zip(self.scales, source.features, strict=True):
             if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
-                hidden, logits = self.coarse(code.motion, motion, hidden, logits)
+                hidden, logits = self.coarse(source.motion, motion, hidden, logits)
             hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
+        # The finest flow (B, 2, S, S) moves the source's pixels, too.
         flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
-        warped = warp(code.image, flow)
+        warped = warp(source.image, flow)
         # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:
             rgb = warped + rgb
         mouth_centre = None
         if self.mouth_painter is not None:
-            rgb = self.mouth_painter(rgb, warped, flow, code.motion, motion)
+            rgb = self.mouth_painter(rgb, warped, flow, source.motion, motion)
             mouth_centre = self.mouth_painter.centre(motion)
         if self.refine is not None:
             rgb = self.refine(rgb)
-        return Decoded(rgb, warped, flow, mask, mouth_centre)
+        return DecoderOutput(rgb, warped, flow, mask, mouth_centre)
 
 
 def scale_list(size: int) -> list[int]:

@@ -69,7 +69,11 @@ def plan_network(name: str, **arguments: Any) -> nn.Module:
     spec = {"name": name, **{key: _plain(value) for key, value in arguments.items()}}
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = _build(spec)
-    _check_size(name, network)
+    sizes = [tensor.numel() for tensor in (*network.parameters(), *network.buffers())]
+    if not all(sizes):
+        raise UserError(f"network {name} has a layer of size 0: give larger numbers")
+    if sum(sizes) > MAX_PARAMETERS:
+        raise UserError(f"network {name} has {sum(sizes):,} weights; at most {MAX_PARAMETERS:,} are built")
     return network
 
 
@@ -130,14 +134,6 @@ def _build(spec: Mapping[str, Any], depth: int = 0) -> nn.Module:
         raise UserError(f"network {name} can't be built so: {type(error).__name__}: {error}") from error
     network.spec = dict(spec)  # type: ignore[assignment]
     return network
-
-
-def _check_size(name: str, network: nn.Module) -> None:
-    sizes = [tensor.numel() for tensor in (*network.parameters(), *network.buffers())]
-    if not all(sizes):
-        raise UserError(f"network {name} has a layer of size 0: give larger numbers")
-    if sum(sizes) > MAX_PARAMETERS:
-        raise UserError(f"network {name} has {sum(sizes):,} weights; at most {MAX_PARAMETERS:,} are built")
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,24 @@ SMALLEST_SCALE = 0.05
 QUANTILES = 101
 
 
+def window_statistics(motion: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation, each ``(B, M)``, over the hint and the frames of a window.
+
+    Args:
+        motion: ``(B, 1 + T, M)`` hint frame, then T frames.
+        valid: ``(B, T)`` bool, False on frames past the end of a clip; all count where None. The hint always counts; the
+            std of it alone is 0.
+    """
+    if valid is None:
+        return motion.mean(dim=1), motion.std(dim=1)
+    counts = torch.cat([torch.ones_like(valid[:, :1]), valid], dim=1)
+    weight = counts.unsqueeze(-1).to(motion)  # (B, 1 + T, 1)
+    count = weight.sum(dim=1)
+    mean = (weight * motion).sum(dim=1) / count
+    squares = (weight * (motion - mean.unsqueeze(1)).square()).sum(dim=1)
+    return mean, torch.sqrt(squares / (count - 1).clamp(min=1))
+
+
 class StatisticsMixture(NamedTuple):
     """Mixture of K Gaussians with independent dimensions over ``(mean - source motion, log(std + floor))``.
 
@@ -30,12 +48,13 @@ class StatisticsMixture(NamedTuple):
 
     def log_prob(self, target: Tensor) -> Tensor:
         """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
-        z = (target.unsqueeze(1) - self.means) / self.scales
+        z = (target.unsqueeze(1) - self.means) / self.scales  # (B, K, 2M)
         each = -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)  # (B, K)
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, dim=-1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each condition: ``(B, 2M)``. Random numbers come from the CPU."""
+        # One of the K Gaussians, then a point of it.
         weights = torch.softmax(self.logits, -1).cpu()
         component = torch.multinomial(weights, 1, generator=generator).to(self.means.device)
         index = component.unsqueeze(-1).expand(-1, 1, self.means.shape[-1])
@@ -164,11 +183,8 @@ class StatisticsEstimator(nn.Module):
 
     def unconditional(self) -> StatisticsMixture:
         """The Gaussian fitted on the training windows, as a mixture of one: the baseline."""
-        return StatisticsMixture(
-            torch.zeros(1, 1, device=self.target_mean.device),
-            self.target_mean.view(1, 1, -1),
-            self.target_scale.view(1, 1, -1),
-        )
+        mean, scale = (moment.view(1, 1, -1) for moment in (self.target_mean, self.target_scale))
+        return StatisticsMixture(mean.new_zeros(1, 1), mean, scale)
 
     def forward(
         self, audio: Tensor, appearance: Tensor, source: Tensor, previous: Tensor, has_previous: Tensor
@@ -182,9 +198,11 @@ class StatisticsEstimator(nn.Module):
             previous: ``(B, 2, M)`` mean and std of the previous window; ignored where there is none.
             has_previous: ``(B,)`` bool.
         """
+        # The statistics of the window before, standardised as the target is.
         mean, std = previous.unbind(1)
         before = statistics_target(mean, std.clamp(min=0), source)
         before = self.previous_embedding((before - self.target_mean) / self.target_scale)  # (B, W)
+        # One embedding (B, W) for each input; a learned vector where there was no window before.
         inputs = [
             self.audio_embedding(self.pooling(self.audio_encoder(audio))),
             self.appearance_embedding(appearance),
@@ -192,12 +210,11 @@ class StatisticsEstimator(nn.Module):
             torch.where(has_previous[:, None], before, self.no_previous),
         ]
         hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W)
+        # Weight, means and scales of each Gaussian; a head of zeros gives standardised scales of 1.
         raw = self.head(self.body(hidden)).unflatten(-1, (self.components, -1))  # (B, K, 1 + 4 M)
         logits, means, log_scales = raw.split([1, 2 * self.motion_dim, 2 * self.motion_dim], dim=-1)
         spread = nn.functional.softplus(log_scales + math.log(math.e - 1))
         scales = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * spread
-        return StatisticsMixture(
-            logits.squeeze(-1),
-            self.target_mean + self.target_scale * means,
-            self.target_scale * scales,
-        )
+        # Back to the units of the target.
+        means, scales = self.target_mean + self.target_scale * means, self.target_scale * scales
+        return StatisticsMixture(logits.squeeze(-1), means, scales)

@@ -123,7 +123,7 @@ def find_crop(frames: np.ndarray, find: Callable[[np.ndarray], list[FaceBox]] = 
 
     boxes = [box for box in (min(found, key=distance) for found in looks) if distance(box) < largest.side]
     x0, y0, x1, y1 = (float(value) for value in np.median([box[:4] for box in boxes], axis=0))
-    return framing(FaceBox(x0, y0, x1, y1, largest.score, largest.source))
+    return framing(FaceBox(x0, y0, x1, y1))
 
 
 def _fitting(

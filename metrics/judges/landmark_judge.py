@@ -5,7 +5,7 @@ import numpy as np
 from datamodules import assets
 from datamodules.clips.manifest import file_sha256
 from datamodules.faces.landmarks import MODEL, FaceMeasurements, measure_landmarks
-from metrics.landmarks import FACE, LandmarkSettings, eye_distance, to_pixels
+from metrics.landmarks import FACE, LandmarkSettings, eye_distance, pixel_landmarks
 from metrics.motion import MotionCurves
 
 
@@ -13,11 +13,9 @@ def curves_of(
     seen: FaceMeasurements, height: int, width: int, settings: LandmarkSettings = FACE
 ) -> MotionCurves:
     """Motion curves of landmarks seen in frames ``height`` x ``width``; NaN where no face was found."""
-    points, (upper, lower) = to_pixels(seen, height, width), settings.lips
+    points, (upper, lower) = pixel_landmarks(seen, height, width), settings.lips
     gap = np.linalg.norm((points[:, upper] - points[:, lower])[:, :2], axis=1)
-    lids = [column for column, name in enumerate(seen.blendshape_names) if name.startswith("eyeBlink")]
-    blink = seen.blendshapes[:, lids].mean(axis=1) if lids else np.full(len(points), np.nan)
-    return MotionCurves(seen.rotation, gap / eye_distance(points, settings), blink)
+    return MotionCurves(seen.rotation, gap / eye_distance(points, settings), seen.blink)
 
 
 class LandmarkJudge:
@@ -47,5 +45,5 @@ class LandmarkJudge:
 
     def look(self, frames: np.ndarray) -> tuple[MotionCurves, np.ndarray]:
         """Motion curves, and the landmarks ``(T, 478, 3)`` in pixels that they come from."""
-        seen, (height, width) = measure_landmarks(frames, "image"), frames.shape[1:3]
-        return curves_of(seen, height, width, self.settings), to_pixels(seen, height, width)
+        seen, (height, width) = measure_landmarks(frames), frames.shape[1:3]
+        return curves_of(seen, height, width, self.settings), pixel_landmarks(seen, height, width)

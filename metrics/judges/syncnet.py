@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import SYNC_FRAMES
 from datamodules.errors import UserError
-from datamodules.files import file_inside, read_plain_json
+from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes
 from metrics.judges.mfcc import MFCC, MfccSettings, mfcc
 
 MFCC_FRAMES = 20
@@ -146,7 +146,7 @@ class SyncNet(nn.Module):
         settings = map(float, (self.width, self.size, left, top, right, bottom))  # 1 and 1.0 are the same
         digest = hashlib.sha256(repr(list(settings)).encode())
         for name, value in sorted(self.state_dict().items()):
-            if not name.endswith("num_batches_tracked"):
+            if not _is_counter(name):
                 digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -180,9 +180,14 @@ def load_expert(folder: str | Path = SHIPPED_EXPERT) -> SyncNet:
         UserError: No such files, a link out of the folder, or they don't fit each other.
     """
     folder = Path(folder)
-    weights, network = file_inside(folder, EXPERT_WEIGHTS), SyncNet(**expert_settings(folder))
-    if weights.stat().st_size > 4 * sum(value.numel() for value in network.state_dict().values()) + 2**20:
-        raise UserError(f"{weights}: larger than the weights of such a network")
+    weights, settings = file_inside(folder, EXPERT_WEIGHTS), expert_settings(folder)
+    # Names and shapes of the file against a network without memory, before either is read or built.
+    found = tensor_shapes(weights)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        planned = SyncNet(**settings).state_dict()
+    wanted = {name: value.shape for name, value in planned.items() if name in found or not _is_counter(name)}
+    require_shapes(found, wanted, weights)
+    network = SyncNet(**settings)
     try:
         state = load_file(weights)
     except (OSError, SafetensorError, ValueError) as error:
@@ -279,9 +284,14 @@ def _head(width: int, features: int) -> nn.Sequential:
 
 def _load_state(network: SyncNet, state: dict[str, Tensor], path: str | Path) -> None:
     """Load strictly, but for the counters of the batch norms: torch did not write them before version 0.4.1."""
-    counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
+    counters = {name: value for name, value in network.state_dict().items() if _is_counter(name)}
     try:
         network.load_state_dict({**counters, **state}, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: holds no SyncNet weights of this width and size ({reason})") from error
+
+
+def _is_counter(name: str) -> bool:
+    """Whether a value of a state only counts the batches of a batch norm."""
+    return name.endswith("num_batches_tracked")

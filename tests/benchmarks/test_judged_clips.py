@@ -1,9 +1,5 @@
 """The benchmark scripts on made-up landmarks: no model file is needed."""
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
@@ -11,18 +7,8 @@ from datamodules.faces.landmarks import FaceMeasurements
 from metrics.judges import landmark_judge
 from metrics.motion import MotionCurves
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 FRAMES = 100
 TIMES = np.arange(FRAMES) / 25
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):
-    def load(name: str) -> ModuleType:
-        monkeypatch.syspath_prepend(str(BENCHMARKS))
-        return importlib.import_module(name)
-
-    return load
 
 
 def seen(shift: np.ndarray | float = 0.0, found: np.ndarray | None = None) -> FaceMeasurements:
@@ -34,12 +20,11 @@ def seen(shift: np.ndarray | float = 0.0, found: np.ndarray | None = None) -> Fa
     landmarks[:, :, 0] += np.broadcast_to(shift, FRAMES)[:, None]
     rotation = np.zeros((FRAMES, 3), np.float32)
     rotation[:, 1] = 5 * np.sin(np.pi * TIMES)
-    blendshapes = np.zeros((FRAMES, 52), np.float32)
-    blendshapes[40:44, 9:11] = 1.0
-    for array in (landmarks, rotation, blendshapes):
+    blink = np.zeros(FRAMES, np.float32)
+    blink[40:44] = 1.0
+    for array in (landmarks, rotation, blink):
         array[~found] = np.nan
-    names = tuple("eyeBlink" * (index in (9, 10)) + str(index) for index in range(52))
-    return FaceMeasurements(found, landmarks, blendshapes, names, rotation, rotation)
+    return FaceMeasurements(landmarks, rotation, blink)
 
 
 def test_measures_have_their_units(load):

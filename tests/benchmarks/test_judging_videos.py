@@ -1,6 +1,5 @@
 """The benchmark of the judging of videos, on stand-ins for the judges."""
 
-import importlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,10 @@ from metrics.evaluation.judges import Judges
 from metrics.evaluation.protocol import get_protocol
 from metrics.motion import MotionCurves
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def speed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("judging_videos")
+def speed(load) -> ModuleType:
+    return load("judging_videos")
 
 
 class FirstPixels(torch.nn.Module):
@@ -83,9 +79,8 @@ def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: P
         speed.gather(tmp_path / "none", 2, "test", tmp_path / "few")
 
 
-def test_random_networks_have_the_features_of_the_real_ones(speed: ModuleType) -> None:
-    networks = importlib.import_module("random_networks")
-    i3d = networks.RandomI3D().eval()
+def test_random_networks_have_the_features_of_the_real_ones(speed: ModuleType, load) -> None:
+    i3d = load("random_networks").RandomI3D().eval()
     with torch.no_grad():
         assert i3d(torch.rand(1, 3, 16, 32, 32) * 255).shape == (1, 400)
     assert sum(weights.numel() for weights in i3d.parameters()) == pytest.approx(12.7e6, rel=0.01)

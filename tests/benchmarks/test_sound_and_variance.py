@@ -1,8 +1,6 @@
 """What the benchmarks of sound and of variance compute, on made-up clips."""
 
-import importlib
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -10,13 +8,10 @@ import pytest
 
 from datamodules.errors import UserError
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def sound(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("synthetic_sound")
+def sound(load) -> ModuleType:
+    return load("synthetic_sound")
 
 
 def made_up_clips(sound: ModuleType, number: int, rng: np.random.Generator) -> list:
@@ -53,9 +48,8 @@ def test_delayed_clip_has_later_sound(sound: ModuleType) -> None:
     assert [int(clip.delayed(k).sum(axis=1).argmax()) for k in (-3, 0, 5)] == [17, 20, 25]
 
 
-def test_explained_variance_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    variance = importlib.import_module("synthetic_variance")
+def test_explained_variance_of_draws(load) -> None:
+    variance = load("synthetic_variance")
     rng = np.random.default_rng(3)
     speeches = []
     for _ in range(10):
@@ -68,12 +62,8 @@ def test_explained_variance_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < error < 0.02
 
 
-def test_wrong_input_is_one_line(
-    sound: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    printing = importlib.import_module("printing")
+def test_wrong_input_is_one_line(load, sound: ModuleType, monkeypatch, capsys) -> None:
+    printing = load("printing")
     monkeypatch.setattr(sys, "argv", ["synthetic_sound.py", "--clips", "2"])
     with pytest.raises(SystemExit) as caught:
         printing.one_line_errors(sound.main)

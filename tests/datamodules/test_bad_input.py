@@ -1,5 +1,6 @@
 """Wrong files: each one clear line that names the file and the reason."""
 
+import json
 import os
 
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 import soundfile
 from PIL import Image
 
+from datamodules.clips.manifest import read_manifest
+from datamodules.clips.phones import read_phones
+from datamodules.clips.splits import read_splits
 from datamodules.errors import UserError
 from datamodules.media import audio, pictures, video
+from datamodules.preparation.folder import folder_sources
+from datamodules.preparation.settings import read_settings
+from datamodules.preparation.voxceleb import read_utterance
+from tests.datamodules.clips.test_manifest import record
+from tests.datamodules.clips.test_phones import LONG, SHORT
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
 
@@ -29,6 +38,20 @@ text, garbage, zero_bytes = (
     of_bytes(content)
     for content in (b"this is no media file\n" * 50, np.random.default_rng(0).bytes(5000), b"")
 )
+
+
+def written(content):
+    return lambda path: path.write_text(content, encoding="utf-8")
+
+
+def manifest(path):
+    return read_manifest(path.parent)
+
+
+def identities(path):
+    (path.parent / "raw").mkdir()
+    (path.parent / "raw/a.mp4").write_bytes(b"x")
+    return folder_sources(path.parent / "raw", path)
 
 
 def image_of(width, height):
@@ -92,6 +115,45 @@ WRONG = {
         ("nan.wav", wav_of([0.0, np.nan, 0.0]), "NaN"), ("infinite.wav", wav_of([0.0, np.inf, 0.0]), "infinite"),
         ("scale.wav", wav_of([0.0, 20000.0]), "expected -1..1"), ("half.mp4", cut_video(0.5), "cut off after"),
         ("silent.mp4", video_without_sound, "no sound track"),
+    ],
+    manifest: [
+        ("manifest.jsonl", nothing, "no clip manifest"), ("manifest.jsonl", of_bytes(b"\n"), "lists no clips"),
+        ("manifest.jsonl", of_bytes(b"\xff\xfe\x80"), "UTF-8"),
+        ("manifest.jsonl", written(2 * (json.dumps(vars(record("a"))) + "\n")), "line 2: id 'a' occurs already in line 1"),
+        *(("manifest.jsonl", written(line), "manifest.jsonl, line 1: ") for line in ("{", "[1, 2]", '{"id": "x"}', "\x00")),
+    ],
+    read_splits: [
+        ("s.csv", nothing, "no such splits file"), ("s.csv", written("name,split\na,train\n"), "needs the columns"),
+        ("s.csv", written("identity,split\na,training\n"), "splits are train, val, test"),
+        ("s.csv", written("identity,split\na\n"), "splits are"),
+        ("s.csv", written("identity,split\na,train\na,val\n"), "in two splits"),
+        ("s.csv", of_bytes(b"identity,split\n\xff\xfe,train\n"), "no CSV"),
+    ],
+    identities: [
+        ("i.csv", written("video,name\na.mp4,Ann\n"), "columns"), ("i.csv", written("video,identity\nz.mp4,Ann\n"), "z.mp4"),
+        *(("i.csv", written(f"video,identity\n{line}\n"), "no identity") for line in ("a.mp4,", "a.mp4")),
+        ("i.csv", written("video,identity\n./a.mp4,Ann\na.mp4,Bob\n"), "both Ann and Bob"),
+    ],
+    read_settings: [
+        ("s.yaml", written("sise: 256"), "no setting is called sise"), ("s.yaml", written("size: big"), "expected a int"),
+        ("s.yaml", written("require_sound: 1"), "expected a bool"), ("s.yaml", written("size: true"), "expected a int"),
+        ("s.yaml", written("- 3"), "NAME: VALUE"), ("s.yaml", written("size: ["), "no YAML"),
+    ],
+    read_utterance: [
+        ("u.txt", written(content), "get the file again")
+        for content in ("", "FRAME X Y W H\n", "000001 1 2 3\n", "000001 1 2 3 nan\n", "000001 a b c d\n")
+    ],
+    read_phones: [
+        ("a.TextGrid", zero_bytes, "empty"), ("a.TextGrid", written("hello"), "no head of a TextGrid"),
+        ("a.TextGrid", of_bytes(b"\xe4\xf6\x00"), "UTF-8"), ("a.csv", of_bytes(b"\xe4\xf6\x00"), "UTF-8"),
+        ("a.TextGrid", written(LONG[: LONG.index("AA1")]), "damaged TextGrid"),
+        ("a.TextGrid", written(LONG.replace("size = 3", "size = 1e999")), "damaged TextGrid"),
+        ("a.TextGrid", written(SHORT.replace("phones", "words")), "no tier named 'phones' among words"),
+        ("a.TextGrid", written(SHORT.replace('0\n0.3\n"pʰ"', '0.5\n0.3\n"pʰ"')), "a phone from 0.5 to 0.3 s"),
+        ("a.csv", written('start,end,phone\n0,1,"' + "a" * 140_000), "wants columns start,end,phone"),
+        ("a.csv", written("from,to\n1,2\n"), "wants columns start,end,phone"),
+        ("a.csv", written("start,end,phone\n1,x,p\n"), "wants columns"),
+        ("a.csv", written("start,end,phone\n"), "no phone in it"),
     ],
 }  # fmt: skip
 

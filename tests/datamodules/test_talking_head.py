@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.batches import FramePairBatch, MotionWindowBatch
-from datamodules.clips.frames import ClipFrames
+from datamodules.clips.clip_store import ClipFrames
 from datamodules.clips.manifest import read_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import build_latents

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from experiments.cli import main
 from lightning_modules.checkpoints import load_network, read_network_record
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.legacy_format import NAMES, spec_of_config
 from lightning_modules.networks.registry import network_spec
-from lightning_modules.old_configs import NAMES, spec_of_config
 from metrics.judges.syncnet import SyncNet, load_expert
 
 CLASSES = {name: target for target, name in NAMES.items()}

@@ -21,7 +21,7 @@ from experiments.cli import Parser
 from experiments.reenact import driving_motion, relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
 
-FACE = FaceBox(50.0, 67.0, 206.0, 225.0, 1.0, "mediapipe")
+FACE = FaceBox(50.0, 67.0, 206.0, 225.0)
 """Where framing puts the face in a picture of 256 x 256 pixels."""
 WIDE_FACE = (slice(48, 304), slice(96, 352))
 """Where the portrait lies in the picture ``wide.png`` of 352 x 416 pixels."""
@@ -142,7 +142,7 @@ def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder,
 
 
 def test_paste_back_keeps_the_picture_around_the_face(inputs, model_folder, tmp_path):
-    box = FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0, 1.0, "mediapipe")
+    box = FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0)
     output = tmp_path / "out.mp4"
     more = words("generate", inputs, output, model_folder, "--image=wide.png", "--paste-back")
     assert with_face(generate, more, box) == 0

@@ -17,7 +17,7 @@ import pytest
 from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.media.audio import load_audio
 from datamodules.media.video import probe, read_video, write_video
-from datamodules.preparation.folder_sources import folder_sources
+from datamodules.preparation.folder import folder_sources
 from datamodules.preparation.run import prepare
 from datamodules.preparation.settings import PreparationSettings
 from experiments.cli import main

@@ -8,9 +8,13 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from datamodules.batches import WINDOW, MotionWindowBatch
 from datamodules.errors import UserError
+from lightning_modules.generation.talking_head import TalkingHead
 
 ACTS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 TOKEN = "hf_secret_of_the_user"
@@ -88,6 +92,28 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audit: None) -> Itera
     WATCHING.clear()
 
 
+@pytest.fixture(scope="session")
+def model(build_model: Callable[..., TalkingHead]) -> TalkingHead:
+    """An untrained model of 32 px, not to be changed."""
+    return build_model()
+
+
+@pytest.fixture
+def moved() -> Callable[[nn.Module], Callable[[], set[str]]]:
+    """Remembers a module; what it gives names the parameters that have changed since, which must be finite."""
+
+    def remember(module: nn.Module) -> Callable[[], set[str]]:
+        before = {name: value.detach().clone() for name, value in module.named_parameters()}
+
+        def names() -> set[str]:
+            assert all(value.isfinite().all() for value in module.parameters())
+            return {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
+
+        return names
+
+    return remember
+
+
 @pytest.fixture
 def trainer(tmp_path) -> Callable[..., L.Trainer]:
     """Makes quiet trainers on the CPU."""
@@ -101,6 +127,24 @@ def trainer(tmp_path) -> Callable[..., L.Trainer]:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+@pytest.fixture(scope="session")
+def motion_windows() -> Callable[..., MotionWindowBatch]:
+    """Makes a batch of windows of given motion and speech; what else it holds is random, or as given."""
+
+    def make(motion: Tensor, audio: Tensor, appearance_dim: int = 512, **known: Tensor) -> MotionWindowBatch:
+        generator, count = torch.Generator().manual_seed(7), len(motion)
+        rest = {
+            "source_motion": torch.randn(motion[:, 0].shape, generator=generator),
+            "appearance": torch.randn(count, appearance_dim, generator=generator),
+            "previous": torch.rand(motion.shape, generator=generator),
+            "has_previous": torch.arange(count) % 2 == 0,
+            "valid": torch.ones(count, WINDOW, dtype=torch.bool),
+        }
+        return MotionWindowBatch(motion=motion, audio=audio, **rest | known)
+
+    return make
 
 
 @pytest.fixture

@@ -69,7 +69,10 @@ def test_bar_on_a_terminal_lines_elsewhere(
 def test_last_checkpoint_is_of_the_last_step(
     tmp_path: Path, options: dict, step: int, validation: float
 ) -> None:
-    fit(tmp_path, [LastCheckpoint(str(tmp_path))], limit_val_batches=validation, **options)
+    trainer = fit(tmp_path, [LastCheckpoint(str(tmp_path))], limit_val_batches=validation, **options)
     files = [path.name for path in tmp_path.glob("*.ckpt")]
     assert files == ["last.ckpt"]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == step
+    (tmp_path / "last.ckpt").unlink()
+    trainer.validate(Line(), DataLoader(torch.ones(4)), verbose=False)  # is no training
+    assert not (tmp_path / "last.ckpt").exists()

@@ -19,8 +19,6 @@ from lightning_modules.checkpoints import (
 from lightning_modules.networks.registry import build_network
 
 FEATURES = {"name": "feature_projection", "in_dim": 3, "out_dim": 2}
-OLD_CLASS = "lightning_modules.networks.audio_encoder.FeatureProjection"
-AS_OF_BEFORE = {"_target_": OLD_CLASS, "in_dim": 3, "out_dim": 2}
 
 
 class Unwritable(nn.Linear):
@@ -56,15 +54,14 @@ def test_half_precision_loses_no_large_value(tmp_path: Path) -> None:
     assert torch.equal(read.bias, module.bias.detach())
 
 
-@pytest.mark.parametrize("network", [build_network(**FEATURES), FEATURES, AS_OF_BEFORE], ids=type)
-def test_a_run_comes_back(tmp_path: Path, network: nn.Module | dict) -> None:
+def test_a_run_comes_back(tmp_path: Path) -> None:
     written = build_network(**FEATURES)
     (tmp_path / "checkpoints").mkdir()
     state = {f"network.{name}": value for name, value in written.state_dict().items()}
     state["other"] = torch.ones(1)
     torch.save({"state_dict": state}, tmp_path / "checkpoints" / "last.ckpt")
     audio = {"name": "mel", "source": None, "x": 1}
-    write_network_record(tmp_path, network_record("statistics", network, None, audio, "space"))
+    write_network_record(tmp_path, network_record("statistics", written, None, audio, "space"))
     for path in (tmp_path, find_checkpoint(tmp_path)):
         loaded, spec, read = load_network(path)
         assert spec == FEATURES
@@ -82,8 +79,6 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(UserError, match=r"no network\.json"):
         load_network(tmp_path)
-    write_network_record(tmp_path, network_record("statistics", FEATURES))
+    write_network_record(tmp_path, network_record("statistics", build_network(**FEATURES)))
     with pytest.raises(UserError, match="don't fit the network"):
         load_network(tmp_path)
-    with pytest.raises(UserError, match="no network of an older version"):
-        write_network_record(tmp_path, network_record("statistics", {"_target_": "os.system"}))

@@ -5,7 +5,6 @@ import torch
 
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.diffusion.guidance import guide
 from lightning_modules.diffusion.samplers import SAMPLERS
 from lightning_modules.diffusion.schedules import SCHEDULES, NoiseSchedule, discrete_betas, expand
 from lightning_modules.diffusion.targets import TARGETS, Prediction, make_target, read_target
@@ -189,16 +188,6 @@ def test_learned_variance_changes_ancestral_samples():
         return diffusion.sample(network, noise, torch.Generator().manual_seed(7))
 
     assert not torch.allclose(sample(-1.0), sample(1.0))
-
-
-def test_guidance_scales():
-    conditional, dropped, other = torch.randn(3, 2, 4, 3, generator=torch.Generator().manual_seed(8))
-    assert torch.equal(guide(conditional, dropped, other, 1.0, 1.0), conditional)
-    for scale in (0.0, 3.0):
-        expected = dropped + scale * (conditional - dropped)
-        torch.testing.assert_close(guide(conditional, dropped, audio_scale=scale), expected)
-    two = guide(conditional, dropped, other, 2.0, 1.5)
-    torch.testing.assert_close(two, 2.5 * conditional - dropped - 0.5 * other)
 
 
 @pytest.mark.parametrize(

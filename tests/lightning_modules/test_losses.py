@@ -11,6 +11,7 @@ from torchvision.models import VGG19_Weights
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
+from lightning_modules.losses.base import RenderedPairs, evaluate_terms
 from lightning_modules.losses.face import (
     LandmarkLoss,
     MouthLoss,
@@ -18,7 +19,6 @@ from lightning_modules.losses.face import (
     PoseLoss,
     centre_l1,
     inside_weights,
-    landmark_flow_l1,
 )
 from lightning_modules.losses.perceptual import PerceptualLoss
 from lightning_modules.losses.reconstruction import (
@@ -29,8 +29,7 @@ from lightning_modules.losses.reconstruction import (
     pyramid_l1,
     region_weights,
 )
-from lightning_modules.losses.terms import RenderedPairs, evaluate_terms
-from lightning_modules.networks.renderer import Decoded, SourceCode
+from lightning_modules.networks.base_renderer import DecoderOutput, SourceEncoding
 
 SIZE = 32
 BOXES = torch.tensor([[[0.2, 0.5, 0.8, 0.9], [0.2, 0.2, 0.4, 0.4], [0.6, 0.2, 0.8, 0.4]]] * 2)
@@ -44,7 +43,12 @@ def batch(**fields: Tensor) -> FramePairBatch:
 
 def rendered(frame: Tensor, **fields: Tensor) -> RenderedPairs:
     motion = torch.linspace(-1, 1, 8).view(2, 4)
-    return RenderedPairs(SourceCode(frame, -motion, motion, ()), motion, Decoded(frame, **fields))
+    return RenderedPairs(SourceEncoding(frame, -motion, motion, ()), motion, DecoderOutput(frame, **fields))
+
+
+def landmark_loss(flow: Tensor, landmarks: Tensor) -> Tensor:
+    """The loss of a backward flow, of landmarks of source and driving frame."""
+    return LandmarkLoss()(rendered(batch().source, flow=flow), batch(landmarks=landmarks))
 
 
 def test_region_weights_lift_the_box_and_keep_the_mean():
@@ -135,9 +139,9 @@ def test_landmark_flow_is_zero_for_the_true_flow_and_leads_there():
     source, driving = torch.rand(1, 1, 9, 2) * 0.5 + 0.25, torch.tensor([0.1, -0.05])
     landmarks = torch.cat([source, source + driving], dim=1)
     exact = (-driving * 2 * 32 / 31)[None, :, None, None].expand(1, 2, 32, 32).clone()
-    assert landmark_flow_l1(exact, landmarks) < 1e-5
+    assert landmark_loss(exact, landmarks) < 1e-5
     flow = torch.zeros(1, 2, 32, 32, requires_grad=True)
-    landmark_flow_l1(flow, landmarks).backward()
+    landmark_loss(flow, landmarks).backward()
     assert flow.grad[:, 0].sum() > 0  # a step against the gradient moves towards ``exact``
     assert flow.grad[:, 1].sum() < 0
 
@@ -149,17 +153,17 @@ def test_unknown_landmarks_count_nothing():
     holed[1, :, 2:] = torch.nan
     holed[2] = torch.nan
     flow = torch.rand(3, 2, 16, 16, requires_grad=True)
-    loss = landmark_flow_l1(flow, holed)
+    loss = landmark_loss(flow, holed)
     parts = [  # the same points without the holes
-        (landmark_flow_l1(flow[:1], landmarks[:1, :, [0, 2, 3]]), 3),
-        (landmark_flow_l1(flow[1:2], landmarks[1:2, :, :2]), 2),
+        (landmark_loss(flow[:1], landmarks[:1, :, [0, 2, 3]]), 3),
+        (landmark_loss(flow[1:2], landmarks[1:2, :, :2]), 2),
     ]
     torch.testing.assert_close(loss, sum(part * count for part, count in parts) / 5)
     loss.backward()
     assert flow.grad.isfinite().all()
     assert flow.grad[:2].abs().sum(dim=(1, 2, 3)).gt(0).all()
     assert not flow.grad[2].any()
-    assert landmark_flow_l1(flow, torch.full((3, 2, 4, 2), torch.nan)) == 0
+    assert landmark_loss(flow, torch.full((3, 2, 4, 2), torch.nan)) == 0
 
 
 def test_the_perceptual_judge_is_no_part_of_the_model_and_follows_its_type():

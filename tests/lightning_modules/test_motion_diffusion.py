@@ -4,10 +4,9 @@ import itertools
 import pytest
 import torch
 
-from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.sampling import GuidedDenoiser, no_statistics, sample_motion
+from lightning_modules.diffusion.guidance import CFGDenoiser
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_diffusion import (
     MotionDiffusionModule,
@@ -18,7 +17,7 @@ from lightning_modules.motion_diffusion import (
 from lightning_modules.networks.audio_encoder import FeatureProjection
 from lightning_modules.networks.diffusion_transformer import CONDITION_TOKENS, DiffusionTransformer, KeepMask
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.window_statistics import window_statistics
+from lightning_modules.networks.statistics_estimator import window_statistics
 
 M, D = 6, 10
 
@@ -51,21 +50,13 @@ def inputs(batch=2, frames=64, seed=0):
     }
 
 
-def windows(count=8, valid=64):
-    """Motion that follows the audio, so that there is something to learn."""
-    generator = torch.Generator().manual_seed(0)
-    audio = torch.randn(count, 128, D, generator=generator)
+@pytest.fixture
+def windows(motion_windows):
+    """Eight windows of motion that follows the audio, so that there is something to learn."""
+    audio = torch.randn(8, 128, D, generator=torch.Generator().manual_seed(0))
     audio = torch.nn.functional.avg_pool1d(audio.transpose(1, 2), 9, 1, 4).transpose(1, 2) * 3
     frames = audio.unflatten(1, (64, 2)).mean(2)[..., :M]
-    return MotionWindowBatch(
-        motion=torch.cat([frames[:, :1], frames], 1),
-        audio=audio,
-        source_motion=torch.randn(count, M, generator=generator),
-        appearance=torch.randn(count, 512, generator=generator),
-        previous=torch.rand(count, 65, M, generator=generator),
-        has_previous=torch.rand(count, generator=generator) > 0.5,
-        valid=torch.arange(64).expand(count, 64) < valid,
-    )
+    return motion_windows(torch.cat([frames[:, :1], frames], 1), audio)
 
 
 def build_module(diffusion=None, awake=False, **options):
@@ -184,9 +175,10 @@ def test_statistics_skip_invalid_frames():
     torch.testing.assert_close(window_statistics(motion, torch.ones_like(valid))[1], motion.std(1))
 
 
-def test_loss_ignores_invalid_frames_and_uses_the_basis():
+def test_loss_ignores_invalid_frames_and_uses_the_basis(windows):
     module = build_module(awake=True, velocity_weight=1.0)
-    window = encode_window(windows(valid=30), module.basis)
+    valid = torch.arange(64).expand(8, 64) < 30
+    window = encode_window(windows._replace(valid=valid), module.basis)
     t, noise = torch.full((8,), 0.5), torch.randn_like(window.x0)
     changed = window._replace(x0=window.x0.clone())
     changed.x0[:, 30:] += 5
@@ -196,11 +188,11 @@ def test_loss_ignores_invalid_frames_and_uses_the_basis():
     first, second = (module.losses(w, t, noise, None)["loss"] for w in (window, changed))
     torch.testing.assert_close(first, second)
     module.basis.mean.fill_(3.0)
-    torch.testing.assert_close(encode_window(windows(), module.basis).x0, windows().motion[:, 1:] - 3)
+    torch.testing.assert_close(encode_window(windows, module.basis).x0, windows.motion[:, 1:] - 3)
 
 
-def test_loss_options_matter():
-    window = encode_window(windows(), MotionBasis(M))
+def test_loss_options_matter(windows):
+    window = encode_window(windows, MotionBasis(M))
     t, noise = torch.linspace(0.1, 0.9, 8), torch.randn(8, 64, M)
 
     def loss(diffusion=None, **options):
@@ -215,10 +207,10 @@ def test_loss_options_matter():
     assert loss(learned) > loss(learned, variational_weight=0.0)
 
 
-def test_training_overfits_validates_and_reloads(trainer, loader, tmp_path):
+def test_training_overfits_validates_and_reloads(trainer, loader, windows, tmp_path):
     from lightning.pytorch.callbacks import EMAWeightAveraging
 
-    data = loader(windows(4), 8, repeat=16)
+    data = loader(type(windows)(*(value[:4] for value in windows)), 8, repeat=16)
     module = build_module(velocity_weight=0.5, condition_dropout=0.1)
     run = trainer(max_epochs=18, callbacks=[EMAWeightAveraging(decay=0.9, use_buffers=False)])
     before = run.validate(module, data, verbose=False)[0]
@@ -253,77 +245,15 @@ def test_unknown_and_disagreeing_settings_are_refused():
     assert dropout_probabilities(0.2) == {"hint": 0.2, "mean": 0.2, "std": 0.2, "audio": 0.2}
 
 
-# Sampling of whole speeches
-
-
-def run_sampling(frames=150, seed=0, network=None, diffusion=None, **options):
-    network = network or build_network()
-    diffusion = diffusion or GaussianDiffusion(sampler_steps=3)
-    values = inputs(batch=1, frames=frames)
-    generator = torch.Generator().manual_seed(seed)
-    return sample_motion(network, diffusion, values["audio"], values["hint"], generator=generator, **options)
-
-
-@pytest.mark.parametrize("frames", [1, 63, 64, 65, 150])
-def test_sampled_length_is_exact(frames):
-    assert run_sampling(frames).shape == (1, frames, M)
-
-
-def test_windows_are_chained_by_the_hint_and_statistics():
-    network = build_network()
-    hints, seen = [], []
-    embed = network.embed
-
-    def spy(audio, hint, mean, std, keep=None):
-        hints.append(hint)
-        return embed(audio, hint, mean, std, keep)
-
-    def statistics(index, previous):
-        seen.append((index, previous))
-        return no_statistics(index, previous)
-
-    network.embed = spy
-    motion = run_sampling(150, network=network, statistics=statistics)
-    start = inputs(batch=1, frames=150)["hint"]
-    torch.testing.assert_close(hints, [start, motion[:, 63], motion[:, 127]], rtol=0, atol=0)
-    assert [index for index, _ in seen] == [0, 1, 2]
-    assert seen[0][1] is None
-    assert torch.equal(seen[2][1], motion[:, 63:128])
-
-
-def test_sampling_options_change_the_motion():
-    base = run_sampling()
-    assert torch.equal(base, run_sampling())
-    ones = torch.ones(1, M)
-    for options in (
-        {"seed": 1},
-        {"steps": 5},
-        {"guidance": 2.0},
-        {"statistics": lambda index, previous: (ones, None)},
-        {"statistics": lambda index, previous: (None, ones)},
-        {"diffusion": GaussianDiffusion(sampler="ancestral", sampler_steps=3)},
-        {"diffusion": GaussianDiffusion(sampler_steps=3, guidance=2.0)},
-    ):
-        assert not torch.allclose(run_sampling(**options), base), options
-    both = {"statistics": lambda index, previous: (ones, ones)}
-    assert not torch.allclose(run_sampling(**both), run_sampling(**both, statistics_guidance=2.0))
-    torch.testing.assert_close(run_sampling(guidance=1.0), base)
-
-
-def test_guided_denoiser_is_the_formula():
+@pytest.mark.parametrize(("audio_scale", "statistics_scale"), [(1, 1), (0, 1), (1, 3), (2, 1.5)])
+def test_guided_denoiser_is_the_formula(audio_scale, statistics_scale):
     network = build_network(learned_variance=True)
-    v = inputs()
-    denoiser = GuidedDenoiser(network, v["audio"], v["hint"], v["mean"], v["std"], 2.0, 1.5)
-    keep = KeepMask.all(2)
+    v, keep = inputs(), KeepMask.all(2)
+    conditions = v["audio"], v["hint"], v["mean"], v["std"]
+    out = CFGDenoiser(network, *conditions, audio_scale, statistics_scale)(v["noisy"], v["t"])
     full = network(**v)
-    dropped = keep.without_audio(), keep.without_statistics()
-    audio, statistics = (network(**v, keep=mask)[..., :M] for mask in dropped)
-    expected = 2.5 * full[..., :M] - audio - 0.5 * statistics
-    out = denoiser(v["noisy"], v["t"])
+    expected = full[..., :M].clone()
+    for scale, mask in ((audio_scale, keep.without_audio()), (statistics_scale, keep.without_statistics())):
+        expected += (scale - 1) * (full - network(**v, keep=mask))[..., :M]
     torch.testing.assert_close(out[..., :M], expected)
     torch.testing.assert_close(out[..., M:], full[..., M:])
-
-
-def test_odd_audio_is_refused():
-    with pytest.raises(ValueError, match="audio features"):
-        sample_motion(build_network(), GaussianDiffusion(), torch.zeros(1, 3, D), torch.zeros(1, M))

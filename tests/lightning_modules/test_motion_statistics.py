@@ -4,9 +4,6 @@ import math
 import pytest
 import torch
 
-from datamodules.batches import MotionWindowBatch
-from datamodules.errors import UserError
-from lightning_modules.generation.intensity import scale_motion, scale_statistics
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_statistics import MotionStatisticsModule, pit_error
 from lightning_modules.networks.audio_encoder import MelEncoder
@@ -27,23 +24,20 @@ def build_estimator():
     return StatisticsEstimator(encoder, motion_dim=M, appearance_dim=8, width=24, components=3)
 
 
-def windows(count=256, seed=0):
-    """The std of the motion follows the loudness of the speech, the mean the source's posture."""
+@pytest.fixture
+def windows(motion_windows):
+    """Makes windows: the std of the motion follows the loudness of the speech, the mean the source's posture."""
+    return functools.partial(make_windows, motion_windows)
+
+
+def make_windows(motion_windows, count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     loudness = torch.rand(count, 1, 1, generator=generator) * 2
     audio = loudness + 0.1 * torch.randn(count, 128, D, generator=generator)
     source = torch.randn(count, M, generator=generator)
     motion = (0.1 + loudness) * torch.randn(count, 65, M, generator=generator)
     motion = motion + source.unsqueeze(1) * 0.5
-    return MotionWindowBatch(
-        motion=motion,
-        audio=audio,
-        source_motion=source,
-        appearance=torch.randn(count, 8, generator=generator),
-        previous=torch.rand(count, 65, M, generator=generator),
-        has_previous=torch.rand(count, generator=generator) > 0.5,
-        valid=torch.ones(count, 64, dtype=torch.bool),
-    )
+    return motion_windows(motion, audio, appearance_dim=8, source_motion=source)
 
 
 def mixture():
@@ -90,7 +84,7 @@ def test_target_inverts():
     assert statistics_target(mean, std, source).isfinite().all()
 
 
-def test_every_input_matters_and_missing_history_is_ignored():
+def test_every_input_matters_and_missing_history_is_ignored(windows):
     estimator = build_estimator().eval()
     torch.nn.init.normal_(estimator.head.weight, std=0.3)
     batch = windows(4)
@@ -107,7 +101,7 @@ def test_every_input_matters_and_missing_history_is_ignored():
     assert torch.equal(estimator(*later, ~has).means, estimator(*values, ~has).means)
 
 
-def test_training_beats_the_unconditional_gaussian(trainer, loader, tmp_path):
+def test_training_beats_the_unconditional_gaussian(trainer, loader, windows, tmp_path):
     optimizer = functools.partial(torch.optim.AdamW, lr=3e-3)
     module = MotionStatisticsModule(build_estimator(), MotionBasis(M), optimizer, warmup_cosine)
     run = trainer(max_epochs=15)
@@ -138,47 +132,3 @@ def test_std_quantiles():
     torch.testing.assert_close(estimator.std_quantile(1.0), std.max(0).values)
     with pytest.raises(ValueError, match="outside"):
         estimator.std_quantile(1.5)
-
-
-# Motion intensity
-
-BLOCKS = {"head": slice(0, 1), "mouth": slice(1, 2), "eyes": slice(2, 3), "rest": slice(3, 4)}
-
-
-def test_intensity_scales_head_and_rest_alone():
-    mean, source = torch.tensor([[3.0, 3, 3, 3]]), torch.ones(1, 4)
-    std = torch.full((1, 4), 2.0)
-    scaled = scale_statistics(mean, std, source, BLOCKS, intensity=0.5)
-    assert scaled[0].tolist() == [[2, 3, 3, 2]]
-    assert scaled[1].tolist() == [[1, 2, 2, 1]]
-    rest = scale_statistics(mean, std, source, BLOCKS, intensity=0.0)
-    assert rest[0].tolist() == [[1, 3, 3, 1]]
-    assert rest[1].tolist() == [[0, 2, 2, 0]]
-    raw = scale_statistics(mean, std, source, {}, intensity=0.5)
-    assert raw[1].tolist() == [[1, 1, 1, 1]]
-
-
-def test_closed_lips_stay_closed():
-    closed = torch.tensor([-1.0])
-    motion = torch.zeros(1, 5, 4)
-    motion[..., 1] = torch.tensor([-1.0, 0, 1, 0, -1])
-    scaled = scale_motion(motion, torch.zeros(1, 4), BLOCKS, mouth_intensity=1.5, mouth_closed=closed)
-    assert scaled[0, :, 1].tolist() == [-1, 0.5, 2, 0.5, -1]
-    assert scaled[..., [0, 2, 3]].equal(motion[..., [0, 2, 3]])
-
-
-def test_scaled_motion_rests_at_zero_and_is_unchanged_at_one():
-    motion, centre = torch.randn(1, 9, 4), torch.randn(1, 4)
-    torch.testing.assert_close(scale_motion(motion, centre, BLOCKS), motion)
-    still = scale_motion(motion, centre, BLOCKS, intensity=0.0)
-    torch.testing.assert_close(still[..., 0], centre[:, :1].expand(1, 9))
-    torch.testing.assert_close(still[..., 1:3], motion[..., 1:3])
-
-
-def test_impossible_intensities_are_refused():
-    motion, centre = torch.zeros(1, 2, 4), torch.zeros(1, 4)
-    with pytest.raises(UserError, match="mouth block"):
-        scale_motion(motion, centre, {}, mouth_intensity=2.0)
-    for value in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(UserError, match="intensity is"):
-            scale_motion(motion, centre, BLOCKS, intensity=value)

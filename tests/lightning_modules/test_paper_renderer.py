@@ -1,16 +1,14 @@
 """The paper's renderer: its layers, its options, and models lifted to twice the size."""
 
-from typing import NamedTuple
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.base_renderer import SourceEncoding
 from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
-from lightning_modules.networks.lifting import lift
-from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer, scale_list
-from lightning_modules.networks.renderer import repeat_code
+from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer
+from lightning_modules.networks.progressive_growing import grow
 
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
 
@@ -77,12 +75,12 @@ def test_an_untrained_model_with_pixel_skip_copies_the_source():
 def test_the_coarse_grid_moves_pixels_and_paints_by_motion():
     model = small(source_skip=True, rgb_input="blend", coarse_flow=8)
     frames = pictures(2)
-    code = model.encode(frames[:1])
-    start = model.decode(code, model.motion(frames[1:]))
+    encoded = model.encode(frames[:1])
+    start = model.decode(encoded, model.motion(frames[1:]))
     assert torch.allclose(start.frame, frames[:1], atol=1e-5)
     nn.init.normal_(model.coarse.layers[-1].weight, std=0.5)
     nn.init.normal_(model.scales[-1].to_rgb.weight, std=0.1)
-    calm, lively = (model.decode(code, code.motion + shift) for shift in (0.0, 0.5))
+    calm, lively = (model.decode(encoded, encoded.motion + shift) for shift in (0.0, 0.5))
     assert (lively.flow - calm.flow).abs().max() > 1e-3
     assert ((lively.frame - lively.warped) - (calm.frame - calm.warped)).abs().max() > 1e-3
 
@@ -112,14 +110,14 @@ def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options, 
         assert model.get_parameter(name).grad.abs().sum() > 0
 
 
-def test_decoding_with_a_cached_code_equals_the_whole_pass():
+def test_decoding_an_encoded_source_equals_the_whole_pass():
     model = small(source_skip=True).eval()
     with torch.no_grad():
         model.scales[-1].to_flow.weight.normal_()
         frames = pictures(4)
-        code = model.encode(frames[:1])
+        encoded = model.encode(frames[:1])
         motion = model.motion(frames[1:])
-        batched = model.decode(repeat_code(code, 3), motion).frame
+        batched = model.decode(encoded.expand(3), motion).frame
         one_by_one = torch.cat([model(frames[:1], frames[i : i + 1]).frame for i in (1, 2, 3)])
     assert torch.allclose(batched, one_by_one, atol=1e-5)
 
@@ -131,34 +129,24 @@ def test_motion_is_bounded_and_its_head_is_linear_before_tanh():
     assert motion.abs().max() < 1
     latent = torch.randn(2, 32)
     latents = latent.sum(0), torch.zeros(32), *latent
-    both, nothing, *each = (model.motion_head(None, lambda value=value: value) for value in latents)
+    both, nothing, *each = (model.motion_head(value) for value in latents)
     assert torch.allclose(both + nothing, sum(each), atol=1e-5)
     assert model.motion_head[-1].bias is None
 
 
 @pytest.mark.parametrize("face_views", [0, 4])
-def test_the_source_of_a_code_moves_as_its_picture_does(face_views):
+def test_an_encoded_source_moves_as_its_picture_does(face_views):
     model = small(face_views=face_views).eval()
     frames = pictures(2)
     assert torch.allclose(model.encode(frames).motion, model.motion(frames), atol=1e-6)
 
 
-def test_codes_of_other_renderers_are_repeated_too():
-    class Other(NamedTuple):
-        image: torch.Tensor
-        features: tuple
-
-    code = Other(torch.rand(1, 3, 8, 8), (torch.rand(1, 4), (torch.rand(1, 2, 2),)))
-    repeated = repeat_code(code, 3)
-    assert isinstance(repeated, Other)
+def test_a_source_is_repeated_whatever_a_renderer_keeps_of_it():
+    source = SourceEncoding(*torch.rand(3, 1, 4), (torch.rand(1, 4), (torch.rand(1, 2, 2),)))
+    repeated = source.expand(3)
+    assert [len(value) for value in repeated[:3]] == [3, 3, 3]
     assert repeated.features[1][0].shape == (3, 2, 2)
-    assert torch.equal(repeated.features[0][2], code.features[0][0])
-
-
-def test_sizes_other_than_powers_of_two_are_refused():
-    for size in (0, 8, 48, 100):
-        with pytest.raises(ValueError, match="power of two"):
-            scale_list(size)
+    assert torch.equal(repeated.features[0][2], source.features[0][0])
 
 
 def test_a_lifted_model_renders_what_the_small_one_does():
@@ -168,7 +156,7 @@ def test_a_lifted_model_renders_what_the_small_one_does():
         for scale in small_model.scales:
             scale.to_flow.weight.normal_(std=0.3)
     large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, source_skip=True, rgb_input="blend").eval()
-    lift(small_model, large)
+    grow(small_model, large)
     with torch.no_grad():
         frames = pictures(4, 64)
         reduced = blur_pool(frames)
@@ -185,7 +173,7 @@ def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
     nn.init.normal_(small_model.mouth_painter.paint.weight)
     nn.init.normal_(small_model.mouth_painter.place.weight)
     large = PaperRenderer(64, CHANNELS | {64: 6}, 32, 6, mouth_painter=8)
-    lift(small_model, large)
+    grow(small_model, large)
     motion = torch.rand(3, 6)
     assert torch.equal(large.mouth_painter.centre(motion), small_model.mouth_painter.centre(motion))
     assert (large.mouth_painter.paint.weight == 0).all()
@@ -193,6 +181,6 @@ def test_a_lifted_painter_knows_its_place_and_paints_nothing_yet():
 
 def test_models_that_do_not_fit_are_not_lifted():
     with pytest.raises(ValueError, match="64 px"):
-        lift(small(), small())
+        grow(small(), small())
     with pytest.raises(ValueError, match="differ inside"):
-        lift(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))
+        grow(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))

@@ -15,7 +15,7 @@ from experiments.config import compose
 from lightning_modules.generation.model_folder import read_model_config, resolve_model
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
-from lightning_modules.old_configs import spec_of_config
+from lightning_modules.legacy_format import spec_of_config
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_it_is_the_same_as_by_its_name_whatever_else_it_claims(audio: Path, load
 def test_absurd_sizes_are_refused(audio: Path, load: Any, watch: Any, change: dict[str, Any]) -> None:
     plain = json.loads((audio / "config.json").read_text())
     (audio / "config.json").write_text(json.dumps(plain | change))
-    watch.refused(load)
+    assert watch.refused(load)
 
 
 def test_a_speech_model_has_all_of_its_weights(audio: Path, load: Any, watch: Any) -> None:
@@ -132,7 +132,7 @@ def test_only_plain_files_inside_are_read(audio: Path, load: Any, watch: Any) ->
         assert name in watch.refused(load)
         (audio / name).unlink()
     (audio / "model.safetensors").write_bytes(evil)
-    watch.refused(load)
+    assert watch.refused(load)
     (audio / "model.safetensors").unlink()
     (audio / "model.safetensors").symlink_to(watch.outside / "model.safetensors")
     assert "leads out" in watch.refused(load)

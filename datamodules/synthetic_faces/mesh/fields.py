@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodules.synthetic_faces.mesh.geometry import Part, SkinGrid, bump, smoothstep
+from datamodules.synthetic_faces.mesh.geometry import Part, SkinGrid
+from datamodules.synthetic_faces.mesh.profiles import bump, falloff, smoothstep
 from datamodules.synthetic_faces.mesh.proportions import Proportions
 
 JAW_HINGE = np.array([0.0, 0.38, -0.05])  # opening carries the chin back as much as down
@@ -19,15 +20,13 @@ SIDES = (("right", -1), ("left", 1))  # the person's; the right side is at image
 class Pull:
     """A bell of skin that moves together; several rows of one feature add up."""
 
-    feature: (
-        str  # the control it follows; ``*`` stands for left and right, each with the half of its own side
-    )
+    feature: str  # the control it follows; ``*`` stands for left and right, each on its own half
     anchor: str  # where it sits, a name of ``anchors``
     offset: tuple[float, float]  # from there, outwards and up
     radii: tuple[float, float]  # of the bell, sideways and upwards, head radii
     move: tuple[
         float, float, float
-    ]  # at its top and strength 1: away from the middle, up, forwards, head radii
+    ]  # of its top at strength 1: away from the middle, up, forwards, head radii
     region: str = "face"  # or "neck", or "upper" or "lower": that lip alone, so that the mouth opens
     mirrored: bool = True  # the other side moves mirrored; otherwise both move to image right together
 
@@ -119,7 +118,7 @@ def _bell(pull: Pull, side: int | None, m: Proportions, skin: SkinGrid) -> np.nd
     """Displacements ``(V, 3)`` of one row of the table on one side or both."""
     x, y, z = skin.part.vertices.T
     ax, ay = anchors(m)[pull.anchor]
-    across = np.abs(x) if side is None else side * x
+    across, outwards = (np.abs(x), np.clip(x / 0.08, -1, 1)) if side is None else (side * x, float(side))
     height = bump(across, y, ax + pull.offset[0], ay + pull.offset[1], *pull.radii)
     if pull.region == "neck":
         height = height * smoothstep(m.chin_y - 0.015, m.chin_y - 0.05, y) * smoothstep(-0.2, 0.0, z)
@@ -127,9 +126,9 @@ def _bell(pull: Pull, side: int | None, m: Proportions, skin: SkinGrid) -> np.nd
         height = height * smoothstep(0.0, 0.25, z)
     if pull.region in ("upper", "lower"):
         height = height * m.opening(x) * (skin.side > 0 if pull.region == "upper" else skin.side < 0)
-    outwards = np.clip(x / 0.08, -1, 1) if side is None else float(side)
-    move = pull.move[0] * (outwards if pull.mirrored else 1.0) * height
-    return np.stack([move, pull.move[1] * height, pull.move[2] * height], axis=1)
+    sideways, up, forwards = pull.move
+    move = sideways * (outwards if pull.mirrored else 1.0) * height
+    return np.stack([move, up * height, forwards * height], axis=1)
 
 
 def _jaw(
@@ -142,7 +141,7 @@ def _jaw(
     # Where the lips meet they share the jaw's slide, so that closed lips don't part.
     count = len(skin.part.vertices)
     x, y, _ = skin.part.vertices.T
-    near = np.exp(-(((y - m.mouth_line(x)) / 0.13) ** 2)) * m.opening(x)
+    near = falloff(y - m.mouth_line(x), 0.13) * m.opening(x)
     slide = jaw.copy()
     slide[:count] += (0.5 - slide[:count]) * near
     fields["jaw_forward"][:, 2] = 0.060 * slide
@@ -157,30 +156,30 @@ def _lips(m: Proportions, skin: SkinGrid, fields: dict[str, np.ndarray]) -> None
     opening = m.opening(x) * front
     beyond = np.maximum(np.abs(x) - m.mouth_half, 0)
     stretch = np.clip(x / m.mouth_half, -1, 1)
-    around = np.exp(-((beyond / 0.16) ** 2) - (d / 0.20) ** 2) * front
+    around = bump(beyond, d, 0, 0, 0.16, 0.20) * front
     reach = np.where(upper, 0.14, 0.16)
-    fields["part"][:, 1] = opening * np.where(upper, 0.022, -0.108) * np.exp(-((d / reach) ** 2))
+    fields["part"][:, 1] = opening * np.where(upper, 0.022, -0.108) * falloff(d, reach)
     fields["wide"][:, 0] = 0.062 * stretch * around
     fields["wide"][:, 2] = -0.035 * stretch**2 * around
     fields["round"][:, 0] = -0.42 * m.mouth_half * stretch * around
-    fields["round"][:, 2] = 0.085 * np.exp(-((x / 0.24) ** 2) - (d / 0.15) ** 2) * front
+    fields["round"][:, 2] = 0.085 * bump(x, d, 0, 0, 0.24, 0.15) * front
     # What is drawn together slides along the teeth, not through them.
-    corner = int(skin.index[skin.mouth_rows[0], skin.mouth_columns[-1]])
-    middle = int(skin.index[skin.mouth_rows[0], skin.mouth_columns[len(skin.mouth_columns) // 2]])
+    seam = skin.index[skin.mouth_rows[0], skin.mouth_columns]
+    corner, middle = seam[-1], seam[len(seam) // 2]
     bend = (z[middle] - z[corner]) / (x[corner] ** 2)
     drawn = x + fields["round"][:, 0]
     fields["round"][:, 2] += 1.2 * bend * (x**2 - drawn**2)
-    lower = np.exp(-((d / 0.10) ** 2)) * opening * ~upper
+    lower = falloff(d, 0.10) * opening * ~upper
     fields["tuck"][:, 2] = -0.045 * lower
     fields["tuck"][:, 1] = 0.010 * lower
-    red = np.exp(-((d / np.where(upper, m.lip_upper, m.lip_lower) / 1.3) ** 2)) * front * (beyond < 1e-6)
-    red = red * opening
+    share = d / np.where(upper, m.lip_upper, m.lip_lower)
+    red = falloff(share, 1.3) * front * (beyond < 1e-6) * opening
     fields["lips_tight"][:, 1] = -0.45 * height * red
     fields["lips_tight"][:, 2] = -0.022 * red
     for name, chosen in (("lip_roll_upper", upper), ("lip_roll_lower", ~upper)):
         # Turning out carries the red away from the mouth line and forwards; the line itself stays.
         fields[name][:, 1] = 0.40 * height * red * chosen
-        full = np.sin(np.pi * np.clip(d / np.where(upper, m.lip_upper, m.lip_lower) / 1.6, 0, 1))
+        full = np.sin(np.pi * np.clip(share / 1.6, 0, 1))
         fields[name][:, 2] = 0.050 * full * opening * chosen * front
 
 
@@ -221,8 +220,9 @@ def _shoulders(parts: list[Part], fields: dict[str, np.ndarray]) -> None:
     for span, points in _spans(parts, "clothes"):
         x, y, z = points.T
         for name, side in SIDES:
-            fields[f"shoulder_{name}"][span, 1] = 0.16 * smoothstep(0.35, 1.05, side * x)
-            fields[f"shoulder_{name}"][span, 0] = -0.05 * side * smoothstep(0.35, 1.05, side * x)
+            raised = smoothstep(0.35, 1.05, side * x)
+            fields[f"shoulder_{name}"][span, 1] = 0.16 * raised
+            fields[f"shoulder_{name}"][span, 0] = -0.05 * side * raised
         body = smoothstep(-1.2, -1.6, y)
         fields["breath"][span, 1] = 0.030 * body
         fields["breath"][span, 2] = 0.045 * body * smoothstep(-0.1, 0.3, z)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.mesh.profiles import bump, falloff, smoothstep
 from datamodules.synthetic_faces.mesh.proportions import Proportions
 
 
@@ -24,17 +25,11 @@ class Part:
 
 
 def grid_part(
-    name: str,
-    points: np.ndarray,
-    tile: str,
-    wrap: bool = False,
-    flip: bool = False,
-    head: float = 1.0,
-    jaw: float = 0.0,
+    name: str, points: np.ndarray, tile: str, wrap: bool = False, flip: bool = False, jaw: float = 0.0
 ) -> Part:
     """A part from a grid of points ``(R, C, 3)``; rows run downwards and columns to the right when it is seen from outside.
 
-    ``wrap``: the last column joins the first; ``flip`` turns the faces round; ``head`` and ``jaw`` weigh all vertices.
+    ``wrap``: the last column joins the first; ``flip`` turns the faces round; ``jaw`` weighs all vertices, ``head`` is 1.
     """
     rows, columns = points.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)
@@ -44,7 +39,7 @@ def grid_part(
     if flip:
         faces, uv = faces[:, ::-1].copy(), uv[:, ::-1].copy()
     count = rows * columns
-    return Part(name, points.reshape(-1, 3), faces, uv, tile, np.full(count, head), np.full(count, jaw))
+    return Part(name, points.reshape(-1, 3), faces, uv, tile, np.ones(count), np.full(count, jaw))
 
 
 def grid_faces(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,51 +58,53 @@ def grid_faces(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return faces[proper], uv[proper]
 
 
-def bump(x: np.ndarray, y: np.ndarray, cx: float, cy: float | np.ndarray, sx: float, sy: float) -> np.ndarray:
-    """Gaussian bell of height 1 at ``(cx, cy)``."""
-    return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
-
-
-def smoothstep(low: float | np.ndarray, high: float | np.ndarray, x: np.ndarray) -> np.ndarray:
-    """0 below ``low``, 1 above ``high``, smooth between; ``low > high`` turns it round."""
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 FRONT_DEPTH = 1.44  # the front's depth over what its width would give: a face is far from a half circle
+SECTIONS = np.array([
+    [-1.0, -0.92, -0.75, -0.5, -0.2, 0.1, 0.4, 0.65, 0.85, 0.98, 1.06, 1.10],  # height
+    [0.565, 0.60, 0.65, 0.695, 0.740, 0.775, 0.79, 0.745, 0.61, 0.44, 0.26, 0.0],  # half the width
+    [0.74, 0.795, 0.815, 0.80, 0.770, 0.740, 0.735, 0.670, 0.555, 0.39, 0.22, 0.0],  # front, over ``FRONT_DEPTH``
+    [0.42, 0.44, 0.50, 0.62, 0.80, 0.94, 0.99, 0.93, 0.74, 0.54, 0.32, 0.0],  # back
+    [1.72, 1.76, 1.86, 2.0, 2.05, 2.05, 2.15, 2.2, 2.1, 2.0, 2.0, 2.0],  # power of the super-ellipse
+])  # fmt: skip
 
 
 class Skull:
-    """Cross-sections of the head against height: super-ellipses with their own width, front and back."""
+    """Cross-sections of a person's head against height: super-ellipses with their own width, front and back.
+
+    Attributes:
+        person: whose head it is. measures: of the face. top: height of the crown.
+    """
 
     def __init__(self, person: Identity) -> None:
-        wide = 1 + 0.035 * person["face_width"]
-        jaw = 1 + 0.05 * person["jaw_width"]
-        cheek = 0.018 * person["cheekbones"]
-        deep = 1 + 0.03 * person["skull_depth"]
-        top = 1.10 + 0.025 * person["forehead"]
-        chin = 0.02 * person["chin_forward"]
-        self.top = top
-        y = np.array([-1.0, -0.92, -0.75, -0.5, -0.2, 0.1, 0.4, 0.65, 0.85, 0.98, 1.06, 1.10])
+        self.person, self.measures = person, Proportions(person)
+        y, width, front, back, power = SECTIONS.copy()
+        top = self.top = 1.10 + 0.025 * person["forehead"]
         y = np.where(y > 0.65, 0.65 + (y - 0.65) * (top - 0.65) / 0.45, y)
-        width = np.array(
-            [0.565, 0.60, 0.65, 0.695, 0.740 + cheek, 0.775 + cheek, 0.79, 0.745, 0.61, 0.44, 0.26, 0.0]
-        )
-        jaw_share = smoothstep(-0.1, -0.75, y)
-        self.width = PchipInterpolator(y, width * wide * (1 + (jaw - 1) * jaw_share))
-        front = np.array(
-            [0.74 + chin, 0.795 + chin, 0.815, 0.80, 0.770, 0.740, 0.735, 0.670, 0.555, 0.39, 0.22, 0.0]
-        )
+        width[4:6] += 0.018 * person["cheekbones"]
+        front[:2] += 0.02 * person["chin_forward"]
+        jaw = 1 + 0.05 * person["jaw_width"]
+        width *= 1 + 0.035 * person["face_width"]
+        self.width = PchipInterpolator(y, width * (1 + (jaw - 1) * smoothstep(-0.1, -0.75, y)))
         self.front = PchipInterpolator(y, FRONT_DEPTH * (1 + 0.02 * person["skull_depth"]) * front)
-        back = np.array([0.42, 0.44, 0.50, 0.62, 0.80, 0.94, 0.99, 0.93, 0.74, 0.54, 0.32, 0.0])
-        self.back = PchipInterpolator(y, back * deep)
-        self.power = PchipInterpolator(y, [1.72, 1.76, 1.86, 2.0, 2.05, 2.05, 2.15, 2.2, 2.1, 2.0, 2.0, 2.0])
+        self.back = PchipInterpolator(y, back * (1 + 0.03 * person["skull_depth"]))
+        self.power = PchipInterpolator(y, power)
 
     def point(self, azimuth: np.ndarray, height: np.ndarray, grow: np.ndarray | float = 0.0) -> np.ndarray:
         """Surface points ``(..., 3)`` at azimuth (radians, 0 = front, > 0 = image right) and height, grown outwards."""
         height = np.clip(height, -1.0, self.top)
         width, front, back = (profile(height) + grow for profile in (self.width, self.front, self.back))
         return section(azimuth, height, width, front, back, self.power(height))
+
+    def shell(self, azimuth: np.ndarray, edge: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Heights ``(R, C)`` and surface points ``(R, C, 3)`` of rows ``t (R, 1)`` from the crown, 0, to ``edge (C,)``, 1."""
+        y = self.top - (self.top - edge) * (1 - np.cos(t * np.pi / 2))
+        return y, self.point(azimuth, y)
+
+    def depth(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Depth ``z`` of the front of the face at ``(x, y)``."""
+        power = self.power(y)
+        share = np.clip(np.abs(x) / self.width(y), 0, 0.98)
+        return self.front(y) * (1 - share**power) ** (1 / power) + relief(self, x, y)
 
 
 def section(azimuth, y, width, front, back, power) -> np.ndarray:
@@ -119,9 +116,9 @@ def section(azimuth, y, width, front, back, power) -> np.ndarray:
     return np.stack(np.broadcast_arrays(width * s * reach, y, z), axis=-1)
 
 
-def relief(person: Identity, m: Proportions, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def relief(skull: Skull, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Height of the face's features above the skull's section at ``(x, y)``, for the front of the face."""
-    ax = np.abs(x)
+    person, m, ax = skull.person, skull.measures, np.abs(x)
     z = 0.035 * bump(x, y, 0, m.brow_y - 0.03, 0.42, 0.09)
     z -= 0.085 * bump(ax, y, m.eye_x - 0.03, m.eye_y + 0.01, 0.17, 0.13)
     z += (0.03 + 0.008 * person["cheekbones"]) * bump(ax, y, 0.43, -0.16, 0.17, 0.15)
@@ -134,7 +131,7 @@ def relief(person: Identity, m: Proportions, x: np.ndarray, y: np.ndarray) -> np
     t = np.clip((0.20 - y) / (0.20 - m.nose_y), 0, 1)
     ridge = (0.065 + 0.015 * person["nose_bridge"]) * (1 - t) + 0.72 * m.nose_height * t
     sigma = 0.055 + 0.036 * t
-    nose = ridge * np.exp(-((x / sigma) ** 2)) * smoothstep(0.34, 0.10, y)
+    nose = ridge * falloff(x, sigma) * smoothstep(0.34, 0.10, y)
     tip_y = m.nose_y + 0.095 + 0.012 * person["nose_tip"]
     nose += 0.40 * m.nose_height * bump(x, y, 0, tip_y, 0.095, 0.085)
     nose += 0.38 * m.nose_height * bump(ax, y, m.nose_width * 0.86, m.nose_y + 0.055, 0.058, 0.06)
@@ -149,9 +146,16 @@ def lip_relief(m: Proportions, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     d = y - m.mouth_line(x)
     upper, lower = m.lip_upper * (0.4 + 0.6 * (1 - s**2)), m.lip_lower * (0.4 + 0.6 * (1 - s**2))
     t = np.where(d > 0, d / upper, -d / lower)
-    full = np.where(d > 0, 0.040, 0.055) * np.exp(-(((t - 0.55) / 0.50) ** 2))
-    crease = 0.038 * np.exp(-((t / 0.30) ** 2)) * (1 - s**6)
+    full = np.where(d > 0, 0.040, 0.055) * falloff(t - 0.55, 0.50)
+    crease = 0.038 * falloff(t, 0.30) * (1 - s**6)
     return envelope * full - crease
+
+
+def cap(points: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """A shell's ``points (R, C, 3)`` with its crown closed and another row, ``rim (C, 3)``, that turns its edge inwards."""
+    points = np.concatenate([points, rim[None]], axis=0)
+    points[0] = points[0].mean(axis=0)
+    return points
 
 
 @dataclasses.dataclass
@@ -177,9 +181,9 @@ def _spaced(*stops: tuple[float, int]) -> np.ndarray:
     return np.array(values)
 
 
-def _columns(skull: Skull, m: Proportions) -> tuple[np.ndarray, tuple[int, int, int]]:
+def _columns(skull: Skull) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Azimuths of the columns, one exactly at each corner of mouth and eyes; and the corners' steps from the middle."""
-    grid = np.linspace(0, np.pi / 2, 2000)
+    m, grid = skull.measures, np.linspace(0, np.pi / 2, 2000)
 
     def azimuth(x: float, y: float) -> float:
         return float(np.interp(x, skull.point(grid, np.full_like(grid, y))[:, 0], grid))
@@ -191,25 +195,24 @@ def _columns(skull: Skull, m: Proportions) -> tuple[np.ndarray, tuple[int, int, 
     return np.concatenate([-right[:0:-1], right]), (6, 10, 17)
 
 
-def _row_sections(skull: Skull, m: Proportions, person: Identity) -> tuple[np.ndarray, int, int]:
+def _row_sections(skull: Skull) -> tuple[np.ndarray, int, int]:
     """Rows from crown to neck (y, width, front, back, power, lift, shift of z), and the rows of eyes and mouth."""
+    m = skull.measures
     crown = skull.top - (skull.top - 0.62) * (1 - np.cos(np.linspace(0, 1, 9) * np.pi / 2))
-    heights = _spaced(
-        (0.62, 0), (0.42, 3), (m.eye_y + 0.17, 4), (m.eye_y, 8), (m.eye_y - 0.14, 6), (m.nose_y + 0.13, 4)
-    )
-    lower = _spaced(
-        (m.nose_y + 0.13, 0), (m.nose_y - 0.03, 5), (m.mouth_y + m.lip_upper + 0.02, 3), (m.mouth_y, 6),
+    below = _spaced(
+        (0.62, 0), (0.42, 3), (m.eye_y + 0.17, 4), (m.eye_y, 8), (m.eye_y - 0.14, 6), (m.nose_y + 0.13, 4),
+        (m.nose_y - 0.03, 5), (m.mouth_y + m.lip_upper + 0.02, 3), (m.mouth_y, 6),
         (m.mouth_y - m.lip_lower - 0.02, 6), (-0.80, 3), (-0.92, 3), (-1.0, 3),
     )  # fmt: skip
-    y = np.concatenate([crown, heights[1:], lower[1:]])
+    y = np.concatenate([crown, below[1:]])
     eye_row = int(np.argmin(np.abs(y - m.eye_y)))
     mouth_row = int(np.argmin(np.abs(y - m.mouth_y)))
     lift = 0.35 * smoothstep(-0.25, -1.0, y)
     head = np.stack([y, skull.width(y), skull.front(y), skull.back(y), skull.power(y), lift, 0 * y], axis=1)
-    n = 1 + 0.07 * person["neck_width"]
+    n = 1 + 0.07 * skull.person["neck_width"]
     chin = head[-1]
     j = chin[1] / 0.565
-    below = np.array([
+    neck = np.array([
         [-1.030, 0.535 * j, chin[2] - 0.06, 0.42, 1.9, 0.33, 0.0],
         [-1.035, 0.485 * j, chin[2] - 0.16, 0.42, 1.95, 0.26, 0.0],
         [-1.040, 0.44 * n, 0.34, 0.43, 2.0, 0.16, -0.03],
@@ -219,15 +222,16 @@ def _row_sections(skull: Skull, m: Proportions, person: Identity) -> tuple[np.nd
         [-1.450, 0.46 * n, 0.31, 0.50, 2.0, 0.0, -0.12],
         [-1.700, 0.60 * n, 0.36, 0.52, 2.0, 0.0, -0.14],
     ])  # fmt: skip
-    rows = np.concatenate([head, below])
+    rows = np.concatenate([head, neck])
     rows[:, 0] += (m.chin_y + 1.0) * smoothstep(-0.72, -1.0, rows[:, 0])
     return rows, eye_row, mouth_row
 
 
-def build_skin(person: Identity, m: Proportions, skull: Skull) -> SkinGrid:
+def build_skin(skull: Skull) -> SkinGrid:
     """The skin of head and neck as one grid, eyes and mouth closed."""
-    azimuth, (inner, mouth, outer) = _columns(skull, m)
-    rows, eye_row, mouth_row = _row_sections(skull, m, person)
+    m = skull.measures
+    azimuth, (inner, mouth, outer) = _columns(skull)
+    rows, eye_row, mouth_row = _row_sections(skull)
     rows = np.insert(rows, [eye_row, mouth_row], rows[[eye_row, mouth_row]], axis=0)
     mouth_row += 1
     y, width, front, back, power, lift, shift = (rows[:, i : i + 1] for i in range(7))
@@ -237,14 +241,13 @@ def build_skin(person: Identity, m: Proportions, skull: Skull) -> SkinGrid:
     x, height = points[..., 0], points[..., 1]
     # Bend the rows so that the seams follow the mouth line and the lines through the eyes' corners.
     face = smoothstep(1.15, 0.75, turn)
-    fade = np.exp(-((np.maximum(np.abs(points[mouth_row, :, 0]) - m.mouth_half, 0) / 0.14) ** 2))[None]
-    to_mouth = fade * (m.mouth_line(points[mouth_row, :, 0]) - points[mouth_row, :, 1])[None]
-    height = height + face * to_mouth * np.exp(-(((y - m.mouth_y) / 0.16) ** 2))
-    to_eye = m.eye_line(x) - m.eye_y
-    height = height + face * to_eye * np.exp(-(((y - m.eye_y) / 0.16) ** 2))
+    mouth_x, seam = points[mouth_row, :, 0], points[mouth_row, :, 1]
+    fade = falloff(np.maximum(np.abs(mouth_x) - m.mouth_half, 0), 0.14)
+    height = height + face * (fade * (m.mouth_line(mouth_x) - seam)) * falloff(y - m.mouth_y, 0.16)
+    height = height + face * (m.eye_line(x) - m.eye_y) * falloff(y - m.eye_y, 0.16)
     points[..., 1] = height
     under = smoothstep(-1.02, -0.985, y - (m.chin_y + 1.0))
-    points[..., 2] += face * under * relief(person, m, x, height)
+    points[..., 2] += face * under * relief(skull, x, height)
     index, side, lid_side = _weld(points, eye_row, mouth_row, (inner, mouth, outer))
     faces, uv = grid_faces(index)
     opening = np.zeros(len(faces), dtype=bool)  # no skin between the two edges of a seam
@@ -261,9 +264,8 @@ def build_skin(person: Identity, m: Proportions, skull: Skull) -> SkinGrid:
     middle = len(azimuth) // 2
     eyes = (np.arange(middle - outer, middle - inner + 1), np.arange(middle + inner, middle + outer + 1))
     columns = np.arange(middle - mouth, middle + mouth + 1)
-    return SkinGrid(
-        part, index, points, (mouth_row, mouth_row + 1), (eye_row, eye_row + 1), columns, eyes, side, lid_side
-    )
+    seams = (mouth_row, mouth_row + 1), (eye_row, eye_row + 1)
+    return SkinGrid(part, index, points, *seams, columns, eyes, side, lid_side)
 
 
 def _weld(

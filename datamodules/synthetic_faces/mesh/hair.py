@@ -4,8 +4,9 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.mesh.geometry import Part, Skull, grid_part, smoothstep
+from datamodules.synthetic_faces.mesh.geometry import Part, Skull, cap, grid_part
 from datamodules.synthetic_faces.mesh.headwear import hair_limit
+from datamodules.synthetic_faces.mesh.profiles import falloff, smoothstep
 
 # Lower edge of the hair: height at azimuths in degrees (0 = front, 180 = back); the ear is near 92.
 AZIMUTHS = (0, 20, 40, 55, 66, 76, 84, 94, 106, 125, 150, 180)
@@ -38,17 +39,17 @@ def hair_edge(person: Identity, azimuth: np.ndarray) -> np.ndarray:
         rng = np.random.default_rng(person.seed + 29)
         jag = sum(np.sin(k * azimuth + rng.uniform(0, 2 * np.pi)) for k in (17, 29, 41))
         edge = edge + 0.011 * jag * smoothstep(1.3, 0.9, np.abs(azimuth))
-    if person.hair_style == "side_part":
-        edge = edge + 0.05 * np.sin(azimuth) * smoothstep(1.3, 0.6, np.abs(azimuth)) * _parting_side(person)
-    return edge
+    return edge + 0.05 * np.sin(azimuth) * smoothstep(1.3, 0.6, np.abs(azimuth)) * _parting(person)
 
 
-def _parting_side(person: Identity) -> float:
-    return 1.0 if person.seed % 2 else -1.0
+def _parting(person: Identity) -> float:
+    """The side of the parting: -1, 1, or 0 where there is none."""
+    return 0.0 if person.hair_style != "side_part" else 1.0 if person.seed % 2 else -1.0
 
 
-def build_hair(person: Identity, skull: Skull) -> list[Part]:
+def build_hair(skull: Skull) -> list[Part]:
     """The parts of the hair; empty for a bald head. Texture coordinate v runs from the crown to the edge."""
+    person = skull.person
     if person.hair_style == "bald":
         return []
     right = np.r_[np.linspace(0, 60, 13), np.linspace(60, 100, 9)[1:], np.linspace(100, 180, 7)[1:]]
@@ -56,9 +57,7 @@ def build_hair(person: Identity, skull: Skull) -> list[Part]:
     edge = hair_edge(person, azimuth)
     thick = THICKNESS[person.hair_style] * (1 + 0.22 * person.hair_volume)
     t = np.concatenate([np.linspace(0, 0.86, 14), [0.93, 0.975, 1.0]])[:, None]
-    top = skull.top
-    y = top - (top - edge[None]) * (1 - np.cos(t * np.pi / 2))
-    base = skull.point(np.broadcast_to(azimuth[None], y.shape), y)
+    y, base = skull.shell(azimuth, edge, t)
     if person.hair_style in HANGING:
         base = _curtain(skull, azimuth, y, base, person.hair_style != "bob")
     base[..., 1] = y
@@ -68,9 +67,7 @@ def build_hair(person: Identity, skull: Skull) -> list[Part]:
     depth = thick * _profile(person, y) * rim - 0.015 * (1 - rim)
     depth += _volume(person, azimuth, y, thick) * rim
     depth = np.minimum(depth, hair_limit(person, azimuth[None], y))
-    points = base + depth[..., None] * normal
-    points = np.concatenate([points, (base - 0.05 * normal)[-1:]], axis=0)
-    points[0] = points[0].mean(axis=0)
+    points = cap(base + depth[..., None] * normal, (base - 0.05 * normal)[-1])
     hair = grid_part("hair", points, "hair")
     hair.head = (0.35 + 0.65 * smoothstep(-1.6, -0.6, points[..., 1])).reshape(-1)
     parts = [hair]
@@ -89,7 +86,7 @@ def build_hair(person: Identity, skull: Skull) -> list[Part]:
 
 def _curtain(skull: Skull, azimuth: np.ndarray, y: np.ndarray, base: np.ndarray, long: bool) -> np.ndarray:
     """Below the temples hanging hair keeps the skull's widest section instead of following the jaw."""
-    widest = skull.point(np.broadcast_to(azimuth[None], y.shape), np.full_like(y, 0.15))
+    widest = skull.point(azimuth, np.full_like(y, 0.15))
     hang = smoothstep(0.25, -0.15, y)[..., None]
     flare = 1 + (0.05 if long else 0.09) * smoothstep(0.0, -0.9, y)[..., None]
     hanging = widest * flare
@@ -111,9 +108,8 @@ def _volume(person: Identity, azimuth: np.ndarray, y: np.ndarray, thick: float) 
         waves = np.sin(9 * a + p[0] + 1.2 * np.sin(6 * y + p[1])) + 0.8 * np.sin(7 * y + 2 * a + p[1])
         return 0.22 * thick * waves * smoothstep(0.6, -0.1, y)
     if person.hair_style in ("short", "side_part"):
-        quiff = np.exp(-((a / 0.6) ** 2)) * smoothstep(0.55, 0.8, y) * smoothstep(1.09, 0.93, y)
-        side = _parting_side(person) if person.hair_style == "side_part" else 0.0
-        lean = side * np.sin(a) * smoothstep(0.5, 0.8, y) * smoothstep(1.09, 0.93, y)
+        quiff = falloff(a, 0.6) * smoothstep(0.55, 0.8, y) * smoothstep(1.09, 0.93, y)
+        lean = _parting(person) * np.sin(a) * smoothstep(0.5, 0.8, y) * smoothstep(1.09, 0.93, y)
         waves = 0.10 * np.sin(9 * a + rng.uniform(0, 6)) * smoothstep(0.2, 0.7, y)
         return thick * (0.55 * quiff * np.ones_like(y) + 0.35 * lean + waves * smoothstep(1.09, 0.93, y))
     if person.hair_style in ("long", "bob", "fringe"):

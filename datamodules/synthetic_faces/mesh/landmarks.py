@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.synthetic_faces.mesh.fields import SIDES
 from datamodules.synthetic_faces.mesh.rig import Rig
 
 # Left and right are the person's. Contours run as seen in the image: clockwise, from the corner at image left.
@@ -38,6 +39,11 @@ REGIONS = {
 REGION_MARGIN = 0.45  # of the region's width, on each side
 
 
+def landmark_numbers(*prefixes: str) -> list[int]:
+    """Places in ``LANDMARK_NAMES`` of the names that begin so."""
+    return [i for i, name in enumerate(LANDMARK_NAMES) if name.startswith(prefixes)]
+
+
 def landmark_vertices(rig: Rig) -> np.ndarray:
     """Vertex ``(L,)`` of each landmark."""
     skin, m = rig.skin, rig.proportions
@@ -48,13 +54,11 @@ def landmark_vertices(rig: Rig) -> np.ndarray:
         x, above = np.array(share * m.mouth_half), i < len(shares)
         y = m.mouth_line(x) + 0.9 * m.upper_lip(x) if above else m.mouth_line(x) - 0.9 * m.lower_lip(x)
         found[f"lips_outer_{i}"] = _nearest(rig, float(x), float(y), above=above)
-    for eye, columns in zip(("right", "left"), skin.eye_columns, strict=True):
-        outwards = columns if eye == "right" else columns[::-1]  # outer corner first
-        found.update(_outline(f"{eye}_eye_{{}}", _EYE, skin.index, skin.eye_rows, outwards))
+    right, left = skin.eye_columns
+    for (eye, sign), inwards in zip(SIDES, (right, left[::-1]), strict=True):  # from the outer corner
+        found.update(_outline(f"{eye}_eye_{{}}", _EYE, skin.index, skin.eye_rows, inwards))
         found[f"{eye}_pupil"] = rig.first[f"{eye}_eye"]
-        sign = -1 if eye == "right" else 1
-        shares = np.linspace(1, 0, 5) if eye == "right" else np.linspace(0, 1, 5)
-        for i, share in enumerate(shares):
+        for i, share in enumerate(np.linspace(0, 1, 5)[::sign]):
             brow = sign * (m.brow_inner + share * (m.brow_outer - m.brow_inner))
             found[f"{eye}_brow_{i}"] = _nearest(rig, brow, float(m.brow_line(np.array(brow))[0]))
     for i, y in enumerate(np.linspace(m.eye_y + 0.05, m.nose_y + 0.16, 4)):
@@ -76,13 +80,10 @@ def _outline(
     pattern: str, names: Iterable, index: np.ndarray, rows: tuple[int, int], columns: np.ndarray
 ) -> dict[str, int]:
     """Vertices of eight points round an opening between two rows of the skin."""
-    upper, lower = (index[row, columns] for row in rows)
-    last = len(columns) - 1
-    points = zip(names, _ROUND, strict=True)
-    return {
-        pattern.format(name): int((upper if i <= 4 else lower)[round(place * last)])
-        for i, (name, place) in enumerate(points)
-    }
+    upper, lower = rows
+    across = columns[[round(share * (len(columns) - 1)) for share in _ROUND]]
+    found = index[[upper] * 5 + [lower] * 3, across].tolist()
+    return {pattern.format(name): vertex for name, vertex in zip(names, found, strict=True)}
 
 
 def _nearest(rig: Rig, x: float, y: float, above: bool | None = None) -> int:
@@ -112,7 +113,7 @@ def region_boxes(points: np.ndarray) -> np.ndarray:
     """Boxes ``(T, 3, 4)`` x0, y0, x1, y1 in [0, 1] round mouth, left and right eye, of landmarks ``(T, L, 2)``."""
     boxes = []
     for prefixes in REGIONS.values():
-        chosen = points[:, [i for i, n in enumerate(LANDMARK_NAMES) if n.startswith(prefixes)]]
+        chosen = points[:, landmark_numbers(*prefixes)]
         low, high = chosen.min(axis=1), chosen.max(axis=1)
         margin = REGION_MARGIN * (high - low)[:, :1] * np.array([[0.5, 1.0]])
         boxes.append(np.concatenate([low - margin * 0.8, high + margin * 0.8], axis=1))

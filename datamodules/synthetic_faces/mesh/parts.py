@@ -1,31 +1,20 @@
 """Everything of a head but skin and hair: eyes, ears, the inside of the mouth, clothes, glasses."""
 
+from functools import partial
+
 import numpy as np
 
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.mesh.geometry import (
-    Part,
-    SkinGrid,
-    Skull,
-    bump,
-    grid_part,
-    relief,
-    smoothstep,
-)
+from datamodules.synthetic_faces.mesh.geometry import Part, SkinGrid, Skull, grid_part
+from datamodules.synthetic_faces.mesh.profiles import bump, falloff, smoothstep
 from datamodules.synthetic_faces.mesh.proportions import Proportions
 
 
-def front_depth(person: Identity, m: Proportions, skull: Skull, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Depth ``z`` of the front of the face at ``(x, y)``."""
-    power = skull.power(y)
-    share = np.clip(np.abs(x) / skull.width(y), 0, 0.98)
-    return skull.front(y) * (1 - share**power) ** (1 / power) + relief(person, m, x, y)
-
-
-def eye_centres(person: Identity, m: Proportions, skull: Skull) -> np.ndarray:
+def eye_centres(skull: Skull) -> np.ndarray:
     """Centres ``(2, 3)`` of the eyeballs, the person's right eye (image left) first."""
+    m = skull.measures
     x = np.array([m.eye_x - m.eye_half, m.eye_x + m.eye_half])
-    depth = front_depth(person, m, skull, x, m.eye_line(x))
+    depth = skull.depth(x, m.eye_line(x))
     z = 0.35 * depth[0] + 0.65 * depth[1] + 0.022 - np.sqrt(m.eyeball**2 - m.eye_half**2)
     return np.array([[-m.eye_x - 0.008, m.eye_y, z], [m.eye_x + 0.008, m.eye_y, z]])
 
@@ -43,33 +32,32 @@ def eyeballs(m: Proportions, centres: np.ndarray) -> list[Part]:
 EYE_IRIS_ROW = 3 / 11  # texture coordinate v of the iris' rim in the part above
 
 
-def ears(person: Identity, skull: Skull) -> list[Part]:
+def ears(skull: Skull) -> list[Part]:
     """Two shells with helix and concha."""
     turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     r, phi = np.meshgrid(np.concatenate([np.linspace(0, 1, 7), [1.02, 0.7]]), turn, indexing="ij")
-    size = 1 + 0.08 * person["ear_size"]
+    size = 1 + 0.08 * skull.person["ear_size"]
     q = 0.185 * size * r * np.sin(phi)
     p = 0.115 * size * r * np.cos(phi) * (1 + 1.1 * q) + 0.02
-    lift = 0.035 + 0.036 * np.exp(-(((r - 0.86) / 0.13) ** 2)) - 0.032 * np.exp(-(((r - 0.1) / 0.42) ** 2))
+    lift = 0.035 + 0.036 * falloff(r - 0.86, 0.13) - 0.032 * falloff(r - 0.1, 0.42)
     lift[-2], lift[-1] = 0.005, -0.10
-    out = np.deg2rad(34 + 6 * person["ear_out"])
+    out = np.deg2rad(34 + 6 * skull.person["ear_out"])
     side = skull.width(np.array(0.0)) + 0.015
     normal, back = np.array([np.cos(out), 0, np.sin(out)]), np.array([np.sin(out), 0, -np.cos(out)])
     up = np.array([0.06, 1, -0.16])
     left = np.array([side, -0.01, -0.07]) + p[..., None] * back + q[..., None] * up + lift[..., None] * normal
     right = left * np.array([-1, 1, 1])
-    return [
-        grid_part("right_ear", right, "ear", wrap=True, flip=True),
-        grid_part("left_ear", left, "ear", wrap=True),
-    ]
+    ear = partial(grid_part, tile="ear", wrap=True)
+    return [ear("right_ear", right, flip=True), ear("left_ear", left)]
 
 
-def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
+def mouth_inside(skull: Skull) -> list[Part]:
     """Cavity, upper teeth, lower teeth and tongue, all hidden while the lips touch."""
-    lip = float(front_depth(person, m, skull, np.array(0.0), np.array(m.mouth_y + 0.03)))
+    m = skull.measures
+    lip = float(skull.depth(np.array(0.0), np.array(m.mouth_y + 0.03)))
     a, b = np.meshgrid(np.linspace(-1, 1, 11), np.linspace(1, -1, 9))
     x, y = a * 1.15 * m.mouth_half, m.mouth_y + 0.19 * b
-    z = front_depth(person, m, skull, x, y) - 0.10 - 0.4 * np.sqrt((1 - a**2) * (1 - b**2))
+    z = skull.depth(x, y) - 0.10 - 0.4 * np.sqrt((1 - a**2) * (1 - b**2))
     cavity = grid_part("cavity", np.stack([x, y, z], axis=-1), "cavity")
     cavity.jaw = ((1 - b) / 2).reshape(-1)
     parts = [cavity]
@@ -85,27 +73,21 @@ def mouth_inside(person: Identity, m: Proportions, skull: Skull) -> list[Part]:
         parts.append(grid_part(name, np.stack([x, y, z], axis=-1), name, jaw=jaw))
     a, v = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(0, 1, 8))
     x = a * 0.62 * m.mouth_half * (1 - 0.35 * v**3)
-    y = m.mouth_y - 0.125 + 0.035 * (1 - a**2) - 0.05 * v**4 - 0.02 * np.exp(-((a / 0.2) ** 2)) * (1 - v)
+    y = m.mouth_y - 0.125 + 0.035 * (1 - a**2) - 0.05 * v**4 - 0.02 * falloff(a, 0.2) * (1 - v)
     z = lip - 0.42 + 0.27 * v - 0.05 * a**2
     parts.append(grid_part("tongue", np.stack([x, y, z], axis=-1), "tongue", jaw=0.9))
     return parts
 
 
 def inner_strip(
-    skin: SkinGrid,
-    name: str,
-    rows: tuple[int, int],
-    columns: np.ndarray,
-    upper: bool,
-    depth: float,
-    tile: str,
+    skin: SkinGrid, name: str, row: int, columns: np.ndarray, upper: bool, depth: float, tile: str
 ) -> tuple[Part, np.ndarray, np.ndarray]:
     """A band that leads from a seam's edge inwards, so that an opened lip or lid has thickness.
 
     Returns:
         The part, and for each of its vertices the skin vertex it follows ``(V,)`` and the offset from it ``(V, 3)``.
     """
-    edge = skin.index[rows[0] if upper else rows[1], columns]
+    edge = skin.index[row, columns]
     t = np.linspace(0, 1, 3)[:, None]
     inside = np.minimum(1, 3 * np.sin(np.linspace(0, np.pi, len(columns))))[None]
     sign = 1.0 if upper else -1.0
@@ -144,24 +126,26 @@ def clothes(person: Identity) -> Part:
     c, s = np.cos(azimuth)[None], np.sin(azimuth)[None]
     depth = np.where(c > 0, front, back) * c - 0.10
     points = np.stack(np.broadcast_arrays(width * s, y, depth), axis=-1)
-    fade = np.clip((y + 1.75) / 0.5, 0, 1)
-    points[..., 1] -= dip * fade * np.maximum(c, 0) ** power
-    points[..., 2] += 0.25 * dip * fade * np.maximum(c, 0) ** power
-    return grid_part("clothes", points, "clothes", head=0.0)
+    fade, ahead = np.clip((y + 1.75) / 0.5, 0, 1), np.maximum(c, 0) ** power
+    points[..., 1] -= dip * fade * ahead
+    points[..., 2] += 0.25 * dip * fade * ahead
+    garment = grid_part("clothes", points, "clothes")
+    garment.head[:] = 0.0  # it goes with the shoulders
+    return garment
 
 
-def glasses(person: Identity, m: Proportions, skull: Skull, centres: np.ndarray) -> list[Part]:
+def glasses(skull: Skull, centres: np.ndarray) -> list[Part]:
     """Rims, bridge and temples; empty without glasses."""
-    if person.glasses_style == "none":
+    m, style = skull.measures, skull.person.glasses_style
+    if style == "none":
         return []
-    power = 2.2 if person.glasses_style == "round" else 4.0
-    wide, high = (0.245, 0.215) if person.glasses_style == "round" else (0.27, 0.18)
+    power, wide, high = (2.2, 0.245, 0.215) if style == "round" else (4.0, 0.27, 0.18)
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     c, s = np.cos(turn), np.sin(turn)
     reach = (np.abs(c) ** power + np.abs(s) ** power) ** (-1 / power)
     x, y = m.eye_x + 0.012 + wide * c * reach, m.eye_y - 0.012 + high * s * reach
     bend = 0.55 * np.maximum(x - 0.12, 0) ** 1.6
-    clear = front_depth(person, m, skull, x, y) + bend + 0.02  # neither nose nor cheeks touch the rims
+    clear = skull.depth(x, y) + bend + 0.02  # neither nose nor cheeks touch the rims
     front = max(centres[0, 2] + m.eyeball + 0.06, clear.max())
     parts = []
     for sign, name in ((-1, "right_rim"), (1, "left_rim")):

@@ -7,6 +7,7 @@ origin between the ears, lengths in head radii (the chin lies near y = -1, the t
 import numpy as np
 
 from datamodules.synthetic_faces.identity import Identity
+from datamodules.synthetic_faces.mesh.profiles import falloff
 
 
 class Proportions:
@@ -21,9 +22,8 @@ class Proportions:
         self.lip_bow = 0.18 + 0.05 * person["lip_bow"]  # depth of Cupid's bow, share of the upper lip
         self.eye_x = 0.335 + 0.012 * person["eye_spacing"]
         self.eye_y = 0.075 + 0.012 * person["eye_height"]
-        self.eye_upper = self.eye_half * (
-            0.51 + 0.05 * person["eye_open"]
-        )  # the lid's edge above its corners' line
+        # How far the open lids' edges lie above and below the line through the corners.
+        self.eye_upper = self.eye_half * (0.51 + 0.05 * person["eye_open"])
         self.eye_lower = self.eye_half * (0.32 + 0.03 * person["eye_open"])
         self.eye_tilt = 0.05 + 0.05 * person["eye_tilt"]  # slope, > 0: outer corner higher
         self.eyeball = 0.225  # radius
@@ -48,12 +48,12 @@ class Proportions:
         """Height of the line between the closed lips at ``x``."""
         s = np.abs(x) / self.mouth_half
         curl = self.smile_rest * np.minimum(s, 1.3) ** 2 * np.exp(-(np.maximum(s - 1.0, 0) ** 2) * 4)
-        return self.mouth_y + curl - 0.008 * np.exp(-((s / 0.25) ** 2))
+        return self.mouth_y + curl - 0.008 * falloff(s, 0.25)
 
     def upper_lip(self, x: np.ndarray) -> np.ndarray:
         """Height of the upper lip's red above the mouth line at ``x``; 0 beyond the corners."""
         s = np.clip(np.abs(x) / self.mouth_half, 0, 1)
-        return self.lip_upper * (1 - s**1.7) * (1 - self.lip_bow * np.exp(-((s / 0.15) ** 2)))
+        return self.lip_upper * (1 - s**1.7) * (1 - self.lip_bow * falloff(s, 0.15))
 
     def lower_lip(self, x: np.ndarray) -> np.ndarray:
         """Depth of the lower lip's red below the mouth line at ``x``; 0 beyond the corners."""
@@ -67,7 +67,7 @@ class Proportions:
     def eye_line(self, x: np.ndarray) -> np.ndarray:
         """Height of the line through the corners of the nearer eye at ``x``."""
         s = self.eye_local(x)
-        fade = np.exp(-((np.maximum(np.abs(s) - 1, 0) / 0.8) ** 2))
+        fade = falloff(np.maximum(np.abs(s) - 1, 0), 0.8)
         return self.eye_y + self.eye_tilt * self.eye_half * s * fade
 
     def upper_lid(self, x: np.ndarray) -> np.ndarray:

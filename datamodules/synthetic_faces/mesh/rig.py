@@ -1,6 +1,7 @@
 """The rig: one mesh of all parts, its displacement fields, and their evaluation for a stretch of frames."""
 
 import dataclasses
+import itertools
 from functools import partial
 
 import numpy as np
@@ -10,10 +11,10 @@ from torch import Tensor
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.mesh import parts as pieces
 from datamodules.synthetic_faces.mesh.fields import FEATURES, SIDES, displacement_fields
-from datamodules.synthetic_faces.mesh.geometry import Part, Skull, build_skin, smoothstep
+from datamodules.synthetic_faces.mesh.geometry import Part, Skull, build_skin
 from datamodules.synthetic_faces.mesh.hair import HANGING, build_hair
 from datamodules.synthetic_faces.mesh.headwear import build_headwear
-from datamodules.synthetic_faces.mesh.proportions import Proportions
+from datamodules.synthetic_faces.mesh.profiles import falloff, smoothstep
 from datamodules.synthetic_faces.motion.controls import Controls
 
 JAW_RANGE = 0.172  # radians at jaw_open = 1
@@ -21,7 +22,6 @@ HEAD_PIVOT = (0.0, -0.72, -0.14)  # head radii; the pose turns about it
 SHOULDER_PIVOT = (0.0, -1.9, -0.14)
 LID_REACH = 0.31  # how far from an eyeball's axis the skin lies on it, head radii
 LID_GAP = 0.012  # skin above the eyeball, head radii
-EYE_NAMES = ("right_eye", "left_eye")  # the person's; the right eye is at image left
 
 
 def features(c: dict[str, np.ndarray]) -> np.ndarray:
@@ -71,41 +71,43 @@ class Rig:
     Attributes:
         parts: the parts in the order of the mesh. first: first vertex of each part by name.
         faces: ``(F, 3)`` int64. rest: ``(V, 3)`` positions with eyes and mouth closed.
-        skin: the skin grid. proportions: the facial measures. skull: the profiles.
+        skin: the skin grid. proportions: the facial measures.
     """
 
     def __init__(self, person: Identity, device: torch.device) -> None:
         self.device = device
-        m = self.proportions = Proportions(person)
-        self.skull = Skull(person)
-        skin = self.skin = build_skin(person, m, self.skull)
+        skull = Skull(person)
+        m = self.proportions = skull.measures
+        skin = self.skin = build_skin(skull)
         skin.part.jaw = pieces.jaw_weights(m, skin)
-        self.eye_centres = pieces.eye_centres(person, m, self.skull)
-        deforming = [skin.part, *pieces.mouth_inside(person, m, self.skull)]
+        self.eye_centres = pieces.eye_centres(skull)
+        (upper, lower), (upper_lid, lower_lid) = skin.mouth_rows, skin.eye_rows
         strip = partial(pieces.inner_strip, skin)
-        rows, columns = skin.mouth_rows, skin.mouth_columns
         strips = [
-            strip("upper_lip_inside", rows, columns, True, 0.075, "lip"),
-            strip("lower_lip_inside", rows, columns, False, 0.085, "lip"),
-        ]
-        for name, columns in zip(EYE_NAMES, skin.eye_columns, strict=True):
-            strips.append(strip(f"{name}_upper_rim", skin.eye_rows, columns, True, 0.03, "lash"))
-            strips.append(strip(f"{name}_lower_rim", skin.eye_rows, columns, False, 0.03, "rim"))
-        covered = person.hair_style in HANGING  # the ears
-        rigid = [
-            *([] if covered else pieces.ears(person, self.skull)),
-            *build_hair(person, self.skull),
-            *build_headwear(person, self.skull),
-            pieces.clothes(person),
-            *pieces.glasses(person, m, self.skull, self.eye_centres),
+            strip("upper_lip_inside", upper, skin.mouth_columns, True, 0.075, "lip"),
+            strip("lower_lip_inside", lower, skin.mouth_columns, False, 0.085, "lip"),
         ]
         balls = pieces.eyeballs(m, self.eye_centres)
-        self.parts: list[Part] = [*deforming, *(s[0] for s in strips), *balls, *rigid]
-        starts = np.cumsum([0, *(len(p.vertices) for p in self.parts[:-1])]).tolist()
-        self.first = dict(zip((p.name for p in self.parts), starts, strict=True))
+        for ball, columns in zip(balls, skin.eye_columns, strict=True):
+            strips.append(strip(f"{ball.name}_upper_rim", upper_lid, columns, True, 0.03, "lash"))
+            strips.append(strip(f"{ball.name}_lower_rim", lower_lid, columns, False, 0.03, "rim"))
+        covered = person.hair_style in HANGING  # the ears
+        self.parts: list[Part] = [
+            skin.part,
+            *pieces.mouth_inside(skull),
+            *(part for part, _, _ in strips),
+            *balls,
+            *([] if covered else pieces.ears(skull)),
+            *build_hair(skull),
+            *build_headwear(skull),
+            pieces.clothes(person),
+            *pieces.glasses(skull, self.eye_centres),
+        ]
+        starts = itertools.accumulate((len(p.vertices) for p in self.parts), initial=0)
+        self.first = dict(zip((p.name for p in self.parts), starts, strict=False))
         faces = np.concatenate([p.faces + self.first[p.name] for p in self.parts])
         self.faces = torch.as_tensor(faces, device=device)
-        self._balls = {b.name: slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls}
+        self._balls = [slice(self.first[b.name], self.first[b.name] + len(b.vertices)) for b in balls]
         self.rest = self._tensor(np.concatenate([p.vertices for p in self.parts]))
         self.head = self._tensor(np.concatenate([p.head for p in self.parts]))[:, None]
         self._follow = torch.as_tensor(np.concatenate([s[1] for s in strips]), device=device)
@@ -119,6 +121,9 @@ class Rig:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=self.device)
 
+    def _index(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
+
     def _build_fields(self) -> list[tuple[Tensor, Tensor]]:
         """For each feature the vertices it moves and by how much at strength 1."""
         fields = displacement_fields(self.proportions, self.skin, self.parts)
@@ -126,40 +131,35 @@ class Rig:
         for name in FEATURES:
             size = np.abs(fields[name]).max(axis=1)
             moved = np.flatnonzero(size > 1e-3 * size.max())
-            result.append((torch.as_tensor(moved, device=self.device), self._tensor(fields[name][moved])))
+            result.append((self._index(moved), self._tensor(fields[name][moved])))
         return result
 
     def _build_seam(self) -> _Seam:
         skin, m = self.skin, self.proportions
         columns = skin.mouth_columns[1:-1]
         column_of = np.full(len(skin.part.vertices), -1)
-        for number, column in enumerate(columns):
-            column_of[skin.index[:, column]] = number
+        column_of[skin.index[:, columns]] = np.arange(len(columns))
         x, y, _ = skin.part.vertices.T
         d = np.abs(y - m.mouth_line(x))
         near = np.flatnonzero((column_of >= 0) & (d < 0.40))
-        lower = skin.side[near] < 0
+        d, below = d[near], skin.side[near] < 0
+        share = np.where(below, 0.62 * falloff(d, 0.17), -0.38 * falloff(d, 0.13))
+        depth = np.where(below, falloff(d, 0.17), 0.0)  # the upper lip stays in front of its teeth
+        press = np.stack([share, share, depth], axis=1)
+        tuck = np.where(below, falloff(d, 0.15), 0.0)[:, None]
+        edges = (skin.index[row, columns] for row in skin.mouth_rows)
+        upper, lower, vertex, column = map(self._index, (*edges, near, column_of[near]))
+        return _Seam(upper, lower, vertex, column, self._tensor(press), self._tensor(tuck))
 
-        def fall(reach: float) -> np.ndarray:
-            return np.exp(-((d[near] / reach) ** 2))
-
-        share = np.where(lower, 0.62 * fall(0.17), -0.38 * fall(0.13))
-        depth = np.where(lower, fall(0.17), 0.0)  # the upper lip stays in front of its teeth
-        share = np.stack([share, share, depth], axis=1)
-        tuck = np.where(lower, fall(0.15), 0.0)
-        rows = skin.mouth_rows
-        index = [torch.as_tensor(skin.index[r, columns], device=self.device) for r in rows]
-        near_t, column_t = (torch.as_tensor(a, device=self.device) for a in (near, column_of[near]))
-        return _Seam(index[0], index[1], near_t, column_t, self._tensor(share), self._tensor(tuck)[:, None])
-
-    def _build_lids(self) -> list[tuple[Tensor, Tensor, float, float, float]]:
+    def _build_lids(self) -> list[tuple[Tensor, Tensor]]:
+        """For each eye the skin that may lie on the ball, and how much of it does."""
         x, y, z = self.skin.part.vertices.T
         result = []
-        for cx, cy, cz in self.eye_centres:
+        for cx, cy, _ in self.eye_centres:
             distance = np.hypot(x - cx, y - cy)
             near = np.flatnonzero((distance < LID_REACH) & (z > 0.2))
             share = self._tensor(smoothstep(LID_REACH, 0.6 * LID_REACH, distance[near]))
-            result.append((torch.as_tensor(near, device=self.device), share, float(cx), float(cy), float(cz)))
+            result.append((self._index(near), share))
         return result
 
     def shape(self, controls: Controls) -> Tensor:
@@ -172,7 +172,7 @@ class Rig:
             if values[:, number].any():  # what does not move adds nothing, to the bit
                 p[:, moved] += strength[:, number, None, None] * field
         self._close_seam(p, c)
-        for near, share, cx, cy, cz in self._lids:
+        for (near, share), (cx, cy, cz) in zip(self._lids, self.eye_centres.tolist(), strict=True):
             q = p[:, near]
             dx, dy = q[..., 0] - cx, q[..., 1] - cy
             # The ball's front as a series in the distance from its axis, so that it goes on falling beyond the ball.
@@ -201,11 +201,10 @@ class Rig:
 
     def _turn_eyes(self, p: Tensor, c: dict[str, np.ndarray]) -> None:
         pitch = np.deg2rad(np.clip(c["gaze_y"], -35, 35))
-        for name, (_, side), centre in zip(EYE_NAMES, SIDES, self.eye_centres, strict=True):
+        for ball, (_, side), centre in zip(self._balls, SIDES, self.eye_centres, strict=True):
             yaw = np.deg2rad(np.clip(c["gaze_x"] - side * c["vergence"], -40, 40))
             turn = self._tensor(rotation(yaw, pitch, 0 * yaw))
             middle = self._tensor(centre)
-            ball = self._balls[name]
             p[:, ball] = rotate(turn, p[:, ball] - middle) + middle
 
     def wrinkle_strengths(self, controls: Controls) -> Tensor:
@@ -231,24 +230,17 @@ class Rig:
 
     def pose(self, p: Tensor, controls: Controls) -> Tensor:
         """Moves head and shoulders; returns positions ``(T, V, 3)`` in camera axes."""
-        c = controls.by_name()
-        zero = 0 * c["yaw"]
+        c = controls.by_name() | {"none": np.zeros(len(controls))}
 
-        def moved(
-            angles: tuple[np.ndarray, ...], shifts: tuple[np.ndarray, ...], about: tuple[float, ...]
-        ) -> Tensor:
-            turn = self._tensor(rotation(*map(np.deg2rad, angles)))
+        def moved(about: tuple[float, ...], angles: tuple[str, ...], shifts: tuple[str, ...]) -> Tensor:
+            turn = self._tensor(rotation(*(np.deg2rad(c[name]) for name in angles)))
+            shift = self._tensor(np.stack([c[name] for name in shifts], axis=1))
             pivot = self._tensor(np.array(about))
-            return rotate(turn, p - pivot) + pivot + self._tensor(np.stack(shifts, axis=1))[:, None]
+            return rotate(turn, p - pivot) + pivot + shift[:, None]
 
-        head = moved(
-            (c["yaw"], c["pitch"], c["roll"]), (c["shift_x"], c["shift_y"], c["shift_z"]), HEAD_PIVOT
-        )
-        shoulders = moved(
-            (c["shoulder_yaw"], zero, c["shoulder_roll"]),
-            (c["shoulder_x"], c["shoulder_y"], zero),
-            SHOULDER_PIVOT,
-        )
+        head = moved(HEAD_PIVOT, ("yaw", "pitch", "roll"), ("shift_x", "shift_y", "shift_z"))
+        turns, shifts = ("shoulder_yaw", "none", "shoulder_roll"), ("shoulder_x", "shoulder_y", "none")
+        shoulders = moved(SHOULDER_PIVOT, turns, shifts)
         return shoulders + self.head * (head - shoulders)
 
 
@@ -257,22 +249,19 @@ def rotation(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray
 
     Signs as seen in the image: yaw > 0 towards image right, pitch > 0 up, roll > 0 clockwise.
     """
-    zero, one = np.zeros_like(yaw), np.ones_like(yaw)
 
-    def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
-        return np.stack([np.stack(r, axis=-1) for r in rows], axis=-2)
+    def about(axis: int, angle: np.ndarray) -> np.ndarray:
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.tile(np.eye(3), (len(angle), 1, 1))
+        turn[:, i, i] = turn[:, j, j] = np.cos(angle)
+        turn[:, j, i], turn[:, i, j] = np.sin(angle), -np.sin(angle)
+        return turn
 
-    cy, sy, cp, sp, cr, sr = (turn(angle) for angle in (yaw, pitch, roll) for turn in (np.cos, np.sin))
-    about_y = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-    about_x = matrix((one, zero, zero), (zero, cp, sp), (zero, -sp, cp))
-    about_z = matrix((cr, sr, zero), (-sr, cr, zero), (zero, zero, one))
-    return about_y @ about_x @ about_z
+    return about(1, yaw) @ about(0, -pitch) @ about(2, -roll)
 
 
 def rotate(turn: Tensor, p: Tensor) -> Tensor:
     """Applies ``turn (T, 3, 3)`` to ``p (T, V, 3)``, element by element so that the bits depend on no batch size."""
-    rows = [
-        turn[:, i, 0, None] * p[..., 0] + turn[:, i, 1, None] * p[..., 1] + turn[:, i, 2, None] * p[..., 2]
-        for i in range(3)
-    ]
+    x, y, z = p.unbind(dim=-1)
+    rows = [turn[:, i, 0, None] * x + turn[:, i, 1, None] * y + turn[:, i, 2, None] * z for i in range(3)]
     return torch.stack(rows, dim=-1)

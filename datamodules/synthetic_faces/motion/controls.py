@@ -2,6 +2,12 @@
 
 import numpy as np
 
+
+def pair(name: str) -> tuple[str, str]:
+    """The controls of the person's left side (image right) and right side."""
+    return f"{name}_left", f"{name}_right"
+
+
 CONTROL_NAMES = (
     # Head pose: degrees, and offsets in head radii. Signs as seen in the image.
     "yaw",  # > 0: the face turns towards image right
@@ -15,8 +21,7 @@ CONTROL_NAMES = (
     "shoulder_y",
     "shoulder_roll",
     "shoulder_yaw",  # degrees, > 0: the chest turns towards image right
-    "shoulder_left",  # 0..1: raised; left = the person's left (image right)
-    "shoulder_right",
+    *pair("shoulder"),  # 0..1: raised
     "breath",  # -1..1: chest out and up
     # Mouth, 0 = rest (lips just closed), 1 = full articulation.
     "jaw_open",  # 0..1: chin drops, lower lip and lower teeth with it
@@ -30,39 +35,28 @@ CONTROL_NAMES = (
     "lips_tight",  # 0..1: both lips thinned and flattened (AU 23)
     "lip_roll_upper",  # -1..1: rolled in..turned out
     "lip_roll_lower",
-    "upper_lip_left",  # 0..1: that side of the upper lip raised (AU 10)
-    "upper_lip_right",
-    "lower_lip_left",  # 0..1: that side of the lower lip drawn down (AU 16)
-    "lower_lip_right",
+    *pair("upper_lip"),  # 0..1: that side of the upper lip raised (AU 10)
+    *pair("lower_lip"),  # 0..1: that side of the lower lip drawn down (AU 16)
     "smile",  # -0.5..1: corners up (down) (AU 12)
     "smile_skew",  # -1..1: > 0 the person's left corner (image right) takes more of the smile
-    "dimple_left",  # 0..1: corner drawn in and back (AU 14)
-    "dimple_right",
-    "corner_down_left",  # 0..1 (AU 15)
-    "corner_down_right",
+    *pair("dimple"),  # 0..1: corner drawn in and back (AU 14)
+    *pair("corner_down"),  # 0..1 (AU 15)
     "chin_raise",  # 0..1: chin boss pushed up (AU 17)
-    "cheek_puff_left",  # 0..1 (AU 34)
-    "cheek_puff_right",
+    *pair("cheek_puff"),  # 0..1 (AU 34)
     "tongue_up",  # 0..1: tongue tip to the teeth (l, t, d, n, th)
     "tongue_out",  # 0..1: tongue forward between the teeth (th)
     "tongue_side",  # -1..1: > 0 image right
     # Eyes, brows and nose.
-    "blink_left",  # 0..1: lids closed; left = the person's left eye (image right)
-    "blink_right",
-    "lid_wide_left",  # 0..1: upper lid raised beyond rest (AU 5)
-    "lid_wide_right",
-    "squint_left",  # 0..1: lower lid drawn up (AU 7)
-    "squint_right",
+    *pair("blink"),  # 0..1: lids closed
+    *pair("lid_wide"),  # 0..1: upper lid raised beyond rest (AU 5)
+    *pair("squint"),  # 0..1: lower lid drawn up (AU 7)
     "gaze_x",  # degrees, > 0: image right
     "gaze_y",  # degrees, > 0: up
     "vergence",  # degrees by which each eye turns towards the nose
-    "brow_left",  # -1..1: lowered..raised as a whole (AU 1 + 2)
-    "brow_right",
-    "brow_inner_left",  # 0..1: inner end raised (AU 1)
-    "brow_inner_right",
+    *pair("brow"),  # -1..1: lowered..raised as a whole (AU 1 + 2)
+    *pair("brow_inner"),  # 0..1: inner end raised (AU 1)
     "brow_knit",  # 0..1: brows drawn together (AU 4)
-    "cheek_raise_left",  # 0..1 (AU 6)
-    "cheek_raise_right",
+    *pair("cheek_raise"),  # 0..1 (AU 6)
     "nose_wrinkle",  # 0..1 (AU 9)
     "nostril_flare",  # -1..1 (AU 38, 39)
     # Neck, and what swings after the head: soft tissue and hair, in head radii at the loosest point.

@@ -6,6 +6,18 @@ from scipy.signal import bilinear, lfilter, lfilter_zi
 
 from datamodules.batches import FPS
 
+Range = tuple[float, float]
+
+
+def frame_moments(frames: int) -> np.ndarray:
+    """Seconds from the start of a clip to the middle of each frame, ``(T,)``."""
+    return (np.arange(frames) + 0.5) / FPS
+
+
+def bell(moments: np.ndarray, middle: float, spread: float) -> np.ndarray:
+    """Gaussian bump of height 1 over ``moments (T,)``; ``spread`` is its standard deviation."""
+    return np.exp(-0.5 * np.square((moments - middle) / spread))
+
 
 def smooth_noise(frames: int, cutoff: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise without content above ``cutoff`` Hz (soft), zero mean and unit std, ``(T,)``."""
@@ -16,19 +28,13 @@ def smooth_noise(frames: int, cutoff: float, rng: np.random.Generator) -> np.nda
 
 
 def random_events(
-    frames: int,
-    per_minute: float,
-    height: tuple[float, float],
-    width: tuple[float, float],
-    rng: np.random.Generator,
+    frames: int, per_minute: float, height: Range, width: Range, rng: np.random.Generator
 ) -> np.ndarray:
     """Bumps at random moments, ``(T,)`` >= 0: so many a minute on average, heights and widths (s) in these ranges."""
-    moments = (np.arange(frames) + 0.5) / FPS
-    curve = np.zeros(frames)
+    moments, curve = frame_moments(frames), np.zeros(frames)
     for _ in range(rng.poisson(per_minute * frames / FPS / 60)):
         middle, spread = rng.uniform(0, frames / FPS), rng.uniform(*width)
-        bump = np.exp(-0.5 * np.square((moments - middle) / spread))
-        curve = np.maximum(curve, rng.uniform(*height) * bump)
+        curve = np.maximum(curve, rng.uniform(*height) * bell(moments, middle, spread))
     return curve
 
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.batches import FPS
-from datamodules.synthetic_faces.motion.controls import Controls
-from datamodules.synthetic_faces.motion.curves import random_events, smooth_noise
+from datamodules.synthetic_faces.motion.controls import Controls, pair
+from datamodules.synthetic_faces.motion.curves import Range, bell, frame_moments, random_events, smooth_noise
 from datamodules.synthetic_faces.motion.style import Style
 
 
@@ -16,32 +15,28 @@ class Habit:
 
     names: tuple[str, ...]  # one control, or the left and the right one of a pair
     per_minute: float  # bumps a minute
-    height: tuple[float, float]  # smallest and largest bump
-    width: tuple[float, float] = (0.15, 0.6)  # shortest and longest time constant of a bump in seconds
+    height: Range  # smallest and largest bump
+    width: Range = (0.15, 0.6)  # shortest and longest time constant of a bump in seconds
     drift: float = 0.0  # standard deviation of a slow drift
     signed: bool = False  # the bumps go either way
     top: float = 1.0  # furthest that the control goes
 
 
-def _pair(name: str) -> tuple[str, str]:
-    return f"{name}_left", f"{name}_right"
-
-
 HABITS = (
-    Habit(_pair("brow_inner"), 5, (0.2, 0.7), drift=0.06),
+    Habit(pair("brow_inner"), 5, (0.2, 0.7), drift=0.06),
     Habit(("brow_knit",), 6, (0.2, 0.8), drift=0.06),
-    Habit(_pair("lid_wide"), 6, (0.1, 0.5), drift=0.05),
-    Habit(_pair("squint"), 6, (0.15, 0.6), drift=0.08),
-    Habit(_pair("cheek_raise"), 5, (0.15, 0.7), (0.3, 1.0), drift=0.05),
+    Habit(pair("lid_wide"), 6, (0.1, 0.5), drift=0.05),
+    Habit(pair("squint"), 6, (0.15, 0.6), drift=0.08),
+    Habit(pair("cheek_raise"), 5, (0.15, 0.7), (0.3, 1.0), drift=0.05),
     Habit(("nose_wrinkle",), 3, (0.15, 0.5), drift=0.03),
     Habit(("nostril_flare",), 8, (0.1, 0.5), drift=0.08, signed=True),
-    Habit(_pair("upper_lip"), 4, (0.05, 0.2), drift=0.02),
-    Habit(_pair("lower_lip"), 4, (0.05, 0.2), drift=0.02),
-    Habit(_pair("dimple"), 6, (0.15, 0.6), drift=0.05),
-    Habit(_pair("corner_down"), 4, (0.1, 0.5), drift=0.04),
+    Habit(pair("upper_lip"), 4, (0.05, 0.2), drift=0.02),
+    Habit(pair("lower_lip"), 4, (0.05, 0.2), drift=0.02),
+    Habit(pair("dimple"), 6, (0.15, 0.6), drift=0.05),
+    Habit(pair("corner_down"), 4, (0.1, 0.5), drift=0.04),
     Habit(("smile_skew",), 6, (0.2, 0.8), drift=0.2, signed=True),
     Habit(("chin_raise",), 4, (0.1, 0.5), drift=0.03),
-    Habit(_pair("cheek_puff"), 2, (0.1, 0.4), drift=0.04),
+    Habit(pair("cheek_puff"), 2, (0.1, 0.4), drift=0.04),
     Habit(("lips_tight",), 3, (0.1, 0.4), drift=0.02),
     Habit(("jaw_side",), 5, (0.05, 0.3), drift=0.06, signed=True),
     Habit(("jaw_forward",), 4, (0.05, 0.3), drift=0.05, signed=True),
@@ -77,12 +72,10 @@ def _course(habit: Habit, frames: int, rng: np.random.Generator) -> np.ndarray:
 def move_brows(controls: Controls, stresses: np.ndarray, style: Style, rng: np.random.Generator) -> None:
     """A slow drift, and a raise on some stressed syllables."""
     frames = len(controls)
-    moments = (np.arange(frames) + 0.5) / FPS
     brows = 0.15 * style.expression * smooth_noise(frames, 0.25, rng)
     for stress in stresses:
         if rng.random() < 0.3:
-            height = style.expression * rng.uniform(0.3, 0.8)
-            brows += height * np.exp(-0.5 * np.square((moments - stress) / 0.16))
+            brows += style.expression * rng.uniform(0.3, 0.8) * bell(frame_moments(frames), stress, 0.16)
     tilt = 0.05 * smooth_noise(frames, 0.2, rng)
     controls["brow_left"][:] = np.clip(brows + tilt, -1.0, 1.0)
     controls["brow_right"][:] = np.clip(brows - tilt, -1.0, 1.0)

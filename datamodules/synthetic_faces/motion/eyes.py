@@ -5,6 +5,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS
 from datamodules.synthetic_faces.motion.controls import Controls
+from datamodules.synthetic_faces.motion.curves import frame_moments
 from datamodules.synthetic_faces.motion.style import Style
 
 SPREAD = 0.45  # standard deviation of the log of the intervals between blinks
@@ -21,7 +22,7 @@ def blink_curves(
     frames or three; the right eye may be up to half a frame behind and short of shut by at most a twenty-fifth.
     """
     rate = np.broadcast_to(np.asarray(intensity, dtype=float), (frames,))
-    moments = (np.arange(frames) + 0.5) / FPS
+    moments = frame_moments(frames)
     left, right = np.zeros(frames), np.zeros(frames)
     time = rng.uniform(0.2, 3.0 / rate[0])
     while time < frames / FPS:
@@ -47,13 +48,12 @@ def move_gaze(controls: Controls, style: Style, rng: np.random.Generator) -> Non
     """Fixations: mostly the camera, against the turn of the head, sometimes elsewhere; quick jumps."""
     frames = len(controls)
     target = np.zeros((frames, 2))
-    start, first = 0, True
+    start = 0
     while start < frames:
         length = int(np.clip(rng.lognormal(np.log(1.3), 0.5), 0.4, 4.0) * FPS)
-        away = not first and rng.random() < style.gaze
-        spread = (9.0, 5.0) if away else (1.2, 0.8)
-        target[start : start + length] = rng.normal(0.0, spread)
-        start, first = start + length, False
+        away = start > 0 and rng.random() < style.gaze
+        target[start : start + length] = rng.normal(0.0, (9.0, 5.0) if away else (1.2, 0.8))
+        start += length
     target[:, 0] -= 0.7 * controls["yaw"]
     target[:, 1] -= 0.7 * controls["pitch"]
     target = gaussian_filter1d(target, 0.6, axis=0, mode="nearest")

@@ -23,25 +23,21 @@ from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind
 from datamodules.synthetic_faces.motion.speech_drives import unit_curve
 from datamodules.synthetic_faces.motion.style import AXES, Style
 
-BUDGET = {
-    "speech": 0.20,
-    "style": 0.30,
-    "free": 0.50,
-}  # shares of the variance of each axis of the head's rotation
+BUDGET = {"speech": 0.20, "style": 0.30, "free": 0.50}
+"""Shares of the variance of each axis of the head's rotation."""
 LIMITS = {"yaw": 38.0, "pitch": 26.0, "roll": 24.0}  # degrees that the head approaches but does not pass
 
-_COMMON = {
-    "yaw": (0.0, 0.0, 0.2, 0.2, 0.3, 1.0, -0.3),
-    "pitch": (1.0, 0.3, 0.4, 0.3, 0.5, 0.0, -0.3),
-    "roll": (0.2, 0.4, -0.2, 0.3, 0.2, 0.8, 0.4),
-}
-"""Everybody's answer to ``speech_drives.DRIVE_NAMES``."""
-_OWN = {
-    "yaw": (0.3, 0.6, 0.8, 0.8, 1.0, 1.0, 0.6),
-    "pitch": (1.0, 0.8, 0.8, 0.8, 1.0, 0.6, 0.8),
-    "roll": (0.3, 0.6, 0.8, 0.8, 0.8, 1.0, 0.8),
-}
-"""Scale of the speakers' own answers."""
+# Of yaw, pitch and roll (rows) to ``speech_drives.DRIVE_NAMES``: everybody's answer, and the scale of speakers' own.
+_COMMON = np.array([
+    [0.0, 0.0, 0.2, 0.2, 0.3, 1.0, -0.3],
+    [1.0, 0.3, 0.4, 0.3, 0.5, 0.0, -0.3],
+    [0.2, 0.4, -0.2, 0.3, 0.2, 0.8, 0.4],
+])  # fmt: skip
+_OWN = np.array([
+    [0.3, 0.6, 0.8, 0.8, 1.0, 1.0, 0.6],
+    [1.0, 0.8, 0.8, 0.8, 1.0, 0.6, 0.8],
+    [0.3, 0.6, 0.8, 0.8, 0.8, 1.0, 0.8],
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,32 +60,29 @@ def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> H
     """Draw the head's motion for the drives ``(T, D)`` of ``speech_drives``."""
     frames = len(drives)
     intensity = style.head_intensity * changing_level(frames, 3.0, 0.35, rng)
-    shares = style.axis_shares
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in BUDGET}
-    for number, axis in enumerate(AXES):
-        common = unit_curve(drives @ np.array(_COMMON[axis]))
-        own = _orthogonal([common], drives @ (np.array(_OWN[axis]) * np.array(style.response[number])))
+    curves = np.empty((len(BUDGET), frames, len(AXES)))
+    for axis in range(len(AXES)):
+        common = unit_curve(drives @ _COMMON[axis])
+        own = _orthogonal([common], drives @ (_OWN[axis] * style.response[axis]))
         noise = 0.8 * smooth_noise(frames, 0.2, rng) + 0.6 * smooth_noise(frames, style.tempo, rng)
-        free = _orthogonal([common, own], noise)
-        for name, curve in zip(BUDGET, (common, own, free), strict=True):
-            parts[name].append(np.sqrt(BUDGET[name]) * shares[number] * intensity * curve)
-    return HeadMotion(**{name: np.stack(part, axis=1) for name, part in parts.items()}, intensity=intensity)
+        curves[:, :, axis] = common, own, _orthogonal([common, own], noise)
+    roots = np.sqrt(list(BUDGET.values()))[:, None, None]
+    speech, own, free = roots * style.axis_shares * intensity[:, None] * curves
+    return HeadMotion(speech, own, free, intensity)
 
 
 def move_head(controls: Controls, motion: HeadMotion, style: Style, rng: np.random.Generator) -> None:
     """Writes the head's pose."""
     frames = len(controls)
-    rest = (style.rest_yaw, style.rest_pitch, style.rest_roll)
-    for number, axis in enumerate(AXES):
-        angle = rest[number] + motion.total[:, number]
+    yaw, pitch, roll = motion.total.T
+    for axis, turn in (("yaw", yaw), ("pitch", pitch), ("roll", roll)):
+        angle = getattr(style, f"rest_{axis}") + turn
         controls[axis][:] = LIMITS[axis] * np.tanh(angle / LIMITS[axis])
     # The head turns about the neck: turning and tilting carry it sideways, nodding carries it down.
-    yaw, pitch, roll = motion.total.T
     follow = 0.004 * motion.intensity
-    controls["shift_x"][:] = (
-        style.rest_x + 0.004 * yaw + 0.004 * roll + follow * smooth_noise(frames, 0.3, rng)
-    )
-    controls["shift_y"][:] = style.rest_y + 0.003 * pitch + follow * smooth_noise(frames, 0.3, rng)
+    sway, bob = smooth_noise(frames, 0.3, rng), smooth_noise(frames, 0.3, rng)
+    controls["shift_x"][:] = style.rest_x + 0.004 * yaw + 0.004 * roll + follow * sway
+    controls["shift_y"][:] = style.rest_y + 0.003 * pitch + follow * bob
     controls["shift_z"][:] = 0.004 * pitch + 1.5 * follow * smooth_noise(frames, 0.25, rng)
 
 
@@ -116,16 +109,15 @@ def move_shoulders(controls: Controls, style: Style, rng: np.random.Generator) -
 
 def swing(controls: Controls, rng: np.random.Generator) -> None:
     """Hair and soft tissue come after the head; a little of it is free, as from a draught."""
-    frames = len(controls)
-    sideways = controls["shift_x"] + np.deg2rad(controls["yaw"]) * 0.6 + np.deg2rad(controls["roll"]) * 0.8
-    upwards = controls["shift_y"] + np.deg2rad(controls["pitch"]) * 0.5
-    forwards = controls["shift_z"] - np.deg2rad(controls["pitch"]) * 0.6
+    yaw, pitch, roll = (np.deg2rad(controls[axis]) for axis in AXES)
+    sideways = controls["shift_x"] + yaw * 0.6 + roll * 0.8
+    upwards = controls["shift_y"] + pitch * 0.5
+    forwards = controls["shift_z"] - pitch * 0.6
     loose = rng.uniform(1.2, 2.0)  # Hz
     for name, driver in (("hair_x", sideways), ("hair_y", 0.5 * upwards), ("hair_z", forwards)):
-        draught = 0.006 * smooth_noise(frames, 0.8, rng)
+        draught = 0.006 * smooth_noise(len(controls), 0.8, rng)
         controls[name][:] = np.clip(lag_behind(driver, loose, 0.3) + draught, -0.15, 0.15)
-    turned = np.deg2rad(controls["yaw"])
-    controls["hair_twist"][:] = np.clip(0.6 * lag_behind(turned, loose, 0.35), -0.15, 0.15)
+    controls["hair_twist"][:] = np.clip(0.6 * lag_behind(yaw, loose, 0.35), -0.15, 0.15)
     for name, driver in (("jowl_x", sideways), ("jowl_y", upwards)):
         controls[name][:] = np.clip(0.8 * lag_behind(driver, 4.0, 0.4), -0.05, 0.05)
 
@@ -134,11 +126,9 @@ def move_camera(controls: Controls, camera: str, rng: np.random.Generator) -> No
     """``moving``: the sway of a camera held by hand, and a slow zoom; ``still``: nothing."""
     if camera == "still":
         return
-    frames = len(controls)
-    sizes = {"camera_x": 0.010, "camera_y": 0.010, "camera_roll": 0.5, "camera_zoom": 0.012}
-    for name, size in sizes.items():
-        slow, fast = smooth_noise(frames, 0.3, rng), smooth_noise(frames, 1.5, rng)
-        controls[name][:] = size * (0.9 * slow + 0.3 * fast)
+    for name, size in (("x", 0.010), ("y", 0.010), ("roll", 0.5), ("zoom", 0.012)):
+        slow, fast = (smooth_noise(len(controls), cutoff, rng) for cutoff in (0.3, 1.5))
+        controls[f"camera_{name}"][:] = size * (0.9 * slow + 0.3 * fast)
 
 
 def _orthogonal(others: list[np.ndarray], curve: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS
 from datamodules.synthetic_faces.motion import visemes
+from datamodules.synthetic_faces.motion.curves import bell, frame_moments
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 from datamodules.synthetic_faces.speech.narration import Narration
 
@@ -24,7 +25,7 @@ def stressed_moments(units: list[Phoneme]) -> np.ndarray:
 
 def speech_drives(narration: Narration, units: list[Phoneme]) -> np.ndarray:
     """Curves ``(T, D)`` in the order of ``DRIVE_NAMES``, each with zero mean and unit std (or zero, in silence)."""
-    moments = (np.arange(narration.frames) + 0.5) / FPS
+    moments = frame_moments(narration.frames)
     stresses = stressed_moments(units)
     level = visemes.loudness(narration.speech)
     slow = np.maximum(visemes.loudness(narration.speech, 0.22), narration.level - 25.0)
@@ -56,7 +57,7 @@ def _nods(
     depth = np.interp(here, (-8.0, 0.0, 6.0), (0.1, 0.7, 1.6))
     nods = np.zeros(len(moments))
     for stress, deep in zip(stresses, depth, strict=True):
-        nods -= deep * np.exp(-0.5 * np.square((moments - stress - delay) / width))
+        nods -= deep * bell(moments - stress, delay, width)
     return nods
 
 

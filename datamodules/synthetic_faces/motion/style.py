@@ -1,7 +1,7 @@
 """How somebody moves: numbers drawn freely for a clip, or read off somebody's looks."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from math import hypot, sqrt
 from statistics import mean, pstdev
 from typing import Any
@@ -35,47 +35,50 @@ LEVEL_SPREAD = 2.2
 """Standard deviation in dB of the level that a clip is heard at about the one that was drawn, as measured."""
 _TIE_SEED = 20_250
 
-Quantile = Callable[[float], float]
 
-
-def _log_uniform(low: float, high: float) -> Quantile:
-    return lambda q: float(low * (high / low) ** q)
-
-
-def _uniform(low: float, high: float) -> Quantile:
-    return lambda q: low + (high - low) * q
-
-
-def _normal(std: float) -> Quantile:
-    return lambda q: float(std * np.clip(norm.ppf(q), -2.0, 2.0))
-
-
-def _drawn(quantile: Quantile) -> Any:
+def _drawn(quantile: Callable[[float], float]) -> Any:
+    """A field with the quantile function of its distribution."""
     return field(metadata={"quantile": quantile})
+
+
+def _log_uniform(low: float, high: float) -> Any:
+    return _drawn(lambda q: low * (high / low) ** q)
+
+
+def _uniform(low: float, high: float) -> Any:
+    return _drawn(lambda q: low + (high - low) * q)
+
+
+def _normal(std: float) -> Any:
+    return _drawn(lambda q: float(std * _clipped_normal(q)))
+
+
+def _clipped_normal(q: np.ndarray | float) -> np.ndarray:
+    return np.clip(norm.ppf(q), -2.0, 2.0)
 
 
 @dataclass(frozen=True)
 class Style:
     """How somebody moves in one clip: numbers, and from what distribution each is drawn."""
 
-    head_intensity: float = _drawn(_log_uniform(*HEAD_INTENSITY))
+    head_intensity: float = _log_uniform(*HEAD_INTENSITY)
     """Standard deviation of the head's rotation in degrees, RMS of the three axes."""
-    mouth_intensity: float = _drawn(_log_uniform(*MOUTH_INTENSITY))
+    mouth_intensity: float = _log_uniform(*MOUTH_INTENSITY)
     """Articulation strength beyond what the loudness says; 1 is as wide as the mouth goes."""
-    blink_intensity: float = _drawn(_log_uniform(*BLINK_INTENSITY))
+    blink_intensity: float = _log_uniform(*BLINK_INTENSITY)
     """Blinks relative to one every three seconds."""
-    tempo: float = _drawn(_uniform(0.6, 1.6))  # cut-off of the fast part of the free head motion in Hz
-    pitch_share: float = _drawn(_log_uniform(0.65, 2.2))  # motion of this axis relative to yaw's
-    roll_share: float = _drawn(_log_uniform(0.45, 1.8))
-    expression: float = _drawn(_log_uniform(0.4, 1.4))
+    tempo: float = _uniform(0.6, 1.6)  # cut-off of the fast part of the free head motion in Hz
+    pitch_share: float = _log_uniform(0.65, 2.2)  # motion of this axis relative to yaw's
+    roll_share: float = _log_uniform(0.45, 1.8)
+    expression: float = _log_uniform(0.4, 1.4)
     """Strength of brows, smiles and all face motion that is not speech."""
-    gaze: float = _drawn(_uniform(0.1, 0.6))  # how often the eyes leave the camera, 0..1
-    smile: float = _drawn(_uniform(-0.03, 0.2))  # resting lift of the mouth corners
-    rest_yaw: float = _drawn(_normal(6.0))  # mean head pose in degrees
-    rest_pitch: float = _drawn(_normal(3.5))
-    rest_roll: float = _drawn(_normal(2.5))
-    rest_x: float = _drawn(_normal(0.04))  # mean head position in head radii
-    rest_y: float = _drawn(_normal(0.03))
+    gaze: float = _uniform(0.1, 0.6)  # how often the eyes leave the camera, 0..1
+    smile: float = _uniform(-0.03, 0.2)  # resting lift of the mouth corners
+    rest_yaw: float = _normal(6.0)  # mean head pose in degrees
+    rest_pitch: float = _normal(3.5)
+    rest_roll: float = _normal(2.5)
+    rest_x: float = _normal(0.04)  # mean head position in head radii
+    rest_y: float = _normal(0.03)
     response: tuple[tuple[float, ...], ...] = field(kw_only=True)
     """For each of ``AXES`` how the head answers to each of ``DRIVE_NAMES``, about standard normal."""
 
@@ -84,7 +87,7 @@ class Style:
         """The style at the quantiles ``q (QUANTILES,)``, each in (0, 1), of the population."""
         own = [f for f in fields(cls) if f.metadata]
         numbers = {f.name: f.metadata["quantile"](x) for f, x in zip(own, q.tolist(), strict=False)}
-        answers = np.array([_normal(1.0)(x) for x in q[len(own) :].tolist()]).reshape(len(AXES), -1)
+        answers = _clipped_normal(q[len(own) :]).reshape(len(AXES), -1)
         return cls(**numbers, response=tuple(map(tuple, answers.tolist())))
 
     @classmethod
@@ -97,10 +100,6 @@ class Style:
         """Standard deviation of each of ``AXES`` ``(3,)`` relative to ``head_intensity``; their mean square is 1."""
         shares = np.array([1.0, self.pitch_share, self.roll_share])
         return shares / np.sqrt(np.mean(np.square(shares)))
-
-    def to_dict(self) -> dict[str, float | list]:
-        """The numbers by name, for the clip's annotations."""
-        return asdict(self) | {"response": [list(axis) for axis in self.response]}
 
 
 QUANTILES = len(fields(Style)) - 1 + len(AXES) * len(DRIVE_NAMES)
@@ -138,12 +137,9 @@ def quantiles_of_speech(narration: Narration) -> np.ndarray:
 
 def _level_quantile(level: float) -> float:
     """Share of clips that are quieter than a level in dB: clips' levels are uniform, their sentences normal about them."""
-
-    def ramp(z: float) -> float:  # integral of the normal distribution function
-        return float(z * norm.cdf(z) + norm.pdf(z))
-
-    low, high = ((level - edge) / LEVEL_SPREAD for edge in LEVELS)
-    return LEVEL_SPREAD / (LEVELS[1] - LEVELS[0]) * (ramp(low) - ramp(high))
+    z = (level - np.array(LEVELS)) / LEVEL_SPREAD
+    low, high = z * norm.cdf(z) + norm.pdf(z)  # integral of the normal distribution function
+    return LEVEL_SPREAD / (LEVELS[1] - LEVELS[0]) * (low - high)
 
 
 def draw_style(

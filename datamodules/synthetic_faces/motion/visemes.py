@@ -9,11 +9,14 @@ its own pace.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS, SAMPLE_RATE
+from datamodules.synthetic_faces.motion.controls import pair
+from datamodules.synthetic_faces.motion.curves import frame_moments
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 
 RATE = 200  # samples a second of the curves before they are read at the frame centres
@@ -24,10 +27,7 @@ LEAD = {"jaw_open": 0.045, "lips_part": 0.045, "lips_wide": 0.055, "lips_round":
 ANTICIPATION = {"lips_wide": 1.45, "lips_round": 1.45}
 """How much further the dominance of a sound reaches ahead than behind."""
 INSET = 0.05  # most seconds that a neighbour may take from a sound before its dominance falls
-CLOSURE_LEAD = 0.025
-"""Seconds by which the closure is complete before the sound; half of it is there some 0.055 s before."""
 CLOSURE_HOLD = 0.05  # shortest full closure in seconds; longer than a frame, so that a frame shows it
-CLOSURE_RAMP = 0.06
 SMOOTHING = 0.012
 
 
@@ -44,9 +44,7 @@ class Viseme:
     lip_tuck: float = 0.0  # 1 where the lower lip touches the upper teeth
     weight: float = 1.0  # dominance at the centre
     reach: float = 0.05  # seconds over which the dominance falls to 1/e
-    # share of the weight with which it insists on wide or round lips; small where the lips are free to take the shape
-    # of the next vowel
-    care: float = 1.0
+    care: float = 1.0  # share of the weight for wide or round lips, small where they are free
 
 
 @dataclass(frozen=True)
@@ -58,63 +56,56 @@ class Pace:
     release: float  # and of the fall
 
 
-VISEMES: dict[str, Viseme] = {
-    "": Viseme(0.0, 0.0, weight=1.3, reach=0.05),
-    **dict.fromkeys("pbm", Viseme(0.12, 0.05, lips_press=1.0, weight=0.7, reach=0.04, care=0.3)),  # bilabial
-    **dict.fromkeys("fv", Viseme(0.12, 0.15, lip_tuck=1.0, weight=0.7, reach=0.04, care=0.3)),  # labiodental
-    **dict.fromkeys(
-        "tdnlɾɲʎ", Viseme(0.2, 0.3, tongue_up=0.7, weight=0.45, reach=0.035, care=0.2)
-    ),  # alveolar
-    **dict.fromkeys(  # sibilant
-        "szç", Viseme(0.1, 0.42, lips_wide=0.25, tongue_up=0.4, weight=0.7, reach=0.04, care=0.5)
-    ),
-    **dict.fromkeys(
-        "ʃʒʝ", Viseme(0.16, 0.5, lips_round=0.55, tongue_up=0.3, weight=0.75, reach=0.045)
-    ),  # postalveolar
-    **dict.fromkeys("θð", Viseme(0.22, 0.35, tongue_up=1.0, weight=0.55, reach=0.04, care=0.25)),  # dental
-    **dict.fromkeys("kɡŋxɣhʔʁ", Viseme(0.3, 0.25, weight=0.35, reach=0.035, care=0.15)),  # velar
-    **dict.fromkeys(
-        "ɹr", Viseme(0.26, 0.3, lips_round=0.45, tongue_up=0.3, weight=0.5, reach=0.05)
-    ),  # rhotic
+CLOSURE = Pace(lead=0.025, attack=0.06, release=0.06)  # half of it is there some 0.055 s before the sound
+
+
+_VISEMES = {
+    "": Viseme(0.0, 0.0, weight=1.3),
+    "pbm": Viseme(0.12, 0.05, lips_press=1.0, weight=0.7, reach=0.04, care=0.3),  # bilabial
+    "fv": Viseme(0.12, 0.15, lip_tuck=1.0, weight=0.7, reach=0.04, care=0.3),  # labiodental
+    "tdnlɾɲʎ": Viseme(0.2, 0.3, tongue_up=0.7, weight=0.45, reach=0.035, care=0.2),  # alveolar
+    "szç": Viseme(0.1, 0.42, lips_wide=0.25, tongue_up=0.4, weight=0.7, reach=0.04, care=0.5),  # sibilant
+    "ʃʒʝ": Viseme(0.16, 0.5, lips_round=0.55, tongue_up=0.3, weight=0.75, reach=0.045),  # postalveolar
+    "θð": Viseme(0.22, 0.35, tongue_up=1.0, weight=0.55, reach=0.04, care=0.25),  # dental
+    "kɡŋxɣhʔʁ": Viseme(0.3, 0.25, weight=0.35, reach=0.035, care=0.15),  # velar
+    "ɹr": Viseme(0.26, 0.3, lips_round=0.45, tongue_up=0.3, weight=0.5),  # rhotic
     "β": Viseme(0.12, 0.1, lips_press=0.6, weight=0.6, reach=0.04),
     "ʋ": Viseme(0.15, 0.15, lip_tuck=0.6, weight=0.6, reach=0.04),
-    **dict.fromkeys("wʍ", Viseme(0.16, 0.15, lips_wide=-0.3, lips_round=1.0, weight=1.4, reach=0.07)),
-    "j": Viseme(0.16, 0.35, lips_wide=0.7, weight=0.6, reach=0.05),
-    "i": Viseme(0.2, 0.42, lips_wide=0.85, weight=1.0, reach=0.06),
-    **dict.fromkeys("ɪᵻ", Viseme(0.3, 0.4, lips_wide=0.55, weight=0.9, reach=0.05)),
-    "e": Viseme(0.42, 0.45, lips_wide=0.65, weight=1.0, reach=0.06),
-    "ɛ": Viseme(0.6, 0.5, lips_wide=0.5, weight=1.0, reach=0.06),
+    "wʍ": Viseme(0.16, 0.15, lips_wide=-0.3, lips_round=1.0, weight=1.4, reach=0.07),
+    "j": Viseme(0.16, 0.35, lips_wide=0.7, weight=0.6),
+    "i": Viseme(0.2, 0.42, lips_wide=0.85, reach=0.06),
+    "ɪᵻ": Viseme(0.3, 0.4, lips_wide=0.55, weight=0.9),
+    "e": Viseme(0.42, 0.45, lips_wide=0.65, reach=0.06),
+    "ɛ": Viseme(0.6, 0.5, lips_wide=0.5, reach=0.06),
     "æ": Viseme(0.82, 0.6, lips_wide=0.45, weight=1.1, reach=0.06),
     "a": Viseme(1.0, 0.55, lips_wide=0.2, weight=1.1, reach=0.065),
     "ɑ": Viseme(0.95, 0.45, weight=1.1, reach=0.065),
-    **dict.fromkeys("ʌɐ", Viseme(0.65, 0.4, lips_wide=0.1, weight=0.9, reach=0.055)),
-    **dict.fromkeys("əɚ", Viseme(0.38, 0.32, weight=0.6, reach=0.045)),
-    "ɜ": Viseme(0.42, 0.35, lips_round=0.2, weight=1.0, reach=0.06),
+    "ʌɐ": Viseme(0.65, 0.4, lips_wide=0.1, weight=0.9, reach=0.055),
+    "əɚ": Viseme(0.38, 0.32, weight=0.6, reach=0.045),
+    "ɜ": Viseme(0.42, 0.35, lips_round=0.2, reach=0.06),
     "ɒ": Viseme(0.78, 0.4, lips_wide=-0.1, lips_round=0.45, weight=1.1, reach=0.065),
     "ɔ": Viseme(0.62, 0.35, lips_wide=-0.2, lips_round=0.7, weight=1.1, reach=0.065),
     "o": Viseme(0.45, 0.3, lips_wide=-0.25, lips_round=0.85, weight=1.1, reach=0.065),
-    **dict.fromkeys("ʊɵ", Viseme(0.28, 0.25, lips_wide=-0.2, lips_round=0.75, weight=1.0, reach=0.06)),
-    **dict.fromkeys("uʉ", Viseme(0.2, 0.2, lips_wide=-0.3, lips_round=1.0, weight=1.1, reach=0.07)),
-    **dict.fromkeys("yʏ", Viseme(0.2, 0.28, lips_wide=-0.1, lips_round=0.9, weight=1.1, reach=0.065)),
-    **dict.fromkeys("øœ", Viseme(0.42, 0.35, lips_wide=-0.1, lips_round=0.75, weight=1.1, reach=0.065)),
+    "ʊɵ": Viseme(0.28, 0.25, lips_wide=-0.2, lips_round=0.75, reach=0.06),
+    "uʉ": Viseme(0.2, 0.2, lips_wide=-0.3, lips_round=1.0, weight=1.1, reach=0.07),
+    "yʏ": Viseme(0.2, 0.28, lips_wide=-0.1, lips_round=0.9, weight=1.1, reach=0.065),
+    "øœ": Viseme(0.42, 0.35, lips_wide=-0.1, lips_round=0.75, weight=1.1, reach=0.065),
 }
+VISEMES = {symbol: viseme for symbols, viseme in _VISEMES.items() for symbol in symbols or ("",)}
 
+_BLOWN = ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05))
+_LOWER_ROLL = dict.fromkeys("pbm", -0.35) | dict.fromkeys("fv", -0.25) | dict.fromkeys("ʃʒʝ", 0.3)
 GESTURES: dict[str, tuple[dict[str, float], Pace]] = {
     "tongue_out": ({"θ": 0.9, "ð": 0.75}, Pace(0.04, 0.07, 0.06)),
     "lip_roll_upper": (dict.fromkeys("pbm", -0.3) | dict.fromkeys("ʃʒʝ", 0.25), Pace(0.02, 0.08, 0.07)),
-    "lip_roll_lower": (
-        dict.fromkeys("pbm", -0.35) | dict.fromkeys("fv", -0.25) | dict.fromkeys("ʃʒʝ", 0.3),
-        Pace(0.02, 0.08, 0.07),
-    ),
+    "lip_roll_lower": (_LOWER_ROLL, Pace(0.02, 0.08, 0.07)),
     "chin_raise": (dict.fromkeys("pbm", 0.25) | {"β": 0.1}, Pace(0.01, 0.10, 0.12)),
-    "cheek_puff_left": ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05)),
-    "cheek_puff_right": ({"p": 0.12, "b": 0.08}, Pace(0.0, 0.06, 0.05)),
+    **dict.fromkeys(pair("cheek_puff"), _BLOWN),
     "nostril_flare": (dict.fromkeys("mnŋɲ", 0.2), Pace(0.01, 0.11, 0.15)),
 }
 """Further controls by name: targets by sound, and their timing."""
 
-# speech sounds by the number that annotations store; 0 is silence
-PHONEME_TABLE: tuple[str, ...] = tuple(VISEMES)
+PHONEME_TABLE = tuple(VISEMES)  # speech sounds by the number that annotations store; 0 is silence
 
 
 def split_phonemes(phonemes: list[Phoneme]) -> list[Phoneme]:
@@ -135,10 +126,8 @@ def split_phonemes(phonemes: list[Phoneme]) -> list[Phoneme]:
             shares = [["ə" if phoneme.ipa else "", 1.0]]
         edges = np.cumsum([0.0] + [share for _, share in shares])
         edges = phoneme.start + edges / edges[-1] * (phoneme.end - phoneme.start)
-        units += [
-            Phoneme(symbol, float(edges[place]), float(edges[place + 1]), phoneme.stress)
-            for place, (symbol, _) in enumerate(shares)
-        ]
+        for (symbol, _), ends in zip(shares, pairwise(edges.tolist()), strict=True):
+            units.append(Phoneme(symbol, *ends, phoneme.stress))
     return units
 
 
@@ -153,7 +142,7 @@ def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) ->
     Returns:
         Control name to ``(T,)`` curve, for ``BLENDED``, ``lips_press``, ``lip_tuck`` and ``GESTURES``.
     """
-    moments = (np.arange(frames) + 0.5) / FPS
+    moments = frame_moments(frames)
     time = np.arange(int(np.ceil(frames / FPS * RATE)) + RATE // 2) / RATE  # half a second more, for the lead
     gain = np.interp(time, np.arange(len(articulation)) / RATE, articulation)
     curves = {}
@@ -164,9 +153,8 @@ def mouth_curves(units: list[Phoneme], articulation: np.ndarray, frames: int) ->
         curve = gaussian_filter1d(curve, SMOOTHING * RATE)
         low = -1.0 if name == "lips_wide" else 0.0
         curves[name] = np.clip(np.interp(moments + LEAD[name], time, curve), low, 1.0)
-    closure = Pace(CLOSURE_LEAD, CLOSURE_RAMP, CLOSURE_RAMP)
     for name in ("lips_press", "lip_tuck"):
-        curves[name] = _contact(units, {s: getattr(v, name) for s, v in VISEMES.items()}, closure, moments)
+        curves[name] = _contact(units, {s: getattr(v, name) for s, v in VISEMES.items()}, CLOSURE, moments)
     strength = np.clip(np.interp(moments, time, gain), 0.0, 1.0)
     for name, (targets, pace) in GESTURES.items():
         curves[name] = strength * _contact(units, targets, pace, moments)
@@ -188,7 +176,7 @@ def loudness(waveform: np.ndarray, spread: float = 0.08) -> np.ndarray:
 def phoneme_numbers(units: list[Phoneme], frames: int) -> np.ndarray:
     """Number of the sound in ``PHONEME_TABLE`` at each frame centre, ``(T,)`` int16."""
     numbers = np.zeros(frames, dtype=np.int16)
-    moments = (np.arange(frames) + 0.5) / FPS
+    moments = frame_moments(frames)
     for unit in units:
         numbers[(moments >= unit.start) & (moments < unit.end)] = PHONEME_TABLE.index(unit.ipa)
     return numbers
@@ -197,7 +185,7 @@ def phoneme_numbers(units: list[Phoneme], frames: int) -> np.ndarray:
 def _dominance_blend(units: list[Phoneme], name: str, time: np.ndarray) -> np.ndarray:
     """Sum of dominance times target over sum of dominance, ``(N,)``."""
     ahead = ANTICIPATION.get(name, 1.0)
-    weighted = np.full(len(time), 0.0)
+    weighted = np.zeros(len(time))
     total = np.full(len(time), 1e-4)  # rest, where no sound is near
     for unit in units:
         viseme = VISEMES[unit.ipa]

@@ -1,5 +1,7 @@
 """Backgrounds: soft gradients, out-of-focus lights, a textured wall, a window; larger than the picture."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -7,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.mesh.geometry import smoothstep
+from datamodules.synthetic_faces.mesh.profiles import bump, smoothstep
 from datamodules.synthetic_faces.paint.colours import from_hex, mix, noise
 
 FINE = 256  # cells of the painted scene along the picture's side
@@ -20,12 +22,11 @@ class Backdrop:
 
     def __init__(self, person: Identity, size: int, device: torch.device) -> None:
         self.size = size
-        self._margin = BEYOND * size * OVERSAMPLING // FINE  # samples
-        canvas = paint_background(person, size * OVERSAMPLING, self._margin)
-        self._canvas = torch.as_tensor(canvas, dtype=torch.float32, device=device).permute(2, 0, 1)[None]
-        m = self._margin
+        m = self._margin = BEYOND * size * OVERSAMPLING // FINE  # samples
+        canvas = paint_background(person, size * OVERSAMPLING, m)
         picture = canvas[m:-m, m:-m].reshape(size, OVERSAMPLING, size, OVERSAMPLING, 3).mean(axis=(1, 3))
-        self._still = torch.as_tensor(picture, dtype=torch.float32, device=device).permute(2, 0, 1)
+        on_device = partial(torch.as_tensor, dtype=torch.float32, device=device)
+        self._canvas, self._still = (on_device(scene).permute(2, 0, 1) for scene in (canvas, picture))
 
     def pictures(self, moves: np.ndarray) -> Tensor:
         """The background of each frame ``(3, T, S, S)`` in linear light; ``T`` is 1 where the camera rests."""
@@ -39,13 +40,10 @@ class Backdrop:
         for t in moving.tolist():  # one by one: the bits do not depend on the other frames
             turn = np.linalg.inv(moves[t, :, :2]) * scale
             offset = 2 * self._margin / side - 1 - turn @ moves[t, :, 2]
-            rows = [
-                centre * x + (centre * y + o)[:, None]
-                for (x, y), o in zip(turn.tolist(), offset.tolist(), strict=True)
-            ]
-            grid = torch.stack(rows, dim=-1)
+            maps = zip(turn.tolist(), offset.tolist(), strict=True)
+            grid = torch.stack([centre * x + (centre * y + o)[:, None] for (x, y), o in maps], dim=-1)
             result[:, t] = F.grid_sample(
-                self._canvas, grid[None], mode="bilinear", padding_mode="border", align_corners=False
+                self._canvas[None], grid[None], padding_mode="border", align_corners=False
             )[0]
         return result
 
@@ -62,7 +60,7 @@ def paint_background(person: Identity, size: int, margin: int) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     t = 0.5 + 0.6 * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))
     picture = mix(first, second, smoothstep(0.0, 1.0, t)[..., None])
-    glow = np.exp(-(((x - 0.5) / 0.45) ** 2) - ((y - 0.45) / 0.5) ** 2)
+    glow = bump(x, y, 0.5, 0.45, 0.45, 0.5)
     picture = picture * (0.86 + 0.18 * glow)[..., None]
     if person.background == "bokeh":
         picture = _lights(picture * 0.8, x, y, rng)

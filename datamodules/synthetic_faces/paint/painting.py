@@ -3,13 +3,15 @@
 Textures hold linear light (the square of the display value) in three channels and gloss 0..1 in the fourth.
 """
 
+import itertools
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
 from datamodules.synthetic_faces.identity import Identity
-from datamodules.synthetic_faces.mesh.geometry import smoothstep
 from datamodules.synthetic_faces.mesh.parts import EYE_IRIS_ROW
+from datamodules.synthetic_faces.mesh.profiles import falloff, smoothstep
 from datamodules.synthetic_faces.mesh.rig import WRINKLES, Rig
 from datamodules.synthetic_faces.paint import skin_paint
 from datamodules.synthetic_faces.paint.colours import from_hex, mix, natural_lip, noise, skin_colour
@@ -29,26 +31,22 @@ class Atlas:
 
     def __init__(self, person: Identity, rig: Rig, size: int, device: torch.device) -> None:
         tiles = paint_tiles(person, rig, size)
-        width = max(t.shape[1] for t in tiles.values()) + 2 * PAD
-        height = sum(t.shape[0] + 2 * PAD for t in tiles.values())
-        canvas = np.zeros((height, width, 4), dtype=np.float32)
-        corner: dict[str, tuple[int, int, int, int]] = {}
-        top = 0
-        for name, tile in tiles.items():
-            padded = np.pad(tile, ((PAD, PAD), (PAD, PAD), (0, 0)), mode="edge")
-            canvas[top : top + padded.shape[0], : padded.shape[1]] = padded
-            corner[name] = (top + PAD, PAD, *tile.shape[:2])
-            top += padded.shape[0]
+        padded = [np.pad(tile, ((PAD, PAD), (PAD, PAD), (0, 0)), mode="edge") for tile in tiles.values()]
+        width = max(tile.shape[1] for tile in padded)
+        canvas = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]), (0, 0))) for t in padded])
+        height = len(canvas)
+        top = dict(zip(tiles, itertools.accumulate(map(len, padded), initial=PAD), strict=False))
         wrinkles = np.zeros((len(WRINKLES), height, width), dtype=np.float32)
-        y, x, h, w = corner["skin"]
-        wrinkles[:, y : y + h, x : x + w] = skin_paint.paint_wrinkles(person, rig, h)
+        side = len(tiles["skin"])
+        folds = skin_paint.paint_wrinkles(person, rig, side)
+        wrinkles[:, top["skin"] : top["skin"] + side, PAD : PAD + side] = folds
         self.wrinkles = torch.as_tensor(wrinkles, device=device)[None]
-        self.texture = torch.as_tensor(canvas, device=device).permute(2, 0, 1)[None].contiguous()
+        self.texture = torch.as_tensor(canvas, device=device).permute(2, 0, 1)[None]
         placed = []
         for part in rig.parts:
-            y, x, h, w = corner[part.tile]
-            u = (x + part.uv[..., 0] * w) / width * 2 - 1
-            v = (y + part.uv[..., 1] * h) / height * 2 - 1
+            h, w = tiles[part.tile].shape[:2]
+            u = (PAD + part.uv[..., 0] * w) / width * 2 - 1
+            v = (top[part.tile] + part.uv[..., 1] * h) / height * 2 - 1
             placed.append(np.stack([u, v], axis=-1))
         self.uv = torch.as_tensor(np.concatenate(placed), dtype=torch.float32, device=device)
 
@@ -67,12 +65,12 @@ def paint_tiles(person: Identity, rig: Rig, size: int) -> dict[str, np.ndarray]:
         "clothes": _clothes(person, scale // 2, rng),
         "ear": _ear(person, skin, scale // 6),
         "cavity": _flat((0.16, 0.035, 0.04), 0.0),
-        "lip": _inner(lip * 0.55, (0.22, 0.05, 0.05), 0.35),
+        "lip": _ramp(lip * 0.55, np.array([0.22, 0.05, 0.05]), 0.35),
         "lash": _flat((0.10, 0.06, 0.05), 0.05),
         "rim": _flat(mix(skin, np.array([0.85, 0.55, 0.52]), 0.5) * 0.8, 0.3),
         "upper_teeth": _teeth(scale // 4, upper=True),
         "lower_teeth": _teeth(scale // 4, upper=False),
-        "tongue": _inner(np.array([0.72, 0.32, 0.34]), (0.55, 0.22, 0.24), 0.3, turn=True),
+        "tongue": _ramp(np.array([0.72, 0.32, 0.34]), np.array([0.55, 0.22, 0.24]), 0.3)[::-1],
         "headwear": _headwear(person, scale // 2, rng),
         "visor": _flat(from_hex(person.headwear_colour) * 0.9, 0.08),
         "visor_under": _flat(from_hex(person.headwear_colour) * 0.45, 0.05),
@@ -97,12 +95,9 @@ def _flat(colour: np.ndarray | tuple[float, ...], gloss: float) -> np.ndarray:
     return _tile(np.broadcast_to(colour, (4, 4, 3)), gloss)
 
 
-def _inner(
-    front: np.ndarray, back: tuple[float, float, float], gloss: float, turn: bool = False
-) -> np.ndarray:
-    """A ramp from ``front`` (v = 0, or v = 1 when turned) to ``back``."""
-    v = np.linspace(1, 0, 16) if turn else np.linspace(0, 1, 16)
-    ramp = mix(front, np.array(back), v[:, None])
+def _ramp(top: np.ndarray, bottom: np.ndarray, gloss: float) -> np.ndarray:
+    """From ``top`` (v = 0) to ``bottom``."""
+    ramp = mix(top, bottom, np.linspace(0, 1, 16)[:, None])
     return _tile(np.broadcast_to(ramp[:, None], (16, 4, 3)), gloss)
 
 
@@ -116,8 +111,8 @@ def _eye(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     fibres /= fibres.std()
     bright = np.clip(0.85 + 0.13 * fibres + 0.35 * (r - 0.5), 0.4, 1.6)[..., None]
     colour = np.clip(iris * bright * 1.15, 0, 1)
-    warm = np.exp(-(((r - 0.52) / 0.12) ** 2))[..., None] * 0.25
-    colour = colour * (1 - warm) + np.clip(iris * np.array([1.5, 1.15, 0.7]), 0, 1) * warm
+    warm = falloff(r - 0.52, 0.12)[..., None] * 0.25
+    colour = mix(colour, np.clip(iris * np.array([1.5, 1.15, 0.7]), 0, 1), warm)
     # The upper part of the iris lies in the lid's shadow, the lower part glows.
     below = 0.5 - 0.5 * np.sin(2 * np.pi * u)
     colour = colour * (0.72 + 0.55 * below)[..., None]
@@ -127,9 +122,7 @@ def _eye(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     veins = gaussian_filter(rng.normal(size=(size, size)), (size / 14, 1.0), mode="wrap")
     veins = np.clip(veins * 14 - 1.0, 0, 1)
     white = white - (np.array([0.0, 0.10, 0.10]) * (veins * smoothstep(2.0, 3.0, r) * 0.5)[..., None])
-    edge = smoothstep(0.97, 1.06, r)[..., None]
-    colour = colour * (1 - edge) + white * edge
-    return _tile(colour, 0.95)
+    return _tile(mix(colour, white, smoothstep(0.97, 1.06, r)[..., None]), 0.95)
 
 
 def _hair(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -140,11 +133,10 @@ def _hair(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
     curly = person.hair_style in ("curly", "afro")
     spread = (1.5, 1.5) if curly else (size / 5, 0.7)
     strands = gaussian_filter(rng.normal(size=(size, wide)), spread, mode="wrap")
-    locks = rng.normal(size=(size, wide))
-    locks = gaussian_filter(locks, (4, 4) if curly else (size / 10, size / 45), mode="wrap")
+    spread = (4, 4) if curly else (size / 10, size / 45)
+    locks = gaussian_filter(rng.normal(size=(size, wide)), spread, mode="wrap")
     tone = 1 + 0.16 * strands / strands.std() + 0.14 * locks / locks.std()
-    wave = 0.03 * locks / locks.std()
-    band = np.exp(-(((v - 0.42 + wave) / 0.11) ** 2)) * (0.15 if curly else 0.5)
+    band = falloff(v - 0.42 + 0.03 * locks / locks.std(), 0.11) * (0.15 if curly else 0.5)
     tone = tone * (1 + band) * (1 - 0.35 * smoothstep(0.86, 1.0, v))
     light = base + (0.10 + 0.25 * base) * (band[..., None] * np.clip(tone, 0, 1.6)[..., None]) * 0.4
     colour = np.clip(light * np.clip(tone, 0.35, 1.8)[..., None] + 0.012, 0, 1)
@@ -167,9 +159,8 @@ def _clothes(person: Identity, size: int, rng: np.random.Generator) -> np.ndarra
     cloth = 1 + 0.04 * noise(rng, v.shape, 3) + 0.03 * noise(rng, v.shape, 30)
     knitted = (v < 0.36) & (person.clothes_style != "collar")
     ribs = np.where(knitted, 1 + 0.05 * np.sin(u * 2 * np.pi * 110), 1.0)
-    seam = 1 - 0.28 * np.exp(-(((v - 0.37) / 0.012) ** 2)) - 0.35 * smoothstep(0.12, 0.02, v)
-    colour = colour * (cloth * ribs * seam)[..., None]
-    return _tile(colour, 0.05)
+    seam = 1 - 0.28 * falloff(v - 0.37, 0.012) - 0.35 * smoothstep(0.12, 0.02, v)
+    return _tile(colour * (cloth * ribs * seam)[..., None], 0.05)
 
 
 def _headwear(person: Identity, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -177,13 +168,12 @@ def _headwear(person: Identity, size: int, rng: np.random.Generator) -> np.ndarr
     v, u = _texels(size, 2 * size)
     cloth = 1 + 0.04 * noise(rng, v.shape, 6) + 0.025 * noise(rng, v.shape, 50)
     if person.headwear == "beanie":
-        shade = (1 + 0.10 * np.sin(u * 2 * np.pi * 72)) * (1 - 0.30 * np.exp(-(((v - 0.62) / 0.015) ** 2)))
+        shade = (1 + 0.10 * np.sin(u * 2 * np.pi * 72)) * (1 - 0.30 * falloff(v - 0.62, 0.015))
     else:
         panel = np.abs((u * 6) % 1.0 - 0.5)
-        shade = 1 - 0.25 * np.exp(-((panel * v / 0.012) ** 2)) * smoothstep(0.03, 0.08, v)
+        shade = 1 - 0.25 * falloff(panel * v, 0.012) * smoothstep(0.03, 0.08, v)
     shade = shade * (1 - 0.35 * smoothstep(0.90, 0.95, v))
-    colour = from_hex(person.headwear_colour) * (cloth * shade)[..., None]
-    return _tile(colour, 0.05)
+    return _tile(from_hex(person.headwear_colour) * (cloth * shade)[..., None], 0.05)
 
 
 def _ear(person: Identity, skin: np.ndarray, size: int) -> np.ndarray:
@@ -192,7 +182,7 @@ def _ear(person: Identity, skin: np.ndarray, size: int) -> np.ndarray:
     v, _ = _texels(size, size)
     pale, red = skin * np.array([1.0, 0.92, 0.9]), skin * np.array([0.97, 0.80, 0.76])
     colour = mix(np.broadcast_to(pale, (*v.shape, 3)), red, smoothstep(0.75, 0.25, v)[..., None])
-    shade = 1 - 0.42 * smoothstep(0.42, 0.05, v) - 0.14 * np.exp(-(((v - 0.52) / 0.06) ** 2))
+    shade = 1 - 0.42 * smoothstep(0.42, 0.05, v) - 0.14 * falloff(v - 0.52, 0.06)
     return _tile(colour * shade[..., None], 0.12)
 
 
@@ -202,12 +192,11 @@ def _teeth(size: int, upper: bool) -> np.ndarray:
     v, u = _texels(size, 2 * size)
     along = u - 0.5
     count = 10 if upper else 12
-    phase = (along * count + (0 if count % 2 == 0 else 0.5)) % 1.0
-    gap = np.exp(-((np.minimum(phase, 1 - phase) / 0.07) ** 2))
+    phase = (along * count) % 1.0
+    gap = falloff(np.minimum(phase, 1 - phase), 0.07)
     colour = np.array([0.955, 0.935, 0.885]) * (1 - 0.10 * gap)[..., None]
     shade = 1 - 0.60 * smoothstep(0.20, 0.52, np.abs(along))
     if not upper:
         v, shade = 1 - v, shade * 0.92
     gum = smoothstep(0.30, 0.22, v + 0.05 * np.cos(2 * np.pi * phase))[..., None]
-    colour = colour * (1 - gum) + np.array([0.72, 0.38, 0.38]) * gum
-    return _tile(colour * shade[..., None], 0.45)
+    return _tile(mix(colour, np.array([0.72, 0.38, 0.38]), gum) * shade[..., None], 0.45)

@@ -65,9 +65,8 @@ def shade(normal: Tensor, surface: Tensor, lights: Lights) -> Tensor:
     for i in range(3):
         soft = ((key + WRAP[i]) / (1 + WRAP[i])).clamp(min=0)
         soft = soft * (0.35 + 0.65 * soft)
-        key_light, rim_light, ground = (
-            float(c[i]) for c in (lights.key_colour, lights.rim_colour, lights.ground)
-        )
+        key_light, rim_light = float(lights.key_colour[i]), float(lights.rim_colour[i])
+        ground = float(lights.ground[i])
         light = soft * key_light + up * float(lights.sky[i] - lights.ground[i]) + ground
         result[i] = surface[i] * (light + rim * rim_light) + shine * key_light
         result[i] += 0.12 * rim * rim_light

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class Utterance:
 
 
 def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
-    """Synthesise sentences, one after the other in one process; the same texts and voice give the same bytes.
+    """Sentences spoken one after the other in one process; the same texts and voice give the same bytes.
 
     Raises:
         UserError: The extra ``synthetic`` is not installed, or espeak-ng failed.
@@ -64,10 +65,9 @@ def synthesise_speech(texts: list[str], voice: Voice) -> list[Utterance]:
     header_line, _, samples = result.stdout.partition(b"\n")
     header = json.loads(header_line)
     pcm = np.frombuffer(samples, dtype="<i2").astype(np.float32) / 32768.0
-    utterances, start = [], 0
-    for text, spoken in zip(texts, header["spoken"], strict=True):
-        wave = pcm[start : start + spoken["samples"]]
-        start += spoken["samples"]
+    ends = np.cumsum([spoken["samples"] for spoken in header["spoken"]])
+    utterances = []
+    for text, spoken, wave in zip(texts, header["spoken"], np.split(pcm, ends)[:-1], strict=True):
         # Played faster by the tract's scale, so that the formants shift: espeak spoke slower by as much.
         sample_rate = header["sample_rate"] * voice.tract
         events = [[seconds / voice.tract, name] for seconds, name in spoken["events"]]
@@ -82,9 +82,8 @@ def espeak_paths() -> tuple[str, str]:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise UserError(
-            "synthetic speech needs espeak-ng: install the extra with `pip install ifmdm[synthetic]`"
-        ) from error
+        told = "synthetic speech needs espeak-ng: install the extra with `pip install ifmdm[synthetic]`"
+        raise UserError(told) from error
     return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
 
 
@@ -96,14 +95,14 @@ def _phonemes(events: list[list], duration: float) -> list[Phoneme]:
             continue
         stress = max((_STRESS.get(symbol, 0) for symbol in name), default=0)
         ipa = "".join(symbol for symbol in unicodedata.normalize("NFC", name) if symbol not in _STRESS)
-        if not ipa.strip(_LENGTH_MARKS) and not onsets:
-            continue
-        onsets.append((min(seconds, duration), ipa if ipa.strip(_LENGTH_MARKS) else "", stress))
+        if ipa.strip(_LENGTH_MARKS):
+            onsets.append((min(seconds, duration), ipa, stress))
+        elif onsets:
+            onsets.append((min(seconds, duration), "", stress))
     if not onsets or onsets[0][0] > 0:
         onsets.insert(0, (0.0, "", 0))
     phonemes: list[Phoneme] = []
-    for position, (start, ipa, stress) in enumerate(onsets):
-        end = onsets[position + 1][0] if position + 1 < len(onsets) else duration
+    for (start, ipa, stress), (end, *_) in pairwise([*onsets, (duration, "", 0)]):
         if end <= start:
             continue
         if phonemes and not ipa and not phonemes[-1].ipa:

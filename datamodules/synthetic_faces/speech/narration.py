@@ -1,7 +1,8 @@
 """The sound track of a clip: sentences with pauses, levels, the echo of a room and background noise."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -9,7 +10,6 @@ from scipy.ndimage import gaussian_filter1d
 from datamodules.batches import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, synthesise_speech
 from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_noise, reverberate, room_response
-from datamodules.synthetic_faces.speech.sentences import sentences
 from datamodules.synthetic_faces.speech.voices import Voice
 
 LEVELS = (-30.0, -18.0)  # range of a clip's speech level in dB of full scale
@@ -20,13 +20,22 @@ ROOM_SHARE = 1 / 3  # share of the noisy clips that are heard with the echo of a
 NOISE_SHARE = 1 / 2  # share of the noisy clips with background noise
 NOISE_BELOW = (30.0, 50.0)  # range of its distance to the level of speech in dB
 RATE_SPREAD = (0.88, 1.15)  # range of a clip's speaking rate over that of its voice
-# standard deviation in dB of the slow change of loudness within a clip; it stays within 2.5 of them
-DRIFT = 1.6
+DRIFT = 1.6  # standard deviation in dB of the slow change of loudness in a clip; it stays within 2.5 of them
 _DRIFT_SECONDS = 1.2  # width of its smoothing
 _FLOOR_BELOW = 60.0  # dB: noise of a clip without noise
 _SHORTEST_SENTENCE = 1.2  # seconds, with its pause
 _FADE = 0.02
 _PEAK = 0.97
+_SENTENCES = Path(__file__).with_name("sentences.txt")
+_SPLIT_OF_TEN = ("train",) * 8 + ("val", "test")
+
+
+@cache
+def sentences(language: str, split: str) -> tuple[str, ...]:
+    """The sentences of one language (ISO 639-1) and split (``train``, ``val`` or ``test``); no sentence is in two."""
+    section = _SENTENCES.read_text(encoding="utf-8").split(f"[{language}]\n")[1].partition("\n[")[0]
+    texts = [line for line in section.splitlines() if line]
+    return tuple(text for place, text in enumerate(texts) if _SPLIT_OF_TEN[place % 10] == split)
 
 
 @dataclass(frozen=True)
@@ -57,22 +66,12 @@ class Narration:
 
 
 def narrate(
-    rng: np.random.Generator,
-    voice: Voice,
-    split: str,
-    seconds: tuple[float, float],
-    noisy: bool,
-    synthesise: Callable[[list[str], Voice], list[Utterance]] = synthesise_speech,
+    rng: np.random.Generator, voice: Voice, split: str, seconds: tuple[float, float], noisy: bool
 ) -> Narration:
     """Draw sentences of a split and let a voice say them, whose rate and pitch vary a little from clip to clip.
 
-    Args:
-        rng: Source of all random choices.
-        voice: Who speaks.
-        split: Whose sentences are said.
-        seconds: Shortest and longest clip; a sentence that runs over the end is cut with a short fade.
-        noisy: Some clips are heard in a room, and some with background noise.
-        synthesise: Speaks sentences.
+    The clip takes ``seconds``, shortest and longest; a sentence that runs over the end is cut with a short fade. Where it
+    is ``noisy``, some clips are heard in a room, and some with background noise.
     """
     target = rng.uniform(*seconds)
     stock = sentences(voice.language, split)
@@ -83,12 +82,11 @@ def narrate(
 
     track = _Track()
     track.pause(rng.uniform(0.12, 0.45))
-    for utterance in synthesise(texts, voice):
+    for utterance in synthesise_speech(texts, voice):
         if track.end >= target:
             break
         track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))
-        pause = LONG_PAUSE if rng.random() < LONG_PAUSE_SHARE else SHORT_PAUSE
-        track.pause(rng.uniform(*pause))
+        track.pause(rng.uniform(*(LONG_PAUSE if rng.random() < LONG_PAUSE_SHARE else SHORT_PAUSE)))
 
     frames = max(int(min(track.end, seconds[1]) * FPS), 1)
     speech = np.concatenate(track.pieces)[: frames * SAMPLES_PER_FRAME]
@@ -96,14 +94,9 @@ def narrate(
     speech[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
     speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
-    return Narration(
-        voice=voice,
-        text=" ".join(track.said),
-        speech=speech,
-        waveform=_add_room_and_noise(rng, speech, level, noisy),
-        phonemes=[replace(p, end=min(p.end, frames / FPS)) for p in track.phonemes if p.start < frames / FPS],
-        level=level,
-    )
+    phonemes = [replace(p, end=min(p.end, frames / FPS)) for p in track.phonemes if p.start < frames / FPS]
+    heard = _heard(rng, speech, level, noisy)
+    return Narration(voice, " ".join(track.said), speech, heard, phonemes, level)
 
 
 def _order(rng: np.random.Generator, stock: int, wanted: int) -> list[int]:
@@ -148,10 +141,8 @@ class _Track:
         wave = utterance.waveform
         rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) + 1e-6
         self.pieces.append((wave * (10.0 ** (level / 20.0) / rms)).astype(np.float32))
-        self.phonemes += [
-            replace(sound, start=sound.start + self.end, end=sound.end + self.end)
-            for sound in utterance.phonemes
-        ]
+        for sound in utterance.phonemes:
+            self.phonemes.append(replace(sound, start=sound.start + self.end, end=sound.end + self.end))
         self.said.append(utterance.text)
         self.end += len(wave) / SAMPLE_RATE
 
@@ -168,9 +159,7 @@ def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
     return np.interp(np.arange(samples), knots, drift).astype(np.float32)
 
 
-def _add_room_and_noise(
-    rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool
-) -> np.ndarray:
+def _heard(rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool) -> np.ndarray:
     """Speech with echo and noise as drawn for the clip, ``(S,)`` float32 in [-1, 1]; a floor far below hearing at least."""
     kind, below = "pink", _FLOOR_BELOW
     result = speech

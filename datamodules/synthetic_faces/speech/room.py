@@ -18,12 +18,9 @@ _EARLY_SHARE = (0.3, 0.6)  # of the energy of the echo
 def room_response(rng: np.random.Generator) -> np.ndarray:
     """Impulse response of a room, drawn at random.
 
-    Sample 0 is the direct sound with gain 1, so that convolution neither delays speech nor changes its level
-    by more than the echo adds. Then come a few reflections and a tail of noise that decays exponentially: in a time of
-    ``RT60``, with a ratio of direct sound to echo of ``DIRECT_TO_ECHO``.
-
-    Returns:
-        ``(K,)`` float64, K up to 0.6 s at 16 kHz.
+    ``(K,)`` float64, up to 0.6 s at 16 kHz. Sample 0 is the direct sound with gain 1, so that convolution neither delays
+    speech nor changes its level by more than the echo adds. Then come a few reflections and a tail of noise that decays
+    exponentially: in a time of ``RT60``, with a ratio of direct sound to echo of ``DIRECT_TO_ECHO``.
     """
     decay = rng.uniform(*RT60)
     echo_energy = 10.0 ** (-rng.uniform(*DIRECT_TO_ECHO) / 10.0)

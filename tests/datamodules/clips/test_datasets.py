@@ -11,8 +11,8 @@ from torch.utils.data import TensorDataset, default_collate
 
 from datamodules.batches import FramePairBatch
 from datamodules.clips.annotations import read_annotations, write_annotations
+from datamodules.clips.clip_store import ClipFrames
 from datamodules.clips.datasets import EpochSampler, FramePairDataset, cut_window, sample_pair, sample_source
-from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 

@@ -3,7 +3,6 @@ import pytest
 
 from datamodules.clips.annotations import write_annotations
 from datamodules.clips.phones import Phone, phone_file, read_phones
-from datamodules.errors import UserError
 
 LONG = """File type = "ooTextFile"
 Object class = "TextGrid"
@@ -80,33 +79,6 @@ def test_tables(text, tmp_path):
     path.write_text(text)
     assert read_phones(path) == PHONES
     assert phone_file(tmp_path / "a.b.mp4") == path
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "told"),
-    [
-        ("a.TextGrid", "", "empty"),
-        ("a.TextGrid", "hello", "no head of a TextGrid"),
-        ("a.TextGrid", LONG[: LONG.index("AA1")], "damaged TextGrid"),
-        ("a.TextGrid", LONG.replace("size = 3", "size = 1e999"), "damaged TextGrid"),
-        ("a.csv", 'start,end,phone\n0,1,"' + "a" * 140_000, "wants columns start,end,phone"),
-        ("a.TextGrid", SHORT.replace("phones", "words"), "no tier named 'phones' among words"),
-        ("a.TextGrid", SHORT.replace('0\n0.3\n"pʰ"', '0.5\n0.3\n"pʰ"'), "a phone from 0.5 to 0.3 s"),
-        ("a.csv", "from,to\n1,2\n", "wants columns start,end,phone"),
-        ("a.csv", "start,end,phone\n1,x,p\n", "wants columns"),
-        ("a.csv", "start,end,phone\n", "no phone in it"),
-    ],
-)
-def test_what_is_no_alignment_is_refused_in_one_line(name, text, told, tmp_path):
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(UserError, match=told) as caught:
-        read_phones(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    path.write_bytes(b"\xe4\xf6\x00")
-    with pytest.raises(UserError, match="UTF-8"):
-        read_phones(path)
 
 
 def test_a_synthetic_clip_knows_its_phones(tmp_path):

@@ -1,11 +1,12 @@
-"""Split files: written as read, and taken by a DataModule in place of the manifest's splits."""
+"""Splits by a hash of the identity, and files of splits that a DataModule takes in place of the manifest's."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from datamodules.clips.manifest import read_manifest
-from datamodules.clips.splits import read_splits, with_splits, write_splits
+from datamodules.clips.splits import read_splits, split_by_identity, with_splits, write_splits
 from datamodules.errors import UserError
 from datamodules.talking_head import TalkingHeadDataModule
 
@@ -28,20 +29,28 @@ def test_a_datamodule_takes_another_files_splits(fake_clips: Path, tmp_path: Pat
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("name,split\na,train\n", "needs the columns"),
-        ("identity,split\na,training\n", "splits are train, val, test"),
-        ("identity,split\na\n", "splits are"),
-        ("identity,split\na,train\na,val\n", "in two splits"),
-        ("identity,split\n\xff\xfe,train\n", "no CSV"),
-    ],
-)
-def test_wrong_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "splits.csv"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=reason):
-        read_splits(path)
-    with pytest.raises(UserError, match=r"absent\.csv"):
-        read_splits(tmp_path / "absent.csv")
+def test_split_is_stable_when_identities_are_added() -> None:
+    first = [f"person{number}" for number in range(500)]
+    splits = split_by_identity(first)
+    more = split_by_identity([*reversed(first), *(f"other{number}" for number in range(500))])
+    assert all(more[name] == split for name, split in splits.items())
+    counts = Counter(more.values())
+    assert abs(counts["train"] - 800) < 50
+    assert abs(counts["val"] - 100) < 40
+    assert abs(counts["test"] - 100) < 40
+    assert split_by_identity(first, seed=1) != splits
+    assert set(split_by_identity(first, (1, 0, 0)).values()) == {"train"}
+    with pytest.raises(ValueError, match="add up to 1"):
+        split_by_identity(first, (0.8, 0.1, 0.2))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_handful_of_identities_fills_every_split(count: int) -> None:
+    names = [f"p{n}" for n in range(count)]
+    for seed in range(20):
+        splits = split_by_identity(names, seed=seed)
+        assert sorted(splits) == names
+        train = list(splits.values()).count("train")
+        assert train == 1 or (train > 1 and set(splits.values()) == {"train", "val", "test"})
+        assert splits == split_by_identity(reversed(names), seed=seed)
+    assert set(split_by_identity(names, (1, 0, 0)).values()) == {"train"}

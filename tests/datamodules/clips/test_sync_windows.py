@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from datamodules.batches import SYNC_FRAMES
-from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.clip_store import ClipFrames, ClipSounds, ClipStore
 from datamodules.clips.datasets import SyncWindowDataset, sample_sync_starts
-from datamodules.clips.frames import ClipFrames
 from datamodules.clips.manifest import read_manifest
-from datamodules.clips.sounds import ClipSounds
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
 from datamodules.media.video import VideoReader

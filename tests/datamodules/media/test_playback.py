@@ -17,7 +17,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     ground = generator.integers(0, 255, (64, 64, 3), dtype=np.uint8)
     frames = np.stack([np.roll(ground, shift, axis=1) for shift in range(90)])
-    write_video(path, frames, keyframe_interval=20)
+    write_video(path, frames)
     return path
 
 

@@ -1,9 +1,5 @@
 """Downloads with yt-dlp, from a web server of the test's own."""
 
-import functools
-import http.server
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +11,12 @@ from datamodules.preparation.download import download_originals, sound_file, vid
 pytest.importorskip("yt_dlp", reason="yt-dlp is an extra: pip install 'ifmdm[download]'")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    folder = tmp_path / "web"
-    folder.mkdir()
+def test_what_is_listed_is_downloaded_once_and_what_fails_is_told(served, tmp_path: Path) -> None:
+    web, server, _ = served
     frames = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), dtype=np.uint8)
     sound = np.random.default_rng(1).normal(0, 0.1, 30 * 640).astype(np.float32)
-    write_video(folder / "talk.mp4", frames, audio=sound)
-    (folder / "page.html").write_text("<html>no video here</html>")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *args: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{web.server_address[1]}"
-        web.shutdown()
-
-
-def test_what_is_listed_is_downloaded_once_and_what_fails_is_told(server: str, tmp_path: Path) -> None:
+    write_video(web / "talk.mp4", frames, audio=sound)
+    (web / "page.html").write_text("<html>no video here</html>")
     raw = tmp_path / "raw"
     urls = {"Ann1": f"{server}/talk.mp4", "Gone": f"{server}/gone.mp4", "Page": f"{server}/page.html"}
     problems = download_originals(urls, raw)
@@ -45,3 +30,13 @@ def test_what_is_listed_is_downloaded_once_and_what_fails_is_told(server: str, t
     before = video.stat().st_mtime_ns
     assert set(download_originals(urls, raw)) == {"Gone", "Page"}
     assert video.stat().st_mtime_ns == before
+
+
+def test_sound_that_lies_apart_is_found_whatever_its_container(tmp_path: Path) -> None:
+    for name in ("Ann1.mp4", "Ann1.sound.m4a.part", "Ann1.sound.webm.part-Frag3", "Ann1.sound.ytdl"):
+        (tmp_path / name).write_bytes(b"x")
+    assert sound_file(tmp_path / "Ann1.mp4") is None
+    for suffix in ("webm", "mp4", "flac"):
+        (tmp_path / f"Ann1.sound.{suffix}").write_bytes(b"x")
+        assert sound_file(tmp_path / "Ann1.mp4") == tmp_path / f"Ann1.sound.{suffix}"
+        (tmp_path / f"Ann1.sound.{suffix}").unlink()

@@ -13,7 +13,7 @@ import pytest
 from datamodules.clips.manifest import SPLITS, ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.preparation import run
-from datamodules.preparation.one_source import Outcome, prepare_safely
+from datamodules.preparation.pipeline import Outcome, prepare_safely
 from datamodules.preparation.processes import in_processes
 from datamodules.preparation.run import Prepared, prepare
 from datamodules.preparation.settings import PreparationSettings

@@ -37,21 +37,3 @@ def test_a_file_names_settings(tmp_path: Path) -> None:
     found = read_settings(path)
     assert found == {"size": 256, "min_seconds": 2.0, "require_sound": False}
     assert isinstance(found["min_seconds"], float)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("sise: 256", "no setting is called sise"),
-        ("size: big", "expected a int"),
-        ("require_sound: 1", "expected a bool"),
-        ("size: true", "expected a int"),
-        ("- 3", "NAME: VALUE"),
-        ("size: [", "no YAML"),
-    ],
-)
-def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "s.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=reason):
-        read_settings(path)

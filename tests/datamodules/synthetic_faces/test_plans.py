@@ -1,4 +1,4 @@
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,23 +11,22 @@ from datamodules.synthetic_faces.settings import Settings
 @pytest.mark.parametrize("clips", [3, 5, 16, 40, 200])
 def test_splits_share_no_identity_and_none_is_empty(clips: int) -> None:
     plans = plan_clips(Settings(clips))
-    members = {split: {p.seen for p in plans if p.split == split} for split in ("train", "val", "test")}
-    assert all(members.values())
-    assert sum(len(group) for group in members.values()) == len(set.union(*members.values()))
+    split_of = dict({(p.seen, p.split) for p in plans})
+    assert len({(p.seen, p.split) for p in plans}) == len(split_of)
+    assert set(split_of.values()) == {"train", "val", "test"}
     assert len(plans) == len({p.clip_id for p in plans}) == clips
     if clips >= 40:
-        shares = [sum(p.split == split for p in plans) / clips for split in ("train", "val", "test")]
-        assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.06)
-        assert clips / len(set.union(*members.values())) > 3
+        shares = Counter(p.split for p in plans)
+        assert [shares[s] / clips for s in ("train", "val", "test")] == pytest.approx(
+            [0.8, 0.1, 0.1], abs=0.06
+        )
+        assert clips / len(split_of) > 3
 
 
 def test_draws_share_identity_and_speech_but_not_motion() -> None:
     plans = plan_clips(Settings(240, draws=8, identities=15))
-    groups = defaultdict(list)
-    for plan in plans:
-        groups[plan.speech].append(plan)
-    assert len(groups) == 30
-    for group in groups.values():
+    groups = [[p for p in plans if p.speech == speech] for speech in range(30)]
+    for group in groups:
         assert len(group) == 8
         assert len({(p.performer, p.split, p.seconds) for p in group}) == 1
         assert len({p.rng("speech", 7).random() for p in group}) == 1
@@ -36,26 +35,24 @@ def test_draws_share_identity_and_speech_but_not_motion() -> None:
 
 def test_an_identity_keeps_its_voice() -> None:
     plans = plan_clips(Settings(60, identities=12))
-    drawn = defaultdict(set)
-    for plan in plans:
-        drawn[plan.performer].add(plan.rng("voice", 3).random())
-    assert {len(values) for values in drawn.values()} == {1}
-    assert len(set.union(*drawn.values())) == len(drawn)
+    drawn = {(plan.performer, plan.rng("voice", 3).random()) for plan in plans}
+    assert (
+        len(drawn) == len({performer for performer, _ in drawn}) == len({number for _, number in drawn}) == 12
+    )
 
 
 def test_twins_have_the_motion_on_a_head_of_their_own() -> None:
     plans = plan_clips(Settings(60, identities=12, twins=True))
     originals = {p.clip_id: p for p in plans if not p.is_twin}
     twins = [p for p in plans if p.is_twin]
-    assert Counter(p.split for p in twins) == Counter(
-        p.split for p in originals.values() if p.split != "train"
-    )
+    shown = [p.split for p in originals.values() if p.split != "train"]
+    assert Counter(p.split for p in twins) == Counter(shown)
+    streams = ("motion", "speech", "seen", "performer")
     for twin in twins:
-        original = originals[twin.original_id]
-        assert twin.rng("motion", 3).random() == original.rng("motion", 3).random()
-        assert twin.rng("speech", 3).random() == original.rng("speech", 3).random()
-        assert twin.rng("seen", 3).random() != original.rng("seen", 3).random()
-        assert twin.rng("performer", 3).random() == original.rng("seen", 3).random()
+        motion, speech, seen, performer = (twin.rng(name, 3).random() for name in streams)
+        own = [originals[twin.original_id].rng(name, 3).random() for name in streams]
+        assert [motion, speech, performer] == own[:3]
+        assert seen != performer
     assert not {t.seen for t in twins} & {p.seen for p in originals.values()}
 
 

@@ -11,14 +11,9 @@ import torch
 from datamodules.errors import UserError
 from lightning_modules.generation.model_folder import resolve_model
 from lightning_modules.generation.options import GenerationOptions
-from lightning_modules.generation.statistics import read_statistics
+from lightning_modules.generation.statistics_conditioning import read_statistics
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.registry import build_network, network_spec
-
-
-@pytest.fixture(scope="module")
-def model(build_model) -> TalkingHead:
-    return build_model()
 
 
 @pytest.fixture(scope="module")

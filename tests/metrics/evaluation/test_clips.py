@@ -112,8 +112,8 @@ def test_files_that_cannot_be_read_are_listed_with_their_name(videos, reference,
 
 
 def test_of_two_faces_one_is_followed():
-    left, right = FaceBox(10, 10, 40, 50, 1.0, "mediapipe"), FaceBox(60, 12, 91, 53, 1.0, "mediapipe")
-    moved = FaceBox(64, 12, 93, 53, 1.0, "mediapipe")
+    left, right = FaceBox(10, 10, 40, 50), FaceBox(60, 12, 91, 53)
+    moved = FaceBox(64, 12, 93, 53)
     looks = iter([[left, right], [right], [left], [left, moved], [left, right]])
     frames = np.zeros((5, 100, 100, 3), np.uint8)
     assert find_crop(frames, lambda frame: next(looks)) == framing(left)

@@ -16,8 +16,7 @@ def test_lips_over_eyes_and_missing_faces():
     landmarks[1] = np.nan
     seen = SimpleNamespace(
         landmarks=landmarks,
-        blendshapes=np.array([[0.2, 0.8, 0.1], [np.nan] * 3], np.float32),
-        blendshape_names=("eyeBlinkLeft", "eyeBlinkRight", "jawOpen"),
+        blink=np.array([0.5, np.nan], np.float32),
         rotation=np.array([[1, 2, 3], [np.nan] * 3], np.float32),
     )
     curves = curves_of(seen, 200, 100)  # type: ignore[arg-type]

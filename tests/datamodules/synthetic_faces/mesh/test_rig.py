@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from datamodules.synthetic_faces.identity import HAIR_STYLES, HEADWEAR_STYLES, Identity
-from datamodules.synthetic_faces.mesh.fields import FEATURES, PULLS, anchors
+from datamodules.synthetic_faces.mesh.fields import FEATURES
+from datamodules.synthetic_faces.mesh.geometry import Part
 from datamodules.synthetic_faces.mesh.landmarks import landmark_vertices, lip_measures
 from datamodules.synthetic_faces.mesh.rig import Rig
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES, Controls
@@ -36,6 +37,10 @@ def strength(name: str) -> float:
     return 10.0 if name in DEGREES else 0.1 if name in SWINGING else 1.0
 
 
+def part_of(rig: Rig, name: str) -> Part:
+    return next(part for part in rig.parts if part.name == name)
+
+
 def lip_opening(rig: Rig, clip: Controls) -> np.ndarray:
     return lip_measures(rig.shape(clip)[:, landmark_vertices(rig)])[0].numpy()
 
@@ -56,22 +61,22 @@ def test_no_control_moves_what_it_has_no_business_with(rig):
     skin = rig.skin.part.vertices
     back = np.flatnonzero(skin[:, 2] < -0.25)
     eyes = np.flatnonzero((skin[:, 1] > 0.25) & (skin[:, 1] < 0.6))
-    face = [n for n in MOVING if not n.startswith(("shoulder", "hair", "neck", "swallow", "jaw", "breath"))]
-    for name in face:
+    for name in MOVING:
         moved = posed(rig, {name: strength(name)})[0]
-        np.testing.assert_allclose(moved[back], rest[back], atol=2e-3, err_msg=name)
+        if not name.startswith(("shoulder", "hair", "neck", "swallow", "jaw", "breath")):
+            np.testing.assert_allclose(moved[back], rest[back], atol=2e-3, err_msg=name)
         if name in MOUTH:
             np.testing.assert_allclose(moved[eyes], rest[eyes], atol=2e-3, err_msg=name)
 
 
 def test_left_and_right_are_mirror_images(rig):
-    skin = rig.skin
-    twin = np.zeros(len(skin.part.vertices), dtype=int)
-    twin[skin.index] = skin.index[:, ::-1]
+    index = rig.skin.index
+    twin = np.zeros(index.max() + 1, dtype=int)
+    twin[index] = index[:, ::-1]
     mirror = np.array([-1.0, 1.0, 1.0])
-    pairs = [n[: -len("_left")] for n in CONTROL_NAMES if n.endswith("_left")]
-    assert len(pairs) > 10
-    poses = [({f"{name}_left": 1}, {f"{name}_right": 1}) for name in pairs]
+    lefts = [n for n in CONTROL_NAMES if n.endswith("_left")]
+    assert len(lefts) > 10
+    poses = [({name: 1}, {name.replace("_left", "_right"): 1}) for name in lefts]
     poses += [({"smile": 0.5, n: 0.1}, {"smile": 0.5, n: -0.1}) for n in ("jaw_side", "smile_skew", "jowl_x")]
     for pose in poses:
         left, right = posed(rig, *pose)[:, : len(twin)]
@@ -91,23 +96,8 @@ def test_displacement_is_continuous(rig):
     rng = np.random.default_rng(0)
     for _ in range(6):
         ends = [{n: rng.uniform(-1 if n in SIGNED else 0, 1) * strength(n) for n in MOVING} for _ in range(2)]
-        frames = [{n: (1 - t) * ends[0][n] + t * ends[1][n] for n in MOVING} for t in np.linspace(0, 1, 201)]
-        clip = Controls.of_poses(*frames)
-        steps = np.abs(np.diff(rig.shape(clip).numpy(), axis=0)).max(axis=(1, 2))
-        assert steps.max() < 0.006
-
-
-def test_frames_do_not_depend_on_their_chunk(rig):
-    rng = np.random.default_rng(1)
-    clip = Controls(rng.uniform(0, 0.5, (5, len(CONTROL_NAMES))) * (rng.random((5, 1)) > 0.3))
-    whole = rig.shape(clip)
-    pieces = torch.cat([rig.shape(clip.part(a, b)) for a, b in ((0, 2), (2, 3), (3, 5))])
-    assert torch.equal(whole, pieces)
-
-
-def mouth_draws(rng: np.random.Generator, count: int) -> Controls:
-    low = {name: -1 if name in SIGNED else 0 for name in MOUTH}
-    return Controls.of_poses(*({name: rng.uniform(low[name], 1) for name in MOUTH} for _ in range(count)))
+        clip = Controls(np.linspace(*Controls.of_poses(*ends).values, 201))
+        assert np.abs(np.diff(rig.shape(clip).numpy(), axis=0)).max() < 0.006
 
 
 def gaps(rig: Rig, clip: Controls, columns: np.ndarray, rows: tuple[int, int]) -> np.ndarray:
@@ -118,7 +108,10 @@ def gaps(rig: Rig, clip: Controls, columns: np.ndarray, rows: tuple[int, int]) -
 
 
 def test_lips_never_cross_and_pressed_ones_are_closed(rig):
-    clip = mouth_draws(np.random.default_rng(2), 200)
+    rng = np.random.default_rng(2)
+    clip = Controls.of_poses(
+        *({n: rng.uniform(-1 if n in SIGNED else 0, 1) for n in MOUTH} for _ in range(200))
+    )
     clip["lips_press"][:] = np.arange(200) % 2
     assert lip_opening(rig, clip)[1::2].max() < 1e-3
     assert gaps(rig, clip, rig.skin.mouth_columns, rig.skin.mouth_rows).min() > -1e-5
@@ -126,10 +119,9 @@ def test_lips_never_cross_and_pressed_ones_are_closed(rig):
 
 @pytest.mark.parametrize("name", [n for n in MOUTH if n not in ("jaw_open", "lips_part", "lip_tuck")])
 def test_closed_lips_stay_closed_until_something_opens_them(rig, name):
-    opened = lip_opening(rig, Controls.of_poses({}, {name: 1}))
-    assert opened[0] < 1e-3
-    parts = name.startswith(("upper_lip", "lower_lip"))
-    assert (opened[1] > 0.02) if parts else (opened[1] < 2e-3)
+    closed, opened = lip_opening(rig, Controls.of_poses({}, {name: 1}))
+    assert closed < 1e-3
+    assert opened > 0.02 if name.startswith(("upper_lip", "lower_lip")) else opened < 2e-3
 
 
 def test_lids_never_cross(rig):
@@ -142,8 +134,7 @@ def test_lids_never_cross(rig):
 
 def test_hair_swings_more_the_lower_it_hangs(rig):
     rest, moved = posed(rig, {}, {"hair_x": 0.1})
-    part = next(p for p in rig.parts if p.name == "hair")
-    strands = slice(rig.first["hair"], rig.first["hair"] + len(part.vertices))
+    strands = slice(rig.first["hair"], rig.first["hair"] + len(part_of(rig, "hair").vertices))
     way, height = (moved - rest)[strands, 0], rest[strands, 1]
     low, middle = height < -1.3, np.abs(height + 0.6) < 0.1
     assert way[low].min() > 2 * way[middle].mean() > 0
@@ -152,11 +143,7 @@ def test_hair_swings_more_the_lower_it_hangs(rig):
     assert 0.002 < np.abs(moved - rest).max() < 0.02
 
 
-def test_table_is_sound(rig):
-    places = anchors(rig.proportions)
-    assert {p.anchor for p in PULLS} <= set(places)
-    controls_of_table = {p.feature.replace("*", side) for p in PULLS for side in ("left", "right")}
-    assert controls_of_table <= set(CONTROL_NAMES) | {"smile_left", "smile_right"}
+def test_no_feature_has_two_fields():
     assert len(set(FEATURES)) == len(FEATURES)
 
 
@@ -181,20 +168,15 @@ def test_nothing_sticks_out_of_headwear(hair, headwear):
     assert ("visor" in names) == (headwear == "cap")
     if headwear == "none" or hair == "bald":
         return
-    hat = next(p for p in made.parts if p.name == "headwear").vertices
-    strands = next(p for p in made.parts if p.name == "hair").vertices
+    hat, strands = part_of(made, "headwear").vertices, part_of(made, "hair").vertices
     above = strands[strands[:, 1] > 0.75]
-    for point in above:  # the hat's nearest point in direction lies further out
-        cosine = (hat @ point) / (np.linalg.norm(hat, axis=1) * np.linalg.norm(point))
-        assert np.linalg.norm(hat[cosine.argmax()]) > np.linalg.norm(point) - 0.01
+    reach, grown = np.linalg.norm(hat, axis=1), np.linalg.norm(above, axis=1)
+    nearest = (above @ hat.T / reach).argmax(axis=1)  # by direction
+    assert (reach[nearest] > grown - 0.01).all()
 
 
 def test_sampled_people_build():
-    worn = set()
-    for seed in range(40):
-        person = Identity.sample(np.random.default_rng(seed))
-        worn.add(person.headwear)
-        made = Rig(person, CPU)
-        assert torch.isfinite(made.rest).all()
-        assert torch.isfinite(made.shape(Controls.neutral(1))).all()
-    assert len(worn) > 1
+    people = [Identity.sample(np.random.default_rng(seed)) for seed in range(40)]
+    assert len({person.headwear for person in people}) > 1
+    for person in people:
+        assert torch.isfinite(Rig(person, CPU).shape(Controls.neutral(1))).all()

@@ -44,8 +44,8 @@ def test_free_style_tells_nothing_of_the_looks_and_a_tied_one_all() -> None:
         error = rest[60:] - design[60:] @ coefficients
         r2 = 1 - error.var() / rest[60:].var()
         assert (r2 > 0.9) if explained else (r2 < 0.2)
-    again = draw_style(np.random.default_rng(99), crowd[0], narration, "free", "identity")
-    assert again == draw_style(np.random.default_rng(1), crowd[0], narration, "free", "identity")
+    rngs = map(np.random.default_rng, (1, 99))
+    assert len({draw_style(rng, crowd[0], narration, "free", "identity") for rng in rngs}) == 1
 
 
 def test_tied_styles_spread_as_free_ones_do() -> None:
@@ -72,10 +72,8 @@ def test_intensity_is_heard_only_where_it_is_tied_to_speech() -> None:
     levels = np.linspace(*LEVELS, 9)
 
     def styles(levels: np.ndarray, intensity: str) -> list[Style]:
-        rngs = map(np.random.default_rng, range(len(levels)))
-        return [
-            draw_style(rng, person, spoken(x), intensity, "free") for rng, x in zip(rngs, levels, strict=True)
-        ]
+        drawn = enumerate(map(spoken, levels))
+        return [draw_style(np.random.default_rng(i), person, said, intensity, "free") for i, said in drawn]
 
     tied = styles(levels, "speech")
     assert (np.diff([style.head_intensity for style in tied]) > 0).all()

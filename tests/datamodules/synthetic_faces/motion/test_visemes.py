@@ -1,42 +1,32 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from datamodules.synthetic_faces.motion import visemes
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
-from datamodules.synthetic_faces.motion.visemes import (
-    GESTURES,
-    PHONEME_TABLE,
-    VISEMES,
-    mouth_curves,
-    split_phonemes,
-)
+from datamodules.synthetic_faces.motion.visemes import GESTURES, PHONEME_TABLE, VISEMES, split_phonemes
 from datamodules.synthetic_faces.speech.espeak import Phoneme
 
 VOWELS = "aiuəɛɔ"
 Sounds = tuple[tuple[str, float], ...]
 
 
-def units_of(sounds: Sounds, start: float = 0.0) -> list[Phoneme]:
-    units, now = [], start
-    for ipa, seconds in sounds:
-        units.append(Phoneme(ipa, now, now + seconds))
-        now += seconds
-    return [Phoneme("", 0.0, start), *units] if start else units
-
-
 def curves(sounds: Sounds, start: float = 0.0, strength: float = 1.0) -> dict[str, np.ndarray]:
-    units = units_of(sounds, start)
-    frames = int(units[-1].end * 25)
-    return mouth_curves(units, np.full(int(units[-1].end * visemes.RATE), strength), frames)
+    """Mouth curves of sounds with their lengths, after a silence of ``start`` seconds."""
+    symbols, lengths = zip(("", start), *sounds, strict=True)
+    edges = np.cumsum([0.0, *lengths]).tolist()
+    units = [Phoneme(ipa, *span) for ipa, span in zip(symbols, pairwise(edges), strict=True)]
+    return visemes.mouth_curves(units, np.full(int(edges[-1] * visemes.RATE), strength), int(edges[-1] * 25))
 
 
 def fine_curve(sounds: Sounds, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Moments and values of a control every 5 ms, from frames that fall at eight places between the sounds."""
-    moments, values = [], []
-    for start in np.arange(0.4, 0.439, 0.005):
-        curve = curves(sounds, start)[name]
-        moments.append((np.arange(len(curve)) + 0.5) / 25 - start)
-        values.append(curve)
+    starts = np.arange(0.4, 0.439, 0.005)
+    values = [curves(sounds, start)[name] for start in starts]
+    moments = [
+        (np.arange(len(curve)) + 0.5) / 25 - start for curve, start in zip(values, starts, strict=True)
+    ]
     order = np.argsort(np.concatenate(moments))
     return np.concatenate(moments)[order], np.concatenate(values)[order]
 

@@ -2,15 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-Code = TypeVar("Code", bound=tuple[Any, ...])
 
 
-class SourceCode(NamedTuple):
+class SourceEncoding(NamedTuple):
     """What is computed once per source picture.
 
     Attributes:
@@ -26,8 +23,18 @@ class SourceCode(NamedTuple):
     latent: Tensor
     features: tuple[Any, ...]
 
+    def expand(self, batch: int) -> "SourceEncoding":
+        """One source repeated to a batch, without copying."""
 
-class Decoded(NamedTuple):
+        def expanded(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.expand(batch, *value.shape[1:])
+            return tuple(expanded(item) for item in value)
+
+        return SourceEncoding(*map(expanded, self))
+
+
+class DecoderOutput(NamedTuple):
     """A rendered frame and how it was made: all that losses and callbacks see of a renderer.
 
     Attributes:
@@ -61,7 +68,7 @@ class Renderer(nn.Module, ABC):
     required_losses: tuple[str, ...] = ()
 
     @abstractmethod
-    def encode(self, image: Tensor) -> SourceCode:
+    def encode(self, image: Tensor) -> SourceEncoding:
         """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
 
     @abstractmethod
@@ -69,30 +76,13 @@ class Renderer(nn.Module, ABC):
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, S, S)`` in [-1, 1]."""
 
     @abstractmethod
-    def decode(self, code: SourceCode, motion: Tensor) -> Decoded:
+    def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
 
     def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
         """Parts that can be trained alone, by name; ``all`` need not be named."""
         return {}
 
-    def forward(self, source: Tensor, driving: Tensor) -> Decoded:
+    def forward(self, source: Tensor, driving: Tensor) -> DecoderOutput:
         """Render ``source (B, 3, S, S)`` in the motion of ``driving (B, 3, S, S)``; both in [-1, 1]."""
         return self.decode(self.encode(source), self.motion(driving))
-
-
-def repeat_code(code: Code, batch: int) -> Code:
-    """Expand the code of one source to a batch, without copying: a NamedTuple of tensors and of tuples of such."""
-    repeated = [
-        value.expand(batch, *value.shape[1:]) if isinstance(value, Tensor) else repeat_code(value, batch)
-        for value in code
-    ]
-    return type(code)(*repeated) if hasattr(code, "_fields") else type(code)(repeated)
-
-
-def to_size(image: Tensor, size: int) -> Tensor:
-    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
-    if image.shape[-2:] == (size, size):
-        return image
-    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""One video to clips: the whole way, in one process."""
+"""One video to clips: detection, segments, quality, files; in one process."""
 
 import errno
 import time
@@ -13,9 +13,10 @@ from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
 from datamodules.media.playback import DamagedVideoError
 from datamodules.media.video import VideoReader
-from datamodules.preparation.clip_files import OpenSource, SyncMeasure, problem_of, quality_of, write_clip
-from datamodules.preparation.pieces import Cutter, Unfit
-from datamodules.preparation.seeing import look
+from datamodules.preparation.clip_writing import OpenSource, SyncMeasure, write_clip
+from datamodules.preparation.detection import detect
+from datamodules.preparation.quality import quality_problem, quality_statistics
+from datamodules.preparation.segments import Segmenter, Unfit
 from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.sources import Rejection, Source, Span
 
@@ -130,7 +131,7 @@ class _Work:
         if reader.info.fps < LEAST_RATE:
             self._reject("too few pictures", f"{reader.info.fps:.1f} pictures a second")
             return None
-        stored = reader.at_rate(FPS)
+        stored = reader.at_rate()
         self._lap("indexing")
         waveform = None
         try:
@@ -149,7 +150,7 @@ class _Work:
         return OpenSource(self.source, reader, stored, waveform)
 
     def prepare_span(self, opened: OpenSource, span: Span) -> None:
-        """Cut one listed clip, or the whole video, into pieces and write those that are fit."""
+        """Cut one listed clip, or the whole video, into segments and write those that are fit."""
         length, first = len(opened.shown), round(span.start * FPS)
         last = length if span.end is None else max(first, min(length, round(span.end * FPS)))
         listed = span.id if self.source.spans else None
@@ -164,31 +165,30 @@ class _Work:
             return
         self.outcome.seconds += (last - first) / FPS
         try:
-            seen = look(opened.frames(first, last)).without(opened.holes(first, last, FREEZE))
+            frames, holes = opened.frames(first, last), opened.holes(first, last, FREEZE)
+            detections = detect(frames).without(holes)
         except DamagedVideoError as error:
             self._reject("not readable", error, **whole)
             return
         self._lap("looking")
         info = opened.reader.info
-        found = list(Cutter(seen, span, info.height, info.width, self.settings).pieces())
+        found = list(Segmenter(detections, span, info.height, info.width, self.settings).segments())
         alone = len(found) == 1 and listed is not None
-        for number, piece in enumerate(found):
-            start = first + piece.first
-            end = start + piece.frames
+        for number, segment in enumerate(found):
+            start = first + segment.first
+            end = start + segment.frames
             place: dict[str, Any] = {"clip": listed, "start": start / FPS, "end": end / FPS}
-            if isinstance(piece, Unfit):
-                self._reject(piece.reason, piece.detail, **place)
+            if isinstance(segment, Unfit):
+                self._reject(segment.reason, segment.detail, **place)
                 continue
-            quality = quality_of(opened, piece, opened.sound(start, piece.frames))
-            if problem := problem_of(quality, self.settings):
+            quality = quality_statistics(segment, info, opened.sound(start, segment.frames))
+            if problem := quality_problem(quality, self.settings):
                 self._reject(*problem, **place)
                 continue
             clip = span.id if alone else f"{span.id}_{number:03d}"
+            write_to = (clip, quality, self.output, self.settings.size, self.measure_sync)
             try:
-                record = write_clip(
-                    opened, piece, first, clip, quality, self.output, self.settings.size, self.measure_sync
-                )
-                self.outcome.records.append(record)
+                self.outcome.records.append(write_clip(opened, segment, first, *write_to))
             except DamagedVideoError as error:
                 self._reject("not readable", error, **place)
             self._lap("writing")

@@ -1,9 +1,14 @@
+"""HDTF's published annotation files, and the splits that are made of them."""
+
+import csv
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from datamodules.clips.splits import find_splits, read_splits
 from datamodules.errors import UserError
-from datamodules.preparation.hdtf_annotations import HDTFClip, Inconsistency, read_hdtf_annotations
+from datamodules.preparation.hdtf import FIXED_SPLITS, HDTFClip, fixed_splits, read_hdtf_annotations
 from datamodules.preparation.sources import PixelBox
 
 LINES = {
@@ -32,17 +37,16 @@ def test_clips_are_read_from_the_files(folder: Path) -> None:
 
 
 def test_what_does_not_fit_is_listed(folder: Path) -> None:
-    found = {(i.file, i.name, i.problem) for i in read_hdtf_annotations(folder).inconsistencies}
-    assert found == {
-        ("WDA_video_url.txt", "Cleo", "not an address: ftp://x"),
-        ("WDA_resolution.txt", "Bob", "not a height in pixels: 0"),
-        ("WDA_annotion_time.txt", "Bob", "ends before it starts: 00:10-00:05"),
-        ("WDA_crop_wh.txt", "Ann1_0", "listed twice, with different values"),
-        ("WDA_crop_wh.txt", "Ann1_1", "not a crop: 1 2 3"),
-        ("WDA_annotion_time.txt", "Ann1_1", "has no crop"),
-        ("WDA_annotion_time.txt", "Dora", "has no address"),
-        ("WDA_video_url.txt", "Bob", "has no times"),
-        ("WDA_crop_wh.txt", "Dora_0", "crop reaches below the 720 lines"),
+    assert set(read_hdtf_annotations(folder).problems) == {
+        "WDA_video_url.txt: Cleo not an address: ftp://x",
+        "WDA_resolution.txt: Bob not a height in pixels: 0",
+        "WDA_annotion_time.txt: Bob ends before it starts: 00:10-00:05",
+        "WDA_crop_wh.txt: Ann1_0 listed twice, with different values",
+        "WDA_crop_wh.txt: Ann1_1 not a crop: 1 2 3",
+        "WDA_annotion_time.txt: Ann1_1 has no crop",
+        "WDA_annotion_time.txt: Dora has no address",
+        "WDA_video_url.txt: Bob has no times",
+        "WDA_crop_wh.txt: Dora_0 crop reaches below the 720 lines",
     }
 
 
@@ -65,7 +69,31 @@ def test_published_files_are_read(shared: Path) -> None:
     annotations = read_hdtf_annotations(shared / "data" / "hdtf_annotations")
     assert len(annotations.clips) == 436
     assert sum(clip.crop is None for clip in annotations.clips) == 15
-    assert Inconsistency("WRA_resolution.txt", "KevinMcCarthy1", "not a height in pixels: 0") in (
-        annotations.inconsistencies
-    )
-    assert len(annotations.inconsistencies) == 22
+    assert "WRA_resolution.txt: KevinMcCarthy1 not a height in pixels: 0" in annotations.problems
+    assert len(annotations.problems) == 22
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    with find_splits(FIXED_SPLITS).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_splits_share_no_identity_and_cover_all_subsets(rows: list[dict[str, str]]) -> None:
+    splits = read_splits(find_splits(FIXED_SPLITS))  # refuses an identity that is in two
+    count = Counter(splits.values())
+    assert 0.10 < count["test"] / len(splits) < 0.15
+    assert {(row["clip"].partition("_")[0], row["split"]) for row in rows} == {
+        (subset, split) for subset in ("RD", "WDA", "WRA") for split in ("train", "val", "test")
+    }
+    assert len({row["clip"] for row in rows}) == len(rows) == 436
+
+
+def test_the_file_is_what_the_published_lists_give(rows: list[dict[str, str]], shared: Path) -> None:
+    annotations = read_hdtf_annotations(shared / "data" / "hdtf_annotations")
+    assert [tuple(row.values()) for row in rows] == fixed_splits(annotations)
+    addresses: dict[str, set[str]] = {}
+    for clip in annotations.clips:
+        if clip.url:
+            addresses.setdefault(clip.url.split("&")[0], set()).add(clip.speaker)
+    assert all(len(speakers) == 1 for speakers in addresses.values())

@@ -7,21 +7,21 @@ from torch import Tensor, nn
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
-from lightning_modules.networks.renderer import Decoded, SourceCode
+from lightning_modules.networks.base_renderer import DecoderOutput, SourceEncoding
 
 
 class RenderedPairs(NamedTuple):
     """Frame pairs through a renderer.
 
     Attributes:
-        source: codes of the source frames.
+        source: the encoded source frames.
         motion: ``(B, M)`` coefficients of the driving frames.
         decoded: the sources in that motion.
     """
 
-    source: SourceCode
+    source: SourceEncoding
     motion: Tensor
-    decoded: Decoded
+    decoded: DecoderOutput
 
 
 class LossTerm(nn.Module, ABC):
@@ -52,7 +52,7 @@ def evaluate_terms(terms: nn.ModuleDict, pairs: RenderedPairs, batch: FramePairB
     return values | {"loss": total}
 
 
-def need(value: Tensor | None, what: str) -> Tensor:
+def require_output(value: Tensor | None, what: str) -> Tensor:
     """What a renderer gives of a frame.
 
     Raises:

@@ -15,13 +15,7 @@ from lightning_modules.generation.options import check_factor
 def intensity_factors(
     blocks: dict[str, slice], motion_dim: int, intensity: float, mouth_intensity: float = 1.0
 ) -> Tensor:
-    """Factor ``(M,)`` float32 of every motion dimension.
-
-    Args:
-        blocks: Slices of the blocks of the motion basis; empty for the raw basis.
-        motion_dim: Motion coefficients M.
-        intensity: Factor of the head and of the rest, at least 0.
-        mouth_intensity: Factor of the mouth, at least 0.
+    """Factor ``(M,)`` float32 of every motion dimension; ``blocks`` are the motion basis's, none for the raw basis.
 
     Raises:
         UserError: A factor is out of range, or the mouth should be scaled in a basis without a mouth.
@@ -49,9 +43,6 @@ def scale_statistics(
         source: ``(..., M)`` motion of the source frame; deviations of the mean from it are scaled.
         blocks: Slices of the blocks; empty for the raw basis.
         intensity: Factor of the head and the rest.
-
-    Returns:
-        Scaled mean and std, each ``(..., M)``.
     """
     factors = intensity_factors(blocks, mean.shape[-1], intensity).to(mean)
     return source + factors * (mean - source), factors * std

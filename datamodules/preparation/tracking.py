@@ -6,6 +6,7 @@ import numpy as np
 
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import SquareCrop
+from datamodules.preparation.detection import FaceDetection
 
 OVERLAP = 0.3
 """Least intersection over union of a face's boxes in neighbouring frames."""
@@ -16,25 +17,11 @@ LARGE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class SeenFace:
-    """A face in a frame: landmarks ``(478, 2)`` float32 and their box in pixels, blink from 0 open to 1 closed.
-
-    ``rotation`` is ``(3,)`` float32 yaw, pitch, roll in degrees, ``sharpness`` known in the frames that it is measured in.
-    """
-
-    box: FaceBox
-    landmarks: np.ndarray
-    rotation: np.ndarray
-    blink: float
-    sharpness: float | None = None
-
-
-@dataclass(frozen=True)
 class FaceTrack:
     """One person's face in the frames that it was seen in, whose numbers rise, with gaps of ``LONGEST_GAP`` at most."""
 
     frames: list[int]
-    faces: list[SeenFace]
+    faces: list[FaceDetection]
 
     @property
     def weight(self) -> float:
@@ -55,17 +42,17 @@ class FaceTrack:
 
     def boxes(self) -> np.ndarray:
         """``(T, 4)`` x0, y0, x1, y1 from its first to its last frame, gaps filled along straight lines."""
-        known = np.array([face.box[:4] for face in self.faces], dtype=float)
+        known = np.array([face.box for face in self.faces], dtype=float)
         every = np.arange(self.frames[0], self.frames[-1] + 1)
         return np.stack([np.interp(every, self.frames, column) for column in known.T], axis=1)
 
 
-def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTrack]:
-    """Links the faces of the frames ``first`` to ``last`` (exclusive) to tracks, the weightiest first."""
+def track_faces(detected: list[list[FaceDetection]], first: int, last: int) -> list[FaceTrack]:
+    """Link the faces of the frames ``first`` to ``last`` (exclusive) to tracks, the weightiest first."""
     tracks: list[FaceTrack] = []
     for number in range(first, last):
         free = [track for track in tracks if 0 < number - track.frames[-1] <= LONGEST_GAP + 1]
-        faces = list(enumerate(seen[number]))
+        faces = list(enumerate(detected[number]))
         pairs = [(_overlap(t.faces[-1].box, face.box), i, j) for i, t in enumerate(free) for j, face in faces]
         taken_tracks: set[int] = set()
         taken_faces: set[int] = set()
@@ -73,18 +60,22 @@ def tracks_of(seen: list[list[SeenFace]], first: int, last: int) -> list[FaceTra
             if overlap < OVERLAP or i in taken_tracks or j in taken_faces:
                 continue
             free[i].frames.append(number)
-            free[i].faces.append(seen[number][j])
+            free[i].faces.append(detected[number][j])
             taken_tracks.add(i)
             taken_faces.add(j)
-        tracks += [FaceTrack([number], [face]) for j, face in enumerate(seen[number]) if j not in taken_faces]
+        tracks += [
+            FaceTrack([number], [face]) for j, face in enumerate(detected[number]) if j not in taken_faces
+        ]
     return sorted(tracks, key=lambda track: -track.weight)
 
 
-def company_share(track: FaceTrack, seen: list[list[SeenFace]], crop: SquareCrop | None = None) -> float:
+def company_share(
+    track: FaceTrack, detected: list[list[FaceDetection]], crop: SquareCrop | None = None
+) -> float:
     """Share of a track's frames in which another large face is there, with its middle in ``crop`` where that is given."""
     crowded = 0
     for number, face in zip(track.frames, track.faces, strict=True):
-        others = [other for other in seen[number] if other is not face and _is_in(other.box, crop)]
+        others = [other for other in detected[number] if other is not face and _is_in(other.box, crop)]
         crowded += any(other.box.side >= LARGE_SHARE * face.box.side for other in others)
     return crowded / len(track.frames)
 

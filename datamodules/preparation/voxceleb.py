@@ -11,6 +11,7 @@ VoxCeleb2 (Chung et al., Interspeech 2018; the folder ``test``, ``vox2_meta.csv`
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,28 +66,23 @@ def read_utterance(path: Path) -> Span:
     return Span(_stem(path), start, start + len(rows) / FPS, face=FaceHint(x, y, width, height, lines))
 
 
-class OfficialSplit:
-    """Who is in the official test; ``vox2_meta.csv``, which names VoxCeleb2's, is looked for in ``raw`` and above it."""
+def _official_tests(raw: Path) -> Callable[[str, Path], str]:
+    """Split, ``test`` or ``DEVELOPMENT``, of a speaker ``idNNNNN`` whose utterance lies at a path below ``raw``.
 
-    def __init__(self, raw: Path) -> None:
-        self._above = raw.resolve().parts[-2:]
-        places = [folder / META_NAME for folder in (raw, *raw.resolve().parents[:2])]
-        self._listed = next((_read_meta(path) for path in places if path.is_file()), {})
+    ``vox2_meta.csv``, which names VoxCeleb2's, is looked for in ``raw`` and above it; its columns are separated by commas.
+    """
+    places = [folder / META_NAME for folder in (raw, *raw.resolve().parents[:2])]
+    text = next((path.read_text(encoding="utf-8") for path in places if path.is_file()), "")
+    rows = [[word.strip() for word in line.split(",")] for line in text.splitlines()]
+    listed = {row[0]: row[-1] for row in rows if _SPEAKER.fullmatch(row[0])}
 
-    def of(self, speaker: str, inner: Path) -> str:
-        """``test`` or ``DEVELOPMENT`` for a speaker ``idNNNNN``, whose utterance lies at ``inner`` below the raw folder."""
-        if speaker in VOX1_TEST:
-            return "test"
-        if speaker in self._listed:
-            return "test" if self._listed[speaker] == "test" else DEVELOPMENT
-        return "test" if "test" in (*self._above, *inner.parts[:-3]) else DEVELOPMENT
+    def split(speaker: str, inner: Path) -> str:
+        in_test = "test" in (*raw.resolve().parts[-2:], *inner.parts[:-3])
+        if speaker in listed:
+            in_test = listed[speaker] == "test"
+        return "test" if speaker in VOX1_TEST or in_test else DEVELOPMENT
 
-
-def _read_meta(path: Path) -> dict[str, str]:
-    """Speaker -> ``dev`` or ``test``; the columns are separated by commas and blanks."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [[word.strip() for word in line.split(",")] for line in lines]
-    return {row[0]: row[-1] for row in rows if _SPEAKER.fullmatch(row[0])}
+    return split
 
 
 def voxceleb_sources(raw: Path) -> Availability:
@@ -96,13 +92,13 @@ def voxceleb_sources(raw: Path) -> Availability:
         UserError: No such folder, or nothing in the official layouts in it.
     """
     raw = require_folder(raw, "VoxCeleb")
-    official = OfficialSplit(raw)
+    split = _official_tests(raw)
     utterances = [path for path in sorted(raw.rglob("id*/*/*")) if _is_utterance(path)]
     videos = [path for path in utterances if path.suffix.lower() in VIDEO_SUFFIXES]
     if videos:
-        found = Availability([_utterance(path, raw, official) for path in videos], [], [])
+        found = Availability([_utterance(path, raw, split) for path in videos], [], [])
     else:
-        found = _cut_by_annotations([path for path in utterances if path.suffix == ".txt"], raw, official)
+        found = _cut_by_annotations([path for path in utterances if path.suffix == ".txt"], raw, split)
     if not found.sources:
         raise UserError(
             f"{raw}: nothing like idNNNNN/VIDEO/UTTERANCE.mp4 in it, nor txt files with their originals; "
@@ -118,21 +114,21 @@ def _is_utterance(path: Path) -> bool:
     return bool(_SPEAKER.fullmatch(path.parts[-3])) and path.is_file()
 
 
-def _utterance(path: Path, raw: Path, official: OfficialSplit) -> Source:
+def _utterance(path: Path, raw: Path, split: Callable[[str, Path], str]) -> Source:
     speaker, inner = path.parts[-3], path.relative_to(raw)
     sound = None
     if "mp4" in inner.parts[:-3]:
         place = len(inner.parts) - 4 - inner.parts[:-3][::-1].index("mp4")
         apart = raw.joinpath(*inner.parts[:place], "aac", *inner.parts[place + 1 :]).with_suffix(".m4a")
         sound = apart if apart.is_file() else None
-    return Source(_stem(path), inner.as_posix(), path, sound, speaker, official.of(speaker, inner))
+    return Source(_stem(path), inner.as_posix(), path, sound, speaker, split(speaker, inner))
 
 
 def _stem(path: Path) -> str:
     return file_stem("/".join(path.with_suffix("").parts[-3:]))
 
 
-def _cut_by_annotations(texts: list[Path], raw: Path, official: OfficialSplit) -> Availability:
+def _cut_by_annotations(texts: list[Path], raw: Path, split: Callable[[str, Path], str]) -> Availability:
     originals = videos_by_name(raw)
     listed: dict[tuple[str, str], list[Path]] = {}
     for text in texts:
@@ -151,7 +147,7 @@ def _cut_by_annotations(texts: list[Path], raw: Path, official: OfficialSplit) -
             except UserError as error:
                 told = str(error).replace(str(text), text.name)
                 rejected.append(Rejection(name, "annotation not readable", told, clip=_stem(text)))
-        split = official.of(speaker, files[0].relative_to(raw))
         stem, sound = file_stem(f"{speaker}/{video}"), sound_file(path)
-        sources.append(Source(stem, name, path, sound, speaker, split, tuple(spans), tuple(rejected)))
+        whose = split(speaker, files[0].relative_to(raw))
+        sources.append(Source(stem, name, path, sound, speaker, whose, tuple(spans), tuple(rejected)))
     return Availability(sources, missing, [])

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from datamodules.media.pictures import to_pixels
-from lightning_modules.networks.renderer import Renderer, SourceCode, repeat_code, to_size
+from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
 
 
-class PortraitRenderer(nn.Module):
+class Reenactor(nn.Module):
     """Stage 1 put to use: what depends on the portrait is computed once, every frame from its motion alone.
 
     Args:
@@ -32,20 +33,28 @@ class PortraitRenderer(nn.Module):
         return next(self.autoencoder.parameters()).device
 
     @torch.inference_mode()
-    def prepare_source(self, image: Tensor) -> SourceCode:
+    def prepare_source(self, image: Tensor) -> SourceEncoding:
         """Encode a portrait ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1], framed as training clips are."""
         image = image[None] if image.ndim == 3 else image
-        return self.autoencoder.encode(to_size(image.to(self.device), self.size))
+        return self.autoencoder.encode(_resized(image.to(self.device), self.size))
 
     @torch.inference_mode()
     def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
         """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
-        chunks = (to_size(chunk.to(self.device), self.size) for chunk in frames.split(batch_size))
+        chunks = (_resized(chunk.to(self.device), self.size) for chunk in frames.split(batch_size))
         return torch.cat([self.autoencoder.motion(chunk) for chunk in chunks])
 
     @torch.inference_mode()
-    def render(self, source: SourceCode, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
+    def render(self, source: SourceEncoding, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
         """Render frames uint8 ``(S, S, 3)`` of one source in raw motion ``(T, M)``, one after the other."""
         for chunk in motion.to(self.device).split(batch_size):
-            decoded = self.autoencoder.decode(repeat_code(source, len(chunk)), chunk)
+            decoded = self.autoencoder.decode(source.expand(len(chunk)), chunk)
             yield from to_pixels(decoded.frame)
+
+
+def _resized(image: Tensor, size: int) -> Tensor:
+    """Resize ``(B, 3, H, W)`` to ``size`` with antialiased bicubic interpolation; a no-op where it fits."""
+    if image.shape[-2:] == (size, size):
+        return image
+    resized = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(-1, 1)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.diffusion.guidance import guide
-from lightning_modules.networks.diffusion_transformer import Conditions, DiffusionTransformer, KeepMask
+from lightning_modules.diffusion.guidance import CFGDenoiser
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 
 StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor | None]]
 """``(window index, hint and generated frames (1, 65, M) of the window before or None) -> (mean, std)``, each
@@ -17,67 +17,6 @@ StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor 
 def no_statistics(index: int, previous: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Drops mean and std of every window: the mode ``none``."""
     return None, None
-
-
-class GuidedDenoiser:
-    """The network with a window's conditions and guidance, as a function of noisy motion and time.
-
-    The dropped sides of the guidance ride along in the batch, so that each step stays one evaluation.
-
-    Args:
-        network: Diffusion transformer.
-        audio: ``(B, 2T, D)`` audio features of the window.
-        hint: ``(B, M)`` motion of the frame before.
-        mean: ``(B, M)`` window mean; None drops it.
-        std: ``(B, M)`` window std; None drops it.
-        audio_scale: Audio guidance; 1 = off.
-        statistics_scale: Statistics guidance; 1 = off. Without statistics there is nothing to guide by.
-    """
-
-    def __init__(
-        self,
-        network: DiffusionTransformer,
-        audio: Tensor,
-        hint: Tensor,
-        mean: Tensor | None,
-        std: Tensor | None,
-        audio_scale: float = 1.0,
-        statistics_scale: float = 1.0,
-    ) -> None:
-        keep = KeepMask.all(len(hint), hint.device)
-        if mean is None:
-            keep = keep._replace(mean=torch.zeros_like(keep.mean))
-        if std is None:
-            keep = keep._replace(std=torch.zeros_like(keep.std))
-        nothing = torch.zeros_like(hint)
-        values = (audio, hint, nothing if mean is None else mean, nothing if std is None else std)
-        self.network, self.audio_scale, self.statistics_scale = network, audio_scale, statistics_scale
-        self.guide_audio = audio_scale != 1
-        self.guide_statistics = statistics_scale != 1 and not (mean is None and std is None)
-        masks = [keep]
-        if self.guide_audio:
-            masks.append(keep.without_audio())
-        if self.guide_statistics:
-            masks.append(keep.without_statistics())
-        embedded = [network.embed(*values, mask) for mask in masks]
-        self.sides = len(masks)
-        self.conditions = Conditions(*(torch.cat(parts) for parts in zip(*embedded, strict=True)))
-
-    def __call__(self, noisy: Tensor, t: Tensor) -> Tensor:
-        """Guided output at one time; ``(B, T, M)``, ``(B,)`` -> ``(B, T, M or 2 M)``."""
-        repeated = noisy.repeat(self.sides, 1, 1), t.repeat(self.sides)
-        outputs = self.network.denoise(*repeated, self.conditions).chunk(self.sides)
-        size = self.network.motion_dim
-        # A learned variance is not guided: it is the conditional one's.
-        sides = [output[..., :size] for output in outputs]
-        guided = guide(
-            sides[0],
-            sides[1] if self.guide_audio else None,
-            sides[-1] if self.guide_statistics else None,
-            self.audio_scale,
-            self.statistics_scale,
-        )
-        return torch.cat([guided, outputs[0][..., size:]], dim=-1)
 
 
 @torch.no_grad()
@@ -119,14 +58,17 @@ def sample_motion(
     previous: Tensor | None = None
     motions = []
     for index, start in enumerate(range(0, total, window)):
+        # The window's speech (1, 128, D).
         part = audio[:, 2 * start : 2 * (start + window)]
         if missing := 2 * window - part.shape[1]:
             # As in training: past the end the last frame's two features are repeated.
             part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
+        # From noise to the motion of its 64 frames, given its statistics.
         mean, std = statistics(index, previous)
-        denoiser = GuidedDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
+        denoiser = CFGDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
         motions.append(diffusion.sample(denoiser, noise, generator, steps))  # (1, 64, M)
+        # What the next window goes on from.
         previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)
         hint = motions[-1][:, -1]
     return torch.cat(motions, dim=1)[:, :total]

@@ -1,9 +1,9 @@
-"""Cuts between shots: found between different pictures, not in motion, fades or noise."""
+"""Cuts are found between different pictures, not in motion, fades or noise; sharpness falls with blur."""
 
 import numpy as np
 import pytest
 
-from datamodules.preparation.shots import CutFinder
+from datamodules.preparation.detection import CutFinder, sharpness
 
 
 def scene(seed: int, frames: int, motion: float = 0.0) -> list[np.ndarray]:
@@ -43,3 +43,10 @@ def test_a_fade_is_no_cut() -> None:
 def test_short_videos_have_no_cuts() -> None:
     assert cuts([]) == []
     assert cuts(scene(0, 1)) == []
+
+
+def test_sharpness_falls_with_blur() -> None:
+    sharp = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    soft = sharp.reshape(64, 4, 64, 4, 3).mean((1, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    assert sharpness(sharp) > 2 * sharpness(soft) > 0
+    assert sharpness(np.full((256, 256, 3), 90, np.uint8)) == 0

@@ -11,21 +11,21 @@ from torch import Tensor
 
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
-from lightning_modules.generation.intensity import scale_statistics
+from lightning_modules.generation.motion_intensity import scale_statistics
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
-from lightning_modules.networks.renderer import SourceCode
+from lightning_modules.networks.base_renderer import SourceEncoding
 from lightning_modules.networks.statistics_estimator import target_statistics
 
 if TYPE_CHECKING:
     from lightning_modules.generation.talking_head import TalkingHead
 
 
-class WindowStatistics:
+class StatisticsConditioner:
     """Mean and std handed to the diffusion model for each window, in basis coordinates.
 
     Args:
         model: the talking head.
-        source: code of the portrait.
+        source: the encoded portrait.
         rest: ``(1, M)`` its motion.
         audio: ``(1, 2T, D)`` features of the whole speech.
         options: generation options.
@@ -35,7 +35,7 @@ class WindowStatistics:
     def __init__(
         self,
         model: "TalkingHead",
-        source: SourceCode,
+        source: SourceEncoding,
         rest: Tensor,
         audio: Tensor,
         options: GenerationOptions,

@@ -1,4 +1,4 @@
-"""A piece of a video as the files of a clip, if it is fit."""
+"""The files of a clip: video, sound, and what was detected of its face as annotations."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,15 +10,24 @@ import numpy as np
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.clips.annotations import write_annotations
 from datamodules.clips.manifest import ClipRecord, file_sha256
-from datamodules.faces.framing import crop_square, outside_share
+from datamodules.faces.framing import crop_square
 from datamodules.media.audio import fit_length, load_audio, write_wav
 from datamodules.media.playback import play
 from datamodules.media.video import VideoReader, write_video
-from datamodules.preparation.measured import annotations_of
-from datamodules.preparation.pieces import Piece
-from datamodules.preparation.quality import cut_share, loudness, pose_range
-from datamodules.preparation.settings import PreparationSettings
+from datamodules.preparation.segments import Segment
 from datamodules.preparation.sources import Source
+
+# Numbers of MediaPipe's face mesh; left and right are the person's.
+UPPER_LIP, LOWER_LIP = 13, 14
+MOUTH_CORNERS = (61, 291)
+OUTER_EYE_CORNERS = (33, 263)
+REGION_POINTS = {
+    "mouth": (61, 291, 0, 17, 37, 267, 84, 314),
+    "left_eye": (263, 362, 386, 374, 385, 380),
+    "right_eye": (33, 133, 159, 145, 158, 153),
+}
+MARGIN = 0.45
+"""Of a region's width, on each side; half of it above and below."""
 
 SyncMeasure = Callable[[np.ndarray, np.ndarray], tuple[int, float]]
 """From frames ``(T, S, S, 3)`` uint8 and sound ``(640 T,)`` to the frames that the sound is late by, and a confidence."""
@@ -53,50 +62,9 @@ class OpenSource:
         return fit_length(self.waveform[begin : begin + frames * SAMPLES_PER_FRAME], frames)
 
 
-def quality_of(opened: OpenSource, piece: Piece, sound: np.ndarray | None) -> dict[str, Any]:
-    """Measures of a piece, as they stand in the manifest."""
-    info = opened.reader.info
-    sides = [seen.box.side for seen in piece.track.faces]
-    sharp = [seen.sharpness for seen in piece.track.faces if seen.sharpness is not None]
-    return {
-        "face": round(float(np.median(sides)), 1),
-        "sharpness": round(float(np.median(sharp)), 2) if sharp else None,
-        "tracked": round(len(piece.track.frames) / piece.frames, 4),
-        "company": round(piece.company, 4),
-        "outside": round(outside_share(piece.crop, info.height, info.width), 4),
-        "cut": round(cut_share(piece.track, info.height, info.width), 4),
-        "loudness": None if sound is None else round(loudness(sound), 2),
-        "av_offset": None,
-        "sync_confidence": None,
-        "source_fps": round(info.fps, 3),
-        "source_height": info.height,
-        **pose_range(piece.track),
-    }
-
-
-def problem_of(quality: dict[str, Any], settings: PreparationSettings) -> tuple[str, str] | None:
-    """Reason and detail why a piece of this quality is not kept, or None."""
-    sharp, level = quality["sharpness"], quality["loudness"]
-    if quality["face"] < settings.min_face:
-        return "face too small", f"{quality['face']:.0f} pixels"
-    if quality["tracked"] < settings.min_tracked:
-        return "face not tracked", f"seen in {quality['tracked']:.0%} of the frames"
-    if quality["company"] > settings.max_company:
-        return "several faces", f"another large face in {quality['company']:.0%} of the frames"
-    if quality["outside"] > settings.max_outside:
-        return "face at the edge", f"{quality['outside']:.0%} of the crop lies outside"
-    if quality["cut"] > settings.max_cut:
-        return "face at the edge", f"{quality['cut']:.0%} of the face lie outside the picture"
-    if sharp is not None and sharp < settings.min_sharpness:
-        return "blurred", f"sharpness {sharp:.1f}"
-    if settings.require_sound and level is not None and level < settings.min_loudness:
-        return "silent", f"{level:.1f} dB"
-    return None
-
-
 def write_clip(
     opened: OpenSource,
-    piece: Piece,
+    segment: Segment,
     first: int,
     clip: str,
     quality: dict[str, Any],
@@ -104,25 +72,25 @@ def write_clip(
     size: int,
     measure_sync: SyncMeasure | None,
 ) -> ClipRecord:
-    """Write video (``size`` pixels wide), sound and annotations of a piece as ``output/clips/CLIP``.
+    """Write video (``size`` pixels wide), sound and annotations of a segment as ``output/clips/CLIP``.
 
-    ``first`` is the frame of the video that the piece counts from; offset and confidence of its sound are filled into
+    ``first`` is the frame of the video that the segment counts from; offset and confidence of its sound are filled into
     ``quality`` where they are measured. UserError where the video is damaged.
     """
-    begin, crop = first + piece.first, piece.crop
+    begin, crop = first + segment.first, segment.crop
     stem, video = f"clips/{clip}", output / f"clips/{clip}.mp4"
-    sound = opened.sound(begin, piece.frames)
-    cropped = (crop_square(frame, crop, size) for frame in opened.frames(begin, begin + piece.frames))
+    sound = opened.sound(begin, segment.frames)
+    cropped = (crop_square(frame, crop, size) for frame in opened.frames(begin, begin + segment.frames))
     write_video(video, cropped, threads=1)
     if sound is not None:
         write_wav(output / f"{stem}.wav", sound)
         if measure_sync is not None:
-            frames = VideoReader(video).get(np.arange(piece.frames))
+            frames = VideoReader(video).get(np.arange(segment.frames))
             late, confidence = measure_sync(frames, load_audio(output / f"{stem}.wav"))
             sure = float(confidence) if np.isfinite(confidence) else None
             quality = quality | {"av_offset": int(late), "sync_confidence": sure}
-    arrays, metadata = annotations_of(piece.track, piece.first, piece.frames, crop)
-    write_annotations(output / f"{stem}.safetensors", arrays, metadata)
+    metadata = {"landmark_names": "mediapipe face mesh, 478 points"}
+    write_annotations(output / f"{stem}.safetensors", face_annotations(segment), metadata)
     edges = (crop.x, crop.y, crop.x + crop.side, crop.y + crop.side)
     return ClipRecord(
         id=clip,
@@ -134,9 +102,44 @@ def write_clip(
         split="train",  # settled when all identities are known
         source=opened.source.name,
         start=begin / FPS,
-        frames=piece.frames,
+        frames=segment.frames,
         size=size,
         crop=[round(float(edge), 3) for edge in edges],
         quality=quality,
         annotations=f"{stem}.safetensors",
     )
+
+
+def face_annotations(segment: Segment) -> dict[str, np.ndarray]:
+    """Arrays for ``write_annotations``; frames in which the face was lost hold values between neighbours'."""
+    track, frames, crop = segment.track, segment.frames, segment.crop
+    every = np.arange(segment.first, segment.first + frames)
+
+    def over_time(name: str) -> np.ndarray:
+        values = [getattr(face, name) for face in track.faces]
+        known = np.array(values, dtype=np.float64).reshape(len(track.frames), -1)
+        columns = [np.interp(every, track.frames, column) for column in known.T]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    points = (over_time("landmarks").reshape(frames, -1, 2) - np.array([crop.x, crop.y])) / crop.side
+
+    def distance(first: int, second: int) -> np.ndarray:
+        return np.linalg.norm(points[:, first] - points[:, second], axis=1)
+
+    unit = max(float(np.median(distance(*OUTER_EYE_CORNERS))), 1e-6)
+    arrays = {
+        "rotation": over_time("rotation"),
+        "blink": over_time("blink")[:, 0],
+        "landmarks": points,
+        "lip_opening": distance(UPPER_LIP, LOWER_LIP) / unit,
+        "lip_width": distance(*MOUTH_CORNERS) / unit,
+        "regions": np.stack([_box(points[:, list(group)]) for group in REGION_POINTS.values()], axis=1),
+    }
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _box(points: np.ndarray) -> np.ndarray:
+    """``(T, 4)`` boxes in [0, 1] round points ``(T, N, 2)``, with a margin."""
+    low, high = points.min(axis=1), points.max(axis=1)
+    margin = MARGIN * (high - low)[:, :1] * np.array([[1.0, 0.5]])
+    return np.concatenate([low - margin, high + margin], axis=1).clip(0, 1)

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from lightning_modules.networks.renderer import Renderer
+from lightning_modules.networks.base_renderer import Renderer
 
 
 @torch.no_grad()
-def lift(small: Renderer, large: Renderer) -> None:
+def grow(small: Renderer, large: Renderer) -> None:
     """Start ``large`` from ``small``: it renders what ``small`` does, upsampled, until its outer layers have learned more.
 
     All inner layers are copied. The new outermost encoder block halves the picture and applies the old stem: leaky ReLUs
@@ -54,6 +54,7 @@ def _pass_colours(small: Any, large: Any) -> None:
     for layer in (stem, block.conv1, block.conv2):
         layer.weight.mul_(0.1)  # what is left of the random start can learn, but says little at first
         layer.bias.zero_()
+    # The way around the new block stays shut; its six first channels carry three colours in both signs.
     block.skip.weight.zero_()
     gain = 1.2 * math.sqrt(2.0)  # activate(x) - activate(-x) = gain * x
     stem.weight[:6] = 0
@@ -62,9 +63,11 @@ def _pass_colours(small: Any, large: Any) -> None:
     block.conv2.weight[:, :6] = 0
     for colour in range(3):
         for sign, channel in ((1.0, colour), (-1.0, colour + 3)):
+            # New stem: the colour, signed. First convolution: the same again behind its activation.
             stem.weight[channel, colour, 0, 0] = sign / stem.scale
             block.conv1.weight[channel, colour, 1, 1] = sign / gain / block.conv1.scale
             block.conv1.weight[channel, colour + 3, 1, 1] = -sign / gain / block.conv1.scale
+            # Second convolution, behind the blur-pool: the old stem.
             taps = math.sqrt(2.0) * sign / gain / block.conv2.scale * old.weight[:, colour, 0, 0] * old.scale
             block.conv2.weight[:, channel, 1, 1] = taps
     block.conv2.bias.copy_(math.sqrt(2.0) * old.bias)

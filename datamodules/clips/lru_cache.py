@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class LRUCache(Generic[Value]):
     """The ``most`` values last asked for, by name; ``drop`` ends one that has to go.
 
     Comes out of a pickle empty: every process opens its own.
@@ -21,7 +21,7 @@ class Recent(Generic[Value]):
         return len(self.held)
 
     def __reduce__(self) -> tuple:
-        return Recent, (self.most, self.drop)
+        return LRUCache, (self.most, self.drop)
 
     def get(self, name: object, make: Callable[[], Value]) -> Value:
         """The value of this name, made where it is not held."""

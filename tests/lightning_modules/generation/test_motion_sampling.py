@@ -1,0 +1,57 @@
+"""Motion of speech of any length, window after window."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.generation.motion_sampling import no_statistics, sample_motion
+from lightning_modules.generation.talking_head import TalkingHead
+
+HINT = torch.linspace(-1, 1, 20)[None]
+
+
+def sample(model: TalkingHead, features: int = 300, **options) -> Tensor:
+    draw = torch.Generator().manual_seed(0)
+    audio = torch.randn(1, features, 160, generator=draw)
+    given = {"diffusion": model.diffusion, "audio": audio, "hint": HINT, "generator": draw}
+    return sample_motion(model.denoiser, **given | options)
+
+
+def test_windows_are_chained_by_the_hint_and_statistics(model, monkeypatch):
+    hints, seen = [], []
+    embed = model.denoiser.embed
+
+    def spy(audio, hint, *rest):
+        hints.append(hint)
+        return embed(audio, hint, *rest)
+
+    def statistics(index, previous):
+        seen.append((index, previous))
+        return no_statistics(index, previous)
+
+    monkeypatch.setattr(model.denoiser, "embed", spy)
+    motion = sample(model, statistics=statistics)
+    torch.testing.assert_close(hints, [HINT, motion[:, 63], motion[:, 127]], rtol=0, atol=0)
+    assert [index for index, _ in seen] == [0, 1, 2]
+    assert seen[0][1] is None
+    assert torch.equal(seen[2][1], motion[:, 63:128])
+
+
+def test_settings_of_the_process_change_the_motion(model):
+    base, ones = sample(model), torch.ones(1, 20)
+    for options in (
+        {"statistics": lambda index, previous: (ones, None)},
+        {"diffusion": GaussianDiffusion(sampler="ancestral", sampler_steps=3)},
+        {"diffusion": GaussianDiffusion(sampler_steps=3, guidance=2.0)},
+    ):
+        assert not torch.allclose(sample(model, **options), base), options
+    both = {"statistics": lambda index, previous: (ones, ones)}
+    assert not torch.allclose(sample(model, **both), sample(model, **both, statistics_guidance=2.0))
+    torch.testing.assert_close(sample(model, guidance=1.0), base)
+
+
+@pytest.mark.parametrize("features", [0, 3])
+def test_odd_audio_and_none_are_refused(model, features):
+    with pytest.raises(ValueError, match="audio features"):
+        sample(model, features)
