@@ -5,15 +5,16 @@ out at the start of a file or after a jump, shift one against another.
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.media.audio import STRICT_DECODING
+from datamodules.media.containers import STRICT_DECODING
 from datamodules.media.display import Display
-from datamodules.media.video_index import VideoIndex, open_container, picture_track
+from datamodules.media.video_index import VideoIndex, open_video
 
 _NEAR = 50
 """Packets before the next place to jump to within which decoding just goes on."""
@@ -34,62 +35,87 @@ class Decoder:
 
     Attributes:
         pictures: Each with the number of its packet, in the order of presentation; ends in an FFmpegError at damage.
-        fed: Number of the last packet that was given to FFmpeg.
     """
 
     def __init__(
-        self, path: Path, strict: bool, index: VideoIndex | None = None, start: int | None = None
+        self, path: Path, strict: bool = False, index: VideoIndex | None = None, start: int | None = None
     ) -> None:
-        self.container = open_container(path)
-        self.track = picture_track(self.container)
+        self.container, self.track = open_video(path)
         self.track.codec_context.copy_opaque = True
         if strict:
             self.track.codec_context.options = STRICT_DECODING
-        self.fed = -1
-        stored = enumerate(self.container.demux(self.track))
-        self.pictures = self._decode(stored if index is None or start is None else self._jump(index, start))
+        packets = self.container.demux(self.track)
+        numbered: Iterator[tuple[int, av.Packet]] = enumerate(packets)
+        if index is not None and start is not None:
+            self.container.seek(index.jumps[start], stream=self.track)
+            numbered = _found(packets, index, int(index.keys[start]))
+        self._fed = [-1]
+        self.pictures = _decoded(numbered, self.track.codec_context, self._fed)
 
-    def _jump(self, index: VideoIndex, start: int) -> Iterator[tuple[int, av.Packet]]:
-        goal, number = int(index.keys[start]), -1
-        self.container.seek(index.jumps[start], stream=self.track)
-        for packet in self.container.demux(self.track):
-            if number < 0:
-                found = index.known.get((packet.pts, packet.size), -1)
-                if found > goal:
-                    raise LostError
-                if found < goal:
-                    continue
-                number = goal
-            yield number, packet
-            number += 1
+    def __del__(self) -> None:
+        if hasattr(self, "container"):
+            self.container.close()
 
-    def _decode(self, packets: Iterator[tuple[int, av.Packet]]) -> Iterator[tuple[int, av.VideoFrame]]:
-        begun, first, damage = False, None, None
-        for number, packet in packets:
-            if not packet.size:
-                continue
-            if packet.is_keyframe and not begun:
-                begun, first = True, packet.pts
-            self.fed = number
-            packet.opaque = [number]  # an object of its own: PyAV finds it again by its address
-            try:
-                pictures = packet.decode()
-            except av.FFmpegError as error:
-                leading = first is not None and packet.pts is not None and packet.pts < first
-                if not begun or leading:
-                    continue  # FFmpeg lacks what earlier packets would have given it
-                damage = error
-                break
-            yield from map(_numbered, pictures)
-        yield from map(_numbered, self.track.codec_context.decode(None))
-        if damage is not None:
-            raise damage
+    @property
+    def fed(self) -> int:
+        """Number of the last packet that was given to FFmpeg; -1: none."""
+        return self._fed[0]
+
+
+def _found(packets: Iterator[av.Packet], index: VideoIndex, goal: int) -> Iterator[tuple[int, av.Packet]]:
+    """Packets after a jump with their numbers, from key packet ``goal`` on."""
+    for packet in packets:
+        found = index.known.get((packet.pts, packet.size), -1)
+        if found > goal:
+            raise LostError
+        if found == goal:
+            yield goal, packet
+            break
+    yield from enumerate(packets, goal + 1)
+
+
+def _decoded(
+    packets: Iterator[tuple[int, av.Packet]], codec: av.VideoCodecContext, fed: list[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    begun, first, damage = False, None, None
+    for number, packet in packets:
+        if not packet.size:
+            continue
+        if packet.is_keyframe and not begun:
+            begun, first = True, packet.pts
+        fed[0] = number
+        packet.opaque = [number]  # an object of its own: PyAV finds it again by its address
+        try:
+            pictures = codec.decode(packet)
+        except av.FFmpegError as error:
+            leading = first is not None and packet.pts is not None and packet.pts < first
+            if not begun or leading:
+                continue  # FFmpeg lacks what earlier packets would have given it
+            damage = error
+            break
+        yield from map(_numbered, pictures)
+    yield from map(_numbered, codec.decode(None))
+    if damage is not None:
+        raise damage
 
 
 def _numbered(picture: av.VideoFrame) -> tuple[int, av.VideoFrame]:
     number = picture.opaque
     assert isinstance(number, list)
     return number[0], picture
+
+
+def pictures_start(path: Path) -> Fraction | None:
+    """Seconds on the clock of a file at which its first picture is seen; None where it has no clock or no picture."""
+    decoder = Decoder(path)
+    start, tick = decoder.track.start_time, decoder.track.time_base
+    try:
+        _, picture = next(decoder.pictures, (0, None))
+    except av.FFmpegError:
+        picture = None
+    if picture is not None and picture.pts is not None and decoder.container.format.name != "avi":
+        start = picture.pts
+    return None if start is None or tick is None else start * tick
 
 
 class Player:
@@ -103,8 +129,11 @@ class Player:
         self, path: Path, index: VideoIndex, display: Display, strict: bool, start: int | None = None
     ) -> None:
         self.path, self.index, self.display, self.strict = path, index, display, strict
-        self._decoder = Decoder(path, strict, index, start)
-        self._pictures = self._in_index()
+        try:
+            self._decoder = Decoder(path, strict, index, start)
+        except av.FFmpegError:  # it does not jump
+            raise LostError from None
+        self._pictures = _framed(self._decoder.pictures, index)
         self._frame, self._pixels = -1, np.empty(0, np.uint8)
         self._picture: av.VideoFrame | None = None
         self._ahead = None if start is None else self._arrive(int(index.frames[index.keys[start]]))
@@ -135,14 +164,6 @@ class Player:
             self._pixels = self.display.pixels(self._picture)
         return self._pixels
 
-    def _in_index(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames and their pictures."""
-        own = iter(np.flatnonzero(self.index.packets >= 0).tolist())
-        for packet, picture in self._decoder.pictures:
-            frame = next(own, -1) if self.index.counted else int(self.index.frames[packet])
-            if frame >= 0:
-                yield frame, picture
-
     def _next(self) -> tuple[int, av.VideoFrame] | None:
         try:
             following = next(self._pictures, None)
@@ -165,3 +186,14 @@ class Player:
     def _damaged(self, frame: int, what: str) -> DamagedVideoError:
         seconds = self.index.times[min(frame, len(self.index.times) - 1)]
         return DamagedVideoError(f"{self.path}: damaged video at {seconds:.1f} s ({what}); get it again")
+
+
+def _framed(
+    pictures: Iterator[tuple[int, av.VideoFrame]], index: VideoIndex
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Pictures with their frames instead of their packets."""
+    bringing = iter(np.flatnonzero(index.packets >= 0).tolist())
+    for packet, picture in pictures:
+        frame = next(bringing, -1) if index.counted else int(index.frames[packet])
+        if frame >= 0:
+            yield frame, picture

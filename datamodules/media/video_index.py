@@ -1,30 +1,24 @@
-"""What a video file holds: its tracks, and which picture is seen when, as its packets tell it; nothing is decoded here."""
+"""Which picture of a video is seen when, as its packets tell it; nothing is decoded here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
-from datamodules.media.audio import require_whole
+from datamodules.media.containers import picture_track, promised_seconds, require_whole
 
-MOST_LOST = Fraction(1, 4)
-"""Seconds at the end of a file that may be missing."""
 _NO_TIMES = 0x80
 """FFmpeg's flag ``AVFMT_NOTIMESTAMPS`` of a format."""
 _STARTS = 4
 """Places to jump to that are told of each frame."""
 
-_Track = TypeVar("_Track", bound=av.stream.Stream)
 
-
-def open_container(path: Path) -> av.container.InputContainer:
-    """Open a file for decoding; UserError unless there is a video in it."""
+def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Open a file, and its track of pictures, for decoding; UserError unless there is a video in it."""
     try:
         container = av.open(str(path), metadata_errors="ignore")  # a tag in Latin-1 harms no picture
     except av.FFmpegError as error:
@@ -33,25 +27,11 @@ def open_container(path: Path) -> av.container.InputContainer:
     if container.format.name in ("tty", "image2") or container.format.name.endswith("_pipe"):
         container.close()
         raise UserError(f"{path}: is no video ({container.format.long_name}); give a video such as mp4")
-    if not _films(container):
+    track = picture_track(container)
+    if track is None:
         container.close()
         raise UserError(f"{path}: has no pictures, only sound; give a video")
-    return container
-
-
-def _films(container: av.container.InputContainer) -> list[av.VideoStream]:
-    cover = av.stream.Disposition.attached_pic
-    return [track for track in container.streams.video if not track.disposition & cover]
-
-
-def picture_track(container: av.container.InputContainer) -> av.VideoStream:
-    """The track of moving pictures that players show, in a container of `open_container`."""
-    return default_track(_films(container))
-
-
-def default_track(tracks: Sequence[_Track]) -> _Track:
-    """The first track that the file marks as default, else the first."""
-    return next((one for one in tracks if one.disposition & av.stream.Disposition.default), tracks[0])
+    return container, track
 
 
 @dataclass(frozen=True)
@@ -101,8 +81,8 @@ def index_video(path: Path, first: int) -> VideoIndex:
     Raises:
         UserError: The file is damaged or cut off.
     """
-    with open_container(path) as container:
-        track = picture_track(container)
+    container, track = open_video(path)
+    with container:
         try:
             packets = [_Packet.of(packet) for packet in container.demux(track)]
         except av.FFmpegError as error:
@@ -122,14 +102,10 @@ def index_video(path: Path, first: int) -> VideoIndex:
         places, holders = _in_order(packets, stamps, start)
         length = 0 if bare else packets[holders[-1]].duration
         end = int(places[-1]) * tick + (length * tick or 1 / rate)
-        require_whole(path, container, track, end)
+        require_whole(path, end, promised_seconds(container, track))
         if chunks:
             places, holders = _with_empty_chunks(places, holders, track.frames - start)
-            if len(places) * tick > end + MOST_LOST:
-                told = (
-                    f"cut off after {float(end):.1f} of {float(len(places) * tick):.1f} s; get the file again"
-                )
-                raise UserError(f"{path}: {told}")
+            require_whole(path, end, len(places) * tick)
             end = len(places) * tick
     full = np.array([packet.size > 0 for packet in packets])
     holders = np.where((holders >= 0) & full[holders], holders, -1)
