@@ -19,13 +19,14 @@ from random_networks import RandomI3D
 
 from datamodules.errors import UserError
 from experiments.run_folder import machine_facts
-from metrics.evaluation import evaluation, loop
+from metrics.evaluation import clip_measures, run
+from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.clips import match_videos, reference_clips
 from metrics.evaluation.judges import Judges, SyncNetJudge, load_judges
 from metrics.evaluation.loading import RenderedClip, rendered_clips
+from metrics.evaluation.picture_distances import window_starts
 from metrics.evaluation.protocol import Protocol, get_protocol
 from metrics.evaluation.registry import measures_of
-from metrics.evaluation.row_distances import window_starts
 from metrics.judges.inception import I3D, FIDInception, fid_network
 from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.judges.syncnet import SyncNet
@@ -67,7 +68,7 @@ class Clock:
 
 def attach_all(clock: Clock, judges: Judges) -> None:
     """Time every stage of an evaluation by these judges."""
-    clock.attach("landmarks", judges, "watch")
+    clock.attach("landmarks", judges, "detector")
     if judges.embed is not None:
         clock.attach("face embedder", judges, "embed")
     if judges.sync is not None:
@@ -75,8 +76,8 @@ def attach_all(clock: Clock, judges: Judges) -> None:
     for stage, network in (("Inception", judges.inception), ("I3D", judges.i3d)):
         if network is not None:
             clock.attach(stage, network, "forward")
-    clock.attach("codec", loop, "through_codec")
-    clock.attach("aggregation", evaluation, "aggregate")
+    clock.attach("codec", clip_measures, "through_codec")
+    clock.attach("aggregation", run, "aggregate")
 
 
 def fill_in(judges: Judges) -> None:
@@ -111,21 +112,20 @@ def measure(videos: Path, protocol: Protocol, judges: Judges) -> Measured:
     Raises:
         UserError: Not one of them can be judged.
     """
-    clock, kept = Clock(), (loop.through_codec, evaluation.aggregate)
+    clock, kept = Clock(), (clip_measures.through_codec, run.aggregate)
     try:
         attach_all(clock, judges)
         begin = time.perf_counter()
         data, _ = match_videos(videos, videos)
         clips = timed_clips(clock, rendered_clips(data, protocol.reading))
-        plan = loop.ROW_PLANS[protocol.task]
-        found = evaluation.evaluate(clips, data, protocol, judges, plan)
+        found = run.evaluate(clips, data, protocol, judges, ROW_FAMILIES[protocol.task])
         seconds = time.perf_counter() - begin
     finally:
-        loop.through_codec, evaluation.aggregate = kept
+        clip_measures.through_codec, run.aggregate = kept
     if not found["clips"]:
         raise UserError(f"{videos}: not one clip could be judged ({found['missing'][-1]['why']})")
     stages = {**clock.seconds, "all else": seconds - sum(clock.seconds.values())}
-    drawn = window_starts([clip.length() for clip in data.judged], protocol) if judges.i3d else []
+    drawn = window_starts([clip.probed()[0] for clip in data.judged], protocol) if judges.i3d else []
     windows = 3 * sum(map(len, drawn))  # real, codec, generated
     return Measured(len(found["clips"]), protocol.reading.max_frames or 0, seconds, stages, windows)
 

@@ -5,7 +5,7 @@ for a prepared folder of synthetic heads, whose own judge of motion looks at the
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +13,39 @@ from printing import markdown_table, one_line_errors
 
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
-from metrics.av_correlation import measure_sync
+from metrics.av_correlation import SpokenClip, measure_sync
 from metrics.evaluation.clips import reference_clips
 from metrics.evaluation.judges import load_motion_judge, motion_judges
 from metrics.evaluation.protocol import get_protocol
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD
-from metrics.evaluation.speech import ClipSpeech, LipRegressors, read_speech
+from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD
+from metrics.evaluation.speech import LipRegressors, read_speech
 
 LENGTHS = (30, 40, 50, 75, 100, 125)
 
 
-def speaking_clips(reference: Path, drawn: bool, most: int) -> list[ClipSpeech]:
-    """Lips and speech of real clips whose face is seen."""
+def speaking_clips(reference: Path, drawn: bool, most: int) -> dict[str, SpokenClip]:
+    """Lips and speech of real clips whose face is seen, by name."""
     protocol = get_protocol(SYNTHETIC) if drawn else get_protocol(TALKING_HEAD, size=256, crop="face")
     judges = motion_judges(load_motion_judge("regressor" if drawn else "landmarks", reference))
     clips = [clip for _, clip in sorted(reference_clips(reference).items())][:most]
-    return [one for one in read_speech(clips, protocol, judges) if np.isfinite(one.real).any()]
+    spoken = read_speech(clips, protocol, judges)
+    return {name: one for name, one in spoken.items() if np.isfinite(one.lip_opening).any()}
 
 
-def compare(clips: Sequence[ClipSpeech], length: int) -> np.ndarray:
+def compare(spoken: Mapping[str, SpokenClip], length: int) -> np.ndarray:
     """``(N, 4)``: ``av_corr`` with own and foreign speech, ``av_corr_zero`` likewise, of all pieces of so many frames."""
-    regressors = LipRegressors(clips, get_protocol(TALKING_HEAD).regression)
-    found = []
+    regressors = LipRegressors(spoken, get_protocol(TALKING_HEAD).regression)
+    found, clips = [], list(spoken.values())
     for place, clip in enumerate(clips):
-        who = clip.files
-        regressor = regressors.without(who.identity, who.voice)
+        regressor = regressors.without(clip.identity, clip.voice)
         turn = [*clips[place + 1 :], *clips[:place]]
-        others = [other.sound for other in turn if other.files.voice != who.voice and other.sound is not None]
-        if regressor is None or not others or clip.sound is None:
+        others = [other.waveform for other in turn if other.voice != clip.voice]
+        if regressor is None or not others:
             continue
         foreign = np.resize(others[0], length * SAMPLES_PER_FRAME)
-        for start in range(0, len(clip.real) - length + 1, length):
-            lips = clip.real[start : start + length]
-            own = clip.sound[start * SAMPLES_PER_FRAME : (start + length) * SAMPLES_PER_FRAME]
+        for start in range(0, len(clip.lip_opening) - length + 1, length):
+            lips = clip.lip_opening[start : start + length]
+            own = clip.waveform[start * SAMPLES_PER_FRAME : (start + length) * SAMPLES_PER_FRAME]
             with_own, with_foreign = (measure_sync(lips, speech, regressor, []) for speech in (own, foreign))
             found.append(
                 [one[name] for name in ("av_corr", "av_corr_zero") for one in (with_own, with_foreign)]

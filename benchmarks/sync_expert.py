@@ -113,7 +113,7 @@ def judge_shifts(network: SyncNet, clip: Clip, shifts: Sequence[int] = SHIFTS) -
         start, stop = ((frame - shift) * SAMPLES_PER_FRAME for frame in (inner.start, inner.stop))
         return clip.waveform[start:stop]
 
-    lip, _ = clip_features(network, clip.frames[inner], sound(0))
+    lip, _ = clip_features(network, clip.frames[inner], [sound(0)])
     sounds = [network.audio_features(clip_cepstra(sound(shift))[: len(lip)]) for shift in shifts]
     return [offsets_and_distances(lip, audio) for audio in sounds]
 

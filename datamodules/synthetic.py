@@ -40,6 +40,7 @@ class SyntheticDataModule(TalkingHeadDataModule):
         if "seconds" in drawn:
             drawn["seconds"] = tuple(map(float, drawn["seconds"]))
         self.settings = Settings(clips, render_size or size, render_seed, **drawn)
+        self.settings.check()
         self.render_workers = render_workers
 
     def prepare_data(self) -> None:

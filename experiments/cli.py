@@ -1,7 +1,7 @@
 """The command line ``ifmdm``: finds the sub-command, loads its module and turns wrong input into one line.
 
-Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 141 nobody reads the
-output any more; 1 a bug, with its traceback.
+Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 143 a training
+was told to end; 141 nobody reads the output any more; 1 a bug, with its traceback.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from experiments.startup import (
@@ -53,6 +54,9 @@ OVERRIDING = ("train", "encode", "evaluate", "sweep")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``ifmdm`` with the given words (default: the process's) and return the exit status."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as by `>&-`: else the next file opened would take its place
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
     try:
         check_packages()
         words = set_threads(sys.argv[1:] if argv is None else argv)

@@ -1,7 +1,10 @@
 """Hydra configs: composing, resolving, and the one place that instantiates."""
 
+import contextlib
 import difflib
 import re
+import types
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +13,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Transformer
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -63,12 +66,36 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
         raise UserError(_unknown_key(unknown[1], _known_keys(rest, name))) from error
     finally:
         GlobalHydra.instance().hydra = outer
-    ablation = config.get("ablation")
-    if ablation is not None and ablation.stage != config.stage:
-        raise UserError(
-            f"ablation={ablation.name} changes stage '{ablation.stage}', but the experiment trains '{config.stage}'"
-        )
+    check_ablations(config, overrides)
     return config
+
+
+def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse an ablation of another stage, or one whose file does not reach the config as it should."""
+    told: dict[Any, Any] = dict(config.get("ablation") or {})
+    parsed = [OverridesParser.create().parse_override(word) for word in overrides]
+    chosen: list[Any] = [one.value() for one in parsed if one.key_or_group == "ablation"]
+    for name in chosen[-1] if chosen and isinstance(chosen[-1], list) else chosen[-1:]:
+        if name is not None and not isinstance(told.get(name), str):
+            raise UserError(
+                f"{CONFIG_FOLDER / 'ablation' / str(name)}.yaml: must begin with the line '# @package _global_' and say "
+                f"'ablation: {{{name}: STAGE}}'"
+            )
+    for name, stage in told.items():
+        if stage != config.stage:
+            raise UserError(
+                f"ablation={name} changes stage '{stage}', but the experiment trains '{config.stage}'"
+            )
+
+
+def require_model(overrides: Sequence[str]) -> None:
+    """Refuse a model that isn't where the overrides of an evaluation say, before anything slow is imported."""
+    from lightning_modules.generation.model_folder import resolve_model
+
+    parsed = [OverridesParser.create().parse_override(word) for word in hydra_overrides(overrides)]
+    for one in parsed:
+        if one.key_or_group in ("model", "talking_head") and one.value() is not None:
+            resolve_model(str(one.value()))
 
 
 def hydra_overrides(words: Sequence[str], multirun: bool = False) -> list[str]:
@@ -198,7 +225,7 @@ def config_error_line(error: Exception) -> str:
     silent = ("full_key", "object_type", "reference_type", "set_struct")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     kept = dict.fromkeys(line for line in lines if not line.startswith(silent))
-    return f"config: {'; '.join(kept) or type(error).__name__}"
+    return f"config: {'; '.join(kept).replace(':; ', ': ') or type(error).__name__}"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -222,11 +249,12 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     Raises:
         UserError: the object refused its arguments: with that error, or as being of a wrong type or value.
     """
+    _check_types(config)
     try:
         if not arguments:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**arguments)
-    except (InstantiationException, TypeError, ValueError) as error:
+    except Exception as error:
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
         cause: BaseException = error
@@ -234,11 +262,62 @@ def instantiate(config: Any, **arguments: Any) -> Any:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if not isinstance(cause, TypeError | ValueError | MisconfigurationException):
+        if not isinstance(cause, TypeError | ValueError | ModuleNotFoundError | MisconfigurationException):
             raise  # the arguments were not at fault
         key = re.search(r"full_key: (\S+)", str(error))
         place = key[1] if key else str(config.get("_target_")).rpartition(".")[2]
         raise UserError(f"config: {place}: {' '.join(str(cause).split())}") from error
+
+
+KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    tuple: "a list",
+    list: "a list",
+    types.NoneType: "null",
+}
+"""Annotated types that no text can stand for, in words."""
+FITTING: dict[type, set[type]] = {bool: {bool}, int: {int, float}, float: {float}, str: set()}
+"""Type of a value -> the annotated types that it may stand for."""
+
+
+def _check_types(config: Any) -> None:
+    """Refuse a text where what a config builds is annotated to take a number, and a number of the wrong kind."""
+    node = config if isinstance(config, DictConfig) else OmegaConf.create(config)
+    try:
+        plain = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(config_error_line(error)) from error
+    _check_types_below(plain, node._get_full_key(None))
+
+
+def _check_types_below(node: Any, where: str) -> None:
+    if not isinstance(node, dict):
+        return
+    wanted = _annotations(node["_target_"]) if "_target_" in node else {}
+    for key, value in node.items():
+        place = f"{where}.{key}" if where else str(key)
+        _check_types_below(value, place)
+        kind = wanted.get(key)
+        union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+        parts = typing.get_args(kind) if union else (kind,)
+        kinds = [typing.get_origin(one) or one for one in parts if getattr(one, "__name__", "") != "Tensor"]
+        plain = bool(kinds) and all(one in KINDS for one in kinds)
+        if plain and type(value) in FITTING and not FITTING[type(value)].intersection(kinds):
+            raise UserError(f"config: {place}={value}: use {' or '.join(KINDS[one] for one in kinds)}")
+
+
+def _annotations(target: str) -> dict[str, Any]:
+    """Annotated arguments of a function, or of a class and those that it hands further arguments to."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # what can't be imported is told when it is built
+        built: Any = hydra.utils.get_object(target)
+        is_class = isinstance(built, type)
+        for one in reversed(built.__mro__) if is_class else [built]:
+            with contextlib.suppress(NameError, TypeError, AttributeError):
+                found |= typing.get_type_hints(one.__init__ if is_class else one)
+    return found
 
 
 def instantiate_all(configs: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from datamodules.errors import UserError
 from datamodules.files import file_inside, whole_folder
 from lightning_modules.audio_frontend import FRONTENDS
 from lightning_modules.checkpoints import (
+    RECORD_NAME,
     load_basis,
     load_network,
     load_planned,
@@ -36,6 +37,9 @@ def convert(old: Path, output: Path) -> str:
     Raises:
         UserError: It is none of them, or can't be read, or its weights don't fit its networks.
     """
+    for name in (model_folder.CONFIG_NAME, RECORD_NAME):
+        if (old / name).is_file():
+            raise UserError(f"{old}: holds {name}, so it is in today's form already; use it as it is")
     config = read_old_config(old)
     for key, what, converter in (
         ("networks", "model folder", _convert_model),

@@ -40,9 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "training never saw, sweep the motion intensity and write report.html. About 15 minutes on two CPU cores; steps "
         "that are done already in a folder made with the same settings are kept."
     )
-    flag, place = parser.add_argument, Path("demo")
-    flag("--output", type=Path, default=place, help="folder for everything (default: demo)")
-    workers = "processes that render the data; 0: this one (default 2)"
+    flag, workers = parser.add_argument, "processes that render the data; 0: this one (default 2)"
+    flag("--output", type=Path, default=Path("demo"), help="folder for everything (default: demo)")
     flag("--workers", type=int, default=2, help=workers)
     flag("--fast", action="store_true", help="a few steps of everything: does the installation work?")
     flag("--portrait-only", action="store_true", help="the portrait alone: a minute, no training")
@@ -58,23 +57,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Step(NamedTuple):
-    """A part of the demo: its name, what is told when it starts, what does it, and a file that is there when it is done."""
+    """A part of the demo."""
 
     name: str
-    what: str
+    what: str  # told when it starts
     work: Callable[[], object]
-    result: Path
+    result: Path  # a file that is there when it is done
 
 
 class Demo:
     """The steps of the demo, each timed; a step whose result is there is not done again.
 
     Args:
-        folder: made if missing; holds ``demo.json`` (the settings), ``portrait/``, ``data/``, ``runs/``, ``model/``,
-            ``evaluation/``, ``sweep/`` and ``report.html``.
-        workers: rendering processes.
-        fast: few clips and steps, for a check of the installation.
-        command: runs a command of ``ifmdm``, given its words; None: in this process.
+        folder: Made if missing; holds ``demo.json`` (the settings), the ``PARTS`` and ``report.html``.
+        workers: Rendering processes.
+        fast: Few clips and steps, for a check of the installation.
+        command: Runs a command of ``ifmdm``, given its words.
     """
 
     def __init__(
@@ -85,8 +83,11 @@ class Demo:
         command: Callable[[Sequence[str]], object] = run_command,
     ) -> None:
         self.folder, self.workers, self.fast, self.command = folder, workers, fast, command
-        self.data, self.model, self.runs = folder / "data", folder / "model", folder / "runs"
+        self.data, self.model = folder / "data", folder / "model"
         self.clips, self.seconds = (6, (2.7, 3.2)) if fast else (64, (4.0, 8.0))
+
+    def _run(self, stage: str) -> Path:
+        return self.folder / "runs" / stage
 
     def settings(self) -> dict[str, object]:
         """What the results in the folder depend on."""
@@ -102,41 +103,32 @@ class Demo:
         """
         marker, settings = require_output_folder(self.folder) / MARKER_NAME, self.settings()
         if not marker.is_file():
-            for name in PARTS:
-                if (self.folder / name).exists():
-                    raise UserError(
-                        f"{self.folder}: has {name} but no {MARKER_NAME}, so it is no demo of this version; "
-                        "choose another --output"
-                    )
+            if name := next((name for name in PARTS if (self.folder / name).exists()), None):
+                told = f"has {name} but no {MARKER_NAME}, so it is no demo of this version"
+                raise UserError(f"{self.folder}: {told}; choose another --output")
             write_json(marker, settings)
         elif (found := read_json(marker)) != settings:
             known = found if isinstance(found, dict) else {}
             other = [f"{k} {known.get(k)} instead of {v}" for k, v in settings.items() if known.get(k) != v]
-            raise UserError(
-                f"{self.folder}: holds a demo made with other settings ({', '.join(other)}); "
-                "remove the folder or choose another --output"
-            )
+            told = f"holds a demo made with other settings ({', '.join(other)})"
+            raise UserError(f"{self.folder}: {told}; remove the folder or choose another --output")
 
     def steps(self) -> list[Step]:
         """All steps before the report."""
-        folder = self.folder
+        place = self.folder
+        stages = [(f"stage {n}: motion {stage}", stage) for n, stage in enumerate(STAGES, start=1)]
         return [
-            Step("portrait", "a portrait speaks", self.portrait, folder / "portrait" / "portrait_speaks.mp4"),
-            Step("data", "rendering synthetic talking heads", self.prepare, folder / "data_sheet.png"),
+            Step("portrait", "a portrait speaks", self.portrait, place / "portrait/portrait_speaks.mp4"),
+            Step("data", "rendering synthetic talking heads", self.prepare, place / "data_sheet.png"),
             *(
-                Step(
-                    stage,
-                    f"stage {number}: motion {stage}",
-                    partial(self.train, stage),
-                    self.runs / stage / "run.json",
-                )
-                for number, stage in enumerate(STAGES, start=1)
+                Step(name, what, partial(self.train, name), self._run(name) / "run.json")
+                for what, name in stages
             ),
             Step("package", "model folder", self.package, self.model / "config.json"),
             Step(
-                "evaluation", "evaluation on unseen heads", self.evaluate, folder / "evaluation/results.json"
+                "evaluation", "evaluation on unseen heads", self.evaluate, place / "evaluation/results.json"
             ),
-            Step("sweep", "motion-intensity sweep", self.sweep, folder / "sweep" / "sweep.json"),
+            Step("sweep", "motion-intensity sweep", self.sweep, place / "sweep/sweep.json"),
         ]
 
     def run(self, steps: Sequence[Step] | None = None) -> None:
@@ -204,29 +196,24 @@ class Demo:
 
     def train(self, stage: str) -> None:
         """Train one stage with the ``tiny`` experiment of that name; an interrupted training starts again."""
-        run_dir = self.runs / stage
+        run_dir = self._run(stage)
         if run_dir.exists():
             if not (self.folder / MARKER_NAME).is_file():
                 raise UserError(f"{run_dir}: is there already, in a folder without {MARKER_NAME}; remove it")
             log.info("      %s: an interrupted training, starting again", run_dir)
             shutil.rmtree(run_dir)
-        words = [
-            f"experiment={stage}_tiny",
-            _word("data.root", self.data),
-            _word("run_dir", run_dir),
-            f"data.clips={self.clips}",
-            f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]",
-            f"data.render_workers={self.workers}",
-        ]
+        words = [f"experiment={stage}_tiny", _word("data.root", self.data), _word("run_dir", run_dir)]
+        words += [f"data.clips={self.clips}", f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]"]
+        words.append(f"data.render_workers={self.workers}")
         if stage != "autoencoder":
-            words.append(_word("autoencoder", self.runs / "autoencoder"))
+            words.append(_word("autoencoder", self._run("autoencoder")))
         if self.fast:
             words += ["trainer.max_steps=10", "trainer.log_every_n_steps=1", "+trainer.limit_val_batches=1"]
         self.ifmdm("train", *words)
 
     def package(self) -> None:
         """Model folder of the three stages."""
-        runs = [word for stage in STAGES for word in (f"--{stage}", self.runs / stage)]
+        runs = [word for stage in STAGES for word in (f"--{stage}", self._run(stage))]
         self.ifmdm("package", *runs, "--output", self.model)
 
     def evaluate(self) -> None:

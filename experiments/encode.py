@@ -180,6 +180,11 @@ def _open(config: DictConfig) -> "tuple[ClipEncoder, TalkingHeadDataModule]":
     from lightning_modules.checkpoints import find_checkpoint
 
     encoder = ClipEncoder(str(find_checkpoint(config.autoencoder)), resolve(config.audio))
+    if encoder.motion_dim != config.motion_dim:
+        raise UserError(
+            f"{config.autoencoder}: has {encoder.motion_dim} motion coefficients: set motion_dim={encoder.motion_dim}, "
+            f"not {config.motion_dim}, or train another autoencoder"
+        )
     config = config.copy()
     config.data.task = "frame_pairs"
     if OmegaConf.is_missing(config.data, "size"):

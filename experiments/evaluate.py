@@ -1,6 +1,6 @@
 """``ifmdm evaluate``: measures a model on clips it never saw, or anyone's videos, or the measures themselves.
 
-What renders and judges is loaded once the words and flags make sense. Motion is measured on rendered frames by a judge,
+What renders and judges is imported once the words and flags make sense. Motion is measured on rendered frames by a judge,
 never read from motion vectors. Rows beside the method's: real video, real video through the codec, real motion through an
 autoencoder, the still source frame, for a model its generation from another voice's speech (``swapped``); ``shuffled`` is
 the method's own lips against that other speech. Whatever can't be judged is listed with its reason.
@@ -9,22 +9,31 @@ the method's own lips against that other speech. Whatever can't be judged is lis
 import argparse
 import math
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.errors import UserError
 from datamodules.files import require_folder
+from experiments.config import require_model
 from experiments.results import (
     GALLERY,
     has_values,
     log_results,
+    machine_record,
+    plain,
     replace_results,
     require_judged,
     require_results_folder,
 )
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings, check_protocol
+from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings, check_protocol
+
+if TYPE_CHECKING:
+    from experiments.evaluation_setup import EvaluatedModel
+    from metrics.evaluation.judges import Judges, Progress
+    from metrics.evaluation.protocol import Protocol
 
 ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
 """Flags that are overrides of the same name where a model is evaluated."""
@@ -176,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_videos(args: argparse.Namespace) -> int:
     """Judge the videos that the flags name and write results.json, nothing if not one clip could be judged."""
     output = check_videos(args)
-    from experiments.evaluation import evaluate_videos, log_progress
+    from experiments.evaluation_setup import log_progress
     from lightning_modules.generation.talking_head import TalkingHead
     from metrics.evaluation.protocol import get_protocol
 
@@ -199,27 +208,118 @@ def write_videos(results: dict[str, Any], output: Path, videos: str) -> None:
     log_results(replace_results(output, results), results)
 
 
+def evaluate_videos(
+    videos: Path,
+    reference: Path,
+    method: str,
+    protocol: "Protocol",
+    seeds: bool = False,
+    split: str = "test",
+    judges: "Judges | None" = None,
+    progress: "Progress | None" = None,
+    model: Any = None,
+    judge: str = "regressor",
+) -> dict[str, Any]:
+    """The content of results.json of a folder of videos against real clips of the same stems, see `match_videos`.
+
+    ``judges`` are asked, else those that the protocol names, as far as they are there; ``judge`` is that of motion of drawn
+    faces, see `load_motion_judge`. The autoencoder of ``model``, a TalkingHead, gives the row of that name; without it
+    there is none. ``method`` is the name that the result carries.
+
+    Raises:
+        UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.
+    """
+    from experiments.model_clips import autoencoder_row
+    from lightning_modules.checkpoints import weights_hash
+    from metrics.evaluation.clip_results import ROW_FAMILIES
+    from metrics.evaluation.clips import entry, match_videos
+    from metrics.evaluation.judges import load_judges, load_motion_judge
+    from metrics.evaluation.loading import rendered_clips
+    from metrics.evaluation.registry import measures_of
+    from metrics.evaluation.run import evaluate
+
+    started = time.perf_counter()
+    data, alone = match_videos(videos, reference, seeds, split)
+    if judges is None:
+        name = judge if protocol.name == SYNTHETIC else "landmarks"
+        looks = load_motion_judge(name, reference, progress=progress, size=protocol.reading.size)
+        slots = {slot for one in measures_of(protocol.task) for slot in one.judges}
+        judges = load_judges(slots, protocol, looks)
+    clips = rendered_clips(data, protocol.reading, None if model is None else autoencoder_row(model))
+    results = evaluate(clips, data, protocol, judges, ROW_FAMILIES[protocol.task], progress)
+    if model is None:
+        alone.insert(0, entry("*", "row autoencoder", "no model was named; give --model DIR or NAME"))
+    results["missing"] += alone
+    facts = {
+        **machine_record(),
+        "videos": videos,
+        "reference": reference,
+        "split": split if (reference / MANIFEST_NAME).is_file() else None,
+        "takes": len(data.judged[0].takes),
+        "judge": judges.facts,
+        "autoencoder": None if model is None else weights_hash(model),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    return _with_run(results, method, facts, judges)
+
+
 def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     """Compose, evaluate and write results.json beside the gallery.
 
-    ``parts`` say how model and judge are loaded, see `load_parts`.
+    ``parts`` say how model and judge are loaded, see `set_up_config`.
 
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged; nothing is written then.
     """
-    from experiments import evaluation
+    require_model(overrides)
+    from experiments.evaluation_setup import PREPARE_AGAIN, compose_evaluation, set_up_config
 
-    config = evaluation.compose_evaluation(overrides, "evaluate")
+    config = compose_evaluation(overrides, "evaluate")
     method, output = check_method(config["method"]), require_results_folder(config["output"])
-    asked = evaluation.load_parts(config, **parts)
+    model, shown = set_up_config(config, **parts), config["gallery_clips"]
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
-        shown, gallery = config["gallery_clips"], Path(scratch) / GALLERY
-        results = evaluation.evaluate_model(
-            **asked, gallery=gallery if shown else None, gallery_clips=shown, method=method
-        )
-        require_judged(len(results["clips"]), results["missing"], hint=evaluation.PREPARE_AGAIN)
+        gallery = Path(scratch) / GALLERY
+        results = evaluate_model(model, method, gallery=gallery if shown else None, gallery_clips=shown)
+        require_judged(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
         results["run"]["model"]["name"] = Path(config["talking_head"]).name
         path = replace_results(output, results, gallery if gallery.is_dir() else None)
     log_results(path, results)
     return 0
+
+
+def evaluate_model(
+    evaluated: "EvaluatedModel",
+    method: str = "ifmdm",
+    judges: "Judges | None" = None,
+    gallery: Path | None = None,
+    gallery_clips: int = 4,
+) -> dict[str, Any]:
+    """The content of results.json of a model.
+
+    Motion is measured by its judge, all else by ``judges``, else by those that the protocol names, as far as they are there.
+    Contact sheets and videos of the first ``gallery_clips`` go to the folder ``gallery``; ``method`` is the name that the
+    result carries.
+    """
+    from experiments.model_clips import model_rows, with_gallery
+    from metrics.evaluation.clip_results import ROW_FAMILIES
+    from metrics.evaluation.judges import load_judges
+    from metrics.evaluation.registry import SLOTS
+    from metrics.evaluation.run import evaluate
+
+    started = time.perf_counter()
+    judges = judges or load_judges(SLOTS, evaluated.protocol, evaluated.judge)
+    clips = evaluated.clips(model_rows(evaluated.model, evaluated.seeds, evaluated.options))
+    if gallery is not None:
+        clips = with_gallery(clips, gallery, set(evaluated.chosen[:gallery_clips]))
+    families = ROW_FAMILIES["model"]
+    results = evaluate(clips, evaluated.data, evaluated.protocol, judges, families, evaluated.progress)
+    return _with_run(results, method, {**evaluated.record(started), "split": evaluated.split}, judges)
+
+
+def _with_run(
+    results: dict[str, Any], method: str, facts: dict[str, Any], judges: "Judges"
+) -> dict[str, Any]:
+    identities = len({one["identity"] for one in results["clips"]})
+    more = {"identities": identities, "judges": judges.weights()}
+    return plain({"method": method, "run": {**facts, **more}, **results})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.files import require_file
+from datamodules.files import require_file, require_output_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,7 @@ def check_output(path: Path) -> None:
     """Refuse an output that can't be written, before any work is done.
 
     Raises:
-        UserError: not an .mp4 name, a folder, or its folder doesn't exist.
+        UserError: not an .mp4 name, a folder, or its folder doesn't exist or takes no files.
     """
     if path.suffix.lower() != ".mp4":
         raise UserError(f"{path}: the output must be named *.mp4")
@@ -112,6 +112,7 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path}: is a folder; name an .mp4 file in it")
     if not path.parent.is_dir():
         raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
+    require_output_folder(path.parent)
 
 
 def frame_portrait(

@@ -36,9 +36,14 @@ def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
     return resize(reconstruct(model, resize(frames, model.size, model.size)), height, width)
 
 
-def generate(model: Any, waveform: Any, source: Any, options: Any) -> np.ndarray:
-    """Frames generated from speech ``(640 T,)``: ``(T, S, S, 3)`` uint8."""
-    return np.stack(list(model.render(source, model.generate_motion(source, waveform, options))))
+def generate(
+    model: Any, waveform: Any, source: Any, options: Any, seeds: Sequence[int]
+) -> tuple[np.ndarray, ...]:
+    """Frames generated from speech ``(640 T,)``, ``(T, S, S, 3)`` uint8, one take a seed."""
+    motions = (
+        model.generate_motion(source, waveform, dataclasses.replace(options, seed=seed)) for seed in seeds
+    )
+    return tuple(np.stack(list(model.render(source, motion))) for motion in motions)
 
 
 def read_truth(clip: RenderedClip) -> Truth:
@@ -69,13 +74,12 @@ def model_rows(model: Any, seeds: Sequence[int], options: Any) -> Render:
 
     def render(clip: RenderedClip) -> RenderedClip:
         source, truth = _prepared(model, clip)
-        rows = {"autoencoder": (reconstruct(model, clip.real),)}
+        rows: dict[str, tuple[np.ndarray, ...]] = {"autoencoder": (reconstruct(model, clip.real),)}
         started = time.perf_counter()
-        variants = [dataclasses.replace(options, seed=seed) for seed in seeds]
-        takes = tuple(generate(model, clip.waveform, source, variant) for variant in variants)
+        takes = generate(model, clip.waveform, source, options, seeds)
         fps = len(seeds) * len(clip) / (time.perf_counter() - started)
         if clip.foreign is not None:
-            rows["swapped"] = (generate(model, clip.foreign.waveform, source, variants[0]),)
+            rows["swapped"] = generate(model, clip.foreign.waveform, source, options, seeds[:1])
         return dataclasses.replace(clip, rows={"generated": takes, **rows}, truth=truth, facts={"fps": fps})
 
     return render
@@ -99,13 +103,8 @@ def swept_rows(model: Any, seeds: Sequence[int], variants: Sequence[Any]) -> Ren
 
     def render(clip: RenderedClip) -> RenderedClip:
         source, truth = _prepared(model, clip)
-        rows = {
-            str(place): tuple(
-                generate(model, clip.waveform, source, dataclasses.replace(variant, seed=seed))
-                for seed in seeds
-            )
-            for place, variant in enumerate(variants)
-        }
+        takes = [generate(model, clip.waveform, source, variant, seeds) for variant in variants]
+        rows = {str(place): own for place, own in enumerate(takes)}
         return dataclasses.replace(clip, rows=rows, truth=truth)
 
     return render

@@ -11,7 +11,7 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, whole_output
-from metrics.evaluation.reading import PARTNER
+from metrics.evaluation.protocol_names import PARTNER
 
 log = logging.getLogger(__name__)
 RESULTS = "results.json"

@@ -10,18 +10,17 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
 from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
-from datamodules.files import write_text
+from datamodules.files import require_output_folder, write_text
 from experiments.startup import ROOT, cores_of_process
 from experiments.version import __version__
 
@@ -54,6 +53,8 @@ INFRASTRUCTURE = (
     "trainer.profiler",
 )
 """Dotted keys left out of the hash. Devices, nodes and precision stay in: they change the result."""
+RESUMED = ("epoch", "global_step", "loops", "callbacks", "lr_schedulers", "pytorch-lightning_version")
+"""What Lightning reads of a checkpoint beside weights and optimizers."""
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "av", "decord", "mediapipe", "hydra-core")
 """Whose versions are noted."""
 
@@ -65,17 +66,16 @@ def folder_of_first_process() -> Path | None:
     return None
 
 
-def new_run_dir(plain: dict[str, Any]) -> Path:
+def run_folder(plain: dict[str, Any]) -> Path:
     """Folder of the run: the first process's own, in further processes of the same run the first one's.
 
     Raises:
-        UserError: it holds a trained run that is not to be continued.
+        UserError: nothing can be written there, or it holds a trained run that is not to be continued.
     """
     first = folder_of_first_process()
     if first is not None:
         return first
-    run_dir = Path(plain["run_dir"]).resolve()
-    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+    run_dir = require_output_folder(plain["run_dir"]).resolve()
     if plain["resume"] is None and any((run_dir / "checkpoints").glob("*.ckpt")):
         raise UserError(
             f"{run_dir}: already holds a trained run; choose another run_dir, or resume=last to continue it"
@@ -138,8 +138,11 @@ def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", m
                     "settings, or start a fresh run in another run_dir"
                 )
     content = read_checkpoint(resume)
-    if not content.get("optimizer_states"):
+    states = content.get("optimizer_states") or [None]
+    if not all(isinstance(state, dict) and state.keys() >= {"state", "param_groups"} for state in states):
         raise UserError(f"{resume}: holds no state of an optimizer, so it can't be resumed")
+    if lacking := [key for key in RESUMED if key not in content]:
+        raise UserError(f"{resume}: lacks {', '.join(lacking)}, so it can't be resumed")
     had = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
     needed = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     for name in dict.fromkeys([*needed, *had]):
@@ -158,25 +161,35 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def write_start(run_dir: Path, plain: dict[str, Any], record: "NetworkRecord") -> None:
+def write_start(
+    run_dir: Path, plain: dict[str, Any], record: "NetworkRecord", trainer: "Trainer", *_: Any
+) -> None:
     """Write ``config.yaml``, for people, and ``network.json``, which programs read back.
 
     Args:
         run_dir: made if it isn't there.
         plain: the resolved config.
         record: of the network that is about to be trained.
+        trainer: has its data and is about to start; of its processes the first writes.
     """
     from lightning_modules.checkpoints import write_network_record
 
+    if not trainer.is_global_zero:
+        return
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     write_network_record(run_dir, record)
 
 
 def write_end(
-    run_dir: Path, plain: dict[str, Any], trainer: "Trainer", metrics: dict[str, float], seconds: float
+    run_dir: Path,
+    plain: dict[str, Any],
+    words: Sequence[str],
+    trainer: "Trainer",
+    metrics: dict[str, float],
+    seconds: float,
 ) -> None:
-    """Write ``run.json``: what was run, for how long (in seconds), with what last values, on what machine."""
+    """Write ``run.json``: what was run, by which overrides, for how long, with what last values, on what machine."""
     commit, dirty = git_state()
     record = {
         "identity": {
@@ -187,7 +200,9 @@ def write_end(
         },
         "stage": plain["stage"],
         "name": plain["name"],
+        "ablation": list(plain.get("ablation") or {}),
         "seed": plain["seed"],
+        "overrides": list(words),
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "devices": trainer.num_devices * trainer.num_nodes,
@@ -242,6 +257,8 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def machine_facts() -> dict[str, Any]:
     """Processor, cores, memory in GiB, accelerators, Python and the versions of the packages that matter."""
+    import torch
+
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

@@ -9,15 +9,15 @@ from typing import Any
 from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.files import require_output_folder
 from experiments.evaluate import given_numbers
-from experiments.evaluation import log_progress
+from experiments.evaluation_setup import log_progress
 from experiments.results import write_json, write_whole
 from metrics.evaluation.clips import Missing, reference_clips
 from metrics.evaluation.corruptions import CORRUPTIONS, SIZE
-from metrics.evaluation.evaluation import absent_judges
 from metrics.evaluation.judges import load_judges
 from metrics.evaluation.protocol import get_protocol
-from metrics.evaluation.reading import TALKING_HEAD
+from metrics.evaluation.protocol_names import TALKING_HEAD
 from metrics.evaluation.registry import SLOTS
+from metrics.evaluation.remarks import absent_judges
 from metrics.evaluation.selftest import caution, load_samples, out_of_order, self_test, unasked
 from metrics.judges.landmark_judge import LandmarkJudge
 

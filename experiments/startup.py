@@ -140,5 +140,6 @@ def set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx", "matplotlib", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning").propagate = False  # it writes to standard error itself
     # Lightning asks torch by a name that newer torch calls deprecated: nothing a user could mend.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

@@ -4,13 +4,17 @@ import argparse
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder
+from experiments.config import require_model
 from experiments.results import plain, require_judged, write_json, write_whole
+
+if TYPE_CHECKING:
+    from experiments.evaluation_setup import EvaluatedModel
 
 INTENSITIES = (0.0, 0.5, 1.0, 2.0)
 SWEPT = (
@@ -38,78 +42,59 @@ def run(args: argparse.Namespace) -> int:
 
 
 def sweep_intensity(
-    model: Any,
-    root: Path,
-    intensities: Sequence[float] = INTENSITIES,
-    judge: Any = None,
-    clips: int | None = None,
-    seeds: Sequence[int] = (0,),
-    split: str = "test",
-    options: Any = None,
-    max_frames: int | None = None,
-    output: Path | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    evaluated: "EvaluatedModel", intensities: Sequence[float] = INTENSITIES, output: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Measure rendered frames at several motion intensities; sources, speech and seeds are the same in all.
+    """Measure a model's rendered frames at several motion intensities; sources, speech and seeds are the same in all.
 
     ``intensities`` are values of ``GenerationOptions.intensity``; ``sweep.json``, its plot, and sheet and video of the
-    first clip go to ``output``; all else as in `experiments.evaluation.evaluate_model`.
+    first clip go to ``output``.
 
     Returns:
         One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion and
         jitter in degrees, sharpness (of whole frames) as a share of the real clip's.
 
     Raises:
-        UserError: No manifest, no clip in the split, an intensity that the model can't follow, or not one clip
-            could be judged; nothing is written then.
+        UserError: Not one clip could be judged; nothing is written then.
     """
-    from experiments import evaluation
+    from experiments.evaluation_setup import PREPARE_AGAIN
     from experiments.model_clips import swept_rows
     from experiments.report.figures import sweep_picture
-    from lightning_modules.generation.talking_head import GenerationOptions
     from metrics.evaluation.aggregate import aggregate
-    from metrics.evaluation.clips import CLIP_FAILURES
-    from metrics.evaluation.evaluation import protocol_record, with_data
-    from metrics.evaluation.judges import load_motion_judge, motion_judges
-    from metrics.evaluation.loading import rendered_clips
-    from metrics.evaluation.loop import ROW_PLANS, RowPlan, judge_clip
+    from metrics.evaluation.clip_measures import each_clip, measure_clip
+    from metrics.evaluation.clip_results import ROW_FAMILIES, ClipResult, RowFamilies
+    from metrics.evaluation.clips import Missing
+    from metrics.evaluation.judges import motion_judges
+    from metrics.evaluation.run import protocol_record, with_data
 
-    options, started, root = options or GenerationOptions(), time.perf_counter(), Path(root)
-    evaluation.check_options(model, options, tuple(seeds), intensities)
-    data, chosen = evaluation.choose_data(root, split, clips)
-    judge = judge or load_motion_judge("regressor", root, progress=progress, size=model.size)
-    protocol = evaluation.model_protocol(chosen, model.size, judge, max_frames)
-    judges = with_data(motion_judges(judge), data)
-    variants = [dataclasses.replace(options, intensity=value) for value in intensities]
-    rendered = rendered_clips(data, protocol.reading, swept_rows(model, tuple(seeds), variants))
-    plan = RowPlan((), tuple(str(place) for place in range(len(intensities))))
-    found: list[Any] = []
-    missing = []
-    for number, clip in enumerate(rendered):
-        name = clip.files.name
-        try:
-            if clip.failure:
-                raise ValueError(clip.failure)
-            judged, _ = judge_clip(clip, judges, protocol, plan)
-        except CLIP_FAILURES as error:
-            log.warning("clip %s is left out: %s", name, error)
-            missing.append({"clip": name, "what": "all", "why": str(error)})
-        else:
-            if output is not None and not found:
-                _write_pictures(output, clip, intensities)
-            found.append(judged)
-        if progress:
-            progress(number + 1, len(data.judged), f"sweeping {name}")
-    require_judged(len(found), missing, hint=evaluation.PREPARE_AGAIN)
-    metrics = aggregate(found, protocol, judges)
+    started, data, protocol = time.perf_counter(), evaluated.data, evaluated.protocol
+    judges = with_data(motion_judges(evaluated.judge), data)
+    variants = [dataclasses.replace(evaluated.options, intensity=value) for value in intensities]
+    rendered = evaluated.clips(swept_rows(evaluated.model, evaluated.seeds, variants))
+    rows_asked = RowFamilies((), tuple(str(place) for place in range(len(intensities))))
+    results: list[ClipResult] = []
+    missing: list[Missing] = []
+
+    def measure(clip: Any) -> ClipResult:
+        return measure_clip(clip, judges, protocol, rows_asked)[0]
+
+    for clip, result in each_clip(
+        rendered, measure, missing, evaluated.progress, len(data.judged), "sweeping"
+    ):
+        if output is not None and not results:
+            _write_pictures(output, clip, intensities)
+        results.append(result)
+    require_judged(len(results), missing, hint=PREPARE_AGAIN)
+    metrics = aggregate(results, protocol, judges)
     rows = []
-    for intensity, row in zip(intensities, plan.free, strict=True):
-        known = {name: metrics[f"{name}_{row}"].as_dict() for name in SWEPT if f"{name}_{row}" in metrics}
+    for intensity, row in zip(intensities, rows_asked.generation, strict=True):
+        known = {
+            name: dataclasses.asdict(metrics[f"{name}_{row}"]) for name in SWEPT if f"{name}_{row}" in metrics
+        }
         rows.append(plain({"intensity": float(intensity), **known}))
     if output is not None:
         sweep = {
-            "protocol": protocol_record(protocol, data, judges, ROW_PLANS["model"]),
-            "run": evaluation.run_record(model, options, judge, seeds, time.perf_counter() - started),
+            "protocol": protocol_record(protocol, data, judges, ROW_FAMILIES["model"]),
+            "run": evaluated.record(started),
             "rows": rows,
             "missing": missing,
         }
@@ -131,19 +116,20 @@ def _write_pictures(folder: Path, clip: Any, intensities: Sequence[float]) -> No
 def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     """Compose, sweep and write sweep.json, its plot, a contact sheet and a video.
 
-    ``parts`` say how model and judge are loaded, see `load_parts`.
+    ``parts`` say how model and judge are loaded, see `set_up_config`.
 
     Raises:
         UserError: Wrong overrides, model or data, or not one clip could be judged.
     """
-    from experiments.evaluation import compose_evaluation, load_parts
+    require_model(overrides)
+    from experiments.evaluation_setup import compose_evaluation, set_up_config
 
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])
     values = config["sweep"]["values"]
     if not isinstance(values, list) or not values:
         raise UserError(f"sweep.values={values}: give a list of intensities, e.g. [0,0.5,1,2]")
-    for row in sweep_intensity(intensities=values, output=output, **load_parts(config, values, **parts)):
+    for row in sweep_intensity(set_up_config(config, values, **parts), values, output):
         known = [row[name]["value"] for name in ("head_motion", "lip_corr_zero")]
         told = ["unknown" if value is None else f"{value:.2f}" for value in known]
         log.info("intensity %g: head motion %s degrees, lip correlation %s", row["intensity"], *told)

@@ -1,25 +1,56 @@
-"""``ifmdm train``: one training as a config describes it, which leaves a run folder that says how it came about."""
+"""``ifmdm train``: one training as a config describes it, or with ``-m`` several; each leaves a run folder that says how."""
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
+import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder
-from experiments.config import compose, config_names, instantiate, instantiate_all, resolve
+from experiments.config import (
+    CONFIG_FOLDER,
+    check_ablations,
+    compose,
+    config_error_line,
+    config_names,
+    hydra_overrides,
+    instantiate,
+    instantiate_all,
+    resolve,
+    with_open_maps,
+)
+from experiments.run_folder import (
+    RUN_DIR_VARIABLE,
+    checkpoint_to_resume,
+    folder_of_first_process,
+    record_of,
+    refuse_other_network,
+    run_folder,
+    write_end,
+    write_start,
+)
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 log = logging.getLogger(__name__)
 
+GROUPS = ("experiment", "data", "model", "size", "ablation", "callbacks", "logger", "trainer", "launcher")
+"""Groups of configs that ``--help`` lists."""
 STAGES = ("autoencoder", "statistics", "diffusion", "sync")
 
 
@@ -41,7 +72,12 @@ class TrainingResult:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm train``."""
-    parser.description = "Train one stage. Experiments: " + ", ".join(config_names("experiment")) + "."
+    parser.description = (
+        "Train one stage. An override picks a config (GROUP=NAME) or changes a value (KEY=VALUE)."
+    )
+    groups = [textwrap.fill(f"{group}: {', '.join(config_names(group))}", 79) for group in GROUPS]
+    parser.epilog = "\n".join(["Names by group; several ablations are ablation=[a,b]:", *groups])
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     each = "one run for each combination of a,b,c values"
     parser.add_argument("-m", "--multirun", action="store_true", help=each)
     words = "Hydra overrides, experiment=NAME first of all"
@@ -51,8 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train as the command line says; with ``-m`` through the launcher that the config names."""
     if args.multirun:
-        from experiments.multirun import run_multirun
-
         run_multirun(args.overrides)
         return 0
     result = run_training(compose(args.overrides), args.overrides)
@@ -73,25 +107,23 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     """
     started = time.monotonic()
     plain = _checked(config)
+    from lightning.fabric.utilities.warnings import disable_possible_user_warnings
     from lightning.pytorch import seed_everything
+    from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from experiments.run_folder import (
-        checkpoint_to_resume,
-        new_run_dir,
-        record_of,
-        refuse_other_network,
-        write_end,
-        write_start,
-    )
     from lightning_modules.checkpoints import find_checkpoint
+
+    # How many workers load is a setting: Lightning need not say at every start that there could be more.
+    disable_possible_user_warnings(module="lightning.pytorch.trainer.connectors.data_connector")
 
     _refuse_folder_for_each_process(config)
     config = config.copy()
     for key in ("autoencoder", "lift"):
         if plain[key]:
             config[key] = plain[key] = str(find_checkpoint(plain[key]))
-    run_dir = require_output_folder(new_run_dir(plain))
+    run_dir = run_folder(plain)
+    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
     resume = checkpoint_to_resume(plain["resume"], run_dir)
     callbacks = instantiate_all(config.callbacks)
     _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
@@ -100,24 +132,28 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     record = record_of(plain, model)
     if resume is not None:
         refuse_other_network(resume, run_dir, record, model)
-    trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=instantiate_all(config.logger))
-    if trainer.is_global_zero:
-        write_start(run_dir, plain, record)
+    note = LambdaCallback(on_fit_start=partial(write_start, run_dir, plain, record))
+    loggers = instantiate_all(config.logger)
+    trainer: Trainer = instantiate(config.trainer, callbacks=[*callbacks, note], logger=loggers)
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, RuntimeError) as error:
         _refuse_unknown_monitor(trainer, error)
         raise
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    except SystemExit as stop:  # Lightning ends the process by a status of its own
+        if trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM) from stop
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     if not trainer.strategy.broadcast(
         checkpoint.is_file()
     ):  # a fast_dev_run keeps none; all save together or none does
-        trainer.save_checkpoint(checkpoint)
+        trainer.save_checkpoint(checkpoint, weights_only=False)
     if trainer.is_global_zero:
-        write_end(run_dir, plain, trainer, metrics, time.monotonic() - started)
+        write_end(run_dir, plain, words, trainer, metrics, time.monotonic() - started)
     return TrainingResult(run_dir, checkpoint, metrics)
 
 
@@ -146,8 +182,6 @@ def one_of_several_processes() -> bool:
 
 def _refuse_folder_for_each_process(config: DictConfig) -> None:
     """Refuse a time stamp in ``run_dir`` where processes that know nothing of each other would each read another clock."""
-    from experiments.run_folder import folder_of_first_process
-
     stamped = "${now:" in str(OmegaConf.to_container(config, resolve=False)["run_dir"])  # type: ignore[index, call-overload]
     several = one_of_several_processes() or (config.trainer or {}).get("num_nodes", 1) > 1
     if stamped and several and folder_of_first_process() is None:
@@ -189,11 +223,42 @@ def _lift(model: Any, path: str) -> None:
         raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 
 
+NUMBERS = {
+    "seed": (0, 2**32 - 1),
+    "data.batch_size": (1, 2**20),
+    "data.num_workers": (0, 2**10),
+    "data.pairs_per_clip": (1, 2**20),
+    "data.windows_per_clip": (1, 2**20),
+    "trainer.max_steps": (1, 2**31),
+    "trainer.max_epochs": (1, 2**31),
+    "trainer.check_val_every_n_epoch": (1, 2**31),
+    "trainer.limit_train_batches": (1e-6, 2**31),
+    "model.optimizer.lr": (0.0, 1e3),
+}
+"""Settings -> least and largest value, whole numbers where these are; of the trainer -1 stands for no limit."""
+
+
+def _check_numbers(plain: dict[str, Any]) -> None:
+    """Refuse numbers that would end a training late, or at once as if all were well."""
+    for key, (least, most) in NUMBERS.items():
+        value: Any = plain
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is None or (key.startswith("trainer.max") and value == -1):
+            continue
+        fits = type(value) is int or (type(value) is float and isinstance(least, float))
+        if not fits or not least <= value <= most:
+            kind = "a number" if isinstance(least, float) else "a whole number"
+            raise UserError(f"config: {key}={value}: use {kind} from {least:g} to {most:.10g}")
+
+
 def _checked(config: DictConfig) -> dict[str, Any]:
     """The resolved config, of which everything is refused that can be before anything slow is imported."""
     if not config.get("name") or config.get("model") is None:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
     plain = resolve(config)
+    _check_numbers(plain)
+    checkpoint_to_resume(plain["resume"], run_folder(plain))
     stage, data, network = plain["stage"], plain["data"], plain["model"].get("network") or {}
     if stage not in STAGES:
         raise UserError(f"stage={stage} is unknown; choose one of {', '.join(STAGES)}")
@@ -209,4 +274,66 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
         )
+    for key in ("autoencoder", "lift"):
+        if plain[key] and not Path(plain[key]).exists():
+            raise UserError(f"{key}={plain[key]}: no such run folder or checkpoint; check the name")
     return plain
+
+
+def run_multirun(overrides: Sequence[str]) -> None:
+    """Train once for each combination; ``UserError`` where one does not compose or cannot start as asked."""
+    words = with_open_maps(hydra_overrides(overrides, multirun=True))
+    with _as_hydra_program(["--multirun", *words]):
+        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
+        try:
+            decorate(multirun_job)()
+        except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
+            raise UserError(config_error_line(error)) from error
+
+
+def multirun_job(config: DictConfig) -> dict[str, float]:
+    """One job of a multirun, in the folder that Hydra gives it."""
+    job = HydraConfig.get()
+    check_ablations(config, job.overrides.task)
+    refuse_script_launcher(config)
+    with open_dict(config):
+        config.run_dir = job.runtime.output_dir
+    return run_training(config, job.overrides.task).metrics
+
+
+def refuse_script_launcher(config: DictConfig) -> None:
+    """Refuse several devices a job where Lightning would start the other processes by repeating the command line.
+
+    Inside a multirun each of these would enter the sweep again and train with other settings, without an error.
+
+    Raises:
+        UserError: the combination is the dangerous one.
+    """
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+    trainer = instantiate(config.trainer, logger=False)
+    launcher = trainer.strategy.launcher
+    repeats = (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
+    if trainer.num_devices > 1 and repeats:
+        raise UserError(
+            "multirun with trainer.devices > 1 would train other settings on other devices: set trainer.devices=1, "
+            "start each run by torchrun or Slurm, or use trainer.strategy=ddp_spawn"
+        )
+
+
+@contextlib.contextmanager
+def _as_hydra_program(words: list[str]) -> Iterator[None]:
+    """Hydra's launchers read ``sys.argv``: give them these words; and let Hydra hand errors on instead of exiting."""
+    words_before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["ifmdm train", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = words_before
+        del os.environ["HYDRA_FULL_ERROR"]
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -90,15 +90,16 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def read_network_record(path: Path | str) -> NetworkRecord:
-    """What ``network.json`` says that lies beside a checkpoint, or in the run folder above it.
+    """What the ``network.json`` of a run folder or checkpoint says; UserError where there is none, or no such record."""
+    return _record(find_record(path))
 
-    Raises:
-        UserError: There is none, or it is no such record.
-    """
+
+def find_record(path: Path | str) -> Path:
+    """The ``network.json`` that lies beside a checkpoint, or in the run folder above it; UserError where there is none."""
     checkpoint = find_checkpoint(path).resolve()
     for folder in checkpoint.parents[:2]:
         if (folder / RECORD_NAME).is_symlink() or (folder / RECORD_NAME).exists():
-            return _record(file_inside(folder, RECORD_NAME))
+            return file_inside(folder, RECORD_NAME)
     if any((folder / "config.yaml").is_file() for folder in checkpoint.parents[:2]):
         raise UserError(
             f"{path}: a run of an older version, without {RECORD_NAME}: "
@@ -165,7 +166,8 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
     Raises:
         UserError: Missing or unreadable files, or weights that don't fit the network.
     """
-    plan, checkpoint = plan_named(read_network_record(path).network, path), find_checkpoint(path)
+    record, checkpoint = find_record(path), find_checkpoint(path)
+    plan = plan_named(_record(record).network, record)
     state: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
     own = part_of(state, "network.")
     if sum(value.numel() * value.element_size() for value in own.values()) > checkpoint.stat().st_size:
@@ -198,7 +200,7 @@ def plan_named(spec: Any, source: Path | str) -> nn.Module:
         UserError: No such network or arguments.
     """
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise UserError(f"{source}: names no network")
+        raise UserError(f"{source}: says no network; it needs a map with its name, such as 'paper_renderer'")
     try:
         return plan_network(**spec)
     except UserError as error:
@@ -256,8 +258,11 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
     """Load strictly.
 
     Raises:
-        UserError: Names or shapes differ.
+        UserError: Names or shapes differ, or a value is not finite.
     """
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(f"{source}: {name} holds values that are NaN or infinite; train or get it again")
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

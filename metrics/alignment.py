@@ -14,15 +14,10 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class Similarity:
-    """One similarity transform a frame: ``points -> points @ matrix.T + shift``; NaN where none could be found.
+    """One similarity transform a frame: ``points -> points @ matrix.T + shift``; NaN where none could be found."""
 
-    Attributes:
-        matrix: ``(T, D, D)`` rotation times scale.
-        shift: ``(T, D)``.
-    """
-
-    matrix: np.ndarray
-    shift: np.ndarray
+    matrix: np.ndarray  # (T, D, D) rotation times scale
+    shift: np.ndarray  # (T, D)
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Transform the points ``(T, K, D)`` of each frame."""
@@ -74,7 +69,7 @@ def cut_aligned(frames: Tensor, similarity: Similarity, size: int) -> Tensor:
 
     Args:
         frames: ``(T, 3, H, W)`` uint8.
-        similarity: ``(T,)`` transforms in the plane, all known; the left edge of the first pixel lies at 0.
+        similarity: T transforms in the plane, all known; the left edge of the first pixel lies at 0.
         size: Side of the square in pixels.
 
     Returns:

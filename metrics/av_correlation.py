@@ -1,10 +1,10 @@
-"""Lip sync without a downloaded network: how well lip openings follow what a regression expects from the speech.
+"""Lip sync by a regression, no download: how well lip openings follow what is expected from the speech.
 
 The regression maps log-mel context to lip opening. It is fitted on real clips of other people than the one that is
 judged, so it knows neither the face nor the voice nor the sentence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,68 +17,44 @@ from metrics.motion import LagCorrelation, LagSettings, correlation, lagged_corr
 
 @dataclass(frozen=True)
 class RegressionSettings:
-    """How the regression from speech to lips is fitted.
+    """How the regression from speech to lips is fitted."""
 
-    Attributes:
-        context: Frames to either side whose sound it sees.
-        bands: Mel bands that a frame is reduced to.
-        ridge: Weight of the ridge, as a share of the number of frames fitted on (the inputs have unit variance).
-        alignments: Times that the clips fitted on are put in sync.
-        alignment_reach: Frames that they are moved by, at most.
-        alignment_correlation: How well lips must correlate with what is expected for it.
-    """
-
-    context: int = 6
-    bands: int = 8
-    ridge: float = 0.3
-    alignments: int = 2
-    alignment_reach: int = 8
-    alignment_correlation: float = 0.3
+    context: int = 6  # frames to either side whose sound it sees
+    bands: int = 8  # mel bands that a frame is reduced to
+    ridge: float = (
+        0.3  # weight of the ridge, as a share of the frames fitted on (the inputs have unit variance)
+    )
+    alignments: int = 2  # times that the clips fitted on are put in sync
+    alignment_reach: int = 8  # frames that they are moved by, at most
+    alignment_correlation: float = 0.3  # how well lips must correlate with what is expected for it
 
 
 @dataclass(frozen=True)
 class AVSettings:
-    """How measured lips are correlated with expected ones.
+    """How measured lips are correlated with expected ones."""
 
-    Attributes:
-        reach: Frames that lips and speech are shifted against each other by, as far as SyncNet's judge does.
-        fewest_frames: Frames that must show lips: at every lag a second of them meets the speech.
-    """
-
-    reach: int = 15
-    fewest_frames: int = 40
+    reach: int = 15  # frames that lips and speech are shifted against each other by, as SyncNet's judge does
+    fewest_frames: int = 40  # frames that must show lips: at every lag a second of them meets the speech
 
 
 @dataclass(frozen=True)
 class RetrievalSettings:
-    """What retrieval chooses among.
+    """What retrieval chooses among."""
 
-    Attributes:
-        window: Frames of a window.
-        hop: Frames from one window to the next.
-        reach: Frames that a window may be shifted by beyond the clip's lag.
-        foreign: Clips at most whose speech it chooses among: more cost time and change little.
-    """
-
-    window: int = 50
-    hop: int = 25
-    reach: int = 3
-    foreign: int = 20
+    window: int = 50  # frames of a window
+    hop: int = 25  # frames from one window to the next
+    reach: int = 3  # frames that a window may be shifted by beyond the clip's lag
+    foreign: int = 20  # clips at most whose speech it chooses among: more cost time and change little
 
 
 REGRESSION, AV, RETRIEVAL = RegressionSettings(), AVSettings(), RetrievalSettings()
 
 
 def speech_context(waveform: np.ndarray, settings: RegressionSettings = REGRESSION) -> np.ndarray:
-    """What the regression sees of the speech at each frame.
+    """What the regression sees of speech ``(640 T,)``, float in [-1, 1] at 16 kHz, at each frame.
 
-    Args:
-        waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz.
-        settings: How much of it.
-
-    Returns:
-        ``(T, 13 * 8)`` log-mel energy of the frame and of six frames to either side, 8 bands each, over the clip
-        of zero mean and unit variance (loudness and microphone don't count); the ends are held.
+    ``(T, 13 * 8)`` log-mel energy of the frame and of six frames to either side, 8 bands each, over the clip of zero mean
+    and unit variance (loudness and microphone don't count); the ends are held.
     """
     mel = log_mel(torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None])[0]  # (2T, 160)
     count, context = settings.bands, settings.context
@@ -97,19 +73,12 @@ def _standard(curve: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SpokenClip:
-    """A real clip that regressions are fitted on.
+    """A real clip that regressions are fitted on."""
 
-    Attributes:
-        identity: Who is seen.
-        voice: Who is heard.
-        waveform: ``(640 T,)`` float in [-1, 1].
-        lip_opening: ``(T,)``, any unit; NaN on frames without a face.
-    """
-
-    identity: str
-    voice: str
-    waveform: np.ndarray
-    lip_opening: np.ndarray
+    identity: str  # who is seen
+    voice: str  # who is heard
+    waveform: np.ndarray  # (640 T,) float in [-1, 1]
+    lip_opening: np.ndarray  # (T,), any unit; NaN on frames without a face
     _contexts: dict[RegressionSettings, np.ndarray] = field(default_factory=dict, repr=False)
 
     def context(self, settings: RegressionSettings = REGRESSION) -> np.ndarray:
@@ -125,12 +94,8 @@ class LipRegressor:
     Recordings are often out of sync by some frames, which would blur what is learnt: twice, each clip's lag is
     measured by a regression fitted on the others, and taken out.
 
-    Args:
-        clips: Real clips; at least one with a face and sound.
-        settings: How it is fitted.
-
     Raises:
-        ValueError: No frame to fit on.
+        ValueError: No clip with a face to fit on.
     """
 
     def __init__(self, clips: Sequence[SpokenClip], settings: RegressionSettings = REGRESSION) -> None:
@@ -142,32 +107,30 @@ class LipRegressor:
         lips = [_standard(clip.lip_opening) for clip in seen]
         self.lags = [0] * len(seen)
         for _ in range(settings.alignments if len(seen) > 1 else 0):
-            sums = [_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)]
-            whole = _added(sums)
+            others = (part.sum(axis=0) - part for part in _sums(inputs, lips, self.lags))
+            fits = [_solve(sums, settings) for sums in zip(*others, strict=True)]
             self.lags = [
-                _lag(x @ _solve([a - own for a, own in zip(whole, part, strict=True)], settings), y, settings)
-                for x, y, part in zip(inputs, lips, sums, strict=True)
+                _lag(x @ weights, y, settings) for x, y, weights in zip(inputs, lips, fits, strict=True)
             ]
-        sums = [_sums(x, _earlier(y, lag)) for x, y, lag in zip(inputs, lips, self.lags, strict=True)]
-        self.weights = _solve(_added(sums), settings)
+        self.weights = _solve([part.sum(axis=0) for part in _sums(inputs, lips, self.lags)], settings)
 
     def expect(self, waveform: np.ndarray) -> np.ndarray:
         """Expected lip opening ``(T,)`` of speech ``(640 T,)``, up to scale and offset."""
         return speech_context(waveform, self.settings) @ self.weights
 
 
-Sums = tuple[np.ndarray, ...]
-"""What a fit needs of a clip: inputs times inputs, inputs times lips, number of frames."""
-
-
-def _sums(inputs: np.ndarray, lips: np.ndarray) -> Sums:
-    known = np.isfinite(lips)
-    x = inputs[known]
-    return x.T @ x, x.T @ lips[known], np.array(len(x))
-
-
-def _added(sums: Sequence[Sums]) -> Sums:
-    return tuple(sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+def _sums(
+    inputs: Iterable[np.ndarray], lips: Iterable[np.ndarray], lags: Iterable[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a fit needs of each of N clips: inputs times inputs ``(N, D, D)``, inputs times lips ``(N, D)``, frames."""
+    covariances, products, frames = [], [], []
+    for x, y, lag in zip(inputs, lips, lags, strict=True):
+        moved = _earlier(y, lag)
+        known = np.isfinite(moved)
+        covariances.append(x[known].T @ x[known])
+        products.append(x[known].T @ moved[known])
+        frames.append(known.sum())
+    return np.stack(covariances), np.stack(products), np.stack(frames)
 
 
 def _solve(sums: Sequence[np.ndarray], settings: RegressionSettings) -> np.ndarray:
@@ -289,7 +252,7 @@ def measure_sync(
         real: ``(T',)`` lips of the real clip, which says what hardly moves (`hardly_move`); None: only a constant does.
         settings: How lips are correlated with what is expected.
         retrieval: What retrieval chooses among.
-        lip_range: What hardly moves.
+        lip_range: When lips hardly move.
     """
     known = int(np.isfinite(lip_opening).sum())
     if known < settings.fewest_frames or (real is not None and hardly_move(lip_opening, real, lip_range)):

@@ -1,4 +1,4 @@
-"""Metrics over clips and over pictures, of which each measure's own is made.
+"""What metrics of torchmetrics are made of here: means over clips, means over pictures, distances of rows.
 
 In a ``MetricCollection`` give ``compute_groups=False``: by default a collection merges metrics whose states have the same
 names and after the first update the same values, as they have where a real clip is compared with itself.
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from metrics.arguments import check_rows, side_of
+from metrics.checks import check_rows, check_side
 
 
 def known_mean(values: np.ndarray | float) -> float:
@@ -27,12 +27,7 @@ class ClipMean(Metric):
     """A measure over clips: mean of its finite values, or their median where it is a lag in frames.
 
     ``ClipMean(head_motion)`` is updated with what `metrics.motion.head_motion` takes, one clip at a time;
-    ``ClipMean()`` with finished values.
-
-    Args:
-        function: Value of a clip, or values of its frames, whose mean counts; NaN where there is none.
-        median: Whether the median of the clips is taken.
-        settings: Keyword arguments of the function.
+    ``ClipMean()`` with finished values. ``settings`` are the function's; of values of frames the mean counts.
     """
 
     total: Tensor
@@ -69,11 +64,7 @@ class ClipMean(Metric):
 
 
 class PictureMean(Metric):
-    """Mean over pictures or their pixels of what is added up.
-
-    Args:
-        kwargs: Of torchmetrics, such as ``sync_on_compute=False`` for the value of one clip of one process.
-    """
+    """Mean over pictures or their pixels of what is added up; ``kwargs`` are torchmetrics'."""
 
     total: Tensor
     count: Tensor
@@ -97,13 +88,7 @@ class PictureMean(Metric):
 
 
 class SidesDistance(Metric):
-    """Distance between the rows of real and of generated clips, gathered from all of them.
-
-    Args:
-        width: Of a row.
-        fewest: Rows that each side must have.
-        dtype: That they are kept in.
-    """
+    """Distance between all rows of ``width`` of the real and of the generated clips; ``fewest`` on each side."""
 
     real: list[Tensor]
     generated: list[Tensor]
@@ -141,8 +126,8 @@ class SidesDistance(Metric):
 
     def update(self, values: Tensor, real: bool) -> None:
         """Add what `rows_of` takes, of one clip."""
-        side = (self.real, self.generated)[side_of(real)]
-        side.append(self.rows_of(values).to(self._empty.dtype))
+        check_side(real)
+        (self.real if real else self.generated).append(self.rows_of(values).to(self._empty.dtype))
 
     def compute(self) -> Tensor:
         """The distance; NaN with too few rows on a side."""

@@ -1,4 +1,4 @@
-"""Metric callbacks for the Trainer: FID, KID, LPIPS, lip sync and motion on validation, with sample videos.
+"""Metric callbacks for the Trainer: measures of the registry on validation, with sample videos.
 
 The metrics belong to the callback, not to the module, so that no judge's weights get into a checkpoint. Every process
 works on its share; the states are reduced when values are computed, so that all processes log the same number.
@@ -6,38 +6,45 @@ works on its share; the states are reduced when values are computed, so that all
 
 import logging
 import math
+import sys
 import time
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import tensor
+from torch import Tensor, tensor
+from torch.utils.data import DistributedSampler
 
 from datamodules.batches import FramePairBatch, WholeClip
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from metrics.evaluation.judges import Judges, load_training_judges
-from metrics.evaluation.protocol import get_protocol
-from metrics.evaluation.reading import TALKING_HEAD
-from metrics.evaluation.registry import Measure
+from metrics.evaluation.protocol import Protocol, get_protocol
+from metrics.evaluation.protocol_names import TALKING_HEAD
+from metrics.evaluation.registry import MEASURES, Measure
 from metrics.fvd import draw_windows
 from metrics.sample_videos import log_sample, side_by_side, write_sample
-from metrics.training_measures import (
-    CLIP_KINDS,
-    LoadJudges,
-    Render,
-    TrainingMeasures,
-    chosen_measures,
-    compares_pictures,
-    own_items,
-)
+from metrics.training_measures import CLIP_KINDS, TrainingMeasures
 
 PREFIX = "val/"
-FRAME_PAIRS = "frame_pairs"
-"""Task of the data that `PictureMetrics` judges."""
+FRAME_PAIRS = "frame_pairs"  # task of the data that `PictureMetrics` judges
+LoadJudges = Callable[[Collection[str], Protocol], Judges]
+"""Loads the judges of some slots; which are not there is told by ``absent``."""
 log = logging.getLogger(__name__)
+
+
+class Render(typing.Protocol):
+    """What renders clips by the module that is being trained.
+
+    It may have ``check(module)``, which raises UserError for a module of another stage before training starts, and
+    ``made_for``, that stage's name (see `MetricCallback`).
+    """
+
+    def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
+        """Frames ``(T, 3, H, W)`` uint8 of a clip; the module is in evaluation mode."""
 
 
 class MetricCallback(Callback):
@@ -52,16 +59,14 @@ class MetricCallback(Callback):
         every_n_epochs: Epochs from one judged validation to the next; 1: every validation.
         required: Whether a judge that can't be loaded is an error; else it is named in a warning before training starts.
 
-    Attributes:
-        live: The measures once their judges are loaded.
-        made_for: The one stage of `ifmdm train` that it fits, which refuses it elsewhere before any data is made; None: any.
-
     Raises:
         UserError: ``every_n_epochs`` below 1, no such protocol, or a measure that does not fit.
     """
 
-    made_for: str | None = None
-    clips = False
+    made_for: str | None = (
+        None  # stage of `ifmdm train`, which refuses it elsewhere before any data is made; None: any
+    )
+    clips = False  # whether whole clips are judged
 
     def __init__(
         self,
@@ -73,18 +78,20 @@ class MetricCallback(Callback):
     ) -> None:
         if every_n_epochs < 1:
             raise UserError(f"every_n_epochs is {every_n_epochs}: use a whole number from 1")
-        self.protocol = get_protocol(protocol)
-        self.measures = chosen_measures(measures, self._fits, type(self).__name__)
+        possible = [name for name, measure in MEASURES.items() if self._fits(measure)]
+        if wrong := [name for name in measures or () if name not in possible]:
+            raise UserError(f"measures={wrong}: {type(self).__name__} can judge {', '.join(possible)}")
+        self.protocol, self.measures = get_protocol(protocol), [MEASURES[name] for name in measures or ()]
         self.load_judges, self.every_n_epochs, self.required = judges, every_n_epochs, required
         self.judging = False
-        self.live: TrainingMeasures | None = None
-        self._judged: int | None = None
+        self.live: TrainingMeasures | None = None  # once the judges are loaded
+        self._judged: int | None = None  # epochs done at the latest judgement, and what it found
         self._values: dict[str, float] = {}
         self._started = 0.0
 
     def _fits(self, measure: Measure) -> bool:
         """Whether a measure can be asked."""
-        return compares_pictures(measure)
+        raise NotImplementedError
 
     @property
     def state_key(self) -> str:
@@ -92,7 +99,7 @@ class MetricCallback(Callback):
         return self._generate_state_key(measures=[one.name for one in self.measures])
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values: epochs done at the latest judgement, and what it found."""
+        """The latest judgement in plain values."""
         return {"judged": self._judged, "values": dict(self._values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -109,15 +116,14 @@ class MetricCallback(Callback):
             return
         with isolate_rng():
             judges = self._load(trainer)
-        problems = {one.name: self._problem(trainer, one, judges) for one in self.measures}
-        lost = {name: problem for name, problem in problems.items() if problem}
+        lost = {one.name: why for one in self.measures if (why := self._problem(trainer, one, judges))}
         there = [one for one in self.measures if one.name not in lost]
         self.live = TrainingMeasures(there, self.protocol, judges, self.clips)
         if not lost:
             return
-        reasons = {
-            problem: [PREFIX + name for name in lost if lost[name] == problem] for problem in lost.values()
-        }
+        reasons: dict[str, list[str]] = {}
+        for name, problem in lost.items():
+            reasons.setdefault(problem, []).append(PREFIX + name)
         told = "; ".join(f"{', '.join(names)}: {problem}" for problem, names in reasons.items())
         if self.required:
             raise UserError(f"required, but can't be measured: {told}")
@@ -130,14 +136,12 @@ class MetricCallback(Callback):
 
     def _load(self, trainer: Trainer) -> Judges:
         """Load the judges on all processes, the first one first: it may leave files for the others."""
-        judges = None
-        for first in (True, False):
-            if trainer.is_global_zero is first:
-                judges = self.load_judges(
-                    {slot for one in self.measures for slot in one.judges}, self.protocol
-                )
+        slots = {slot for one in self.measures for slot in one.judges}
+        if not trainer.is_global_zero:
             trainer.strategy.barrier()
-        assert judges is not None
+        judges = self.load_judges(slots, self.protocol)
+        if trainer.is_global_zero:
+            trainer.strategy.barrier()
         return judges
 
     def _problem(self, trainer: Trainer, measure: Measure, judges: Judges) -> str | None:
@@ -152,20 +156,16 @@ class MetricCallback(Callback):
         done, training = trainer.current_epoch + 1, trainer.state.fn == "fit"
         due = self._judged is None or self.every_n_epochs == 1 or done - self._judged >= self.every_n_epochs
         self.judging = self.live is not None and not trainer.sanity_checking and (due or not training)
-        if not self.judging:
-            return
-        self._started = time.monotonic()
-        assert self.live is not None
-        self.live.move(pl_module.device)
+        if self.judging and self.live is not None:
+            self._started = time.monotonic()
+            self.live.move(pl_module.device)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on all processes, and let go of what was gathered."""
         if trainer.sanity_checking:
             return
-        if not self.judging:
-            known = {name: tensor(value) for name, value in self._values.items()}
-            # At hand for monitors, also in a resumed training, and not logged.
-            trainer.callback_metrics.update(known)
+        if not self.judging:  # at hand for monitors, also in a resumed training, and not logged
+            trainer.callback_metrics.update({name: tensor(value) for name, value in self._values.items()})
             return
         self.judging, self._judged = False, trainer.current_epoch + 1
         assert self.live is not None
@@ -190,6 +190,9 @@ class PictureMetrics(MetricCallback):
     made_for = "autoencoder"
     _left = 0
 
+    def _fits(self, measure: Measure) -> bool:
+        return bool(measure.metric) and measure.kind in ("pictures", "frame_pairs")  # needs no clip
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """As of `MetricCallback`; data that are no frame pairs raise UserError, too."""
         task = getattr(trainer.datamodule, "task", FRAME_PAIRS)  # type: ignore[attr-defined]
@@ -201,9 +204,12 @@ class PictureMetrics(MetricCallback):
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide, and count this process's own pairs."""
+        """Decide, and count this process's own pairs, without those that a sampler serves twice to even out the shares."""
         super().on_validation_epoch_start(trainer, pl_module)
-        self._left = own_items(trainer.val_dataloaders)
+        loader: Any = trainer.val_dataloaders
+        sampler, self._left = getattr(loader, "sampler", None), sys.maxsize
+        if isinstance(sampler, DistributedSampler):
+            self._left = len(range(sampler.rank, len(loader.dataset), sampler.num_replicas))
 
     def on_validation_batch_end(
         self,
@@ -218,17 +224,14 @@ class PictureMetrics(MetricCallback):
         if not self.judging or dataloader_idx:
             return
         if not isinstance(outputs, dict) or "frame" not in outputs:
-            raise UserError(
-                f"{type(pl_module).__name__} renders no frames in validation; use ClipMetrics for this stage"
-            )
+            who = type(pl_module).__name__
+            raise UserError(f"{who} renders no frames in validation; use ClipMetrics for this stage")
         count = min(self._left, len(batch.driving))
         self._left -= count
-        if not count:
-            return
-        assert self.live is not None
-        with isolate_rng():
-            frames = outputs["frame"][:count].float().clamp(-1, 1)
-            self.live.add_pictures(batch.driving[:count].float(), frames)
+        if count and self.live is not None:
+            with isolate_rng():
+                frames = outputs["frame"][:count].float().clamp(-1, 1)
+                self.live.add_pictures(batch.driving[:count].float(), frames)
 
 
 class ClipMetrics(MetricCallback):
@@ -263,12 +266,10 @@ class ClipMetrics(MetricCallback):
         if clips < 1 or (max_frames is not None and max_frames < 1):
             raise UserError(f"clips={clips}, max_frames={max_frames}: use whole numbers from 1")
         if not callable(render):
-            raise UserError(
-                f"render={render}: ClipMetrics needs what renders clips; leave the whole callback out by null"
-            )
-        self.render, self.most_clips, self.max_frames = render, clips, max_frames
-        self.made_for = getattr(render, "made_for", None)
-        self.videos, self.folder = videos, folder
+            told = "ClipMetrics needs what renders clips; leave the whole callback out by null"
+            raise UserError(f"render={render}: {told}")
+        self.render, self.made_for = render, getattr(render, "made_for", None)
+        self.most_clips, self.max_frames, self.videos, self.folder = clips, max_frames, videos, folder
         self._records: list[ClipRecord] = []
         self._windows: dict[str, list[int]] = {}
 
@@ -297,7 +298,7 @@ class ClipMetrics(MetricCallback):
         return starts
 
     def _problem(self, trainer: Trainer, measure: Measure, judges: Judges) -> str | None:
-        needed = {"sound": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
+        needed = {"syncnet": self.protocol.sync.minimum_frames, "windows": self.protocol.fvd.length}
         least, lengths = needed.get(measure.kind, 1), [record.frames for record in self._records]
         short = sum(length < least for length in lengths)
         told = f"{short} of {len(lengths)} clips have fewer than {least} frames"

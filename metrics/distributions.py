@@ -1,4 +1,4 @@
-"""Whether generated faces move as real ones do: distances between distributions of motion, no download needed.
+"""Motion of all clips together: distances between the distributions of generated and of real motion.
 
 None of them compares frame with frame, so a free generation is not punished for moving otherwise than the real clip.
 """
@@ -21,28 +21,22 @@ from metrics.motion import BLINK, BlinkSettings, blink_starts
 
 @dataclass(frozen=True)
 class MotionFeatureSettings:
-    """Which movements of a face make a Fréchet distance of motion.
+    """Which movements of a face make a Fréchet distance of motion."""
 
-    Attributes:
-        steps: Frames that movements are taken over: 40 and 200 ms.
-        pairs: Landmarks whose distance is a movement: lips open; mouth wide; lips pushed forward or pressed together;
-            jaw down; brow on the image's left and on the right; lids on the left and on the right.
-        still: Variance below which a feature of the real motion is constant: it gives no unit to count in, and is left
-            out.
-    """
-
-    steps: tuple[int, ...] = (1, 5)
-    pairs: tuple[tuple[int, int], ...] = (
-        (13, 14),
-        (61, 291),
-        (0, 17),
-        (152, 168),
-        (105, 168),
-        (334, 168),
-        (159, 145),
-        (386, 374),
+    steps: tuple[int, ...] = (1, 5)  # frames that movements are taken over: 40 and 200 ms
+    pairs: tuple[tuple[int, int], ...] = (  # landmarks whose distance is a movement
+        (13, 14),  # lips open
+        (61, 291),  # mouth wide
+        (0, 17),  # lips pushed forward or pressed together
+        (152, 168),  # jaw down
+        (105, 168),  # brow on the image's left
+        (334, 168),  # and on the right
+        (159, 145),  # lids on the left
+        (386, 374),  # and on the right
     )
-    still: float = 1e-12
+    still: float = (
+        1e-12  # a feature of the real motion that varies less is left out: it gives no unit to count in
+    )
 
     @property
     def width(self) -> int:
@@ -52,45 +46,28 @@ class MotionFeatureSettings:
 
 @dataclass(frozen=True)
 class HeadSpeedSettings:
-    """How the head's speed is taken.
+    """How the head's speed is taken."""
 
-    Attributes:
-        step: Frames between two looks: shorter ones measure the landmarks' noise.
-    """
-
-    step: int = 5
+    step: int = 5  # frames between two looks: shorter ones measure the landmarks' noise
 
 
 @dataclass(frozen=True)
 class HeadSpectrumSettings:
-    """How the power of the head's angular velocity is taken.
+    """How the power of the head's angular velocity is taken."""
 
-    Attributes:
-        lowest: Frequency in Hz at which the first octave begins.
-        octaves: Number of octaves.
-        window: Seconds that Welch's method looks at together, at most.
-        shortest: Seconds that a clip must last.
-        seen: Share of its frames that must show a face.
-        floor: Least power, in (degrees/s)², so that a still head has a logarithm.
-    """
-
-    lowest: float = 0.25
-    octaves: int = 5
-    window: float = 4.0
-    shortest: float = 3.0
-    seen: float = 0.5
-    floor: float = 1e-6
+    lowest: float = 0.25  # frequency in Hz at which the first octave begins
+    octaves: int = 5  # number of octaves
+    window: float = 4.0  # seconds that Welch's method looks at together, at most
+    shortest: float = 3.0  # seconds that a clip must last
+    seen: float = 0.5  # share of its frames that must show a face
+    floor: float = 1e-6  # least power, in (degrees/s)², so that a still head has a logarithm
 
 
 @dataclass(frozen=True)
 class BlinkIntervalSettings:
-    """What a distance of blink intervals stands on.
+    """What a distance of blink intervals stands on."""
 
-    Attributes:
-        fewest: Intervals that each side must have.
-    """
-
-    fewest: int = 5
+    fewest: int = 5  # intervals that each side must have
 
 
 FEW_FRAMES = 10 * MotionFeatureSettings().width
@@ -105,15 +82,9 @@ def motion_features(
 ) -> np.ndarray:
     """How the face moves at each frame: changes of eight distances in the face and of the head's rotation.
 
-    Args:
-        points: ``(T, 478, 3)`` landmarks in pixels; NaN without a face.
-        rotation: ``(T, 3)`` yaw, pitch, roll in degrees.
-        settings: Which movements.
-        landmarks: Which landmarks stand for what.
-
-    Returns:
-        ``(N, 22)`` changes over 1 and over 5 frames; distances in space, which the head's pose doesn't change, over
-        the eye distance; frames next to one without a face are left out.
+    ``(N, 22)`` changes over 1 and over 5 frames of landmarks ``(T, 478, 3)`` in pixels and rotation ``(T, 3)`` in degrees;
+    distances in space, which the head's pose doesn't change, over the eye distance. Frames next to one without a face
+    (NaN) are left out.
     """
     steps, longest = settings.steps, max(settings.steps)
     first = points[np.isfinite(points).all(axis=(1, 2))][:1]
@@ -130,12 +101,7 @@ def motion_features(
 
 
 def head_speed(rotation: np.ndarray, settings: HeadSpeedSettings = HeadSpeedSettings()) -> np.ndarray:
-    """Speed of the head in degrees per second.
-
-    Args:
-        rotation: ``(T, 3)`` yaw, pitch, roll in degrees; steps from or to a NaN frame are left out.
-        settings: How it is taken.
-    """
+    """Speed of the head in degrees per second; steps from or to a NaN frame of ``rotation`` ``(T, 3)`` are left out."""
     step = settings.step
     if len(rotation) <= step:
         return np.empty(0)
@@ -144,7 +110,7 @@ def head_speed(rotation: np.ndarray, settings: HeadSpeedSettings = HeadSpeedSett
 
 
 def blink_intervals(blink: np.ndarray, settings: BlinkSettings = BLINK) -> np.ndarray:
-    """Seconds from the start of each blink to the start of the next; arguments as of `blink_starts`."""
+    """Seconds from the start of each blink to the start of the next, see `blink_starts`."""
     return np.diff(blink_starts(blink, settings)) / FPS
 
 
@@ -153,12 +119,8 @@ def head_spectrum(
 ) -> np.ndarray:
     """Power of the head's angular velocity in octaves from 0.25 to 8 Hz, in dB of (degrees/s)².
 
-    Args:
-        rotation: ``(T, 3)`` degrees; gaps without a face are bridged by straight lines.
-        settings: How it is taken.
-
-    Returns:
-        ``(1, 5)``, or ``(0, 5)`` for a clip under 3 s or mostly without a face.
+    ``(1, 5)`` of ``rotation`` ``(T, 3)`` in degrees, its gaps bridged by straight lines; ``(0, 5)`` for a clip under
+    3 s or mostly without a face.
     """
     known = np.isfinite(rotation).all(axis=1)
     if len(rotation) < settings.shortest * FPS or known.mean() < settings.seen:
@@ -178,9 +140,6 @@ class MotionFrechetDistance(SidesDistance):
 
     Every feature is divided by its real standard deviation, so none outweighs the others by its unit; one in which the
     real motion rests is left out.
-
-    Args:
-        settings: Which movements the features are.
     """
 
     def __init__(self, settings: MotionFeatureSettings = MotionFeatureSettings()) -> None:

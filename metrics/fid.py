@@ -1,4 +1,4 @@
-"""Distances between the distributions of real and of generated pictures: FID and KID, by networks that give features."""
+"""Pictures of all clips together: FID and KID, distances between distributions of a network's features."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchmetrics.image import fid
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 
-from metrics.arguments import PICTURES, Shape, as_uint8, check_rows, side_of
 from metrics.base import SidesDistance
+from metrics.checks import PICTURES, Shape, as_uint8, check_rows, check_side
 from metrics.judges.inception import load_fid_inception
 from metrics.precision import single_precision
 
@@ -20,19 +20,14 @@ ENOUGH = 2048
 
 @dataclass(frozen=True)
 class KidSettings:
-    """What features a kernel distance is taken from.
+    """What features a kernel distance is taken from."""
 
-    Attributes:
-        subsets: Number of subsets; one where ``size`` takes all of both sides.
-        size: Features of each side in a subset, drawn without replacement; at most as many as there are.
-        seed: Seed of the draws.
-        most: Features of a side that subsets are drawn from; of more, so many are drawn first.
-    """
-
-    subsets: int = 100
-    size: int = 1000
-    seed: int = 0
-    most: int = 10_000
+    subsets: int = 100  # their number; one where ``size`` takes all of both sides
+    size: int = (
+        1000  # features of each side in a subset, drawn without replacement; at most as many as there are
+    )
+    seed: int = 0  # of the draws
+    most: int = 10_000  # features of a side that subsets are drawn from; of more, so many are drawn first
 
 
 @torch.no_grad()
@@ -50,11 +45,6 @@ def extract_features(network: nn.Module, images: Tensor) -> Tensor:
     network.eval()
     with single_precision(images.device):
         return network(levels)
-
-
-def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``(D,)`` and sample covariance ``(D, D)`` in float64 of features ``(N, D)``, N >= 2."""
-    return features.double().mean(dim=0), features.double().T.cov()
 
 
 def frechet_distance(
@@ -106,13 +96,7 @@ def distance_of_sums(counts: Tensor, sums: Tensor, products: Tensor) -> Tensor:
 def draw_subsets(
     real: int, generated: int, settings: KidSettings = KidSettings()
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Indices of the features of both sides in each subset of a kernel distance; no subset with fewer than two on a side.
-
-    Args:
-        real: Number of real features.
-        generated: Number of generated features.
-        settings: Number, size and seed of the subsets.
-    """
+    """Indices of the features of both sides, of so many, in each subset; none with fewer than two on a side."""
     size = min(settings.size, real, generated)
     generator = torch.Generator().manual_seed(settings.seed)
     for _ in range(0 if size < 2 else 1 if size == real == generated else settings.subsets):
@@ -123,13 +107,7 @@ def draw_subsets(
 class FeatureDraw:
     """A uniform draw of the features that were added, of more than ``most``: by one key each, in the order they come.
 
-    Args:
-        settings: Their number and the seed.
-        labels: Number L of integers that are added with each.
-
-    Attributes:
-        rows: ``(K, D)`` features.
-        labels: ``(K, L)`` their integers.
+    ``rows`` ``(K, D)`` are the features, ``labels`` ``(K, L)`` the integers that were added with each.
     """
 
     def __init__(self, settings: KidSettings, labels: int = 0) -> None:
@@ -164,13 +142,8 @@ def polynomial_kernel(first: Tensor, second: Tensor) -> Tensor:
 def kernel_distances(real: Tensor, generated: Tensor, settings: KidSettings = KidSettings()) -> Tensor:
     """Unbiased squared maximum mean discrepancy of random subsets, kernel ``(x·y / D + 1)^3``.
 
-    Args:
-        real: ``(N, D)`` features.
-        generated: ``(M, D)`` features.
-        settings: Number, size and seed of the subsets.
-
-    Returns:
-        ``(subsets,)`` float64, around 0 for equal distributions; NaN with fewer than two features on a side.
+    ``(subsets,)`` float64 of features ``(N, D)`` and ``(M, D)``, around 0 for equal distributions; NaN with fewer than
+    two on a side.
 
     Source: Bińkowski et al. 2018, equation 4 and section 4.
     """
@@ -236,7 +209,8 @@ class FrechetInceptionDistance(fid.FrechetInceptionDistance):
 
     def update(self, imgs: Tensor, real: bool) -> None:
         """Add images, uint8 or float in [-1, 1]; or their features ``(N, D)``."""
-        super().update(imgs, real=side_of(real) == 0)
+        check_side(real)
+        super().update(imgs, real=real)
 
     def compute(self) -> Tensor:
         """Squared Fréchet distance; NaN with fewer than two images on a side."""
@@ -256,7 +230,7 @@ class KernelInceptionDistance(SidesDistance):
 
     Args:
         feature: Feature network; pytorch-fid's Inception from its weights file if left out.
-        settings: Number, size and seed of the subsets.
+        settings: Of the subsets.
 
     Raises:
         MissingAssetError: The Inception's weights are not there.

@@ -1,4 +1,4 @@
-"""FVD: distance between the distributions of real and of generated windows of frames."""
+"""Windows of frames of all clips together: FVD, the distance between distributions of a network's features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,11 @@ from metrics.judges.inception import load_i3d
 
 @dataclass(frozen=True)
 class FvdSettings:
-    """Which windows FVD is taken from.
+    """Which windows FVD is taken from."""
 
-    Attributes:
-        windows: Number of windows; all there are if there are no more.
-        length: Frames of a window.
-        seed: Seed of the draw. The same lengths and seed give real and generated clips the same windows.
-    """
-
-    windows: int = 2048
-    length: int = 16
-    seed: int = 0
+    windows: int = 2048  # their number; all there are if there are no more
+    length: int = 16  # frames of a window
+    seed: int = 0  # of the draw: the same lengths and seed give real and generated clips the same windows
 
 
 def draw_windows(
@@ -32,7 +26,7 @@ def draw_windows(
 
     Args:
         frames_per_clip: Number of frames of each clip; those shorter than a window have none.
-        settings: Which windows.
+        settings: How many, how long, and the seed.
 
     Returns:
         Pairs of the clip's index and the window's first frame, sorted.

@@ -1,4 +1,4 @@
-"""Whether it is still the same person: cosine (CSIM) and distance (AED) of face embeddings."""
+"""Identity: cosine of face embeddings with the source's (CSIM), and, frame by frame, their distance (AED)."""
 
 import numpy as np
 
@@ -6,12 +6,8 @@ import numpy as np
 def identity_similarity(source: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Cosine of each frame's face embedding with that of the source; its mean over the frames is CSIM.
 
-    Args:
-        source: ``(D,)`` of length 1, see `metrics.judges.face_embedder`.
-        frames: ``(T, D)`` likewise.
-
-    Returns:
-        ``(T,)`` in [-1, 1]; NaN for frames without a face, for all if the source has none.
+    ``(T,)`` in [-1, 1] of embeddings ``(D,)`` and ``(T, D)`` of length 1 (`metrics.judges.face_embedder`); NaN for
+    frames without a face, for all if the source has none.
 
     Raises:
         ValueError: The widths differ.

@@ -1,4 +1,4 @@
-"""Lip closure: whether the lips of a video are closed where p, b and m are spoken.
+"""Lip sync by phones: whether the lips of a video are closed where p, b and m are spoken.
 
 These three can't be spoken with open lips, so every viewer sees where a face gets them wrong. Animators hold it as a
 rule that "bilabials must close the lips" (Edwards et al. 2016, "JALI"); here it is counted.
@@ -18,15 +18,10 @@ _BILABIAL = re.compile(r"[pbm](?![a-z])|em(?![a-z])", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class LipRangeSettings:
-    """How far lips move in a clip, and when that is too little to say anything of their speech.
+    """How far lips move in a clip, and when that is too little to say anything of their speech."""
 
-    Attributes:
-        levels: Percentiles over a clip of its lip opening that stand for lips closed and wide open.
-        still: Lips that move less than this share of the real clip's range say nothing: closed ones would be right
-            everywhere.
-    """
-
-    levels: tuple[float, float] = (5, 95)
+    levels: tuple[float, float] = (5, 95)  # percentiles of its lip opening: lips closed and wide open
+    # lips that move less than this share of the real clip's range say nothing: closed ones would be right everywhere
     still: float = 0.1
 
 
@@ -36,17 +31,12 @@ LIP_RANGE = LipRangeSettings()
 
 @dataclass(frozen=True)
 class ClosureSettings:
-    """When the lips are closed at a phone.
+    """When the lips are closed at a phone."""
 
-    Attributes:
-        closed: Share of the way from the low to the high level of the real clip up to which they are.
-        before: Seconds before a phone in which its closure counts: lips close before it is heard.
-        after: Seconds behind it, likewise.
-    """
-
+    # share of the way from the low to the high level of the real clip up to which they are
     closed: float = 0.2
-    before: float = 0.06
-    after: float = 0.0
+    before: float = 0.06  # seconds before a phone in which its closure counts: lips close before it is heard
+    after: float = 0.0  # seconds behind it, likewise
 
 
 def is_bilabial(label: str) -> bool:
@@ -59,16 +49,7 @@ def closed_level(
     settings: ClosureSettings = ClosureSettings(),
     lip_range: LipRangeSettings = LIP_RANGE,
 ) -> float:
-    """Lip opening up to which the lips count as closed.
-
-    Args:
-        lip_opening: ``(T,)`` of the real clip, any unit; NaN on frames without a face.
-        settings: Which share of the range counts.
-        lip_range: What the range is.
-
-    Returns:
-        In the unit of the lip opening; NaN without a face.
-    """
+    """Opening up to which lips count as closed, by that of the real clip ``(T,)`` in any unit; NaN without a face."""
     low, high = _levels(lip_opening, lip_range)
     return low + settings.closed * (high - low)
 
@@ -82,10 +63,7 @@ def _levels(lip_opening: np.ndarray, settings: LipRangeSettings) -> tuple[float,
 def hardly_move(lip_opening: np.ndarray, real: np.ndarray, settings: LipRangeSettings = LIP_RANGE) -> bool:
     """Whether lips move so little beside the real ones, or show so seldom, that nothing can be said of their speech.
 
-    Args:
-        lip_opening: ``(T,)`` of the judged video; NaN on frames without a face.
-        real: ``(T',)`` of the real clip, in the same unit.
-        settings: How little is too little.
+    The openings ``(T,)`` of the judged video and ``(T',)`` of the real clip have one unit; NaN on frames without a face.
     """
     low, high = _levels(lip_opening, settings)
     real_low, real_high = _levels(real, settings)
@@ -104,15 +82,8 @@ def lip_closure(
     The level at which they are closed is that of the real clip: by its own, a mouth that never shuts would shut at
     its smallest opening. A mouth at rest is no merit: read the value beside the one with another clip's phones.
 
-    Args:
-        lip_opening: ``(T,)`` of the judged video at 25 fps; NaN on frames without a face.
-        real: Likewise of the real clip, in the same unit.
-        phones: Spoken in the clip; those that are no p, b or m, or lie beyond its end, are left out.
-        settings: When lips are closed at a phone.
-        lip_range: How far lips move, and when that is too little.
-
-    Returns:
-        In [0, 1]; NaN without such a phone on frames with a face, or for lips that hardly move.
+    In [0, 1] of openings ``(T,)`` at 25 fps in one unit, NaN on frames without a face; phones that are no p, b or m, or lie
+    beyond the clip's end, are left out. NaN without such a phone on frames with a face, or for lips that hardly move.
 
     Raises:
         ValueError: The lengths differ.

@@ -1,4 +1,4 @@
-"""LPIPS, the perceptual distance of two pictures. PSNR and SSIM are in `metrics.reconstruction`."""
+"""Reconstruction, frame by frame, as a network sees it: LPIPS."""
 
 import warnings
 from pathlib import Path
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from datamodules import assets
 from datamodules.media.pictures import to_float
-from metrics.arguments import as_uint8, check_pair
 from metrics.base import PictureMean
+from metrics.checks import as_uint8_pair
 from metrics.precision import single_precision
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
@@ -46,7 +46,7 @@ class LPIPS(PictureMean):
     Args:
         network: Maps two float images in [-1, 1] to one distance an image; AlexNet v0.1 of the lpips package if
             left out. With another backbone the result is no LPIPS.
-        kwargs: Of torchmetrics.
+        kwargs: torchmetrics'.
 
     Raises:
         MissingAssetError: The backbone's weights are not there.
@@ -64,13 +64,8 @@ class LPIPS(PictureMean):
 
     @torch.no_grad()
     def distances(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """LPIPS ``(N,)`` float32 of each pair of images, given as to `update`.
-
-        Raises:
-            ValueError: The shapes differ, or images of another shape, type or range.
-        """
-        check_pair(predicted, target)
+        """LPIPS ``(N,)`` float32 of each pair of images, given as to `update`; errors as of `as_uint8_pair`."""
+        first, second = as_uint8_pair(predicted, target)
         self.network.eval()
         with single_precision(predicted.device):
-            first, second = (to_float(as_uint8(images)) for images in (predicted, target))
-            return self.network(first, second).flatten()
+            return self.network(to_float(first), to_float(second)).flatten()

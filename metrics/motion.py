@@ -1,4 +1,4 @@
-"""Measures of head, mouth and eye motion over curves that a judge measured on rendered frames.
+"""Motion of a clip's head, mouth and eyes, of curves that a judge measured on rendered frames; how curves correlate.
 
 A judge looks at frames and nothing else: `measure_motion(frames, judge)`. Every function below takes its curves.
 """
@@ -13,43 +13,27 @@ from datamodules.batches import FPS
 
 @dataclass(frozen=True)
 class BlinkSettings:
-    """When eyes blink.
+    """When eyes blink."""
 
-    Attributes:
-        threshold: Above it the eyes are closed.
-        minimum_frames: Frames that a blink lasts at least.
-    """
-
-    threshold: float = 0.5
-    minimum_frames: int = 2
+    threshold: float = 0.5  # above it the eyes are closed
+    minimum_frames: int = 2  # frames that a blink lasts at least
 
 
 @dataclass(frozen=True)
 class JitterSettings:
-    """What counts as trembling.
+    """What counts as trembling."""
 
-    Attributes:
-        cutoff_hz: No head moves faster.
-        shortest: Frames with a face that it needs.
-    """
-
-    cutoff_hz: float = 6.0
-    shortest: int = 8
+    cutoff_hz: float = 6.0  # no head moves faster
+    shortest: int = 8  # frames with a face that it needs
 
 
 @dataclass(frozen=True)
 class LagSettings:
-    """How curves are correlated.
+    """How curves are correlated."""
 
-    Attributes:
-        reach: Frames on either side that the best lag is looked for in.
-        shortest: Frames known in both curves that a correlation needs.
-        still: Standard deviation below which a curve is constant but for rounding.
-    """
-
-    reach: int = 10
-    shortest: int = 8
-    still: float = 1e-6
+    reach: int = 10  # frames on either side that the best lag is looked for in
+    shortest: int = 8  # frames known in both curves that a correlation needs
+    still: float = 1e-6  # standard deviation below which a curve is constant but for rounding
 
 
 BLINK, JITTER, LAG = BlinkSettings(), JitterSettings(), LagSettings()
@@ -57,35 +41,24 @@ BLINK, JITTER, LAG = BlinkSettings(), JitterSettings(), LagSettings()
 
 @dataclass(frozen=True)
 class MotionCurves:
-    """What a judge saw on the frames of one clip; NaN on frames where it found no face.
+    """What a judge saw on the frames of one clip; NaN on frames where it found no face."""
 
-    Attributes:
-        rotation: ``(T, 3)`` yaw, pitch, roll of the head in degrees.
-        lip_opening: ``(T,)`` inner-lip gap over the distance of the outer eye corners.
-        blink: ``(T,)`` 0 open .. 1 closed.
-    """
-
-    rotation: np.ndarray
-    lip_opening: np.ndarray
-    blink: np.ndarray
+    rotation: np.ndarray  # (T, 3) yaw, pitch, roll of the head in degrees
+    lip_opening: np.ndarray  # (T,) inner-lip gap over the distance of the outer eye corners
+    blink: np.ndarray  # (T,) 0 open .. 1 closed
 
     def __len__(self) -> int:
         return len(self.lip_opening)
 
 
 class MotionJudge(Protocol):
-    """Measures motion on frames.
+    """Measures motion on frames."""
 
-    Attributes:
-        name: Short name that results carry.
-        sha256: Part of the protocol hash.
-    """
-
-    name: str
+    name: str  # that results carry
 
     @property
     def sha256(self) -> str:
-        """Hash of the weights."""
+        """Hash of the weights, part of the protocol hash."""
 
     def measure(self, frames: np.ndarray) -> MotionCurves:
         """Curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip."""
@@ -107,17 +80,13 @@ def measure_motion(frames: np.ndarray, judge: MotionJudge) -> MotionCurves:
 
 
 def head_motion(rotation: np.ndarray) -> float:
-    """Head motion of a clip in degrees: RMS over yaw, pitch and roll of their standard deviation over time.
-
-    Args:
-        rotation: ``(T, 3)`` degrees; frames with NaN are left out.
-    """
+    """RMS over yaw, pitch and roll, ``(T, 3)`` in degrees, of their standard deviation over time."""
     known = rotation[np.isfinite(rotation).all(axis=1)]
     return float(np.sqrt(known.var(axis=0).mean())) if len(known) > 1 else float("nan")
 
 
 def mouth_motion(lip_opening: np.ndarray) -> float:
-    """Mouth motion of a clip: standard deviation over time of the lip opening ``(T,)``, in its own unit."""
+    """Standard deviation over time of the lip opening ``(T,)``, in its own unit."""
     known = lip_opening[np.isfinite(lip_opening)]
     return float(known.std()) if len(known) > 1 else float("nan")
 
@@ -128,12 +97,7 @@ def blink_starts(blink: np.ndarray, settings: BlinkSettings = BLINK) -> np.ndarr
     Eyes that are closed from the first frame with a face on have not been seen to close: a still picture of shut eyes
     blinks at no time. A blink that the clip's end cuts counts.
 
-    Args:
-        blink: ``(T,)`` 0 open .. 1 closed; a frame without a face counts as open.
-        settings: What counts as a blink.
-
-    Returns:
-        ``(N,)`` indices of frames.
+    ``(N,)`` indices; ``blink`` ``(T,)`` is 0 open .. 1 closed, and a frame without a face counts as open.
     """
     closed = np.concatenate([[False], np.nan_to_num(blink) > settings.threshold, [False]]).astype(np.int8)
     edges = np.diff(closed)
@@ -142,21 +106,20 @@ def blink_starts(blink: np.ndarray, settings: BlinkSettings = BLINK) -> np.ndarr
     return starts[(ends - starts >= settings.minimum_frames) & ~np.isin(starts, seen)]
 
 
-def blink_rate(blink: np.ndarray, settings: BlinkSettings = BLINK, fps: float = FPS) -> float:
+def blink_rate(blink: np.ndarray, settings: BlinkSettings = BLINK) -> float:
     """Blinks per minute of ``blink`` ``(T,)``, see `blink_starts`; NaN where no frame has a face."""
     if not np.isfinite(blink).any():
         return float("nan")
-    return float(len(blink_starts(blink, settings)) * 60 * fps / len(blink))
+    return float(len(blink_starts(blink, settings)) * 60 * FPS / len(blink))
 
 
-def jitter(curves: np.ndarray, settings: JitterSettings = JITTER, fps: float = FPS) -> float:
+def jitter(curves: np.ndarray, settings: JitterSettings = JITTER) -> float:
     """RMS of what a rigid curve holds above 6 Hz, which no head does: trembling.
 
     Args:
         curves: ``(T, C)`` head rotation in degrees, or rigid landmark coordinates; the result has their unit. Frames with
             NaN are bridged by straight lines and don't count: joined ends of a gap would be a jolt that nobody saw.
         settings: What counts as trembling.
-        fps: Frames per second.
     """
     seen = np.isfinite(curves).all(axis=1)
     if seen.sum() < settings.shortest:
@@ -169,29 +132,22 @@ def jitter(curves: np.ndarray, settings: JitterSettings = JITTER, fps: float = F
     detrended = whole - (whole[0] + steps * (whole[-1] - whole[0]))
     window = np.hanning(len(whole))[:, None]
     spectrum = np.fft.rfft((detrended - detrended.mean(axis=0)) * window, axis=0)
-    frequencies = np.fft.rfftfreq(len(whole), 1 / fps)
+    frequencies = np.fft.rfftfreq(len(whole), 1 / FPS)
     fast = frequencies > settings.cutoff_hz
     # All but the highest stand for two frequencies.
-    twice = np.where(frequencies[fast] == fps / 2, 1, 2)[:, None]
+    twice = np.where(frequencies[fast] == FPS / 2, 1, 2)[:, None]
     energy = twice * np.abs(spectrum[fast]) ** 2 / (len(whole) * (window[seen[every]] ** 2).sum())
     return float(np.sqrt(energy.sum(axis=0).mean()))
 
 
 @dataclass(frozen=True)
 class LagCorrelation:
-    """Correlation of two curves at every lag.
+    """Correlation of two curves at every lag."""
 
-    Attributes:
-        best: Highest correlation over the lags.
-        lag: Lag of ``best`` in frames; positive = the measured curve comes late.
-        at_zero: Correlation without a shift.
-        curve: ``(2 reach + 1,)`` correlation at lags -reach .. reach.
-    """
-
-    best: float
-    lag: float
-    at_zero: float
-    curve: np.ndarray
+    best: float  # highest correlation over the lags
+    lag: float  # lag of ``best`` in frames; positive = the measured curve comes late
+    at_zero: float  # correlation without a shift
+    curve: np.ndarray  # (2 reach + 1,) correlation at lags -reach .. reach
 
 
 def correlation(first: np.ndarray, second: np.ndarray, settings: LagSettings = LAG) -> float:
@@ -211,12 +167,7 @@ def correlation(first: np.ndarray, second: np.ndarray, settings: LagSettings = L
 def lagged_correlation(
     measured: np.ndarray, truth: np.ndarray, settings: LagSettings = LAG
 ) -> LagCorrelation:
-    """Correlation of a measured curve with the true one at every lag within reach.
-
-    Args:
-        measured: ``(T,)`` curve of the generated frames.
-        truth: ``(T,)`` curve of the real frames.
-        settings: How far they are shifted, and what a correlation needs.
+    """Correlation of a measured curve ``(T,)`` with the true one at every lag within reach.
 
     Raises:
         ValueError: The lengths differ.

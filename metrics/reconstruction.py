@@ -1,10 +1,10 @@
-"""Frame-aligned measures of reconstruction. Against free generation they reward stillness: not for that."""
+"""Reconstruction, frame by frame: PSNR, SSIM, L1. Against free generation they reward stillness: not for that."""
 
 import torch
 from torch import Tensor
 
-from metrics.arguments import as_uint8, check_pair
 from metrics.base import PictureMean
+from metrics.checks import as_uint8_pair
 
 _WINDOW = 7
 _PIXELS = 2**18  # at a time: what the pictures in between need then fits a processor's cache
@@ -13,41 +13,27 @@ _PIXELS = 2**18  # at a time: what the pictures in between need then fits a proc
 def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
     """Squared error of every pixel summed over its colours, ``(N, H, W)`` float32 on the 8-bit scale.
 
-    Args:
-        predicted: ``(N, 3, H, W)`` uint8, or float in [-1, 1].
-        target: Like ``predicted``.
-
-    Raises:
-        ValueError: The shapes differ, or see `check_images`.
+    Of images ``(N, 3, H, W)``, uint8 or float in [-1, 1]; errors as of `as_uint8_pair`.
     """
-    check_pair(predicted, target)
-    difference = as_uint8(predicted).float() - as_uint8(target).float()
-    return difference.square().sum(dim=1)
+    first, second = as_uint8_pair(predicted, target)
+    return (first.float() - second.float()).square().sum(dim=1)
 
 
 def structural_similarity(predicted: Tensor, target: Tensor) -> Tensor:
-    """SSIM per image as scikit-image defines it by default: 7x7 uniform window, sample covariance.
+    """SSIM ``(N,)`` float64 in [-1, 1] as scikit-image defines it by default: 7x7 uniform window, sample covariance.
 
-    Args:
-        predicted: ``(N, 3, H, W)`` uint8, or float in [-1, 1]; H, W >= 7.
-        target: Like ``predicted``.
-
-    Returns:
-        ``(N,)`` float64 in [-1, 1].
+    Of images ``(N, 3, H, W)``, uint8 or float in [-1, 1].
 
     Raises:
-        ValueError: The shapes differ, H or W is below 7, or see `check_images`.
+        ValueError: H or W is below 7, or see `as_uint8_pair`.
 
     Source: Wang et al. 2004, equation 13.
     """
-    check_pair(predicted, target)
+    pair = as_uint8_pair(predicted, target)
     height, width = predicted.shape[-2:]
     if min(height, width) < _WINDOW:
         raise ValueError(f"images of {height}x{width} pixels, SSIM needs {_WINDOW}x{_WINDOW} or more")
-    planes = (
-        as_uint8(images).flatten(0, 1).split(max(1, _PIXELS // (height * width)))
-        for images in (predicted, target)
-    )
+    planes = (images.flatten(0, 1).split(max(1, _PIXELS // (height * width))) for images in pair)
     values = torch.cat([_similarity_of_planes(x, y) for x, y in zip(*planes, strict=True)])
     return values.view(len(predicted), 3).mean(dim=1)
 
@@ -76,17 +62,8 @@ def _window_sums(values: Tensor) -> Tensor:
     return values
 
 
-def region_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels have their centre in a box.
-
-    Args:
-        boxes: ``(N, R, 4)`` x0, y0, x1, y1 in [0, 1].
-        height: H of the images.
-        width: W of the images.
-
-    Returns:
-        ``(N, R, H, W)`` bool.
-    """
+def _region_masks(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Which pixels have their centre in boxes ``(N, R, 4)`` of x0, y0, x1, y1 in [0, 1]: ``(N, R, H, W)`` bool."""
     xs = (torch.arange(width, device=boxes.device) + 0.5) / width
     ys = (torch.arange(height, device=boxes.device) + 0.5) / height
     x0, y0, x1, y1 = (boxes[..., index, None] for index in range(4))
@@ -107,14 +84,14 @@ def region_errors(predicted: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
         ``(2,)`` float64: mouth, eyes.
 
     Raises:
-        ValueError: Shapes differ, boxes in pixels, or see `check_images`.
+        ValueError: Boxes of another shape or in pixels, or see `as_uint8_pair`.
     """
     if boxes.shape != (len(predicted), 3, 4) or bool((boxes.abs() > 2).any()):
         raise ValueError(
             f"boxes must be ({len(predicted)}, 3, 4) in [0, 1], not pixels; got {tuple(boxes.shape)} {boxes.dtype}"
         )
     error = squared_error(predicted, target).double()
-    masks = region_masks(boxes, *error.shape[-2:])
+    masks = _region_masks(boxes, *error.shape[-2:])
     eyes = masks[:, 1] | masks[:, 2]
     return torch.stack([(error * masks[:, 0]).sum(), (error * eyes).sum()])
 
@@ -124,8 +101,8 @@ class L1(PictureMean):
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
         """Add images ``(N, 3, H, W)``, uint8 or float in [-1, 1]."""
-        check_pair(predicted, target)
-        self.add((as_uint8(predicted).float() - as_uint8(target).float()).abs() / 255)
+        first, second = as_uint8_pair(predicted, target)
+        self.add((first.float() - second.float()).abs() / 255)
 
 
 class PSNR(PictureMean):

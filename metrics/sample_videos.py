@@ -35,16 +35,11 @@ def log_sample(loggers: Iterable[Any], tag: str, frames: np.ndarray, step: int) 
     boards = [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
     if not boards:
         return
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    gif, duration = io.BytesIO(), round(1000 / FPS)
+    first.save(gif, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
     height, width = frames.shape[1:3]
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animated_gif(frames))
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
     for logger in boards:
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
         logger.experiment._get_file_writer().add_summary(summary, step)
-
-
-def animated_gif(frames: np.ndarray, fps: float = FPS) -> bytes:
-    """Frames ``(T, H, W, 3)`` uint8 as an animated GIF that repeats."""
-    first, *others = (Image.fromarray(frame) for frame in frames)
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
-    return buffer.getvalue()

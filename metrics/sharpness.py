@@ -1,4 +1,4 @@
-"""Sharpness of mouth and eyes, and flicker, on faces that landmarks hold still."""
+"""Sharpness of whole frames, mouth and eyes, and flicker; of the face while landmarks hold it still."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scipy.signal import savgol_filter
 from torch import Tensor
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
-from metrics.arguments import as_uint8, check_pair
+from metrics.checks import as_uint8, as_uint8_pair
 from metrics.landmarks import FACE, LandmarkSettings
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -19,34 +19,21 @@ Region = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class StillFaceSettings:
-    """The square in which a face is held still.
+    """The square in which a face is held still."""
 
-    Attributes:
-        side: Of the square in pixels.
-        eyes_apart: Pixels between the outer eye corners.
-        eyes_at: Middle between them, x and y as shares of the side.
-        smoothing: Frames of the filter over time: the landmarks' noise must not shake the faces that are compared.
-        order: Of the polynomial in the filter.
-    """
-
-    side: int = 192
-    eyes_apart: float = 80.0
-    eyes_at: tuple[float, float] = (0.5, 0.36)
-    smoothing: int = 9
-    order: int = 2
+    side: int = 192  # of the square in pixels
+    eyes_apart: float = 80.0  # pixels between the outer eye corners
+    eyes_at: tuple[float, float] = (0.5, 0.36)  # middle between them, x and y as shares of the side
+    smoothing: int = 9  # frames of the filter over time: the landmarks' noise must not shake what is compared
+    order: int = 2  # of the polynomial in the filter
 
 
 @dataclass(frozen=True)
 class SharpnessSettings:
-    """Where sharpness is measured in a face that is held still.
+    """Where sharpness is measured in a face that is held still."""
 
-    Attributes:
-        mouth: x0, y0, x1, y1 as shares of the side.
-        eyes: Likewise.
-    """
-
-    mouth: Region = (0.30, 0.62, 0.70, 0.88)
-    eyes: Region = (0.22, 0.26, 0.78, 0.46)
+    mouth: Region = (0.30, 0.62, 0.70, 0.88)  # x0, y0, x1, y1 as shares of the side
+    eyes: Region = (0.22, 0.26, 0.78, 0.46)  # likewise
 
 
 def hold_still(
@@ -57,14 +44,8 @@ def hold_still(
 ) -> Tensor:
     """Faces in a square of 192 pixels, turned upright, eyes 80 pixels apart; by smoothed rigid landmarks.
 
-    Args:
-        frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
-        points: ``(T, 478, 3)`` landmarks in pixels; frames with NaN are left out.
-        settings: The square.
-        landmarks: Which landmarks stand for what.
-
-    Returns:
-        ``(N, S, S)`` float32 luma in 0..255 of the N frames with a face.
+    ``(N, S, S)`` float32 luma in 0..255, of frames ``(T, 3, H, W)``, uint8 or float in [-1, 1], with landmarks
+    ``(T, 478, 3)`` in pixels; the T - N frames with NaN are left out.
     """
     side = settings.side
     known = np.isfinite(points).all(axis=(1, 2))
@@ -110,22 +91,14 @@ def detail(patch: Tensor) -> float:
 def frame_sharpness(frames: Tensor, real: Tensor) -> float:
     """Detail of whole frames as a share of the real clip's, with or without a face in them.
 
-    Args:
-        frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
-        real: Likewise, of the real frames; the size must be the same, as detail is counted in pixels.
-
-    Returns:
-        Below 1 blurred, above 1 sharpened or noisy; NaN where the real clip has no detail.
-
-    Raises:
-        ValueError: The shapes differ, or see `check_images`.
+    Of frames ``(T, 3, H, W)``, uint8 or float in [-1, 1], of one size, as detail is counted in pixels; errors as of
+    `as_uint8_pair`. Below 1 blurred, above 1 sharpened or noisy; NaN where the real clip has no detail.
     """
-    check_pair(frames, real)
-    sums = []
-    for images in (frames, real):
-        parts = (as_uint8(part).float() for part in images.split(_CHUNK))
-        sums.append(sum(float(_laplacian(_luma(part)).double().square().sum()) for part in parts))
-    return math.sqrt(sums[0] / sums[1]) if sums[1] > 0 else float("nan")
+    energy, whole = (
+        sum(float(_laplacian(_luma(part.float())).double().square().sum()) for part in images.split(_CHUNK))
+        for images in as_uint8_pair(frames, real)
+    )
+    return math.sqrt(energy / whole) if whole > 0 else float("nan")
 
 
 def sharpness(
@@ -133,13 +106,8 @@ def sharpness(
 ) -> dict[str, float]:
     """Detail of mouth and eyes as a share of the real clip's: below 1 blurred, above 1 sharpened or noisy.
 
-    Args:
-        generated: ``(N, S, S)`` faces that `hold_still` gave.
-        real: Likewise, of the real frames.
-        settings: Where it is measured.
-
-    Returns:
-        ``sharpness_mouth`` and ``sharpness_eyes``; NaN where a side has no face, or the real one no detail.
+    ``sharpness_mouth`` and ``sharpness_eyes`` of faces ``(N, S, S)`` that `hold_still` gave; NaN where a side has no
+    face, or the real one no detail.
     """
     values = {}
     for name, region in vars(settings).items():

@@ -1,11 +1,11 @@
-"""Lip sync by SyncNet: distance (LSE-D), confidence (LSE-C) and offset of sound against lips, as in its authors' script.
+"""Lip sync by a SyncNet: distance (LSE-D), confidence (LSE-C) and offset of sound against lips, as its authors' script.
 
 Sign: here a positive offset means that the sound comes late, as everywhere in this project. The published script prints
 ``vshift - argmin`` as its "AV offset", which is positive where the sound comes early: `SyncResult.published_offset`.
 Both distance and confidence are blind to a constant shift, so the offset belongs beside them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches import SAMPLES_PER_FRAME, SYNC_FRAMES
-from metrics.arguments import as_uint8, check_sound
+from metrics.checks import as_uint8, check_sound
 from metrics.judges.mfcc import MFCC, MfccSettings
 from metrics.judges.syncnet import SyncNet, clip_cepstra
 from metrics.precision import single_precision
@@ -30,51 +30,31 @@ _ROWS = 16 * _BLOCK  # at a time: bounds the memory of long clips
 
 @dataclass(frozen=True)
 class SyncSettings:
-    """How lips and sound are compared.
+    """How lips and sound are compared."""
 
-    Attributes:
-        reach: Frames to either side that they are shifted against each other, >= 1.
-        minimum_frames: Of a clip that is judged: the published tracker keeps no shorter one (LatentSync: 50).
-    """
-
-    reach: int = 15
-    minimum_frames: int = 100
+    reach: int = 15  # frames to either side that they are shifted against each other, >= 1
+    minimum_frames: int = 100  # of a clip: the published tracker keeps no shorter one (LatentSync: 50)
 
 
 @dataclass(frozen=True)
 class FaceCropSettings:
-    """How faces are cut out for the public SyncNet, as its authors' script does.
+    """How faces are cut out for the public SyncNet, as its authors' script does."""
 
-    Attributes:
-        size: Side of the crops in pixels.
-        scale: How far the crop goes beyond the box, to the sides once and below twice, as a share of half the box.
-        median: Frames that the track is smoothed over.
-        most_unseen: Frames in a row without a face that end the track.
-        grey: Outside the picture, 0..255.
-    """
-
-    size: int = 224
-    scale: float = 0.40
-    median: int = 13
-    most_unseen: int = 25
-    grey: int = 110
+    size: int = 224  # side of the crops in pixels
+    scale: float = 0.40  # that the crop goes beyond half the box, to the sides once and below twice
+    median: int = 13  # frames that the track is smoothed over
+    most_unseen: int = 25  # frames in a row without a face that end the track
+    grey: int = 110  # outside the picture, 0..255
 
 
 @dataclass(frozen=True)
 class SyncResult:
-    """How well lips and sound of one clip fit.
+    """How well lips and sound of one clip fit."""
 
-    Attributes:
-        offset: Frames by which the sound comes late (negative: early) where lips and sound fit best.
-        distance: LSE-D, the mean distance of the features at that offset; the lower the better.
-        confidence: LSE-C, median over the offsets minus ``distance``; the higher the better.
-        curve: ``(2 reach + 1,)`` float64 mean distance at the offsets -reach .. reach.
-    """
-
-    offset: int
-    distance: float
-    confidence: float
-    curve: np.ndarray
+    offset: int  # frames by which the sound comes late (negative: early) where lips and sound fit best
+    distance: float  # LSE-D, the mean distance of the features at that offset; the lower the better
+    confidence: float  # LSE-C, median over the offsets minus ``distance``; the higher the better
+    curve: np.ndarray  # (2 reach + 1,) float64 mean distance at the offsets -reach .. reach
 
     @property
     def published_offset(self) -> int:
@@ -83,12 +63,7 @@ class SyncResult:
 
 
 def offsets_and_distances(lip: Tensor, audio: Tensor, settings: SyncSettings = SyncSettings()) -> SyncResult:
-    """Compare lips and sound at every offset; sound beyond the ends counts as a feature of zeros.
-
-    Args:
-        lip: ``(T, D)`` features of the lips.
-        audio: ``(T, D)`` features of the sound.
-        settings: How far they are shifted.
+    """Compare features ``(T, D)`` of lips and sound at every offset; sound beyond the ends counts as zeros.
 
     Raises:
         ValueError: No features, or not as many of both.
@@ -114,14 +89,10 @@ def offsets_and_distances(lip: Tensor, audio: Tensor, settings: SyncSettings = S
 
 
 def _banded_distances(lips: Tensor, sounds: Tensor) -> Tensor:
-    """Distance ``(t, w)`` float64 from row i of the lips to the rows i .. i + w - 1 of the sounds.
+    """Distance ``(t, w)`` float64 from row i of the lips ``(t, D)`` to rows i .. i + w - 1 of sounds ``(t + w - 1, D)``.
 
     All against all within blocks of rows, by matrix products: half of that is not needed, and still it is faster. In
     float64 the products lose nothing that float32 features had.
-
-    Args:
-        lips: ``(t, D)``.
-        sounds: ``(t + w - 1, D)``.
     """
     rows, width = len(lips), len(sounds) - len(lips) + 1
     blocks = -(-rows // _BLOCK)
@@ -133,34 +104,33 @@ def _banded_distances(lips: Tensor, sounds: Tensor) -> Tensor:
     return square.gather(2, columns.expand(blocks, -1, -1)).flatten(0, 1)[:rows]
 
 
+@torch.no_grad()
 def clip_features(
-    network: SyncNet, frames: Tensor, waveform: Tensor, batch_size: int = 32
-) -> tuple[Tensor, Tensor]:
-    """Features of lips and sound, each ``(T, D)``, of a clip of T + 5 frames: the last five begin no window.
+    network: SyncNet,
+    frames: Tensor,
+    waveforms: Sequence[Tensor],
+    batch_size: int = 32,
+    mfcc: MfccSettings = MFCC,
+) -> tuple[Tensor, list[Tensor]]:
+    """Features of a clip's lips and of several sounds, each ``(T, D)``; its T + 5 frames are looked at once.
+
+    The last five frames begin no window; the shortest of frames and sounds counts.
 
     Args:
         network: In evaluation mode.
         frames: ``(N, 3, H, W)`` uint8 RGB, or float in [-1, 1]; face crops at 25 fps, of them the network
             sees what its `view` says.
-        waveform: ``(S,)`` float in [-1, 1] at 16 kHz; the shorter of frames and sound counts.
+        waveforms: ``(S,)`` each, float in [-1, 1] at 16 kHz.
         batch_size: Windows at a time.
+        mfcc: As the network was trained with.
 
     Raises:
         ValueError: Fewer than 6 frames, another shape, type or range, or a network in training mode.
     """
-    lip, (audio,) = _features(network, frames, [waveform], batch_size)
-    return lip, audio
-
-
-@torch.no_grad()
-def _features(
-    network: SyncNet, frames: Tensor, waveforms: Sequence[Tensor], batch_size: int, mfcc: MfccSettings = MFCC
-) -> tuple[Tensor, list[Tensor]]:
-    """As `clip_features`, of one clip and several sounds, the shortest of which counts."""
     frames = as_uint8(frames)
     for waveform in waveforms:
         check_sound(waveform)
-    length = min(clip_length(frames, waveform) for waveform in waveforms)
+    length = min(len(frames), *(len(waveform) // SAMPLES_PER_FRAME for waveform in waveforms))
     if length < SHORTEST:
         raise ValueError(f"{length} frames with sound, lip sync needs {SHORTEST} or more")
     if network.training:
@@ -168,19 +138,14 @@ def _features(
     device = next(network.parameters()).device
     windows = length - SYNC_FRAMES
     cepstra = [clip_cepstra(waveform.to(device).float(), mfcc)[:windows] for waveform in waveforms]
+    starts = range(0, windows, batch_size)
+    pieces = (frames[start : min(start + batch_size, windows) + SYNC_FRAMES - 1] for start in starts)
     with single_precision(device):
         sounds = [
             torch.cat([network.audio_features(part) for part in one.split(batch_size)]) for one in cepstra
         ]
-        lip = [
-            network.lip_track(part.to(device)) for part in _lip_input(network, frames, windows, batch_size)
-        ]
+        lip = [network.lip_track(network.view(piece.float()).to(device)) for piece in pieces]
     return torch.cat(lip), sounds
-
-
-def clip_length(frames: Tensor, waveform: Tensor) -> int:
-    """Frames of a clip that have whole sound."""
-    return min(len(frames), len(waveform) // SAMPLES_PER_FRAME)
 
 
 def lip_sync(
@@ -188,22 +153,11 @@ def lip_sync(
     frames: Tensor,
     waveforms: Sequence[Tensor],
     settings: SyncSettings = SyncSettings(),
-    batch_size: int = 32,
     mfcc: MfccSettings = MFCC,
 ) -> list[SyncResult]:
-    """Lip sync of one clip with each of several sounds; the lips, which cost most, are looked at once.
-
-    Arguments and errors as of `clip_features` and `offsets_and_distances`; ``mfcc``: as the network was trained with.
-    """
-    lip, sounds = _features(network, frames, waveforms, batch_size, mfcc)
+    """Lip sync of one clip with each of several sounds; see `clip_features` and `offsets_and_distances`."""
+    lip, sounds = clip_features(network, frames, waveforms, mfcc=mfcc)
     return [offsets_and_distances(lip, sound, settings) for sound in sounds]
-
-
-def _lip_input(network: SyncNet, frames: Tensor, windows: int, batch_size: int) -> Iterator[Tensor]:
-    """Pieces ``(3, t + 4, S, S)`` of the uint8 frames, as the network sees them, that give ``t`` windows each."""
-    for start in range(0, windows, batch_size):
-        stop = min(start + batch_size, windows) + SYNC_FRAMES - 1
-        yield network.view(frames[start:stop].float())
 
 
 def face_crops(frames: Tensor, boxes: np.ndarray, settings: FaceCropSettings = FaceCropSettings()) -> Tensor:
@@ -214,27 +168,17 @@ def face_crops(frames: Tensor, boxes: np.ndarray, settings: FaceCropSettings = F
     bilinear interpolation without antialiasing. The script's boxes are those of S3FD: other boxes are another protocol.
     It also keeps the crops as MPEG-4 and JPEG on their way, which is left out here.
 
-    Args:
-        frames: ``(T, 3, H, W)`` uint8 RGB.
-        boxes: ``(T, 4)`` x0, y0, x1, y1 in pixels; rows with NaN (no face found) are interpolated, at the ends held.
-        settings: How faces are cut out.
-
-    Returns:
-        ``(T, 3, S, S)`` uint8 RGB.
+    ``(T, 3, S, S)`` uint8 RGB of frames ``(T, 3, H, W)`` uint8 and boxes ``(T, 4)`` x0, y0, x1, y1 in pixels; rows with
+    NaN (no face found) are interpolated, at the ends held.
 
     Raises:
         ValueError: Shapes that don't fit, fewer than 13 frames, no box at all, none for 25 frames in a row, or boxes
             without area.
     """
-    if (
-        frames.ndim != 4
-        or frames.shape[1] != 3
-        or frames.dtype != torch.uint8
-        or boxes.shape != (len(frames), 4)
-    ):
-        raise ValueError(
-            f"frames must be (T, 3, H, W) uint8 and boxes (T, 4), got {tuple(frames.shape)} {frames.dtype}, {boxes.shape}"
-        )
+    pictures = frames.ndim == 4 and frames.shape[1] == 3 and frames.dtype == torch.uint8
+    if not pictures or boxes.shape != (len(frames), 4):
+        told = f"{tuple(frames.shape)} {frames.dtype}, {boxes.shape}"
+        raise ValueError(f"frames must be (T, 3, H, W) uint8 and boxes (T, 4), got {told}")
     median, scale, square = settings.median, settings.scale, (settings.size, settings.size)
     if len(frames) < median:
         raise ValueError(f"{len(frames)} frames are too few to smooth a face track over {median}")

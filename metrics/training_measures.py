@@ -1,119 +1,56 @@
 """Measures while a model trains: those of the registry, with the functions, settings and judges of an evaluation."""
 
 import logging
-import sys
-import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
-from torch.utils.data import DistributedSampler
 from torchmetrics import Metric
 
-from datamodules.batches import WholeClip
-from datamodules.errors import UserError
 from metrics.base import ClipMean
-from metrics.evaluation.contexts import FrameContext
+from metrics.evaluation.clip_measures import still_detections
+from metrics.evaluation.inputs import FrameInputs
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.loop import floor_view
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, Kind, Measure, is_lag, values_of
+from metrics.evaluation.registry import Kind, Measure, is_lag, values_of
 from metrics.fid import extract_features
 
-LoadJudges = Callable[[Collection[str], Protocol], Judges]
-"""Loads the judges of some slots; which are not there is told by ``absent``."""
-VIEWED: tuple[Kind, ...] = ("frames", "aligned", "free", "motion", "sound")
+VIEWED: tuple[Kind, ...] = ("row", "frame_pairs", "clip_pair", "distribution", "syncnet")
 CLIP_KINDS = {*VIEWED, "pictures", "windows"}
 _BATCH = 32
 log = logging.getLogger(__name__)
 
 
-class Render(typing.Protocol):
-    """Gives frames ``(T, 3, H, W)`` uint8 for a clip by the module that is being trained, in evaluation mode.
-
-    It may have ``check(module)``, which raises UserError for a module of another stage before training starts, and
-    ``made_for``, that stage's name (see `MetricCallback`).
-    """
-
-    def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
-        """Render one clip."""
-
-
-def own_items(loader: typing.Any) -> int:
-    """Items of this process's share of a loader, without those that a sampler serves twice to even out the shares."""
-    sampler = getattr(loader, "sampler", None)
-    if not isinstance(sampler, DistributedSampler):
-        return sys.maxsize
-    items = len(loader.dataset)
-    return max(0, -(-(items - sampler.rank) // sampler.num_replicas))
-
-
-def compares_pictures(measure: Measure) -> bool:
-    """Whether a measure needs no clip, only pictures and those that they should look like."""
-    return bool(measure.metric) and measure.kind in ("pictures", "aligned")
-
-
-def chosen_measures(names: Sequence[str] | None, fits: Callable[[Measure], bool], who: str) -> list[Measure]:
-    """Measures of the registry by their names.
-
-    Args:
-        names: As in results; None: none.
-        fits: Which of them can be asked.
-        who: Asks, for the message.
-
-    Raises:
-        UserError: No such measure, or one that does not fit.
-    """
-    possible = [name for name, measure in MEASURES.items() if fits(measure)]
-    if wrong := [name for name in names or () if name not in possible]:
-        raise UserError(f"measures={wrong}: {who} can judge {', '.join(possible)}")
-    return [MEASURES[name] for name in names or ()]
-
-
 class TrainingMeasures:
-    """Some measures of what a model in training renders, over pictures or clips.
-
-    Args:
-        measures: Which ones; their judges are there.
-        protocol: Settings.
-        judges: At hand.
-        clips: Whether clips are judged; else pictures.
+    """Some measures, whose judges are there, of what a model in training renders: of whole clips, or of pictures alone.
 
     Attributes:
-        metrics: By the measure's name.
+        metrics: By the measure's name: its own over pictures or distributions, the mean over clips of all others.
     """
 
     def __init__(
         self, measures: Sequence[Measure], protocol: Protocol, judges: Judges, clips: bool = True
     ) -> None:
         self.measures, self.protocol, self.judges = list(measures), protocol, judges
-        self.metrics = {one.name: self._made(one, clips) for one in measures}
-
-    def _made(self, measure: Measure, clips: bool) -> Metric:
-        """The metric of a measure: its own over pictures or distributions, the mean over clips of all others."""
-        if clips and measure.kind == "aligned":
-            return ClipMean(median=is_lag(measure.name))
-        return measure.new_metric(self.protocol, self.judges)
+        self.metrics: dict[str, Metric] = {
+            one.name: ClipMean(median=is_lag(one.name))
+            if clips and one.kind == "frame_pairs"
+            else one.new_metric(protocol, judges)
+            for one in measures
+        }
 
     def _of(self, *kinds: Kind) -> list[Measure]:
         return [one for one in self.measures if one.kind in kinds]
 
-    def _networks(self) -> list[nn.Module]:
-        found = (
-            self.judges.inception,
-            self.judges.i3d,
-            self.judges.lpips,
-            getattr(self.judges.sync, "network", None),
-        )
-        return [network for network in found if network is not None]
-
     def move(self, device: torch.device | str) -> None:
         """Bring judges and states to a device."""
+        judges = self.judges
+        networks = (judges.inception, judges.i3d, judges.lpips, getattr(judges.sync, "network", None))
         with torch.inference_mode(False):  # parameters moved within it could not be used outside
-            for module in (*self._networks(), *self.metrics.values()):
-                module.to(device)
+            for module in (*networks, *self.metrics.values()):
+                if module is not None:
+                    module.to(device)
 
     def release(self) -> None:
         """Forget what was added, and leave the device to the training."""
@@ -128,55 +65,46 @@ class TrainingMeasures:
     def add_pictures(self, real: Tensor, rendered: Tensor) -> None:
         """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1], and those that they should look like."""
         self._add_features("pictures", self.judges.inception, real, rendered)
-        for one in self._of("aligned"):
+        for one in self._of("frame_pairs"):
             metric = self.metrics[one.name]
             metric.update(rendered.to(metric.device), real.to(metric.device))
 
     def add_clip(self, real: Tensor, rendered: Tensor, waveform: Tensor, windows: Sequence[int] = ()) -> None:
-        """Add one clip.
-
-        Args:
-            real: ``(T, 3, H, W)`` uint8.
-            rendered: Likewise.
-            waveform: ``(640 T,)`` float in [-1, 1] at 16 kHz, the speech.
-            windows: First frames of the windows for FVD.
-        """
+        """Add one clip: frames ``(T, 3, H, W)`` uint8, speech ``(640 T,)``, first frames of the windows for FVD."""
         self._add_features("pictures", self.judges.inception, real, rendered)
-        length = self.protocol.fvd.length
-        cut = [
-            torch.stack([clip[at : at + length] for at in windows]) for clip in (real, rendered) if windows
-        ]
-        if cut:
+        if windows:
+            length = self.protocol.fvd.length
+            cut = (torch.stack([clip[at : at + length] for at in windows]) for clip in (real, rendered))
             self._add_features("windows", self.judges.i3d, *cut)
         if not self._of(*VIEWED):
             return
-        context = self._look(real, rendered)
-        values = values_of(self._of("frames", "free"), context)
-        values |= values_of(self._of("aligned"), context.part(slice(1, None)))  # all but the source
-        if self._of("sound") and self.judges.sync is not None:
+        inputs = self._look(real, rendered)
+        values = values_of(self._of("row", "clip_pair"), inputs)
+        values |= values_of(self._of("frame_pairs"), inputs.part(slice(1, None)))  # all but the source
+        if self._of("syncnet") and self.judges.sync is not None:
             try:
                 speech = [waveform.cpu().numpy()]
-                values |= self.judges.sync(context.view.frames, context.view.points, speech, self.protocol)[0]
+                values |= self.judges.sync(inputs.row.frames, inputs.row.landmarks, speech, self.protocol)[0]
             except ValueError as error:  # what an early model renders may be no face
                 log.warning("a clip is not judged for lip sync: %s", error)
-        for one in self._of("frames", "aligned", "free", "sound"):
+        for one in self._of("row", "frame_pairs", "clip_pair", "syncnet"):
             if one.name in values:
                 self.metrics[one.name].update(values[one.name])
-        for one in self._of("motion"):
-            for side, is_real in ((context.real, True), (context.view, False)):
-                rows = one.ask(FrameContext(self.protocol, self.judges, side, context.real))
+        for one in self._of("distribution"):
+            for side, is_real in ((inputs.real, True), (inputs.row, False)):
+                rows = one.ask(FrameInputs(self.protocol, self.judges, side, inputs.real))
                 self.metrics[one.name].update(torch.from_numpy(rows), real=is_real)
 
-    def _look(self, real: Tensor, rendered: Tensor) -> FrameContext:
+    def _look(self, real: Tensor, rendered: Tensor) -> FrameInputs:
         """What the judges of single frames see in a clip, as far as it is asked for."""
         shown, true = (
             np.ascontiguousarray(clip.cpu().permute(0, 2, 3, 1).numpy()) for clip in (rendered, real)
         )
-        view = self.judges.look(shown, self.protocol)
-        compared = self._of("aligned", "free", "motion") or self.judges.embed
-        held = self.judges.look(true, self.protocol) if compared else view
-        floor = floor_view(true, self.judges, self.protocol) if "jitter" in self.metrics else None
-        return FrameContext(self.protocol, self.judges, view, held, held.source, floor)
+        view = self.judges.detect(shown, self.protocol)
+        compared = self._of("frame_pairs", "clip_pair", "distribution") or self.judges.embed
+        held = self.judges.detect(true, self.protocol) if compared else view
+        floor = still_detections(true, self.judges, self.protocol) if "jitter" in self.metrics else None
+        return FrameInputs(self.protocol, self.judges, view, held, held.source, floor)
 
     def _add_features(self, kind: Kind, network: nn.Module | None, real: Tensor, rendered: Tensor) -> None:
         """One pass of a network for all measures of its features."""

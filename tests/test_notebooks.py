@@ -10,7 +10,7 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_is_stripped_and_defines_nothing(path: Path) -> None:
+def test_notebook_is_stripped_and_defines_nothing(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
@@ -18,14 +18,12 @@ def test_notebook_is_stripped_and_defines_nothing(path: Path) -> None:
             continue
         assert cell.outputs == []
         assert cell.execution_count is None
-        nodes = list(ast.walk(ast.parse(cell.source)))
-        assert not any(
-            isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) for n in nodes
-        )
+        definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+        assert not any(isinstance(node, definitions) for node in ast.walk(ast.parse(cell.source)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs(path, tmp_path):
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)

@@ -39,7 +39,8 @@ def open_landmarker(mode: Literal["image", "video"], faces: int) -> Iterator["Fa
         MissingLibraryError: A system library is absent.
     """
     model = assets.find(MODEL)
-    # A process with the Face Landmarker in it was seen to die of a profiling timer that nobody here had set.
+    # MediaPipe arms SIGPROF timers in its threads and has the signal ignored once, unknown to Python; Lightning's Trainer
+    # puts back what Python knows, the default, and the next timer would end the process.
     with contextlib.suppress(ValueError):  # not the main thread
         if signal.getsignal(signal.SIGPROF) is signal.SIG_DFL:
             signal.signal(signal.SIGPROF, signal.SIG_IGN)

@@ -23,6 +23,7 @@ from datamodules.files import require_file, whole_output
 from datamodules.media.containers import (
     STRICT_DECODING,
     default_track,
+    open_to_read,
     picture_track,
     promised_seconds,
     require_whole,
@@ -67,7 +68,7 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
     """
     path = require_file(path, "sound")
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:  # a tag in Latin-1 harms no sound
+        with open_to_read(path) as container:
             stream = default_track(container.streams.audio)
             if stream is None:
                 raise UserError(f"{path}: has no sound track; give a file with sound")

@@ -16,6 +16,11 @@ _MOST_LOST = Fraction(1, 4)
 _Track = TypeVar("_Track", bound=av.stream.Stream)
 
 
+def open_to_read(path: Path) -> av.container.InputContainer:
+    """Open a file of sound or pictures; its name may hold a colon, its tags may be in Latin-1."""
+    return av.open(f"file:{path}", metadata_errors="ignore")
+
+
 def default_track(tracks: Sequence[_Track]) -> _Track | None:
     """The first track that the file marks as the one to play, else the first."""
     marked = (track for track in tracks if track.disposition & av.stream.Disposition.default)

@@ -222,7 +222,7 @@ def write_video(
         if first is None:
             raise ValueError("no frames to write")
         _check_frame(first, first.shape)
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with av.open(f"file:{temporary}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
             options = {"crf": str(crf), "g": str(FPS), "preset": "medium", **_repeatable()}
             picture = container.add_stream("libx264", rate=FPS, options=options)
             picture.height, picture.width = (side + side % 2 for side in first.shape[:2])

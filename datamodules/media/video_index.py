@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
-from datamodules.media.containers import picture_track, promised_seconds, require_whole
+from datamodules.media.containers import open_to_read, picture_track, promised_seconds, require_whole
 
 _NO_TIMES = 0x80
 """FFmpeg's flag ``AVFMT_NOTIMESTAMPS`` of a format."""
@@ -20,7 +20,7 @@ _STARTS = 4
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
     """Open a file, and its track of pictures, for decoding; UserError unless there is a video in it."""
     try:
-        container = av.open(str(path), metadata_errors="ignore")  # a tag in Latin-1 harms no picture
+        container = open_to_read(path)
     except av.FFmpegError as error:
         told = f"cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"
         raise UserError(f"{path}: {told}") from None

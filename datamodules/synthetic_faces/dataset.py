@@ -91,8 +91,10 @@ def _claim(output: Path, settings: dict) -> None:
         raise UserError(f"{output}: holds something else than a synthetic dataset; choose another --output")
     if found is not None and found != settings:
         differing = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
-        told = f"other settings ({', '.join(differing)}); remove it or choose another --output"
-        raise UserError(f"{output}: holds a synthetic dataset with {told}")
+        told = (
+            f"other settings ({', '.join(differing)}): train on it as it is by data=folder data.root={output}"
+        )
+        raise UserError(f"{output}: holds a synthetic dataset with {told}, or choose another folder")
     make_dataset_folder(output, settings)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 INK = "#2b6cb0"
+SECOND_INK = "#c05621"
 ROW_COLORS = {
     "real": "#718096",
     "codec": "#a0aec0",
     "autoencoder": "#2f855a",
-    "generated": "#2b6cb0",
-    "swapped": "#c05621",
+    "generated": INK,
+    "swapped": SECOND_INK,
 }
 SWEEP_PANELS = {
     "head_motion": "head motion (degrees)",
@@ -53,9 +54,9 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
     curves: dict[str, list[tuple[float, float]]] = {}
     with path.open(newline="") as file:
         for line, row in enumerate(csv.DictReader(file)):
-            step = _number(row.get("step"))
+            step = _number(row.pop("step", None))
             for name, text in row.items():
-                if name not in ("step", "epoch") and (value := _number(text)) is not None:
+                if name != "epoch" and (value := _number(text)) is not None:
                     points = curves.setdefault(str(name).removesuffix("_step").removesuffix("_epoch"), [])
                     points.append((line if step is None else step, value))
     return {name: points for name, points in curves.items() if len(points) > 1}
@@ -82,7 +83,7 @@ def training_figure(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
-            color, width = ("#c05621", 1.4) if name.startswith(("val/", "test/")) else (INK, 0.9)
+            color, width = (SECOND_INK, 1.4) if name.startswith(("val/", "test/")) else (INK, 0.9)
             axis.plot(*zip(*curves[name], strict=True), label=name.split("/", 1)[0], color=color, lw=width)
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=7)

@@ -26,29 +26,25 @@ HISTOGRAMS: dict[str, Callable[[ClipRecord], float | None]] = {
     "side of the face in pixels of the source": lambda clip: clip.quality.get("face"),
     "loudness in dB of full scale": lambda clip: clip.quality.get("loudness"),
     "sharpness": lambda clip: clip.quality.get("sharpness"),
-    "yaw, middle of its range in degrees": lambda clip: _middle(clip, "yaw"),
-    "yaw, width of its range in degrees": lambda clip: _width(clip, "yaw"),
-    "pitch, middle of its range in degrees": lambda clip: _middle(clip, "pitch"),
-    "roll, middle of its range in degrees": lambda clip: _middle(clip, "roll"),
+    "yaw, middle of its range in degrees": lambda clip: _of_range(clip, "yaw", np.mean),
+    "yaw, width of its range in degrees": lambda clip: _of_range(clip, "yaw", np.ptp),
+    "pitch, middle of its range in degrees": lambda clip: _of_range(clip, "pitch", np.mean),
+    "roll, middle of its range in degrees": lambda clip: _of_range(clip, "roll", np.mean),
 }
 
 
-def _middle(clip: ClipRecord, angle: str) -> float | None:
-    return sum(limits) / 2 if (limits := clip.quality.get(angle)) else None
-
-
-def _width(clip: ClipRecord, angle: str) -> float | None:
-    return limits[1] - limits[0] if (limits := clip.quality.get(angle)) else None
+def _of_range(clip: ClipRecord, angle: str, what: Callable[[Any], Any]) -> float | None:
+    return float(what(limits)) if (limits := clip.quality.get(angle)) else None
 
 
 def write_preparation_report(prepared: Prepared, found: Availability, output: Path, what: str) -> Path:
     """Write both files, and a contact sheet of the crops, into the dataset's folder; returns the path of the page.
 
     Args:
-        prepared: what was made.
-        found: of what, and remarks, such as what is inconsistent in annotation files.
-        output: folder of the dataset.
-        what: what was prepared, in words.
+        prepared: What was made.
+        found: Of what, and remarks, such as what is inconsistent in annotation files.
+        output: Folder of the dataset.
+        what: What was prepared, in words.
     """
     facts = _facts(prepared, found)
     write_json(output / "preparation.json", facts)
@@ -124,26 +120,22 @@ def _sheet(records: Sequence[ClipRecord], output: Path) -> Path:
 
 
 def _sections(facts: dict[str, Any], rejections: Sequence[Rejection]) -> list[Section]:
-    absent, title = facts["listed clips that are not there"], "What was not kept, and why"
+    absent, videos = facts["listed clips that are not there"], facts["videos"]
     kept = {
         "listed clips that are not there": len(absent),
-        **{f"videos {name}": facts["videos"][name] for name in ("there", "finished", "with clips")},
+        **{f"videos {name}": videos[name] for name in ("there", "finished", "with clips")},
         "clips": facts["clips"],
         "hours of clips": f"{facts['hours']:.2f}",
         "hours looked at": f"{facts['hours_seen']:.2f}",
         "identities": facts["identities"],
     }
+    told = {name: str(value) for name, value in kept.items()}
     splits = [[name, str(n["clips"]), str(n["identities"])] for name, n in facts["splits"].items()]
-    sections = [
-        Section(
-            "What was kept",
-            facts={name: str(value) for name, value in kept.items()},
-            tables=[Table("Splits", ["split", "clips", "identities"], splits)],
-        ),
-        Section(title, tables=[_reasons(facts["rejected"], rejections)])
-        if rejections
-        else Section(title, "Nothing was rejected."),
-    ]
+    table = Table("Splits", ["split", "clips", "identities"], splits)
+    lost = Section("What was not kept, and why", "" if rejections else "Nothing was rejected.")
+    if rejections:
+        lost.tables.append(_reasons(facts["rejected"], rejections))
+    sections = [Section("What was kept", facts=told, tables=[table]), lost]
     figures = [
         (_bars(one), f"{name}: {one['clips']} clips, median {one['median']:.4g}")
         for name, one in facts["histograms"].items()
@@ -151,11 +143,9 @@ def _sections(facts: dict[str, Any], rejections: Sequence[Rejection]) -> list[Se
     ]
     if figures:
         sections.append(Section("What the clips are like", figures=figures))
-    videos = [
-        [one["video"], str(one["clips"]), "; ".join(one["rejected"]) or "–"] for one in facts["by_video"]
-    ]
-    table = Table("", ["video", "clips kept", "rejected parts"], videos[:MOST_ROWS])
-    sections.append(Section("Every video", tables=[table], notes=_more(videos)))
+    rows = [[one["video"], str(one["clips"]), "; ".join(one["rejected"]) or "–"] for one in facts["by_video"]]
+    table = Table("", ["video", "clips kept", "rejected parts"], rows[:MOST_ROWS])
+    sections.append(Section("Every video", tables=[table], notes=_more(rows)))
     if times := facts["seconds_of_work"]:
         total = sum(times.values()) or 1.0
         shares = {name: f"{seconds:.0f} s, {seconds / total:.0%}" for name, seconds in times.items()}

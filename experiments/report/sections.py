@@ -5,13 +5,60 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from datamodules.files import require_folder
 from experiments.report.figures import figure_svg, lag_figure, read_curves, sweep_figure, training_figure
 from experiments.report.page import Section, Table, captioned
 from experiments.report.tables import ROW_TITLES, counted, measure_tables, people_in, sweep_table
-from experiments.results import read_json
+from experiments.results import read_json, read_results
 
 MOST_MISSING = 20
 """Entries that are told; results.json has all."""
+KINDS = ("run.json", "times.json", "metrics.csv", "results.json", "sweep.json", "*.png", "*.mp4")
+NO_ARTEFACTS = {"clips", "latents", "frames"}
+"""Folders of a dataset, whose files are not for the page."""
+
+
+def collect_sections(folder: Path) -> list[Section]:
+    """Sections of the artefacts in a folder: videos first, then how they were made, then how they were judged.
+
+    Raises:
+        UserError: The folder is missing or holds none.
+    """
+    require_folder(folder, "a run, an evaluation, a sweep or a demo")
+    found = {kind: _files(folder, kind) for kind in KINDS}
+    pictures: dict[str, list[Path]] = {"data": [], "sweep_": [], "step_": [], "": []}
+    for path in found["*.png"]:
+        pictures[next(start for start in pictures if path.stem.startswith(start))].append(path)
+    page = []
+    if videos := sorted(found["*.mp4"], key=lambda path: not path.stem.startswith("portrait")):
+        page.append(Section("Videos", "With sound where the clip has any.", videos=captioned(videos)))
+    if found["run.json"] or found["times.json"]:
+        page.append(run_section(found["run.json"], found["times.json"], folder))
+    if data := pictures["data"]:
+        page.append(Section("The data", "Frames of the clips that were made.", pictures=captioned(data)))
+    if found["metrics.csv"]:
+        latest = {path.parent: path for path in pictures["step_"]}
+        page.append(training_section(found["metrics.csv"], list(latest.values()), folder))
+    page += [results_section(read_results(path), path) for path in found["results.json"]]
+    if sheets := pictures[""]:
+        lead = "One clip each; a row runs from its first to its last frame."
+        page.append(Section("Contact sheets", lead, pictures=captioned(sheets)))
+    for path in found["sweep.json"]:
+        beside = [picture for picture in pictures["sweep_"] if picture.parent == path.parent]
+        page.append(sweep_section(read_json(path), path, beside))
+    if not page:
+        raise UserError(f"{folder}: nothing to report in it ({', '.join(KINDS)})")
+    return page
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Files of a pattern in the folder and below, without hidden ones and clips of datasets."""
+    paths = {path: path.relative_to(folder).parts for path in folder.rglob(pattern)}
+    return sorted(
+        path
+        for path, parts in paths.items()
+        if not NO_ARTEFACTS & set(parts[:-1]) and not any(part.startswith(".") for part in parts)
+    )
 
 
 def _place(path: Path, folder: Path) -> str:
@@ -22,12 +69,7 @@ def _place(path: Path, folder: Path) -> str:
 
 
 def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Section:
-    """What was run: machine and versions once, the trained stages, and the time of each step.
-
-    Args:
-        runs: ``run.json`` files of trainings.
-        times: ``times.json`` files: step -> seconds.
-        folder: The folder that is reported.
+    """What was run: machine and versions once, the trained stages (``run.json``), the time of each step (``times.json``).
 
     Raises:
         UserError: A file holds no object.
@@ -35,14 +77,15 @@ def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Se
     section, stages = Section("What was run"), []
     for path in runs:
         record = _record(path)
-        machine = record.get("machine") or {}
-        facts = machine | machine.get("packages", {})
-        section.facts |= {name: _told(value) for name, value in facts.items() if name != "packages"}
+        machine = dict(record.get("machine") or {})
+        machine |= machine.pop("packages", {})
+        section.facts |= {name: _told(value) for name, value in machine.items()}
         config_hash = (record.get("identity") or {}).get("config_hash")
-        known = (record.get("name"), record.get("steps"), _seconds(record.get("seconds")), config_hash)
+        told = {key: record.get(key) for key in ("name", "ablation", "seed", "steps")}
+        known = [*told.values(), _seconds(record.get("seconds")), config_hash, record.get("overrides")]
         stages.append([_place(path, folder), *map(_told, known)])
     if stages:
-        head = ["run", "experiment", "steps", "time", "config hash"]
+        head = ["run", "experiment", "ablation", "seed", "steps", "time", "config hash", "overrides"]
         section.tables.append(Table("Trained stages", head, stages))
     for path in times:
         rows = [[step, _seconds(seconds)] for step, seconds in _record(path).items()]
@@ -100,9 +143,8 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
     judge = run.get("judge") or {}
     if scores := judge.get("held_out_r2"):
         told = ", ".join(f"{name.replace('_', ' ')} {score:.2f}" for name, score in scores.items())
-        section.facts["judge"] = (
-            f"{judge.get('name')}; share of variance it explains on unseen identities: {told}"
-        )
+        what = "share of variance it explains on unseen identities"
+        section.facts["judge"] = f"{judge.get('name')}; {what}: {told}"
     if curves := results.get("lag_curves"):
         caption = "Correlation with the true lip opening, mean over clips"
         section.figures.append((lag_figure(curves, ROW_TITLES), caption))
@@ -113,12 +155,13 @@ def results_section(results: Mapping[str, Any], path: Path) -> Section:
 
 def _missing(entries: Sequence[Any]) -> list[str]:
     """Each in words; an entry of an older version is text already."""
-    return [
-        f"missing: {one}"
-        if not isinstance(one, dict)
-        else f"missing: {'all clips' if one['clip'] == '*' else one['clip']}: {one['what']} ({one['why']})"
-        for one in entries
-    ]
+    told = []
+    for one in entries:
+        if isinstance(one, dict):
+            clip = "all clips" if one["clip"] == "*" else one["clip"]
+            one = f"{clip}: {one['what']} ({one['why']})"
+        told.append(f"missing: {one}")
+    return told
 
 
 def sweep_section(sweep: Any, path: Path, pictures: Sequence[Path]) -> Section:

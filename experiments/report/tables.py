@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.report.page import Table
-from metrics.evaluation.reading import SYNTHETIC
+from metrics.evaluation.protocol_names import SYNTHETIC
 from metrics.evaluation.registry import MEASURES, Measure
 
 Interval = Mapping[str, Any]

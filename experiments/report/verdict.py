@@ -23,9 +23,7 @@ Point = tuple[str, str] | None
 def verdict_section(results: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]]) -> Section:
     """The section of a report that says what was learnt; of what has no value it says nothing.
 
-    Args:
-        results: Of the evaluation of a model on drawn heads, whose true lips are known.
-        sweep: Rows of a sweep over the motion intensity.
+    By the results of a model on drawn heads, whose true lips are known, and the rows of a sweep over the motion intensity.
     """
     found: Mapping[str, Interval] = defaultdict(lambda: NOTHING, results["metrics"])
     lips = _lips(*(found[f"lip_corr_zero{row}"] for row in ("", "_swapped", "_autoencoder")))

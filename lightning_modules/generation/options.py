@@ -17,6 +17,9 @@ SCALINGS = ("motion", "statistics")
 MAX_FACTOR = 100
 """Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
 
+MAX_STEPS = 1000
+"""Most sampler steps; as many as the diffusion process has in its usual discrete form."""
+
 KINDS = {Real: ("intensity", "mouth_intensity", "std_quantile", "guidance"), Integral: ("steps", "seed")}
 OPTIONAL = ("std_quantile", "guidance", "steps")
 
@@ -67,8 +70,8 @@ class GenerationOptions:
         if self.statistics not in STATISTICS_MODES and not Path(str(self.statistics)).is_file():
             modes = ", ".join(STATISTICS_MODES)
             raise UserError(f"{self.statistics}: no such statistics file; give a .npz file or one of {modes}")
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps is {self.steps}: use a whole number from 1")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise UserError(f"steps is {self.steps}: use a whole number from 1 to {MAX_STEPS}")
         if self.guidance is not None and not abs(self.guidance) <= MAX_FACTOR:
             raise UserError(f"guidance is {self.guidance}: use a number of at most {MAX_FACTOR}")
         if not 0 <= self.seed < 2**63:

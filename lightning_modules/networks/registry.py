@@ -130,6 +130,9 @@ def _build(spec: Mapping[str, Any], depth: int = 0) -> nn.Module:
             network = network_class(**arguments)
     except UserError:
         raise
+    except ZeroDivisionError as error:
+        zeros = " or ".join(f"{key}=0" for key, value in arguments.items() if value == 0) or "a 0 in it"
+        raise UserError(f"network {name} can't be built so: {zeros}; give a larger number") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"network {name} can't be built so: {type(error).__name__}: {error}") from error
     network.spec = dict(spec)  # type: ignore[assignment]

@@ -1,11 +1,11 @@
-"""What clips give together: means and distances with their intervals, and the reasons where there are none."""
+"""What clips give together: means and distances with their intervals."""
 
 from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 
-from metrics.evaluation.clips import Missing, by_reason
+from metrics.evaluation.clip_results import ClipResult, suffix
 from metrics.evaluation.intervals import (
     UNKNOWN,
     Interval,
@@ -16,10 +16,8 @@ from metrics.evaluation.intervals import (
     median,
 )
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.loop import JudgedClip
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import MEASURES, Measure, is_lag, measure_of, of_kind
-from metrics.evaluation.speech import suffix
+from metrics.evaluation.registry import MEASURES, Measure, is_lag, of_kind
 
 
 def _between(rows: np.ndarray) -> float:
@@ -41,22 +39,22 @@ def share(rows: np.ndarray, clusters: Sequence[str], protocol: Protocol, higher:
     return cluster_bootstrap(rows, clusters, _between, protocol.intervals)
 
 
-def motion_distance(
-    measure: Measure, judged: Sequence[JudgedClip], row: str, protocol: Protocol, judges: Judges
+def distribution_distance(
+    measure: Measure, results: Sequence[ClipResult], row: str, protocol: Protocol, judges: Judges
 ) -> Interval:
-    """Distance between the distributions of motion of a row and of the real clips that have it, each take by itself."""
+    """Distance between the distributions of a row and of the real clips that have it, each take by itself."""
     clips = [
         one
-        for one in judged  # neither side may have clips that the other lacks
-        if row in one.motion
+        for one in results  # neither side may have clips that the other lacks
+        if row in one.distributions
         and all(np.isfinite(take).any() for take in (*one.lips["real"], *one.lips.get(row, [])))
     ]
-    takes = len(clips[0].motion[row]) if clips else 0
+    takes = len(clips[0].distributions[row]) if clips else 0
 
     def distance(kept: Collection[int], take: int) -> float:
         metric = measure.new_metric(protocol, judges)
         for side, place in (("real", 0), (row, take)):
-            rows = np.concatenate([clips[k].motion[side][place][measure.name] for k in kept])
+            rows = np.concatenate([clips[k].distributions[side][place][measure.name] for k in kept])
             metric.update(torch.from_numpy(rows), real=side == "real")
         return float(metric.compute())
 
@@ -66,13 +64,13 @@ def motion_distance(
     return cluster_jackknife(statistic, _people(clips), protocol.intervals).not_below(0)
 
 
-def _people(judged: Sequence[JudgedClip]) -> list[str]:
-    return [one.files.identity for one in judged]
+def _people(results: Sequence[ClipResult]) -> list[str]:
+    return [one.files.identity for one in results]
 
 
-def _values(judged: Sequence[JudgedClip], *names: str) -> np.ndarray:
+def _values(results: Sequence[ClipResult], *names: str) -> np.ndarray:
     """``(N, K)`` values of clips by name; NaN where there is none."""
-    return np.array([[one.values.get(name, np.nan) for name in names] for one in judged])
+    return np.array([[one.values.get(name, np.nan) for name in names] for one in results])
 
 
 def _removed(rows: np.ndarray) -> float:
@@ -80,75 +78,40 @@ def _removed(rows: np.ndarray) -> float:
     return float(1 - error / baseline) if baseline else float("nan")
 
 
-def errors_removed(judged: Sequence[JudgedClip], settings: IntervalSettings) -> dict[str, Interval]:
+def errors_removed(results: Sequence[ClipResult], settings: IntervalSettings) -> dict[str, Interval]:
     """Shares of the errors at mouth and eyes of copying the source frame that the autoencoder takes away."""
     metrics = {}
-    for part in ("mouth", "eye") if any(one.region_sums for one in judged) else ():
+    for part in ("mouth", "eye") if any(one.region_sums for one in results) else ():
         names = (f"{part}_autoencoder", f"{part}_still")
-        rows = np.array([[one.region_sums.get(name, np.nan) for name in names] for one in judged])
-        metrics[f"{part}_error_removed"] = cluster_bootstrap(rows, _people(judged), _removed, settings)
+        rows = np.array([[one.region_sums.get(name, np.nan) for name in names] for one in results])
+        metrics[f"{part}_error_removed"] = cluster_bootstrap(rows, _people(results), _removed, settings)
     return metrics
 
 
-def lag_curves(judged: Sequence[JudgedClip]) -> dict[str, list[float]]:
+def lag_curves(results: Sequence[ClipResult]) -> dict[str, list[float]]:
     """Correlation with the true lip opening at each lag, mean over clips, for each row that has one."""
     curves: dict[str, list[np.ndarray]] = {}
-    for one in judged:
+    for one in results:
         for row, curve in one.lag_curves.items():
             if np.isfinite(curve).all():
                 curves.setdefault(row, []).append(curve)
     return {row: np.mean(known, axis=0).round(4).tolist() for row, known in curves.items()}
 
 
-def aggregate(judged: Sequence[JudgedClip], protocol: Protocol, judges: Judges) -> dict[str, Interval]:
+def aggregate(results: Sequence[ClipResult], protocol: Protocol, judges: Judges) -> dict[str, Interval]:
     """Means over clips (medians of lags) with bootstrap intervals by identity, shares, and distances of motion."""
-    people = _people(judged)
+    people = _people(results)
     metrics: dict[str, Interval] = {}
-    for name in dict.fromkeys(name for one in judged for name in one.values):
+    for name in dict.fromkeys(name for one in results for name in one.values):
         statistic = median if is_lag(name) else mean
-        metrics[name] = cluster_bootstrap(_values(judged, name), people, statistic, protocol.intervals)
+        metrics[name] = cluster_bootstrap(_values(results, name), people, statistic, protocol.intervals)
     for measure in (one for one in MEASURES.values() if one.shared):
-        rows = _values(judged, measure.name, f"{measure.name}_real", f"{measure.name}_shuffled")
+        rows = _values(results, measure.name, f"{measure.name}_real", f"{measure.name}_shuffled")
         if np.isfinite(rows).all(axis=1).any():
             metrics[f"{measure.name}_share"] = share(rows, people, protocol, measure.better == "higher")
-    for row in dict.fromkeys(row for one in judged for row in one.motion if row != "real"):
-        for measure in of_kind("motion", judges):
-            metrics[f"{measure.name}{suffix(row)}"] = motion_distance(measure, judged, row, protocol, judges)
-    return metrics | errors_removed(judged, protocol.intervals)
-
-
-def without_value(metrics: dict[str, Interval], protocol: Protocol) -> list[Missing]:
-    """The measures that no clip has a value of although their judge was there, and why."""
-    whys: dict[str, str] = {}
-    for name, one in metrics.items():
-        measure = measure_of(name)
-        if one.value is None and measure is not None and measure.family != "model":
-            whys[name] = measure.unknown
-            if name.endswith("_share"):
-                whys[name] = (
-                    f"fewer than {protocol.shares.fewest_identities} identities, or the real row is not better than the "
-                    "shuffled one by more than chance"
-                )
-            elif name == f"{measure.name}_autoencoder" and measure.pool:
-                whys[name] = "some clips lack this row: they would be on the real side alone"
-    for name in (f"{one.name}_share" for one in MEASURES.values() if one.shared and one.name in metrics):
-        if name not in metrics:
-            whys[name] = "no clip has a value, the real one and the shuffled one"
-    return by_reason("*", whys)
-
-
-def clips_without_value(judged: Sequence[JudgedClip], metrics: dict[str, Interval]) -> list[Missing]:
-    """The measures that others have a value of and a clip has not, and why; a row without a face is told already."""
-    missing = []
-    for one in judged:
-        whys = {}
-        for name, value in one.values.items():
-            measure = measure_of(name)
-            if measure is None or measure.family == "model":
-                continue
-            row = name.removeprefix(measure.name)  # shuffled, or the best of some seeds: the method's own
-            seen = np.isfinite(one.values.get(f"mouth_motion{row}", one.values["mouth_motion"]))
-            if seen and not np.isfinite(value) and metrics[name].value is not None:
-                whys[name] = measure.unknown
-        missing += by_reason(one.files.name, whys)
-    return missing
+    for row in dict.fromkeys(row for one in results for row in one.distributions if row != "real"):
+        for measure in of_kind("distribution", judges):
+            metrics[f"{measure.name}{suffix(row)}"] = distribution_distance(
+                measure, results, row, protocol, judges
+            )
+    return metrics | errors_removed(results, protocol.intervals)

@@ -18,7 +18,7 @@ from datamodules.errors import UserError
 from datamodules.files import require_folder
 from datamodules.media.audio import load_audio
 from datamodules.media.video import probe
-from metrics.evaluation.reading import PARTNER, ReadingSettings, short_hash
+from metrics.evaluation.protocol_names import PARTNER, ReadingSettings, short_hash
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 CLIP_FAILURES = (UserError, OSError, ValueError)
@@ -72,20 +72,13 @@ class ClipFiles:
     drawn: bool = False  # whether it is known to show a synthetic head
     made: str = ""  # hash of the settings and version that it was drawn by; empty where they are not known
 
-    def length(self) -> int:
-        """Frames at 25 fps of the real clip, without decoding it; 0 where it can't be read."""
-        try:
-            return max(1, round(probe(self.reference).duration * FPS))
-        except CLIP_FAILURES:
-            return 0
-
-    def stored_size(self) -> tuple[int, int]:
-        """Width and height of the real clip, without decoding it; 0, 0 where it can't be read."""
+    def probed(self) -> tuple[int, tuple[int, int]]:
+        """Frames at 25 fps of the real clip, its width and height, without decoding it; 0 where it can't be read."""
         try:
             found = probe(self.reference)
         except CLIP_FAILURES:
-            return 0, 0
-        return found.width, found.height
+            return 0, (0, 0)
+        return max(1, round(found.duration * FPS)), (found.width, found.height)
 
     def known_phones(self) -> tuple[list[Phone], str]:
         """The phones, and why there are none, empty if there are."""
@@ -114,18 +107,14 @@ class ClipSet:
     def identity(self, reading: ReadingSettings) -> str:
         """Hash of what is judged, whatever bytes it is stored in: 16 hexadecimal digits."""
         keys = ("name", "source", "start", "crop", "identity", "voice", "split", "made")
-        judged, spare = (
-            [
-                {
-                    **{key: getattr(clip, key) for key in keys},
-                    "frames": clip.frames or clip.length(),
-                    "size": clip.size or clip.stored_size(),
-                }
-                for clip in side
-            ]
-            for side in (self.judged, self.spare)
-        )
-        return short_hash({"reading": asdict(reading), "judged": judged, "spare": spare})
+
+        def told(clip: ClipFiles) -> dict[str, object]:
+            frames, size = (0, (0, 0)) if clip.frames and clip.size else clip.probed()
+            known = {key: getattr(clip, key) for key in keys}
+            return {**known, "frames": clip.frames or frames, "size": clip.size or size}
+
+        sides = {"judged": [told(clip) for clip in self.judged], "spare": [told(clip) for clip in self.spare]}
+        return short_hash({"reading": asdict(reading), **sides})
 
     def files_hash(self, *kinds: str) -> str:
         """Hash of the bytes of files of all clips, by their attributes of `ClipFiles`: 16 hexadecimal digits."""

@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from metrics.evaluation.detections import Detections
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.views import View
 from metrics.motion import MotionCurves
 
 SIZE = 256
@@ -80,30 +80,30 @@ def blurred(frames: Tensor, sigma: float) -> np.ndarray:
     return np.stack([gaussian_filter(image, (sigma, sigma, 0)) for image in images])
 
 
-def noisy_landmarks(view: View, pixels: float) -> View:
-    """The view with white noise on every landmark, as a worse detector would see it."""
-    if view.seen_points is None:
-        return view
-    noise = np.random.default_rng(0).normal(0, pixels, view.seen_points.shape)
-    return replace(view, seen_points=view.seen_points + noise)
+def noisy_landmarks(clip: Detections, pixels: float) -> Detections:
+    """The clip with white noise on every landmark, as a worse detector would see it."""
+    if clip.raw_landmarks is None:
+        return clip
+    noise = np.random.default_rng(0).normal(0, pixels, clip.raw_landmarks.shape)
+    return replace(clip, raw_landmarks=clip.raw_landmarks + noise)
 
 
-def shaken(view: View, pixels: float) -> View:
+def shaken(clip: Detections, pixels: float) -> Detections:
     """Every frame moved by its own whole number of pixels."""
-    moves = np.random.default_rng(0).normal(0, pixels, (len(view), 2)).round().astype(int)
-    pairs = zip(view.frames, moves.tolist(), strict=True)
+    moves = np.random.default_rng(0).normal(0, pixels, (len(clip), 2)).round().astype(int)
+    pairs = zip(clip.frames, moves.tolist(), strict=True)
     frames = torch.stack([torch.roll(frame, (y, x), (1, 2)) for frame, (x, y) in pairs])
-    points = view.seen_points
+    points = clip.raw_landmarks
     points = None if points is None else points + np.pad(moves, ((0, 0), (0, 1)))[:, None]
-    return replace(view, frames=frames, seen_points=points)
+    return replace(clip, frames=frames, raw_landmarks=points)
 
 
-def swapped(view: View, other: View, share: float) -> View:
-    """The view with a share of its frames, spread evenly, from another clip."""
-    every = np.arange(min(len(view), len(other)))
+def swapped(clip: Detections, other: Detections, share: float) -> Detections:
+    """The clip with a share of its frames, spread evenly, from another clip."""
+    every = np.arange(min(len(clip), len(other)))
     foreign = np.floor((every + 1) * share) > np.floor(every * share)
-    base, guest = view.take(every), other.take(every)
-    if base.frames.shape != guest.frames.shape or base.seen_points is None or guest.seen_points is None:
+    base, guest = clip.select(every), other.select(every)
+    if base.frames.shape != guest.frames.shape or base.raw_landmarks is None or guest.raw_landmarks is None:
         return base
 
     def mixed(first: Any, second: Any) -> Any:
@@ -111,31 +111,31 @@ def swapped(view: View, other: View, share: float) -> View:
             return None
         return np.where(foreign.reshape(-1, *[1] * (first.ndim - 1)), second, first)
 
-    curves = MotionCurves(*map(mixed, vars(base.seen).values(), vars(guest.seen).values()))
+    curves = MotionCurves(*map(mixed, vars(base.raw_motion).values(), vars(guest.raw_motion).values()))
     frames = torch.where(torch.from_numpy(foreign)[:, None, None, None], guest.frames, base.frames)
-    points = mixed(base.seen_points, guest.seen_points)
-    embeddings = mixed(base.seen_embeddings, guest.seen_embeddings)
-    return View(frames, base.protocol, curves, points, embeddings)
+    points = mixed(base.raw_landmarks, guest.raw_landmarks)
+    embeddings = mixed(base.raw_embeddings, guest.raw_embeddings)
+    return Detections(frames, base.protocol, curves, points, embeddings)
 
 
-def corrupt(name: str, strength: float, view: View, other: View, judges: Judges) -> View:
+def corrupt(name: str, strength: float, clip: Detections, other: Detections, judges: Judges) -> Detections:
     """The clip after a corruption; ``other`` shows another person. Strengths in pixels are those of a picture of 256."""
     if not strength:
-        return view
+        return clip
     if CORRUPTIONS[name].unit.endswith(f"at {SIZE}"):
-        strength *= min(view.frames.shape[-2:]) / SIZE
-    every = np.arange(len(view))
+        strength *= min(clip.frames.shape[-2:]) / SIZE
+    every = np.arange(len(clip))
     match name:
         case "freeze":
-            return view.take(every.clip(max=round((1 - strength) * (len(view) - 1))))
+            return clip.select(every.clip(max=round((1 - strength) * (len(clip) - 1))))
         case "slowed":
-            return view.take((every * (1 - strength)).astype(np.int64))
+            return clip.select((every * (1 - strength)).astype(np.int64))
         case "blur":
-            return judges.look(blurred(view.frames, strength), view.protocol)
+            return judges.detect(blurred(clip.frames, strength), clip.protocol)
         case "landmark noise":
-            return noisy_landmarks(view, strength)
+            return noisy_landmarks(clip, strength)
         case "shaking frame":
-            return shaken(view, strength)
+            return shaken(clip, strength)
         case "identity swap":
-            return swapped(view, other, strength)
-    return view
+            return swapped(clip, other, strength)
+    return clip

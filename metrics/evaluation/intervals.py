@@ -1,7 +1,7 @@
 """Confidence intervals by identity: clips of one face are alike, so whole identities are drawn or left out."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -34,10 +34,6 @@ class Interval:
     def not_below(self, least: float) -> "Interval":
         """The interval as far as the value can lie in it, as no distance is negative."""
         return self if self.low is None else replace(self, low=max(self.low, least))
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """The four numbers as plain JSON values."""
-        return asdict(self)
 
 
 UNKNOWN = Interval(None, None, None, 0)

@@ -17,7 +17,7 @@ from datamodules import assets
 from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
 from metrics.evaluation import protocol as settings
-from metrics.evaluation.views import Embed, View, Watch
+from metrics.evaluation.detections import Detections, Detector, Embedder
 from metrics.judges.frame_regressor import JUDGE_FILE, FrameRegressor
 from metrics.judges.frame_regressor_fit import fit_frame_regressor, held_out_r2
 from metrics.judges.syncnet import SyncNet, load_expert
@@ -60,8 +60,8 @@ def _blind(frames: np.ndarray) -> tuple[MotionCurves, None]:
 class Judges:
     """The judges at hand, by the slots that measures name."""
 
-    watch: Watch = _blind  # motion and landmarks: looks at frames
-    embed: Embed | None = None  # embedder: of faces
+    detector: Detector = _blind  # motion and landmarks: looks at frames
+    embed: Embedder | None = None  # embedder: of faces
     lpips: nn.Module | None = None  # lpips: network of two pictures
     sync: SyncJudge | None = None  # sync: of lips and sound
     inception: nn.Module | None = None  # inception: features of pictures
@@ -72,12 +72,12 @@ class Judges:
     facts: dict[str, Any] = field(default_factory=dict)  # how far the judge of motion can be trusted
     absent: dict[str, str] = field(default_factory=dict)  # slot -> why its judge is not there
 
-    def look(self, frames: np.ndarray, protocol: settings.Protocol) -> View:
+    def detect(self, frames: np.ndarray, protocol: settings.Protocol) -> Detections:
         """Look at frames ``(T, H, W, 3)`` uint8 with the judges of single frames."""
-        curves, points = self.watch(frames)
+        curves, points = self.detector(frames)
         images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
         faces = None if self.embed is None or points is None else self.embed(images, points)
-        return View(images, protocol, curves, points, faces)
+        return Detections(images, protocol, curves, points, faces)
 
     def weights(self) -> dict[str, str]:
         """Name -> sha256 of each judge."""
@@ -155,7 +155,7 @@ def load_judges(
     if "embedder" in slots and "landmarks" in judges.hashes:
         from metrics.judges.face_embedder import FaceEmbedder
 
-        def embedder() -> tuple[Embed, str]:
+        def embedder() -> tuple[Embedder, str]:
             found = FaceEmbedder(settings=protocol.alignment)
             return found.embed, found.sha256
 

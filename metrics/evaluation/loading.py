@@ -16,7 +16,7 @@ from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.media.audio import fit_length, frame_count, load_audio
 from datamodules.media.video import VideoReader
 from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, ForeignSpeech, Missing
-from metrics.evaluation.reading import ReadingSettings
+from metrics.evaluation.protocol_names import ReadingSettings
 
 _FACE_LOOKS = 5
 _CHUNK = 32
@@ -43,7 +43,7 @@ class RenderedClip:
     rows: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
     sound: np.ndarray | None = None  # (640 T',) float in [-1, 1], or None without sound
     silence: str = ""  # why there is no sound; empty otherwise
-    # the takes' own size where they were not cut to the face and it was another, as WxH; empty otherwise
+    # from and to which size the takes were resized where they were not cut to the face; empty: they were not
     resized: str = ""
     # speech of another voice, which the row swapped is made from; None: there is none
     foreign: ForeignSpeech | None = None
@@ -192,12 +192,9 @@ def load_clip(
     real = read(stored, whole)
     size = (real.shape[1], real.shape[2])
     fitted = tuple(read(take, length, size) for take in takes)
-    others = {
-        f"{take.info.width}x{take.info.height}"
-        for take in takes
-        if (take.info.height, take.info.width) != size
-    }
-    resized = ", ".join(sorted(others)) if reading.crop == "as given" else ""
+    sizes = {(take.info.height, take.info.width) for take in takes} - {size}
+    others = ", ".join(sorted(f"{width}x{height}" for height, width in sizes))
+    resized = f"{others} to {size[1]}x{size[0]}" if sizes and reading.crop == "as given" else ""
     sound, silence = _speech(files.speech, whole, reading.most_length_difference)
     return RenderedClip(files, real, {"generated": fitted} if fitted else {}, sound, silence, resized)
 

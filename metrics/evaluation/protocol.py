@@ -14,9 +14,9 @@ from metrics.distributions import (
     HeadSpeedSettings,
     MotionFeatureSettings,
 )
+from metrics.evaluation.feature_pools import PoolSettings
 from metrics.evaluation.intervals import IntervalSettings
-from metrics.evaluation.pooled import PoolSettings
-from metrics.evaluation.reading import SYNTHETIC, TALKING_HEAD, ReadingSettings, check_protocol
+from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD, ReadingSettings, check_protocol
 from metrics.fid import KidSettings
 from metrics.fvd import FvdSettings
 from metrics.judges.face_embedder import AlignmentSettings

@@ -1,7 +1,10 @@
 """Every measure by one entry: what it is called, what it says, what computes it and what its number hangs on.
 
-A new measure is a function and a metric beside the others and one entry here: it then stands in results, in the report, in
-the self-test's table and at hand for callbacks, and changes the hash of no other measure.
+A new measure is a function beside the others and one line here; it changes the hash of no other. Its way from there to
+``results.json``: its `Kind` says who asks it, `clip_measures` of a clip's rows, `speech` once all clips are seen or
+`picture_distances` over all of them; these call `values_of`, which hands the function the attributes that ``call`` names;
+a clip's values stand in its `ClipResult`, `aggregate` makes means with intervals of them, and `run.evaluate` writes these
+beside the hash that `measure_hashes` gives.
 """
 
 import importlib
@@ -11,7 +14,7 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from metrics.evaluation.reading import short_hash
+from metrics.evaluation.protocol_names import short_hash
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -19,14 +22,30 @@ if TYPE_CHECKING:
     from metrics.evaluation.judges import Judges
     from metrics.evaluation.protocol import Protocol
 
+# "reconstruction" compares frame with frame and never judges free generation, where it would reward stillness;
+# "generation" compares distributions or what a free head doesn't change; "identity", "sync" and "motion" hold for both;
+# "model": only known where a model is asked
 Family = Literal["reconstruction", "generation", "identity", "sync", "motion", "model"]
+# "real": nearest to the real row's; "none": a fact, no merit
 Better = Literal["higher", "lower", "real", "none"]
+# Of what a measure is asked. It answers by a value, one a frame, or several by name, where nothing else is said.
 Kind = Literal[
-    "frames", "aligned", "free", "takes", "sound", "lips", "phones", "truth", "motion", "pictures", "windows", "fact"
-]  # fmt: skip
+    "row",  # of the frames of each row by itself
+    "frame_pairs",  # of a row's frames and the real ones, pair by pair, the source left out
+    "clip_pair",  # of a row and the real clip as wholes
+    "seeds",  # of the takes of all sampling seeds together
+    "speech",  # of lips and the sound of speech
+    "phones",  # of lips and the phones of speech
+    "true_lips",  # of lips and the annotated ones
+    "syncnet",  # what the judge `sync` says of frames and sound
+    "distribution",  # of a row: samples (N, D), whose distribution over all clips is held against the real one by `metric`
+    "pictures",  # Inception features of all frames of all clips, compared by `pool`
+    "windows",  # I3D features of windows of 16 frames, likewise
+    "derived",  # made of other measures, or told by who renders
+]
 _CHUNK = 16
 Call = tuple[str, ...]
-"""A function or class as ``module:name``, and what it is given: attributes of the context, ``protocol.`` its settings."""
+"""A function or class as ``module:name``, and what it is given: attributes of its inputs, ``protocol.`` its settings."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +55,13 @@ class Measure:
     name: str  # in results; rows but the method's own have a suffix (csim_real)
     title: str  # for people
     unit: str  # what it is counted in; %: a share, shown times 100
-    better: Better  # "real": nearest to the real row's value; "none": a fact, no merit
-    # "reconstruction" compares frame with frame and never judges free generation, where it would reward stillness;
-    # "generation" compares distributions or what a free head doesn't change; "identity", "sync" and "motion" hold
-    # for both; "model": only known where a model is asked
+    better: Better
     family: Family
-    # What `call` is given and gives. Of a `FrameContext` a value, one a frame, or several by name: "frames" (every
-    # row), "aligned" (against the real frames, the source left out), "free" (against the real clip), "takes"
-    # (several of them). Of a `SpeechContext` likewise: "lips", "phones", "truth". Of a `FrameContext` rows (N, D) of
-    # a distribution: "motion". The judge `sync` gives the values: "sound". Features of a judge, see `pool`:
-    # "pictures", "windows". Known otherwise: "fact".
     kind: Kind
     meaning: str  # one sentence or two for the reader of a report
-    call: Call = ()  # what computes it; none: the metric, over pictures
-    # further settings that the number hangs on: fields of `Protocol` that the judges or views were given
+    # what computes it, of `FrameInputs` (of lips: `SpeechInputs`); none: the metric, over pictures
+    call: Call = ()
+    # further settings that the number hangs on: fields of `Protocol` that the judges or detections were given
     through: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()  # slots of `Judges` that it hangs on
     metric: Call = ()  # a metric of torchmetrics, of protocol and judges; none: the mean over clips
@@ -64,19 +76,19 @@ class Measure:
         passed = (path.partition("protocol.")[2] for path in (*self.call, *self.metric, *self.pool))
         return tuple(sorted({*self.through, *filter(None, passed)}))
 
-    def ask(self, context: Any) -> Any:
-        """What the function says of a context: a value, values by name, or rows of a distribution."""
+    def ask(self, inputs: Any) -> Any:
+        """What the function says of its inputs: a value, values by name, or rows of a distribution."""
         if not self.call:
             # Of one clip, which other processes don't have.
-            metric = self.new_metric(context.protocol, context.judges, sync_on_compute=False)
-            for start in range(0, len(context.view), _CHUNK):
+            metric = self.new_metric(inputs.protocol, inputs.judges, sync_on_compute=False)
+            for start in range(0, len(inputs.row), _CHUNK):
                 part = slice(start, start + _CHUNK)
-                metric.update(context.view.frames[part], context.real.frames[part])
+                metric.update(inputs.row.frames[part], inputs.real.frames[part])
             return float(metric.compute())
-        from metrics.base import known_mean
+        from metrics.base import known_mean  # torch is not loaded before something is measured
 
-        found = _called(self.call, context)
-        return found if isinstance(found, dict) or self.kind == "motion" else known_mean(found)
+        found = _called(self.call, inputs)
+        return found if isinstance(found, dict) or self.kind == "distribution" else known_mean(found)
 
     def new_metric(self, protocol: "Protocol", judges: "Judges", **options: Any) -> "Metric":
         """The metric over a whole set; options are torchmetrics'."""
@@ -93,29 +105,27 @@ class Measure:
 
 def _called(call: Call, root: Any, **options: Any) -> Any:
     module, _, name = call[0].partition(":")
-    return getattr(importlib.import_module(f"metrics.{module}"), name)(
-        *(attrgetter(path)(root) for path in call[1:]), **options
-    )
+    function = getattr(importlib.import_module(f"metrics.{module}"), name)
+    return function(*(attrgetter(path)(root) for path in call[1:]), **options)
 
 
+# Settings that numbers hang on through what they are made of.
 CLIPS = ("intervals",)
 FACES = (*CLIPS, "faceless")
 POINTS = (*FACES, "landmarks")
 HELD = (*POINTS, "still_face")
 EMBEDDED = (*POINTS, "alignment")
-BOTH = ("view.points", "real.points")
-TRUE_LIPS = ("evaluation.contexts:true_lips", "lips", "true_lips", "protocol.lags")
+BOTH = ("row.landmarks", "real.landmarks")
+TRUE_LIPS = ("evaluation.inputs:true_lips", "lips", "true_lips", "protocol.lags")
 MEASURE_SYNC = (
     "av_correlation:measure_sync", "lips", "waveform", "regressor", "choice", "real", "protocol.av", "protocol.retrieval",
     "protocol.lip_range",
 )  # fmt: skip
 SYNC = (*POINTS, "sync", "mfcc", "face_crops")
 FITTED = (*POINTS, "regression")
-ROW_SETTINGS = {"codec": ("codec",)}
-"""Rows that hang on settings of their own, besides those of their measures: fields of `Protocol`."""
-SHARPNESS = ("sharpness:sharpness", "view.held_still", "real.held_still", "protocol.sharpness")
-POOLED = ("evaluation.pooled:PooledFrechet", "width", "protocol.pool", "protocol.intervals")
-POOLED_KID = ("evaluation.pooled:PooledKernel", "protocol.kid", "protocol.pool", "protocol.intervals")
+SHARPNESS = ("sharpness:sharpness", "row.still_faces", "real.still_faces", "protocol.sharpness")
+POOLED = ("evaluation.feature_pools:FrechetPool", "width", "protocol.pool", "protocol.intervals")
+POOLED_KID = ("evaluation.feature_pools:KernelPool", "protocol.kid", "protocol.pool", "protocol.intervals")
 NO_FACE = "the video or the real clip shows no face"
 RESTING = "the lips hardly move beside the real ones, or one of the two shows in too few frames"
 NO_WINDOW = f"{RESTING}; or fewer than 2 s of overlap at the best lag, or no other voice"
@@ -124,70 +134,70 @@ FLOOR_OF = "Between real clips and real clips of other people: below it nothing 
 SHARE_OF = "0: like shuffled speech, 1: like real video."
 
 _ENTRIES = (
-    Measure("psnr", "PSNR", "dB", "higher", "reconstruction", "aligned", "How close the reconstruction comes to the real frames, squared error of all frames but the source, mean over clips. Higher is better.", (), CLIPS, (), ("reconstruction:PSNR",), unknown="the frames equal the real ones, which has no finite value"),
-    Measure("psnr_gain", "PSNR gain over the still source", "dB", "none", "model", "fact", "What the autoencoder adds to repeating the source frame.", through=CLIPS),
-    Measure("mouth_error_removed", "Mouth error removed", "%", "none", "model", "fact", "Share of the still source's squared error that the reconstruction removes in the mouth box.", (), CLIPS, ("truth",)),
-    Measure("eye_error_removed", "Eye error removed", "%", "none", "model", "fact", "The same in the boxes of the eyes.", (), CLIPS, ("truth",)),
-    Measure("ssim", "SSIM", "", "higher", "reconstruction", "aligned", "Structural similarity of the reconstruction to the real frames; 1 is equal.", (), CLIPS, (), ("reconstruction:SSIM",)),
-    Measure("l1", "L1", "%", "lower", "reconstruction", "aligned", "Mean absolute difference of the reconstruction, as a share of the 8-bit range. Lower is better.", (), CLIPS, (), ("reconstruction:L1",)),
-    Measure("lpips", "LPIPS", "", "lower", "reconstruction", "aligned", "Perceptual distance of the reconstruction (AlexNet, v0.1). Lower is better.", (), CLIPS, ("lpips",), ("lpips:LPIPS", "judges.lpips")),
-    Measure("akd", "AKD", "pixels", "lower", "reconstruction", "aligned", "Mean distance of the face's landmarks from the real ones, in a picture of 256 pixels. Lower is better.", ("landmarks:keypoint_distance", *BOTH, "view.height", "view.width", "protocol.keypoints", "protocol.landmarks"), FACES, ("landmarks",)),
-    Measure("aed", "AED", "", "lower", "reconstruction", "aligned", "Distance of the face embeddings of reconstructed and real frames, 0 to 2. Lower is better.", ("identity:embedding_distance", "view.embeddings", "real.embeddings"), EMBEDDED, ("landmarks", "embedder"), unknown="one of the two shows no face"),
-    Measure("lmd", "LMD", "eye distances", "lower", "reconstruction", "aligned", "Mean distance of the landmarks from the real ones, over the distance of the eyes. Lower is better.", ("landmarks:landmark_distance", *BOTH, "protocol.landmarks"), FACES, ("landmarks",)),
-    Measure("lip_corr", "Lip correlation, best lag", "", "none", "model", "truth", "Correlation of generated with true lip opening, each clip at its best lag within 10 frames either way; above 0 by chance even for foreign speech.", TRUE_LIPS, POINTS, ("motion", "truth")),
-    Measure("lip_corr_zero", "Lip correlation, lag 0", "", "none", "model", "truth", "The same without any shift: lips must move at the right moment. Real motion through the autoencoder is the ceiling, foreign speech the floor, about 0.", TRUE_LIPS, POINTS, ("motion", "truth")),
-    Measure("lip_lag", "Lip lag", "frames", "none", "model", "truth", "Median of the best lags; positive: the generated lips come late.", TRUE_LIPS, POINTS, ("motion", "truth")),
-    Measure("lse_d", "LSE-D", "", "lower", "sync", "sound", "Distance of lips and sound as a SyncNet sees them, at the clip's best offset. Lower is better. Only results of one SyncNet compare.", (), SYNC, ("sync",), shared=True),
-    Measure("lse_c", "LSE-C", "", "higher", "sync", "sound", "How much nearer lips and sound are at the best offset than at the median one; above 0 by chance even for foreign speech. Higher is better.", (), SYNC, ("sync",), shared=True),
-    Measure("av_offset", "Sync offset", "frames", "real", "sync", "sound", "Median of the SyncNet's best offsets; positive: the sound comes late.", (), SYNC, ("sync",)),
-    Measure("av_corr", "Speech-to-lip correlation, best lag", "", "higher", "sync", "lips", "Lips of the video against those that a regression fitted on other faces and voices expects from the speech. Higher is better.", MEASURE_SYNC, FITTED, ("motion",), unknown=RESTING, shared=True),
-    Measure("av_corr_zero", "Speech-to-lip correlation, lag 0", "", "higher", "sync", "lips", "The same without any shift.", MEASURE_SYNC, FITTED, ("motion",), unknown=RESTING),
-    Measure("av_lag", "Speech-to-lip lag", "frames", "real", "sync", "lips", "Median of the best lags; positive: the sound comes late.", MEASURE_SYNC, FITTED, ("motion",), unknown=RESTING),
-    Measure("av_retrieval", "Speech retrieval", "", "higher", "sync", "lips", "How often the lips go better with their own speech than with that of another voice; 0.5 by chance. Higher is better.", MEASURE_SYNC, FITTED, ("motion",), unknown=NO_WINDOW),
+    Measure("psnr", "PSNR", "dB", "higher", "reconstruction", "frame_pairs", "How close the reconstruction comes to the real frames, squared error of all frames but the source, mean over clips. Higher is better.", (), CLIPS, (), ("reconstruction:PSNR",), unknown="the frames equal the real ones, which has no finite value"),
+    Measure("psnr_gain", "PSNR gain over the still source", "dB", "none", "model", "derived", "What the autoencoder adds to repeating the source frame.", through=CLIPS),
+    Measure("mouth_error_removed", "Mouth error removed", "%", "none", "model", "derived", "Share of the still source's squared error that the reconstruction removes in the mouth box.", (), CLIPS, ("truth",)),
+    Measure("eye_error_removed", "Eye error removed", "%", "none", "model", "derived", "The same in the boxes of the eyes.", (), CLIPS, ("truth",)),
+    Measure("ssim", "SSIM", "", "higher", "reconstruction", "frame_pairs", "Structural similarity of the reconstruction to the real frames; 1 is equal.", (), CLIPS, (), ("reconstruction:SSIM",)),
+    Measure("l1", "L1", "%", "lower", "reconstruction", "frame_pairs", "Mean absolute difference of the reconstruction, as a share of the 8-bit range. Lower is better.", (), CLIPS, (), ("reconstruction:L1",)),
+    Measure("lpips", "LPIPS", "", "lower", "reconstruction", "frame_pairs", "Perceptual distance of the reconstruction (AlexNet, v0.1). Lower is better.", (), CLIPS, ("lpips",), ("lpips:LPIPS", "judges.lpips")),
+    Measure("akd", "AKD", "pixels", "lower", "reconstruction", "frame_pairs", "Mean distance of the face's landmarks from the real ones, in a picture of 256 pixels. Lower is better.", ("landmarks:keypoint_distance", *BOTH, "row.height", "row.width", "protocol.keypoints", "protocol.landmarks"), FACES, ("landmarks",)),
+    Measure("aed", "AED", "", "lower", "reconstruction", "frame_pairs", "Distance of the face embeddings of reconstructed and real frames, 0 to 2. Lower is better.", ("identity:embedding_distance", "row.embeddings", "real.embeddings"), EMBEDDED, ("landmarks", "embedder"), unknown="one of the two shows no face"),
+    Measure("lmd", "LMD", "eye distances", "lower", "reconstruction", "frame_pairs", "Mean distance of the landmarks from the real ones, over the distance of the eyes. Lower is better.", ("landmarks:landmark_distance", *BOTH, "protocol.landmarks"), FACES, ("landmarks",)),
+    Measure("lip_corr", "Lip correlation, best lag", "", "none", "model", "true_lips", "Correlation of generated with true lip opening, each clip at its best lag within 10 frames either way; above 0 by chance even for foreign speech.", TRUE_LIPS, POINTS, ("motion", "truth")),
+    Measure("lip_corr_zero", "Lip correlation, lag 0", "", "none", "model", "true_lips", "The same without any shift: lips must move at the right moment. Real motion through the autoencoder is the ceiling, foreign speech the floor, about 0.", TRUE_LIPS, POINTS, ("motion", "truth")),
+    Measure("lip_lag", "Lip lag", "frames", "none", "model", "true_lips", "Median of the best lags; positive: the generated lips come late.", TRUE_LIPS, POINTS, ("motion", "truth")),
+    Measure("lse_d", "LSE-D", "", "lower", "sync", "syncnet", "Distance of lips and sound as a SyncNet sees them, at the clip's best offset. Lower is better. Only results of one SyncNet compare.", (), SYNC, ("sync",), shared=True),
+    Measure("lse_c", "LSE-C", "", "higher", "sync", "syncnet", "How much nearer lips and sound are at the best offset than at the median one; above 0 by chance even for foreign speech. Higher is better.", (), SYNC, ("sync",), shared=True),
+    Measure("av_offset", "Sync offset", "frames", "real", "sync", "syncnet", "Median of the SyncNet's best offsets; positive: the sound comes late.", (), SYNC, ("sync",)),
+    Measure("av_corr", "Speech-to-lip correlation, best lag", "", "higher", "sync", "speech", "Lips of the video against those that a regression fitted on other faces and voices expects from the speech. Higher is better.", MEASURE_SYNC, FITTED, ("motion",), unknown=RESTING, shared=True),
+    Measure("av_corr_zero", "Speech-to-lip correlation, lag 0", "", "higher", "sync", "speech", "The same without any shift.", MEASURE_SYNC, FITTED, ("motion",), unknown=RESTING),
+    Measure("av_lag", "Speech-to-lip lag", "frames", "real", "sync", "speech", "Median of the best lags; positive: the sound comes late.", MEASURE_SYNC, FITTED, ("motion",), unknown=RESTING),
+    Measure("av_retrieval", "Speech retrieval", "", "higher", "sync", "speech", "How often the lips go better with their own speech than with that of another voice; 0.5 by chance. Higher is better.", MEASURE_SYNC, FITTED, ("motion",), unknown=NO_WINDOW),
     Measure("lip_closure", "Lip closure", "%", "higher", "sync", "phones", "Share of p, b and m on which the lips close. Higher is better.", ("lip_closure:lip_closure", "lips", "real_now", "phones", "protocol.closure", "protocol.lip_range"), POINTS, ("motion", "phones"), shared=True),
     Measure("fid", "FID", "", "lower", "generation", "pictures", "Fréchet distance of the Inception features of all generated and all real frames. Lower is better; under 2048 frames it is too few.", (), CLIPS, ("inception",), ("fid:FrechetInceptionDistance", "judges.inception"), POOLED, TOO_FEW),
     Measure("kid", "KID", "", "lower", "generation", "pictures", "Kernel distance of the same features, without the bias of few frames. Lower is better.", (), CLIPS, ("inception",), ("fid:KernelInceptionDistance", "judges.inception", "protocol.kid"), POOLED_KID, TOO_FEW),
     Measure("fvd", "FVD", "", "lower", "generation", "windows", "Fréchet distance of the I3D features of windows of 16 frames. Lower is better.", (), CLIPS, ("i3d",), ("fvd:FrechetVideoDistance", "judges.i3d", "protocol.fvd"), POOLED, "fewer than two windows on a side"),
-    Measure("csim", "CSIM", "", "higher", "identity", "frames", "Cosine of the face embeddings of the source and each frame. Higher is better, up to the real row's.", ("identity:identity_similarity", "source", "view.embeddings"), EMBEDDED, ("landmarks", "embedder"), unknown="the source frame or the video shows no face"),
-    Measure("mouth_lmd", "Mouth LMD", "eye distances", "lower", "generation", "free", "Distance of the mouth's landmarks from the real ones with the head's pose taken out. Lower is better; a mouth at rest is nearer than one that moves wrongly.", ("landmarks:mouth_distance", *BOTH, "protocol.landmarks"), FACES, ("landmarks",), unknown=NO_FACE),
-    Measure("mouth_lmd_best", "Mouth LMD, best seed", "eye distances", "lower", "generation", "takes", "The same of the best of the sampling seeds, named with their number: more seeds have a better one.", ("evaluation.contexts:best_mouth_lmd", "takes", "real", "protocol.landmarks"), FACES, ("landmarks",), unknown=NO_FACE),
-    Measure("mouth_diversity", "Diversity of mouths", "eye distances", "none", "generation", "takes", "Mean distance between the mouths of every two sampling seeds.", ("evaluation.contexts:mouth_diversity", "takes", "protocol.landmarks"), FACES, ("landmarks",), unknown=NO_FACE),
-    Measure("head_motion", "Head motion", "°", "real", "motion", "frames", "Standard deviation of head rotation over a clip, RMS of yaw, pitch and roll. It should be as on real video.", ("motion:head_motion", "view.curves.rotation"), FACES, ("motion",)),
-    Measure("mouth_motion", "Mouth motion", "eye distances", "real", "motion", "frames", "Standard deviation of lip opening over a clip. It should be as on real video.", ("motion:mouth_motion", "view.curves.lip_opening"), POINTS, ("motion",)),
-    Measure("blink_rate", "Blinks", "/min", "real", "motion", "frames", "Times a minute that the lids stay closed for two frames or more. It should be as on real video.", ("motion:blink_rate", "view.curves.blink", "protocol.blinks"), FACES, ("motion",)),
-    Measure("jitter", "Jitter", "°", "lower", "motion", "frames", "Trembling above 6 Hz: of the rotation of drawn heads, where the judge's own noise is included; of eye corners and nose bridge of real faces, in eye distances. Lower is better.", ("evaluation.contexts:jitter_above_floor", "view", "floor", "protocol.jitter", "protocol.landmarks"), (*FACES, "jitter_floor", "codec"), ("motion",)),
-    Measure("motion_frechet", "Motion Fréchet distance", "", "lower", "motion", "motion", "Distance of the distributions of generated and real motion, in variances of the real one. Lower is better.", ("distributions:motion_features", "view.points", "view.curves.rotation", "protocol.motion_features", "protocol.landmarks"), FACES, ("landmarks",), ("distributions:MotionFrechetDistance", "protocol.motion_features"), (), "fewer than two frames with a face on a side, or a real face that rests"),
-    Measure("head_velocity_distance", "Head speed, distance", "°/s", "lower", "motion", "motion", "Between the distributions of the generated and the real head's speed. Lower is better.", ("distributions:head_speed", "view.curves.rotation", "protocol.head_speed"), FACES, ("motion",), ("distributions:HeadVelocityDistance",)),
-    Measure("head_spectrum_distance", "Head spectrum, distance", "dB", "lower", "motion", "motion", "Between the spectra of generated and real head motion. Lower is better.", ("distributions:head_spectrum", "view.curves.rotation", "protocol.head_spectrum"), FACES, ("motion",), ("distributions:HeadSpectrumDistance", "protocol.head_spectrum"), (), "no clip lasts 3 s"),
-    Measure("blink_interval_distance", "Blink intervals, distance", "s", "lower", "motion", "motion", "Between the distributions of the time from blink to blink. Lower is better.", ("distributions:blink_intervals", "view.curves.blink", "protocol.blinks"), FACES, ("motion",), ("distributions:BlinkIntervalDistance", "protocol.blink_intervals"), (), "fewer than five intervals between blinks on a side"),
-    Measure("sharpness_mouth", "Sharpness of the mouth", "%", "real", "generation", "free", "Detail of the mouth as a share of the real clip's; 100 % is as sharp as real.", SHARPNESS, HELD, ("landmarks",), unknown=NO_FACE),
-    Measure("sharpness_eyes", "Sharpness of the eyes", "%", "real", "generation", "free", "The same of the eyes.", SHARPNESS, HELD, ("landmarks",), unknown=NO_FACE),
-    Measure("sharpness", "Sharpness", "%", "real", "generation", "free", "Detail of the whole frame as a share of the real clip's; 100 % is as sharp as real.", ("sharpness:frame_sharpness", "view.frames", "real.frames"), CLIPS),
-    Measure("flicker", "Flicker", "grey levels", "real", "generation", "frames", "Change of brightness from frame to frame once the face is held still. It should be as on real video.", ("sharpness:flicker", "view.held_still", "view.held_places"), HELD, ("landmarks",)),
-    Measure("fps", "Speed", "frames/s", "none", "model", "fact", "Frames made a second from speech to picture, on the machine that results.json names; without reading and writing files."),
+    Measure("csim", "CSIM", "", "higher", "identity", "row", "Cosine of the face embeddings of the source and each frame. Higher is better, up to the real row's.", ("identity:identity_similarity", "source", "row.embeddings"), EMBEDDED, ("landmarks", "embedder"), unknown="the source frame or the video shows no face"),
+    Measure("mouth_lmd", "Mouth LMD", "eye distances", "lower", "generation", "clip_pair", "Distance of the mouth's landmarks from the real ones with the head's pose taken out. Lower is better; a mouth at rest is nearer than one that moves wrongly.", ("landmarks:mouth_distance", *BOTH, "protocol.landmarks"), FACES, ("landmarks",), unknown=NO_FACE),
+    Measure("mouth_lmd_best", "Mouth LMD, best seed", "eye distances", "lower", "generation", "seeds", "The same of the best of the sampling seeds, named with their number: more seeds have a better one.", ("evaluation.inputs:best_mouth_lmd", "takes", "real", "protocol.landmarks"), FACES, ("landmarks",), unknown=NO_FACE),
+    Measure("mouth_diversity", "Diversity of mouths", "eye distances", "none", "generation", "seeds", "Mean distance between the mouths of every two sampling seeds.", ("evaluation.inputs:mouth_diversity", "takes", "protocol.landmarks"), FACES, ("landmarks",), unknown=NO_FACE),
+    Measure("head_motion", "Head motion", "°", "real", "motion", "row", "Standard deviation of head rotation over a clip, RMS of yaw, pitch and roll. It should be as on real video.", ("motion:head_motion", "row.motion.rotation"), FACES, ("motion",)),
+    Measure("mouth_motion", "Mouth motion", "eye distances", "real", "motion", "row", "Standard deviation of lip opening over a clip. It should be as on real video.", ("motion:mouth_motion", "row.motion.lip_opening"), POINTS, ("motion",)),
+    Measure("blink_rate", "Blinks", "/min", "real", "motion", "row", "Times a minute that the lids stay closed for two frames or more. It should be as on real video.", ("motion:blink_rate", "row.motion.blink", "protocol.blinks"), FACES, ("motion",)),
+    Measure("jitter", "Jitter", "°", "lower", "motion", "row", "Trembling above 6 Hz: of the rotation of drawn heads, where the judge's own noise is included; of eye corners and nose bridge of real faces, in eye distances. Lower is better.", ("evaluation.inputs:jitter_above_floor", "row", "floor", "protocol.jitter", "protocol.landmarks"), (*FACES, "jitter_floor", "codec"), ("motion",)),
+    Measure("motion_frechet", "Motion Fréchet distance", "", "lower", "motion", "distribution", "Distance of the distributions of generated and real motion, in variances of the real one. Lower is better.", ("distributions:motion_features", "row.landmarks", "row.motion.rotation", "protocol.motion_features", "protocol.landmarks"), FACES, ("landmarks",), ("distributions:MotionFrechetDistance", "protocol.motion_features"), (), "fewer than two frames with a face on a side, or a real face that rests"),
+    Measure("head_velocity_distance", "Head speed, distance", "°/s", "lower", "motion", "distribution", "Between the distributions of the generated and the real head's speed. Lower is better.", ("distributions:head_speed", "row.motion.rotation", "protocol.head_speed"), FACES, ("motion",), ("distributions:HeadVelocityDistance",)),
+    Measure("head_spectrum_distance", "Head spectrum, distance", "dB", "lower", "motion", "distribution", "Between the spectra of generated and real head motion. Lower is better.", ("distributions:head_spectrum", "row.motion.rotation", "protocol.head_spectrum"), FACES, ("motion",), ("distributions:HeadSpectrumDistance", "protocol.head_spectrum"), (), "no clip lasts 3 s"),
+    Measure("blink_interval_distance", "Blink intervals, distance", "s", "lower", "motion", "distribution", "Between the distributions of the time from blink to blink. Lower is better.", ("distributions:blink_intervals", "row.motion.blink", "protocol.blinks"), FACES, ("motion",), ("distributions:BlinkIntervalDistance", "protocol.blink_intervals"), (), "fewer than five intervals between blinks on a side"),
+    Measure("sharpness_mouth", "Sharpness of the mouth", "%", "real", "generation", "clip_pair", "Detail of the mouth as a share of the real clip's; 100 % is as sharp as real.", SHARPNESS, HELD, ("landmarks",), unknown=NO_FACE),
+    Measure("sharpness_eyes", "Sharpness of the eyes", "%", "real", "generation", "clip_pair", "The same of the eyes.", SHARPNESS, HELD, ("landmarks",), unknown=NO_FACE),
+    Measure("sharpness", "Sharpness", "%", "real", "generation", "clip_pair", "Detail of the whole frame as a share of the real clip's; 100 % is as sharp as real.", ("sharpness:frame_sharpness", "row.frames", "real.frames"), CLIPS),
+    Measure("flicker", "Flicker", "grey levels", "real", "generation", "row", "Change of brightness from frame to frame once the face is held still. It should be as on real video.", ("sharpness:flicker", "row.still_faces", "row.still_face_frames"), HELD, ("landmarks",)),
+    Measure("fps", "Speed", "frames/s", "none", "model", "derived", "Frames made a second from speech to picture, on the machine that results.json names; without reading and writing files."),
 )  # fmt: skip
 
 
-def _derived() -> dict[str, Measure]:
+def _with_derived(entries: Sequence[Measure]) -> dict[str, Measure]:
     """The entries by name, floors of distances and shares behind the measures that they belong to."""
     found = {}
-    for one in _ENTRIES:
+    for one in entries:
         found[one.name] = one
-        rest = replace(one, kind="fact", call=(), metric=(), pool=(), shared=False, base=one.name)
+        rest = replace(one, kind="derived", call=(), metric=(), pool=(), shared=False, base=one.name)
         if one.pool:
-            found[f"{one.name}_floor"] = replace(
-                rest, name=f"{one.name}_floor", title=f"{one.title}, floor", better="none", meaning=FLOOR_OF,
-                through=one.settings,
-            )  # fmt: skip
+            title, name = f"{one.title}, floor", f"{one.name}_floor"
+            floor = replace(
+                rest, name=name, title=title, better="none", meaning=FLOOR_OF, through=one.settings
+            )
+            found[name] = floor
         if one.shared:
-            found[f"{one.name}_share"] = replace(
-                rest, name=f"{one.name}_share", title=f"{one.title} between floor and real", better="higher", unit="",
-                meaning=SHARE_OF, through=(*one.settings, "shares"),
-            )  # fmt: skip
+            title, name = f"{one.title} between floor and real", f"{one.name}_share"
+            share = replace(rest, name=name, title=title, better="higher", unit="", meaning=SHARE_OF)
+            found[name] = replace(share, through=(*one.settings, "shares"))
     return found
 
 
-MEASURES = _derived()
+MEASURES = _with_derived(_ENTRIES)
 """Every measure by its name in results (``mouth_lmd_best``: ``mouth_lmd_best_of_K`` for K seeds)."""
 SLOTS = {slot for one in MEASURES.values() for slot in one.judges}
 """Judges that some measure hangs on."""
@@ -215,27 +225,18 @@ def of_kind(kind: Kind, judges: "Judges") -> list[Measure]:
     return [one for one in MEASURES.values() if one.kind == kind and set(one.judges) <= set(judges.hashes)]
 
 
-def values_of(measures: Sequence[Measure], context: Any) -> dict[str, float]:
-    """What some measures say of a context; a function that gives several is asked once."""
+def names_of_kind(kind: Kind) -> str:
+    """The names of a kind, for messages."""
+    return ", ".join(one.name for one in MEASURES.values() if one.kind == kind)
+
+
+def values_of(measures: Sequence[Measure], inputs: Any) -> dict[str, float]:
+    """What some measures say of their inputs; a function that gives several is asked once."""
     values: dict[str, float] = {}
-    asked: dict[object, Measure] = {}
-    for one in measures:
-        asked.setdefault(one.call or one.name, one)
-    for one in asked.values():
-        found = one.ask(context)
+    for one in {one.call or one.name: one for one in measures}.values():
+        found = one.ask(inputs)
         values.update(found if isinstance(found, dict) else {one.name: found})
     return values
-
-
-def row_hashes(protocol: "Protocol") -> dict[str, str]:
-    """Hash of the settings that a row's frames hang on, for each row that has such settings, by name.
-
-    They are not in the measures' hashes, which are those of the method's own row.
-    """
-    return {
-        row: short_hash({name: asdict(getattr(protocol, name)) for name in names})
-        for row, names in ROW_SETTINGS.items()
-    }
 
 
 def measure_hashes(

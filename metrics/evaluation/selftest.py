@@ -16,15 +16,17 @@ from torch import Tensor
 from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.clips.phones import Phone
 from datamodules.errors import UserError
-from metrics.av_correlation import LipRegressor, SpokenClip, fit_without
-from metrics.evaluation.clips import CLIP_FAILURES, NO_PHONES, ClipFiles, Missing, entry
-from metrics.evaluation.contexts import FrameContext, SpeechContext
+from metrics.av_correlation import SpokenClip
+from metrics.evaluation.clip_measures import each_clip
+from metrics.evaluation.clips import NO_PHONES, ClipFiles, ClipSet, Missing, entry
 from metrics.evaluation.corruptions import CORRUPTIONS, corrupt
+from metrics.evaluation.detections import Detections
+from metrics.evaluation.inputs import FrameInputs, SpeechInputs
 from metrics.evaluation.judges import Judges, Progress
-from metrics.evaluation.loading import load_clip
+from metrics.evaluation.loading import RenderedClip, rendered_clips
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import is_lag, of_kind, values_of
-from metrics.evaluation.views import View
+from metrics.evaluation.registry import Kind, is_lag, of_kind, values_of
+from metrics.evaluation.speech import LipRegressors
 from metrics.fid import extract_features
 
 MOST_CLIPS = 12
@@ -39,127 +41,123 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
+class FrameResults:
     """What is measured of a clip's frames."""
 
     values: dict[str, float]  # measures by name
-    motion: dict[str, np.ndarray]  # what they add to the distributions of motion, by measure
-    features: dict[str, Tensor]  # of pictures and windows, by kind of measure
+    rows: dict[str, Tensor]  # (N, D) what they add to distributions and to pictures' features, by measure
 
 
 @dataclass
 class Sample:
-    """A real clip, looked at, and what is the same at every corruption."""
+    """A real clip, and what is the same at every corruption."""
 
     name: str  # of the clip
     identity: str  # who is seen and heard
-    view: View  # its frames
+    real: Detections
     waveform: np.ndarray | None  # (640 T,), or None without sound
     phones: Sequence[Phone] = ()  # spoken in it; empty where unknown
-    seen: Seen = Seen({}, {}, {})  # what is measured of its frames as they are
-    regressor: LipRegressor | None = None  # fitted on the speech of others; None without others
-    foreign: Sequence[np.ndarray] = ()  # speech of the others
+    unharmed: FrameResults = FrameResults({}, {})
 
 
-def measure_frames(view: View, real: View, judges: Judges, features: dict[str, Tensor] | None = None) -> Seen:
+def measure_frames(
+    clip: Detections, real: Detections, judges: Judges, features: Mapping[str, Tensor] | None = None
+) -> FrameResults:
     """All that a corrupted clip's frames say against the clip as it was; frame by frame on every third frame."""
     source = None if real.embeddings is None else real.embeddings[0]
-    context = FrameContext(view.protocol, judges, view, real, source)
-    values = values_of(of_kind("frames", judges) + of_kind("free", judges), context)
-    values |= values_of(of_kind("aligned", judges), context.part(slice(3, None, 3)))
+    inputs = FrameInputs(clip.protocol, judges, clip, real, source)
+    values = values_of(of_kind("row", judges) + of_kind("clip_pair", judges), inputs)
+    values |= values_of(of_kind("frame_pairs", judges), inputs.part(slice(3, None, 3)))
     # The same frames have no finite PSNR; the 8-bit limit lets a mean be taken.
     values["psnr"] = min(values["psnr"], 100.0)
-    motion = {one.name: one.ask(context) for one in of_kind("motion", judges)}
-    return Seen(values, motion, features or picture_features(view.frames, judges, view.protocol))
+    motion = {one.name: torch.from_numpy(one.ask(inputs)) for one in of_kind("distribution", judges)}
+    return FrameResults(
+        values, {**(features or picture_features(clip.frames, judges, clip.protocol)), **motion}
+    )
 
 
 def picture_features(frames: Tensor, judges: Judges, protocol: Protocol) -> dict[str, Tensor]:
-    """What the networks that are there see of the frames ``(T, 3, H, W)`` uint8 of one clip."""
-    found, length = {}, protocol.fvd.length
-    if judges.inception is not None:
-        shown = frames[::EVERY].split(32)
-        found["pictures"] = torch.cat([extract_features(judges.inception, part) for part in shown])
+    """What the networks see of the frames ``(T, 3, H, W)`` uint8 of one clip, by measure; nothing of too few frames."""
+    found: dict[str, Tensor] = {}
+    length = protocol.fvd.length
     starts = range(0, len(frames) - length + 1, length)[:WINDOWS]
-    if judges.i3d is not None and starts:
-        parts = [frames[None, start : start + length] for start in starts]
-        found["windows"] = torch.cat([extract_features(judges.i3d, part) for part in parts])
+    shown: dict[Kind, tuple[Any, Sequence[Tensor]]] = {
+        "pictures": (judges.inception, frames[::EVERY].split(32)),
+        "windows": (judges.i3d, [frames[None, start : start + length] for start in starts]),
+    }
+    for kind, (network, parts) in shown.items():
+        measures = of_kind(kind, judges)
+        if measures and parts:
+            features = torch.cat([extract_features(network, part) for part in parts])
+            found |= {one.name: features for one in measures}
     return found
 
 
-def picture_distances(
-    real: Sequence[dict[str, Tensor]],
-    corrupted: Sequence[dict[str, Tensor]],
-    judges: Judges,
-    protocol: Protocol,
+def distances(
+    real: Sequence[FrameResults], corrupted: Sequence[FrameResults], judges: Judges, protocol: Protocol
 ) -> dict[str, float]:
-    """``fid``, ``kid`` and ``fvd`` between all clips as they were and as they are, as far as their judges are there.
+    """The measures over all clips between these as they were and as they are; no value where nothing was seen.
 
-    So few frames give distances that compare with each other and with nothing else.
+    So few pictures give distances that compare with each other and with nothing else.
     """
     values = {}
-    for kind in ("pictures", "windows"):
-        sides = [[one[kind] for one in side if kind in one] for side in (real, corrupted)]
-        for measure in of_kind(kind, judges) if all(sides) else ():  # type: ignore[arg-type]
-            pooled = measure.new_pool(protocol, sides[0][0].shape[1])
-            for name, side in zip(("real", "corrupted"), sides, strict=True):
-                for features in side:
-                    pooled.add(features, name)
-            if (value := pooled.interval(["corrupted"]).value) is not None:
-                values[measure.name] = value
+    kinds: tuple[Kind, ...] = ("distribution", "pictures", "windows")
+    for measure in (one for kind in kinds for one in of_kind(kind, judges)):
+        metric = measure.new_metric(protocol, judges)
+        for side, is_real in ((real, True), (corrupted, False)):
+            for rows in (one.rows[measure.name] for one in side if measure.name in one.rows):
+                metric.update(rows, real=is_real)
+        if any(measure.name in one.rows for one in corrupted):
+            values[measure.name] = float(metric.compute())
     return values
 
 
 def measure_speech(
-    view: View, sample: Sample, late: int, judges: Judges, protocol: Protocol
+    clip: Detections, sample: Sample, late: int, regressors: LipRegressors, judges: Judges, protocol: Protocol
 ) -> dict[str, float]:
     """Lip sync of a clip's frames, perhaps corrupted, with its speech that comes so many frames late."""
     if sample.waveform is None:
         return {}
     silence = np.zeros(SAMPLES_PER_FRAME * late, np.float32)
-    waveform = np.concatenate([silence, sample.waveform])[: SAMPLES_PER_FRAME * len(view)]
+    waveform = np.concatenate([silence, sample.waveform])[: SAMPLES_PER_FRAME * len(clip)]
     phones = [Phone(one.label, one.start + late / FPS, one.end + late / FPS) for one in sample.phones]
-    real = sample.view.curves.lip_opening
-    context = SpeechContext(
-        protocol, view.curves.lip_opening, real, waveform, sample.regressor, sample.foreign, phones
-    )
-    values = values_of(of_kind("lips", judges), context) if sample.regressor is not None else {}
-    values |= values_of(of_kind("phones", judges), context) if phones else {}
+    lips, real = clip.motion.lip_opening, sample.real.motion.lip_opening
+    regressor = regressors.without(sample.identity, sample.identity)
+    foreign = regressors.choice({sample.identity}, MOST_CLIPS)
+    inputs = SpeechInputs(protocol, lips, real, waveform, regressor, foreign, phones)
+    values = values_of(of_kind("speech", judges), inputs) if regressor is not None else {}
+    values |= values_of(of_kind("phones", judges), inputs) if phones else {}
     if judges.sync is not None:
         try:
-            values |= judges.sync(view.frames, view.points, [waveform], protocol)[0]
+            values |= judges.sync(clip.frames, clip.landmarks, [waveform], protocol)[0]
         except ValueError as error:
             log.info("lip sync: %s", error)
     return values
 
 
 def run_corruption(
-    name: str, samples: Sequence[Sample], judges: Judges, protocol: Protocol
+    name: str, samples: Sequence[Sample], regressors: LipRegressors, judges: Judges, protocol: Protocol
 ) -> list[dict[str, float]]:
     """Mean of every measure over the clips, at each strength."""
     table: list[dict[str, float]] = []
     first: list[dict[str, float]] = []
     for strength in CORRUPTIONS[name].strengths:
         log.info("%s %g", name, strength)
-        found, features = [], []
-        metrics = {one.name: one.new_metric(protocol, judges) for one in of_kind("motion", judges)}
+        values, corrupted = [], []
         for place, sample in enumerate(samples):
             turn = [*samples[place + 1 :], *samples[:place]]
-            other = next(one.view for one in turn if one.identity != sample.identity)
-            view, seen = corrupt(name, strength, sample.view, other, judges), sample.seen
-            if view is not sample.view:
-                real = sample.view.take(np.arange(len(view)))
-                same_pictures = view.frames is sample.view.frames
-                seen = measure_frames(view, real, judges, seen.features if same_pictures else None)
+            other = next(one.real for one in turn if one.identity != sample.identity)
+            clip, found = corrupt(name, strength, sample.real, other, judges), sample.unharmed
+            if clip is not sample.real:
+                known = found.rows if clip.frames is sample.real.frames else None
+                found = measure_frames(clip, sample.real.first(len(clip)), judges, known)
             late = int(strength) if name == "sound shift" else 0
-            found.append({**seen.values, **measure_speech(view, sample, late, judges, protocol)})
-            features.append(seen.features)
-            for key, metric in metrics.items():
-                metric.update(torch.from_numpy(sample.seen.motion[key]), real=True)
-                metric.update(torch.from_numpy(seen.motion[key]), real=False)
-        distances = {key: float(metric.compute()) for key, metric in metrics.items()}
-        distances |= picture_distances([one.seen.features for one in samples], features, judges, protocol)
-        first = first or found
-        table.append({**_means(found, first), **distances})
+            spoken = measure_speech(clip, sample, late, regressors, judges, protocol)
+            values.append({**found.values, **spoken})
+            corrupted.append(found)
+        first = first or values
+        over_all = distances([one.unharmed for one in samples], corrupted, judges, protocol)
+        table.append({**_means(values, first), **over_all})
     return table
 
 
@@ -215,7 +213,7 @@ def out_of_order(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def caution(samples: Sequence[Sample]) -> str:
     """What a reader must know of the clips before believing a verdict; empty where they are many and long."""
-    shortest = min(len(sample.view) for sample in samples)
+    shortest = min(len(sample.real) for sample in samples)
     if len(samples) >= FEW_CLIPS and shortest >= SHORT_CLIP:
         return ""
     return (
@@ -230,27 +228,28 @@ def load_samples(
     """Real clips with a face in at least nine of ten frames, at most twelve, and what is missing."""
     samples: list[Sample] = []
     missing: list[Missing] = []
-    for name, files in clips.items():
-        if len(samples) == MOST_CLIPS:
-            missing.append(entry(name, "all", f"{MOST_CLIPS} clips are enough"))
-            continue
-        try:
-            clip = load_clip(files, protocol.reading)
-        except CLIP_FAILURES as error:
-            missing.append(entry(name, "all", str(error)))
-            continue
-        view = judges.look(clip.real, protocol)
-        if view.unseen:
-            missing.append(entry(name, "all", f"no face in {view.faceless} of {len(view)} frames"))
-            continue
+
+    def look(clip: RenderedClip) -> Detections:
+        found = judges.detect(clip.real, protocol)
+        if found.unseen:
+            raise ValueError(f"no face in {found.faceless} of {len(found)} frames")
+        return found
+
+    rendered = rendered_clips(ClipSet(tuple(clips.values())), protocol.reading)
+    for clip, found in each_clip(rendered, look, missing):
+        name = clip.files.name
         if clip.waveform is None:
             missing.append(entry(name, "lip sync", clip.silence))
-        phones, why = files.known_phones()
+        phones, why = clip.files.known_phones()
         if why not in ("", NO_PHONES):
             missing.append(entry(name, "lip_closure", why))
-        samples.append(Sample(name, files.identity, view, clip.waveform, phones))
+        samples.append(Sample(name, clip.files.identity, found, clip.waveform, phones))
         if progress:
             progress(len(samples), min(len(clips), MOST_CLIPS), f"looking at {name}")
+        if len(samples) == MOST_CLIPS:
+            break
+    known = {sample.name for sample in samples} | {one["clip"] for one in missing}
+    missing += [entry(name, "all", f"{MOST_CLIPS} clips are enough") for name in clips if name not in known]
     return samples, missing
 
 
@@ -264,14 +263,13 @@ def self_test(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> 
     if people < 2:
         raise UserError(f"the self-test needs clips of two people with a face, found {people}")
     judges.hashes["phones"] = ""  # of each sample
-    spoken = [
-        SpokenClip(one.identity, one.identity, one.waveform, one.view.curves.lip_opening)
+    spoken = {
+        one.name: SpokenClip(one.identity, one.identity, one.waveform, one.real.motion.lip_opening)
         for one in samples
         if one.waveform is not None
-    ]
+    }
+    regressors = LipRegressors(spoken, protocol.regression)
     for one in samples:
-        one.seen = measure_frames(one.view, one.view, judges)
-        one.regressor = fit_without(spoken, one.identity, one.identity, protocol.regression)
-        one.foreign = [other.waveform for other in spoken if other.voice != one.identity]
-    tables = {name: run_corruption(name, samples, judges, protocol) for name in CORRUPTIONS}
+        one.unharmed = measure_frames(one.real, one.real, judges)
+    tables = {name: run_corruption(name, samples, regressors, judges, protocol) for name in CORRUPTIONS}
     return [row for name, table in tables.items() for row in tabulate(name, table)]

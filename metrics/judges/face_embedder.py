@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules import assets
 from datamodules.clips.manifest import file_sha256
 from metrics.alignment import cut_aligned, fit_similarity
-from metrics.arguments import as_uint8
+from metrics.checks import as_uint8
 from metrics.landmarks import find_landmarks
 
 MODEL = "mobilefacenet.onnx"
@@ -21,28 +21,21 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How faces are aligned and scaled before they are embedded.
+    """How faces are aligned and scaled before they are embedded."""
 
-    Attributes:
-        size: Side of a face in pixels.
-        template: Eyes, nose tip and mouth corners (x, y) in it, first pixel's centre at 0; left is image left. Source:
-            Deng et al. 2019 (ArcFace), the template of its public code.
-        points: Landmarks whose mean is each of the five points: eyes by their corners, which the gaze doesn't move.
-        mean: Of red, green and blue in [0, 1], taken off.
-        std: Of them, divided by.
-    """
-
-    size: int = 112
+    size: int = 112  # side of a face in pixels
+    # five points (x, y) in it, the first pixel's centre at 0. Source: the public code of Deng et al. 2019 (ArcFace)
     template: tuple[tuple[float, float], ...] = (
-        (38.2946, 51.6963),
-        (73.5318, 51.5014),
-        (56.0252, 71.7366),
-        (41.5493, 92.3655),
-        (70.7299, 92.2041),
+        (38.2946, 51.6963),  # eye on the image's left
+        (73.5318, 51.5014),  # and on the right
+        (56.0252, 71.7366),  # nose tip
+        (41.5493, 92.3655),  # mouth corner on the image's left
+        (70.7299, 92.2041),  # and on the right
     )
+    # landmarks whose mean is each of them: eyes by their corners, which the gaze doesn't move
     points: tuple[tuple[int, ...], ...] = ((33, 133), (362, 263), (4,), (61,), (291,))
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1], taken off
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of them, divided by
 
 
 def align_faces(
@@ -50,18 +43,12 @@ def align_faces(
 ) -> Tensor:
     """Faces turned, scaled and shifted so that eyes, nose and mouth corners come closest to ArcFace's template.
 
-    Args:
-        frames: ``(T, 3, H, W)`` uint8.
-        landmarks: ``(T, 478, 3)`` pixels, no NaN.
-        settings: The template.
-
-    Returns:
-        ``(T, 3, 112, 112)`` float32 in 0..255.
+    ``(T, 3, 112, 112)`` float32 in 0..255, of frames ``(T, 3, H, W)`` uint8 and landmarks ``(T, 478, 3)`` in pixels without
+    NaN.
     """
-    five = np.stack(
-        [landmarks[:, points, :2].mean(axis=1) for points in settings.points], axis=1
-    )  # (T, 5, 2)
-    return cut_aligned(frames, fit_similarity(five, np.array(settings.template) + 0.5), settings.size)
+    five = [landmarks[:, points, :2].mean(axis=1) for points in settings.points]
+    found = fit_similarity(np.stack(five, axis=1), np.array(settings.template) + 0.5)
+    return cut_aligned(frames, found, settings.size)
 
 
 def onnx_session(path: Path) -> Any:
@@ -77,15 +64,13 @@ def onnx_session(path: Path) -> Any:
 class FaceEmbedder:
     """MobileFaceNet through onnxruntime, on the CPU.
 
+    Its ``name`` is the file's stem, its ``sha256`` the file's hash.
+
     Args:
         path: The ONNX file; looked for among the assets if left out.
         settings: How faces are aligned.
         open_session: Opens the file.
         find: Finds landmarks where none are given.
-
-    Attributes:
-        name: ``mobilefacenet``, or the stem of another file.
-        sha256: Hash of the file.
 
     Raises:
         MissingAssetError: The file is not there.
@@ -106,18 +91,8 @@ class FaceEmbedder:
         self._width = int(self._session.get_outputs()[0].shape[-1])
 
     def embed_faces(self, faces: Tensor) -> np.ndarray:
-        """Embed aligned faces.
-
-        Args:
-            faces: ``(N, 3, 112, 112)`` RGB in 0..255.
-
-        Returns:
-            ``(N, D)`` float32 of length 1.
-        """
-        mean, std = (
-            np.array(values, dtype=np.float32)[:, None, None]
-            for values in (self.settings.mean, self.settings.std)
-        )
+        """Embed aligned faces ``(N, 3, 112, 112)`` RGB in 0..255: ``(N, D)`` float32 of length 1."""
+        mean, std = np.array([self.settings.mean, self.settings.std], dtype=np.float32)[..., None, None]
         images = (faces.cpu().numpy().astype(np.float32) / 255 - mean) / std
         fixed = self._input.shape[0]
         step = fixed if isinstance(fixed, int) else _CHUNK  # the public file takes one face at a time
@@ -129,14 +104,11 @@ class FaceEmbedder:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def embed(self, frames: Tensor, landmarks: np.ndarray | None = None) -> np.ndarray:
-        """Embed the face of every frame.
+        """Embed the face of every frame: ``(T, D)`` float32 of length 1; NaN where no face is found.
 
         Args:
             frames: ``(T, 3, H, W)`` uint8 RGB, or float in [-1, 1].
             landmarks: ``(T, 478, 3)`` pixels where they are known already.
-
-        Returns:
-            ``(T, D)`` float32 of length 1; NaN where no face is found.
 
         Raises:
             MissingAssetError: Landmarks are not given and their model is absent.

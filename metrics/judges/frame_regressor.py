@@ -26,6 +26,8 @@ JUDGE_FILE = "judge.json"
 """What the folder of a fitted judge holds, beside its weights."""
 WEIGHTS_FILE = "judge.safetensors"
 MAX_SETTINGS = {"width": 256, "features": 4096}
+DAMAGES = (AttributeError, OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
+"""What reading the folder of a stranger may raise."""
 TARGETS = ("yaw", "pitch", "roll", "lip_opening", "lip_width", "blink")
 FACE = (0.0, 0.0, 1.0, 1.0)
 MOUTH = (0.25, 0.5, 0.75, 0.95)
@@ -65,21 +67,16 @@ class _Tower(nn.Module):
 
 
 class FrameRegressor(nn.Module):
-    """Reads yaw, pitch, roll (degrees), lip opening, lip width (over eye distance), blink off frames.
+    """Reads yaw, pitch, roll (degrees), lip opening, lip width (over eye distance), blink off frames."""
 
-    Attributes:
-        name: Name of the judge in results.
-        facts: How it was fitted (plain JSON values); `held_out_r2` results are kept here too.
-    """
-
+    name = "frame-regressor"  # in results
     mean: Tensor
     std: Tensor
 
     def __init__(self, width: int = 16, features: int = 96) -> None:
         super().__init__()
-        self.name = "frame-regressor"
         self.settings = {"width": width, "features": features}
-        self.facts: dict = {}
+        self.facts: dict = {}  # how it was fitted, plain values; results of `held_out_r2` are kept here too
         self.towers = nn.ModuleList([_Tower(size, width, features) for _, size in VIEWS])
         self.head = nn.Sequential(
             nn.Linear(len(VIEWS) * features, 128), nn.SiLU(), nn.Linear(128, len(TARGETS))
@@ -94,12 +91,7 @@ class FrameRegressor(nn.Module):
 
     @torch.no_grad()
     def predict(self, frames: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """Targets ``(T, 6)`` float32 in their units, in the order of ``TARGETS``.
-
-        Args:
-            frames: ``(T, H, W, 3)`` uint8 RGB, square.
-            batch_size: Frames at a time.
-        """
+        """Targets ``(T, 6)`` float32, in their units and the order of ``TARGETS``, of frames ``(T, S, S, 3)`` uint8 RGB."""
         self.eval()
         device = self.mean.device
         values = []
@@ -127,12 +119,10 @@ class FrameRegressor(nn.Module):
         """Write ``judge.safetensors`` and ``judge.json`` into the folder, each in one step."""
         folder.mkdir(parents=True, exist_ok=True)
         description = {"name": self.name, "targets": TARGETS, "settings": self.settings, "facts": self.facts}
-        for file, content in (
-            (WEIGHTS_FILE, self._weights()),
-            (JUDGE_FILE, json.dumps(description, indent=2).encode()),
-        ):
+        content = {WEIGHTS_FILE: self._weights(), JUDGE_FILE: json.dumps(description, indent=2).encode()}
+        for file, data in content.items():
             with whole_output(folder / file) as temporary:
-                temporary.write_bytes(content)
+                temporary.write_bytes(data)
 
     @classmethod
     def load(cls, folder: Path) -> "FrameRegressor":
@@ -159,17 +149,7 @@ class FrameRegressor(nn.Module):
             judge = cls(**settings)
             judge.load_state_dict(load_file(weights))
             judge.facts = facts
-        except UserError as error:
-            raise UserError(f"{folder}: holds no judge that can be read ({error}); fit it anew") from error
-        except (
-            AttributeError,
-            OSError,
-            SafetensorError,
-            ValueError,
-            KeyError,
-            TypeError,
-            RuntimeError,
-        ) as error:
+        except (UserError, *DAMAGES) as error:
             raise UserError(f"{folder}: holds no judge that can be read ({error}); fit it anew") from error
         return judge.eval()
 

@@ -22,17 +22,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class LabelledFrames:
-    """Frames of several clips with their truth.
+    """Frames of several clips with their truth."""
 
-    Attributes:
-        images: ``(N, 3, S, S)`` uint8.
-        targets: ``(N, 6)`` float32 in the order of ``TARGETS``.
-        clips: Ids of the clips they come from.
-    """
-
-    images: Tensor
-    targets: Tensor
-    clips: list[str] = field(default_factory=list)
+    images: Tensor  # (N, 3, S, S) uint8
+    targets: Tensor  # (N, 6) float32 in the order of TARGETS
+    clips: list[str] = field(default_factory=list)  # ids of the clips they come from
 
 
 def _choose_frames(blink: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -46,14 +40,7 @@ def _choose_frames(blink: np.ndarray, count: int, generator: np.random.Generator
 def load_labelled_frames(
     root: Path, records: Sequence[ClipRecord], frames: int, seed: int = 0, progress: Progress | None = None
 ) -> LabelledFrames:
-    """Read about ``frames`` random frames, evenly from all clips that have annotations.
-
-    Args:
-        root: Dataset folder.
-        records: Clips of it, one frame size.
-        frames: Number of frames in all.
-        seed: Seed of the choice.
-        progress: Called with clips done, clips in all and a text.
+    """Read about ``frames`` random frames in all, evenly from all clips, of one frame size, that have annotations.
 
     Raises:
         UserError: No clip has annotations.
@@ -85,10 +72,7 @@ def load_labelled_frames(
 def _augment(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Vary what the truth does not depend on, so that blurred or off-colour generated frames are read alike.
 
-    Args:
-        images: ``(N, 3, S, S)`` float in [-1, 1].
-        labels: ``(N, 6)``; mirroring turns the sign of yaw and roll.
-        generator: Source of the draws.
+    Of images ``(N, 3, S, S)`` in [-1, 1] and labels ``(N, 6)``; mirroring turns the sign of yaw and roll.
     """
 
     def uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:
@@ -171,7 +155,7 @@ def fit_frame_regressor(
         elapsed = (time.monotonic() - started) / seconds_budget if seconds_budget else 0.0
         share = max(step / steps, elapsed)
         if progress and (step % 50 == 0 or share >= 1):
-            progress(min(int(share * 100), 100), 100, f"fitting the judge, step {step}")
+            progress(min(int(share * 100), 100), 100, f"fitting the judge ({step} steps), per cent")
     judge.facts = {"steps": step, "frames": len(labels), "clips": len(data.clips), "seed": seed}
     return judge.eval()
 

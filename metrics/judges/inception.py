@@ -20,22 +20,18 @@ I3D_FILE = "i3d_torchscript.pt"
 class FIDInception(nn.Module):
     """Inception up to its last pooling, pictures prepared as the ``pytorch-fid`` command prepares them.
 
-    Args:
-        network: What `fid_network` builds; it is frozen.
-
-    Attributes:
-        num_features: Number of features of a picture, 2048.
+    ``network`` is what `fid_network` builds; it is frozen.
 
     Source: Heusel et al. 2017; https://github.com/mseitzer/pytorch-fid.
     """
 
-    num_features = 2048
+    num_features = 2048  # of a picture
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         stem = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "")
         mixed = (
-            f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+            f"Mixed_{name}" for name in ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]
         )
         self.layers = nn.Sequential(
             *(network.get_submodule(name) if name else nn.MaxPool2d(3, 2) for name in (*stem, *mixed)),
@@ -66,10 +62,7 @@ def fid_network() -> nn.Module:
 
 
 def load_fid_inception(weights: str | Path | None = None) -> FIDInception:
-    """The Inception of the ``pytorch-fid`` command.
-
-    Args:
-        weights: The published file; looked for among the assets if left out.
+    """The Inception of the ``pytorch-fid`` command, by the published file; it is looked for among the assets if left out.
 
     Raises:
         MissingAssetError: The file is not there.
@@ -82,18 +75,12 @@ def load_fid_inception(weights: str | Path | None = None) -> FIDInception:
 
 
 class I3D(nn.Module):
-    """I3D called as StyleGAN-V's script calls it: the network itself resizes to 224 and scales to [-1, 1].
-
-    Args:
-        script: The TorchScript module.
-
-    Attributes:
-        num_features: Number of features of a window, 400 (before the softmax).
+    """I3D called as StyleGAN-V's script calls it: the TorchScript module itself resizes to 224 and scales to [-1, 1].
 
     Source: Carreira and Zisserman 2017; Unterthiner et al. 2018; Skorokhodov et al. 2022 (StyleGAN-V).
     """
 
-    num_features = 400
+    num_features = 400  # of a window, before the softmax
 
     def __init__(self, script: Any) -> None:
         super().__init__()
@@ -107,10 +94,9 @@ class I3D(nn.Module):
 
 
 def load_i3d(weights: str | Path | None = None) -> I3D:
-    """I3D trained on Kinetics-400.
+    """I3D trained on Kinetics-400, by the published TorchScript file, which is looked for among the assets if left out.
 
-    Args:
-        weights: The published TorchScript file (it holds code: give no other); looked for among the assets if left out.
+    It holds code: give no other.
 
     Raises:
         MissingAssetError: The file is not there.

@@ -21,9 +21,6 @@ def curves_of(
 class LandmarkJudge:
     """Measures every frame by itself: tracking over time would smooth the motion that is to be judged.
 
-    Args:
-        settings: Which landmarks stand for what.
-
     Raises:
         MissingAssetError: The landmark model is absent.
     """
@@ -32,12 +29,7 @@ class LandmarkJudge:
 
     def __init__(self, settings: LandmarkSettings = FACE) -> None:
         self.settings = settings
-        self._sha256 = file_sha256(assets.find(MODEL))
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the landmark model."""
-        return self._sha256
+        self.sha256 = file_sha256(assets.find(MODEL))
 
     def measure(self, frames: np.ndarray) -> MotionCurves:
         """Motion curves of the frames ``(T, H, W, 3)`` uint8 RGB of one clip; NaN where no face is found."""

@@ -16,25 +16,15 @@ _FULL_SCALE = 32768
 
 @dataclass(frozen=True)
 class MfccSettings:
-    """How cepstra are taken.
+    """How cepstra are taken."""
 
-    Attributes:
-        coefficients: Number of them.
-        window: Samples in a column: 25 ms, no window function.
-        hop: Samples from one column to the next: 10 ms.
-        points: Of the spectrum.
-        bands: Triangles on the mel scale.
-        preemphasis: Share of the sample before that is taken off each.
-        lifter: Of the coefficients.
-    """
-
-    coefficients: int = 13
-    window: int = 400
-    hop: int = 160
-    points: int = 512
-    bands: int = 26
-    preemphasis: float = 0.97
-    lifter: int = 22
+    coefficients: int = 13  # number of them
+    window: int = 400  # samples in a column: 25 ms, no window function
+    hop: int = 160  # samples from one column to the next: 10 ms
+    points: int = 512  # of the spectrum
+    bands: int = 26  # triangles on the mel scale
+    preemphasis: float = 0.97  # share of the sample before that is taken off each
+    lifter: int = 22  # of the coefficients
 
 
 MFCC = MfccSettings()
@@ -48,12 +38,8 @@ def mfcc(waveform: Tensor, settings: MfccSettings = MFCC) -> Tensor:
     points, 26 triangles of unit peak, logarithm, orthonormal DCT-II, sine lifter of 22. The first coefficient is
     replaced by the logarithm of the column's energy. Zero energies count as the machine epsilon of float64.
 
-    Args:
-        waveform: ``(B, S)`` float in [-1, 1] at 16 kHz; rounded to 16-bit steps, as the published SyncNet reads a file.
-        settings: How cepstra are taken.
-
-    Returns:
-        ``(B, 13, T)`` in the type of the input, computed in float64; T = 1 + ceil((S - 400) / 160), at least 1.
+    ``(B, 13, T)`` in the type of the input, computed in float64, of waveforms ``(B, S)`` in [-1, 1] at 16 kHz, rounded to
+    16-bit steps, as the published SyncNet reads a file; T = 1 + ceil((S - 400) / 160), at least 1.
 
     Raises:
         ValueError: Not ``(B, S)`` with S > 0.

@@ -114,29 +114,18 @@ class SyncNet(nn.Module):
         return part.flip(-3).transpose(-4, -3)
 
     def lip_features(self, frames: Tensor) -> Tensor:
-        """Features ``(B, D)`` of five frames each.
-
-        Args:
-            frames: ``(B, 3, 5, S, S)`` float, BGR in 0..255.
-        """
+        """Features ``(B, D)`` of five frames each, ``(B, 3, 5, S, S)`` float, BGR in 0..255."""
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def lip_track(self, frames: Tensor) -> Tensor:
-        """Features ``(T - 4, D)`` of every five frames in a row.
+        """Features ``(T - 4, D)`` of every five frames in a row of ``(3, T, S, S)`` float, BGR in 0..255; T >= 5.
 
         Only the first layer looks over time, so that no frame is gone through twice.
-
-        Args:
-            frames: ``(3, T, S, S)`` float, BGR in 0..255; T >= 5.
         """
         return self.netfclip(self.netcnnlip(frames.unsqueeze(0))[0, :, :, 0, 0].T)
 
     def audio_features(self, cepstra: Tensor) -> Tensor:
-        """Features ``(B, D)`` of the sound of five frames each.
-
-        Args:
-            cepstra: ``(B, 1, 13, 20)`` of `metrics.judges.mfcc.mfcc`.
-        """
+        """Features ``(B, D)`` of the sound of five frames each, ``(B, 1, 13, 20)`` of `metrics.judges.mfcc.mfcc`."""
         return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
 
     @property
@@ -152,10 +141,7 @@ class SyncNet(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "SyncNet":
-        """The public checkpoint, ready to judge.
-
-        Args:
-            path: ``syncnet_v2.model``, or another file of that format.
+        """The public checkpoint ``syncnet_v2.model``, or another file of that format, ready to judge.
 
         Raises:
             UserError: Missing or damaged, or with other names or shapes.
@@ -216,23 +202,19 @@ def expert_settings(folder: Path) -> dict[str, Any]:
         and type(size) is int
         and len(numbers) == 5
         and all(type(number) in (int, float) for number in numbers)
+        and width <= MAX_WIDTH  # the smallest ones are known to SyncNet
+        and size <= MAX_SIZE
     )
-    if not right or not (width <= MAX_WIDTH and size <= MAX_SIZE):  # the smallest ones are known to SyncNet
+    if not right:
         raise UserError(f"{path}: needs the network {EXPERT_NAME} with width, size and region of a sane size")
     return {"width": width, "size": size, "region": region}
 
 
 def window_cepstra(waveform: Tensor) -> Tensor:
-    """What the sound branch reads, of the sound of five frames cut out of a clip.
+    """What the sound branch reads, ``(B, 1, 13, 20)``, of five frames' sound ``(B, 3200)`` cut out of a clip.
 
     The 20 columns of a window reach 240 samples beyond it and their pre-emphasis one sample before it. In a whole clip the
     speech goes on there; a cut-out piece is mirrored at its ends, so that no column is half empty.
-
-    Args:
-        waveform: ``(B, 3200)`` float in [-1, 1] at 16 kHz.
-
-    Returns:
-        ``(B, 1, 13, 20)``.
     """
     reach = (MFCC_FRAMES - 1) * MFCC.hop + MFCC.window - waveform.shape[1]
     padded = F.pad(waveform.unsqueeze(1), (MFCC.hop, reach), mode="reflect").squeeze(1)
@@ -240,14 +222,9 @@ def window_cepstra(waveform: Tensor) -> Tensor:
 
 
 def clip_cepstra(waveform: Tensor, settings: MfccSettings = MFCC) -> Tensor:
-    """What the sound branch reads, window by window, of the sound of a whole clip.
+    """What the sound branch reads, window by window, of the sound ``(S,)`` of a whole clip, in [-1, 1] at 16 kHz.
 
-    Args:
-        waveform: ``(S,)`` float in [-1, 1] at 16 kHz.
-        settings: Of the cepstra.
-
-    Returns:
-        ``(N, 1, 13, 20)``: one window for each frame, four columns apart, as many as are whole.
+    ``(N, 1, 13, 20)``: one window for each frame, four columns apart, as many as are whole.
 
     Raises:
         ValueError: Less sound than a window.

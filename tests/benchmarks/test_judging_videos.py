@@ -11,7 +11,7 @@ import torch
 
 from datamodules.errors import UserError
 from datamodules.media.video import write_video
-from metrics.evaluation import evaluation, loop
+from metrics.evaluation import clip_measures, run
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.protocol import get_protocol
 from metrics.motion import MotionCurves
@@ -63,7 +63,7 @@ def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == ["a.mp4", "b.mp4"]
     protocol = get_protocol("talking-head-v2", size=64, max_frames=30)
     protocol = replace(protocol, fvd=replace(protocol.fvd, windows=5))
-    originals = loop.through_codec, evaluation.aggregate
+    originals = clip_measures.through_codec, run.aggregate
     judges = Judges(watch, i3d=FirstPixels(), hashes={"motion": "0" * 64, "i3d": "0" * 64})
     measured = speed.measure(tmp_path / "few", protocol, judges)
     assert (measured.clips, measured.windows) == (2, 15)  # real, codec and generated
@@ -71,7 +71,7 @@ def test_real_clips_are_judged_against_themselves(speed: ModuleType, tmp_path: P
     assert measured.stages["reading"] > 0
     assert measured.stages["codec"] > 0
     assert sum(measured.stages.values()) == pytest.approx(measured.seconds)
-    assert (loop.through_codec, evaluation.aggregate) == originals
+    assert (clip_measures.through_codec, run.aggregate) == originals
     text = speed.report(measured, 2048)
     assert "2 clips of at most 30 frames" in text
     assert "the protocol's 2048 of each side" in text

@@ -1,5 +1,6 @@
 """Every config composes, resolves and builds what it names."""
 
+import shutil
 from pathlib import Path
 
 import hydra
@@ -22,7 +23,7 @@ from experiments.config import (
     resolve,
     with_open_maps,
 )
-from experiments.evaluation import compose_evaluation
+from experiments.evaluation_setup import compose_evaluation
 from experiments.run_folder import config_hash
 from lightning_modules.networks.motion_basis import MotionBasis
 from metrics.callbacks import MetricCallback
@@ -84,11 +85,12 @@ def test_experiment_names_itself_and_builds(experiment: str, tmp_path: Path) -> 
     assert isinstance(instantiate(config.trainer, callbacks=callbacks, logger=loggers), Trainer)
 
 
-def refusal(overrides: list[str], told: str) -> None:
+def refusal(overrides: list[str], told: str) -> str:
     with pytest.raises(UserError) as error:
         resolve(compose(overrides))
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 BASES = {"autoencoder": "autoencoder_base", "statistics": "statistics_tiny", "diffusion": "diffusion_tiny"}
@@ -97,9 +99,9 @@ BASES = {"autoencoder": "autoencoder_base", "statistics": "statistics_tiny", "di
 
 @pytest.mark.parametrize("name", config_names("ablation"))
 def test_ablation_changes_an_experiment_of_its_stage_and_builds(name: str) -> None:
-    stage = yaml.safe_load((CONFIG_FOLDER / f"ablation/{name}.yaml").read_text())["ablation"]["stage"]
+    stage = yaml.safe_load((CONFIG_FOLDER / f"ablation/{name}.yaml").read_text())["ablation"][name]
     full, ablated = (compose(words(BASES[stage], *more)) for more in ([], [f"ablation={name}"]))
-    assert ablated.ablation.name == name
+    assert ablated.ablation == {name: stage}
     assert resolve(ablated)["model"] != resolve(full)["model"]
     for config in (full, ablated):
         if stage == "autoencoder" and config.model.losses.perceptual is not None:
@@ -107,6 +109,50 @@ def test_ablation_changes_an_experiment_of_its_stage_and_builds(name: str) -> No
     assert build_model(ablated)
     other = "diffusion_tiny" if stage == "autoencoder" else "autoencoder_tiny"
     refusal(words(other, f"ablation={name}"), f"changes stage '{stage}'")
+
+
+def test_several_ablations_are_laid_over_each_other() -> None:
+    ablated = resolve(compose(words("diffusion_tiny", "ablation=[no_std,zero_null]")))
+    assert list(ablated["ablation"]) == ["no_std", "zero_null"]
+    network = ablated["model"]["network"]
+    assert (network["tokens"], network["null_condition"]) == (["hint", "mean"], "zero")
+
+
+@pytest.mark.parametrize(
+    "text", ["ablation: {mine: autoencoder}", "# @package _global_\nseed: 1", "ablation:\n  name: mine"]
+)
+@pytest.mark.parametrize("word", ["ablation=mine", "ablation=[no_perceptual,mine]"])
+def test_an_ablation_that_is_not_laid_over_the_config_is_refused(
+    text: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CONFIG_FOLDER, tmp_path / "configs")
+    (tmp_path / "configs/ablation/mine.yaml").write_text(text)
+    monkeypatch.setattr("experiments.config.CONFIG_FOLDER", tmp_path / "configs")
+    refusal(words("autoencoder_tiny", word), "mine.yaml: must begin with the line '# @package _global_'")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("model.losses.l1.weight=abc", "model.losses.l1.weight=abc: use a number"),
+        ("model.optimizer.lr=abc", "model.optimizer.lr=abc: use a number"),
+        ("model.optimizer.betas=0.9", "model.optimizer.betas=0.9: use a list"),
+        ("model.scheduler.warmup_steps=1.5", "model.scheduler.warmup_steps=1.5: use a whole number"),
+        ("data.size=true", "data.size=True: use a whole number"),
+        ("data.augment=abc", "data.augment=abc: use true or false"),
+        ("trainer.log_every_n_steps=abc", "trainer.log_every_n_steps=abc: use a whole number or null"),
+        ("callbacks.progress.seconds=abc", "callbacks.progress.seconds=abc: use a number"),
+        ("trainer.accelerator=tpu", "trainer: "),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_key(word: str, told: str) -> None:
+    config = compose(words("autoencoder_tiny", word))
+    with pytest.raises(UserError) as error:
+        instantiate(config[word.partition(".")[0]]) if "callbacks" not in word else instantiate_all(
+            config.callbacks
+        )
+    assert str(error.value).startswith(f"config: {told}")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", config_names("launcher"))
@@ -219,7 +265,9 @@ def test_null_and_numbers_stay_what_they_are() -> None:
     ],
 )
 def test_a_wrong_override_is_told_in_a_line(word: str, told: str) -> None:
-    refusal([*words("autoencoder_tiny"), word], told)
+    line = refusal([*words("autoencoder_tiny"), word], told)
+    assert line.startswith("config: ")
+    assert ":;" not in line
 
 
 def test_a_map_may_bring_new_keys_and_a_sweep_keeps_its_commas() -> None:

@@ -38,7 +38,7 @@ def convert(old: Path, new: Path) -> int:
     return main(["package", "--convert", str(old), "--output", str(new)])
 
 
-def test_a_model_folder_comes_back(model: TalkingHead, tmp_path: Path) -> None:
+def test_a_model_folder_comes_back(model: TalkingHead, tmp_path: Path, refused) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     model.save_pretrained(old)
     config = json.loads((old / "config.json").read_text())
@@ -55,6 +55,9 @@ def test_a_model_folder_comes_back(model: TalkingHead, tmp_path: Path) -> None:
         assert network_spec(one) == network_spec(other)
     assert loaded.diffusion.settings() == model.diffusion.settings()
     assert convert(old, new) == 2  # there are files already
+    assert "holds config.json, so it is in today's form already" in refused(
+        ["package", "--convert", new, "--output", old]
+    )
     shutil.copy(new / "statistics/model.safetensors", old / "diffusion/model.safetensors")
     assert convert(old, tmp_path / "newer") == 2
     assert not (tmp_path / "newer").exists()

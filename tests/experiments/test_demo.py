@@ -1,7 +1,6 @@
 """The demo: its steps in order, what it keeps, and the folder it works in; `test_every_command.py` runs what it calls."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ def fake_steps(demo: Demo, taken: list[str]) -> list[Step]:
     return [step._replace(work=lambda step=step: work(step)) for step in demo.steps()]
 
 
-def test_what_is_done_is_not_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_done_is_not_done_again(tmp_path, caplog):
     caplog.set_level("INFO")
     demo, taken = Demo(tmp_path / "demo", 1, fast=True), []
     steps = fake_steps(demo, taken)
@@ -37,7 +36,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("key", ["dataset_version", "version"])
-def test_a_folder_of_another_version_is_not_continued(tmp_path: Path, key: str) -> None:
+def test_a_folder_of_another_version_is_not_continued(tmp_path, key):
     demo = Demo(tmp_path, 1, fast=True)
     (tmp_path / MARKER_NAME).write_text(json.dumps(demo.settings() | {key: "older"}))
     with pytest.raises(UserError, match=f"other settings.*{key} older instead of") as caught:
@@ -46,7 +45,7 @@ def test_a_folder_of_another_version_is_not_continued(tmp_path: Path, key: str) 
 
 
 @pytest.mark.parametrize("name", ["runs", "data", "times.json"])
-def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_folder_with_other_things_is_left_alone(tmp_path, name):
     (tmp_path / name).write_text("{}")
     with pytest.raises(UserError, match=f"has {name} but no {MARKER_NAME}"):
         Demo(tmp_path, 1, fast=True).run([])
@@ -55,7 +54,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, name: str) -> 
         Demo(tmp_path / name, 1, fast=True).run([])
 
 
-def test_only_a_demo_folder_loses_its_unfinished_run(tmp_path: Path) -> None:
+def test_only_a_demo_folder_loses_its_unfinished_run(tmp_path):
     precious = tmp_path / "runs" / "autoencoder" / "last.ckpt"
     precious.parent.mkdir(parents=True)
     precious.write_text("weights")

@@ -137,4 +137,5 @@ def test_wrong_shards_are_refused(text) -> None:
 )
 def test_wrong_words_are_one_line(words, message, tmp_path, monkeypatch, refused) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(["encode", *words], message)
+    assert message in refused(["encode", *words])
+    assert not list(tmp_path.iterdir())

@@ -17,8 +17,8 @@ from datamodules.errors import UserError
 from datamodules.media.audio import load_audio, write_wav
 from datamodules.media.video import read_video, write_video
 from experiments.cli import main
-from experiments.evaluate import check_method, evaluate_main, write_videos
-from experiments.evaluation import choose_clips, compose_evaluation, evaluate_model, evaluate_videos
+from experiments.evaluate import check_method, evaluate_main, evaluate_model, evaluate_videos, write_videos
+from experiments.evaluation_setup import choose_clips, compose_evaluation, set_up
 from experiments.model_clips import reconstruct, through_autoencoder
 from experiments.results import plain, read_results, write_results
 from experiments.sweep import sweep_intensity, sweep_main
@@ -139,9 +139,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(model, root, **options):
-    usual = {"judge": BandJudge(), "options": Options(), "judges": motion_judges(BandJudge())}
-    return evaluate_model(model, root, **{**usual, **options})
+def asked(model, root, judge=None, **options):
+    return set_up(
+        model, root, lambda *args, **more: judge or BandJudge(), **{"options": Options(), **options}
+    )
+
+
+def run(model, root, judge=None, gallery=None, **options):
+    judges = motion_judges(judge or BandJudge())
+    return evaluate_model(
+        asked(model, root, judge, **options), judges=judges, gallery=gallery, gallery_clips=1
+    )
+
+
+def sweep(model, root, intensities, output=None, **options):
+    return sweep_intensity(asked(model, root, **options), intensities, output)
 
 
 def values(results: dict) -> dict[str, float | None]:
@@ -149,7 +161,7 @@ def values(results: dict) -> dict[str, float | None]:
 
 
 def test_table_of_a_good_model(root, tmp_path):
-    results = run(FakeModel(), root, seeds=(0, 1), gallery=tmp_path, gallery_clips=1)
+    results = run(FakeModel(), root, seeds=(0, 1), gallery=tmp_path)
     found = values(results)
     assert found["lip_corr_zero"] > 0.95
     assert found["lip_lag"] == 0
@@ -270,7 +282,7 @@ def test_a_damaged_dataset_is_no_result(damaged, tmp_path):
     assert (nothing["clips"], nothing["metrics"]) == ([], {})
     assert len([one for one in nothing["missing"] if one["what"] == "all"]) == 4
     with pytest.raises(UserError, match=r"c\d\.mp4"):
-        sweep_intensity(FakeModel(), damaged, (0.0, 1.0), BandJudge(), options=Options(), output=tmp_path)
+        sweep(FakeModel(), damaged, (0.0, 1.0), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -324,7 +336,7 @@ def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_w
     assert results["protocol"] == whole["protocol"]
     others = [one for one in whole["clips"] if one["clip"] != "c1"]
     assert [{**one, "fps": 0} for one in results["clips"]] == [{**one, "fps": 0} for one in others]
-    swept = sweep_intensity(PickyModel(2), root, (0.0,), BandJudge(), options=Options())  # asks once
+    swept = sweep(PickyModel(2), root, (0.0,))  # asks once
     assert swept[0]["head_motion"]["n"] == 3
 
 
@@ -332,7 +344,7 @@ def test_a_bug_in_the_model_keeps_its_traceback(root):
     with pytest.raises(RuntimeError, match="out of memory"):
         run(FakeModel(broken="render"), root)
     with pytest.raises(RuntimeError, match="out of memory"):
-        sweep_intensity(FakeModel(broken="render"), root, (0.0,), BandJudge(), options=Options())
+        sweep(FakeModel(broken="render"), root, (0.0,))
 
 
 def test_protocol_hash_answers_to_what_matters(damaged):
@@ -343,13 +355,12 @@ def test_protocol_hash_answers_to_what_matters(damaged):
     other.sha256 = "1" * 64
     assert protocol() == protocol(options=Options(intensity=2))  # a setting of the method alone
     assert protocol() == protocol(seeds=(0, 1))
-    hashes = {protocol(), protocol(clips=1), protocol(judges=motion_judges(other)), protocol(max_frames=20)}
+    hashes = {protocol(), protocol(clips=1), protocol(judge=other), protocol(max_frames=20)}
     assert len(hashes) == 4
 
 
 def test_intensity_sweep_measures_rendered_frames(root, tmp_path):
-    places = (FakeModel(), root, (0.0, 0.5, 1.0), BandJudge())
-    rows = sweep_intensity(*places, clips=2, options=Options(), output=tmp_path)
+    rows = sweep(FakeModel(), root, (0.0, 0.5, 1.0), tmp_path, clips=2)
     motion = [row["head_motion"]["value"] for row in rows]
     assert motion[0] < 0.05
     assert motion[0] < motion[1] < motion[2]

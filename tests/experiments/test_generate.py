@@ -112,8 +112,8 @@ def test_wrong_files_give_one_line_status_2_and_no_output(
 
 @pytest.mark.parametrize(
     "more",
-    ["--intensity=-1", "--std=2", "--steps=0", "--guidance=nan", "--statistics=nonsense", "--model=no-such-model",
-     "--intensity=much", "--image=text.png", "--audio=missing.wav", "--help"],
+    ["--intensity=-1", "--std=2", "--steps=0", "--steps=100000", "--guidance=nan", "--statistics=nonsense",
+     "--model=no-such-model", "--intensity=much", "--image=text.png", "--audio=missing.wav", "--help"],
 )  # fmt: skip
 def test_wrong_options_are_refused_without_torch(inputs, model_folder, tmp_path, more):
     wrong = words("generate", inputs, tmp_path / "out.mp4", model_folder)
@@ -125,15 +125,21 @@ def test_wrong_options_are_refused_without_torch(inputs, model_folder, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("output", "named"), [("out.txt", "named *.mp4"), ("no/folder/out.mp4", "does not exist")]
+    ("output", "named"),
+    [
+        ("out.txt", "named *.mp4"),
+        ("no/folder/out.mp4", "does not exist"),
+        ("/proc/out.mp4", "may not be written to"),
+    ],
 )
 def test_outputs_that_cannot_be_written_are_refused(inputs, model_folder, tmp_path, refused, output, named):
     refused(["generate", *words("generate", inputs, tmp_path / output, model_folder)], named)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder, tmp_path):
-    output = tmp_path / "out.mp4"
+def test_generate_writes_picture_and_sound_of_equal_length(inputs, model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = Path("take:2.mp4")  # no protocol of FFmpeg
     assert with_face(generate, words("generate", inputs, output, model_folder)) == 0
     info = probe(output)
     assert (info.fps, info.frames, info.width, info.has_audio) == (25, 25, 32, True)

@@ -32,7 +32,8 @@ def fake_run(
     write_json(folder / "times.json", {"data": 61.2, "stage 1": 300})
     machine = {"cores": 2, "packages": {"torch": "2.x"}}
     run = {"machine": machine, "stage": "autoencoder", "name": "tiny", "steps": 7, "seconds": 130.0}
-    write_json(folder / "runs" / "autoencoder" / "run.json", run)
+    asked = {"ablation": ["no_std", "zero_null"], "seed": 31, "overrides": ["data.root=somewhere"]}
+    write_json(folder / "runs" / "autoencoder" / "run.json", run | asked)
     for step in (5, 10):
         contact_sheet({"": frames}, folder / "runs" / "autoencoder" / "samples" / f"step_{step:06d}.png")
     steps = "".join(f"0,{i},{1 / (i + 1)},\n" for i in range(9))
@@ -72,7 +73,7 @@ def test_page_holds_everything_in_itself(tmp_path):
     assert not re.search(r"url\((?!#)", text)
     for expected in (
         "27.1 dB", "[27.0,\u00a027.2]", "63.4%", "0.71", "lip opening 0.93", "b: all (cut off)", "61 s", "5 min 00 s",
-        "2 min 10 s",
+        "2 min 10 s", "no_std, zero_null", "<td>31</td>", "data.root=somewhere",
     ):  # fmt: skip
         assert expected in text, expected
     assert "autoencoder, step 10" in text
@@ -104,11 +105,12 @@ def test_anyones_videos_stand_in_their_own_row(tmp_path):
     fake_run(tmp_path, metrics, run={"videos": "somewhere"}, notes=[note])
     text = write_report([tmp_path]).read_text()
     head, row = table_of(text, "Side by side")
-    assert head[1:] == [
+    ours, still, theirs = (
         "real motion, a model&#39;s autoencoder",
         "still source frame",
         "the method&#39;s videos",
-    ]
+    )
+    assert head[1:] == [ours, still, theirs]
     assert row == ["PSNR (dB)", "25.2", "20.4", "27.1"]
     assert "no stage was trained on" not in text
     assert note in text
@@ -205,7 +207,7 @@ def test_pictures_have_their_frames(tmp_path):
 
 
 def test_every_row_has_a_title():
-    from metrics.evaluation.loop import ROW_PLANS
+    from metrics.evaluation.clip_results import ROW_FAMILIES
 
-    rows = {row for plan in ROW_PLANS.values() for row in (*plan.aligned, *plan.free)}
+    rows = {row for one in ROW_FAMILIES.values() for row in (*one.reconstruction, *one.generation)}
     assert set(ROW_TITLES) == set(VIDEO_TITLES) == rows | {"real", "shuffled"}

@@ -29,17 +29,13 @@ def trained(fake_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Train
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_a_run_is_packed_and_judges(trained: TrainingResult, tmp_path: Path, full: bool) -> None:
+def test_a_run_is_packed_and_judges(trained, tmp_path, full):
     folder = tmp_path / "expert"
     flags = ["--sync-expert", str(trained.run_dir), "--output", str(folder), *(["--full"] if full else [])]
     assert cli.main(["package", *flags]) == 0
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
-    assert json.loads((folder / "config.json").read_text())["network"] == {
-        "name": "syncnet",
-        "width": 0.0625,
-        "size": 64,
-        "region": [0.2, 0.42, 0.8, 1.0],
-    }
+    settings = {"name": "syncnet", "width": 0.0625, "size": 64, "region": [0.2, 0.42, 0.8, 1.0]}
+    assert json.loads((folder / "config.json").read_text())["network"] == settings
     assert "| sync |" in (folder / "README.md").read_text()
     assert 0 <= json.loads((trained.run_dir / "run.json").read_text())["metrics"]["val/accuracy"] <= 1
     expert = load_expert(folder)
@@ -53,7 +49,7 @@ def test_a_run_is_packed_and_judges(trained: TrainingResult, tmp_path: Path, ful
     assert np.isfinite([found.distance, found.confidence]).all()
 
 
-def test_packing_refuses_what_is_no_sync_run(trained: TrainingResult, tmp_path: Path, refused) -> None:
+def test_packing_refuses_what_is_no_sync_run(trained, tmp_path, refused):
     other = tmp_path / "other"
     (other / "checkpoints").mkdir(parents=True)
     record = json.loads((trained.run_dir / "network.json").read_text())

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection
@@ -15,13 +16,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from datamodules.clips.dataset_folder import make_dataset_folder
 from datamodules.errors import UserError
 from datamodules.media.pictures import read_image
+from datamodules.synthetic_faces.settings import Settings
 from experiments import cli
 from experiments.config import compose
 from experiments.encode import encode_data, find_latents
-from experiments.multirun import refuse_script_launcher
-from experiments.train import TrainingResult, run_training
+from experiments.train import TrainingResult, refuse_script_launcher, run_training
 from lightning_modules.checkpoints import load_network
 from lightning_modules.networks.registry import network_spec
 from metrics.evaluation.judges import Judges, load_training_judges
@@ -169,6 +171,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_written(tr
     for wrong, told in (
         ({**content, "state_dict": changed}, rf"can't be resumed in this model: {name} is \(3,\), expected"),
         ({"state_dict": content["state_dict"]}, "holds no state of an optimizer"),
+        ({**content, "optimizer_states": [{"state": {}}]}, "holds no state of an optimizer"),
+        ({key: value for key, value in content.items() if key != "loops"}, "lacks loops"),
         ({}, "can't be read as a checkpoint"),
     ):
         torch.save(wrong, checkpoint)
@@ -284,8 +288,9 @@ def test_autoencoder_is_judged_while_it_trains(train) -> None:
         (["monitor=val/lpisp"], "monitors 'val/lpisp', which nothing logs; there are: .*val/loss"),
     ],
 )
-def test_callbacks_that_do_not_fit_are_one_line(more, message, train) -> None:
+def test_callbacks_that_do_not_fit_are_one_line(more, message, train, tmp_path) -> None:
     refusal(lambda: train("autoencoder", *more), message)
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -318,16 +323,86 @@ def test_callbacks_of_another_stage_are_refused_before_any_data_is_made(
         ("autoencoder_tiny resume=last run_dir=nowhere", "no checkpoint to resume from"),
         ("autoencoder_tiny data=folder data.root=nowhere", "nowhere: no prepared clips there"),
         ("autoencoder_tiny data=hdtf data.root=nowhere", "they come from HDTF, by `ifmdm prepare hdtf"),
+        ("autoencoder_tiny trainer.accelerator=gpu", "config: Trainer: .*gpu"),
+        ("autoencoder_tiny data.clips=2", "at least 3 clips"),
+        ("autoencoder_tiny motion_dim=0", "can't be built so: .*motion_dim=0"),
     ],
 )
 def test_wrong_settings_are_one_line(overrides, message, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     refusal(lambda: run_training(compose(f"experiment={overrides}".split())), message)
-    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trained_run_is_not_overwritten(train, autoencoder) -> None:
+    before = read(autoencoder, "run.json")
     refusal(lambda: train("autoencoder", f"run_dir={autoencoder.run_dir}"), "already holds a trained run")
+    assert read(autoencoder, "run.json") == before
+
+
+def test_a_prepared_folder_of_other_heads_is_named_with_the_way_to_train_on_it(words, tmp_path) -> None:
+    root = tmp_path / "heads"
+    make_dataset_folder(root, Settings(clips=7, size=32).to_dict())
+    before = sorted(tmp_path.rglob("*"))
+    overrides = [*words("autoencoder"), "data=synthetic", f"data.root={root}"]
+    refusal(
+        lambda: run_training(compose(overrides)),
+        f"other settings .*: train on it as it is by data=folder data.root={root}",
+    )
+    assert sorted(path for path in tmp_path.rglob("*") if not path.name.startswith(".")) == before
+
+
+def test_a_run_tells_its_ablations_and_words(words) -> None:
+    overrides = words("diffusion", "ablation=[no_std,zero_null]", "trainer.max_steps=1", "seed=3")
+    record = read(run_training(compose(overrides), overrides), "run.json")
+    assert (record["ablation"], record["seed"], record["overrides"]) == (
+        ["no_std", "zero_null"],
+        3,
+        overrides,
+    )
+
+
+def test_motion_of_another_size_than_the_autoencoders_is_refused(train, tmp_path) -> None:
+    refusal(
+        lambda: train("diffusion", "motion_dim=10"), "has 20 motion coefficients: set motion_dim=20, not 10"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_no_numbers_are_refused(train, autoencoder, tmp_path) -> None:
+    run = shutil.copytree(autoencoder.run_dir, tmp_path / "nan")
+    for path in run.glob("checkpoints/*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        name = next(name for name in content["state_dict"] if name.startswith("network."))
+        content["state_dict"][name] = torch.full_like(content["state_dict"][name], math.nan)
+        torch.save(content, path)
+    told = f"nan/checkpoints/best.ckpt: {name.removeprefix('network.')} holds values that are NaN or infinite"
+    refusal(lambda: train("diffusion", f"autoencoder={run}"), told)
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_training_that_is_ended_tells_so_and_keeps_its_checkpoint(name, status, words, tmp_path) -> None:
+    code = f"""
+import os, signal, sys
+from lightning.pytorch import Callback
+from experiments.cli import main
+class End(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.{name})
+sys.modules["end_of_training"] = sys.modules["__main__"]
+sys.exit(main(sys.argv[1:]))
+"""
+    more = ["+callbacks.end={_target_: end_of_training.End}", "trainer.max_steps=1000"]
+    command = [sys.executable, "-c", code, "train", *words("autoencoder", *more)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("SIGTERM") == (name == "SIGTERM")
+    assert "num_workers" not in done.stderr
+    run = tmp_path / "run"
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] > 0
+    assert not (run / "run.json").exists()
 
 
 def test_latents_of_a_command_are_found_by_all_processes_and_missing_ones_name_it(
@@ -383,4 +458,4 @@ def test_multirun_refuses_several_devices_by_the_script_launcher(
         refusal(lambda: refuse_script_launcher(config), "multirun")
         for one in ("TORCHELASTIC_RUN_ID=1", "WORLD_SIZE=2", "RANK=0", "LOCAL_RANK=0"):
             monkeypatch.setenv(*one.split("="))
-    refuse_script_launcher(config)
+    assert refuse_script_launcher(config) is None

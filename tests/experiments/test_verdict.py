@@ -25,7 +25,7 @@ def points(metrics: dict, heads=(0.1, 1.0, 2.0), lips=(0.7, 0.7, 0.7)) -> dict[s
 @pytest.mark.parametrize(
     ("gain", "word"), [(2.0, "Learnt"), (0.02, "Unclear"), (-1.0, "Not learnt"), (None, None)]
 )
-def test_the_picture(gain: float | None, word: str | None) -> None:
+def test_the_picture(gain, word):
     assert points({"psnr_gain": interval(gain)}).get("to move a fa") == word
 
 
@@ -33,13 +33,13 @@ def test_the_picture(gain: float | None, word: str | None) -> None:
     ("lips", "floor", "word"),
     [(0.7, 0.1, "Learnt"), (0.15, 0.1, "Unclear"), (0.05, 0.1, "Not learnt"), (None, 0.1, "Not learnt")],
 )
-def test_lips_against_foreign_speech(lips: float | None, floor: float, word: str) -> None:
+def test_lips_against_foreign_speech(lips, floor, word):
     found = points({"lip_corr_zero": interval(lips), "lip_corr_zero_swapped": interval(floor)})
     assert found["lips that fo"] == word
     assert ("the lips fol" in found) == (word == "Learnt")  # only of lips that follow it is asked when
 
 
-def test_head_and_lips_over_the_intensity() -> None:
+def test_head_and_lips_over_the_intensity():
     learnt = {"lip_corr_zero": interval(0.7), "lip_corr_zero_swapped": interval(0.1)}
     assert points(learnt)["the head mov"] == points(learnt)["the lips fol"] == "Holds"
     assert points(learnt, heads=(0.1, 1.0, 0.9))["the head mov"] == "Does not hold"
@@ -50,6 +50,6 @@ def test_head_and_lips_over_the_intensity() -> None:
 @pytest.mark.parametrize(
     ("blinks", "word"), [(20.0, "Holds"), (7.0, "Does not hold"), (50.0, "Does not hold")]
 )
-def test_blinks_beside_real_ones(blinks: float, word: str) -> None:
+def test_blinks_beside_real_ones(blinks, word):
     found = points({"blink_rate": interval(blinks), "blink_rate_real": interval(22.0)})
     assert found["it blinks ab"] == word

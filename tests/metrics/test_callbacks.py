@@ -1,5 +1,6 @@
 """Metric callbacks: values by hand, processes, epochs, absent judges, sample videos, and a training that notices nothing."""
 
+import csv
 import io
 import json
 import logging
@@ -26,10 +27,11 @@ from datamodules.talking_head import TalkingHeadDataModule
 from lightning_modules.callbacks.clip_rendering import GeneratedClips, ReconstructedClips
 from lightning_modules.callbacks.samples import SamplePictures
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
+from metrics.evaluation.clip_measures import measure_clip
+from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.clips import ClipFiles
 from metrics.evaluation.judges import Judges, SyncNetJudge, load_training_judges, motion_judges
 from metrics.evaluation.loading import RenderedClip
-from metrics.evaluation.loop import ROW_PLANS, judge_clip, sync_scores
 from metrics.evaluation.protocol import get_protocol
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance
 from metrics.fvd import FrechetVideoDistance
@@ -39,6 +41,7 @@ from metrics.lpips import LPIPS
 from metrics.sync import SyncSettings
 
 FRAMES = 60
+LSE = "val/lse_d, val/lse_c"
 CLIP_NAMES = ["fid", "kid", "fvd", "psnr", "sharpness", "lse_d", "lse_c", "av_offset"]
 CLIP_NAMES += ["head_motion", "mouth_motion", "blink_rate", "jitter", "head_velocity_distance"]
 
@@ -156,6 +159,19 @@ def data(fake_clips: Path, tmp_path: Path) -> Callable[..., TalkingHeadDataModul
     return build
 
 
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Gives what the callbacks warned of since it was asked last."""
+    caplog.set_level(logging.WARNING, logger="metrics.callbacks")
+
+    def told() -> list[str]:
+        messages = [record.message for record in caplog.records if record.name == "metrics.callbacks"]
+        caplog.clear()
+        return messages
+
+    return told
+
+
 def trainer_of(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
     settings = {"logger": False, "max_epochs": 1, "num_sanity_val_steps": 0, "enable_checkpointing": False}
     return Trainer(
@@ -166,6 +182,15 @@ def trainer_of(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
         callbacks=list(callbacks),
         **{"devices": 1, **settings, **options},
     )
+
+
+def validated(
+    folder: Path, source: Any, *callbacks: Callback, module: Any = None, **options: Any
+) -> dict[str, float]:
+    """What a validation logged."""
+    trainer = trainer_of(folder, *callbacks, **options)
+    trainer.validate(module or Fader(), source, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 class Told(Callback):
@@ -180,12 +205,10 @@ class Told(Callback):
         path.write_text(json.dumps(values))
 
 
-def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
+def test_clips_give_what_an_evaluation_gives(data, tmp_path):
     module, source, protocol = Fader(), data(), get_protocol("synthetic-v2")
     callback = clip_metrics(None, 2, FRAMES)
-    trainer = trainer_of(tmp_path, callback)
-    trainer.validate(module, source, verbose=False)
-    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    found = validated(tmp_path, source, callback, module=module)
 
     clips = [source.whole_clip(record, FRAMES) for record in source.records("val")[:2]]
     rendered = [FadedClips()(module.eval(), clip).detach() for clip in clips]
@@ -208,10 +231,9 @@ def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
             {"generated": (row,)},
             clip.waveform.numpy(),
         )
-        judged, views = judge_clip(whole, judges, protocol, ROW_PLANS["generation"])
-        aligned, _ = judge_clip(whole, judges, protocol, ROW_PLANS["reconstruction"])
-        scores, _ = sync_scores(judges, views, clip.waveform.numpy(), None, protocol)
-        for name, value in {**judged.values, **aligned.values, **scores}.items():
+        judged, _ = measure_clip(whole, judges, protocol, ROW_FAMILIES["generation"])
+        aligned, _ = measure_clip(whole, judges, protocol, ROW_FAMILIES["reconstruction"])
+        for name, value in {**judged.values, **aligned.values}.items():
             values.setdefault(name, []).append(value)
     expected |= {name: np.mean(values[name]) for name in CLIP_NAMES if name in values}
     expected["av_offset"] = np.median(values["av_offset"])
@@ -221,13 +243,12 @@ def test_clips_give_what_an_evaluation_gives(data: Any, tmp_path: Path) -> None:
         assert found[f"val/{name}"] == pytest.approx(value, rel=1e-5, abs=1e-9), name
     assert found["val/head_velocity_distance"] > 0
     assert {len(clip.frames) for clip in clips} == {FRAMES}
-    assert {clip.name for clip in clips} == {name for name, _ in callback.render.seen}  # type: ignore[attr-defined]
+    assert {clip.name for clip in clips} == {name for name, _ in callback.render.seen}
 
 
-def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> None:
+def test_pairs_give_what_the_metrics_give_by_hand(data, tmp_path):
     module, source = Fader(), data()
-    trainer = trainer_of(tmp_path, pair_metrics())
-    trainer.validate(module, source, verbose=False)
+    found = validated(tmp_path, source, pair_metrics(), module=module)
     fid, lpips = FrechetInceptionDistance(SmallNetwork()), LPIPS(SmallDistance())
     for batch in source.val_dataloader():
         frames = module.fade(batch.source, batch.driving).detach()
@@ -235,20 +256,18 @@ def test_pairs_give_what_the_metrics_give_by_hand(data: Any, tmp_path: Path) -> 
         fid.update(frames, real=False)
         lpips.update(frames, batch.driving)
     for name, metric in (("fid", fid), ("lpips", lpips)):
-        found = float(trainer.callback_metrics[f"val/{name}"])
-        assert found == pytest.approx(float(metric.compute()), rel=1e-5)
+        assert found[f"val/{name}"] == pytest.approx(float(metric.compute()), rel=1e-5)
 
 
 @pytest.mark.parametrize("validation", [1, 3])
-def test_two_processes_give_what_one_gives(validation: int, data: Any, tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(validation, data, tmp_path):
     """With one clip the second process has none; three clips of three pairs leave it one pair fewer."""
     found = []
     for devices, strategy in ((1, "auto"), (2, "ddp_fork")):
         folder = tmp_path / f"devices{devices}"
         folder.mkdir()
         clips, pairs = clip_metrics(max_frames=FRAMES), PictureMetrics(["lpips"], small_judges)
-        trainer = trainer_of(folder, clips, pairs, Told(folder), devices=devices, strategy=strategy)
-        trainer.validate(Fader(), data(validation), verbose=False)
+        validated(folder, data(validation), clips, pairs, Told(folder), devices=devices, strategy=strategy)
         told = [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
         assert len(told) == devices
         found += told
@@ -258,14 +277,12 @@ def test_two_processes_give_what_one_gives(validation: int, data: Any, tmp_path:
             assert other[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
-def test_a_training_with_callbacks_is_the_same_training(data: Any, tmp_path: Path) -> None:
+def test_a_training_with_callbacks_is_the_same_training(data, tmp_path):
     states, sizes, modes = [], [], []
     for judged in (False, True):
         seed_everything(3, verbose=False)
         folder = tmp_path / f"judged{judged}"
-        callbacks: list[Callback] = [
-            ModelCheckpoint(folder, filename="last", enable_version_counter=False),
-        ]
+        callbacks: list[Callback] = [ModelCheckpoint(folder, "last", enable_version_counter=False)]
         if judged:
             callbacks += [clip_metrics(max_frames=FRAMES), pair_metrics()]
         options = {"max_epochs": 2, "enable_checkpointing": True, "num_sanity_val_steps": 1}
@@ -294,78 +311,54 @@ def test_a_training_with_callbacks_is_the_same_training(data: Any, tmp_path: Pat
     assert sizes[1] - sizes[0] < 10_000  # SmallNetwork alone has 2 MB
 
 
-def test_sanity_checking_is_not_judged(data: Any, tmp_path: Path) -> None:
-    callback = clip_metrics(["fid"], 2, 8, every_n_epochs=2)
-    trainer_of(tmp_path, callback, num_sanity_val_steps=2, max_epochs=2).fit(Fader(), data())
-    assert len(callback.render.seen) == 2  # the first epoch's
-
-
-def epochs_judged(folder: Path) -> list[int]:
-    """Epochs in which a value was logged."""
-    lines = (folder / "csv" / "metrics.csv").read_text().splitlines()
-    columns = lines[0].split(",")
-    place, epoch = columns.index("val/fid"), columns.index("epoch")
-    rows = [line.split(",") for line in lines[1:]]
-    return [int(row[epoch]) for row in rows if row[place]]
-
-
-def test_every_third_epoch_with_a_monitor_and_resumed(data: Any, tmp_path: Path) -> None:
+def test_every_third_epoch_with_a_monitor_and_resumed(data, tmp_path):
     """Judged are the first validation and each one three epochs on, the count going on in a resumed training."""
 
-    def fit(folder: Path, epochs: int, resume: Path | None = None) -> Trainer:
+    def fit(folder: Path, epochs: int, resume: Path | None = None) -> list[int]:
+        """Epochs in which a value was logged."""
         best = ModelCheckpoint(folder, "best", monitor="val/fid", enable_version_counter=False)
         last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=False, enable_version_counter=False)
-        callback = clip_metrics(["fid"], 2, 8, every_n_epochs=3)
-        told, logger = Told(folder), CSVLogger(folder, "csv", "")
+        callback, logger = clip_metrics(["fid"], 2, 8, every_n_epochs=3), CSVLogger(folder, "csv", "")
         folder.mkdir()
         options = {"max_epochs": epochs, "enable_checkpointing": True, "logger": logger}
-        trainer = trainer_of(folder, callback, best, last, told, **options)
+        trainer = trainer_of(folder, callback, best, last, Told(folder), num_sanity_val_steps=2, **options)
         trainer.fit(Fader(), data(), ckpt_path=resume, weights_only=True)
-        return trainer
+        assert trainer.current_epoch == epochs
+        with (folder / "csv" / "metrics.csv").open() as file:
+            judged = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/fid"]]
+        assert len(callback.render.seen) == 2 * len(judged)  # none for the sanity check
+        return judged
 
-    first = fit(tmp_path / "first", 5)
-    assert epochs_judged(tmp_path / "first") == [0, 3]
-    told = [
-        json.loads((tmp_path / f"first/rank0_epoch{epoch}.json").read_text())["val/fid"] for epoch in range(5)
-    ]
+    assert fit(tmp_path / "first", 5) == [0, 3]
+    epochs = [tmp_path / f"first/rank0_epoch{epoch}.json" for epoch in range(5)]
+    told = [json.loads(path.read_text())["val/fid"] for path in epochs]
     assert told[0] == told[1] == told[2] != told[3] == told[4]
-    assert torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"] == (
-        0 if told[0] < told[3] else 3
-    )
-    second = fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt")
-    assert epochs_judged(tmp_path / "second") == [6]
+    best = torch.load(tmp_path / "first/best.ckpt", weights_only=True)["epoch"]
+    assert best == (0 if told[0] < told[3] else 3)
+    assert fit(tmp_path / "second", 8, tmp_path / "first/last.ckpt") == [6]
     at_once = json.loads((tmp_path / "second/rank0_epoch5.json").read_text())
     assert at_once["val/fid"] == pytest.approx(told[4])  # there for the monitor, though not judged anew
-    assert first.current_epoch == 5
-    assert second.current_epoch == 8
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_averaged_weights_are_judged_in_any_order(after: bool, data: Any, tmp_path: Path) -> None:
+def test_averaged_weights_are_judged_in_any_order(after, data, tmp_path):
     render, average = FadedClips(), EMAWeightAveraging(decay=0.5)
     callback = clip_metrics(["fid"], 1, 8, render=render)
     module, log = Fader(), CSVLogger(tmp_path, "csv", "")
     callbacks = [average, callback] if after else [callback, average]
     trainer = trainer_of(tmp_path, *callbacks, logger=log, limit_train_batches=2)
     running: list[float] = []
-    module.on_train_epoch_end = lambda: running.append(float(module.share))  # type: ignore[method-assign]
+    module.on_train_epoch_end = lambda: running.append(float(module.share))
     trainer.fit(module, data())
     assert render.seen[0][1] == pytest.approx(float(trainer.callback_metrics["val/loss"]))
     assert render.seen[0][1] != pytest.approx(running[0])
 
 
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.name == "metrics.callbacks"]
-
-
-def test_absent_judges_are_named_once_and_the_rest_is_judged(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="metrics"):
-        callback = PictureMetrics(["fid", "kid", "lpips", "psnr"], without("inception", "lpips"))
-        trainer = trainer_of(tmp_path, callback)
-        trainer.fit(Fader(), data())
-    (warning,) = warnings_of(caplog)
+def test_absent_judges_are_named_once_and_the_rest_is_judged(data, tmp_path, warned):
+    callback = PictureMetrics(["fid", "kid", "lpips", "psnr"], without("inception", "lpips"))
+    trainer = trainer_of(tmp_path, callback)
+    trainer.fit(Fader(), data())
+    (warning,) = warned()
     for told in ("val/fid, val/kid: inception.pth: not found", "val/lpips: lpips.pth: not found"):
         assert told in warning
     assert warning.count("`ifmdm assets fetch ") == 2
@@ -374,13 +367,9 @@ def test_absent_judges_are_named_once_and_the_rest_is_judged(
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_a_required_or_monitored_judge_is_refused_before_training(
-    required: bool, data: Any, tmp_path: Path
-) -> None:
+def test_a_required_or_monitored_judge_is_refused_before_training(required, data, tmp_path):
     monitor = [] if required else [ModelCheckpoint(tmp_path, monitor="val/lse_d")]
-    message = (
-        "required, but can't be measured: val/lse_d, val/lse_c: " if required else "val/lse_d is monitored"
-    )
+    message = f"required, but can't be measured: {LSE}: " if required else "val/lse_d is monitored"
     callback = clip_metrics(["lse_d", "lse_c"], judges=without("sync"), required=required)
     with pytest.raises(UserError, match=f"{message}.*ifmdm assets fetch sync.pth") as caught:
         trainer_of(tmp_path, callback, *monitor, enable_checkpointing=not required).fit(Fader(), data())
@@ -396,9 +385,7 @@ def test_a_required_or_monitored_judge_is_refused_before_training(
         ({"motion": "regressor", "sync": "nowhere"}, ["inception", "lpips", "i3d", "motion", "sync"]),
     ],
 )
-def test_judges_that_cannot_be_loaded_are_told(
-    settings: dict[str, str], absent: list[str], tmp_path: Path
-) -> None:
+def test_judges_that_cannot_be_loaded_are_told(settings, absent, tmp_path):
     slots = ["inception", "lpips", "i3d", "sync", "motion", "embedder", "landmarks"]
     judges = load_training_judges(slots, get_protocol("talking-head-v2"), root=tmp_path, **settings)
     assert set(absent) <= set(judges.absent)
@@ -408,41 +395,44 @@ def test_judges_that_cannot_be_loaded_are_told(
     assert not load_training_judges([], get_protocol("talking-head-v2")).absent.keys() & {"inception", "sync"}
 
 
-def test_clips_too_short_for_a_judge_are_told(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def warning(minimum: int, validation: int, max_frames: int | None, required: bool = False) -> str:
-        caplog.clear()
-        measures = ["lse_d", "lse_c", "psnr", *(["fvd"] if max_frames == 7 else [])]
-        callback = clip_metrics(measures, 6, max_frames, required=required, videos=0)
-        callback.protocol = replace(callback.protocol, sync=SyncSettings(minimum_frames=minimum))
-        with caplog.at_level(logging.WARNING, logger="metrics.callbacks"):
-            trainer = trainer_of(tmp_path, callback)
-            trainer.validate(Fader(), data(validation), verbose=False)
-        assert trainer.callback_metrics["val/psnr"].isfinite()
-        if 50 < minimum < 90:
-            assert trainer.callback_metrics["val/lse_d"].isfinite()  # of the five others; the last one has 50
-        return "; ".join(warnings_of(caplog))
+LOST = f"this training will not measure {LSE}: "
+CUT = "max_frames={0} cuts all clips to fewer than {1} frames; use {1} or more"
 
-    names = "val/lse_d, val/lse_c"
-    assert warning(50, 6, None) == ""
-    assert warning(80, 6, None) == f"1 of 6 clips have fewer than 80 frames and are not judged for {names}"
-    assert warning(100, 6, None) == (  # more of each clip would not help
-        f"this training will not measure {names}: 6 of 6 clips have fewer than 100 frames, the longest 90; "
-        "judge longer validation clips"
-    )
-    cut = "max_frames={} cuts all clips to fewer than {} frames; use {} or more"
-    assert warning(50, 3, 49) == f"this training will not measure {names}: {cut.format(49, 50, 50)}"
-    told = warning(50, 3, 7)
-    assert cut.format(7, 50, 50) in told
-    assert f"val/fvd: {cut.format(7, 16, 16)}" in told
+
+@pytest.mark.parametrize(
+    ("minimum", "validation", "max_frames", "told"),
+    [
+        (50, 6, None, []),
+        (80, 6, None, [f"1 of 6 clips have fewer than 80 frames and are not judged for {LSE}"]),
+        # more of each clip would not help
+        (
+            100,
+            6,
+            None,
+            [LOST + "6 of 6 clips have fewer than 100 frames, the longest 90; judge longer validation clips"],
+        ),
+        (50, 3, 49, [LOST + CUT.format(49, 50)]),
+        (50, 3, 7, [f"{LOST}{CUT.format(7, 50)}; val/fvd: {CUT.format(7, 16)}"]),
+    ],
+)
+def test_clips_too_short_for_a_judge_are_told(minimum, validation, max_frames, told, data, tmp_path, warned):
+    measures = ["lse_d", "lse_c", "psnr", *(["fvd"] if max_frames == 7 else [])]
+    callback = clip_metrics(measures, 6, max_frames, videos=0)
+    callback.protocol = replace(callback.protocol, sync=SyncSettings(minimum_frames=minimum))
+    found = validated(tmp_path, data(validation), callback)
+    assert warned() == told
+    assert np.isfinite(found["val/psnr"])
+    if minimum == 80:
+        assert np.isfinite(found["val/lse_d"])  # of the five others; the last one has 50
+
+
+def test_required_measures_of_clips_too_short_are_refused(data, tmp_path):
+    callback = clip_metrics(["lse_d", "lse_c", "psnr"], 6, 30, required=True)
     with pytest.raises(UserError, match=r"required, but can't be measured: .*max_frames=30 cuts all clips"):
-        warning(50, 3, 30, required=True)
+        validated(tmp_path, data(), callback)
 
 
-def test_a_broken_clip_is_left_out_with_a_warning(
-    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_clip_is_left_out_with_a_warning(data, tmp_path, warned):
     source, render = data(), FadedClips()
     whole = source.whole_clip
 
@@ -452,14 +442,12 @@ def test_a_broken_clip_is_left_out_with_a_warning(
         return whole(record, max_frames)
 
     source.whole_clip = fails_once
-    callback = clip_metrics(["fid"], 3, 8, render=render)
-    with caplog.at_level(logging.WARNING, logger="metrics"):
-        trainer_of(tmp_path, callback).validate(Fader(), source, verbose=False)
+    validated(tmp_path, source, clip_metrics(["fid"], 3, 8, render=render))
     assert [name for name, _ in render.seen] == ["fake0", "fake2"]
-    assert "clip fake1 is not judged: clips/fake1.mp4: damaged" in caplog.text
+    assert "clip fake1 is not judged: clips/fake1.mp4: damaged" in warned()
 
 
-def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_path: Path) -> None:
+def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     callback = clip_metrics([], 3, 20, videos=2, folder=str(tmp_path / "samples"))
@@ -467,7 +455,7 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
     trainer = trainer_of(tmp_path, callback, logger=logger, limit_train_batches=2)
     source = data()
     trainer.fit(Fader(rate=0.0), source)
-    assert len(callback.render.seen) == 2  # nobody looks at the third  # type: ignore[attr-defined]
+    assert len(callback.render.seen) == 2  # nobody looks at the third
     events = EventAccumulator(logger.log_dir).Reload()
     assert sorted(events.Tags()["images"]) == ["val/clip_fake0", "val/clip_fake1"]
     (event,) = events.Images("val/clip_fake0")
@@ -499,16 +487,16 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data: Any, tmp_pa
         (lambda: clip_metrics([], protocol="v0"), "v0: no such protocol"),
     ],
 )
-def test_wrong_settings_are_one_line(build: Any, message: str) -> None:
+def test_wrong_settings_are_one_line(build, message):
     with pytest.raises(UserError, match=message):
         build()
 
 
-def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
+def test_a_module_without_frames_is_refused(data, tmp_path):
     module = Fader()
-    module.validation_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
+    module.validation_step = lambda batch, batch_idx: None
     with pytest.raises(UserError, match="Fader renders no frames in validation; use ClipMetrics"):
-        trainer_of(tmp_path, pair_metrics()).validate(module, data(), verbose=False)
+        validated(tmp_path, data(), pair_metrics(), module=module)
 
 
 @pytest.mark.parametrize(
@@ -516,11 +504,7 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
     [
         (SamplePictures("samples"), {}, "SamplePictures shows what a motion autoencoder renders, not Fader"),
         (ClipMetrics([], ReconstructedClips()), {}, "ReconstructedClips shows what a motion .*, not Fader"),
-        (
-            ClipMetrics([], GeneratedClips("run")),
-            {},
-            "GeneratedClips samples a motion diffusion .*, not Fader",
-        ),
+        (ClipMetrics([], GeneratedClips("run")), {}, "GeneratedClips samples a motion .*, not Fader"),
         (
             PictureMetrics([]),
             {"task": "sync_windows"},
@@ -528,18 +512,16 @@ def test_a_module_without_frames_is_refused(data: Any, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_module_of_another_stage_is_refused_before_training(
-    callback: Callback, options: dict[str, str], message: str, data: Any, tmp_path: Path
-) -> None:
+def test_a_module_of_another_stage_is_refused_before_training(callback, options, message, data, tmp_path):
     module = Fader()
-    module.on_fit_start = module.on_sanity_check_start = lambda: pytest.fail("too late")  # type: ignore[method-assign]
+    module.on_fit_start = module.on_sanity_check_start = lambda: pytest.fail("too late")
     with pytest.raises(UserError, match=message) as caught:
         trainer_of(tmp_path, callback).fit(module, data(**options))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("measures", [None, []])
-def test_no_measures_are_none(measures: list[str] | None, data: Any, tmp_path: Path) -> None:
+def test_no_measures_are_none(measures, data, tmp_path):
     clips = ClipMetrics(measures, FadedClips(), 1, 8)
-    trainer_of(tmp_path, PictureMetrics(measures), clips).validate(Fader(), data(), verbose=False)
-    assert [name for name, _ in clips.render.seen] == ["fake0"]  # type: ignore[attr-defined]
+    validated(tmp_path, data(), PictureMetrics(measures), clips)
+    assert [name for name, _ in clips.render.seen] == ["fake0"]

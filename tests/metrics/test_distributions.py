@@ -41,11 +41,8 @@ def test_motion_features_split_head_from_face():
     points, rotation = moving_face()
     features = motion_features(points, rotation)
     assert features.shape == (FRAMES - 5, MOTION_DIM)
-    points_still, rotation_still = moving_face(head=0)
-    face = [*range(8), *range(11, 19)]
-    assert features[:, face] == pytest.approx(
-        motion_features(points_still, rotation_still)[:, face], abs=1e-6
-    )
+    still, face = motion_features(*moving_face(head=0)), [*range(8), *range(11, 19)]
+    assert features[:, face] == pytest.approx(still[:, face], abs=1e-6)
     points[10] = np.nan
     assert len(motion_features(points, rotation)) == FRAMES - 5 - 3
     assert motion_features(np.full_like(points, np.nan), rotation).shape == (0, MOTION_DIM)
@@ -84,14 +81,13 @@ def test_velocity_spectrum_and_blinks_compare_distributions():
     times = np.arange(FRAMES) / 25
     slow = np.stack([5 * np.sin(2 * np.pi * 0.5 * times), 0 * times, 0 * times], axis=1)
     assert head_speed(np.stack([times, 0 * times, 0 * times], axis=1)) == pytest.approx(1)
-    for metric, measure in ((HeadVelocityDistance(), head_speed), (HeadSpectrumDistance(), head_spectrum)):
-        metric.update(torch.from_numpy(measure(slow)), real=True)
-        metric.update(torch.from_numpy(measure(slow)), real=False)
-        assert float(metric.compute()) == pytest.approx(0)
-        metric.reset()
-        metric.update(torch.from_numpy(measure(slow)), real=True)
-        metric.update(torch.from_numpy(measure(0 * slow)), real=False)
-        assert float(metric.compute()) > 3
+    for build, measure in ((HeadVelocityDistance, head_speed), (HeadSpectrumDistance, head_spectrum)):
+        same, still = build(), build()
+        for metric, made in ((same, slow), (still, 0 * slow)):
+            metric.update(torch.from_numpy(measure(slow)), real=True)
+            metric.update(torch.from_numpy(measure(made)), real=False)
+        assert float(same.compute()) == pytest.approx(0)
+        assert float(still.compute()) > 3
     # a head that moves with ten times the amplitude has 20 dB more in every octave
     assert head_spectrum(10 * slow)[0, 1] - head_spectrum(slow)[0, 1] == pytest.approx(20, abs=0.1)
     assert head_spectrum(slow[:50]).shape == (0, 5)

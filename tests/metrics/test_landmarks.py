@@ -67,12 +67,10 @@ def test_cut_reads_the_right_pixels_at_every_scale():
         cut = cut_aligned(picture.to(torch.uint8), fit_similarity(corners, to), side)
         places = (np.arange(side) + 0.5) / scale
         middle = slice(1, -1)
-        assert cut[0, 1, middle, middle].numpy() == pytest.approx(
-            np.repeat(places[None] + 20 - 0.5, side, 0)[middle, middle], abs=0.01
-        )
-        assert cut[0, 0, middle, middle].numpy() == pytest.approx(
-            np.repeat(places[:, None] + 10 - 0.5, side, 1)[middle, middle], abs=0.01
-        )
+        across, down = np.meshgrid(places + 20 - 0.5, places + 10 - 0.5)
+        for channel, expected in ((1, across), (0, down)):
+            found = cut[0, channel, middle, middle].numpy()
+            assert found == pytest.approx(expected[middle, middle], abs=0.01)
 
 
 def test_landmark_distance_leaves_out_place_but_not_pose():
@@ -104,11 +102,8 @@ def test_keypoint_distance_is_stated_at_256_pixels():
 def test_frames_without_a_face_are_left_out_and_clips_count_alike():
     real, generated = face(), face() + 1.0
     generated[4:7] = np.nan
-    for function in (
-        landmark_distance,
-        mouth_distance,
-        functools.partial(keypoint_distance, height=256, width=256),
-    ):
+    keypoints = functools.partial(keypoint_distance, height=256, width=256)
+    for function in (landmark_distance, mouth_distance, keypoints):
         metric = ClipMean(function)
         metric.update(generated, real)
         value = float(metric.compute())

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from metrics.arguments import OVERSHOOT, as_uint8, side_of
 from metrics.base import ClipMean
+from metrics.checks import OVERSHOOT, as_uint8
 from metrics.distributions import (
     BlinkIntervalDistance,
     HeadSpectrumDistance,
@@ -42,13 +42,9 @@ class Difference(nn.Module):
         return (first - second).square().mean(dim=(1, 2, 3), keepdim=True)
 
 
-PAIRED: dict[str, Callable[[], Metric]] = {
-    "psnr": PSNR,
-    "ssim": SSIM,
-    "l1": L1,
-    "lpips": lambda: LPIPS(Difference()),
-}
-SIDED: dict[str, Callable[[], Metric]] = {
+Builds = dict[str, Callable[[], Metric]]
+PAIRED: Builds = {"psnr": PSNR, "ssim": SSIM, "l1": L1, "lpips": lambda: LPIPS(Difference())}
+SIDED: Builds = {
     "fid": lambda: FrechetInceptionDistance(Features()),
     "kid": lambda: KernelInceptionDistance(Features(), KidSettings(subsets=5, size=30)),
     "fvd": lambda: FrechetVideoDistance(Features()),
@@ -60,9 +56,8 @@ ROWS: dict[str, tuple[Callable[[], Metric], tuple[int, ...]]] = {
     "blinks": (BlinkIntervalDistance, (12,)),
     "spectrum": (HeadSpectrumDistance, (3, 5)),
 }
-CLIPS: dict[str, Callable[[], Metric]] = {
-    "mean": lambda: ClipMean(head_motion),
-    "median": lambda: ClipMean(head_motion, median=True),
+CLIPS: Builds = {
+    name: lambda median=name == "median": ClipMean(head_motion, median) for name in ("mean", "median")
 }
 
 
@@ -128,7 +123,7 @@ def test_wrong_sides(name, assert_refused, noise_pictures):
     metric = SIDED[name]()
     frames = noise_pictures(2, 16, 3, 8, 9) if name == "fvd" else noise_pictures(4, 3, 16, 18)
     metric.update(frames, real=True)
-    metric.update(frames, real=False)
+    metric.update(frames, real=np.bool_(False))
     for change in WRONG.values():
         assert_refused(metric, change(frames), real=True)
     for side in ("fake", "real", 1, None):
@@ -174,10 +169,6 @@ def test_floats_of_every_type_count_as_the_bytes_that_they_stand_for(name, dtype
     assert values[0] == values[1]
     beyond = torch.tensor([-1 - OVERSHOOT, -1, 1, 1 + OVERSHOOT], dtype=dtype).expand(1, 3, 2, 4)
     assert as_uint8(beyond)[0, 0, 0].tolist() == [0, 0, 255, 255]
-
-
-def test_a_side_is_true_or_false():
-    assert [side_of(real) for real in (True, False, np.bool_(True), np.bool_(False))] == [0, 1, 0, 1]
 
 
 def test_floats_that_look_like_another_range_are_told():

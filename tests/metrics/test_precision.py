@@ -1,6 +1,6 @@
 """What judges runs in single precision, and the training around it finds its settings again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,27 +18,24 @@ from metrics.sync import lip_sync
 
 def settings() -> dict[str, Any]:
     """All that decides on how float32 is multiplied, and autocast."""
-    backends: Any = torch.backends
-    return {
-        "matmul": backends.cuda.matmul.fp32_precision,
-        "conv": backends.cudnn.conv.fp32_precision,
-        "cpu_matmul": backends.mkldnn.matmul.fp32_precision,
-        "cpu_conv": backends.mkldnn.conv.fp32_precision,
-        "autocast": torch.is_autocast_enabled("cpu"),
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    places: dict[str, Any] = {
+        "matmul": cuda.matmul,
+        "conv": cudnn.conv,
+        "cpu_matmul": cpu.matmul,
+        "cpu_conv": cpu.conv,
     }
+    found = {name: place.fp32_precision for name, place in places.items()}
+    return found | {"autocast": torch.is_autocast_enabled("cpu")}
 
 
 def old_settings() -> tuple[str, bool, bool]:
     """The same by the older names, which raise an error where they don't fit the newer ones."""
-    backends = torch.backends
-    return (
-        torch.get_float32_matmul_precision(),
-        backends.cuda.matmul.allow_tf32,
-        backends.cudnn.allow_tf32,
-    )
+    allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return torch.get_float32_matmul_precision(), *allowed
 
 
-SINGLE = {"matmul": "ieee", "conv": "ieee", "cpu_matmul": "ieee", "cpu_conv": "ieee", "autocast": False}
+SINGLE = dict.fromkeys(("matmul", "conv", "cpu_matmul", "cpu_conv"), "ieee") | {"autocast": False}
 
 
 @pytest.fixture(params=["highest", "high", "medium"])
@@ -93,7 +90,7 @@ def sync(seen: Watched) -> None:
 
 
 @pytest.mark.parametrize("look", [inception, lpips, regressor, sync])
-def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul_precision: str) -> None:
+def test_judges_look_in_single_precision(look, matmul_precision):
     seen = Watched()
     with torch.autocast("cpu", torch.bfloat16):
         before = settings(), old_settings()
@@ -105,17 +102,16 @@ def test_judges_look_in_single_precision(look: Callable[[Watched], None], matmul
     assert all(one == SINGLE for one in seen.seen)
 
 
-def test_products_are_those_of_single_precision(matmul_precision: str) -> None:
+def test_products_are_those_of_single_precision(matmul_precision):
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, 256, 256, generator=generator)
     with single_precision(torch.device("cpu")):
         product = left @ right
-    assert (
-        product - left.double() @ right.double()
-    ).abs().max() < 1e-3  # in bfloat16, where a CPU has it: 0.2
+    difference = product - left.double() @ right.double()
+    assert difference.abs().max() < 1e-3  # in bfloat16, where a CPU has it: 0.2
 
 
-def test_settings_come_back_after_an_error(matmul_precision: str) -> None:
+def test_settings_come_back_after_an_error(matmul_precision):
     before = settings(), old_settings()
 
     def fails(images: Tensor) -> Tensor:

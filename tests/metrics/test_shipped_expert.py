@@ -26,7 +26,7 @@ def heads(output: Path, clips: int, seconds: tuple[float, float]) -> Path:
     return prepare_synthetic(output, settings)
 
 
-def test_it_is_small_and_no_other_than_its_card_says() -> None:
+def test_it_is_small_and_no_other_than_its_card_says():
     assert (SHIPPED_EXPERT / "model.safetensors").stat().st_size < 25e6
     network = load_expert()
     assert (network.width, network.size) == (0.25, 112)
@@ -35,7 +35,7 @@ def test_it_is_small_and_no_other_than_its_card_says() -> None:
     assert f"{weights:.2f} M parameters" in card
 
 
-def test_the_offset_follows_the_sound_on_a_few_new_heads(bench: ModuleType, tmp_path: Path) -> None:
+def test_the_offset_follows_the_sound_on_a_few_new_heads(bench, tmp_path):
     network = load_expert()
     root = heads(tmp_path / "heads", 3, (4.0, 4.5))
     clips = [clip for split in ("train", "val", "test") for clip in bench.read_clips(root, split)]
@@ -52,9 +52,7 @@ def test_the_offset_follows_the_sound_on_a_few_new_heads(bench: ModuleType, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_nineteen_of_twenty_offsets_are_right_wherever_the_sound_is(
-    bench: ModuleType, tmp_path: Path
-) -> None:
+def test_nineteen_of_twenty_offsets_are_right_wherever_the_sound_is(bench, tmp_path):
     network = load_expert()
     root = heads(tmp_path / "heads", 20, (3.5, 5.5))
     clips = [clip for split in ("train", "val", "test") for clip in bench.read_clips(root, split)]

@@ -17,7 +17,7 @@ from datamodules.synthetic_faces.motion.style import AXES
 from datamodules.synthetic_faces.plans import ClipPlan
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.narration import sentences
-from experiments.evaluation import choose_clips
+from experiments.evaluation_setup import choose_clips
 
 pytest.importorskip("espeakng_loader")
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from datamodules.media.video import write_video
+from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.clips import match_videos
-from metrics.evaluation.evaluation import evaluate
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loading import find_crop, rendered_clips, resize
-from metrics.evaluation.loop import ROW_PLANS
 from metrics.evaluation.protocol import Protocol, get_protocol
+from metrics.evaluation.run import evaluate
 from metrics.motion import MotionCurves, lagged_correlation
 
 SIZE, FRAMES = 64, 60
@@ -105,7 +105,7 @@ def stand_ins(**changes: Any) -> Judges:
     slots = ("motion", "landmarks", "embedder")
     hashes = {slot: str(place) * 64 for place, slot in enumerate(slots)}
     return Judges(
-        **{"watch": watch, "embed": embed, "hashes": hashes, "absent": {"sync": NO_SYNCNET}, **changes}
+        **{"detector": watch, "embed": embed, "hashes": hashes, "absent": {"sync": NO_SYNCNET}, **changes}
     )
 
 
@@ -131,7 +131,7 @@ def judge_videos(
     data, alone = match_videos(videos, reference, seeds)
     clips = rendered_clips(data, protocol.reading, autoencoder, crop)
     judges = judges or stand_ins()
-    results = evaluate(clips, data, protocol, judges, ROW_PLANS[protocol.task])
+    results = evaluate(clips, data, protocol, judges, ROW_FAMILIES[protocol.task])
     results["missing"] += alone
     results["value"] = {name: one["value"] for name, one in results["metrics"].items()}
     return results

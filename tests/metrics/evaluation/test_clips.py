@@ -261,4 +261,4 @@ def test_phones_and_truth_have_hashes_of_their_own(prepared, reference, studio, 
     assert phones != all_of(aligned).phones_hash() is not None
     gone = dataclasses.replace(data.judged[0], reference=tmp_path / "gone.mp4", frames=None)
     assert ClipSet((gone,)).files_hash("reference")  # a clip that vanishes does not end the evaluation
-    assert gone.length() == 0
+    assert gone.probed() == (0, (0, 0))

@@ -14,15 +14,14 @@ from datamodules.errors import UserError
 from datamodules.faces.framing import SquareCrop
 from datamodules.media.audio import write_wav
 from datamodules.media.video import read_video, write_video
-from metrics.evaluation import aggregate, evaluation
-from metrics.evaluation.clips import ClipSet, entry, match_videos
+from metrics.evaluation import aggregate, remarks
+from metrics.evaluation.clip_results import mean_over_takes
+from metrics.evaluation.clips import entry, match_videos
 from metrics.evaluation.intervals import UNKNOWN
-from metrics.evaluation.loading import load_clip, rendered_clips
-from metrics.evaluation.loop import ROW_PLANS
+from metrics.evaluation.loading import load_clip
+from metrics.evaluation.picture_distances import window_starts
 from metrics.evaluation.protocol import get_protocol
 from metrics.evaluation.registry import MEASURES
-from metrics.evaluation.row_distances import window_starts
-from metrics.evaluation.speech import mean_over_takes
 from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance, draw_windows
 from metrics.landmarks import rigid_jitter
@@ -186,7 +185,7 @@ def test_a_face_that_is_seldom_seen_is_not_judged(videos, reference, tmp_path, s
     assert ben["csim_real"] > 0.99
     for name in ("csim", "jitter", "motion_frechet", "head_velocity_distance"):
         assert found["metrics"][name]["n"] == 1  # cleo alone
-    assert any(note.startswith(f"{evaluation.LOST}, in ben:") for note in found["notes"])
+    assert any(note.startswith(f"{remarks.LOST}, in ben:") for note in found["notes"])
     (tmp_path / "cleo.mp4").unlink()
     nothing = studio.judge_videos(tmp_path, reference)
     told = " ".join(one["what"] + "," for one in nothing["missing"] if one["clip"] == "*")
@@ -194,7 +193,7 @@ def test_a_face_that_is_seldom_seen_is_not_judged(videos, reference, tmp_path, s
         assert nothing["value"][name] is None
         assert f"{name}," in told
     assert nothing["value"]["csim_real"] > 0.99
-    assert f"{evaluation.LOST}, in every clip: measures of faces have no value" in nothing["notes"]
+    assert f"{remarks.LOST}, in every clip: measures of faces have no value" in nothing["notes"]
 
 
 def test_a_face_that_stands_still_has_no_lip_sync(reference, tmp_path, studio, write):
@@ -322,7 +321,7 @@ def test_the_detectors_own_trembling_is_taken_off(reference, tmp_path, studio, w
         return curves, points
 
     write("ben", 2, 1.0)
-    found = studio.judge_videos(tmp_path, reference, studio.stand_ins(watch=trembling))
+    found = studio.judge_videos(tmp_path, reference, studio.stand_ins(detector=trembling))
     still = rigid_jitter(trembling(np.repeat(read_video(tmp_path / "ben.mp4")[:1], 60, axis=0))[1], 0.0)
     assert still > 0.01
     assert found["clips"][0]["jitter"] < 0.2 * still
@@ -430,7 +429,7 @@ def test_what_a_judge_refuses_costs_its_clip_alone(error, videos, reference, stu
             raise error("this face is too much")
         return studio.watch(frames)
 
-    found = studio.judge_videos(videos, reference, studio.stand_ins(watch=picky))
+    found = studio.judge_videos(videos, reference, studio.stand_ins(detector=picky))
     assert "this face is too much" in studio.whys(found, "ben")
     assert {"a1", "cleo", "mute"} == {one["clip"] for one in found["clips"]}
 
@@ -459,22 +458,12 @@ def test_windows_are_drawn_from_the_frames_that_are_judged():
 
 
 def test_a_still_view_is_the_first_frame_as_often(reference, studio):
-    view = studio.stand_ins().look(read_video(reference / "ben.mp4"), studio.PROTOCOL)
-    still, taken = view.still(20), view.take(np.zeros(20, dtype=np.int64))
+    view = studio.stand_ins().detect(read_video(reference / "ben.mp4"), studio.PROTOCOL)
+    still, taken = view.still(20), view.select(np.zeros(20, dtype=np.int64))
     assert torch.equal(still.frames, taken.frames)
-    assert torch.equal(still.held_still, taken.held_still)
-    assert (still.points == taken.points).all()
-    assert (still.curves.lip_opening == taken.curves.lip_opening).all()
-
-
-def test_nothing_but_failures_is_no_result_and_no_error(reference, studio, tmp_path):
-    shutil.copy(reference / "ben.mp4", tmp_path)
-    data, _ = match_videos(tmp_path, reference)
-    data = ClipSet(tuple(dataclasses.replace(one, takes=(tmp_path / "gone.mp4",)) for one in data.judged))
-    clips = rendered_clips(data, studio.PROTOCOL.reading)
-    found = evaluation.evaluate(clips, data, studio.PROTOCOL, studio.stand_ins(), ROW_PLANS["generation"])
-    assert (found["clips"], found["metrics"], "lag_curves" in found) == ([], {}, False)
-    assert "gone.mp4" in studio.whys(found, "ben")
+    assert torch.equal(still.still_faces, taken.still_faces)
+    assert (still.landmarks == taken.landmarks).all()
+    assert (still.motion.lip_opening == taken.motion.lip_opening).all()
 
 
 def test_in_training_the_source_is_known_where_the_real_face_is_mostly_lost(studio):

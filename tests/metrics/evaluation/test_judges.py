@@ -10,7 +10,6 @@ import torch
 from datamodules import assets
 from datamodules.assets import MissingAssetError
 from datamodules.clips.manifest import SYNTHETIC_SOURCE, read_manifest, write_manifest
-from metrics.evaluation.evaluation import absent_judges
 from metrics.evaluation.judges import (
     NO_BOXES,
     NO_FACES,
@@ -23,6 +22,7 @@ from metrics.evaluation.judges import (
 )
 from metrics.evaluation.protocol import get_protocol
 from metrics.evaluation.registry import SLOTS
+from metrics.evaluation.remarks import absent_judges
 from metrics.judges.frame_regressor import FrameRegressor
 from metrics.judges.syncnet import SyncNet
 from metrics.motion import MotionCurves
@@ -62,7 +62,7 @@ def test_drawn_heads_have_judges_of_their_own(tmp_path, monkeypatch):
     assert load_judges(("motion",), get_protocol("synthetic-v2"), fitted).hashes["motion"] == before
     training = load_training_judges(("motion",), get_protocol("synthetic-v2"))
     assert "face_landmarker.task" in training.absent["motion"]
-    assert np.isnan(training.watch(np.zeros((3, 8, 8, 3), np.uint8))[0].lip_opening).all()
+    assert np.isnan(training.detector(np.zeros((3, 8, 8, 3), np.uint8))[0].lip_opening).all()
 
 
 def test_lip_sync_hangs_on_the_network_and_on_what_cuts_out_the_faces(tmp_path, monkeypatch):

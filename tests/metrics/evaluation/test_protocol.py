@@ -1,15 +1,34 @@
-"""Settings are what functions are given; a measure's hash covers its own and its judges', and nothing else."""
+"""Settings are what functions are given; a measure's hash covers its own and its judges', all that moves it, nothing else."""
 
 import dataclasses
 import importlib
 import json
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from datamodules.clips.phones import Phone
 from datamodules.errors import UserError
 from metrics.evaluation import registry
+from metrics.evaluation.inputs import SpeechInputs
+from metrics.evaluation.judges import SyncNetJudge
 from metrics.evaluation.protocol import PROTOCOLS, Protocol, get_protocol
-from metrics.evaluation.registry import MEASURES, SLOTS, Measure, measure_hashes, measure_of, measures_of
+from metrics.evaluation.registry import (
+    MEASURES,
+    SLOTS,
+    Measure,
+    measure_hashes,
+    measure_of,
+    measures_of,
+    values_of,
+)
+from metrics.judges.syncnet import SyncNet
+from metrics.sync import SyncSettings
+from metrics.training_measures import CLIP_KINDS, TrainingMeasures
 
 JUDGES = {slot: str(place) * 64 for place, slot in enumerate(sorted(SLOTS))}
 GROUPS = [one.name for one in dataclasses.fields(Protocol) if one.name not in ("name", "task", "reading")]
@@ -23,11 +42,21 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
-def other(value: object) -> object:
+def other(value: Any) -> Any:
     """Another value of the same type."""
     if isinstance(value, tuple):
         return (*value[:-1], other(value[-1]))
-    return f"{value}x" if isinstance(value, str) else value + 1  # type: ignore[operator]
+    if isinstance(value, str):
+        return f"{value}x"
+    return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
+
+
+def variants(protocol: Protocol, group: str) -> Iterator[tuple[str, Protocol]]:
+    """The protocol with another value of each setting of a group, and that setting."""
+    settings = getattr(protocol, group)
+    for field in dataclasses.fields(settings):
+        new = dataclasses.replace(settings, **{field.name: other(getattr(settings, field.name))})
+        yield f"{group}.{field.name}", dataclasses.replace(protocol, **{group: new})
 
 
 def test_the_protocols_are_frozen():
@@ -41,13 +70,10 @@ def test_the_protocols_are_frozen():
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_setting_changes_the_hash_of_exactly_the_measures_that_take_it(group):
     protocol = get_protocol("talking-head-v2")
-    settings = getattr(protocol, group)
     takers = {name for name, one in MEASURES.items() if group in one.settings}
     assert takers  # a setting that changes no number can't exist
-    for field in dataclasses.fields(settings):
-        new = dataclasses.replace(settings, **{field.name: other(getattr(settings, field.name))})
-        after = dataclasses.replace(protocol, **{group: new})
-        assert changed(hashes(protocol), hashes(after)) == takers, field.name
+    for name, after in variants(protocol, group):
+        assert changed(hashes(protocol), hashes(after)) == takers, name
 
 
 @pytest.mark.parametrize("change", [{"size": 256}, {"crop": "face"}, {"max_frames": 20}])
@@ -69,7 +95,7 @@ def test_a_judge_changes_the_hash_of_its_measures_alone(slot):
 
 def test_one_more_measure_changes_no_other_hash():
     more = Measure(
-        "mole", "Moles", "", "lower", "generation", "frames", "Number.", ("motion:head_motion", "view")
+        "mole", "Moles", "", "lower", "generation", "frames", "Number.", ("motion:head_motion", "row")
     )
     protocol = get_protocol("talking-head-v2")
     after = measure_hashes([*MEASURES.values(), more], protocol, JUDGES)
@@ -142,3 +168,46 @@ def test_the_families_never_mix():
 def test_names_of_rows_lead_to_their_measure(name, measure, better):
     assert (measure_of(name).name, measure_of(name).better) == (measure, better)
     assert measure_of("nonsense") is None
+
+
+FRAMES = 36
+MOVING = {"landmarks", "keypoints", "jitter", "still_face", "sync", "mfcc", "face_crops", "faceless"}  # fmt: skip
+"""Groups that are seen to move a value of the clip below, at least."""
+
+
+def values(studio: Any, judges: Any, protocol: Protocol) -> dict[str, float]:
+    """What the measures of one clip say by a protocol, of a trembling face that is missing in one frame of ten."""
+    lips, speech = studio.spoken(0, FRAMES)
+    sway = np.random.default_rng(0).uniform(-1, 1, FRAMES)
+    real, made = studio.draw(lips, 0.3 * sway, 0), studio.draw(0.5 * lips, sway, 0)
+    made[20:23] = 0
+    clips = (torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in (real, made))
+    measures = TrainingMeasures([o for o in MEASURES.values() if o.kind in CLIP_KINDS], protocol, judges)
+    measures.add_clip(*clips, torch.from_numpy(speech), [0, 16])
+    phones = [Phone("m", k / 25, (k + 1) / 25) for k in np.flatnonzero(lips < np.quantile(lips, 0.3))]
+    inputs = SpeechInputs(protocol, 0.5 * lips + 0.1 * sway, lips, phones=phones, true_lips=lips)
+    spoken = [MEASURES[name] for name in ("lip_closure", "lip_corr", "lip_corr_zero", "lip_lag")]
+    return measures.compute() | values_of(spoken, inputs)
+
+
+def test_a_setting_that_moves_a_value_moves_its_hash(studio):
+    torch.manual_seed(0)
+    judges = studio.all_judges(sync=SyncNetJudge(SyncNet(0.02, 51), boxes=True))
+    names = dict.fromkeys(("phones", "truth"), "0" * 64) | judges.hashes
+    protocol = get_protocol("talking-head-v2", size=studio.SIZE)
+    protocol = dataclasses.replace(protocol, sync=SyncSettings(minimum_frames=FRAMES))
+    warnings.simplefilter("ignore")  # of empty means, under settings that nobody would choose
+
+    before, kept = values(studio, judges, protocol), hashes(protocol, names)
+    assert values(studio, judges, protocol).keys() == before.keys()
+    moving = set()
+    for group in GROUPS:
+        for name, changed in variants(protocol, group):
+            try:
+                after = values(studio, judges, changed)
+            except (ValueError, IndexError, RuntimeError):  # no clip can be judged so
+                continue
+            moved = {one for one in before if not np.isclose(before[one], after[one], equal_nan=True)}
+            moving |= {group} if moved else set()
+            assert not {one for one in moved if kept[one] == hashes(changed, names)[one]}, name
+    assert moving >= MOVING, MOVING - moving

@@ -12,9 +12,9 @@ from datamodules.errors import UserError
 from metrics.evaluation import selftest
 from metrics.evaluation.clips import reference_clips
 from metrics.evaluation.corruptions import CORRUPTIONS, corrupt, swapped
-from metrics.evaluation.evaluation import absent_judges
 from metrics.evaluation.protocol import get_protocol
 from metrics.evaluation.registry import MEASURES
+from metrics.evaluation.remarks import absent_judges
 from metrics.fid import FrechetInceptionDistance
 
 PROTOCOL = get_protocol("talking-head-v2", "reconstruction", size=64)
@@ -66,7 +66,7 @@ def test_the_selftest_tells_which_measures_answer(samples, studio):
 
 def test_how_many_clips_a_verdict_stands_on(samples, studio):
     assert selftest.caution(samples).startswith(f"{len(samples)} clips, the shortest of 60 frames: ")
-    long = dataclasses.replace(samples[0], view=samples[0].view.take(np.arange(120) % 60))
+    long = dataclasses.replace(samples[0], real=samples[0].real.select(np.arange(120) % 60))
     assert selftest.caution([long] * 5) == ""
     assert selftest.caution([long] * 4) != ""
     with pytest.raises(UserError, match="two people"):
@@ -82,7 +82,7 @@ def test_every_measure_with_a_merit_has_a_corruption_that_it_must_answer_to():
 def test_the_selftest_invents_nothing_for_clips_that_say_nothing(samples, studio):
     """Clips under two seconds have no retrieval, so chance must not stand for it."""
     short = [
-        dataclasses.replace(one, view=one.view.first(45), waveform=one.waveform[: 45 * 640])
+        dataclasses.replace(one, real=one.real.first(45), waveform=one.waveform[: 45 * 640])
         for one in samples
         if one.waveform is not None
     ]
@@ -95,10 +95,14 @@ def test_the_selftest_invents_nothing_for_clips_that_say_nothing(samples, studio
 
 
 def test_pixels_of_a_corruption_are_those_of_a_picture_of_256(samples, studio):
-    view = samples[0].view
-    big = dataclasses.replace(view, frames=view.frames.repeat(1, 1, 4, 4), seen_points=4 * view.seen_points)
+    view = samples[0].real
+    big = dataclasses.replace(
+        view, frames=view.frames.repeat(1, 1, 4, 4), raw_landmarks=4 * view.raw_landmarks
+    )
     for name in ("landmark noise", "shaking frame"):
-        moved = [corrupt(name, 8, one, one, studio.stand_ins()).points - one.points for one in (view, big)]
+        moved = [
+            corrupt(name, 8, one, one, studio.stand_ins()).landmarks - one.landmarks for one in (view, big)
+        ]
         assert np.abs(moved[1] - 4 * moved[0]).max() <= (0 if name == "landmark noise" else 4) + 1e-9
         assert moved[1][..., :2].std() == pytest.approx(8, rel=0.25)
 
@@ -117,11 +121,11 @@ def test_answers_must_come_at_every_step(values, direction, answers):
 
 
 def test_a_share_of_frames_is_swapped(samples):
-    first, second = samples[0].view, samples[3].view
+    first, second = samples[0].real, samples[3].real
     mixed = swapped(first, second, 0.25)
     foreign = (mixed.frames != first.frames[: len(mixed)]).flatten(1).any(dim=1)
     assert int(foreign.sum()) == 60 // 4
-    assert (mixed.curves.lip_opening[foreign.numpy()] == second.curves.lip_opening[foreign.numpy()]).all()
+    assert (mixed.motion.lip_opening[foreign.numpy()] == second.motion.lip_opening[foreign.numpy()]).all()
 
 
 def noise() -> list[Tensor]:
@@ -129,16 +133,17 @@ def noise() -> list[Tensor]:
     return [torch.randint(0, 256, (60, 3, 8, 8), generator=generator, dtype=torch.uint8) for _ in range(4)]
 
 
+def seen(share: float, judges, frames: int = 60) -> list[selftest.FrameResults]:
+    """What the networks see of noise that is darkened by a share."""
+    dark = [(one[:frames] * (1 - share)).to(torch.uint8) for one in noise()]
+    return [selftest.FrameResults({}, selftest.picture_features(one, judges, PROTOCOL)) for one in dark]
+
+
 def test_picture_distances_rise_with_the_harm_and_are_nothing_without(studio):
     judges = studio.all_judges()
-
-    def features(share: float) -> list[dict[str, Tensor]]:
-        dark = [(frames * (1 - share)).to(torch.uint8) for frames in noise()]
-        return [selftest.picture_features(frames, judges, PROTOCOL) for frames in dark]
-
-    found = [
-        selftest.picture_distances(features(0), features(share), judges, PROTOCOL) for share in (0, 0.3, 0.9)
-    ]
+    del judges.hashes["motion"], judges.hashes["landmarks"]
+    real = seen(0, judges)
+    found = [selftest.distances(real, seen(share, judges), judges, PROTOCOL) for share in (0, 0.3, 0.9)]
     for name in ("fid", "kid", "fvd"):
         values = [one[name] for one in found]
         assert values[0] == pytest.approx(0, abs=2e-2 * values[1])
@@ -156,7 +161,7 @@ def test_picture_distances_rise_with_the_harm_and_are_nothing_without(studio):
 )  # in 15 frames no clip has a window
 def test_only_the_judges_that_are_there_answer(absent, frames, names, studio):
     judges = studio.all_judges(**dict.fromkeys(absent))
-    for slot in absent:
+    for slot in (*absent, "motion", "landmarks"):
         del judges.hashes[slot]
-    features = [selftest.picture_features(one[:frames], judges, PROTOCOL) for one in noise()]
-    assert set(selftest.picture_distances(features, features, judges, PROTOCOL)) == set(names.split())
+    features = seen(0, judges, frames)
+    assert set(selftest.distances(features, features, judges, PROTOCOL)) == set(names.split())

@@ -1,6 +1,5 @@
 """Regressions from speech to lips over clips, and lip closure at the phones that are spoken."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,15 +8,10 @@ import pytest
 
 from datamodules.clips.phones import Phone
 from datamodules.media.video import write_video
-from metrics.av_correlation import RegressionSettings
+from metrics.av_correlation import RegressionSettings, SpokenClip
+from metrics.evaluation.clip_results import SPEECH_ROWS, ClipResult
 from metrics.evaluation.clips import ClipFiles, ForeignSpeech
-from metrics.evaluation.speech import (
-    SPEECH_ROWS,
-    ClipSpeech,
-    LipRegressors,
-    closure_scores,
-    regression_scores,
-)
+from metrics.evaluation.speech import LipRegressors, add_correlations, closures
 
 HERE, SETTINGS = Path(), RegressionSettings()
 
@@ -29,12 +23,8 @@ def files(name: str) -> ClipFiles:
 def test_lips_made_from_other_speech_do_not_choose_among_it(studio):
     """Lips that follow the foreign speech perfectly would find it whenever it stood for choice."""
     known = {name: studio.spoken(20 + number, 150) for number, name in enumerate("abcdef")}
-    clips = [ClipSpeech(files(name), known[name][1], known[name][0]) for name in known]
-    made = dataclasses.replace(
-        clips[0],
-        lips={"real": [known["a"][0]], "generated": [known["a"][0]], "swapped": [known["b"][0]]},
-        foreign=ForeignSpeech("b", known["b"][1]),
-    )
+    clips = {name: SpokenClip(name, name, sound, lips) for name, (lips, sound) in known.items()}
+    rows = {"real": [known["a"][0]], "generated": [known["a"][0]], "swapped": [known["b"][0]]}
     asked = []
 
     class Asked(LipRegressors):
@@ -43,35 +33,43 @@ def test_lips_made_from_other_speech_do_not_choose_among_it(studio):
             return super().choice(voices, most)
 
     judges, protocol = studio.stand_ins(), studio.PROTOCOL
-    values, fitted, why = regression_scores(made, Asked([made, *clips[1:]], SETTINGS), protocol, judges)
-    assert (fitted, why) == (5, "")
-    rows = [*SPEECH_ROWS, "shuffled"]
-    assert asked == [{"a", "b"} if row in ("swapped", "shuffled") else {"a"} for row in rows]
+
+    def judged(clips, regressors=LipRegressors):
+        made = ClipResult(files("a"), rows, clips["a"], ForeignSpeech("b", known["b"][1]))
+        assert add_correlations(made, regressors(clips, SETTINGS), protocol, judges)
+        return made
+
+    made = judged(clips, Asked)
+    values = made.values
+    assert made.fitted == 5
+    assert asked == [
+        {"a", "b"} if row in ("swapped", "shuffled") else {"a"} for row in (*SPEECH_ROWS, "shuffled")
+    ]
     assert values["av_retrieval"] > 0.9
-    fewer = LipRegressors([made, *clips[2:]], SETTINGS)  # as if b had never been there to choose
-    without, _, _ = regression_scores(made, fewer, protocol, judges)
+    del clips["b"]  # as if b had never been there to choose
+    without = judged(clips).values
     for row in ("swapped", "shuffled"):
         assert abs(values[f"av_retrieval_{row}"] - without[f"av_retrieval_{row}"]) < 0.1
         assert values[f"av_corr_zero_{row}"] < 0.5 < values["av_corr_zero"]
 
 
 def test_whose_speech_stands_for_choice_does_not_depend_on_what_was_judged_first():
-    clips = [ClipSpeech(files(name), np.full(640, place), np.zeros(1)) for place, name in enumerate("abcd")]
+    clips = [SpokenClip(name, name, np.full(640, place), np.zeros(1)) for place, name in enumerate("abcd")]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        regressors = LipRegressors([clips[place] for place in order], SETTINGS)
+        regressors = LipRegressors({clips[place].voice: clips[place] for place in order}, SETTINGS)
         assert [int(speech[0]) for speech in regressors.choice({"b"}, 20)] == [0, 2, 3]
         assert len(regressors.choice({"b"}, 2)) == 2
 
 
 def test_a_floor_of_lip_closure_stands_beside_a_value_alone(studio):
     lips = studio.spoken(2)[0]
-    own = ClipSpeech(files("a"), None, lips, {"real": [lips], "generated": [lips]})
+    own = ClipResult(files("a"), {"real": [lips], "generated": [lips]})
     at_rest = [Phone("m", place / 25, (place + 1) / 25) for place in np.flatnonzero(lips < 0.2)]
     judges = studio.stand_ins()
     judges.hashes["phones"] = "3" * 64
-    found = closure_scores(own, at_rest, at_rest, studio.PROTOCOL, judges)
+    found = closures(own, at_rest, at_rest, studio.PROTOCOL, judges)
     assert set(found) == {"lip_closure_real", "lip_closure", "lip_closure_shuffled"}
-    assert closure_scores(own, [Phone("m", 100, 101)], at_rest, studio.PROTOCOL, judges) == {}
+    assert closures(own, [Phone("m", 100, 101)], at_rest, studio.PROTOCOL, judges) == {}
 
 
 def test_lip_closure_is_judged_where_phones_are_known(videos, reference, results, tmp_path, studio):

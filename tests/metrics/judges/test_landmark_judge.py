@@ -19,7 +19,7 @@ def test_lips_over_eyes_and_missing_faces():
         blink=np.array([0.5, np.nan], np.float32),
         rotation=np.array([[1, 2, 3], [np.nan] * 3], np.float32),
     )
-    curves = curves_of(seen, 200, 100)  # type: ignore[arg-type]
+    curves = curves_of(seen, 200, 100)
     np.testing.assert_allclose(curves.lip_opening, [0.05 * 200 / (0.4 * 100), np.nan], rtol=1e-5)
     np.testing.assert_allclose(curves.blink, [0.5, np.nan])
     assert np.isnan(curves.rotation[1]).all()

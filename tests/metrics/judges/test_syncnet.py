@@ -1,7 +1,6 @@
 """SyncNet: the public checkpoint's names and shapes, narrow copies, what goes into both branches."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,25 +16,23 @@ from metrics.judges.syncnet import SyncNet, clip_cepstra, load_expert, window_ce
 from metrics.sync import lip_sync
 
 PUBLIC_NAME = "syncnet_v2.model"
-PUBLIC_KERNELS = {
-    "netcnnaud": {
-        0: (64, 1, 3, 3),
-        4: (192, 64, 3, 3),
-        8: (384, 192, 3, 3),
-        11: (256, 384, 3, 3),
-        14: (256, 256, 3, 3),
-        18: (512, 256, 5, 4),
-    },
-    "netcnnlip": {
-        0: (96, 3, 5, 7, 7),
-        4: (256, 96, 1, 5, 5),
-        8: (256, 256, 1, 3, 3),
-        11: (256, 256, 1, 3, 3),
-        14: (256, 256, 1, 3, 3),
-        18: (512, 256, 1, 6, 6),
-    },
-    "netfcaud": {0: (512, 512), 3: (1024, 512)},
-    "netfclip": {0: (512, 512), 3: (1024, 512)},
+LAYERS = (0, 4, 8, 11, 14, 18)
+AUDIO = (
+    (64, 1, 3, 3),
+    (192, 64, 3, 3),
+    (384, 192, 3, 3),
+    (256, 384, 3, 3),
+    (256, 256, 3, 3),
+    (512, 256, 5, 4),
+)
+MIDDLE = (256, 256, 1, 3, 3)
+LIPS = ((96, 3, 5, 7, 7), (256, 96, 1, 5, 5), MIDDLE, MIDDLE, MIDDLE, (512, 256, 1, 6, 6))
+LINEAR = {0: (512, 512), 3: (1024, 512)}
+PUBLIC_KERNELS: dict[str, dict[int, tuple[int, ...]]] = {
+    "netcnnaud": dict(zip(LAYERS, AUDIO, strict=True)),
+    "netcnnlip": dict(zip(LAYERS, LIPS, strict=True)),
+    "netfcaud": LINEAR,
+    "netfclip": LINEAR,
 }
 """Weights of the public checkpoint by branch and number of the layer; a batch norm follows all but the last linear ones."""
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -70,14 +67,14 @@ def tiny(size: int = 64) -> SyncNet:
     return network.eval()
 
 
-def test_names_and_shapes_are_the_public_ones() -> None:
+def test_names_and_shapes_are_the_public_ones():
     state = {k: v for k, v in SyncNet().state_dict().items() if not k.endswith("num_batches_tracked")}
     assert {name: tuple(value.shape) for name, value in state.items()} == public_shapes()
     assert sum(value.numel() for value in state.values()) == 13_640_256
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_state_like_the_public_one_loads_strictly(zipped: bool, tmp_path: Path) -> None:
+def test_a_state_like_the_public_one_loads_strictly(zipped, tmp_path):
     state = public_like_state()
     torch.save(state, tmp_path / PUBLIC_NAME, _use_new_zipfile_serialization=zipped)
     network = SyncNet.load(tmp_path / PUBLIC_NAME)
@@ -96,7 +93,7 @@ def test_a_state_like_the_public_one_loads_strictly(zipped: bool, tmp_path: Path
 
 
 @pytest.mark.parametrize(("width", "size"), [(1, 224), *((0.25, size) for size in (51, 64, 96, 112, 128))])
-def test_features_of_any_width_and_size(width: float, size: int) -> None:
+def test_features_of_any_width_and_size(width, size):
     network, features = SyncNet(width, size).eval(), 1024 * width
     with torch.no_grad():
         assert network.lip_features(torch.zeros(2, 3, 5, size, size)).shape == (2, features)
@@ -105,13 +102,13 @@ def test_features_of_any_width_and_size(width: float, size: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "size"), [(0, 112), (-1, 112), (0.25, 50)])
-def test_impossible_networks_are_refused(width: float, size: int) -> None:
+def test_impossible_networks_are_refused(width, size):
     with pytest.raises(UserError, match="SyncNet needs"):
         SyncNet(width, size)
 
 
 @torch.no_grad()
-def test_a_track_is_its_windows() -> None:
+def test_a_track_is_its_windows():
     network = tiny()
     frames = 255 * torch.rand(3, 9, 64, 64, generator=torch.Generator().manual_seed(1))
     windows = torch.stack([frames[:, start : start + 5] for start in range(5)])
@@ -119,7 +116,7 @@ def test_a_track_is_its_windows() -> None:
 
 
 @torch.no_grad()
-def test_every_frame_colour_and_cepstrum_matters() -> None:
+def test_every_frame_colour_and_cepstrum_matters():
     network = tiny()
     generator = torch.Generator().manual_seed(1)
     frames, cepstra = 255 * torch.rand(1, 3, 5, 64, 64, generator=generator), 10 * torch.randn(1, 1, 13, 20)
@@ -132,7 +129,7 @@ def test_every_frame_colour_and_cepstrum_matters() -> None:
         assert not torch.allclose(network.audio_features(other), network.audio_features(cepstra), atol=1e-4)
 
 
-def test_frames_are_read_blue_first() -> None:
+def test_frames_are_read_blue_first():
     frames = torch.zeros(2, 5, 3, 96, 96)
     frames[:, 3, 0] = 255.0  # frame 3 is red
     read = tiny(96).view(frames)
@@ -141,7 +138,7 @@ def test_frames_are_read_blue_first() -> None:
     assert read.sum() == 255 * 2 * 96**2
 
 
-def test_only_the_region_is_looked_at_at_the_size_of_the_network() -> None:
+def test_only_the_region_is_looked_at_at_the_size_of_the_network():
     """A ramp tells where each pixel comes from: the corners of the region become the corners of the view."""
     across, down = torch.meshgrid(torch.arange(100.0), torch.arange(200.0), indexing="xy")  # (200, 100)
     frames = torch.stack([across, down, torch.zeros_like(down)]).expand(5, 3, 200, 100)
@@ -157,7 +154,7 @@ def test_only_the_region_is_looked_at_at_the_size_of_the_network() -> None:
             SyncNet(0.125, 60, wrong)
 
 
-def test_windows_of_a_clip_are_four_columns_apart() -> None:
+def test_windows_of_a_clip_are_four_columns_apart():
     sound = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, 640 * 12)).float()
     cepstra, windows = mfcc(sound[None])[0], clip_cepstra(sound)
     assert windows.shape == (7, 1, 13, 20)  # 12 frames, the last five begin none
@@ -167,7 +164,7 @@ def test_windows_of_a_clip_are_four_columns_apart() -> None:
         clip_cepstra(sound[:3200])
 
 
-def test_a_window_cut_out_sounds_as_in_its_clip(shared: Path) -> None:
+def test_a_window_cut_out_sounds_as_in_its_clip(shared):
     """All columns within the window are equal; the two that reach beyond it stay close, as its own frames do."""
     sound = torch.from_numpy(load_audio(shared / "data/speech/jfk_16k_mono.wav"))
     whole = clip_cepstra(sound)
@@ -179,18 +176,20 @@ def test_a_window_cut_out_sounds_as_in_its_clip(shared: Path) -> None:
     assert beyond < 0.5 * (whole[starts] - whole[[i + 9 for i in starts]])[..., 18:].abs().mean()
 
 
-def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
+def test_an_expert_comes_back_from_its_folder(tmp_path):
     network = tiny(96)
     with pytest.raises(UserError, match="missing"):
         load_expert(tmp_path)
-    network_config = {"name": "syncnet", "width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]}
-    (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": network_config}))
+
+    def describe(**change: object) -> None:
+        settings = {"name": "syncnet", "width": 0.125, "size": 96, "region": [0, 0.5, 1, 1]}
+        (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": settings | change}))
+
+    describe()
     with pytest.raises(UserError, match="missing"):
         load_expert(tmp_path)
-    save_file(
-        {k: v.half() if v.ndim > 1 else v for k, v in network.state_dict().items()},
-        tmp_path / "model.safetensors",
-    )
+    halved = {k: v.half() if v.ndim > 1 else v for k, v in network.state_dict().items()}
+    save_file(halved, tmp_path / "model.safetensors")
     again = load_expert(tmp_path)
     assert (again.size, again.region) == (96, (0, 0.5, 1, 1))
     assert not again.training
@@ -198,19 +197,15 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
         torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert again.sha256 == load_expert(tmp_path).sha256 != network.sha256
     for change in ({"region": [0, 0.4, 1, 1]}, {"size": 97}):  # which the same weights fit
-        (tmp_path / "config.json").write_text(json.dumps({"format": 2, "network": network_config | change}))
+        describe(**change)
         assert load_expert(tmp_path).sha256 != again.sha256
-    (tmp_path / "config.json").write_text(
-        json.dumps({"format": 2, "network": network_config | {"width": 0.25}})
-    )
+    describe(width=0.25)
     with pytest.raises(UserError, match=r"model.safetensors: weights don't fit the network"):
         load_expert(tmp_path)
 
 
-def test_the_published_example_gives_the_published_result(shared: Path) -> None:
+def test_the_published_example_gives_the_published_result(shared):
     """Runs where the public checkpoint is; the published script reads its frames through JPEG, hence the tolerance."""
-    if PUBLIC_NAME not in assets.ASSETS:
-        pytest.skip(f"{PUBLIC_NAME} is not registered")
     try:
         path = assets.find(PUBLIC_NAME)
     except assets.MissingAssetError as missing:

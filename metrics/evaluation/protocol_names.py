@@ -1,4 +1,4 @@
-"""How clips are read: what of them is judged. Imports nothing heavy, so that a command line is checked at once."""
+"""Names of protocols and tasks, and which frames are judged. Imports nothing heavy: a command line is checked at once."""
 
 import hashlib
 import json

@@ -1,22 +1,28 @@
 """Distances over all clips at once against the metrics that know no identities, and against leaving clips out by hand."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from metrics.evaluation.clips import ClipFiles
+from metrics.evaluation.detections import Detections
+from metrics.evaluation.feature_pools import FrechetPool, KernelPool, PoolSettings, split_halves
 from metrics.evaluation.intervals import cluster_jackknife
-from metrics.evaluation.pooled import PooledFrechet, PooledKernel, PoolSettings, split_halves
-from metrics.evaluation.row_distances import RowDistances
+from metrics.evaluation.judges import Judges
+from metrics.evaluation.picture_distances import PictureDistances
+from metrics.evaluation.protocol import get_protocol
 from metrics.fid import FrechetInceptionDistance, KernelInceptionDistance, KidSettings
-from metrics.fvd import FrechetVideoDistance
 
 WIDTH = 12
 WHO = ("anna", "ben", "anna", "cleo", "dora")
 DEFAULT = KidSettings()
 EVERYTHING, SMALL = KidSettings(subsets=1, size=10_000), KidSettings(subsets=20, size=40, seed=3)
+HERE = Path()
 Clips = list[tuple[str, Tensor, Tensor]]
 
 
@@ -44,7 +50,7 @@ def features(people: tuple[str, ...] = WHO, frames: int = 30) -> Clips:
     return clips
 
 
-def filled(metric: PooledFrechet | PooledKernel, clips: Clips):
+def filled(metric: FrechetPool | KernelPool, clips: Clips):
     for name, real, generated in clips:
         metric.add(real, "real", name)
         metric.add(generated, "made", name)
@@ -67,7 +73,7 @@ def kid(settings: KidSettings = DEFAULT) -> KernelInceptionDistance:
 
 
 @pytest.mark.parametrize(
-    ("pooled", "metric"), [(PooledFrechet(WIDTH), fid), (PooledKernel(EVERYTHING), lambda: kid(EVERYTHING))]
+    ("pooled", "metric"), [(FrechetPool(WIDTH), fid), (KernelPool(EVERYTHING), lambda: kid(EVERYTHING))]
 )
 def test_the_distance_is_the_metrics_and_so_is_each_with_one_person_left_out(pooled, metric):
     """Of a kernel distance with one subset of all features: leaving out is the same as never having had them."""
@@ -83,17 +89,17 @@ def test_the_distance_is_the_metrics_and_so_is_each_with_one_person_left_out(poo
 
 def test_the_kernel_distance_of_drawn_subsets_is_the_metrics():
     clips = features()
-    drawn = filled(PooledKernel(SMALL), clips).interval(["made"])
+    drawn = filled(KernelPool(SMALL), clips).interval(["made"])
     assert drawn.value == pytest.approx(by_metric(kid(SMALL), clips))
     fewer = dataclasses.replace(SMALL, most=20)  # of more than these, so many are drawn first
-    some = filled(PooledKernel(fewer), clips).interval(["made"])
+    some = filled(KernelPool(fewer), clips).interval(["made"])
     assert some.value == pytest.approx(by_metric(kid(fewer), clips))
     assert some.value != pytest.approx(drawn.value)
-    whole = filled(PooledKernel(EVERYTHING), clips).interval(["made"])
+    whole = filled(KernelPool(EVERYTHING), clips).interval(["made"])
     assert drawn.high - drawn.value == pytest.approx(whole.high - whole.value, rel=0.5)
 
 
-@pytest.mark.parametrize(("pooled", "metric"), [(PooledFrechet(WIDTH), fid), (PooledKernel(), kid)])
+@pytest.mark.parametrize(("pooled", "metric"), [(FrechetPool(WIDTH), fid), (KernelPool(), kid)])
 def test_the_floor_compares_disjoint_people(pooled, metric):
     assert split_halves(dict(enumerate((70, 35, 45, 50)))) == ([0, 1], [3, 2])  # anna, ben, cleo, dora
     sides = [[one for one in features() if one[0] in half] for half in ("anna ben", "cleo dora")]
@@ -102,7 +108,7 @@ def test_the_floor_compares_disjoint_people(pooled, metric):
     assert filled(pooled, features()).floor() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("new", [lambda: PooledFrechet(WIDTH), PooledKernel])
+@pytest.mark.parametrize("new", [lambda: FrechetPool(WIDTH), KernelPool])
 def test_one_person_has_a_floor_by_clips_and_no_interval(new):
     metric = filled(new(), features(("anna",) * 4, frames=200))
     interval = metric.interval(["made"])
@@ -116,12 +122,12 @@ def test_one_person_has_a_floor_by_clips_and_no_interval(new):
 def test_memory_has_a_bound():
     few = PoolSettings(most_clusters=4)
     clips = features(tuple(f"person{k}" for k in range(10)))
-    pooled = filled(PooledFrechet(WIDTH, few), clips)
+    pooled = filled(FrechetPool(WIDTH, few), clips)
     assert [len(side) for side in pooled._sides.values()] == [4, 4]
     interval = pooled.interval(["made"])
     assert interval.value == pytest.approx(by_metric(fid(), clips))
     assert interval.low is not None
-    kernel = filled(PooledKernel(KidSettings(most=100), few), clips)
+    kernel = filled(KernelPool(KidSettings(most=100), few), clips)
     kept = kernel._sides["real"]
     assert len(kept.rows) == 100
     assert set(kept.labels[:, 0].tolist()) == {0, 1, 2, 3}  # all of them are drawn from
@@ -129,7 +135,7 @@ def test_memory_has_a_bound():
     assert interval.low < by_metric(kid(), clips) < interval.high
 
 
-@pytest.mark.parametrize("metric", [PooledFrechet(WIDTH), PooledKernel(SMALL)])
+@pytest.mark.parametrize("metric", [FrechetPool(WIDTH), KernelPool(SMALL)])
 def test_takes_are_compared_each_by_itself_and_averaged(metric):
     """More frames of more takes must not look better: a Fréchet distance falls with the number of frames."""
     for name, real, generated in features():
@@ -160,16 +166,27 @@ def pictures(frames: int = 40) -> Clips:
     return found
 
 
-def images() -> RowDistances:
-    return RowDistances(Thumbnail(), {"fid": PooledFrechet(WIDTH), "kid": PooledKernel()}, "frames")
+def pools(clips: Sequence[str] = PEOPLE, slot: str = "inception") -> PictureDistances:
+    """What one network sees of clips of these people, named by their place."""
+    files = [ClipFiles(str(place), HERE, HERE, (), name, name) for place, name in enumerate(clips)]
+    protocol = get_protocol("talking-head-v2")
+    protocol = dataclasses.replace(protocol, fvd=dataclasses.replace(protocol.fvd, windows=20))
+    made = PictureDistances(Judges(**{slot: Thumbnail()}), protocol, files)
+    made.files = files
+    return made
+
+
+def rows_of(**frames: Sequence[Tensor]) -> dict[str, list[Detections]]:
+    return {
+        row: [Detections(one, None, np.zeros(len(one))) for one in takes] for row, takes in frames.items()
+    }
 
 
 def test_rows_have_an_interval_by_identity_and_a_floor():
-    judge, plain = images(), images()
-    for name, real, generated in pictures():
-        for frames, row in ((real, "real"), (generated, "generated")):
-            judge.update(frames.split(16), row, identity=name)
-            plain.update([frames], row)
+    judge, plain = pools(), pools(("nobody",) * 4)
+    for each in (judge, plain):
+        for files, (_, real, generated) in zip(each.files, pictures(), strict=True):
+            each.add(rows_of(real=[real], generated=[generated]), files)
     values, remarks = judge.compute()
     assert values["fid"].value == pytest.approx(by_metric(fid(), pictures()))
     for name in ("fid", "kid"):
@@ -185,32 +202,24 @@ def test_rows_have_an_interval_by_identity_and_a_floor():
     assert "clips of the only identity" in remarks[1]
 
 
-def test_windows_have_distances_too():
-    judge = RowDistances(Thumbnail(), {"fvd": PooledFrechet(WIDTH)}, "windows")
-    fvd = FrechetVideoDistance(Thumbnail())
-    for name, real, generated in pictures():
-        for frames, row in ((real, "real"), (generated, "generated")):
-            windows = [frames[None, start : start + 16] for start in (0, 5, 9, 20, 24)]
-            judge.update(windows, row, identity=name)
-            judge.update([], row, identity="nobody")
-            fvd.update(torch.cat(windows), real=row == "real")
+def test_a_clip_too_short_for_a_window_is_left_out_of_windows_alone(monkeypatch):
+    monkeypatch.setattr(ClipFiles, "probed", lambda self: (15 if self.name == "3" else 40, (8, 8)))
+    judge = pools(slot="i3d")
+    for files, (_, real, generated) in zip(judge.files, pictures(), strict=True):
+        judge.add(rows_of(real=[real], generated=[generated]), files)
     values, remarks = judge.compute()
-    assert values["fvd"].value == pytest.approx(float(fvd.compute()))
-    assert values["fvd"].low < values["fvd"].value < values["fvd"].high
+    assert values["fvd"].n == 3
     assert values["fvd_floor"].value > 0
     assert remarks[0] == "fvd: 20 real and 20 generated windows, too few (under 2048)"
 
 
 def test_rows_and_takes_are_compared_each_by_itself():
-    judge, single = images(), images()
-    for number, (name, real, generated) in enumerate(pictures()):
-        for each in (judge, single):
-            each.update([real], "real", name)
-            each.update([generated], "generated", name)
-        judge.update([generated], "generated", name, take=1)
-        judge.update([real], "codec", name)
-        if number:  # a row that some clips lack is not held against all
-            single.update([generated], "autoencoder", name)
+    judge, single = pools(), pools()
+    for files, (_, real, generated) in zip(judge.files, pictures(), strict=True):
+        judge.add(rows_of(real=[real], codec=[real], generated=[generated] * 2), files)
+        # a row that some clips lack is not held against all
+        further = {"autoencoder": [generated]} if files.name != "0" else {}
+        single.add(rows_of(real=[real], generated=[generated], **further), files)
     (values, remarks), (alone, _) = judge.compute(), single.compute()
     assert values["fid"].value == pytest.approx(alone["fid"].value)  # twice the frames are no better
     assert values["kid"].value == pytest.approx(alone["kid"].value)

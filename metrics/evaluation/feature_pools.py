@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.evaluation.intervals import INTERVALS, Interval, IntervalSettings, cluster_jackknife
+from metrics.evaluation.intervals import INTERVALS, UNKNOWN, Interval, IntervalSettings, cluster_jackknife
 from metrics.fid import (
     FeatureDraw,
     KidSettings,
@@ -50,13 +50,16 @@ def split_halves(weights: Mapping[int, int]) -> tuple[list[int], list[int]]:
     return halves
 
 
-class Pooled(ABC):
+class FeaturePool(ABC):
     """A distance of the features of a side to the real ones.
 
     Attributes:
         clips: Number of real clips.
         identities: Identity -> cluster.
+        positive: Whether it is never negative.
     """
+
+    positive = True
 
     def __init__(self, settings: PoolSettings, intervals: IntervalSettings) -> None:
         self.clips = 0
@@ -84,7 +87,13 @@ class Pooled(ABC):
         found = cluster_jackknife(
             lambda kept: fmean(distance(kept) for distance in distances), names, self._intervals
         )
-        return found if found.value is None else replace(found, n=self.clips)
+        found = found if found.value is None else replace(found, n=self.clips)
+        return found.not_below(0) if self.positive else found
+
+    def floor_interval(self) -> Interval:
+        """The floor as a value without an interval."""
+        floor = self.floor()
+        return Interval(floor, None, None, self.clips) if math.isfinite(floor) else UNKNOWN
 
     @abstractmethod
     def floor(self) -> float:
@@ -101,7 +110,7 @@ class Pooled(ABC):
         """What gives the distance of a side for the clusters that are kept."""
 
 
-class PooledFrechet(Pooled):
+class FrechetPool(FeaturePool):
     """Fréchet distance of all features of a side to all real ones, from sums in float64; ``width``: number D of features."""
 
     def __init__(
@@ -133,18 +142,20 @@ class PooledFrechet(Pooled):
         return lambda kept: self._distance(*([sums[k] for k in kept if k in sums] for sums in sides))
 
     def floor(self) -> float:
-        """See `Pooled.floor`."""
+        """See `FeaturePool.floor`."""
         sums, halves = self._sides[REAL], split_halves({k: int(s[-1]) for k, s in self._sides[REAL].items()})
         if len(sums) < 2:
             sums, halves = self._turns, ([0], [1])
         return self._distance(*([sums[k] for k in half if k in sums] for half in halves))
 
 
-class PooledKernel(Pooled):
+class KernelPool(FeaturePool):
     """Kernel distance of all features of a side to all real ones; of more than ``most`` on a side, so many are drawn.
 
     Leaving out a cluster takes its features out of every subset; so all of it costs one pass over the subsets.
     """
+
+    positive = False  # it has no bias, and so lies about 0 where nothing differs
 
     def __init__(
         self, kid: KidSettings = KID, settings: PoolSettings = POOL, intervals: IntervalSettings = INTERVALS
@@ -182,7 +193,7 @@ class PooledKernel(Pooled):
         return distance
 
     def floor(self) -> float:
-        """See `Pooled.floor`."""
+        """See `FeaturePool.floor`."""
         rows, labels = self._sides[REAL].in_order()
         clusters, counts = labels[:, 0].unique(return_counts=True)
         if len(clusters) < 2:

@@ -1,0 +1,191 @@
+"""What ``evaluate`` and ``sweep`` of a model begin with: config, clips, model, its options, the judge of motion."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from datamodules.clips.manifest import ClipRecord, read_manifest, without_twins
+from datamodules.errors import UserError
+from experiments.config import compose, hydra_overrides, resolve
+from experiments.results import machine_record, plain
+from lightning_modules.checkpoints import weights_hash
+from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
+from metrics.evaluation.clips import ClipSet, recorded_clip, reference_clips, spare_clips
+from metrics.evaluation.judges import Progress, load_motion_judge
+from metrics.evaluation.loading import RenderedClip, rendered_clips
+from metrics.evaluation.protocol import Protocol, get_protocol
+from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD, ReadingSettings
+from metrics.motion import MotionJudge
+
+TRAINING_GROUPS = {"experiment": "name", "model": "talking_head"}
+"""Words that Hydra would take for config groups of training, and the keys of the evaluation that they mean."""
+PREPARE_AGAIN = "prepare the data again"
+SECONDS_BETWEEN_LINES = 3.0
+
+log = logging.getLogger(__name__)
+_said = -SECONDS_BETWEEN_LINES
+
+
+def log_progress(done: int, total: int, text: str) -> None:
+    """Progress as a plain log line, one every few seconds and the last."""
+    global _said
+    if done == total or time.monotonic() - _said >= SECONDS_BETWEEN_LINES:
+        _said = time.monotonic()
+        log.info("%s: %d of %d", text, done, total)
+
+
+def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -> list[ClipRecord]:
+    """Clips of a split without twins, at most ``clips`` of them, taken from all identities in turn.
+
+    Raises:
+        UserError: The split is empty, or the number of clips is not at least 1.
+    """
+    if clips is not None and not (isinstance(clips, int) and clips >= 1):
+        raise UserError(f"clips={clips}: use a whole number from 1, or null for all")
+    groups: dict[str, list[ClipRecord]] = {}
+    for record in without_twins(records):
+        if record.split == split:
+            groups.setdefault(record.identity, []).append(record)
+    if not groups:
+        raise UserError(f"split '{split}' has no clips; choose another, or prepare more identities")
+    turns = zip_longest(*groups.values())
+    return [record for turn in turns for record in turn if record is not None][:clips]
+
+
+def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: Sequence[float] = ()) -> None:
+    """Refuse options that this model can't follow at some seeds and intensities (none: their own), before any work is done.
+
+    Raises:
+        UserError: A value of the wrong type or out of range, or no seed.
+    """
+    if not seeds:
+        raise UserError("seeds=[]: give at least one sampling seed")
+    for seed in seeds:
+        for value in intensities or [options.intensity]:
+            try:
+                dataclasses.replace(options, intensity=value, seed=seed).check(model)
+            except TypeError as error:
+                raise UserError(f"generation options: a value is of the wrong type ({error})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedModel:
+    """A model, what it is asked for, and what it is judged by."""
+
+    model: Any  # a TalkingHead
+    options: Any  # GenerationOptions
+    seeds: tuple[int, ...]
+    judge: MotionJudge
+    data: ClipSet
+    split: str
+    chosen: tuple[str, ...]  # names of the clips as they were chosen: identities in turn
+    protocol: Protocol
+    progress: Progress | None
+
+    def clips(self, render: Callable[[RenderedClip], RenderedClip]) -> Iterator[RenderedClip]:
+        """The clips as ``render`` makes them."""
+        return rendered_clips(self.data, self.protocol.reading, render)
+
+    def record(self, started: float) -> dict[str, Any]:
+        """By which code, settings and machine, and how far the judge can be trusted; begun at a ``perf_counter``."""
+        return {
+            **machine_record(),
+            "model": {"weights": weights_hash(self.model), "size": self.model.size},
+            "generation": plain(dataclasses.asdict(self.options)),
+            "seeds": list(self.seeds),
+            "judge": {"name": self.judge.name, **plain(getattr(self.judge, "facts", {}))},
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+
+
+def set_up(
+    model: Any,
+    root: Path,
+    load_judge: Callable[..., MotionJudge] = load_motion_judge,
+    judge: str = "regressor",
+    judge_seconds: float | None = None,
+    options: Any = None,
+    seeds: Sequence[int] = (0,),
+    intensities: Sequence[float] = (),
+    split: str = "test",
+    clips: int | None = None,
+    max_frames: int | None = None,
+    progress: Progress | None = None,
+) -> EvaluatedModel:
+    """A TalkingHead with ``clips`` of a split of the dataset folder ``root``, in the order of their names.
+
+    It is asked at ``seeds`` and, if given, ``intensities``. Drawn faces are judged by a fitted ``judge``, fitted at most
+    ``judge_seconds`` once options are known to be good; real ones, of at most ``max_frames``, by landmarks.
+
+    Raises:
+        UserError: No manifest, no clip in the split, no such judge, or options that the model can't follow.
+    """
+    options = options or GenerationOptions()
+    check_options(model, options, seeds, intensities)
+    records = choose_clips(read_manifest(root), split, clips)
+    judged = [recorded_clip(root, record) for record in sorted(records, key=lambda record: record.id)]
+    data = ClipSet(tuple(judged), spare_clips(judged, list(reference_clips(root, split).values())))
+    looks = load_judge(judge, root, seconds=judge_seconds, progress=progress, size=model.size)
+    name, size = TALKING_HEAD, model.size
+    if not hasattr(looks, "look"):  # fitted on drawn faces, which are judged at their own size
+        name, size = SYNTHETIC, size if any(record.size != size for record in records) else None
+    protocol = get_protocol(name, size=size, max_frames=max_frames)
+    chosen = tuple(record.id for record in records)
+    return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress)
+
+
+def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
+    """Compose ``configs/NAME.yaml``; ``experiment=X`` takes the dataset of that training config.
+
+    Raises:
+        UserError: The overrides do not compose, an experiment is named without the model that came of it, or no dataset is
+            named.
+    """
+    pairs = [word.partition("=") for word in hydra_overrides(overrides)]
+    words = [f"{TRAINING_GROUPS.get(key, key)}{sign}{value}" for key, sign, value in pairs]
+    config = resolve(compose(words, name))
+    if config["name"] and not any(key in ("model", "talking_head") for key, _, _ in pairs):
+        raise UserError(
+            f"experiment={config['name']} names the data alone; give model=DIR, the folder that `ifmdm package` wrote, too"
+        )
+    if config["name"] and config["data"]["root"] is None:
+        config["data"]["root"] = compose([f"experiment={config['name']}"]).data.get("root")
+    if config["data"]["root"] is None:
+        raise UserError(
+            "no dataset: give data.root=FOLDER, or experiment=NAME whose data is meant "
+            "(`ifmdm evaluate --help` tells of videos and of the self-test)"
+        )
+    return config
+
+
+def set_up_config(
+    config: dict[str, Any],
+    intensities: Sequence[float] = (),
+    load_model: Callable[[str], Any] = TalkingHead.from_pretrained,
+    load_judge: Callable[..., MotionJudge] = load_motion_judge,
+) -> EvaluatedModel:
+    """What a config names, see `set_up`.
+
+    Raises:
+        UserError: No such model or judge, options that the model can't follow, or a number that makes no sense.
+    """
+    most, seeds, least = config["max_frames"], config["seeds"], ReadingSettings().shortest
+    if most is not None and not (isinstance(most, int) and most >= least):
+        raise UserError(f"max_frames={most}: use a whole number from {least}, or null for all")
+    if not isinstance(seeds, list) or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds={seeds}: give a list such as [0,1,2], no seed twice")
+    root = Path(config["data"]["root"])
+    choose_clips(read_manifest(root), config["split"], config["clips"])  # before a model is loaded
+    model = load_model(config["talking_head"])
+    try:
+        options = GenerationOptions(**config["generation"])
+    except TypeError as error:
+        raise UserError(f"generation options: {error}") from error
+    given = {key: config[key] for key in ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames")}
+    return set_up(
+        model, root, load_judge, options=options, intensities=intensities, progress=log_progress, **given
+    )
