@@ -18,6 +18,7 @@ from av.stream import Disposition
 from datamodules.errors import UserError
 from datamodules.media import video_decoding
 from datamodules.media.audio import load_audio_native
+from datamodules.media.containers import VIDEO_SUFFIXES
 from datamodules.media.video import VideoReader, read_video, write_video
 
 HEIGHT, WIDTH, COUNT = 96, 160, 64
@@ -189,6 +190,13 @@ def check_starts(path: Path, numbers: Sequence[int], starts: Iterable[int]) -> N
         assert numbers_of(reader.frames(range(start, min(start + 3, len(reader))))) == list(
             numbers[start : start + 3]
         )
+
+
+def test_videos_in_a_folder_are_known_by_their_suffix() -> None:
+    bare = {"h264", "hevc", "m1v", "m2v", "ivf", "nut", "ogg"}  # ogg is rather sound
+    assert {f".{name}" for names in CONTAINERS.values() for name in names if name not in bare} <= set(
+        VIDEO_SUFFIXES
+    )
 
 
 @pytest.fixture
