@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -60,8 +61,7 @@ class VideoIndex:
         return [place for place in places if 0 <= self.frames[self.keys[place]] <= frame]
 
 
-@dataclass(frozen=True)
-class _Packet:
+class _Packet(NamedTuple):
     pts: int | None
     dts: int | None
     size: int
