@@ -86,6 +86,27 @@ def test_pictures_of_varying_rate_are_shown_when_they_are_due(tmp_path: Path) ->
     check_starts(path, range(COUNT), range(0, COUNT, 7))
 
 
+def test_a_picture_may_be_shown_again(tmp_path: Path) -> None:
+    """VP9 repeats a picture by a packet of its own, which holds no more than the picture's place in memory."""
+    options = {"g": "24", "b": "2M", "lag-in-frames": "0", "cpu-used": "8"}
+    pictures = ((tick, numbered(tick)) for tick in range(0, COUNT, 2))
+    once = encode(tmp_path / "once.webm", "libvpx-vp9", Fraction(50), options, pictures)
+    path = tmp_path / "twice.webm"
+    with av.open(str(once)) as stored, av.open(str(path), "w") as container:
+        track = stored.streams.video[0]
+        copy = container.add_stream_from_template(track)
+        for packet in stored.demux(track):
+            if packet.size:
+                again = av.Packet(b"\x88\x00")
+                again.pts = again.dts = packet.pts + 20
+                again.time_base, again.stream, packet.stream = packet.time_base, copy, copy
+                container.mux([packet, again])
+    shown = [tick - tick % 2 for tick in range(COUNT)]
+    reader = VideoReader(path)
+    assert numbers_of(reader.frames(range(COUNT))) == shown
+    check_starts(path, shown, range(0, COUNT - 3, 7))
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg"])
 def test_empty_chunks_repeat_the_picture_before_them(codec: str, tmp_path: Path) -> None:
     ticks = [tick for tick in range(COUNT) if tick % 5 != 3 or tick > 50]
