@@ -15,7 +15,7 @@ from printing import markdown_table, one_line_errors
 from datamodules.clips.clip_store import ClipFrames
 from datamodules.clips.manifest import MANIFEST_NAME, read_manifest, without_twins
 from datamodules.clips.splits import write_splits
-from datamodules.media.video import VideoReader
+from datamodules.media.clip_reading import ClipReader
 from datamodules.talking_head import TalkingHeadDataModule, Task
 
 BATCH = 8
@@ -39,7 +39,7 @@ def plain_frames_per_second(root: Path, most: int) -> float:
     """Decoding clips from their first to their last frame, one clip after the other."""
     frames, begin = 0, time.monotonic()
     for record in without_twins(read_manifest(root)):
-        reader = VideoReader(root / record.video)
+        reader = ClipReader(root / record.video)
         for start in range(0, record.frames, 25):
             frames += len(reader.get(range(start, min(start + 25, record.frames))))
         if frames >= most:

@@ -17,7 +17,7 @@ from printing import markdown_table, one_line_errors
 
 from datamodules.clips.annotations import read_annotations
 from datamodules.clips.manifest import ClipRecord, read_manifest
-from datamodules.media.video import VideoReader
+from datamodules.media.clip_reading import ClipReader
 from experiments.results import write_json
 from metrics.judges.landmark_judge import LandmarkJudge
 from metrics.motion import MotionCurves, correlation, measure_motion
@@ -37,7 +37,7 @@ GOALS = {
 
 def judge_record(record: ClipRecord, root: Path, frames: int) -> tuple[MotionCurves, MotionCurves]:
     """What the judge sees in the first frames of a clip, and the truth."""
-    reader = VideoReader(root / record.video)
+    reader = ClipReader(root / record.video)
     count = min(len(reader), frames)
     arrays = read_annotations(root / str(record.annotations)).arrays
     truth = MotionCurves(*(arrays[name][:count] for name in ("rotation", "lip_opening", "blink")))

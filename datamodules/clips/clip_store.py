@@ -12,8 +12,8 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import whole_output
 from datamodules.media.audio import fit_length, load_audio
+from datamodules.media.clip_reading import ClipReader
 from datamodules.media.pictures import resize_bilinear
-from datamodules.media.video import VideoReader
 
 MAX_OPEN = 16
 """Readers (or memory maps) that one worker process keeps open."""
@@ -56,7 +56,7 @@ def as_store(clips: "Path | ClipStore") -> ClipStore:
 class ClipFrames:
     """Random access to the frames of a dataset's clips.
 
-    Readers are opened where they are used and not pickled (``VideoReader`` leaves its decoder behind in a
+    Readers are opened where they are used and not pickled (``ClipReader`` leaves its decoder behind in a
     forked worker), and no more than ``MAX_OPEN`` stay open. With ``cache`` every clip is decoded once into
     ``ROOT/frames/SIZE/`` as plain uint8 and memory-mapped from then on: about 12 KB a frame at 64 pixels,
     49 KB at 128, 200 KB at 256.
@@ -85,8 +85,8 @@ class ClipFrames:
             return np.asarray(source[indices])
         return resize_bilinear(source.get(indices), self.size)
 
-    def _reader(self, record: ClipRecord) -> VideoReader:
-        reader = VideoReader(self.clips.video(record))
+    def _reader(self, record: ClipRecord) -> ClipReader:
+        reader = ClipReader(self.clips.video(record))
         if len(reader) < record.frames:
             told = f"{len(reader)} frames, the manifest says {record.frames}; prepare the data again"
             raise UserError(f"{reader.path}: {told}")

@@ -20,6 +20,15 @@ from torch.nn import functional as F
 from datamodules.batches import SAMPLE_RATE, SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.files import require_file, whole_output
+from datamodules.media.containers import (
+    STRICT_DECODING,
+    default_track,
+    open_to_read,
+    picture_track,
+    promised_seconds,
+    require_whole,
+)
+from datamodules.media.video_decoding import pictures_start
 
 MEL_DIM = 160
 """Values per 20 ms: two columns of ``MEL_BANDS``."""
@@ -33,8 +42,6 @@ _FLOOR = 1e-5
 _LOG_MEAN = -4.0
 _LOG_STD = 4.0
 
-STRICT_DECODING = {"err_detect": "crccheck+bitstream+buffer+explode"}
-"""Options of FFmpeg's decoders with which damaged data is an error."""
 MOST_HOLE = 0.05
 """Seconds that may lie between two blocks of sound that is read strictly."""
 MOST_SILENCE = 600.0
@@ -61,12 +68,10 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
     """
     path = require_file(path, "sound")
     try:
-        with av.open(
-            f"file:{path}", metadata_errors="ignore"
-        ) as container:  # a tag in Latin-1 harms no sound
-            if not container.streams.audio:
+        with open_to_read(path) as container:
+            stream = default_track(container.streams.audio)
+            if stream is None:
                 raise UserError(f"{path}: has no sound track; give a file with sound")
-            stream = container.streams.audio[0]
             if strict:
                 stream.codec_context.options = STRICT_DECODING
             frames = list(container.decode(stream))
@@ -78,9 +83,9 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
             if any((one.sample_rate, len(one.layout.channels)) != (rate, channels) for one in frames):
                 raise UserError(f"{path}: rate or channels change inside the file; convert it to wav")
             waveform = np.concatenate([_samples(frame) for frame in frames])
-            require_whole(path, container, stream, Fraction(len(waveform), rate))
+            require_whole(path, Fraction(len(waveform), rate), promised_seconds(container, stream))
             waveform = _without_padding(waveform, container, stream)
-            late = _seconds_after_pictures(frames[0], container)
+            late = _seconds_after_pictures(frames[0], path) if picture_track(container) is not None else 0.0
     except av.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as sound ({error.strerror}); convert it to wav") from None
     if late > MOST_SILENCE:
@@ -95,23 +100,6 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
         told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
         raise UserError(f"{path}: {told}")
     return np.clip(waveform, -1.0, 1.0, out=waveform), rate
-
-
-def require_whole(
-    path: Path, container: av.container.InputContainer, stream: av.stream.Stream, end: Fraction
-) -> None:
-    """UserError for a track of an mp4 or mov file that ends, at ``end`` seconds, 0.25 s before what the index promises."""
-    promised = _promised_seconds(container, stream)
-    if promised is not None and end < promised - Fraction(1, 4):
-        told = f"cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
-        raise UserError(f"{path}: {told}")
-
-
-def _promised_seconds(container: av.container.InputContainer, stream: av.stream.Stream) -> Fraction | None:
-    """Length of a track as the index of an mp4 or mov file has it; None for other files, which only guess."""
-    if "mp4" not in container.format.name or stream.duration is None or stream.time_base is None:
-        return None
-    return stream.duration * stream.time_base
 
 
 def _refuse_holes(frames: list[av.AudioFrame], path: Path) -> None:
@@ -129,7 +117,7 @@ def _without_padding(
     waveform: np.ndarray, container: av.container.InputContainer, stream: av.AudioStream
 ) -> np.ndarray:
     """Cut what AAC adds to fill its last block; the mp4 container knows the true length."""
-    promised = _promised_seconds(container, stream)
+    promised = promised_seconds(container, stream)
     if promised is None:
         return waveform
     true_length = round(promised * stream.rate)
@@ -147,14 +135,12 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _seconds_after_pictures(first: av.AudioFrame, container: av.container.InputContainer) -> float:
-    """Start of the sound minus start of the pictures; 0 without pictures (or with a cover picture)."""
-    video = container.streams.video[0] if container.streams.video else None
-    if video is None or video.disposition & av.stream.Disposition.attached_pic:
+def _seconds_after_pictures(first: av.AudioFrame, path: Path) -> float:
+    """Start of the sound minus that of the pictures; 0 where the file does not tell."""
+    pictures = pictures_start(path)
+    if pictures is None or first.pts is None or first.time_base is None:
         return 0.0
-    if None in (video.start_time, video.time_base, first.pts, first.time_base):
-        return 0.0
-    return float(first.pts * first.time_base - video.start_time * video.time_base)  # type: ignore[operator]
+    return float(first.pts * first.time_base - pictures)
 
 
 def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:

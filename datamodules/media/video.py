@@ -1,16 +1,14 @@
 """Reading and writing video: the only place that decodes or encodes it.
 
-decord reads by frame index; where it refuses a file, PyAV decodes it instead. The two return the same bytes
-(both are FFmpeg with the same conversion to RGB), so which of them read a file makes no difference. PyAV writes H.264 + AAC.
+Anybody's file is read by PyAV, in the order of presentation: every codec and container that FFmpeg knows. What is written is
+H.264 + AAC. For clips that preparation wrote there is `clip_reading`.
 """
 
 import itertools
-import logging
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,19 @@ import torch
 from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.errors import UserError
 from datamodules.files import require_file, whole_output
-from datamodules.media.audio import require_whole
+from datamodules.media.display import Display
 from datamodules.media.sound_track import SoundTrack, encodable_sound
+from datamodules.media.video_decoding import DamagedVideoError, Decoder, LostError, Player
+from datamodules.media.video_index import index_video
 
 _OUTPUT_SUFFIXES = (".mp4", ".m4v", ".mov")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts about a video file: number of stored pictures, their mean rate, and their duration in seconds.
+    """Facts about a video file: number of frames, their mean rate, and their duration in seconds.
 
-    ``height`` and ``width`` are in pixels, as shown: upright where the file asks for a rotation.
+    ``height`` and ``width`` are in pixels, as shown: of square shape, upright where the file asks for a rotation.
     """
 
     frames: int
@@ -43,91 +42,66 @@ class VideoInfo:
     has_audio: bool
 
 
-def open_container(path: Path) -> av.container.InputContainer:
-    """Open a file for decoding; UserError unless there is a video in it."""
-    try:
-        container = av.open(f"file:{path}", metadata_errors="ignore")  # a tag in Latin-1 harms no picture
-    except av.FFmpegError as error:
-        told = f"cannot be read as video ({error.strerror}); it may be cut off or no video: get it again"
-        raise UserError(f"{path}: {told}") from None
-    if container.format.name in ("tty", "image2") or container.format.name.endswith("_pipe"):
-        container.close()
-        raise UserError(f"{path}: is no video ({container.format.long_name}); give a video such as mp4")
-    streams = container.streams.video
-    if not streams or streams[0].disposition & av.stream.Disposition.attached_pic:
-        container.close()
-        raise UserError(f"{path}: has no pictures, only sound; give a video")
-    return container
-
-
-def _frame_times(path: Path) -> tuple[np.ndarray, Fraction]:
-    """Times ``(N,)`` of all pictures in seconds from the first, and the end of the last; nothing is decoded."""
-    with open_container(path) as container:
-        stream = container.streams.video[0]
-        try:
-            packets = sorted(
-                (packet.pts, packet.duration or 0)
-                for packet in container.demux(stream)
-                if packet.pts is not None and not packet.is_discard
-            )
-        except av.FFmpegError as error:
-            raise UserError(f"{path}: damaged video ({error.strerror}); get it again") from None
-        if not packets:
-            raise UserError(f"{path}: holds no frames; it may be cut off: get it again")
-        tick = stream.time_base or Fraction(1, av.time_base)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
-        first, (last, length) = packets[0][0], packets[-1]
-        end = (last - first) * tick + (length * tick if length else 1 / rate)
-        require_whole(path, container, stream, end)
-    times = np.array([pts - first for pts, _ in packets], dtype=np.float64) * float(tick)
-    return times, end
-
-
 def probe(path: str | Path) -> VideoInfo:
     """Read the facts of a video from its packets, decoding the first picture alone; raises as `VideoReader`."""
     return VideoReader(path).info
 
 
 class VideoReader:
-    """Random access to the frames of a video.
+    """The frames of a video: by index with `get`, in order with `frames`.
 
-    The decoder opens at the first `get`. It stays behind when the reader is pickled or its process forks, so every
-    worker gets its own. Not to be shared by threads.
+    All have the size of the first. A frame without a picture of its own (an empty chunk of an AVI file) repeats the one
+    before it. The decoder stays open after `get` for the frames that follow; it stays behind when the reader is pickled or
+    its process forks. Not to be shared by threads.
+
+    Args:
+        path: Any video file.
+        strict: Whether damage that players paint over is refused.
 
     Attributes:
         info: Facts about the file.
-        times: ``(N,)`` seconds of all pictures from the first one.
+        times: ``(N,)`` seconds of all frames from the first one.
 
     Raises:
         UserError: Missing, empty or damaged file, or no pictures in it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = require_file(path, "video")
-        self.times, duration = _frame_times(self.path)
-        height, width = _decode_by_pyav(self.path, [0]).shape[1:3]
-        with open_container(self.path) as container:
-            has_audio = bool(container.streams.audio)
-        count = len(self.times)
+    _decoders: tuple[str, ...] = ("_player",)
+    """Attributes that stay behind."""
+
+    def __init__(self, path: str | Path, strict: bool = False) -> None:
+        self.path, self.strict = require_file(path, "video"), strict
+        decoder = Decoder(self.path, strict)
+        try:
+            packet, picture = next(decoder.pictures, (0, None))
+        except av.FFmpegError as error:
+            raise DamagedVideoError(f"{self.path}: damaged video ({error.strerror}); get it again") from None
+        if picture is None:
+            raise UserError(f"{self.path}: holds no frames; it may be cut off: get it again")
+        self.display = Display.of(picture, decoder.track, self.path)
+        has_audio = bool(decoder.container.streams.audio)
+        self.index = index_video(self.path, packet)
+        self.times = self.index.times
+        count, duration = len(self.times), self.index.duration
+        height, width, _ = self.display.shape
         self.info = VideoInfo(count, float(count / duration), height, width, float(duration), has_audio)
-        self._decoder: Any = None
-        self._refused = False  # whether decord does not read the file
+        self._player: Player | None = None
         _readers.add(self)
 
     def __len__(self) -> int:
         return self.info.frames
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoder": None}
+        return {**self.__dict__, **dict.fromkeys(self._decoders)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         _readers.add(self)
 
     def at_rate(self) -> np.ndarray:
-        """Indices ``(T,)`` of the stored pictures that show the video at 25 fps, T = 25 * duration, rounded, at least 1.
+        """Indices ``(T,)`` of the frames that show the video at 25 fps, T = 25 * duration, rounded, at least 1.
 
-        Frame k is the picture whose time is nearest to k / 25 s after the first (the earlier of two equally near), whatever
+        Frame k is the one whose time is nearest to k / 25 s after the first (the earlier of two equally near), whatever
         the stored rate, constant or not. A video stored at 25 fps comes back frame for frame.
         """
         return nearest_frames(self.times, self.info.duration)
@@ -137,24 +111,48 @@ class VideoReader:
 
         Raises:
             IndexError: An index is outside 0..len - 1.
-            UserError: The file is damaged at one of the frames.
+            DamagedVideoError: At or before one of the frames.
         """
-        wanted = [int(index) for index in indices]
-        if not wanted:
-            return np.empty((0, self.info.height, self.info.width, 3), np.uint8)
-        if min(wanted) < 0 or max(wanted) >= len(self):
-            raise IndexError(f"{self.path}: frames {min(wanted)}..{max(wanted)} of 0..{len(self) - 1}")
-        if self._decoder is None and not self._refused:
-            self._decoder = _decord_reader(self.path, len(self))
-            self._refused = self._decoder is None
-        if self._decoder is not None:
-            import decord
+        wanted = self._checked(indices)
+        pictures = np.empty((len(wanted), *self.display.shape), np.uint8)
+        player, self._player = self._player, None  # one that fails is not used again
+        for place in np.argsort(wanted, kind="stable"):
+            player = self._leading(player, wanted[place])
+            pictures[place] = player.show(wanted[place])
+        self._player = player
+        return pictures
 
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+        """Frames ``(H, W, 3)`` uint8 RGB one by one; a repeated picture is the same array again. Raises as `get`.
+
+        Raises:
+            ValueError: The indices decrease.
+        """
+        wanted = self._checked(indices)
+        if (np.diff(wanted) < 0).any():
+            raise ValueError("frames are played in order")
+        player = None
+        for frame in wanted:
+            player = self._leading(player, frame)
+            yield player.show(frame)
+
+    def _checked(self, indices: Sequence[int] | np.ndarray) -> list[int]:
+        wanted = [int(index) for index in indices]
+        if wanted and (min(wanted) < 0 or max(wanted) >= len(self)):
+            raise IndexError(f"{self.path}: frames {min(wanted)}..{max(wanted)} of 0..{len(self) - 1}")
+        return wanted
+
+    def _leading(self, player: Player | None, frame: int) -> Player:
+        """The player, if going on leads to a frame soon, else another that begins before it."""
+        if player is not None and player.leads_to(frame):
+            return player
+        video = (self.path, self.index, self.display, self.strict)
+        for start in self.index.starts(frame):
             try:
-                return self._decoder.get_batch(wanted).asnumpy()
-            except decord.DECORDError:
-                self._decoder, self._refused = None, True  # PyAV decides whether the file is damaged
-        return _decode_by_pyav(self.path, wanted)
+                return Player(*video, start)
+            except LostError:
+                continue
+        return Player(*video)
 
 
 _readers: "weakref.WeakSet[VideoReader]" = weakref.WeakSet()
@@ -164,49 +162,12 @@ _left_behind: list[Any] = []
 def _leave_decoders_behind() -> None:
     """In a forked process: forget the parent's decoders, unclosed, as that would wait for threads that are not there."""
     for reader in _readers:
-        _left_behind.append(reader._decoder)
-        reader._decoder = None
+        for name in reader._decoders:
+            _left_behind.append(getattr(reader, name))
+            setattr(reader, name, None)
 
 
 os.register_at_fork(after_in_child=_leave_decoders_behind)
-
-
-def _decord_reader(path: Path, frames: int) -> Any:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        decoder = decord.VideoReader(str(path), num_threads=1)
-    except (decord.DECORDError, RuntimeError):
-        decoder = None
-    if decoder is None or len(decoder) != frames:
-        _log.info("%s: read by PyAV, which decord does not index", path)
-        return None
-    return decoder
-
-
-def _decode_by_pyav(path: Path, wanted: list[int]) -> np.ndarray:
-    """Decode from the start up to the last wanted frame: slow, for files that decord does not read."""
-    pictures: dict[int, np.ndarray] = {}
-    keep, last = set(wanted), max(wanted)
-    with open_container(path) as container:
-        try:
-            for index, frame in enumerate(container.decode(video=0)):
-                if index in keep:
-                    pictures[index] = upright(frame)
-                if index == last:
-                    break
-        except av.FFmpegError as error:
-            raise UserError(f"{path}: damaged video ({error.strerror}); get it again") from None
-    missing = keep - pictures.keys()
-    if missing:
-        raise UserError(f"{path}: damaged video, frame {min(missing)} is missing; get it again")
-    return np.stack([pictures[index] for index in wanted])
-
-
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame as ``(H, W, 3)`` uint8 RGB, turned as the file asks for."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # degrees counterclockwise
 
 
 def read_video(path: str | Path) -> np.ndarray:

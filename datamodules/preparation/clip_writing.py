@@ -12,7 +12,6 @@ from datamodules.clips.annotations import write_annotations
 from datamodules.clips.manifest import ClipRecord, file_sha256
 from datamodules.faces.framing import crop_square
 from datamodules.media.audio import fit_length, load_audio, write_wav
-from datamodules.media.playback import play
 from datamodules.media.video import VideoReader, write_video
 from datamodules.preparation.segments import Segment
 from datamodules.preparation.sources import Source
@@ -47,7 +46,7 @@ class OpenSource:
 
     def frames(self, first: int, end: int) -> Iterator[np.ndarray]:
         """Pictures ``(H, W, 3)`` of the frames at 25 fps from ``first`` to before ``end``."""
-        return play(self.reader, self.shown[first:end])
+        return self.reader.frames(self.shown[first:end])
 
     def holes(self, first: int, end: int, most: float) -> np.ndarray:
         """Of the frames from ``first`` to before ``end``: those whose picture is more than ``most`` seconds away."""

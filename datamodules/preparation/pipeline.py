@@ -11,8 +11,8 @@ from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
-from datamodules.media.playback import DamagedVideoError
 from datamodules.media.video import VideoReader
+from datamodules.media.video_decoding import DamagedVideoError
 from datamodules.preparation.clip_writing import OpenSource, SyncMeasure, write_clip
 from datamodules.preparation.detection import detect
 from datamodules.preparation.quality import quality_problem, quality_statistics
@@ -124,7 +124,7 @@ class _Work:
     def open(self) -> OpenSource | None:
         """Index the pictures and read the sound; None where that is enough to reject the source."""
         try:
-            reader = VideoReader(self.source.video)
+            reader = VideoReader(self.source.video, strict=True)
         except UserError as error:
             self._reject("not readable", error)
             return None

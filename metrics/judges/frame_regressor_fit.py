@@ -13,8 +13,8 @@ from torch import Tensor
 from datamodules.clips.annotations import read_annotations
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
+from datamodules.media.clip_reading import ClipReader
 from datamodules.media.pictures import to_float
-from datamodules.media.video import VideoReader
 from metrics.judges.frame_regressor import TARGETS, WORKING_SIZE, FrameRegressor, reduced
 
 Progress = Callable[[int, int, str], None]
@@ -55,7 +55,7 @@ def load_labelled_frames(
     each = -(-frames // len(usable))
     for number, record in enumerate(usable):
         truth = read_annotations(root / str(record.annotations)).arrays
-        reader = VideoReader(root / record.video)
+        reader = ClipReader(root / record.video)
         count = min(len(reader), len(truth["lip_opening"]))
         chosen = _choose_frames(truth["blink"][:count], each, generator)
         images.append(reduced(reader.get(chosen.tolist())))

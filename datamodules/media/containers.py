@@ -1,0 +1,50 @@
+"""Files with pictures and sound: which of their tracks count, and whether they are whole."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import av
+
+from datamodules.errors import UserError
+
+_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
+VIDEO_SUFFIXES = tuple(f".{name}" for name in _NAMES.split())
+"""By which videos in a folder are known; a file that is named may end in anything."""
+STRICT_DECODING = {"err_detect": "crccheck+bitstream+buffer+explode"}
+"""Options of FFmpeg's decoders with which damaged data is an error."""
+_MOST_LOST = Fraction(1, 4)
+
+_Track = TypeVar("_Track", bound=av.stream.Stream)
+
+
+def open_to_read(path: Path) -> av.container.InputContainer:
+    """Open a file of sound or pictures; its name may hold a colon, its tags may be in Latin-1."""
+    return av.open(f"file:{path}", metadata_errors="ignore")
+
+
+def default_track(tracks: Sequence[_Track]) -> _Track | None:
+    """The first track that the file marks as the one to play, else the first."""
+    marked = (track for track in tracks if track.disposition & av.stream.Disposition.default)
+    return next(marked, tracks[0] if tracks else None)
+
+
+def picture_track(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The track of moving pictures that players show; None where there is a cover picture at best."""
+    cover = av.stream.Disposition.attached_pic
+    return default_track([track for track in container.streams.video if not track.disposition & cover])
+
+
+def promised_seconds(container: av.container.InputContainer, track: av.stream.Stream) -> Fraction | None:
+    """Length of a track as the index of an mp4 or mov file has it; None for other files, which only guess."""
+    if "mp4" not in container.format.name or track.duration is None or track.time_base is None:
+        return None
+    return track.duration * track.time_base
+
+
+def require_whole(path: Path, end: Fraction, promised: Fraction | None) -> None:
+    """UserError for a track that ends, at ``end`` seconds, 0.25 s before what the file promises."""
+    if promised is not None and end < promised - _MOST_LOST:
+        told = f"cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
+        raise UserError(f"{path}: {told}")
