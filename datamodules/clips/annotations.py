@@ -92,6 +92,8 @@ def _sort_header(path: Path) -> None:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > size:  # never, as long as safetensors writes no blanks
+            raise ValueError(f"{path}: a header of {size} bytes can't hold {len(text)}")
         file.seek(8)
         file.write(text.ljust(size))
 

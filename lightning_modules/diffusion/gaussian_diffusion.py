@@ -26,8 +26,8 @@ AXES = {"schedule": SCHEDULES, "target": TARGETS, "weighting": WEIGHTINGS, "samp
 class GaussianDiffusion:
     """Noise schedule, prediction target, loss weighting, sampler and guidance of an experiment.
 
-    Holds no weights. The first three are fixed by training; sampler, steps and guidance may be changed
-    afterwards.
+    Holds no weights. The first three are fixed by training, so is all that is derived of them; sampler, steps and
+    guidance may be changed afterwards.
 
     Attributes:
         schedule: ``"linear"``, ``"cosine"`` or ``"flow"``.
