@@ -86,11 +86,11 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     )
     folder, image = resolve_model(args.model), read_image(args.image)
     require_file(args.audio, "sound")
-    from datamodules.media.audio import load_audio, load_audio_native
+    from datamodules.media.audio import load_audio_native, to_speech
     from lightning_modules.generation.talking_head import TalkingHead
 
-    waveform = load_audio(args.audio)
     sound, rate = load_audio_native(args.audio)
+    waveform = to_speech(sound, rate, args.audio)
     portrait, crop = frame_portrait(image, args.image, find_face)
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
