@@ -7,7 +7,7 @@ from typing import Any
 from datamodules.errors import UserError
 from datamodules.files import parse_plain_yaml, read_bounded, require_file
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same settings give other clips."""
 SIZES = (64, 1024)
 MAX_BYTES = 64 * 1024
@@ -35,7 +35,10 @@ class PreparationSettings:
     min_sharpness: float = _setting(4.0, "least sharpness of the face (see quality.sharpness)")
     max_outside: float = _setting(0.15, "most of a crop's area that may lie outside the picture")
     max_cut: float = _setting(0.15, "most of the face's landmark box that may lie outside the picture")
-    require_sound: bool = _setting(True, "reject clips without a sound track, and silent ones")
+    require_sound: bool = _setting(
+        True,
+        "reject clips without usable sound, and silent ones; else they are kept without it, for stage 1",
+    )
     min_loudness: float = _setting(-55.0, "a clip that is quieter is silent, in dB of full scale")
     published_crops: bool = _setting(True, "cut the crops that a dataset lists, where it lists one")
     val: float = _setting(0.1, "share of the identities for validation, where the dataset says nothing")
