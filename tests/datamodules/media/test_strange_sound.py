@@ -279,3 +279,12 @@ def test_a_pipe_is_read_as_its_file(tmp_path: Path, name: str, codec: str) -> No
             with pytest.raises(UserError, match=r"pipe: nothing came out"):
                 load_audio_native(pipe)
         feeder.join()
+
+
+def test_tracks_of_unknown_codecs_are_passed_over(tmp_path: Path) -> None:
+    film = encoded(tmp_path / "a.mkv", beeping(), "libopus", late_pictures=100)
+    (tmp_path / "b.mkv").write_bytes(film.read_bytes().replace(b"V_MPEG4/", b"V_NEVER/"))
+    assert heard(tmp_path / "b.mkv") == near(BEEPS)  # no pictures to be late for
+    (tmp_path / "c.mkv").write_bytes(film.read_bytes().replace(b"A_OPUS", b"A_EVER"))
+    with pytest.raises(UserError, match="no sound track"):
+        load_audio(tmp_path / "c.mkv")
