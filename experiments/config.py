@@ -1,10 +1,7 @@
 """Hydra configs: composing, resolving, and the one place that instantiates."""
 
-import contextlib
 import difflib
 import re
-import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +13,10 @@ from hydra.core.override_parser.types import Glob, Override, Transformer
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from datamodules.errors import UserError
+from experiments.config_checks import check_ablations, check_types
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "configs"
 PATHS = {
@@ -64,28 +63,16 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
             raise UserError(config_error_line(error)) from error
         rest = [word for word in overrides if _key(word) != unknown[1]]
         raise UserError(_unknown_key(unknown[1], _known_keys(rest, name))) from error
+    except YAMLError as error:
+        raise UserError(f"config: a file is no YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError) as error:  # Hydra's word of a group that is null
+        raise UserError(
+            f"config: a group takes a name, not null ({error}); to leave one out: ~GROUP"
+        ) from error
     finally:
         GlobalHydra.instance().hydra = outer
     check_ablations(config, overrides)
     return config
-
-
-def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse an ablation of another stage, or one whose file does not reach the config as it should."""
-    told: dict[Any, Any] = dict(config.get("ablation") or {})
-    parsed = [OverridesParser.create().parse_override(word) for word in overrides]
-    chosen: list[Any] = [one.value() for one in parsed if one.key_or_group == "ablation"]
-    for name in chosen[-1] if chosen and isinstance(chosen[-1], list) else chosen[-1:]:
-        if name is not None and not isinstance(told.get(name), str):
-            raise UserError(
-                f"{CONFIG_FOLDER / 'ablation' / str(name)}.yaml: must begin with the line '# @package _global_' and say "
-                f"'ablation: {{{name}: STAGE}}'"
-            )
-    for name, stage in told.items():
-        if stage != config.stage:
-            raise UserError(
-                f"ablation={name} changes stage '{stage}', but the experiment trains '{config.stage}'"
-            )
 
 
 def require_model(overrides: Sequence[str]) -> None:
@@ -191,6 +178,8 @@ def _known_keys(words: Sequence[str], name: str) -> list[str]:
 def _unknown_key(key: str, known: Sequence[str]) -> str:
     """A line about a key that a config does not have: the most similar that it has, and how to add an argument."""
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
+    if key in groups:
+        return f"config: {key} takes a name, or several: {key}=NAME"
     similar = difflib.get_close_matches(key, [*known, *groups], n=1)
     told = [f"did you mean {similar[0]}?"] if similar else []
     if f"{key.rpartition('.')[0]}._target_" in known:
@@ -228,14 +217,14 @@ def config_error_line(error: Exception) -> str:
     return f"config: {'; '.join(kept).replace(':; ', ': ') or type(error).__name__}"
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig, whole: bool = True) -> dict[str, Any]:
     """Resolve every interpolation and return plain dicts, lists, numbers and strings.
 
     Raises:
-        UserError: a value is missing (``???``) or an interpolation leads nowhere.
+        UserError: an interpolation leads nowhere, or, of a ``whole`` config, a value is missing (``???``).
     """
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=whole)
     except OmegaConfBaseException as error:
         raise UserError(config_error_line(error)) from error
     return cast(dict[str, Any], plain)
@@ -249,7 +238,8 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     Raises:
         UserError: the object refused its arguments: with that error, or as being of a wrong type or value.
     """
-    _check_types(config)
+    node = config if isinstance(config, DictConfig) else OmegaConf.create(config)
+    check_types(resolve(node, whole=False), node._get_full_key(None))
     try:
         if not arguments:
             return hydra.utils.instantiate(config, _convert_="all")
@@ -267,57 +257,6 @@ def instantiate(config: Any, **arguments: Any) -> Any:
         key = re.search(r"full_key: (\S+)", str(error))
         place = key[1] if key else str(config.get("_target_")).rpartition(".")[2]
         raise UserError(f"config: {place}: {' '.join(str(cause).split())}") from error
-
-
-KINDS = {
-    float: "a number",
-    int: "a whole number",
-    bool: "true or false",
-    tuple: "a list",
-    list: "a list",
-    types.NoneType: "null",
-}
-"""Annotated types that no text can stand for, in words."""
-FITTING: dict[type, set[type]] = {bool: {bool}, int: {int, float}, float: {float}, str: set()}
-"""Type of a value -> the annotated types that it may stand for."""
-
-
-def _check_types(config: Any) -> None:
-    """Refuse a text where what a config builds is annotated to take a number, and a number of the wrong kind."""
-    node = config if isinstance(config, DictConfig) else OmegaConf.create(config)
-    try:
-        plain = OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(config_error_line(error)) from error
-    _check_types_below(plain, node._get_full_key(None))
-
-
-def _check_types_below(node: Any, where: str) -> None:
-    if not isinstance(node, dict):
-        return
-    wanted = _annotations(node["_target_"]) if "_target_" in node else {}
-    for key, value in node.items():
-        place = f"{where}.{key}" if where else str(key)
-        _check_types_below(value, place)
-        kind = wanted.get(key)
-        union = typing.get_origin(kind) in (typing.Union, types.UnionType)
-        parts = typing.get_args(kind) if union else (kind,)
-        kinds = [typing.get_origin(one) or one for one in parts if getattr(one, "__name__", "") != "Tensor"]
-        plain = bool(kinds) and all(one in KINDS for one in kinds)
-        if plain and type(value) in FITTING and not FITTING[type(value)].intersection(kinds):
-            raise UserError(f"config: {place}={value}: use {' or '.join(KINDS[one] for one in kinds)}")
-
-
-def _annotations(target: str) -> dict[str, Any]:
-    """Annotated arguments of a function, or of a class and those that it hands further arguments to."""
-    found: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # what can't be imported is told when it is built
-        built: Any = hydra.utils.get_object(target)
-        is_class = isinstance(built, type)
-        for one in reversed(built.__mro__) if is_class else [built]:
-            with contextlib.suppress(NameError, TypeError, AttributeError):
-                found |= typing.get_type_hints(one.__init__ if is_class else one)
-    return found
 
 
 def instantiate_all(configs: Any) -> list[Any]:

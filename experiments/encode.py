@@ -115,7 +115,10 @@ def run(args: argparse.Namespace) -> int:
     config = compose(args.overrides, "encode")
     if not config.autoencoder:
         raise UserError("encode needs autoencoder=RUN, the run folder or checkpoint of a trained stage 1")
-    latents = encode_data(config, parse_shard(config.shard), config.workers)
+    shard = parse_shard(config.shard)
+    if not Path(config.autoencoder).exists():
+        raise UserError(f"autoencoder={config.autoencoder}: no such run folder or checkpoint; check the name")
+    latents = encode_data(config, shard, config.workers)
     if latents is not None:
         print(latents.folder)
     return 0

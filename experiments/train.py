@@ -1,38 +1,28 @@
 """``ifmdm train``: one training as a config describes it, or with ``-m`` several; each leaves a run folder that says how."""
 
 import argparse
-import contextlib
 import logging
 import os
 import signal
-import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
 from experiments.config import (
-    CONFIG_FOLDER,
-    check_ablations,
     compose,
-    config_error_line,
     config_names,
-    hydra_overrides,
     instantiate,
     instantiate_all,
     resolve,
-    with_open_maps,
 )
+from experiments.config_checks import STAGES, check_numbers
 from experiments.run_folder import (
     RUN_DIR_VARIABLE,
     checkpoint_to_resume,
@@ -51,7 +41,6 @@ log = logging.getLogger(__name__)
 
 GROUPS = ("experiment", "data", "model", "size", "ablation", "callbacks", "logger", "trainer", "launcher")
 """Groups of configs that ``--help`` lists."""
-STAGES = ("autoencoder", "statistics", "diffusion", "sync")
 
 
 @dataclass(frozen=True)
@@ -87,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train as the command line says; with ``-m`` through the launcher that the config names."""
     if args.multirun:
+        from experiments.multirun import run_multirun
+
         run_multirun(args.overrides)
         return 0
     result = run_training(compose(args.overrides), args.overrides)
@@ -164,8 +155,13 @@ def build(config: DictConfig, words: Sequence[str]) -> "tuple[LightningDataModul
         if config.lift:
             _lift(model, config.lift)
         return datamodule, model
-    from experiments.encode import encode_data, find_latents
+    from lightning.pytorch.utilities.seed import isolate_rng
 
+    from experiments.encode import encode_data, find_latents
+    from lightning_modules.networks.motion_basis import MotionBasis
+
+    with isolate_rng():  # wrong settings are told before latents are made, which takes long
+        instantiate(config.model, basis=MotionBasis(config.motion_dim))
     latents = find_latents(config, words) if one_of_several_processes() else encode_data(config)
     assert latents is not None  # all clips are one shard
     datamodule = instantiate(config.data, latents=str(latents.folder))
@@ -223,41 +219,12 @@ def _lift(model: Any, path: str) -> None:
         raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 
 
-NUMBERS = {
-    "seed": (0, 2**32 - 1),
-    "data.batch_size": (1, 2**20),
-    "data.num_workers": (0, 2**10),
-    "data.pairs_per_clip": (1, 2**20),
-    "data.windows_per_clip": (1, 2**20),
-    "trainer.max_steps": (1, 2**31),
-    "trainer.max_epochs": (1, 2**31),
-    "trainer.check_val_every_n_epoch": (1, 2**31),
-    "trainer.limit_train_batches": (1e-6, 2**31),
-    "model.optimizer.lr": (0.0, 1e3),
-}
-"""Settings -> least and largest value, whole numbers where these are; of the trainer -1 stands for no limit."""
-
-
-def _check_numbers(plain: dict[str, Any]) -> None:
-    """Refuse numbers that would end a training late, or at once as if all were well."""
-    for key, (least, most) in NUMBERS.items():
-        value: Any = plain
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if value is None or (key.startswith("trainer.max") and value == -1):
-            continue
-        fits = type(value) is int or (type(value) is float and isinstance(least, float))
-        if not fits or not least <= value <= most:
-            kind = "a number" if isinstance(least, float) else "a whole number"
-            raise UserError(f"config: {key}={value}: use {kind} from {least:g} to {most:.10g}")
-
-
 def _checked(config: DictConfig) -> dict[str, Any]:
     """The resolved config, of which everything is refused that can be before anything slow is imported."""
     if not config.get("name") or config.get("model") is None:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
     plain = resolve(config)
-    _check_numbers(plain)
+    check_numbers(plain)
     checkpoint_to_resume(plain["resume"], run_folder(plain))
     stage, data, network = plain["stage"], plain["data"], plain["model"].get("network") or {}
     if stage not in STAGES:
@@ -278,62 +245,3 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         if plain[key] and not Path(plain[key]).exists():
             raise UserError(f"{key}={plain[key]}: no such run folder or checkpoint; check the name")
     return plain
-
-
-def run_multirun(overrides: Sequence[str]) -> None:
-    """Train once for each combination; ``UserError`` where one does not compose or cannot start as asked."""
-    words = with_open_maps(hydra_overrides(overrides, multirun=True))
-    with _as_hydra_program(["--multirun", *words]):
-        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="train")
-        try:
-            decorate(multirun_job)()
-        except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
-            raise UserError(config_error_line(error)) from error
-
-
-def multirun_job(config: DictConfig) -> dict[str, float]:
-    """One job of a multirun, in the folder that Hydra gives it."""
-    job = HydraConfig.get()
-    check_ablations(config, job.overrides.task)
-    refuse_script_launcher(config)
-    with open_dict(config):
-        config.run_dir = job.runtime.output_dir
-    return run_training(config, job.overrides.task).metrics
-
-
-def refuse_script_launcher(config: DictConfig) -> None:
-    """Refuse several devices a job where Lightning would start the other processes by repeating the command line.
-
-    Inside a multirun each of these would enter the sweep again and train with other settings, without an error.
-
-    Raises:
-        UserError: the combination is the dangerous one.
-    """
-    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-
-    trainer = instantiate(config.trainer, logger=False)
-    launcher = trainer.strategy.launcher
-    repeats = (
-        isinstance(launcher, _SubprocessScriptLauncher)
-        and not launcher.cluster_environment.creates_processes_externally
-    )
-    if trainer.num_devices > 1 and repeats:
-        raise UserError(
-            "multirun with trainer.devices > 1 would train other settings on other devices: set trainer.devices=1, "
-            "start each run by torchrun or Slurm, or use trainer.strategy=ddp_spawn"
-        )
-
-
-@contextlib.contextmanager
-def _as_hydra_program(words: list[str]) -> Iterator[None]:
-    """Hydra's launchers read ``sys.argv``: give them these words; and let Hydra hand errors on instead of exiting."""
-    words_before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["ifmdm train", *words]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        sys.argv = words_before
-        del os.environ["HYDRA_FULL_ERROR"]
-        if full_error is not None:
-            os.environ["HYDRA_FULL_ERROR"] = full_error

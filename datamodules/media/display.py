@@ -61,7 +61,7 @@ class Display:
         size: dict[str, Any] = {}
         if (height, width) != (picture.height, picture.width):
             size = {"height": height, "width": width, "interpolation": Interpolation.BICUBIC}
-        image = picture.to_ndarray(format="rgb24", threads=1, **size)  # more threads are slower
+        image = picture.to_ndarray(format="rgb24", threads=2, **size)  # more cost more than they save
         if (height, width) != (self.height, self.width):
             canvas = np.zeros((self.height, self.width, 3), np.uint8)
             top, left = (self.height - height) // 2, (self.width - width) // 2

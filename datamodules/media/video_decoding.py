@@ -194,6 +194,8 @@ def _framed(
     """Pictures with their frames instead of their packets."""
     bringing = iter(np.flatnonzero(index.packets >= 0).tolist())
     for packet, picture in pictures:
+        if picture.pts is not None:  # tells it better where VP9 shows an earlier picture again
+            packet = index.by_time.get(picture.pts, packet)
         frame = next(bringing, -1) if index.counted else int(index.frames[packet])
         if frame >= 0:
             yield frame, picture

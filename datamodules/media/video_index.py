@@ -1,8 +1,10 @@
 """Which picture of a video is seen when, as its packets tell it; nothing is decoded here."""
 
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -51,6 +53,7 @@ class VideoIndex:
     keys: np.ndarray  # (K,) packets that decoding can start from, increasing
     jumps: list[int]  # ticks of the track that lead to them
     known: dict[tuple[int | None, int], int]  # pts and size of these packets -> their number
+    by_time: dict[int, int]  # pts that one packet alone has -> its number
 
     def starts(self, frame: int) -> list[int]:
         """Places in ``keys`` from which decoding leads to the picture of a frame: the few before it, the latest first."""
@@ -60,8 +63,7 @@ class VideoIndex:
         return [place for place in places if 0 <= self.frames[self.keys[place]] <= frame]
 
 
-@dataclass(frozen=True)
-class _Packet:
+class _Packet(NamedTuple):
     pts: int | None
     dts: int | None
     size: int
@@ -113,6 +115,7 @@ def index_video(path: Path, first: int) -> VideoIndex:
     frames = np.full(len(packets), -1)
     frames[holders[own]] = own
     counted = bool((chunks or bare) and track.codec_context.codec.reorder)
+    often = Counter(one.pts for one in packets)
     keys = [] if bare or counted else [number for number, one in enumerate(packets) if one.key and one.size]
     return VideoIndex(
         times=places * float(tick),
@@ -124,6 +127,7 @@ def index_video(path: Path, first: int) -> VideoIndex:
         keys=np.array(keys, int),
         jumps=[next(t for t in (packets[n].dts, packets[n].pts, 0) if t is not None) for n in keys],
         known={(packets[n].pts, packets[n].size): n for n in keys},
+        by_time={one.pts: n for n, one in enumerate(packets) if one.pts is not None and often[one.pts] == 1},
     )
 
 

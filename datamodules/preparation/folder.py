@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 from datamodules.clips.splits import read_pairs
 from datamodules.errors import UserError
 from datamodules.files import require_folder
-from datamodules.preparation.sources import VIDEO_SUFFIXES, Source, file_stem, shown, videos_below
+from datamodules.media.containers import VIDEO_SUFFIXES
+from datamodules.preparation.sources import Source, file_stem, shown, videos_below
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     raw = require_folder(raw, "raw videos")
     videos = sorted(videos_below(raw), key=lambda path: path.relative_to(raw).as_posix())
     if not videos:
-        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        suffixes = ", ".join(VIDEO_SUFFIXES)
         raise UserError(f"{raw}: no videos in it ({suffixes}); give the folder of the raw videos")
     others = Counter(
         path.suffix.lower() or "without a suffix"

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from datamodules.clips.manifest import ID_ALPHABET
+from datamodules.media.containers import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset(
-    (".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
-     ".ogv", ".ts", ".vob", ".webm", ".wmv")
-)  # fmt: skip
 DEVELOPMENT = "development"
 """Split of what a dataset keeps out of its test: training or validation, by a hash of the identity."""
 

@@ -35,4 +35,4 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step != self.saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.saved_step = trainer.global_step
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)

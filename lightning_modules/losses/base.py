@@ -1,7 +1,7 @@
 """What a loss of stage 1 is: a weighted term that looks at rendered pairs, named and switched on in the config."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -29,7 +29,12 @@ class LossTerm(nn.Module, ABC):
 
     Args:
         weight: factor in the sum; the logged value is without it.
+
+    Attributes:
+        needs: fields of `DecoderOutput` that it looks at and not every renderer gives.
     """
+
+    needs: tuple[str, ...] = ()
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -41,7 +46,15 @@ class LossTerm(nn.Module, ABC):
 
 
 def evaluate_terms(terms: nn.ModuleDict, pairs: RenderedPairs, batch: FramePairBatch) -> dict[str, Tensor]:
-    """All terms by name and their weighted sum ``loss``, each a scalar."""
+    """All terms by name and their weighted sum ``loss``, each a scalar.
+
+    Raises:
+        UserError: the renderer doesn't give what some of them look at.
+    """
+    given = {name for name, value in pairs.decoded._asdict().items() if value is not None}
+    if blind := [name for name, term in terms.items() if set(cast(LossTerm, term).needs) - given]:
+        switches = " ".join(f"model.losses.{name}=null" for name in blind)
+        raise UserError(f"the renderer doesn't give what losses {', '.join(blind)} look at: set {switches}")
     values: dict[str, Tensor] = {}
     total = pairs.decoded.frame.new_zeros(())
     for name, term in terms.items():
@@ -50,14 +63,3 @@ def evaluate_terms(terms: nn.ModuleDict, pairs: RenderedPairs, batch: FramePairB
             values[name] = value
             total = total + term.weight * value
     return values | {"loss": total}
-
-
-def require_output(value: Tensor | None, what: str) -> Tensor:
-    """What a renderer gives of a frame.
-
-    Raises:
-        UserError: this renderer doesn't give it.
-    """
-    if value is None:
-        raise UserError(f"this renderer gives no {what}: set the losses that look at it to null")
-    return value

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
-from lightning_modules.losses.base import LossTerm, RenderedPairs, require_output
+from lightning_modules.losses.base import LossTerm, RenderedPairs
 from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyramid_l1
 
 MOUTH = REGION_NAMES.index("mouth")
@@ -17,11 +17,14 @@ class LandmarkLoss(LossTerm):
     Points pull the flow from any distance, where pixels only do so within an edge's width.
     """
 
+    needs = ("flow",)
+
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
         """Mean in half picture widths over the points known in both frames, 0 where none is; None for data without points."""
         if not batch.landmarks.shape[2]:
             return None
-        flow = require_output(pairs.decoded.flow, "flow")  # (B, 2, S, S)
+        flow = pairs.decoded.flow  # (B, 2, S, S)
+        assert flow is not None
         known = batch.landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
         landmarks = torch.where(known[:, None, :, None], batch.landmarks, 0.5)
         # From [0, 1] of the picture's edges to corner-aligned pixel centres in [-1, 1], as the flow has them.

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
-from lightning_modules.losses.base import LossTerm, RenderedPairs, require_output
+from lightning_modules.losses.base import LossTerm, RenderedPairs
 
 
 class RegionTerm(LossTerm):
@@ -35,10 +35,12 @@ class L1Loss(RegionTerm):
 class WarpLoss(L1Loss):
     """L1 of the warped source pixels, which trains the flow directly (ours)."""
 
+    needs = ("warped",)
+
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """See ``pyramid_l1``."""
-        warped = require_output(pairs.decoded.warped, "warped source")
-        return pyramid_l1(warped, batch.driving, self.weights(batch), self.levels)
+        assert pairs.decoded.warped is not None
+        return pyramid_l1(pairs.decoded.warped, batch.driving, self.weights(batch), self.levels)
 
 
 class EdgeLoss(RegionTerm):

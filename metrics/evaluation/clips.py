@@ -17,10 +17,10 @@ from datamodules.clips.phones import Phone, phone_file, read_phones
 from datamodules.errors import UserError
 from datamodules.files import require_folder
 from datamodules.media.audio import load_audio
+from datamodules.media.containers import VIDEO_SUFFIXES
 from datamodules.media.video import probe
 from metrics.evaluation.protocol_names import PARTNER, ReadingSettings, short_hash
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 CLIP_FAILURES = (UserError, OSError, ValueError)
 """What a broken or unfit clip can raise: it is listed as missing and the others are still judged."""
 NO_PHONES = (
@@ -159,16 +159,16 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
     require_folder(folder, what)
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
             stem = _composed(path.stem)
             if stem in found:
                 raise UserError(f"{path}: {found[stem]} has the same stem; rename one of them")
             found[stem] = path
     if not found:
-        inner = [] if deep else [one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES]
+        inner = [] if deep else [one for one in folder.rglob("*") if one.suffix.lower() in VIDEO_SUFFIXES]
         hint = f"{inner[0]} lies too deep: put them side by side, or give --seeds for takes" if inner else ""
         raise UserError(
-            f"{folder}: holds no {what}; {hint or 'give a folder with ' + ', '.join(SUFFIXES) + ' files'}"
+            f"{folder}: holds no {what}; {hint or 'give a folder with ' + ', '.join(VIDEO_SUFFIXES) + ' files'}"
         )
     return found
 

@@ -119,7 +119,8 @@ def test_several_ablations_are_laid_over_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ablation: {mine: autoencoder}", "# @package _global_\nseed: 1", "ablation:\n  name: mine"]
+    "text",
+    ["ablation: {mine: autoencoder}", "# @package _global_\nseed: 1", "# @package _global_\nablation: mine"],
 )
 @pytest.mark.parametrize("word", ["ablation=mine", "ablation=[no_perceptual,mine]"])
 def test_an_ablation_that_is_not_laid_over_the_config_is_refused(
@@ -131,16 +132,27 @@ def test_an_ablation_that_is_not_laid_over_the_config_is_refused(
     refusal(words("autoencoder_tiny", word), "mine.yaml: must begin with the line '# @package _global_'")
 
 
+def test_two_words_of_an_ablation_are_refused() -> None:
+    refusal(words("diffusion_tiny", "ablation=no_std", "ablation=zero_null"), "write ablation=[a,b]")
+
+
+@pytest.mark.parametrize("word", ["logger=null", "ablation=null", "ablation=[no_perceptual,null]"])
+def test_a_group_that_is_null_is_refused(word: str) -> None:
+    refusal(words("autoencoder_tiny", word), "to leave one out: ~GROUP")
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [
         ("model.losses.l1.weight=abc", "model.losses.l1.weight=abc: use a number"),
         ("model.optimizer.lr=abc", "model.optimizer.lr=abc: use a number"),
+        ("model.losses.l1.weight=nan", "model.losses.l1.weight=nan: use a finite number"),
+        ("model.optimizer.betas=[0.9,abc]", "model.optimizer.betas=[0.9, 'abc']: use a number"),
         ("model.optimizer.betas=0.9", "model.optimizer.betas=0.9: use a list"),
         ("model.scheduler.warmup_steps=1.5", "model.scheduler.warmup_steps=1.5: use a whole number"),
         ("data.size=true", "data.size=True: use a whole number"),
         ("data.augment=abc", "data.augment=abc: use true or false"),
-        ("trainer.log_every_n_steps=abc", "trainer.log_every_n_steps=abc: use a whole number or null"),
+        ("trainer.log_every_n_steps=abc", "trainer.log_every_n_steps=abc: use a whole number"),
         ("callbacks.progress.seconds=abc", "callbacks.progress.seconds=abc: use a number"),
         ("trainer.accelerator=tpu", "trainer: "),
     ],

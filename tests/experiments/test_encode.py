@@ -130,7 +130,7 @@ def test_wrong_shards_are_refused(text) -> None:
     ("words", "message"),
     [
         ([], "encode needs autoencoder=RUN"),
-        (["autoencoder=nowhere", "data=folder"], "nowhere: no checkpoint"),
+        (["autoencoder=nowhere", "data=folder"], "nowhere: no such run folder"),
         (["autoencoder=nowhere", "shard=2/1"], "shard=2/1: is not I/N"),
         (["autoencoder=nowhere", "wrokers=2"], "no key 'wrokers'; did you mean workers"),
     ],

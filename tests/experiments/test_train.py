@@ -23,7 +23,8 @@ from datamodules.synthetic_faces.settings import Settings
 from experiments import cli
 from experiments.config import compose
 from experiments.encode import encode_data, find_latents
-from experiments.train import TrainingResult, refuse_script_launcher, run_training
+from experiments.multirun import refuse_script_launcher
+from experiments.train import TrainingResult, run_training
 from lightning_modules.checkpoints import load_network
 from lightning_modules.networks.registry import network_spec
 from metrics.evaluation.judges import Judges, load_training_judges

@@ -1,0 +1,130 @@
+"""What is refused of a composed config before anything is built of it."""
+
+import contextlib
+import json
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+
+from datamodules.errors import UserError
+
+STAGES = ("autoencoder", "statistics", "diffusion", "sync")
+WORDS = {
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a map",
+    "none_required": "null",
+}
+"""What a value that is no object may be wrong about, in words."""
+NUMBERS = {
+    "seed": (0, 2**32 - 1),
+    "data.batch_size": (1, 2**20),
+    "data.num_workers": (0, 2**10),
+    "data.pairs_per_clip": (1, 2**20),
+    "data.windows_per_clip": (1, 2**20),
+    "trainer.max_steps": (1, 2**31),
+    "trainer.max_epochs": (1, 2**31),
+    "trainer.check_val_every_n_epoch": (1, 2**31),
+    "trainer.limit_train_batches": (1e-6, 2**31),
+    "model.optimizer.lr": (0.0, 1e3),
+}
+"""Settings -> least and largest value, whole numbers where these are; of the trainer -1 stands for no limit."""
+
+
+def check_numbers(plain: dict[str, Any]) -> None:
+    """Refuse numbers that would end a training late, or at once as if all were well."""
+    for key, (least, most) in NUMBERS.items():
+        value: Any = plain
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is None or (key.startswith("trainer.max") and value == -1):
+            continue
+        fits = type(value) is int or (type(value) is float and isinstance(least, float))
+        if not fits or not least <= value <= most:
+            kind = "a number" if isinstance(least, float) else "a whole number"
+            raise UserError(f"config: {key}={value}: use {kind} from {least:g} to {most:.10g}")
+
+
+def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse an ablation of another stage, or one whose file does not reach the config as it should."""
+    told: Any = config.get("ablation") or {}
+    parsed = [OverridesParser.create().parse_override(word) for word in overrides]
+    chosen: list[Any] = [one.value() for one in parsed if one.key_or_group == "ablation"]
+    if len(chosen) > 1:
+        raise UserError(
+            f"ablation= is given {len(chosen)} times, of which the last would count: write ablation=[a,b]"
+        )
+    for name in reversed(
+        chosen[0] if chosen and isinstance(chosen[0], list) else chosen
+    ):  # the last one's words win
+        if not isinstance(told, DictConfig) or not isinstance(told.get(name), str):
+            raise UserError(
+                f"configs/ablation/{name}.yaml: must begin with the line '# @package _global_' and say "
+                f"'ablation: {{{name}: STAGE}}'"
+            )
+    for name, stage in told.items():
+        if stage not in STAGES:
+            raise UserError(f"ablation={name} is of stage '{stage}'; there are: {', '.join(STAGES)}")
+        if stage != config.stage:
+            raise UserError(
+                f"ablation={name} changes stage '{stage}', but the experiment trains '{config.stage}'"
+            )
+
+
+def check_types(node: Any, where: str) -> None:
+    """Refuse values of another type than what is built of a resolved config, at the key ``where``, is annotated to take."""
+    if not isinstance(node, dict):
+        return
+    wanted = _annotations(node["_target_"]) if "_target_" in node else {}
+    for key, value in node.items():
+        place = f"{where}.{key}" if where else str(key)
+        check_types(value, place)
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        built = any(isinstance(part, dict | list) for part in parts) or (
+            isinstance(value, dict) and "_target_" in value
+        )
+        if key in wanted and not built:
+            _check_type(value, wanted[key], place)
+
+
+def _check_type(value: Any, annotation: Any, where: str) -> None:
+    """Refuse a value, or a list or map of values, that doesn't fit an annotation as it would stand in JSON."""
+    options = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    with contextlib.suppress(PydanticSchemaGenerationError, PydanticUserError):  # no type of plain data
+        adapter = TypeAdapter(annotation, config=options)
+        try:
+            adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            kinds = [WORDS[one["type"]] for one in error.errors() if one["type"] in WORDS]
+            if kinds:
+                raise UserError(
+                    f"config: {where}={value}: use {' or '.join(dict.fromkeys(kinds))}"
+                ) from error
+
+
+def _annotations(target: str) -> dict[str, Any]:
+    """Annotated arguments of a function, or of a class and those that it hands further arguments to."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # what can't be imported is told when it is built
+        built: Any = hydra.utils.get_object(target)
+        is_class = isinstance(built, type)
+        for one in reversed(built.__mro__) if is_class else [built]:
+            with contextlib.suppress(NameError, TypeError, AttributeError):
+                found |= typing.get_type_hints(one.__init__ if is_class else one)
+    return found
