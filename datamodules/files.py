@@ -67,28 +67,69 @@ def file_inside(folder: str | Path, name: str) -> Path:
 
 MAX_JSON_BYTES = 256 * 1024
 MAX_JSON_DEPTH = 12
+MAX_YAML_DEPTH = 24
 
 
-def read_plain_json(path: Path) -> dict[str, Any]:
-    """Read a small JSON file that may come from a stranger: an object of strings, finite numbers, bools, lists and objects.
+def read_plain_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON file that may come from a stranger: an object as `parse_plain_json` gives it.
 
     Raises:
-        UserError: Over 256 KB, damaged, nested deeper than 12, a key twice, or a number that is not finite.
+        UserError: Missing, over ``most_bytes``, or refused by `parse_plain_json`.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            raise ValueError(f"over {MAX_JSON_BYTES // 1024} KB")
-        value = json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
-        if not isinstance(value, dict):
-            raise ValueError("no JSON object")
-        _check_plain(value, 1)
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply") from None
+        return parse_plain_json(read_bounded(path, most_bytes))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read ({error})") from None
+
+
+def parse_plain_json(data: bytes | str) -> dict[str, Any]:
+    """A JSON object of strings, finite numbers, bools, lists and objects.
+
+    Raises:
+        ValueError: Damaged, nested deeper than 12, a key twice, a number that is not finite or of more than 64 bits.
+    """
+    try:
+        value = json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no valid JSON: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    _check_plain(value, 1)
     return value
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """Content of a file; ValueError where it has more bytes, of which none is kept."""
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"over {most_bytes // 1024} KB")
+    return data
+
+
+def parse_plain_yaml(data: bytes) -> Any:
+    """Plain values of a YAML text; of wrong values nothing is built.
+
+    Raises:
+        ValueError: No YAML, nested deeper than 24, or with aliases, which can blow up a small file, or tags.
+    """
+    import yaml
+
+    depth = 0
+    try:
+        for event in yaml.parse(data, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("holds aliases")
+            if getattr(event, "tag", None) is not None:
+                raise ValueError("holds tags")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_YAML_DEPTH:
+                raise ValueError("nested too deeply")
+        return yaml.safe_load(data)
+    except (yaml.YAMLError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,7 +145,12 @@ def _refuse_constant(name: str) -> NoReturn:
 def _check_plain(value: Any, depth: int) -> None:
     if depth > MAX_JSON_DEPTH:
         raise ValueError("nested too deeply")
-    if isinstance(value, float) and not math.isfinite(value):
+    absurd = (
+        abs(value) >= 2**64
+        if isinstance(value, int)
+        else isinstance(value, float) and not math.isfinite(value)
+    )
+    if absurd:
         raise ValueError("a number is too large")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_plain(item, depth + 1)

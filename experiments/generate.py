@@ -1,6 +1,7 @@
 """``ifmdm generate``: one portrait and speech -> talking-head mp4."""
 
 import argparse
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -45,6 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--seed", type=int, default=0, help="of the random motion (default 0)")
 
 
+def face_choice(text: str) -> str:
+    """Which of several faces, as `select_face` takes it.
+
+    Raises:
+        ArgumentTypeError: It is none of these words, nor a number.
+    """
+    if text not in ("left", "right", "largest") and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither left, right, largest nor a number from 1")
+    return text
+
+
 def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     """Flags of all commands that use a trained model.
 
@@ -63,6 +75,8 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
         "folder 'audio' in the model folder)"
     )
     flag("--speech-model", metavar="DIR|NAME", help=text)
+    text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
+    flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
     flag("--paste-back", action="store_true", help="put the face back into the whole picture")
 
 
@@ -86,18 +100,27 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     )
     folder, image = resolve_model(args.model), read_image(args.image)
     require_file(args.audio, "sound")
-    from datamodules.media.audio import load_audio, load_audio_native
+    from datamodules.media.audio import load_audio_native, to_speech
     from lightning_modules.generation.talking_head import TalkingHead
 
-    waveform = load_audio(args.audio)
     sound, rate = load_audio_native(args.audio)
-    portrait, crop = frame_portrait(image, args.image, find_face)
+    waveform = to_speech(sound, rate, args.audio)
+    portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = model.generate_motion(source, waveform, options)
     frames = model.render(source, motion)
+    if args.paste_back:
+        note_softness(args.image, crop, model.size)
     write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
     return 0
+
+
+def face_finder(which: str) -> FaceFinder:
+    """`require_face` for one of several faces."""
+    from datamodules.faces.finding import require_face
+
+    return functools.partial(require_face, which=which)
 
 
 def check_output(path: Path) -> None:
@@ -115,15 +138,13 @@ def check_output(path: Path) -> None:
     require_output_folder(path.parent)
 
 
-def frame_portrait(
-    image: np.ndarray, path: Path, find_face: FaceFinder | None = None
-) -> "tuple[Tensor, SquareCrop]":
+def frame_portrait(image: np.ndarray, path: Path, find_face: FaceFinder) -> "tuple[Tensor, SquareCrop]":
     """Find the face and crop it by the one framing rule.
 
     Args:
         image: uint8 ``(H, W, 3)``.
         path: for messages.
-        find_face: another finder than `require_face`.
+        find_face: finds the face.
 
     Returns:
         The portrait ``(3, N, N)`` float32 in [-1, 1], at the crop's own size but at most 1024, and the crop.
@@ -131,13 +152,19 @@ def frame_portrait(
     Raises:
         UserError: no face.
     """
-    from datamodules.faces.finding import require_face
     from datamodules.faces.framing import crop_square, framing
     from datamodules.media.pictures import to_float
 
-    crop = framing((find_face or require_face)(image, path))
+    crop = framing(find_face(image, path))
     pixels = crop_square(image, crop, min(1024, max(16, round(crop.side))))
     return to_float(pixels), crop
+
+
+def note_softness(path: Path, crop: "SquareCrop", size: int) -> None:
+    """Tell the reader that frames of ``size`` pixels are enlarged to be put back into a picture."""
+    if crop.side > 1.1 * size:
+        told = "%s: the model paints %d pixels, its place in the picture has %.0f: the face will be softer"
+        log.info(told, path, size, crop.side)
 
 
 def write_result(

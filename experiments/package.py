@@ -24,6 +24,8 @@ CARD_MEASURES = (
     "val/sample_correlation_mouth",
 )
 """Measures that a card shows."""
+MOST_CELL = 80
+"""Letters in a cell of a card's table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,4 +206,5 @@ def _row(stage: str, record: dict[str, Any], steps: Any) -> str:
         f"{float(record['seconds']) / 60:.0f}" if "seconds" in record else "?",
         measures or "?",
     ]
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+    plain = (" ".join(str(cell).replace("|", " ").split())[:MOST_CELL] for cell in cells)
+    return "| " + " | ".join(plain) + " |"

@@ -211,6 +211,8 @@ def _summarise(prepared: "Prepared", page: Path) -> None:
     log.info("kept: %d clips, %.2f hours", len(prepared.records), hours)
     for reason, count in prepared.reasons().items():
         log.info("rejected: %d %s", count, reason)
+    if prepared.reasons().keys() & {"no sound", "silent"}:
+        log.info("stage 1 can learn from clips without sound, too: --no-require-sound keeps them")
     if prepared.missing:
         log.info("left for other shards: %d videos", len(prepared.missing))
     empty = [name for name in SPLITS if all(record.split != name for record in prepared.records)]

@@ -1,20 +1,38 @@
 """``ifmdm reenact``: one portrait moves as the face in a driving video does."""
 
 import argparse
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datamodules.batches import FPS
+from datamodules.errors import UserError
 from datamodules.files import require_file
-from experiments.generate import FaceFinder, add_places, check_output, frame_portrait, write_result
+from experiments.generate import (
+    FaceFinder,
+    add_places,
+    check_output,
+    face_choice,
+    face_finder,
+    frame_portrait,
+    note_softness,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.talking_head import TalkingHead
 
+log = logging.getLogger(__name__)
+SEARCHED = 60 * FPS
+"""Frames of the driving video that are searched for the first with a face."""
+STRIDE = 5
+"""Every so many-th of them is looked at, and those before it where there is a face."""
 CHUNK_BYTES = 256 * 2**20
 """Decoded pictures of the driving video that are in memory at a time: 43 frames of 1080p."""
 
@@ -25,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Transfer the motion of a video to a portrait. Writes a 25 fps H.264 mp4 with the video's sound."
     )
     add_places(parser, "video", "driving video with one face")
+    text = "which face of the video, as --face"
+    parser.add_argument("--video-face", type=face_choice, default="largest", metavar="WHICH", help=text)
     how = parser.add_mutually_exclusive_group()
     text = "add the change since the video's first frame to the portrait's own pose (default)"
     how.add_argument("--relative", dest="relative", action="store_true", default=True, help=text)
@@ -40,30 +60,67 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
 
     folder, image = resolve_model(args.model), read_image(args.image)
     require_file(args.video, "video")
-    from datamodules.faces.finding import require_face
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.talking_head import TalkingHead
 
     driving = VideoReader(args.video)
-    portrait, crop = frame_portrait(image, args.image, find_face)
-    driving_crop = framing((find_face or require_face)(driving.get([0])[0], args.video))
+    portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
+    start, face = first_face(driving, find_face or face_finder(args.video_face))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
-    motion = driving_motion(model, driving, driving_crop)
+    motion = driving_motion(model, driving, framing(face), start)
     if args.relative:
         motion = relative_motion(motion, source.motion)
     if sound is not None:
-        sound = fit_sound(sound, rate, len(motion))
+        sound = fit_sound(sound[round(start * rate / FPS) :], rate, len(motion))
     frames = model.render(source, motion)
+    if args.paste_back:
+        note_softness(args.image, crop, model.size)
     write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
     return 0
 
 
+def first_face(video: "VideoReader", find_face: FaceFinder) -> "tuple[int, FaceBox]":
+    """The first frame at 25 fps, within the first minute, that a face is found in, and its box.
+
+    Raises:
+        UserError: There is none; why the first frame was refused.
+    """
+    refused: list[UserError] = []
+
+    def look(picture: np.ndarray) -> "FaceBox | None":
+        try:
+            return find_face(picture, video.path)
+        except UserError as error:
+            refused.append(error)
+            return None
+
+    indices = video.at_rate()[:SEARCHED]
+    waiting: list[np.ndarray] = []  # pictures up to the next that is looked at
+    for number, picture in enumerate(video.frames(indices)):
+        waiting.append(picture)
+        if number % STRIDE and number + 1 < len(indices):
+            continue
+        if (face := look(picture)) is not None:
+            found = ((place, look(one)) for place, one in enumerate(waiting[:-1], number + 1 - len(waiting)))
+            start, face = next(((place, box) for place, box in found if box is not None), (number, face))
+            if start:
+                told = "%s: no face in the first %.2f s, which are left out"
+                log.info(told, video.path, start / FPS)
+            return start, face
+        waiting.clear()
+    raise refused[0]
+
+
 def driving_motion(
-    model: "TalkingHead", video: "VideoReader", crop: "SquareCrop", chunk_bytes: int = CHUNK_BYTES
+    model: "TalkingHead",
+    video: "VideoReader",
+    crop: "SquareCrop",
+    start: int = 0,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> "Tensor":
     """Raw motion ``(T, M)`` of a video at 25 fps; only a few of its pictures are in memory at a time.
 
@@ -71,6 +128,7 @@ def driving_motion(
         model: the talking head.
         video: the driving video.
         crop: where its face is, in all frames.
+        start: the frame to begin with.
         chunk_bytes: decoded pictures that are in memory at a time.
     """
     import torch
@@ -78,7 +136,7 @@ def driving_motion(
     from datamodules.faces.framing import crop_square
     from datamodules.media.pictures import to_float
 
-    indices = video.at_rate()
+    indices = video.at_rate()[start:]
     chunk = max(1, chunk_bytes // (3 * video.info.height * video.info.width))
     parts = []
     for start in range(0, len(indices), chunk):
@@ -95,7 +153,5 @@ def relative_motion(motion: "Tensor", own: "Tensor") -> "Tensor":
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:
     """Cut sound ``(S, C)``, or pad it with silence, to the length of so many frames at 25 fps."""
-    from datamodules.batches import FPS
-
     length = round(frames * rate / FPS)
     return np.pad(sound[:length], ((0, max(0, length - len(sound))), (0, 0)))

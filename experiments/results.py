@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from datamodules.files import require_output_folder, whole_output
+from datamodules.files import read_plain_json, require_output_folder, whole_output
 from metrics.evaluation.protocol_names import PARTNER
 
 log = logging.getLogger(__name__)
@@ -19,8 +19,12 @@ GALLERY = "gallery"
 """Of the folder of an evaluation: sheets and videos of its clips."""
 PICTURES = ("sheet_*.png", "rows_*.mp4")
 """Its files."""
-RESULT_KEYS = ("protocol", "method", "run", "metrics", "clips", "missing")
 INTERVAL_KEYS = ("value", "low", "high", "n")
+MAX_BYTES = 64 * 2**20
+"""Of a file of results that is read."""
+_FORMS: dict[str, tuple[type, ...]] = {
+    "protocol": (dict,), "method": (str,), "run": (dict, type(None)), "metrics": (dict,), "clips": (list,), "missing": (list,)
+}  # fmt: skip
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:
@@ -57,11 +61,11 @@ def check_results(results: Any, what: str) -> dict[str, Any]:
     Raises:
         UserError: They have not; names ``what`` and the part that is wrong.
     """
-    absent = (
-        [key for key in RESULT_KEYS if key not in results] if isinstance(results, dict) else ["everything"]
-    )
+    absent = [key for key in _FORMS if key not in results] if isinstance(results, dict) else ["everything"]
     if absent:
         raise UserError(f"{what}: is no result of 'ifmdm evaluate' (lacks {', '.join(absent)})")
+    if wrong := [key for key, forms in _FORMS.items() if not isinstance(results[key], forms)]:
+        raise UserError(f"{what}: is no result of 'ifmdm evaluate' ({', '.join(wrong)} of another form)")
     for name, interval in results["metrics"].items():
         if not isinstance(interval, dict) or any(key not in interval for key in INTERVAL_KEYS):
             raise UserError(f"{what}: metric '{name}' lacks one of {', '.join(INTERVAL_KEYS)}")
@@ -156,16 +160,13 @@ def log_results(path: Path, results: Mapping[str, Any]) -> None:
     log.info("%s; %d entries under missing: %s", told, len(whats), path)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of results, which may come from a stranger.
 
     Raises:
-        UserError: Missing or not JSON.
+        UserError: Missing, over 64 MB, or not plain JSON as `parse_plain_json` wants it.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    return read_plain_json(Path(path), MAX_BYTES)
 
 
 def read_results(path: Path) -> dict[str, Any]:

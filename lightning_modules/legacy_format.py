@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datamodules.errors import UserError
-from datamodules.files import file_inside
+from datamodules.files import file_inside, parse_plain_yaml, read_bounded
 
 _NETWORKS = "lightning_modules.networks."
 NAMES = {
@@ -24,7 +22,6 @@ NAMES = {
 """Class of before -> name in `lightning_modules.networks.registry`. No class is added here any more."""
 BUILDER = _NETWORKS + "registry.build_network"
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 24
 
 
 def spec_of_config(config: Any) -> dict[str, Any]:
@@ -71,32 +68,14 @@ def read_old_config(folder: Path) -> dict[str, Any]:
         UserError: Missing or damaged, over 256 KB, nested too deeply, with aliases, tags or interpolations.
     """
     path = file_inside(folder, "config.yaml")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"over {MAX_BYTES // 1024} KB")
-        _check_events(data)
-        config = yaml.safe_load(data)
+        config = parse_plain_yaml(read_bounded(path, MAX_BYTES))
         if not isinstance(config, dict):
             raise ValueError("no map")
         _check_values(config)
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: can't be read as the config of a run or model ({error})") from error
     return config
-
-
-def _check_events(data: bytes) -> None:
-    """Refuse aliases, which can blow up a small file, tags of wrong values, and deep nesting, before anything is built."""
-    depth = 0
-    for event in yaml.parse(data, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("holds aliases")
-        if getattr(event, "tag", None) is not None:
-            raise ValueError("holds tags")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise ValueError("nested too deeply")
 
 
 def _check_values(value: Any) -> None:

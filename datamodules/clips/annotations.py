@@ -115,7 +115,10 @@ def read_annotations(path: Path) -> Annotations:
     with _opened(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         texts = file.metadata() or {}
-    return Annotations(arrays, {name: json.loads(text) for name, text in texts.items()})
+    try:
+        return Annotations(arrays, {name: json.loads(text) for name, text in texts.items()})
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged annotation file ({error}); prepare the data again") from error
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from datamodules.files import write_text
+from datamodules.files import MAX_JSON_BYTES, parse_plain_json, read_bounded, write_text
 
 SETTINGS_NAME = "dataset.json"
 
@@ -16,14 +16,11 @@ def read_dataset_settings(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not even text
+        return parse_plain_json(read_bounded(path, MAX_JSON_BYTES))
+    except ValueError as error:
         raise UserError(
             f"{path}: not valid JSON ({error}); remove the folder or choose another --output"
         ) from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: not the settings of a dataset; choose another --output")
-    return settings
 
 
 def make_dataset_folder(folder: Path, settings: dict[str, Any], *inner: str) -> None:

@@ -214,7 +214,7 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
 
     Args:
         latents: Of the clips.
-        records: Clips to draw from.
+        records: Clips to draw from; those without sound are left out.
         windows_per_clip: Windows drawn from each clip in an epoch, their starts uniform over the clip; None
             takes fixed windows one after the other, as many as are whole (one of a clip that is too short).
         seed: >= 0.
@@ -229,7 +229,11 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         seed: int = 0,
         augment: bool = False,
     ) -> None:
-        self.latents, self.records = latents, list(records)
+        self.latents, self.records = latents, [record for record in records if record.audio is not None]
+        if records and not self.records:
+            raise UserError(
+                "none of the clips has sound: nothing to learn speech from; prepare clips with sound"
+            )
         self.windows_per_clip, self.seed, self.augment = windows_per_clip, seed, augment
         self._fixed = [
             (clip, start)

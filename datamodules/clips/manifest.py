@@ -10,19 +10,23 @@ A prepared folder looks the same whatever it was made from::
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 
 from datamodules.errors import UserError
-from datamodules.files import write_text
+from datamodules.files import parse_plain_json, write_text
 
 MANIFEST_NAME = "manifest.jsonl"
 SCHEMA = 1
 SPLITS = ("train", "val", "test")
 SYNTHETIC_SOURCE = "synthetic_faces"
 """``source`` of clips that the generator of synthetic heads drew."""
+MAX_FRAMES = 25 * 3600
+"""Of a clip: an hour."""
+MAX_SIZE = 8192
+_MOST = 1e9  # seconds, or pixels
+_MAX_LINE = 64 * 1024
 ID_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -85,11 +89,11 @@ def without_twins(records: Iterable[ClipRecord]) -> list[ClipRecord]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def _is_inner_path(value: object, optional: bool = False) -> bool:
@@ -120,8 +124,11 @@ def record_problem(record: ClipRecord) -> str | None:
             f"annotations {record.annotations!r} is not a relative path",
         ),
         (_is_number(record.start) and record.start >= 0, f"start {record.start!r} is not a time in seconds"),
-        (_is_count(record.frames), f"frames {record.frames!r} is not a positive integer"),
-        (_is_count(record.size), f"size {record.size!r} is not a positive integer"),
+        (
+            _is_count(record.frames, MAX_FRAMES),
+            f"frames {record.frames!r} is not an integer in 1..{MAX_FRAMES}",
+        ),
+        (_is_count(record.size, MAX_SIZE), f"size {record.size!r} is not an integer in 1..{MAX_SIZE}"),
         (isinstance(record.quality, dict), "quality is not an object"),
         (
             crop is None or (isinstance(crop, list) and len(crop) == 4 and all(map(_is_number, crop))),
@@ -154,12 +161,9 @@ def write_manifest(folder: Path, records: Iterable[ClipRecord]) -> Path:
 
 def _parse_line(line: str) -> ClipRecord:
     """One manifest line as a record; ValueError with the reason if it is not one."""
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg})") from error
-    if not isinstance(values, dict):
-        raise ValueError("not a JSON object")
+    if len(line) > _MAX_LINE:
+        raise ValueError(f"over {_MAX_LINE // 1024} KB")
+    values = parse_plain_json(line)
     every = fields(ClipRecord)
     required = {one.name for one in every if one.default is MISSING and one.default_factory is MISSING}
     if missing := sorted(required - values.keys()):

@@ -17,7 +17,14 @@ from datamodules.faces.landmarks import MissingLibraryError, mediapipe_image, op
 SMALL_FACE = 80
 """A landmark box whose larger side has fewer pixels is warned about."""
 
+MOST_ROLL = 45.0
+"""Degrees by which a face may be turned in the picture: networks know upright ones."""
+LARGEST = "largest"
+
 _MOST_FACES = 8
+_ROUND_FACE, _SETTLING_SIZE = 2.6, 384  # the square that is turned: in sides of the face's box, in pixels
+_SETTLED, _MOST_TURNS = 8.0, 4  # degrees, and how often
+_OUTER_EYE_CORNERS = (33, 263)  # image left and right of an upright face
 
 # The cascade searches the picture at this area and takes faces from this share of the shorter side.
 _CASCADE_AREA = 400 * 400
@@ -47,37 +54,101 @@ class FaceBox(NamedTuple):
         return max(self.x1 - self.x0, self.y1 - self.y0)
 
 
-def find_faces(image: np.ndarray) -> list[FaceBox]:
+class Face(NamedTuple):
+    """A face in a picture, and by how many degrees clockwise it seems to be turned there."""
+
+    box: FaceBox
+    roll: float
+
+
+def find_turned_faces(image: np.ndarray) -> list[Face]:
     """All faces of a picture ``(H, W, 3)`` uint8 RGB, by MediaPipe or, where it is not installed, by a cascade.
 
-    The fallback is announced once by a warning. UserError where the model file is not the published one.
+    The fallback, which finds upright ones alone, is announced once by a warning. UserError where the model file is not the
+    published one.
     """
     try:
         with open_landmarker("image", _MOST_FACES) as landmarker:
             found = landmarker.detect(mediapipe_image(image)).face_landmarks
     except (MissingAssetError, MissingLibraryError) as reason:
         _announce_cascade(str(reason))
-        return _cascade_faces(image)
+        return [Face(box, 0.0) for box in _cascade_faces(image)]
     height, width = image.shape[:2]
-    return [
-        FaceBox.around(np.array([(point.x * width, point.y * height) for point in points]))
-        for points in found
-    ]
+    points = [np.array([(point.x * width, point.y * height) for point in one]) for one in found]
+    return [Face(FaceBox.around(one), _eye_angle(one)) for one in points]
 
 
-def select_face(boxes: Iterable[FaceBox]) -> FaceBox:
-    """The largest box by its larger side, the leftmost of those within 5 % of it; ValueError where there is none."""
-    boxes = list(boxes)
+def _eye_angle(landmarks: np.ndarray) -> float:
+    right, down = landmarks[_OUTER_EYE_CORNERS[1]] - landmarks[_OUTER_EYE_CORNERS[0]]
+    return math.degrees(math.atan2(down, right))
+
+
+def settled_roll(image: np.ndarray, face: Face) -> float | None:
+    """By how many degrees clockwise a face of a picture is turned; None where it is no face once it is turned back.
+
+    The landmarker, made for upright faces, reads a sideways one wrong by up to 70 degrees: the picture is turned back by what
+    it reads until it reads nothing. An upside-down face still reads as upright.
+    """
+    from datamodules.faces.framing import SquareCrop, crop_square  # which frames the boxes of this module
+
+    box, roll, read = face.box, face.roll, face.roll
+    side = _ROUND_FACE * box.side
+    centre = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    crop = crop_square(image, SquareCrop(centre[0] - side / 2, centre[1] - side / 2, side), _SETTLING_SIZE)
+    for _ in range(_MOST_TURNS):
+        if abs(read) < _SETTLED:
+            break
+        turned = np.array(Image.fromarray(crop).rotate(roll, Image.Resampling.BILINEAR))
+        found = find_turned_faces(turned)
+        if not found:
+            return None
+        read = max(found, key=lambda one: one.box.side).roll
+        roll = (roll + read + 180) % 360 - 180
+    return roll
+
+
+def find_faces(image: np.ndarray) -> list[FaceBox]:
+    """The boxes of all faces of a picture, see `find_turned_faces`."""
+    return [face.box for face in find_turned_faces(image)]
+
+
+def select_face(boxes: Iterable[FaceBox], which: str = LARGEST) -> FaceBox:
+    """One of several boxes: the largest by its larger side (the leftmost of those within 5 % of it), or another.
+
+    ``which`` is largest, left, right or a number from the left, beginning at 1. ValueError where there is none.
+    """
+    boxes = sorted(boxes, key=lambda box: box.x0 + box.x1)
+    if which != LARGEST:
+        number = {"left": 1, "right": len(boxes)}.get(which) or int(which)
+        if not 1 <= number <= len(boxes):
+            raise ValueError(f"no face {which} among {len(boxes)}")
+        return boxes[number - 1]
     largest = max(box.side for box in boxes)
     return min((box for box in boxes if box.side >= 0.95 * largest), key=lambda box: box.x0)
 
 
-def require_face(image: np.ndarray, path: str | Path) -> FaceBox:
-    """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for; a small one is warned about, none is a UserError."""
-    boxes = find_faces(image)
-    if not boxes:
+def require_face(image: np.ndarray, path: str | Path, which: str = LARGEST) -> FaceBox:
+    """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for: of several that which `select_face` gives, with a note.
+
+    A small one is warned about.
+
+    Raises:
+        UserError: There is none, not so many, or it is turned by more than 45 degrees.
+    """
+    faces = find_turned_faces(image)
+    if not faces:
         raise UserError(f"{path}: no face found; give a picture with a face that looks towards the camera")
-    face = select_face(boxes)
+    try:
+        face = select_face([one.box for one in faces], which)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; they are counted from the left") from None
+    if len(faces) > 1:
+        place = 1 + sum(one.box.x0 + one.box.x1 < face.x0 + face.x1 for one in faces)
+        _log.info("%s: %d faces; number %d from the left is taken", path, len(faces), place)
+    roll = settled_roll(image, next(one for one in faces if one.box == face))
+    if roll is None or abs(roll) > MOST_ROLL:
+        turned = "lies sideways" if roll is None else f"is turned by {abs(roll):.0f} degrees"
+        raise UserError(f"{path}: the face {turned}; turn the picture so that it is upright")
     if face.side < SMALL_FACE:
         told = "%s: the face is only %.0f pixels large (%d or more are better); the result will be blurred"
         _log.warning(told, path, face.side, SMALL_FACE)

@@ -5,10 +5,12 @@ put on the clock of the pictures: its first sample lies at the first frame.
 """
 
 import math
+import tempfile
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -20,14 +22,15 @@ from torch.nn import functional as F
 from datamodules.batches import SAMPLE_RATE, SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.files import require_file, whole_output
+from datamodules.media.channels import fold_channels, mix_to_mono
 from datamodules.media.containers import (
-    STRICT_DECODING,
     default_track,
     open_to_read,
     picture_track,
     promised_seconds,
     require_whole,
 )
+from datamodules.media.sound_decoding import MOST_SILENCE, DecodedSound
 from datamodules.media.video_decoding import pictures_start
 
 MEL_DIM = 160
@@ -42,50 +45,43 @@ _FLOOR = 1e-5
 _LOG_MEAN = -4.0
 _LOG_STD = 4.0
 
-MOST_HOLE = 0.05
-"""Seconds that may lie between two blocks of sound that is read strictly."""
-MOST_SILENCE = 600.0
-"""Seconds that a sound may start after its pictures."""
-
 _LOUDEST = 16.0  # float samples beyond this are no overshoot but another scale
 _MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
+_MOST_PIPED = 4 * 2**30  # bytes
+_LEAD_INS = 2.5  # of Opus, by which pictures may be delayed: written, copied once, and rounded
 
 
 def load_audio(path: str | Path, strict: bool = False) -> np.ndarray:
     """Sound of any sound file or video as mono, ``(S,)`` float32 in [-1, 1] at 16 kHz, see `load_audio_native`."""
-    waveform, native_rate = load_audio_native(path, strict)
-    return resample(waveform.mean(axis=1), native_rate, SAMPLE_RATE)
+    return to_speech(*load_audio_native(path, strict), path)
+
+
+def to_speech(waveform: np.ndarray, rate: int, path: str | Path) -> np.ndarray:
+    """Sound ``(S, C)`` float32 of any rate as mono, ``(S,)`` at 16 kHz; the path is for warnings."""
+    return resample(mix_to_mono(waveform, path), rate, SAMPLE_RATE)
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
     """Read the sound of any file as it is stored: ``(S, C)`` float32 in [-1, 1], and the sample rate in Hz.
 
-    A track that goes with pictures is cut, or padded with silence, so that its first sample lies at the first frame. With
-    ``strict``, data that the decoder would conceal are an error.
+    A track that goes with pictures is cut, or padded with silence, so that its first sample lies at the first frame. Holes
+    and a few damaged packets are silence; with ``strict`` they, and data that the decoder would conceal, are an error. More
+    than two channels are folded to two. A pipe is read once, to its end.
 
     Raises:
         UserError: Missing, empty or damaged file, no sound track, no samples, or samples that are not finite.
     """
     path = require_file(path, "sound")
     try:
-        with open_to_read(path) as container:
+        with _seekable(path) as file, open_to_read(file) as container:
             stream = default_track(container.streams.audio)
             if stream is None:
                 raise UserError(f"{path}: has no sound track; give a file with sound")
-            if strict:
-                stream.codec_context.options = STRICT_DECODING
-            frames = list(container.decode(stream))
-            if strict:
-                _refuse_holes(frames, path)
-            if not frames:
-                raise UserError(f"{path}: holds no samples (length zero); give a file with sound")
-            rate, channels = frames[0].sample_rate, len(frames[0].layout.channels)
-            if any((one.sample_rate, len(one.layout.channels)) != (rate, channels) for one in frames):
-                raise UserError(f"{path}: rate or channels change inside the file; convert it to wav")
-            waveform = np.concatenate([_samples(frame) for frame in frames])
+            sound = DecodedSound(container, stream, path, strict)
+            waveform, rate = sound.waveform, sound.rate
             require_whole(path, Fraction(len(waveform), rate), promised_seconds(container, stream))
             waveform = _without_padding(waveform, container, stream)
-            late = _seconds_after_pictures(frames[0], path) if picture_track(container) is not None else 0.0
+            late = _seconds_after_pictures(sound.start, container, stream, file)
     except av.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as sound ({error.strerror}); convert it to wav") from None
     if late > MOST_SILENCE:
@@ -99,18 +95,26 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
     if (peak := float(np.abs(waveform).max())) > _LOUDEST:
         told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
         raise UserError(f"{path}: {told}")
-    return np.clip(waveform, -1.0, 1.0, out=waveform), rate
+    return fold_channels(np.clip(waveform, -1.0, 1.0, out=waveform), sound.channels), rate
 
 
-def _refuse_holes(frames: list[av.AudioFrame], path: Path) -> None:
-    """Samples are joined as if nothing lay between them: what was lost would shift all that follows."""
-    for before, after in pairwise(frames):
-        if before.time is None or after.time is None:
-            continue
-        hole = after.time - before.time - before.samples / before.sample_rate
-        if abs(hole) > MOST_HOLE:
-            told = f"its sound has a hole of {hole:.2f} s at {after.time:.1f} s; get the file again"
-            raise UserError(f"{path}: {told}")
+@contextmanager
+def _seekable(path: Path) -> Iterator[Path]:
+    """The file itself, or a copy of what comes out of a pipe, which can be opened once and never be gone back in."""
+    if not path.is_fifo():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"piped{path.suffix}"
+        with path.open("rb") as pipe, copy.open("wb") as file:
+            while block := pipe.read(2**20):
+                file.write(block)
+                if file.tell() > _MOST_PIPED:
+                    told = f"gives more than {_MOST_PIPED // 2**30} GiB; give a file"
+                    raise UserError(f"{path}: {told}")
+        if not copy.stat().st_size:
+            raise UserError(f"{path}: nothing came out of the pipe; give a file with sound")
+        yield copy
 
 
 def _without_padding(
@@ -124,23 +128,19 @@ def _without_padding(
     return waveform[:true_length] if len(waveform) - true_length < _MOST_PADDING else waveform
 
 
-def _samples(frame: av.AudioFrame) -> np.ndarray:
-    """Samples of one decoded frame: ``(S, C)`` float32, integers divided by 2^(bits - 1)."""
-    values = frame.to_ndarray()
-    values = values.T if frame.format.is_planar else values.reshape(-1, len(frame.layout.channels))
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - 128) / 128
-    if values.dtype.kind == "i":
-        return (values / 2.0 ** (8 * values.dtype.itemsize - 1)).astype(np.float32)
-    return values.astype(np.float32)
-
-
-def _seconds_after_pictures(first: av.AudioFrame, path: Path) -> float:
-    """Start of the sound minus that of the pictures; 0 where the file does not tell."""
-    pictures = pictures_start(path)
-    if pictures is None or first.pts is None or first.time_base is None:
+def _seconds_after_pictures(
+    start: float | None, container: av.container.InputContainer, stream: av.AudioStream, path: Path
+) -> float:
+    """Start of the sound minus that of the pictures; 0 without pictures, or where the file does not tell."""
+    pictures = None if picture_track(container) is None else pictures_start(path)
+    if pictures is None or start is None:
         return 0.0
-    return float(first.pts * first.time_base - pictures)
+    late = start - float(pictures)
+    if stream.codec_context.name == "opus" and "matroska" in container.format.name:
+        # Muxers such as FFmpeg 5's delay the pictures by the lead-in each time that they write or copy the tracks.
+        lead_in = stream.codec_context.delay / stream.rate
+        late = 0.0 if -_LEAD_INS * lead_in < late < 0 else late
+    return late
 
 
 def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:

@@ -25,7 +25,8 @@ def open_to_read(path: Path) -> av.container.InputContainer:
 
 
 def default_track(tracks: Sequence[_Track]) -> _Track | None:
-    """The first track that the file marks as the one to play, else the first."""
+    """The first track that the file marks as the one to play, else the first; of those whose codec is known."""
+    tracks = [track for track in tracks if track.codec_context is not None]
     marked = (track for track in tracks if track.disposition & av.stream.Disposition.default)
     return next(marked, tracks[0] if tracks else None)
 

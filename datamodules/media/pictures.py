@@ -1,9 +1,12 @@
 """Pictures: reading them, and the one conversion between stored pixels and the floats that networks see."""
 
+import io
+import math
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,6 +19,11 @@ if TYPE_CHECKING:  # pictures are read, and refused, without loading torch
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*")
+_BITS_PER_SAMPLE = 258  # tag of a TIFF
+_OVERSHOOT = 2.0
+"""Float pictures are 0..1, a little more where they were sharpened; what goes beyond is of another scale."""
 
 
 def to_float(pixels: "np.ndarray | Tensor") -> "Tensor":
@@ -68,7 +76,7 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            image = Image.open(path)
+            image = _open(path)
         with image:
             width, height = image.size
             told = f"{path}: image of {width} x {height} pixels"
@@ -76,8 +84,11 @@ def read_image(path: str | Path) -> np.ndarray:
                 raise UserError(f"{told}, more than {MAX_PIXELS // 1_000_000} megapixels; scale it down")
             if min(width, height) < MIN_SIDE:
                 raise UserError(f"{told}, each side must have {MIN_SIDE} or more; give a larger one")
-            return _to_rgb(ImageOps.exif_transpose(image))
+            tags = getattr(image, "tag_v2", {})
+            return _to_rgb(ImageOps.exif_transpose(image), tags)
     except UnidentifiedImageError:
+        if path.read_bytes()[:4] in _TIFF:
+            return _read_tiff(path)
         raise UserError(f"{path}: is not an image that can be read; give a JPEG, PNG or WebP") from None
     except Image.DecompressionBombError:
         raise UserError(f"{path}: image over {MAX_PIXELS // 1_000_000} megapixels; scale it down") from None
@@ -85,12 +96,71 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: damaged image ({error}); save it again") from None
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+def _open(path: Path) -> Image.Image:
+    """Open a picture by Pillow; a PNG with more text than Pillow takes is opened without it."""
+    try:
+        return Image.open(path)
+    except ValueError:
+        if path.read_bytes()[:8] != _PNG:
+            raise
+        return Image.open(io.BytesIO(_without_text(path.read_bytes())))
+
+
+def _without_text(png: bytes) -> bytes:
+    """A PNG without its chunks of text: none of them shows."""
+    kept, place = [png[:8]], 8
+    while place + 8 <= len(png):
+        length, kind = struct.unpack(">I4s", png[place : place + 8])
+        if kind not in (b"tEXt", b"zTXt", b"iTXt"):
+            kept.append(png[place : place + 12 + length])
+        place += 12 + length
+    return b"".join(kept)
+
+
+def _to_rgb(image: Image.Image, tags: Mapping[int, Any]) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _to_8_bits(np.asarray(image), tags.get(_BITS_PER_SAMPLE, (16,))[0])
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return np.array(image.convert("RGB"))
+
+
+def _to_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Floats, or integers of so many bits, as uint8; ValueError where they are of no scale."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype.kind in "iu":
+        return ((pixels.astype(np.int64) & (2**bits - 1)) >> (bits - 8)).astype(np.uint8)
+    if pixels.dtype.kind != "f" or not np.isfinite(pixels).all():
+        raise ValueError("pixels that are no finite numbers")
+    peak = float(pixels.max())
+    white = 1.0 if peak <= _OVERSHOOT else 255.0 if peak < 256 else 65535.0
+    return np.rint(pixels.astype(np.float64) * (255 / white)).clip(0, 255).astype(np.uint8)
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    """A TIFF that Pillow does not know: colours as floats, doubles, half precision, planes one after another.
+
+    Raises:
+        UserError: tifffile doesn't know it either, or it is too large.
+    """
+    import tifffile  # comes with scikit-image
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            height, width = page.shaped[-3:-1]
+            if math.prod(page.shaped) > 4 * MAX_PIXELS or min(height, width) < MIN_SIDE:
+                raise UserError(f"{path}: image of {width} x {height} pixels; scale it")
+            planes = page.asarray().reshape(-1, *page.shaped[-3:])[:, :, :, :3]
+            colours = np.moveaxis(planes[:3, ..., 0], 0, -1) if len(planes) > 1 else planes[0]
+            pixels = _to_8_bits(colours, int(page.bitspersample))
+    except UserError:
+        raise
+    except Exception as error:  # damage shows in many ways
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: TIFF that cannot be read ({told}); save it with 8 bits a colour") from None
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels[..., :1], 3, axis=2)

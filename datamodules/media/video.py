@@ -15,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.video.reformatter import ColorRange
 
 from datamodules.batches import FPS, SAMPLE_RATE
 from datamodules.errors import UserError
@@ -24,6 +25,8 @@ from datamodules.media.sound_track import SoundTrack, encodable_sound
 from datamodules.media.video_decoding import DamagedVideoError, Decoder, LostError, Player
 from datamodules.media.video_index import index_video
 
+_HD_LINES = 720
+_BT709 = 1  # ITU-T H.273
 _OUTPUT_SUFFIXES = (".mp4", ".m4v", ".mov")
 
 
@@ -198,6 +201,7 @@ def write_video(
 ) -> None:
     """Write H.264 (yuv420p) at 25 fps, a key frame each second, with AAC sound, index in front; it appears only when whole.
 
+    From 720 lines on colours are those of BT.709, and tagged so, as players take them for; below they are BT.601's.
     Picture and sound start together (the encoder's lead-in is skipped by an edit list) and each keeps its own length:
     cut or pad the sound to the frames beforehand.
 
@@ -228,10 +232,15 @@ def write_video(
             picture.height, picture.width = (side + side % 2 for side in first.shape[:2])
             picture.pix_fmt = "yuv420p"
             picture.codec_context.thread_count = threads
+            high_definition = picture.height >= _HD_LINES
+            if high_definition:
+                for tag in ("colorspace", "color_primaries", "color_trc"):
+                    setattr(picture.codec_context, tag, _BT709)
+                picture.codec_context.color_range = ColorRange.MPEG
             track = None if sound is None else SoundTrack(container, sound, rate)
             for index, frame in enumerate(itertools.chain([first], iterator)):
                 _check_frame(frame, first.shape)
-                container.mux(picture.encode(_video_frame(frame, index)))
+                container.mux(picture.encode(_video_frame(frame, index, high_definition)))
                 if track is not None:
                     track.write_until((index + 1) / FPS)
             container.mux(picture.encode(None))
@@ -255,10 +264,12 @@ def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
         )
 
 
-def _video_frame(frame: np.ndarray, index: int) -> av.VideoFrame:
+def _video_frame(frame: np.ndarray, index: int, high_definition: bool) -> av.VideoFrame:
     height, width = frame.shape[:2]
     if height % 2 or width % 2:
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     result = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    if high_definition:
+        result = result.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=ColorRange.MPEG)
     result.pts = index
     return result

@@ -28,6 +28,14 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     if not videos:
         suffixes = ", ".join(VIDEO_SUFFIXES)
         raise UserError(f"{raw}: no videos in it ({suffixes}); give the folder of the raw videos")
+    others = Counter(
+        path.suffix.lower() or "without a suffix"
+        for path in raw.rglob("*")
+        if path.suffix.lower() not in VIDEO_SUFFIXES and path.is_file() and path != identities
+    )
+    if others:
+        told = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        _log.info("%s: files that are passed over, not being videos by their names: %s", raw, told)
     known = {} if identities is None else _read_identities(identities)
     stems = Counter(path.relative_to(raw).with_suffix("") for path in videos)
     sources, alone = [], 0

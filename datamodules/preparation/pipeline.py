@@ -3,7 +3,7 @@
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +141,14 @@ class _Work:
                 self._reject("no sound" if "no sound track" in str(error) else "sound not readable", error)
                 return None
         self._lap("sound")
-        if waveform is not None and self.settings.require_sound:
+        if waveform is not None:
             pictures, sound = len(stored) / FPS, len(waveform) / SAMPLE_RATE
             if abs(pictures - sound) > MOST_APART:
-                told = f"pictures of {pictures:.1f} s with sound of {sound:.1f} s"
-                self._reject("lengths differ", told)
-                return None
+                if self.settings.require_sound:
+                    told = f"pictures of {pictures:.1f} s with sound of {sound:.1f} s"
+                    self._reject("lengths differ", told)
+                    return None
+                waveform = None
         return OpenSource(self.source, reader, stored, waveform)
 
     def prepare_span(self, opened: OpenSource, span: Span) -> None:
@@ -185,10 +187,12 @@ class _Work:
             if problem := quality_problem(quality, self.settings):
                 self._reject(*problem, **place)
                 continue
+            silent = quality["loudness"] is not None and quality["loudness"] < self.settings.min_loudness
+            heard = replace(opened, waveform=None) if silent else opened
             clip = span.id if alone else f"{span.id}_{number:03d}"
             write_to = (clip, quality, self.output, self.settings.size, self.measure_sync)
             try:
-                self.outcome.records.append(write_clip(opened, segment, first, *write_to))
+                self.outcome.records.append(write_clip(heard, segment, first, *write_to))
             except DamagedVideoError as error:
                 self._reject("not readable", error, **place)
             self._lap("writing")

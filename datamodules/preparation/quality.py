@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.faces.finding import MOST_ROLL
 from datamodules.faces.framing import outside_share
 from datamodules.media.video import VideoInfo
 from datamodules.preparation.segments import Segment
@@ -11,6 +12,8 @@ from datamodules.preparation.settings import PreparationSettings
 from datamodules.preparation.tracking import FaceTrack
 
 SILENCE_DB = -120.0
+MOST_SIDEWAYS = 0.1
+"""Share of a clip's frames in which the face may lie sideways."""
 
 
 def quality_statistics(segment: Segment, info: VideoInfo, sound: np.ndarray | None) -> dict[str, Any]:
@@ -22,6 +25,7 @@ def quality_statistics(segment: Segment, info: VideoInfo, sound: np.ndarray | No
         "sharpness": round(float(np.median(sharp)), 2) if sharp else None,
         "tracked": round(len(detections) / segment.frames, 4),
         "company": round(segment.company, 4),
+        "sideways": round(float(np.mean([abs(face.rotation[2]) > MOST_ROLL for face in detections])), 4),
         "outside": round(outside_share(segment.crop, info.height, info.width), 4),
         "cut": round(cut_share(segment.track, info.height, info.width), 4),
         "loudness": None if sound is None else round(loudness(sound), 2),
@@ -40,6 +44,11 @@ def quality_problem(quality: dict[str, Any], settings: PreparationSettings) -> t
         return "face too small", f"{quality['face']:.0f} pixels"
     if quality["tracked"] < settings.min_tracked:
         return "face not tracked", f"seen in {quality['tracked']:.0%} of the frames"
+    if quality["sideways"] > MOST_SIDEWAYS:
+        return (
+            "face sideways",
+            f"turned by over {MOST_ROLL:.0f} degrees in {quality['sideways']:.0%} of the frames",
+        )
     if quality["company"] > settings.max_company:
         return "several faces", f"another large face in {quality['company']:.0%} of the frames"
     if quality["outside"] > settings.max_outside:

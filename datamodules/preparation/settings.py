@@ -4,14 +4,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datamodules.errors import UserError
-from datamodules.files import require_file
+from datamodules.files import parse_plain_yaml, read_bounded, require_file
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same settings give other clips."""
 SIZES = (64, 1024)
+MAX_BYTES = 64 * 1024
+"""Of a settings file."""
 OF_LISTS = ("val", "test", "seed")
 """The settings that clips don't depend on, only the lists of them."""
 
@@ -35,7 +35,10 @@ class PreparationSettings:
     min_sharpness: float = _setting(4.0, "least sharpness of the face (see quality.sharpness)")
     max_outside: float = _setting(0.15, "most of a crop's area that may lie outside the picture")
     max_cut: float = _setting(0.15, "most of the face's landmark box that may lie outside the picture")
-    require_sound: bool = _setting(True, "reject clips without a sound track, and silent ones")
+    require_sound: bool = _setting(
+        True,
+        "reject clips without usable sound, and silent ones; else they are kept without it, for stage 1",
+    )
     min_loudness: float = _setting(-55.0, "a clip that is quieter is silent, in dB of full scale")
     published_crops: bool = _setting(True, "cut the crops that a dataset lists, where it lists one")
     val: float = _setting(0.1, "share of the identities for validation, where the dataset says nothing")
@@ -68,16 +71,16 @@ class PreparationSettings:
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings named in a YAML file, as plain values; UserError where a name or the type of a value is none of a setting."""
     try:
-        found = yaml.safe_load(require_file(path, "settings").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no YAML file ({str(error).splitlines()[0]})") from None
+        found = parse_plain_yaml(read_bounded(require_file(path, "settings"), MAX_BYTES))
+    except ValueError as error:
+        raise UserError(f"{path}: is no YAML file of settings ({str(error).splitlines()[0]})") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected lines of NAME: VALUE")
     types: dict[str, type] = {name: type(value) for name, value in asdict(PreparationSettings()).items()}
     for name, value in found.items():
         if name not in types:
             raise UserError(f"{path}: no setting is called {name}; there are: {', '.join(types)}")
-        given = float if types[name] is float and type(value) is int else type(value)
-        if given is not types[name]:
-            raise UserError(f"{path}: {name} is {value!r}, expected a {types[name].__name__}")
+        whole = types[name] is float and type(value) is int and abs(value) < 2**64
+        if (float if whole else type(value)) is not types[name]:
+            raise UserError(f"{path}: {name} is {value!r:.80}, expected a {types[name].__name__}")
     return {name: types[name](value) for name, value in found.items()}

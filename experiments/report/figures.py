@@ -17,6 +17,8 @@ ROW_COLORS = {
     "generated": INK,
     "swapped": SECOND_INK,
 }
+MAX_LOG_BYTES = 64 * 2**20
+MAX_CURVES = 200
 SWEEP_PANELS = {
     "head_motion": "head motion (degrees)",
     "lip_corr_zero": "lip correlation at lag 0",
@@ -50,16 +52,29 @@ def _saved(figure: Any, **options: Any) -> bytes:
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Curves of a ``metrics.csv`` that Lightning's CSVLogger wrote: log name -> (step, value) points."""
+    """Curves of a ``metrics.csv`` that Lightning's CSVLogger wrote: log name -> (step, value) points.
+
+    ValueError where it is over 64 MB or has more than 200 curves.
+    """
     curves: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="") as file:
-        for line, row in enumerate(csv.DictReader(file)):
+    if path.stat().st_size > MAX_LOG_BYTES:
+        raise ValueError(f"over {MAX_LOG_BYTES // 2**20} MB")
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        if len(reader.fieldnames or ()) > MAX_CURVES:
+            raise ValueError(f"more than {MAX_CURVES} curves")
+        for line, row in enumerate(reader):
             step = _number(row.pop("step", None))
             for name, text in row.items():
                 if name != "epoch" and (value := _number(text)) is not None:
                     points = curves.setdefault(str(name).removesuffix("_step").removesuffix("_epoch"), [])
                     points.append((line if step is None else step, value))
-    return {name: points for name, points in curves.items() if len(points) > 1}
+    return {_plain(name): points for name, points in curves.items() if len(points) > 1}
+
+
+def _plain(label: str) -> str:
+    """A stranger's label, which matplotlib shall not take for a formula."""
+    return label.replace("$", "")
 
 
 def _number(text: Any) -> float | None:
@@ -104,7 +119,7 @@ def lag_figure(curves: Mapping[str, Sequence[float]], titles: Mapping[str, str])
     axis = figure.subplots()
     for row, values in curves.items():
         lags = range(-(len(values) // 2), len(values) // 2 + 1)
-        axis.plot(lags, values, label=titles.get(row, row), color=ROW_COLORS.get(row), lw=1.8)
+        axis.plot(lags, values, label=titles.get(row, _plain(row)), color=ROW_COLORS.get(row), lw=1.8)
     axis.axvline(0, color="#999", lw=0.8)
     axis.axhline(0, color="#999", lw=0.8)
     axis.set_xlabel("lag in frames (positive: late)")

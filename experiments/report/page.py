@@ -13,6 +13,7 @@ from experiments.version import __version__
 MAX_VIDEO_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 3_000_000
 MAX_VIDEOS = 16
+MAX_PICTURES = 100
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".mp4": "video/mp4"}
 
 
@@ -54,9 +55,9 @@ def write_page(sections: Sequence[Section], output: Path, title: str, lead: str 
 
     for section in sections:
         left = _leave_out(section.pictures, MAX_PICTURE_BYTES) + _leave_out(section.videos, MAX_VIDEO_BYTES)
-        left += section.videos[MAX_VIDEOS:]
-        del section.videos[MAX_VIDEOS:]
-        for path, _ in left:
+        left += section.videos[MAX_VIDEOS:] + section.pictures[MAX_PICTURES:]
+        del section.videos[MAX_VIDEOS:], section.pictures[MAX_PICTURES:]
+        for path, _ in left[:MAX_PICTURES]:
             section.notes.append(f"not embedded ({path.stat().st_size / 1e6:.1f} MB): {path.name}")
     here = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=here, autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -1,11 +1,13 @@
 """The parts of the report: each is made of the artefacts of one kind."""
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from datamodules.files import require_folder
+from datamodules.files import file_inside, require_folder
 from experiments.report.figures import figure_svg, lag_figure, read_curves, sweep_figure, training_figure
 from experiments.report.page import Section, Table, captioned
 from experiments.report.tables import ROW_TITLES, counted, measure_tables, people_in, sweep_table
@@ -25,7 +27,8 @@ def collect_sections(folder: Path) -> list[Section]:
         UserError: The folder is missing or holds none.
     """
     require_folder(folder, "a run, an evaluation, a sweep or a demo")
-    found = {kind: _files(folder, kind) for kind in KINDS}
+    left_out: list[str] = []
+    found = {kind: _files(folder, kind, left_out) for kind in KINDS}
     pictures: dict[str, list[Path]] = {"data": [], "sweep_": [], "step_": [], "": []}
     for path in found["*.png"]:
         pictures[next(start for start in pictures if path.stem.startswith(start))].append(path)
@@ -39,26 +42,47 @@ def collect_sections(folder: Path) -> list[Section]:
     if found["metrics.csv"]:
         latest = {path.parent: path for path in pictures["step_"]}
         page.append(training_section(found["metrics.csv"], list(latest.values()), folder))
-    page += [results_section(read_results(path), path) for path in found["results.json"]]
+    for path in found["results.json"]:
+        with _of_our_form(path):
+            page.append(results_section(read_results(path), path))
     if sheets := pictures[""]:
         lead = "One clip each; a row runs from its first to its last frame."
         page.append(Section("Contact sheets", lead, pictures=captioned(sheets)))
     for path in found["sweep.json"]:
         beside = [picture for picture in pictures["sweep_"] if picture.parent == path.parent]
-        page.append(sweep_section(read_json(path), path, beside))
+        with _of_our_form(path):
+            page.append(sweep_section(read_json(path), path, beside))
     if not page:
-        raise UserError(f"{folder}: nothing to report in it ({', '.join(KINDS)})")
+        raise UserError("; ".join([f"{folder}: nothing to report in it ({', '.join(KINDS)})", *left_out[:1]]))
+    page[0].notes += [f"left out: {why}" for why in left_out[:MOST_MISSING]]
     return page
 
 
-def _files(folder: Path, pattern: str) -> list[Path]:
-    """Files of a pattern in the folder and below, without hidden ones and clips of datasets."""
-    paths = {path: path.relative_to(folder).parts for path in folder.rglob(pattern)}
-    return sorted(
-        path
-        for path, parts in paths.items()
-        if not NO_ARTEFACTS & set(parts[:-1]) and not any(part.startswith(".") for part in parts)
-    )
+@contextmanager
+def _of_our_form(path: Path) -> Iterator[None]:
+    """A stranger's file may be of any form inside: where it is not ours, that is one line."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error) as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(f"{path}: is not of the form that is written there ({told}); remove it") from error
+
+
+def _files(folder: Path, pattern: str, left_out: list[str]) -> list[Path]:
+    """Files of a pattern in the folder and below, without hidden ones and clips of datasets.
+
+    Links that lead out of the folder, and what is no file, are told in ``left_out``.
+    """
+    files = []
+    for path in sorted(folder.rglob(pattern)):
+        parts = path.relative_to(folder).parts
+        if NO_ARTEFACTS & set(parts[:-1]) or any(part.startswith(".") for part in parts):
+            continue
+        try:
+            files.append(file_inside(folder, str(path.relative_to(folder))))
+        except UserError as error:
+            left_out.append(str(error))
+    return files
 
 
 def _place(path: Path, folder: Path) -> str:
@@ -76,28 +100,22 @@ def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Se
     """
     section, stages = Section("What was run"), []
     for path in runs:
-        record = _record(path)
-        machine = dict(record.get("machine") or {})
-        machine |= machine.pop("packages", {})
-        section.facts |= {name: _told(value) for name, value in machine.items()}
-        config_hash = (record.get("identity") or {}).get("config_hash")
-        told = {key: record.get(key) for key in ("name", "ablation", "seed", "steps")}
-        known = [*told.values(), _seconds(record.get("seconds")), config_hash, record.get("overrides")]
-        stages.append([_place(path, folder), *map(_told, known)])
+        with _of_our_form(path):
+            record = read_json(path)
+            machine = dict(record.get("machine") or {})
+            machine |= machine.pop("packages", {})
+            section.facts |= {name: _told(value) for name, value in machine.items()}
+            config_hash = (record.get("identity") or {}).get("config_hash")
+            told = {key: record.get(key) for key in ("name", "ablation", "seed", "steps")}
+            known = [*told.values(), _seconds(record.get("seconds")), config_hash, record.get("overrides")]
+            stages.append([_place(path, folder), *map(_told, known)])
     if stages:
         head = ["run", "experiment", "ablation", "seed", "steps", "time", "config hash", "overrides"]
         section.tables.append(Table("Trained stages", head, stages))
     for path in times:
-        rows = [[step, _seconds(seconds)] for step, seconds in _record(path).items()]
+        rows = [[step, _seconds(seconds)] for step, seconds in read_json(path).items()]
         section.tables.append(Table("Time of each step", ["step", "time"], rows))
     return section
-
-
-def _record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: holds no JSON object; write it anew or remove it")
-    return record
 
 
 def _told(value: Any) -> str:
@@ -116,12 +134,13 @@ def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Pat
     """Training curves from the metrics.csv files of Lightning's CSVLogger, and the last sample pictures."""
     section = Section("Training curves", "Blue: training, orange: validation; over optimiser steps.")
     for path in paths:
-        if curves := read_curves(path):
-            section.figures.append((training_figure(curves), _place(path, folder)))
-        else:
-            section.notes.append(f"{_place(path, folder)}: too few points for a curve")
+        with _of_our_form(path):
+            if curves := read_curves(path):
+                section.figures.append((training_figure(curves), _place(path, folder)))
+            else:
+                section.notes.append(f"{_place(path, folder)}: too few points for a curve")
     for path in samples:
-        step = int(path.stem.removeprefix("step_"))
+        step = path.stem.removeprefix("step_").lstrip("0")
         what = "a row: source, driving, reconstruction, warped source, mask"
         section.pictures.append((path, f"{_place(path, folder)}, step {step}; {what}"))
     return section
@@ -164,9 +183,9 @@ def _missing(entries: Sequence[Any]) -> list[str]:
     return told
 
 
-def sweep_section(sweep: Any, path: Path, pictures: Sequence[Path]) -> Section:
+def sweep_section(sweep: dict[str, Any], path: Path, pictures: Sequence[Path]) -> Section:
     """Motion intensity: plot, table, and the sheets that lie in its folder."""
-    if not isinstance(sweep, dict) or "rows" not in sweep:
+    if "rows" not in sweep:
         raise UserError(f"{path}: is no result of 'ifmdm sweep' (lacks rows)")
     section = Section(
         "Motion intensity",

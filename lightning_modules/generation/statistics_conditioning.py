@@ -1,9 +1,11 @@
 """Where the motion statistics of each window come from when motion is generated."""
 
+import io
+import math
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
+from datamodules.files import require_file
 from lightning_modules.generation.motion_intensity import scale_statistics
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
 from lightning_modules.networks.base_renderer import SourceEncoding
@@ -18,6 +21,10 @@ from lightning_modules.networks.statistics_estimator import target_statistics
 
 if TYPE_CHECKING:
     from lightning_modules.generation.talking_head import TalkingHead
+
+
+MAX_BYTES = 2**20
+"""Of a file of statistics, and of an array in it."""
 
 
 class StatisticsConditioner:
@@ -100,10 +107,14 @@ def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
         UserError: missing or unreadable file, or arrays of another shape, or a std that is not positive and finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, std = (np.asarray(file[name], dtype=np.float32) for name in ("mean", "std"))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: needs a .npz file with the arrays mean and std ({error})") from error
+        if require_file(path, "statistics").stat().st_size > MAX_BYTES:
+            raise ValueError(f"over {MAX_BYTES // 2**20} MB")
+        with ZipFile(path) as archive:
+            arrays = [_read_vector(archive, name) for name in ("mean.npy", "std.npy")]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, RuntimeError, zlib.error) as error:
+        told = f"needs a .npz file with the arrays mean and std ({' '.join(str(error).split())})"
+        raise UserError(f"{path}: {told}") from error
+    mean, std = arrays
     if mean.shape != (motion_dim,) or std.shape != (motion_dim,):
         raise UserError(
             f"{path}: mean and std must have shape ({motion_dim},), got {mean.shape} and {std.shape}"
@@ -111,3 +122,22 @@ def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:
     if not np.isfinite([mean, std]).all() or (std < 0).any():
         raise UserError(f"{path}: mean and std must be finite and std not negative")
     return torch.from_numpy(mean)[None], torch.from_numpy(std)[None]
+
+
+def _read_vector(archive: ZipFile, name: str) -> np.ndarray:
+    """An array of numbers in a ``.npz`` file as float32; neither what it unpacks to nor what its head claims is large.
+
+    Raises:
+        ValueError: It is, or it is no array of numbers.
+    """
+    if archive.getinfo(name).file_size > MAX_BYTES:
+        raise ValueError(f"{name} is over {MAX_BYTES // 2**20} MB")
+    with archive.open(name) as packed:
+        file = io.BytesIO(packed.read(MAX_BYTES))
+    major, _ = np.lib.format.read_magic(file)
+    read_head = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_head(file)
+    held = len(file.getbuffer()) - file.tell()
+    if dtype.kind not in "fiu" or math.prod(shape) * dtype.itemsize != held:
+        raise ValueError(f"{name} claims {shape} of {dtype} in {held} bytes")
+    return np.frombuffer(file.getbuffer(), dtype, offset=file.tell()).reshape(shape).astype(np.float32)

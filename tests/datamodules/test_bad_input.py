@@ -30,6 +30,11 @@ def folder(path):
     path.mkdir()
 
 
+YAML_BOMB = (
+    "size: &l0 [1]\n" + "".join(f"a{n}: &l{n} [*l{n - 1}, *l{n - 1}]\n" for n in range(1, 40)) + "val: *l39\n"
+)
+
+
 def of_bytes(content):
     return lambda path: path.write_bytes(content)
 
@@ -138,6 +143,9 @@ WRONG = {
         ("s.yaml", written("sise: 256"), "no setting is called sise"), ("s.yaml", written("size: big"), "expected a int"),
         ("s.yaml", written("require_sound: 1"), "expected a bool"), ("s.yaml", written("size: true"), "expected a int"),
         ("s.yaml", written("- 3"), "NAME: VALUE"), ("s.yaml", written("size: ["), "no YAML"),
+        ("s.yaml", written(YAML_BOMB), "holds aliases"), ("s.yaml", written("size: " + "[" * 30 + "]" * 30), "nested too"),
+        ("s.yaml", written("size: !!python/name:os.system"), "holds tags"), ("s.yaml", written(70_000 * "#"), "over 64 KB"),
+        ("s.yaml", written(f"val: {10**400}"), "expected a float"), ("s.yaml", written("size: " + "a" * 999), "a int"),
     ],
     read_utterance: [
         ("u.txt", written(content), "get the file again")

@@ -381,7 +381,7 @@ def test_empty_split_and_wrong_files_are_told(root, tmp_path):
     with pytest.raises(UserError, match="split 'val'"):
         run(FakeModel(), root, split="val")
     broken = tmp_path / "results.json"
-    for content, told in (("{}", "lacks protocol"), ("[]", "lacks everything"), ("{", "JSON")):
+    for content, told in (("{}", "lacks protocol"), ("[]", "no JSON object"), ("{", "no valid JSON")):
         broken.write_text(content)
         with pytest.raises(UserError, match=told):
             read_results(broken)

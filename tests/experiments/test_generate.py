@@ -1,7 +1,9 @@
 """``ifmdm generate`` and ``reenact``: real input gives a video with its sound, wrong input one line and no file."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import soundfile
 import torch
 from PIL import Image
 
+from datamodules.errors import UserError
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import crop_square, framing
 from datamodules.media.audio import load_audio_native, write_wav
@@ -231,3 +234,96 @@ def test_reenact_refuses_wrong_videos(inputs, model_folder, tmp_path, video, ref
     wrong = words("reenact", inputs, tmp_path / "out.mp4", model_folder, f"--video={video}")
     refused(["reenact", *wrong], video if video != "." else "is a folder")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dark", [0, 1, 7, 12])
+def test_reenact_begins_at_the_first_frame_with_a_face(inputs, model_folder, tmp_path, caplog, dark):
+    """A fade from black is left out, of the sound as well."""
+    head = read_video(inputs / "driving.mp4")
+    faded = tmp_path / "faded.mp4"
+    beep = np.zeros(20 * 640, np.float32)
+    beep[14 * 640 :] = 0.3
+    write_video(faded, np.concatenate([np.zeros_like(head[:dark]), head[dark:]]), audio=beep)
+
+    def find_face(image: np.ndarray, path: Path) -> FaceBox:
+        if image.mean() < 5:
+            raise UserError(f"{path}: no face found")
+        return FACE
+
+    parser = Parser()
+    reenact.add_arguments(parser)
+    given = words("reenact", inputs, tmp_path / "out.mp4", model_folder)
+    args = parser.parse_args([*given, "--video", str(faded)])
+    with caplog.at_level("INFO"):
+        assert reenact.run(args, find_face) == 0
+    written = probe(tmp_path / "out.mp4")
+    assert written.frames == 20 - dark
+    sound, rate = load_audio_native(tmp_path / "out.mp4")
+    begins = np.flatnonzero(np.abs(sound[:, 0]) > 0.1)[0] / rate
+    assert begins == pytest.approx((14 - dark) * 0.04, abs=0.03)
+    assert any(f"no face in the first {dark / 25:.2f} s" in one for one in caplog.messages) is (dark > 0)
+
+
+def test_a_video_without_a_face_is_refused_for_its_first_frame(inputs):
+    looked: list[float] = []
+
+    def find_face(image: np.ndarray, path: Path) -> FaceBox:
+        looked.append(image.mean())
+        raise UserError(f"{path}: look {len(looked)}")
+
+    with pytest.raises(UserError, match=r"driving\.mp4: look 1"):
+        reenact.first_face(VideoReader(inputs / "driving.mp4"), find_face)
+    assert len(looked) == 5  # every fifth frame of twenty, and the last
+
+
+@pytest.mark.parametrize("command", [generate, reenact])
+def test_the_choice_of_a_face_reaches_the_finder(inputs, model_folder, tmp_path, monkeypatch, command):
+    asked = {}
+
+    def require_face(image: np.ndarray, path: Path, which: str) -> FaceBox:
+        asked[path.name] = which
+        return FACE
+
+    monkeypatch.setattr("datamodules.faces.finding.require_face", require_face)
+    parser = Parser()
+    command.add_arguments(parser)
+    name = command.__name__.rpartition(".")[2]
+    more = ["--face=right"] if command is generate else ["--face=2", "--video-face=left"]
+    command.run(parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), *more]))
+    portrait = (
+        {"portrait.png": "right"} if command is generate else {"portrait.png": "2", "driving.mp4": "left"}
+    )
+    assert asked == portrait
+    for wrong in ("middle", "0", "-1", "²"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), f"--face={wrong}"])
+
+
+def test_an_enlarged_face_is_told(caplog):
+    with caplog.at_level("INFO"):
+        generate.note_softness(Path("a.png"), framing(FaceBox(0, 0, 500, 600)), 128)
+        generate.note_softness(Path("b.png"), framing(FaceBox(0, 0, 50, 60)), 128)
+    assert caplog.messages == [
+        "a.png: the model paints 128 pixels, its place in the picture has 968: the face will be softer"
+    ]
+
+
+def test_a_pipe_is_heard_once(inputs, model_folder, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    feeder = threading.Thread(
+        target=lambda: pipe.write_bytes((inputs / "speech.wav").read_bytes()), daemon=True
+    )
+    feeder.start()
+    given = words("generate", inputs, tmp_path / "take:1.mp4", model_folder)
+    assert with_face(generate, [*given, "--audio", str(pipe)]) == 0
+    feeder.join()
+    assert probe(tmp_path / "take:1.mp4").frames == 25
+
+
+def test_names_that_are_no_text_are_used_all_the_same(inputs, model_folder, tmp_path):
+    video, output = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9:1.mp4", b"\xff.mp4"))
+    video.write_bytes((inputs / "driving.mp4").read_bytes())
+    given = words("reenact", inputs, output, model_folder)
+    assert with_face(reenact, [*given, "--video", str(video)]) == 0
+    assert probe(output).frames == 20

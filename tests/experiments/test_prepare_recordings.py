@@ -95,6 +95,34 @@ def test_the_report_tells_all(prepared: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sideways_faces_are_rejected(shared: Path, tmp_path: Path, raw: Path) -> None:
+    path = shared / "data/awkward/f05_sideways_face.mp4"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    shutil.copy(path, raw)
+    assert main(words("folder", raw, tmp_path / "out", 64, "--workers", "1")) == 2
+    assert [one["reason"] for one in rejections(tmp_path / "out")] == ["face sideways"]
+
+
+@pytest.mark.slow
+def test_clips_without_usable_sound_can_be_kept_without_it(shared: Path, tmp_path: Path, raw: Path) -> None:
+    """No track, a silent one, one that is much too short."""
+    frames = read_video(shared / "data/clips/hdtf_wda_edmarkey.mp4")[:100]
+    noise = np.random.default_rng(0).uniform(-0.2, 0.2, 64_000).astype(np.float32)
+    sounds = {"heard": noise, "none": None, "short": noise[:8000], "silent": 1e-4 * noise}
+    for name, sound in sounds.items():
+        write_video(raw / f"{name}.mp4", frames, audio=sound)
+    for flags, kept in (((), ["heard"]), (("--no-require-sound",), sorted(sounds))):
+        output = tmp_path / f"out{len(flags)}"
+        assert main(words("folder", raw, output, 64, "--workers", "1", *flags)) == 0
+        records = read_manifest(output)
+        assert [Path(record.source).stem for record in records] == kept
+        assert [record.source for record in records if record.audio is not None] == ["heard.mp4"]
+    reasons = {one["source"]: one["reason"] for one in rejections(tmp_path / "out0")}
+    assert reasons == {"none.mp4": "no sound", "short.mp4": "lengths differ", "silent.mp4": "silent"}
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(
     shared: Path, tmp_path: Path, raw: Path

@@ -1,4 +1,6 @@
 import base64
+import json
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from experiments.cli import main
 from experiments.pictures import contact_sheet, side_by_side, spread
 from experiments.report.command import write_report
 from experiments.report.figures import read_curves
+from experiments.report.sections import collect_sections
 from experiments.report.tables import ROW_TITLES, VIDEO_TITLES, interval, number
 from experiments.results import write_json, write_results, write_whole
 from metrics.evaluation.registry import MEASURES
@@ -162,6 +165,101 @@ def test_damaged_artefacts_are_named(tmp_path):
     (tmp_path / "results.json").write_text('{"protocol": {}}')
     with pytest.raises(UserError, match=r"results\.json.*lacks"):
         write_report([tmp_path])
+
+
+@pytest.mark.parametrize("how", ["link", "linked folder", "folder", "pipe"])
+def test_links_out_of_the_folder_are_left_out(tmp_path, how):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret.png").write_bytes(b"the secret")
+    run = tmp_path / "run"
+    contact_sheet({"clips": np.zeros((1, 32, 32, 3), np.uint8)}, run / "data_sheet.png", tile=32)
+    place = run / "secret.png"
+    if how == "link":
+        place.symlink_to(tmp_path / "outside/secret.png")
+    elif how == "linked folder":
+        place = run / "linked"
+        place.symlink_to(tmp_path / "outside")
+    elif how == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    (run / "inside.png").symlink_to(run / "data_sheet.png")
+    text = write_report([run]).read_text()
+    assert base64.b64encode(b"the secret").decode() not in text
+    assert ("left out" in text) is (how != "linked folder")
+    assert "<figcaption>inside" in text
+
+
+def test_a_folder_of_links_alone_holds_nothing(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/results.json").symlink_to("/etc/hostname")
+    with pytest.raises(UserError, match=r"nothing to report.*link that leads out"):
+        write_report([tmp_path / "run"])
+
+
+STRANGE = [
+    None,
+    "x",
+    [],
+    {},
+    -1,
+    1e308,
+    [[1]],
+    [{"clip": []}],
+    {"a": {}},
+    {"a": [1e308, -1e308]},
+    {"$x^{$": [1, 2]},
+]
+
+
+@pytest.mark.parametrize(
+    "name", ["results.json", "sweep/sweep.json", "times.json", "runs/autoencoder/run.json"]
+)
+def test_json_of_any_form_is_told_or_shown(tmp_path, name):
+    original = json.loads((fake_run(tmp_path / "run") / name).read_text())
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    texts = [json.dumps(original | {key: value}) for key in original for value in STRANGE]
+    nested = "[" * 100_000 + "]" * 100_000
+    texts += [
+        "",
+        "[]",
+        "1e999",
+        nested,
+        '{"a": NaN}',
+        '{"a": 1, "a": 2}',
+        '{"seconds": 1e999}',
+        f'{{"a": {10**400}}}',
+    ]
+    refused = []
+    for text in texts:
+        (strange / Path(name).name).write_text(text)
+        try:
+            collect_sections(strange)
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) >= 8
+    assert all(Path(name).name in one and "\n" not in one and len(one) < 600 for one in refused)
+
+
+def test_logs_of_any_form_are_told_or_shown(tmp_path):
+    head = "epoch,step,train/loss\n0,1,1\n0,2,2\n"
+    strange = {
+        "a" * 200_000: "field larger", ",".join(f"c{n}" for n in range(300)) + "\n": "more than 200 curves",
+        head.replace("loss", "$x^{$"): "", head + "0,x,\xff\x00\n0,3,1,2,3,4\n": "", head.replace("2", "1e30"): "",
+    }  # fmt: skip
+    for content, reason in strange.items():
+        (tmp_path / "metrics.csv").write_bytes(content.encode("latin-1"))
+        (tmp_path / "step_x.png").write_bytes(b"no picture")
+        if reason:
+            with pytest.raises(UserError, match=rf"metrics\.csv.*{reason}"):
+                collect_sections(tmp_path)
+        else:
+            assert len(collect_sections(tmp_path)[0].figures) == 1
+    with (tmp_path / "metrics.csv").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match="over 64 MB"):
+        collect_sections(tmp_path)
 
 
 def test_large_videos_are_named_instead(tmp_path):

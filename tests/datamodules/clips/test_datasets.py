@@ -12,7 +12,14 @@ from torch.utils.data import TensorDataset, default_collate
 from datamodules.batches import FramePairBatch
 from datamodules.clips.annotations import read_annotations, write_annotations
 from datamodules.clips.clip_store import ClipFrames
-from datamodules.clips.datasets import EpochSampler, FramePairDataset, cut_window, sample_pair, sample_source
+from datamodules.clips.datasets import (
+    EpochSampler,
+    FramePairDataset,
+    MotionWindowDataset,
+    cut_window,
+    sample_pair,
+    sample_source,
+)
 from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 
@@ -149,3 +156,14 @@ def test_previous_motion_is_that_of_the_window_before(start: int, known: bool) -
     if known and start > 64:
         earlier = cut_window(clip, start - 64, 0).motion  # the window that was generated before this one
         assert torch.equal(window.previous, earlier)
+
+
+@pytest.mark.parametrize("windows_per_clip", [None, 2])
+def test_speech_is_learnt_from_clips_with_sound_alone(mixed, windows_per_clip: int | None) -> None:
+    _, records = mixed
+    silent = [dataclasses.replace(record, audio=None) for record in records]
+    chosen = MotionWindowDataset(None, [silent[0], records[1], silent[2]], windows_per_clip)
+    assert chosen.records == records[1:2]
+    assert len(chosen) == len(MotionWindowDataset(None, records[1:2], windows_per_clip)) > 0
+    with pytest.raises(UserError, match="none of the clips has sound"):
+        MotionWindowDataset(None, silent, windows_per_clip)

@@ -70,6 +70,56 @@ def test_animals_have_none(model, name):
         finding.require_face(read_image(path), path)
 
 
+@pytest.mark.parametrize("quarters", [1, 3])
+@pytest.mark.parametrize("name", LANDMARK_BOXES)
+def test_sideways_faces_are_refused(model, name, quarters):
+    image = np.ascontiguousarray(np.rot90(read_image(model / "data" / "portraits" / name), quarters))
+    with pytest.raises(
+        UserError, match=f"{name}: (the face (is turned by [789]\\d degrees|lies sideways)|no face found)"
+    ):
+        finding.require_face(image, name)
+
+
+@pytest.mark.parametrize("degrees", [-60, -30, 20, 35, 60])
+def test_a_tilted_face_is_taken_up_to_45_degrees(model, degrees):
+    upright = Image.open(model / "data" / "portraits" / "official_portrait.jpg").convert("RGB")
+    image = np.array(upright.rotate(-degrees, Image.Resampling.BICUBIC, fillcolor="gray"))
+    roll = finding.settled_roll(image, max(finding.find_turned_faces(image), key=lambda one: one.box.side))
+    assert roll == pytest.approx(degrees, abs=8)
+    if abs(degrees) > 45:
+        with pytest.raises(UserError, match="turn the picture"):
+            finding.require_face(image, "a.png")
+    else:
+        assert finding.require_face(image, "a.png").side > 250
+
+
+def test_awkward_faces(model):
+    folder = model / "data" / "awkward"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}")
+    with pytest.raises(UserError, match=r"is turned by 9\d degrees"):
+        finding.require_face(read_image(folder / "f11_portrait_sideways.jpg"), "f11")
+    reader = VideoReader(folder / "f05_sideways_face.mp4")
+    for frame in reader.get(range(0, 80, 7)):
+        with pytest.raises(UserError, match="turn the picture"):
+            finding.require_face(frame, "f05")
+
+
+@pytest.mark.parametrize(
+    ("which", "place"), [("left", 1), ("right", 2), ("1", 1), ("2", 2), ("largest", 1), ("3", None)]
+)
+def test_one_of_several_faces_is_chosen_and_told(model, caplog, which, place):
+    image = read_image(model / "data" / "portraits" / "two_people.jpg")
+    with caplog.at_level(logging.INFO):
+        if place is None:
+            with pytest.raises(UserError, match=r"a\.jpg: no face 3 among 2"):
+                finding.require_face(image, "a.jpg", which)
+            return
+        found = finding.require_face(image, "a.jpg", which)
+    assert (found.x0 > image.shape[1] / 2) is (place == 2)
+    assert caplog.messages == [f"a.jpg: 2 faces; number {place} from the left is taken"]
+
+
 def test_a_small_face_is_warned_about(model, caplog):
     for name, warned in (("low_res_240p.jpg", True), ("official_portrait.jpg", False)):
         caplog.clear()

@@ -11,7 +11,7 @@ from datamodules.preparation.settings import PreparationSettings, read_settings
 def test_defaults_are_in_range_and_every_setting_says_what_it_means() -> None:
     settings = PreparationSettings()
     settings.check()
-    assert settings.to_dict() == {"version": 1} | {
+    assert settings.to_dict() == {"version": 2} | {
         name: getattr(settings, name) for name in PreparationSettings.__dataclass_fields__
     }
     assert all(one.metadata["help"] for one in PreparationSettings.__dataclass_fields__.values())

@@ -25,7 +25,8 @@ def test_a_folder_of_videos(tmp_path: Path, caplog) -> None:
     raw = touch(
         tmp_path, "ann/one.mp4", "ann/more/two.MOV", "bob/one.webm", "bob/one.mp4", "alone.mkv", "notes.txt"
     )
-    with caplog.at_level(logging.WARNING):
+    touch(raw, "bob/a.txt", "bob/a.JPG", "b.txt", "README")
+    with caplog.at_level(logging.INFO):
         sources = folder_sources(raw)
     assert [(one.id, one.name, one.identity) for one in sources] == [
         ("alone", "alone.mkv", "alone"),
@@ -35,6 +36,13 @@ def test_a_folder_of_videos(tmp_path: Path, caplog) -> None:
         ("bob__one.webm", "bob/one.webm", "bob"),
     ]
     assert "1 videos" in caplog.text
+    assert "passed over, not being videos by their names: " in caplog.text
+    assert "1 .jpg, 3 .txt, 1 without a suffix" in caplog.text
+
+
+def test_videos_of_cameras_and_discs_are_videos(tmp_path: Path) -> None:
+    names = ("a.mts", "b.ts", "c.3gp", "d.VOB", "e.m2ts")
+    assert [one.name for one in folder_sources(touch(tmp_path, *names))] == list(names)
 
 
 def test_a_list_says_who_is_seen(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """TalkingHead: published folders, options, length and memory of generation."""
 
 import copy
+import io
 import json
 import math
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -119,6 +122,35 @@ def test_options_that_a_model_can_not_follow_are_user_errors(model, build_model,
         (tmp_path / "less.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:kept])
         with pytest.raises(UserError, match=r"less\.npz"):
             read_statistics(tmp_path / "less.npz", 20)
+
+
+def head_of_array(shape, dtype="<f4"):
+    """A ``.npy`` file that claims an array and holds none of it."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (head_of_array((10**13,)), "claims"), (head_of_array((20,), "|O") + bytes(160), "claims"),
+        (head_of_array((20,)) + bytes(2**26), "over 1 MB"), (head_of_array((2**62, 4)), "claims"), (b"", "magic"),
+        (head_of_array((20,), "<U1") + bytes(80), "claims"), (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "Header info"),
+    ],
+)  # fmt: skip
+def test_statistics_that_claim_or_unpack_to_too_much(tmp_path, content, reason):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("mean.npy", "w") as member:
+        for start in range(0, len(content), 2**20):
+            member.write(content[start : start + 2**20])
+    tracemalloc.start()
+    with pytest.raises(UserError, match=rf"bomb\.npz.*{reason}") as caught:
+        read_statistics(path, 20)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20e6
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_without_a_token_says_so_instead_of_ignoring_what_it_is_told(model, source, tmp_path):
