@@ -17,7 +17,7 @@ from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_m
 from datamodules.clips.splits import find_splits, read_splits, with_splits
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
-from datamodules.media.audio import fit_length, load_audio
+from datamodules.media.audio import fit_length
 
 Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")
@@ -128,7 +128,7 @@ class TalkingHeadDataModule(LightningDataModule):
         count = min(record.frames, max_frames or record.frames)
         store = self.store()
         frames = ClipFrames(store, self.size, self.cache_frames).get(record, np.arange(count))
-        waveform = fit_length(load_audio(store.audio(record)), count)
+        waveform = fit_length(store.sound(record), count)
         audio = None
         if self.latents is not None:
             audio = LatentCache(self.latents).load(record.id)["audio"][: 2 * count].float()

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -130,6 +131,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     from lightning.pytorch import seed_everything
     from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+    from torch.multiprocessing.spawn import ProcessException
 
     from lightning_modules.callbacks.finite_weights import FiniteWeights
     from lightning_modules.callbacks.random_state import RandomState
@@ -158,8 +160,10 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     )
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    except (MisconfigurationException, RuntimeError) as error:
+    except (MisconfigurationException, RuntimeError, ProcessException) as error:
         _refuse_unknown_monitor(trainer, error)
+        if told := _other_process(error):
+            raise UserError(told) from error
         raise
     except SystemExit as stop:  # Lightning ends the process by a status of its own
         if isinstance(stop, SIGTERMException):
@@ -233,6 +237,21 @@ def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
             ) from error
 
 
+def _other_process(error: Exception) -> str | None:
+    """What to say where a training ends because another of its processes has; None where it ends by itself."""
+    from torch.distributed import DistError
+    from torch.multiprocessing.spawn import ProcessException
+
+    text = str(error)
+    if isinstance(error, ProcessException) and "datamodules.errors.UserError: " in text:
+        return text
+    if isinstance(error, ProcessException | DistError) or "gloo" in text:
+        return "another process of this training has ended, and so this one does; the last checkpoint is kept"
+    if text.startswith("DataLoader worker"):
+        return f"{text.splitlines()[0]}; perhaps for lack of memory: try a smaller data.num_workers"
+    return None
+
+
 def _lift(model: Any, path: str) -> None:
     """Start stage 1 from a trained autoencoder of half the size."""
     from lightning_modules.checkpoints import load_autoencoder
@@ -259,8 +278,18 @@ NUMBERS = {
 """Settings -> least and largest value, whole numbers where these are; of the trainer -1 stands for no limit."""
 
 
+def _require_finite(values: Any, key: str = "") -> None:
+    """Refuse a config with a number that is none, anywhere in it."""
+    if isinstance(values, dict | list):
+        for name, value in values.items() if isinstance(values, dict) else enumerate(values):
+            _require_finite(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise UserError(f"config: {key}={values}: use a finite number")
+
+
 def _check_numbers(plain: dict[str, Any]) -> None:
     """Refuse numbers that would end a training late, or at once as if all were well."""
+    _require_finite(plain)
     for key, (least, most) in NUMBERS.items():
         value: Any = plain
         for name in key.split("."):

@@ -215,6 +215,7 @@ class Latents(Protocol):
     """What a ``LatentCache`` is to this room: gives the latents of a clip by its id, see `cut_window`."""
 
     def load(self, clip: str) -> dict[str, Tensor]: ...  # noqa: D102
+    def require_finite(self, clip: str, *values: Tensor) -> None: ...  # noqa: D102
 
 
 class MotionWindowDataset(Dataset[MotionWindowBatch]):
@@ -262,6 +263,9 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         record = self.records[clip]
         source = sample_source(record.frames, start, generator)
         window = cut_window(self.latents.load(record.id), start, source)
+        self.latents.require_finite(
+            record.id, window.motion, window.audio, window.source_motion, window.appearance, window.previous
+        )
         if self.augment and window.audio.shape[1] == MEL_DIM:
             return window._replace(audio=change_voice(window.audio, generator))
         return window

@@ -41,6 +41,9 @@ class LastCheckpoint(Checkpoint):
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
+        if self._told is not None:  # the second time: at once
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self._told = number
 
     def on_train_batch_end(

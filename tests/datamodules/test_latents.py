@@ -175,8 +175,10 @@ def test_wrong_latents_leave_nothing(fake_clips: Path, records: list[ClipRecord]
     def short(frames: np.ndarray, waveform: np.ndarray) -> dict[str, torch.Tensor]:
         return {name: value[:-1] for name, value in Encoder()(frames, waveform).items()}
 
-    for encode, message in ((Encoder(scale=float("nan")), "not finite"), (short, "shape")):
-        with pytest.raises(ValueError, match=message):
+    nan = Encoder(scale=float("nan"))
+    cases = ((nan, UserError, f"clip {records[0].id}: motion is not finite"), (short, ValueError, "shape"))
+    for encode, kind, message in cases:
+        with pytest.raises(kind, match=message):
             build_latents(records, fake_clips, tmp_path, encode)
     assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
 
