@@ -223,6 +223,14 @@ def write_start(
     write_network_record(run_dir, record)
 
 
+def require_record(run_dir: Path, *_: Any) -> None:
+    """Refuse to go on in a run folder that was moved or deleted: what is saved there lacks what says how it came about."""
+    from lightning_modules.checkpoints import RECORD_NAME
+
+    if not (run_dir / RECORD_NAME).is_file():
+        raise UserError(f"{run_dir}: the run folder is gone, moved or deleted; the training ends")
+
+
 def write_end(
     run_dir: Path,
     plain: dict[str, Any],

@@ -41,6 +41,7 @@ from experiments.run_folder import (
     own_run_folder,
     record_of,
     refuse_other_network,
+    require_record,
     run_folder,
     started_again,
     write_end,
@@ -150,7 +151,10 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     record = record_of(plain, model)
     if resume is not None:
         refuse_other_network(resume, run_dir, record, model)
-    note = LambdaCallback(on_fit_start=partial(write_start, run_dir, plain, record))
+    note = LambdaCallback(
+        on_fit_start=partial(write_start, run_dir, plain, record),
+        on_validation_start=partial(require_record, run_dir),
+    )
     always = [RandomState(), FiniteWeights(run_dir), note]
     trainer: Trainer = instantiate(
         config.trainer,
