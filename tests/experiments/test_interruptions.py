@@ -1,11 +1,13 @@
 """Trainings that are ended, killed or starved go on as if nothing had been, or keep what is good and say one line."""
 
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,14 +104,16 @@ def one_line(done: subprocess.CompletedProcess[str], *told: str) -> None:
     assert all(part in line for part in told), line
 
 
-def start(words: list[str], largest: int | None = None, path: Path = ROOT) -> subprocess.Popen[str]:
+def start(
+    words: list[str], largest: int | None = None, path: Path = ROOT, temporary: str = "/tmp"
+) -> subprocess.Popen[str]:
     """``ifmdm train`` in another process, which may write files of so many bytes and imports from ``path``, too."""
 
     def limit() -> None:
         if largest is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{path}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{path}", "OMP_NUM_THREADS": "1", "TMPDIR": temporary}
     return subprocess.Popen(
         [sys.executable, "-m", "experiments", "train", *words],
         stderr=subprocess.PIPE,
@@ -255,4 +259,59 @@ class Die(Callback):
     def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == self.step and trainer.global_rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["anywhere", "writing"])
+@pytest.mark.parametrize("stage", STAGES[:3])
+def test_ten_kills_change_nothing_and_leave_nothing_behind(
+    stage: str,
+    where: str,
+    words: Callable[..., list[str]],
+    train: Callable[..., TrainingResult],
+    tmp_path: Path,
+) -> None:
+    """At random times, or while a checkpoint is written; the run's folder is on another file system than /tmp."""
+    steps = "trainer.max_steps=150"
+    whole = train(stage, steps, f"run_dir={tmp_path / 'whole'}")
+    (tmp_path / "interruption.py").write_text(KILL)
+    generator = random.Random(0)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, tempfile.TemporaryDirectory() as temporary:
+        run, kills = Path(folder) / "run", 0
+        overrides = [*words(stage, steps), f"run_dir={run}"]
+        while kills < 10:
+            after = generator.uniform(0, 3) if where == "anywhere" else generator.randrange(1, 6)
+            kill = f"+callbacks.kill={{_target_: interruption.Kill, where: {where}, after: {after}}}"
+            resume = ["resume=last"] if (run / "checkpoints/last.ckpt").exists() else []
+            ended = finish(start([*overrides, *resume, kill], path=tmp_path, temporary=temporary))
+            assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+            kills += ended.returncode != 0
+            if ended.returncode == 0:
+                break
+        assert kills >= 3
+        assert finish(start([*overrides, "resume=last"])).returncode == 0
+        parts = TrainingResult(run, run / "checkpoints/last.ckpt", {})
+        assert differences(content(whole), content(parts)) == []
+        assert sorted(path.name for path in parts.checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+        assert not list(Path(temporary).iterdir())
+
+
+KILL = """
+import os, signal, threading
+from lightning.pytorch import Callback
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+class Kill(Callback):
+    def __init__(self, where, after):
+        self.where, self.after = where, after
+    def on_train_start(self, *_):
+        if self.where == "anywhere":
+            threading.Timer(self.after, kill).start()
+        real, left = os.fsync, [self.after]
+        def fsync(file):
+            left[0] -= 1
+            return real(file) if left[0] else kill()
+        if self.where == "writing":
+            os.fsync = fsync
 """
