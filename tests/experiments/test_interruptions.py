@@ -201,6 +201,17 @@ def test_one_folder_is_one_training(
     assert not (tmp_path / "run").exists()  # nothing was written
 
 
+def test_a_job_that_slurm_starts_again_goes_on(
+    train: Callable[..., TrainingResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("statistics", "trainer.max_steps=3")
+    with pytest.raises(UserError, match="already holds a trained run"):
+        train("statistics", "trainer.max_steps=6")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    result = train("statistics", "trainer.max_steps=6")
+    assert torch.load(result.checkpoint, weights_only=True)["global_step"] == 6
+
+
 @pytest.mark.parametrize("trouble", ["full", "gone", "no data"])
 def test_a_disk_that_fails_is_one_line_and_the_last_good_state_stays(
     trouble: str, words: Callable[..., list[str]], tmp_path: Path, blobs: Path
