@@ -156,10 +156,14 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         on_validation_start=partial(require_record, run_dir),
     )
     always = [RandomState(), FiniteWeights(run_dir), note]
+    plugins = [
+        instantiate(one) if isinstance(one, DictConfig) else one
+        for one in config.trainer.get("plugins") or ()
+    ]
     trainer: Trainer = instantiate(
         config.trainer,
         callbacks=[*callbacks, *always],
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(), *plugins],
         logger=instantiate_all(config.logger),
     )
     try:
