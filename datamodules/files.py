@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -222,6 +223,28 @@ def _takes_files(folder: Path) -> bool:
     return True
 
 
+DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE}
+"""Errors of a disk that is full, may not be written to any more, or is lost."""
+
+
+def disk_problem(error: BaseException | None) -> str | None:
+    """What a disk says through an error, or one that led to it; None where it says nothing.
+
+    Libraries tell it in their own ways: torch by an error of its own after the system's, safetensors in its text, NumPy by
+    what it could write.
+    """
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(found[1])
+        elif isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error)):
+            number = errno.ENOSPC
+        if number in DISK_PROBLEMS:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 _UMASK = os.umask(0o022)
 """What the user takes away from new files' permissions; asked once, as asking sets it."""
 os.umask(_UMASK)
@@ -234,7 +257,7 @@ def whole_output(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, as writers choose the format by it.
 
     Raises:
-        UserError: ``path`` is a folder, or its folder is missing or may not be written to.
+        UserError: ``path`` is a folder, its folder is missing or may not be written to, or the disk is full.
     """
     path = Path(path)
     if path.is_dir():
@@ -249,8 +272,14 @@ def whole_output(path: str | Path) -> Iterator[Path]:
         if temporary.is_file():  # some writers, such as safetensors', let nobody else read what they make
             temporary.chmod(0o666 & ~_UMASK)
         os.replace(temporary, path)  # noqa: PTH105 - the plain call is the documented atomic one
+    except Exception as error:
+        problem = disk_problem(error) if path.parent.is_dir() else "its folder is gone"
+        if problem is None or isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: can't be written ({problem}); what was there before is kept") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.clips.clip_store import ClipFrames, ClipStore, as_store
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
@@ -27,7 +28,6 @@ from datamodules.latents import (
     claim_cache,
     missing_clips,
 )
-from datamodules.media.audio import fit_length, load_audio
 from datamodules.preparation.processes import die_with_parent
 
 Encode = Callable[[np.ndarray, np.ndarray], dict[str, Tensor]]
@@ -75,8 +75,9 @@ def build_latents(
         progress: Called with (finished, all) clips, first with what was there; not if all were.
 
     Raises:
-        UserError: A clip cannot be read, a process died, or the folder belongs to other ``parts``.
-        ValueError: ``encode`` returned other shapes, or values that are not finite.
+        UserError: A clip cannot be read, or its latents are not finite; a process died, or the folder belongs to other
+            ``parts``.
+        ValueError: ``encode`` returned other shapes.
     """
     claim_cache(folder, parts)
     todo = missing_clips(folder, records)
@@ -162,9 +163,9 @@ def write_latents(
     tensors: dict[str, Tensor] = {}
     for record in records:
         frames = ClipFrames(store, size or record.size).get(record, np.arange(record.frames))
-        silent = np.zeros(0, dtype=np.float32)
-        waveform = silent if record.audio is None else load_audio(store.audio(record))
-        latents = _encode_clip(frames, fit_length(waveform, record.frames), encode, record.id)
+        silent = np.zeros(record.frames * SAMPLES_PER_FRAME, dtype=np.float32)
+        waveform = silent if record.audio is None else store.sound(record)
+        latents = _encode_clip(frames, waveform, encode, record.id)
         tensors |= {f"{record.id}/{name}": value for name, value in latents.items()}
         clip_done()
     contents = {record.id: [record.sha256, record.frames] for record in records}
@@ -183,7 +184,7 @@ def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip:
             raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {len(frames)} frames")
         latents[name] = value.to(STORED_TYPE).contiguous()
         if not torch.isfinite(latents[name]).all():
-            raise ValueError(
+            raise UserError(
                 f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?"
             )
     return latents

@@ -74,6 +74,14 @@ class LatentCache:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: damaged latent file ({error}); run `ifmdm encode` again") from error
 
+    def require_finite(self, clip: str, *values: Tensor) -> None:
+        """UserError where values that were read of a clip's latents are NaN or infinite."""
+        if not all(value.isfinite().all() for value in values):
+            raise UserError(
+                f"{self.folder}: latents of {clip} hold values that are NaN or infinite; delete "
+                f"{self._places[clip].shard.name} there and run `ifmdm encode` again"
+            )
+
     def problem(self, record: ClipRecord) -> str | None:
         """Why the clip's latents cannot be used as they are, or None."""
         place = self._places.get(record.id)

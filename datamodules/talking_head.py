@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_m
 from datamodules.clips.splits import find_splits, read_splits, with_splits
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
-from datamodules.media.audio import fit_length, load_audio
+from datamodules.media.audio import fit_length
 
 Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")
@@ -86,6 +86,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.blink_share, self.mouth_share = blink_share, mouth_share
         self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
+        self._place: dict[str, int] | None = None
 
     def store(self) -> ClipStore:
         """Where the clips' files are."""
@@ -127,7 +128,7 @@ class TalkingHeadDataModule(LightningDataModule):
         count = min(record.frames, max_frames or record.frames)
         store = self.store()
         frames = ClipFrames(store, self.size, self.cache_frames).get(record, np.arange(count))
-        waveform = fit_length(load_audio(store.audio(record)), count)
+        waveform = fit_length(store.sound(record), count)
         audio = None
         if self.latents is not None:
             audio = LatentCache(self.latents).load(record.id)["audio"][: 2 * count].float()
@@ -164,10 +165,24 @@ class TalkingHeadDataModule(LightningDataModule):
         changes = (self.augment, self.blink_share, self.mouth_share) if training else ()
         return FramePairDataset(frames, records, self.pairs_per_clip, self.seed, *changes)
 
+    def state_dict(self) -> dict[str, int]:
+        """Where the training is in its data, for checkpoints: the epoch, and how many of its items each process has had."""
+        assert self.trainer is not None, "only trainings keep it"
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        if progress.is_last_batch:
+            return {"epoch": self.trainer.current_epoch + 1, "items": 0}
+        return {"epoch": self.trainer.current_epoch, "items": progress.current.processed * self.batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on there; to be called before the loaders are made."""
+        self._place = state_dict
+
     def _loader(self, split: str) -> DataLoader:
         dataset, training = self._datasets[split], split == "train"
         rank, ranks = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         sampler = EpochSampler(dataset, shuffle=training, seed=self.seed, rank=rank, ranks=ranks)
+        if training and self._place is not None:
+            sampler.resume(**self._place)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -175,6 +190,9 @@ class TalkingHeadDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             drop_last=training and len(sampler) >= self.batch_size,
+            # Workers take a seed, which no item depends on. Drawn from the training's own source when a loader is first
+            # used, it would tell a resumed training, whose loaders are new, from another.
+            generator=torch.Generator() if self.num_workers else None,
         )
 
     def train_dataloader(self) -> DataLoader:

@@ -81,6 +81,7 @@ def _dispatch(words: list[str]) -> int:
         return _top_parser(words)
     set_up_logging()
     from datamodules.errors import UserError
+    from datamodules.files import disk_problem
 
     try:
         return run_command(words)
@@ -88,6 +89,14 @@ def _dispatch(words: list[str]) -> int:
         return _refuse(error)
     except PermissionError as error:
         return _refuse(f"{error.filename}: may not be read or written; check its permissions")
+    except FileNotFoundError as error:
+        if error.filename is None:
+            raise
+        return _refuse(f"{error.filename}: is not there, or not any more")
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        return _refuse(f"{getattr(error, 'filename', None) or 'an output'}: can't be written ({problem})")
 
 
 def run_command(words: Sequence[str]) -> int:
@@ -120,6 +129,7 @@ def _top_parser(words: list[str]) -> int:
 
 
 def _refuse(error: Exception | str) -> int:
-    """Say one line on standard error: a message never runs over several."""
-    print("ifmdm: error: " + " ".join(str(error).split()), file=sys.stderr)
+    """Say one line on standard error: a message never runs over several, nor tells where another process raised it."""
+    told = str(error).rpartition("datamodules.errors.UserError: ")[2]
+    print("ifmdm: error: " + " ".join(told.split()), file=sys.stderr)
     return 2

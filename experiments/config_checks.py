@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -47,8 +48,18 @@ NUMBERS = {
 """Settings -> least and largest value, whole numbers where these are; of the trainer -1 stands for no limit."""
 
 
+def _require_finite(values: Any, key: str = "") -> None:
+    """Refuse a config with a number that is none, anywhere in it."""
+    if isinstance(values, dict | list):
+        for name, value in values.items() if isinstance(values, dict) else enumerate(values):
+            _require_finite(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise UserError(f"config: {key}={values}: use a finite number")
+
+
 def check_numbers(plain: dict[str, Any]) -> None:
     """Refuse numbers that would end a training late, or at once as if all were well."""
+    _require_finite(plain)
     for key, (least, most) in NUMBERS.items():
         value: Any = plain
         for name in key.split("."):

@@ -67,7 +67,10 @@ def _motion_and_targets(
 
     Targets are empty unless pose, lips and lids of every clip are annotated.
     """
-    motion = torch.cat([cache.load(record.id)["motion"].float() for record in records])
+    clips = {record.id: cache.load(record.id)["motion"].float() for record in records}
+    for clip, values in clips.items():
+        cache.require_finite(clip, values)
+    motion = torch.cat(list(clips.values()))
     paths = [store.annotations(record) for record in records]
     poses = [pose_of(read_annotations(path).arrays) for path in paths if path is not None]
     known = [pose for pose in poses if pose is not None]

@@ -4,13 +4,14 @@ The hash in a run's identity covers the resolved config without the keys that on
 with one hash, one commit and no local changes are the same experiment.
 """
 
+import contextlib
 import copy
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -76,11 +77,53 @@ def run_folder(plain: dict[str, Any]) -> Path:
     if first is not None:
         return first
     run_dir = require_output_folder(plain["run_dir"]).resolve()
-    if plain["resume"] is None and any((run_dir / "checkpoints").glob("*.ckpt")):
+    if plain["resume"] is None and checkpoints_of(run_dir):
         raise UserError(
             f"{run_dir}: already holds a trained run; choose another run_dir, or resume=last to continue it"
         )
     return run_dir
+
+
+def checkpoints_of(run_dir: Path) -> list[Path]:
+    """Whole checkpoints of a run; one that was being written when the process was killed has another name."""
+    return sorted((run_dir / "checkpoints").glob("[!.]*.ckpt"))
+
+
+def started_again(run_dir: str | Path) -> bool:
+    """Whether Slurm has started this job again, and there is something to continue."""
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    return again and (Path(run_dir) / "checkpoints" / "last.ckpt").is_file()
+
+
+@contextlib.contextmanager
+def own_run_folder(run_dir: Path) -> Iterator[None]:
+    """Have a run folder alone: it is made, and removed again where nothing was written; leftovers of a kill are removed.
+
+    The lock is ``.lock`` in it, and freed when its holder ends, however that happens.
+
+    Raises:
+        UserError: another process trains in it.
+    """
+    from filelock import FileLock, Timeout
+
+    made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{run_dir}: another process trains in this folder; choose another run_dir") from None
+    try:
+        for leftover in (run_dir / "checkpoints").glob(".*.part.ckpt"):
+            leftover.unlink()
+        yield
+    finally:
+        if made and [path.name for path in run_dir.iterdir()] == [".lock"]:
+            (run_dir / ".lock").unlink()
+        lock.release()
+        with contextlib.suppress(OSError):  # the first that holds something
+            for folder in made:
+                folder.rmdir()
 
 
 def checkpoint_to_resume(resume: str | None, run_dir: Path) -> Path | None:
@@ -127,7 +170,7 @@ def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", m
     from lightning_modules.checkpoints import RECORD_NAME, read_checkpoint, read_network_record
 
     new = _leaves(json.loads(json.dumps(asdict(record))))
-    for checkpoint in dict.fromkeys([resume, *sorted((run_dir / "checkpoints").glob("*.ckpt"))]):
+    for checkpoint in dict.fromkeys([resume, *checkpoints_of(run_dir)]):
         if not any((folder / RECORD_NAME).exists() for folder in checkpoint.resolve().parents[:2]):
             continue
         old = _leaves(asdict(read_network_record(checkpoint)))
@@ -167,7 +210,7 @@ def write_start(
     """Write ``config.yaml``, for people, and ``network.json``, which programs read back.
 
     Args:
-        run_dir: made if it isn't there.
+        run_dir: is there.
         plain: the resolved config.
         record: of the network that is about to be trained.
         trainer: has its data and is about to start; of its processes the first writes.
@@ -176,9 +219,16 @@ def write_start(
 
     if not trainer.is_global_zero:
         return
-    run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     write_network_record(run_dir, record)
+
+
+def require_record(run_dir: Path, *_: Any) -> None:
+    """Refuse to go on in a run folder that was moved or deleted: what is saved there lacks what says how it came about."""
+    from lightning_modules.checkpoints import RECORD_NAME
+
+    if not (run_dir / RECORD_NAME).is_file():
+        raise UserError(f"{run_dir}: the run folder is gone, moved or deleted; the training ends")
 
 
 def write_end(

@@ -1,6 +1,7 @@
 """``ifmdm train``: one training as a config describes it, or with ``-m`` several; each leaves a run folder that says how."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -27,9 +28,12 @@ from experiments.run_folder import (
     RUN_DIR_VARIABLE,
     checkpoint_to_resume,
     folder_of_first_process,
+    own_run_folder,
     record_of,
     refuse_other_network,
+    require_record,
     run_folder,
+    started_again,
     write_end,
     write_start,
 )
@@ -96,17 +100,10 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
         UserError: no experiment, no autoencoder for a training on latents, an occupied run folder, nothing to resume,
             callbacks of another stage, a monitored value that nobody logs, another network than that of the resumed run.
     """
-    started = time.monotonic()
     plain = _checked(config)
-    from lightning.fabric.utilities.warnings import disable_possible_user_warnings
-    from lightning.pytorch import seed_everything
-    from lightning.pytorch.callbacks import LambdaCallback
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities import rank_zero_only
 
     from lightning_modules.checkpoints import find_checkpoint
-
-    # How many workers load is a setting: Lightning need not say at every start that there could be more.
-    disable_possible_user_warnings(module="lightning.pytorch.trainer.connectors.data_connector")
 
     _refuse_folder_for_each_process(config)
     config = config.copy()
@@ -115,6 +112,28 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
             config[key] = plain[key] = str(find_checkpoint(plain[key]))
     run_dir = run_folder(plain)
     os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+    with own_run_folder(run_dir) if getattr(rank_zero_only, "rank", 0) == 0 else contextlib.nullcontext():
+        return _train(config, plain, run_dir, words)
+
+
+def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequence[str]) -> TrainingResult:
+    """Train in a run folder that is this training's alone."""
+    started = time.monotonic()
+    from lightning.fabric.utilities.warnings import disable_possible_user_warnings
+    from lightning.pytorch import seed_everything
+    from lightning.pytorch.callbacks import LambdaCallback
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+    from torch.multiprocessing.spawn import ProcessException
+
+    from lightning_modules.callbacks.finite_weights import FiniteWeights
+    from lightning_modules.callbacks.random_state import RandomState
+    from lightning_modules.checkpoint_writing import WholeCheckpoints
+
+    # How many workers load is a setting: Lightning need not say at every start that there could be more. And it knows
+    # nothing of our DataModule's place in the data.
+    disable_possible_user_warnings(module="lightning.pytorch.trainer.connectors.data_connector")
+    disable_possible_user_warnings(module="lightning.pytorch.loops.training_epoch_loop")
+
     resume = checkpoint_to_resume(plain["resume"], run_dir)
     callbacks = instantiate_all(config.callbacks)
     _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
@@ -123,16 +142,30 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     record = record_of(plain, model)
     if resume is not None:
         refuse_other_network(resume, run_dir, record, model)
-    note = LambdaCallback(on_fit_start=partial(write_start, run_dir, plain, record))
-    loggers = instantiate_all(config.logger)
-    trainer: Trainer = instantiate(config.trainer, callbacks=[*callbacks, note], logger=loggers)
+    note = LambdaCallback(
+        on_fit_start=partial(write_start, run_dir, plain, record),
+        on_validation_start=partial(require_record, run_dir),
+    )
+    always = [RandomState(), FiniteWeights(run_dir), note]
+    plugins = [
+        instantiate(one) if isinstance(one, DictConfig) else one
+        for one in config.trainer.get("plugins") or ()
+    ]
+    trainer: Trainer = instantiate(
+        config.trainer,
+        callbacks=[*callbacks, *always],
+        plugins=[WholeCheckpoints(), *plugins],
+        logger=instantiate_all(config.logger),
+    )
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    except (MisconfigurationException, RuntimeError) as error:
+    except (MisconfigurationException, RuntimeError, ProcessException) as error:
         _refuse_unknown_monitor(trainer, error)
+        if told := _other_process(error):
+            raise UserError(told) from error
         raise
     except SystemExit as stop:  # Lightning ends the process by a status of its own
-        if trainer.received_sigterm:
+        if isinstance(stop, SIGTERMException):
             raise SystemExit(128 + signal.SIGTERM) from stop
         if trainer.interrupted:
             raise KeyboardInterrupt from stop
@@ -208,6 +241,21 @@ def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
             ) from error
 
 
+def _other_process(error: Exception) -> str | None:
+    """What to say where a training ends because another of its processes has; None where it ends by itself."""
+    from torch.distributed import DistError
+    from torch.multiprocessing.spawn import ProcessException
+
+    text = str(error)
+    if isinstance(error, ProcessException) and "datamodules.errors.UserError: " in text:
+        return text
+    if isinstance(error, ProcessException | DistError) or "gloo" in text:
+        return "another process of this training has ended, and so this one does; the last checkpoint is kept"
+    if text.startswith("DataLoader worker"):
+        return f"{text.splitlines()[0]}; perhaps for lack of memory: try a smaller data.num_workers"
+    return None
+
+
 def _lift(model: Any, path: str) -> None:
     """Start stage 1 from a trained autoencoder of half the size."""
     from lightning_modules.checkpoints import load_autoencoder
@@ -225,6 +273,8 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
     plain = resolve(config)
     check_numbers(plain)
+    if plain["resume"] is None and started_again(plain["run_dir"]):
+        plain["resume"] = "last"
     checkpoint_to_resume(plain["resume"], run_folder(plain))
     stage, data, network = plain["stage"], plain["data"], plain["model"].get("network") or {}
     if stage not in STAGES:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes
 from datamodules.media.audio import MEL_DIM, log_mel
@@ -16,6 +17,10 @@ from lightning_modules.networks.registry import MAX_NUMBER, MAX_NUMBERS, MAX_PAR
 FRONTENDS = ("mel", "wav2vec2", "hubert")
 HOP = 320
 """Samples that the speech models go on by for each vector."""
+CHUNK = 1500
+"""Frames of speech, a minute, that are listened to at once."""
+CONTEXT = 125
+"""Frames of speech before and after a chunk that a speech model hears, too."""
 _PADDING = 40
 """Samples added each side for the speech models: 640 T + 80 give 2 T vectors (window 400, hop 320)."""
 
@@ -56,14 +61,30 @@ class AudioFrontend(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """Features ``(B, 2T, dim)`` float32 of ``waveform (B, 640 T)`` float32 in [-1, 1], 16 kHz mono."""
-        if self.speech_model is None:
-            return log_mel(waveform)
+        """Features ``(B, 2T, dim)`` float32 of ``waveform (B, 640 T)`` float32 in [-1, 1], 16 kHz mono.
+
+        Long speech goes through in chunks, so that memory beside its features doesn't grow with it.
+        """
         if self.normalise:
             # Zero mean and unit variance for each clip, as the speech models were trained.
             mean = waveform.mean(dim=-1, keepdim=True)
             variance = waveform.var(dim=-1, keepdim=True, unbiased=False)
             waveform = (waveform - mean) / torch.sqrt(variance + 1e-7)
+        frames = waveform.shape[1] // SAMPLES_PER_FRAME
+        if frames <= CHUNK:
+            return self._features(waveform)
+        features = waveform.new_empty(len(waveform), 2 * frames, self.dim)
+        context = 1 if self.speech_model is None else CONTEXT  # log-mel hears 120 samples further
+        for start in range(0, frames, CHUNK):
+            first, end = max(start - context, 0), min(start + CHUNK, frames)
+            until = None if end == frames else (end + context) * SAMPLES_PER_FRAME
+            found = self._features(waveform[:, first * SAMPLES_PER_FRAME : until])
+            features[:, 2 * start : 2 * end] = found[:, 2 * (start - first) : 2 * (end - first)]
+        return features
+
+    def _features(self, waveform: Tensor) -> Tensor:
+        if self.speech_model is None:
+            return log_mel(waveform)
         padded = nn.functional.pad(waveform, (_PADDING, _PADDING))
         return self.speech_model(padded).last_hidden_state.float()  # (B, 2T, dim)
 

@@ -13,6 +13,7 @@ from torchmetrics.image import PeakSignalNoiseRatio
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
+from lightning_modules.callbacks.finite_weights import diverged
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.base import LossTerm, RenderedPairs, evaluate_terms
@@ -106,6 +107,8 @@ class MotionAutoencoderModule(L.LightningModule):
 
     def _backward(self, optimizer: Any, loss: Tensor) -> None:
         """Gradients of a loss, of a limited norm, in place of those of the step before."""
+        if loss.device.type == "cpu" and not loss.isfinite():  # a GPU isn't waited for: see `FiniteWeights`
+            raise UserError(diverged(self.global_step, self.trainer.default_root_dir))
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         if limit := self.hparams["gradient_clip"]:

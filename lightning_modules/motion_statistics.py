@@ -66,9 +66,13 @@ class MotionStatisticsModule(L.LightningModule):
     @torch.no_grad()
     def on_train_start(self) -> None:
         """Fits the target moments and std quantiles on one pass over the training windows."""
-        loader = self.trainer.train_dataloader
+        loader, data = self.trainer.train_dataloader, self.trainer.datamodule  # type: ignore[attr-defined]
         if self.trainer.global_step > 0 or loader is None:
             return
+        if (
+            data is not None
+        ):  # a loader with workers that stay is used up by a second pass, and the first epoch were empty
+            loader = data.train_dataloader()
         measured = [self.measure(self.transfer_batch_to_device(batch, self.device, 0)) for batch in loader]
         mean, std, source = (torch.cat(values) for values in zip(*measured, strict=True))
         if self.trainer.world_size > 1:

@@ -11,12 +11,14 @@ from datamodules.clips.lru_cache import LRUCache
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.files import whole_output
-from datamodules.media.audio import fit_length, load_audio
+from datamodules.media.audio import fit_length, frame_count, load_audio
 from datamodules.media.clip_reading import ClipReader
 from datamodules.media.pictures import resize_bilinear
 
 MAX_OPEN = 16
 """Readers (or memory maps) that one worker process keeps open."""
+MOST_MISSING = 1
+"""Frames that a clip's sound may lack at its end, which are silent then; preparation writes all of them."""
 MAX_SOUNDS = 64
 """Clips whose sound one worker process keeps: 40 MB at 10 s each."""
 
@@ -34,6 +36,20 @@ class ClipStore:
     def audio(self, record: ClipRecord) -> Path:
         """File with a clip's sound: the video itself where there is no other."""
         return self._path(record, record.audio or record.video)
+
+    def sound(self, record: ClipRecord) -> np.ndarray:
+        """Sound of a clip, ``(640 T,)`` float32 in [-1, 1] at 16 kHz.
+
+        Raises:
+            UserError: It can't be read, or a file of its own ends more than ``MOST_MISSING`` frames before the pictures.
+        """
+        path = self.audio(record)
+        waveform = load_audio(path)
+        lasts = frame_count(len(waveform))
+        if record.audio is not None and record.frames - lasts > MOST_MISSING:
+            told = f"sound of {lasts} frames, the manifest says {record.frames}; prepare the data again"
+            raise UserError(f"{path}: {told}")
+        return fit_length(waveform, record.frames)
 
     def annotations(self, record: ClipRecord) -> Path | None:
         """Annotation file of a clip, if it has one."""
@@ -120,8 +136,6 @@ class ClipSounds:
 
     def get(self, record: ClipRecord, start: int, frames: int) -> np.ndarray:
         """Sound of ``frames`` frames from frame ``start``: ``(640 frames,)`` float32 in [-1, 1] at 16 kHz."""
-        held = self._held.get(
-            record.id, lambda: fit_length(load_audio(self.clips.audio(record)), record.frames)
-        )
+        held = self._held.get(record.id, lambda: self.clips.sound(record))
         begin = start * SAMPLES_PER_FRAME
         return held[begin : begin + frames * SAMPLES_PER_FRAME].copy()

@@ -5,6 +5,7 @@ of workers, on any rank. The epoch travels inside the index, so that long-lived 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -53,11 +54,18 @@ class EpochSampler(DistributedSampler[EpochIndex]):
 
     def __init__(self, dataset: Dataset, shuffle: bool, seed: int = 0, rank: int = 0, ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=ranks, rank=rank, shuffle=shuffle, seed=seed)
+        self._started: tuple[int, int] | None = None
+
+    def resume(self, epoch: int, items: int) -> None:
+        """Begin within an epoch: of this one the first ``items`` have been served before."""
+        self.set_epoch(epoch)
+        self._started = epoch, items
 
     def __iter__(self) -> Iterator[EpochIndex]:
-        """Pairs of epoch and index."""
+        """Pairs of epoch and index; the length of the sampler stays that of a whole epoch."""
         epoch = self.epoch if self.shuffle else 0
-        for index in super().__iter__():
+        started, served = self._started or (epoch, 0)
+        for index in islice(super().__iter__(), served if epoch == started else 0, None):
             yield epoch, int(index)  # type: ignore[call-overload]
 
 
@@ -207,6 +215,7 @@ class Latents(Protocol):
     """What a ``LatentCache`` is to this room: gives the latents of a clip by its id, see `cut_window`."""
 
     def load(self, clip: str) -> dict[str, Tensor]: ...  # noqa: D102
+    def require_finite(self, clip: str, *values: Tensor) -> None: ...  # noqa: D102
 
 
 class MotionWindowDataset(Dataset[MotionWindowBatch]):
@@ -258,6 +267,9 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         record = self.records[clip]
         source = sample_source(record.frames, start, generator)
         window = cut_window(self.latents.load(record.id), start, source)
+        self.latents.require_finite(
+            record.id, window.motion, window.audio, window.source_motion, window.appearance, window.previous
+        )
         if self.augment and window.audio.shape[1] == MEL_DIM:
             return window._replace(audio=change_voice(window.audio, generator))
         return window

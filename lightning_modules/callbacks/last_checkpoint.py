@@ -1,17 +1,30 @@
 """The checkpoint that training is resumed from."""
 
+import logging
+import os
+import signal
+import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``: written after every validation, and at the end of a training that stops between two.
+    """Keeps ``last.ckpt``: written after every validation, and where a training stops between two.
 
-    Not at the end of every epoch: Lightning counts an epoch twice when it resumes from a checkpoint of that moment, and
-    the order of the data would no longer be that of an uninterrupted run.
+    Not at the end of an epoch, but after its last batch: Lightning counts an epoch twice when it resumes from a checkpoint
+    of its end, and the order of the data would no longer be that of an uninterrupted run.
+
+    A process that is told to end (SIGTERM, to any of the processes of a training) saves after the batch, or the validation,
+    that it is at. So it does where Slurm warns it (``--signal=SIGUSR1@120``), and then asks for the job to be started again.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -19,20 +32,55 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self.saved_step = 0
+        self._told: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals from Lightning, whose handlers talk to the other processes in the middle of a step."""
+        if threading.current_thread() is threading.main_thread() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for number in (signal.SIGTERM, signal.SIGUSR1)[: 1 + SLURMEnvironment.detect()]:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._told is not None:  # the second time: at once
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._told = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where no validation will, and where the training ends here."""
+        stops = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        ends = not last and self._is_told(trainer)  # after the last batch perhaps a validation comes first
+        if stops or ends or (last and not trainer.enable_validation):
+            self._save(trainer)
+        if ends:
+            self._end(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless it is a validation without a training."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._save(trainer)
+            if self._is_told(trainer):
+                self._end(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where no validation will."""
-        ends = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
-        if ends or not trainer.enable_validation:
-            self._save(trainer)
+    def _is_told(self, trainer: Trainer) -> bool:
+        """Whether any process was told to end; all of them ask."""
+        return trainer.strategy.reduce_boolean_decision(self._told is not None, all=False)
+
+    def _end(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            log.info(
+                "told to end by %s: saved %s", signal.Signals(self._told or signal.SIGTERM).name, self.path
+            )
+        if self._told == signal.SIGUSR1 and trainer.is_global_zero:
+            job = os.environ["SLURM_JOB_ID"]
+            if "SLURM_ARRAY_JOB_ID" in os.environ:
+                job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+            subprocess.run(["scontrol", "requeue", job], check=False)
+        raise SIGTERMException
 
     def _save(self, trainer: Trainer) -> None:
-        if trainer.global_step != self.saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.saved_step = trainer.global_step
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.path, weights_only=False)

@@ -1,9 +1,13 @@
 """Outputs: refused before any work where they can't be written."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from datamodules.errors import UserError
 from datamodules.files import folder_lock, require_output_folder, whole_output
@@ -62,3 +66,33 @@ def test_one_fills_a_folder_while_the_others_wait(tmp_path: Path) -> None:
         thread.join(60)
     assert order == ["first", "second"]
     assert not root.exists()
+
+
+def write_numpy(path: Path) -> None:
+    path.write_text("half")
+    np.zeros(10**6).tofile("/dev/full")
+
+
+def write_torch(path: Path) -> None:
+    path.write_text("half")
+    with Path("/dev/full").open("wb") as file:
+        torch.save(torch.zeros(10**6), file)
+
+
+def write_safetensors(path: Path) -> None:
+    path.write_text("half")
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("write", [write_numpy, write_torch, write_safetensors])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "output"
+    path.write_text("before")
+    with (
+        pytest.raises(UserError, match=rf"{path}: can't be written \(No space left"),
+        whole_output(path) as part,
+    ):
+        write(part)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("output", "before")]

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 from pathlib import Path
 from typing import Self
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.clips.clip_store import ClipSounds, ClipStore
 from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import build_latents
 from datamodules.latents import LatentCache, cache_key
 from datamodules.media.audio import load_audio
+from datamodules.talking_head import TalkingHeadDataModule
 
 
 class Encoder:
@@ -175,8 +178,10 @@ def test_wrong_latents_leave_nothing(fake_clips: Path, records: list[ClipRecord]
     def short(frames: np.ndarray, waveform: np.ndarray) -> dict[str, torch.Tensor]:
         return {name: value[:-1] for name, value in Encoder()(frames, waveform).items()}
 
-    for encode, message in ((Encoder(scale=float("nan")), "not finite"), (short, "shape")):
-        with pytest.raises(ValueError, match=message):
+    nan = Encoder(scale=float("nan"))
+    cases = ((nan, UserError, f"clip {records[0].id}: motion is not finite"), (short, ValueError, "shape"))
+    for encode, kind, message in cases:
+        with pytest.raises(kind, match=message):
             build_latents(records, fake_clips, tmp_path, encode)
     assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
 
@@ -191,3 +196,19 @@ def test_key_tells_settings_apart(fake_clips: Path, records: list[ClipRecord], t
         build_latents(records, fake_clips, tmp_path, Encoder(), parts=["weights", 256])
     with pytest.raises(UserError, match="no latents there; make them by `ifmdm encode"):
         LatentCache(tmp_path / "absent")
+
+
+def test_sound_that_is_cut_off_is_no_silence(fake_clips: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(fake_clips, tmp_path / "clips")
+    record = read_manifest(root)[0]
+    store, path = ClipStore(root), root / str(record.audio)
+    assert len(store.sound(record)) == 640 * record.frames
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    sounds = (
+        lambda: ClipSounds(store).get(record, 0, 5),
+        lambda: build_latents([record], root, tmp_path / "cache", Encoder()),
+        lambda: TalkingHeadDataModule(root, 32).whole_clip(record),
+    )
+    for read in sounds:
+        with pytest.raises(UserError, match=f"{path}: sound of 60 frames, the manifest says 90; prepare"):
+            read()

@@ -30,22 +30,6 @@ from lightning_modules.networks.registry import network_spec
 from metrics.evaluation.judges import Judges, load_training_judges
 from metrics.evaluation.protocol import Protocol
 
-NETWORK = ["model.network.size=32", "model.network.channels={4:8,8:8,16:8,32:8}"]
-QUICK = {
-    "autoencoder": [*NETWORK, "model.network.latent_dim=32", "model.scheduler=null", "data.pairs_per_clip=4"],
-    "statistics": ["data.windows_per_clip=4", "model.network.appearance_dim=32"],
-    "diffusion": ["data.windows_per_clip=4", "model.network.depth=1"],
-    "sync_expert": [
-        "data.windows_per_clip=4",
-        "data.size=64",
-        "model.network.size=64",
-        "model.network.width=0.0625",
-    ],
-}
-COMMON = (
-    "data=folder data.size=32 data.batch_size=4 data.num_workers=0 data.cache_frames=false "
-    "trainer.accelerator=cpu trainer.max_steps=6 trainer.check_val_every_n_epoch=1"
-)
 METRICS = ["callbacks=autoencoder_metrics", "callbacks.samples=null"]
 
 
@@ -72,31 +56,6 @@ def small_judges(slots: Collection[str], protocol: Protocol) -> Judges:
     return judges
 
 
-@pytest.fixture(scope="module")
-def autoencoder(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    run_dir = tmp_path_factory.mktemp("runs") / "autoencoder"
-    overrides = [f"experiment=autoencoder_tiny {COMMON}", f"data.root={blobs} run_dir={run_dir}"]
-    return run_training(compose([*" ".join(overrides).split(), *QUICK["autoencoder"]]))
-
-
-@pytest.fixture
-def words(blobs: Path, tmp_path: Path, autoencoder: TrainingResult) -> Callable[..., list[str]]:
-    """Overrides that make the tiny experiment of a stage take a second, into the folder ``run``."""
-
-    def words_of(stage: str, *more: str) -> list[str]:
-        source = [f"autoencoder={autoencoder.run_dir}"] if stage in ("statistics", "diffusion") else []
-        places = [f"data.root={blobs}", f"run_dir={tmp_path / 'run'}"]
-        return [f"experiment={stage}_tiny", *COMMON.split(), *places, *QUICK[stage], *source, *more]
-
-    return words_of
-
-
-@pytest.fixture
-def train(words: Callable[..., list[str]]) -> Callable[..., TrainingResult]:
-    """Trains with those overrides."""
-    return lambda stage, *more: run_training(compose(words(stage, *more)))
-
-
 def refusal(action: Callable[[], object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         action()
@@ -111,7 +70,7 @@ def read(result: TrainingResult, name: str) -> dict:
     return json.loads((result.run_dir / name).read_text())
 
 
-@pytest.mark.parametrize("stage", QUICK)
+@pytest.mark.parametrize("stage", ["autoencoder", "statistics", "diffusion", "sync_expert"])
 def test_stage_trains_leaves_a_record_and_resumes(stage, train, tmp_path, autoencoder) -> None:
     result = autoencoder if stage == "autoencoder" else train(stage)
     assert steps(result) == 6

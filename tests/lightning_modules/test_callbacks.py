@@ -1,17 +1,20 @@
 """Progress as plain lines, and the checkpoint of a training that stops between two validations."""
 
 import logging
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_modules.callbacks import last_checkpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.progress import PlainProgress, progress_bar
 
@@ -76,3 +79,24 @@ def test_last_checkpoint_is_of_the_last_step(
     (tmp_path / "last.ckpt").unlink()
     trainer.validate(Line(), DataLoader(torch.ones(4)), verbose=False)  # is no training
     assert not (tmp_path / "last.ckpt").exists()
+
+
+class Signal(Callback):
+    """Sends a signal to its own process in the middle of the second epoch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 6:
+            signal.raise_signal(signal.SIGUSR1)
+
+
+def test_slurm_is_asked_for_another_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(last_checkpoint, "SLURMEnvironment", SimpleNamespace(detect=lambda: True))
+    process = SimpleNamespace(run=lambda words, check: asked.append(words))
+    monkeypatch.setattr(last_checkpoint, "subprocess", process)
+    for name, value in (("JOB_ID", "7"), ("ARRAY_JOB_ID", "5"), ("ARRAY_TASK_ID", "2")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(SystemExit):
+        fit(tmp_path, [LastCheckpoint(str(tmp_path)), Signal()], max_epochs=3)
+    assert asked == [["scontrol", "requeue", "5_2"]]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6

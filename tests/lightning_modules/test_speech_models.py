@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from datamodules.errors import UserError
+from lightning_modules import audio_frontend
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
 
 SIZES = {
@@ -155,3 +156,22 @@ def test_a_speech_model_of_the_users_choice_and_none(audio: Path, tmp_path: Path
             AudioFrontend(*arguments)
     with pytest.raises(UserError, match="unknown"):
         load_frontend("mfcc", tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("name", "alike"), [("mel", 1 - 1e-6), ("wav2vec2", 0.98)])
+def test_long_speech_is_heard_in_chunks(name: str, alike: float, audio: Path, monkeypatch: Any) -> None:
+    """Log-mel is the same to rounding; a speech model, which hears all of a sound, hears a little beyond a chunk."""
+    frontend = AudioFrontend(name, None if name == "mel" else str(audio))
+    waveform = 0.1 * torch.randn(2, 640 * 47, generator=torch.Generator().manual_seed(0))
+    whole = frontend(waveform)
+    lengths = []
+    features = frontend._features
+    monkeypatch.setattr(
+        frontend, "_features", lambda sound: lengths.append(sound.shape[1]) or features(sound)
+    )
+    monkeypatch.setattr(audio_frontend, "CHUNK", 10)
+    monkeypatch.setattr(audio_frontend, "CONTEXT", 8)
+    chunked = frontend(waveform)
+    assert len(lengths) == 5
+    assert max(lengths) <= 640 * (10 + 2 * 8)
+    assert torch.corrcoef(torch.stack([chunked.flatten(), whole.flatten()]))[0, 1] > alike

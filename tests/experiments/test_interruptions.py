@@ -1,0 +1,328 @@
+"""Trainings that are ended, killed or starved go on as if nothing had been, or keep what is good and say one line."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from datamodules.errors import UserError
+from experiments.run_folder import own_run_folder
+from experiments.train import TrainingResult
+from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("autoencoder", "statistics", "diffusion", "sync_expert")
+
+
+class LostError(Exception):
+    """Stands for a kill: nothing is saved."""
+
+
+class End(Callback):
+    """Ends a training at a step: by a signal to itself, or at once."""
+
+    def __init__(self, step: int, by: str) -> None:
+        self.step, self.by = step, by
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            if self.by == "lost":
+                raise LostError
+            os.kill(os.getpid(), signal.Signals[self.by])
+
+
+def content(result: TrainingResult) -> dict[str, Any]:
+    """What must be the same whether a training was interrupted or not."""
+    found = torch.load(result.checkpoint, map_location="cpu", weights_only=True)
+    names = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "random_state")
+    return {name: found[name] for name in names if name in found}
+
+
+def differences(first: Any, second: Any, place: str = "") -> list[str]:
+    if isinstance(first, Tensor):
+        return [] if torch.equal(first, second) else [place]
+    if isinstance(first, dict | list | tuple):
+        items = first.items() if isinstance(first, dict) else enumerate(first)
+        assert len(first) == len(second)
+        return [one for key, value in items for one in differences(value, second[key], f"{place}.{key}")]
+    return [] if first == second else [place]
+
+
+@pytest.mark.parametrize("by", ["SIGTERM", "lost"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupted_training_ends_bit_for_bit_as_one_that_was_not(
+    stage: str, by: str, train: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
+    """An epoch has three steps; SIGTERM saves within one, what is lost goes on from the end of one. A worker loads ahead."""
+    common = ["trainer.max_steps=8", "data.num_workers=1"]
+    whole = train(stage, *common, f"run_dir={tmp_path / 'whole'}")
+    resume: list[str] = []
+    for step in (4, 5):
+        end = f"+callbacks.end={{_target_: {__name__}.End, step: {step}, by: {by}}}"
+        with pytest.raises(LostError if by == "lost" else SystemExit) as ended:
+            train(stage, *common, *resume, end)
+        assert by == "lost" or ended.value.args == (143,)
+        resume = ["resume=last"]
+    parts = train(stage, *common, *resume)
+    assert differences(content(whole), content(parts)) == []
+    assert (tmp_path / "run/run.json").read_text().count('"epochs": 3,') == 1
+    assert sorted(path.name for path in parts.checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_reaching_max_steps_within_an_epoch_loses_nothing(
+    train: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
+    common = ("statistics", "model.scheduler=null")  # which is made for a number of steps
+    whole = train(*common, "trainer.max_steps=7", f"run_dir={tmp_path / 'whole'}")
+    for steps, resume in ((2, "null"), (5, "last"), (6, "last"), (7, "last")):
+        parts = train(*common, f"trainer.max_steps={steps}", f"resume={resume}")
+    assert differences(content(whole), content(parts)) == []
+
+
+def one_line(done: subprocess.CompletedProcess[str], *told: str) -> None:
+    """Of its own a refused command says one line; Lightning's progress lines may come before it."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("ifmdm: error: ")
+    assert all(part in line for part in told), line
+
+
+def start(
+    words: list[str], largest: int | None = None, path: Path = ROOT, temporary: str = "/tmp"
+) -> subprocess.Popen[str]:
+    """``ifmdm train`` in another process, which may write files of so many bytes and imports from ``path``, too."""
+
+    def limit() -> None:
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{path}", "OMP_NUM_THREADS": "1", "TMPDIR": temporary}
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments", "train", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        preexec_fn=limit,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    _, told = process.communicate(timeout=seconds)
+    return subprocess.CompletedProcess((), process.returncode, "", told)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+def test_a_training_that_diverges_names_its_last_good_checkpoint(
+    train: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
+    """With a learning rate of 1e3 the next step would end the process: torch's backward of a grid of NaN."""
+    last = train("autoencoder", "trainer.max_steps=3").checkpoint
+    good = last.read_bytes()
+    wild = ["resume=last", "trainer.max_steps=100", f"+callbacks.wild={{_target_: {__name__}.Poison}}"]
+    with pytest.raises(UserError, match=rf"diverged.*NaN.*last good checkpoint is {last}; try a smaller"):
+        train("autoencoder", *wild)
+    assert last.read_bytes() == good
+
+
+class Poison(Callback):
+    """Makes one weight NaN, as a step that overflows does."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        with torch.no_grad():
+            next(p for p in pl_module.network.parameters() if p.requires_grad).fill_(torch.nan)
+
+
+def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    best = BestCheckpoint(str(tmp_path), monitor="val/loss", filename="best")
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    values = [torch.nan, torch.inf, 3.0, torch.nan]
+    assert [best.check_monitor_top_k(trainer, torch.tensor(v)) for v in values] == [False, False, True, False]
+    assert best.state_key == ModelCheckpoint(str(tmp_path), monitor="val/loss", filename="best").state_key
+
+
+@pytest.mark.parametrize("key", ["model.losses.l1.weight", "model.optimizer.lr"])
+def test_a_number_that_is_none_is_refused_in_a_config(
+    key: str, words: Callable[..., list[str]], refused: Callable[..., str]
+) -> None:
+    refused(["train", *words("autoencoder", f"{key}=nan")], f"config: {key.lstrip('+')}=nan")
+
+
+def test_poisoned_latents_name_their_clip(
+    train: Callable[..., TrainingResult], tmp_path: Path, blobs: Path
+) -> None:
+    latents = tmp_path / "latents"
+    train("statistics", "trainer.max_steps=1", f"data.latents={latents}")
+    (shard,) = latents.glob("shard-*.safetensors")
+    with safe_open(shard, "pt") as file:
+        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors["fake1/motion"][5] = torch.nan
+    save_file(tensors, shard, told)
+    again = ["resume=last", "trainer.max_steps=50", f"data.latents={latents}"]
+    for more in ([], ["data.num_workers=1"]):
+        with pytest.raises(UserError, match="latents of fake1 hold values that are NaN"):
+            train("statistics", *again, *more)
+    for basis in latents.glob("basis-*"):
+        basis.unlink()
+    with pytest.raises(UserError, match="latents of fake1 hold values that are NaN"):
+        train("statistics", *again)
+
+
+def test_one_folder_is_one_training(
+    words: Callable[..., list[str]], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    with own_run_folder(tmp_path / "run"):
+        refused(
+            ["train", *words("autoencoder")], f"{tmp_path / 'run'}: another process trains in this folder"
+        )
+        assert (tmp_path / "run").is_dir()
+    assert not (tmp_path / "run").exists()  # nothing was written
+
+
+def test_a_job_that_slurm_starts_again_goes_on(
+    train: Callable[..., TrainingResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("statistics", "trainer.max_steps=3")
+    with pytest.raises(UserError, match="already holds a trained run"):
+        train("statistics", "trainer.max_steps=6")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    result = train("statistics", "trainer.max_steps=6")
+    assert torch.load(result.checkpoint, weights_only=True)["global_step"] == 6
+
+
+@pytest.mark.parametrize("trouble", ["full", "gone", "no data"])
+def test_a_disk_that_fails_is_one_line_and_the_last_good_state_stays(
+    trouble: str, words: Callable[..., list[str]], tmp_path: Path, blobs: Path
+) -> None:
+    """A full disk is played by a limit of the size of files."""
+    data = shutil.copytree(blobs, tmp_path / "data", ignore=shutil.ignore_patterns("latents"))
+    run, overrides = tmp_path / "run", words("autoencoder", f"data.root={tmp_path / 'data'}")
+    assert finish(start([*overrides, "trainer.max_steps=3"])).returncode == 0
+    kept = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    largest = 2**15 if trouble == "full" else None
+    process = start([*overrides, "resume=last", "trainer.max_steps=100000"], largest)
+    if trouble == "gone":
+        wait_for(run / "metrics" / "version_1", process)
+        run.rename(tmp_path / "away")
+    if trouble == "no data":
+        wait_for(run / "metrics" / "version_1", process)
+        shutil.rmtree(data)
+    one_line(finish(process), {"full": "File too large", "gone": "run", "no data": "data"}[trouble])
+    found = {path: path.read_bytes() for path in (run / "checkpoints").glob("*")}
+    if trouble == "full":
+        assert found == kept
+    elif trouble == "no data":
+        assert found.keys() == kept.keys()
+    else:
+        assert not found
+
+
+@pytest.mark.parametrize(
+    "strategy", ["ddp_fork_find_unused_parameters_true", pytest.param("ddp", marks=pytest.mark.slow)]
+)
+def test_a_process_that_dies_ends_all_others(
+    strategy: str, words: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    end = "+callbacks.end={_target_: interruption.Die, step: 4}"
+    more = [
+        "trainer.devices=2",
+        f"trainer.strategy={strategy}",
+        "data.batch_size=2",
+        "trainer.max_steps=1000",
+        end,
+    ]
+    (tmp_path / "interruption.py").write_text(DIE)
+    process = start(words("autoencoder", *more), path=tmp_path)
+    done = finish(process, 120)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+
+
+DIE = """
+import os, signal
+from lightning.pytorch import Callback
+class Die(Callback):
+    def __init__(self, step):
+        self.step = step
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["anywhere", "writing"])
+@pytest.mark.parametrize("stage", STAGES[:3])
+def test_ten_kills_change_nothing_and_leave_nothing_behind(
+    stage: str,
+    where: str,
+    words: Callable[..., list[str]],
+    train: Callable[..., TrainingResult],
+    tmp_path: Path,
+) -> None:
+    """At random times, or while a checkpoint is written; the run's folder is on another file system than /tmp."""
+    steps = "trainer.max_steps=150"
+    whole = train(stage, steps, f"run_dir={tmp_path / 'whole'}")
+    (tmp_path / "interruption.py").write_text(KILL)
+    generator = random.Random(0)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, tempfile.TemporaryDirectory() as temporary:
+        run, kills = Path(folder) / "run", 0
+        overrides = [*words(stage, steps), f"run_dir={run}"]
+        while kills < 10:
+            after = generator.uniform(0, 3) if where == "anywhere" else generator.randrange(1, 6)
+            kill = f"+callbacks.kill={{_target_: interruption.Kill, where: {where}, after: {after}}}"
+            resume = ["resume=last"] if (run / "checkpoints/last.ckpt").exists() else []
+            ended = finish(start([*overrides, *resume, kill], path=tmp_path, temporary=temporary))
+            assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+            kills += ended.returncode != 0
+            if ended.returncode == 0:
+                break
+        assert kills >= 3
+        assert finish(start([*overrides, "resume=last"])).returncode == 0
+        parts = TrainingResult(run, run / "checkpoints/last.ckpt", {})
+        assert differences(content(whole), content(parts)) == []
+        assert sorted(path.name for path in parts.checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+        assert not list(Path(temporary).iterdir())
+
+
+KILL = """
+import os, signal, threading
+from lightning.pytorch import Callback
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+class Kill(Callback):
+    def __init__(self, where, after):
+        self.where, self.after = where, after
+    def on_train_start(self, *_):
+        if self.where == "anywhere":
+            threading.Timer(self.after, kill).start()
+        real, left = os.fsync, [self.after]
+        def fsync(file):
+            left[0] -= 1
+            return real(file) if left[0] else kill()
+        if self.where == "writing":
+            os.fsync = fsync
+"""
