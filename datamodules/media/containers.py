@@ -9,9 +9,6 @@ import av
 
 from datamodules.errors import UserError
 
-_NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
-VIDEO_SUFFIXES = tuple(f".{name}" for name in _NAMES.split())
-"""By which videos in a folder are known; a file that is named may end in anything."""
 STRICT_DECODING = {"err_detect": "crccheck+bitstream+buffer+explode"}
 """Options of FFmpeg's decoders with which damaged data is an error."""
 _MOST_LOST = Fraction(1, 4)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from datamodules.clips.splits import read_pairs
 from datamodules.errors import UserError
 from datamodules.files import require_folder
-from datamodules.media.containers import VIDEO_SUFFIXES
+from datamodules.media.suffixes import VIDEO_SUFFIXES
 from datamodules.preparation.sources import Source, file_stem, shown, videos_below
 
 _log = logging.getLogger(__name__)

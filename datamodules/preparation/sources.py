@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from datamodules.clips.manifest import ID_ALPHABET
-from datamodules.media.containers import VIDEO_SUFFIXES
+from datamodules.media.suffixes import VIDEO_SUFFIXES
 
 DEVELOPMENT = "development"
 """Split of what a dataset keeps out of its test: training or validation, by a hash of the identity."""

@@ -19,7 +19,7 @@ import numpy as np
 from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.files import require_folder
-from datamodules.media.containers import VIDEO_SUFFIXES
+from datamodules.media.suffixes import VIDEO_SUFFIXES
 from datamodules.preparation.download import sound_file, videos_by_name
 from datamodules.preparation.sources import (
     DEVELOPMENT,

@@ -17,7 +17,7 @@ from datamodules.clips.phones import Phone, phone_file, read_phones
 from datamodules.errors import UserError
 from datamodules.files import require_folder
 from datamodules.media.audio import load_audio
-from datamodules.media.containers import VIDEO_SUFFIXES
+from datamodules.media.suffixes import VIDEO_SUFFIXES
 from datamodules.media.video import probe
 from metrics.evaluation.protocol_names import PARTNER, ReadingSettings, short_hash
 

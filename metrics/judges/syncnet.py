@@ -262,14 +262,14 @@ def _head(width: int, features: int) -> nn.Sequential:
 def _load_state(network: SyncNet, state: dict[str, Tensor], path: str | Path) -> None:
     """Load strictly, but for the counters of the batch norms: torch did not write them before version 0.4.1."""
     counters = {name: value for name, value in network.state_dict().items() if _is_counter(name)}
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(f"{path}: {name} holds values that are NaN or infinite; train or get it again")
     try:
         network.load_state_dict({**counters, **state}, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: holds no SyncNet weights of this width and size ({reason})") from error
+    for name, value in network.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(f"{path}: {name} holds values that are NaN or infinite; train or get it again")
 
 
 def _is_counter(name: str) -> bool:

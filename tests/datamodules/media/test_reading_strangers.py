@@ -12,7 +12,7 @@ import pytest
 from datamodules.errors import UserError
 from datamodules.media import video_decoding
 from datamodules.media.audio import load_audio_native
-from datamodules.media.containers import VIDEO_SUFFIXES
+from datamodules.media.suffixes import VIDEO_SUFFIXES
 from datamodules.media.video import VideoReader, read_video, write_video
 from tests.datamodules.media.numbered_videos import (
     CONTAINERS,

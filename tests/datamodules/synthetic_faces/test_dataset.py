@@ -162,7 +162,7 @@ def test_wrong_settings_are_one_line_and_leave_nothing(tmp_path: Path, wrong: di
         ("manifest.jsonl", b"mine", ".", "something else"),
         ("project/README.md", b"mine", "project", "something else"),
         ("dataset.json", b'{"version": 0}', ".", "other settings"),
-        ("dataset.json", b"[1]", ".", "not the settings"),
+        ("dataset.json", b"[1]", ".", "no JSON object"),
         ("dataset.json", b"\xff\xfe", ".", "not valid JSON"),
     ],
 )

@@ -86,6 +86,12 @@ def test_a_state_like_the_public_one_loads_strictly(zipped, tmp_path):
         torch.save(wrong, tmp_path / "wrong.model")
         with pytest.raises(UserError, match=r"wrong.model: holds no SyncNet weights"):
             SyncNet.load(tmp_path / "wrong.model")
+    torch.save(
+        state | {"netfclip.3.bias": torch.full_like(state["netfclip.3.bias"], torch.nan)},
+        tmp_path / "wrong.model",
+    )
+    with pytest.raises(UserError, match=r"wrong.model: netfclip\.3\.bias holds values that are NaN"):
+        SyncNet.load(tmp_path / "wrong.model")
     (tmp_path / "damaged.model").write_bytes(b"no weights")
     for name in ("damaged.model", "absent.model"):
         with pytest.raises(UserError, match=f"{name}: can't be read"):
