@@ -118,10 +118,10 @@ def own_run_folder(run_dir: Path) -> Iterator[None]:
             leftover.unlink()
         yield
     finally:
-        if made and [path.name for path in run_dir.iterdir()] == [".lock"]:
-            (run_dir / ".lock").unlink()
         lock.release()
-        with contextlib.suppress(OSError):  # the first that holds something
+        with contextlib.suppress(OSError):  # the first that holds something, or all is gone
+            if made and [path.name for path in run_dir.iterdir()] == [".lock"]:
+                (run_dir / ".lock").unlink()
             for folder in made:
                 folder.rmdir()
 

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -140,6 +141,10 @@ def set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("lightning.pytorch.utilities.rank_zero", "httpx", "matplotlib", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A writer of logs may lose its folder or disk: the training tells it, its threads need not.
+    threading.excepthook = lambda ended: (
+        None if isinstance(ended.exc_value, OSError) else threading.__excepthook__(ended)
+    )
     logging.getLogger("lightning").propagate = False  # it writes to standard error itself
     # Lightning asks torch by a name that newer torch calls deprecated: nothing a user could mend.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

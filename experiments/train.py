@@ -273,7 +273,7 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"train needs experiment=NAME; there are: {', '.join(config_names('experiment'))}")
     plain = resolve(config)
     check_numbers(plain)
-    if plain["resume"] is None and started_again(plain["run_dir"]):
+    if started_again(plain["run_dir"]):
         plain["resume"] = "last"
     checkpoint_to_resume(plain["resume"], run_folder(plain))
     stage, data, network = plain["stage"], plain["data"], plain["model"].get("network") or {}

@@ -41,6 +41,7 @@ class DecodedSound:
         self, container: av.container.InputContainer, track: av.AudioStream, path: Path, strict: bool
     ) -> None:
         self._path, self._strict = path, strict
+        self._silence = 0.0  # seconds of holes that were filled
         if strict:
             track.codec_context.options = STRICT_DECODING
         frames = self._frames(container, track)
@@ -81,6 +82,7 @@ class DecodedSound:
         samples = _samples(frame)
         hole = self._hole_before(frame)
         if hole > 0:
+            self._silence += hole / self.rate
             self._append(np.zeros((hole, len(self.channels)), np.float32))
         self._append(samples[max(0, -hole) :])
         self._end = _end(frame)
@@ -96,7 +98,7 @@ class DecodedSound:
         if self._strict and self._end is not None and abs(frame.time - self._end) > MOST_HOLE:
             raise self._hole_error(frame, frame.time - self._end)
         hole = frame.time - self._clock - self._length / self.rate
-        if hole > MOST_SILENCE:
+        if hole > MOST_SILENCE - self._silence:
             raise self._hole_error(frame, hole)
         if hole < -_ANEW:
             self._clock += hole

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.media.containers import open_to_read, picture_track, promised_seconds, require_whole
 
+MOST_SECONDS = 12 * 3600
+"""Longest video: a damaged time stamp may claim centuries."""
 _NO_TIMES = 0x80
 """FFmpeg's flag ``AVFMT_NOTIMESTAMPS`` of a format."""
 _STARTS = 4
@@ -101,10 +104,15 @@ def index_video(path: Path, first: int) -> VideoIndex:
             tick = 1 / rate
         stamps = [n if bare else one.dts if chunks else one.pts for n, one in enumerate(packets)]
         start = stamps[first] or 0
+        _require_one_clock(path, packets, tick)
         places, holders = _in_order(packets, stamps, start)
         length = 0 if bare else packets[holders[-1]].duration
         end = int(places[-1]) * tick + (length * tick or 1 / rate)
         require_whole(path, end, promised_seconds(container, track))
+        if max(end, (track.frames - start) * tick if chunks else 0) > MOST_SECONDS:
+            raise UserError(
+                f"{path}: claims to last over {MOST_SECONDS // 3600} hours; get it again, or cut it"
+            )
         if chunks:
             places, holders = _with_empty_chunks(places, holders, track.frames - start)
             require_whole(path, end, len(places) * tick)
@@ -129,6 +137,15 @@ def index_video(path: Path, first: int) -> VideoIndex:
         known={(packets[n].pts, packets[n].size): n for n in keys},
         by_time={one.pts: n for n, one in enumerate(packets) if one.pts is not None and often[one.pts] == 1},
     )
+
+
+def _require_one_clock(path: Path, packets: list[_Packet], tick: Fraction) -> None:
+    """Refuse recordings that were joined byte by byte: their clocks start again, and their pictures would be mixed."""
+    clock = [packet.dts for packet in packets if packet.dts is not None]
+    for before, after in pairwise(clock):
+        if (before - after) * tick > 1:
+            told = f"its clock goes back by {float((before - after) * tick):.1f} s, as of recordings that were joined"
+            raise UserError(f"{path}: {told}; convert them one by one")
 
 
 def _in_order(packets: list[_Packet], stamps: list[int | None], start: int) -> tuple[np.ndarray, np.ndarray]:

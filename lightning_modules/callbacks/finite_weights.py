@@ -28,8 +28,10 @@ class FiniteWeights(Callback):
         if pl_module.device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._require_finite(trainer, pl_module)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look before a validation, after which checkpoints are written."""
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look before a checkpoint is written."""
         self._require_finite(trainer, pl_module)
 
     def _require_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -52,7 +52,8 @@ class LastCheckpoint(Checkpoint):
         """Save where no validation will, and where the training ends here."""
         stops = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        ends = not last and self._is_told(trainer)  # after the last batch perhaps a validation comes first
+        validates = last and trainer.enable_validation  # which comes first, and ends it
+        ends = not validates and self._is_told(trainer)
         if stops or ends or (last and not trainer.enable_validation):
             self._save(trainer)
         if ends:
@@ -78,7 +79,10 @@ class LastCheckpoint(Checkpoint):
             job = os.environ["SLURM_JOB_ID"]
             if "SLURM_ARRAY_JOB_ID" in os.environ:
                 job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-            subprocess.run(["scontrol", "requeue", job], check=False)
+            try:
+                subprocess.run(["scontrol", "requeue", job], check=False)
+            except OSError as error:
+                log.warning("job %s is not started again: scontrol can't be run (%s)", job, error)
         raise SIGTERMException
 
     def _save(self, trainer: Trainer) -> None:

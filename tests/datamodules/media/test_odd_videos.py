@@ -69,6 +69,24 @@ def test_a_stream_may_begin_anywhere(cut: int, tmp_path: Path) -> None:
     check_starts(path, shown, range(0, len(shown), 7))
 
 
+def test_recordings_that_were_joined_byte_by_byte_are_refused(tmp_path: Path) -> None:
+    part = encode(tmp_path / "a.ts", "libx264", Fraction(25), GROUPS["libx264"]["closed"], counted())
+    (tmp_path / "b.ts").write_bytes(part.read_bytes() * 2)
+    with pytest.raises(UserError, match=r"b.ts: its clock goes back by 2\.\d s"):
+        VideoReader(tmp_path / "b.ts")
+
+
+@pytest.mark.parametrize("claimed", [2**31 - 1, 2_000_000])
+def test_a_claim_to_last_for_days_takes_no_memory(claimed: int, tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.avi", "mpeg4", Fraction(25), {}, counted())
+    content = bytearray(path.read_bytes())
+    place = content.index(b"strh") + 8 + 32  # dwLength of the first track
+    content[place : place + 4] = struct.pack("<I", claimed)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a.avi: (claims to last over 12 hours|cut off after)"):
+        VideoReader(path)
+
+
 def test_what_an_edit_list_hides_is_not_shown(film: Path, tmp_path: Path) -> None:
     path = remux(film, tmp_path / "later.mp4", back=17)
     assert numbers_of(read_video(path)) == list(range(17, COUNT))
