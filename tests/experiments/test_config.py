@@ -129,16 +129,18 @@ def test_an_ablation_that_is_not_laid_over_the_config_is_refused(
     shutil.copytree(CONFIG_FOLDER, tmp_path / "configs")
     (tmp_path / "configs/ablation/mine.yaml").write_text(text)
     monkeypatch.setattr("experiments.config.CONFIG_FOLDER", tmp_path / "configs")
-    refusal(words("autoencoder_tiny", word), "mine.yaml: must begin with the line '# @package _global_'")
+    assert refusal(
+        words("autoencoder_tiny", word), "mine.yaml: must begin with the line '# @package _global_'"
+    )
 
 
 def test_two_words_of_an_ablation_are_refused() -> None:
-    refusal(words("diffusion_tiny", "ablation=no_std", "ablation=zero_null"), "write ablation=[a,b]")
+    assert refusal(words("diffusion_tiny", "ablation=no_std", "ablation=zero_null"), "write ablation=[a,b]")
 
 
 @pytest.mark.parametrize("word", ["logger=null", "ablation=null", "ablation=[no_perceptual,null]"])
 def test_a_group_that_is_null_is_refused(word: str) -> None:
-    refusal(words("autoencoder_tiny", word), "to leave one out: ~GROUP")
+    assert refusal(words("autoencoder_tiny", word), "to leave one out: ~GROUP")
 
 
 @pytest.mark.parametrize(
