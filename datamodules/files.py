@@ -294,7 +294,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     folder = Path(folder).absolute()
     with contextlib.suppress(OSError):  # what can't be made is refused where it is used
         folder.parent.mkdir(parents=True, exist_ok=True)
-    places = [one for one in (folder.parent, folder) if one.is_dir() and os.access(one, os.W_OK)]
+    places = [one for one in (folder.parent, folder) if one.is_dir() and _takes_files(one)]
     if not places:
         yield
         return
