@@ -228,10 +228,10 @@ DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO
 
 
 def disk_problem(error: BaseException | None) -> str | None:
-    """What a disk says through an error, or one that led to it; None where it says nothing.
+    """What a disk says through an error, or one that it was raised from; None where it says nothing.
 
-    Libraries tell it in their own ways: torch by an error of its own after the system's, safetensors in its text, NumPy by
-    what it could write.
+    Libraries tell it in their own ways: torch by a RuntimeError after the system's, safetensors in its text, NumPy by what it
+    could write. Any other error that comes up while a disk's is dealt with is a bug of its own.
     """
     while error is not None:
         number = getattr(error, "errno", None)
@@ -241,7 +241,7 @@ def disk_problem(error: BaseException | None) -> str | None:
             number = errno.ENOSPC
         if number in DISK_PROBLEMS:
             return os.strerror(number)
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (error.__context__ if type(error) is RuntimeError else None)
     return None
 
 
@@ -294,7 +294,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     folder = Path(folder).absolute()
     with contextlib.suppress(OSError):  # what can't be made is refused where it is used
         folder.parent.mkdir(parents=True, exist_ok=True)
-    places = [one for one in (folder.parent, folder) if one.is_dir() and os.access(one, os.W_OK)]
+    places = [one for one in (folder.parent, folder) if one.is_dir() and _takes_files(one)]
     if not places:
         yield
         return
@@ -319,7 +319,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """Give a new folder next to ``path`` to write to; rename it to ``path`` at the end, remove it on any failure.
 
     Raises:
-        UserError: ``path`` holds files already, or nothing may be written there.
+        UserError: ``path`` holds files already, or nothing may be written there, or the disk is full.
     """
     path = require_output_folder(path)
     if path.is_dir() and any(path.iterdir()):
@@ -331,5 +331,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.rename(path)
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        raise UserError(f"{path}: can't be written ({problem}); nothing is left of it") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

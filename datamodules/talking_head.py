@@ -1,5 +1,6 @@
 """The DataModule that all data sources share: batches for every stage from a folder of prepared clips."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from datamodules.clips.splits import find_splits, read_splits, with_splits
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
 from datamodules.media.audio import fit_length
+
+log = logging.getLogger(__name__)
 
 Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")
@@ -169,13 +172,27 @@ class TalkingHeadDataModule(LightningDataModule):
         """Where the training is in its data, for checkpoints: the epoch, and how many of its items each process has had."""
         assert self.trainer is not None, "only trainings keep it"
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        shares = {"batch_size": self.batch_size, "ranks": self.trainer.world_size}
         if progress.is_last_batch:
-            return {"epoch": self.trainer.current_epoch + 1, "items": 0}
-        return {"epoch": self.trainer.current_epoch, "items": progress.current.processed * self.batch_size}
+            return {"epoch": self.trainer.current_epoch + 1, "items": 0, **shares}
+        items = progress.current.processed * self.batch_size
+        return {"epoch": self.trainer.current_epoch, "items": items, **shares}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on there; to be called before the loaders are made."""
-        self._place = state_dict
+        """Go on there, with a warning where batches are shared out otherwise; to be called before the loaders are made."""
+        self._place = {name: state_dict[name] for name in ("epoch", "items")}
+        assert self.trainer is not None
+        now = {"batch_size": self.batch_size, "ranks": self.trainer.world_size}
+        had = {
+            name: state_dict.get(name, value) for name, value in now.items()
+        }  # older checkpoints don't say
+        if had != now and self.trainer.is_global_zero:
+            told = "%d process(es) with batches of %d"
+            log.warning(
+                f"the checkpoint is of {told}, resumed by {told}: from here on the order of batches and random numbers "
+                "differ from those of a training that was not interrupted",
+                *(had["ranks"], had["batch_size"], now["ranks"], now["batch_size"]),
+            )
 
     def _loader(self, split: str) -> DataLoader:
         dataset, training = self._datasets[split], split == "train"

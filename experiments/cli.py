@@ -6,6 +6,7 @@ was told to end; 141 nobody reads the output any more; 1 a bug, with its traceba
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiments.startup import (
+    PACKAGES,
+    ROOT,
     THREADS_FLAG,
     THREADS_HELP,
     StartupError,
@@ -21,6 +24,8 @@ from experiments.startup import (
     set_up_logging,
 )
 from experiments.version import __version__
+
+log = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,16 +92,23 @@ def _dispatch(words: list[str]) -> int:
         return run_command(words)
     except UserError as error:
         return _refuse(error)
-    except PermissionError as error:
-        return _refuse(f"{error.filename}: may not be read or written; check its permissions")
-    except FileNotFoundError as error:
-        if error.filename is None:
-            raise
-        return _refuse(f"{error.filename}: is not there, or not any more")
     except Exception as error:
-        if (problem := disk_problem(error)) is None:
+        if (told := _told_by_system(error, disk_problem(error))) is None:
             raise
-        return _refuse(f"{getattr(error, 'filename', None) or 'an output'}: can't be written ({problem})")
+        log.debug("where it came from:", exc_info=error)
+        return _refuse(told)
+
+
+def _told_by_system(error: Exception, problem: str | None) -> str | None:
+    """What to say of a file that the system refused, None for a bug: a file of these packages that is not there is one."""
+    name = getattr(error, "filename", None)
+    if problem is not None:
+        return f"{name or 'an output'}: can't be written ({problem})"
+    if name is None or any(Path(os.fsdecode(name)).is_relative_to(ROOT / package) for package in PACKAGES):
+        return None
+    if isinstance(error, PermissionError):
+        return f"{name}: may not be read or written; check its permissions"
+    return f"{name}: is not there, or not any more" if isinstance(error, FileNotFoundError) else None
 
 
 def run_command(words: Sequence[str]) -> int:

@@ -37,6 +37,7 @@ from experiments.run_folder import (
     write_end,
     write_start,
 )
+from experiments.startup import cores_at_hand
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: a wrong word is refused before that
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -45,6 +46,9 @@ log = logging.getLogger(__name__)
 
 GROUPS = ("experiment", "data", "model", "size", "ablation", "callbacks", "logger", "trainer", "launcher")
 """Groups of configs that ``--help`` lists."""
+
+TOLD_TO_END = 128 + signal.SIGTERM
+"""Exit status of a training, and of each of its processes, that was told to end and saved."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     disable_possible_user_warnings(module="lightning.pytorch.loops.training_epoch_loop")
 
     resume = checkpoint_to_resume(plain["resume"], run_dir)
+    refuse_more_processes_than_cores(config)
     callbacks = instantiate_all(config.callbacks)
     _refuse_callbacks_of_another_stage(callbacks, plain["stage"])
     seed_everything(plain["seed"], workers=True, verbose=False)
@@ -160,13 +165,15 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, RuntimeError, ProcessException) as error:
+        if getattr(error, "exit_code", None) == TOLD_TO_END:
+            raise SystemExit(TOLD_TO_END) from error
         _refuse_unknown_monitor(trainer, error)
         if told := _other_process(error):
             raise UserError(told) from error
         raise
     except SystemExit as stop:  # Lightning ends the process by a status of its own
         if isinstance(stop, SIGTERMException):
-            raise SystemExit(128 + signal.SIGTERM) from stop
+            raise SystemExit(TOLD_TO_END) from stop
         if trainer.interrupted:
             raise KeyboardInterrupt from stop
         raise
@@ -216,6 +223,18 @@ def _refuse_folder_for_each_process(config: DictConfig) -> None:
     if stamped and several and folder_of_first_process() is None:
         raise UserError(
             "several processes would each write to a run_dir of their own time: give run_dir=FOLDER"
+        )
+
+
+def refuse_more_processes_than_cores(config: DictConfig) -> None:
+    """UserError where more processes would train on CPUs than there are cores, which can bring a machine down."""
+    from lightning.pytorch.accelerators import CPUAccelerator
+
+    trainer, cores = instantiate(config.trainer, logger=False), cores_at_hand()
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise UserError(
+            f"trainer.devices={trainer.num_devices}: on CPUs each is a process, and {cores} cores are at hand; use "
+            f"{cores} at most"
         )
 
 

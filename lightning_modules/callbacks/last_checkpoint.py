@@ -24,7 +24,7 @@ class LastCheckpoint(Checkpoint):
     of its end, and the order of the data would no longer be that of an uninterrupted run.
 
     A process that is told to end (SIGTERM, to any of the processes of a training) saves after the batch, or the validation,
-    that it is at. So it does where Slurm warns it (``--signal=SIGUSR1@120``), and then asks for the job to be started again.
+    that it is at. So it does where Slurm warns one (``--signal=SIGUSR1@120``), and then asks for the job to be started again.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -71,11 +71,11 @@ class LastCheckpoint(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(self._told is not None, all=False)
 
     def _end(self, trainer: Trainer) -> None:
+        requeue = trainer.strategy.reduce_boolean_decision(self._told == signal.SIGUSR1, all=False)
         if trainer.is_global_zero:
-            log.info(
-                "told to end by %s: saved %s", signal.Signals(self._told or signal.SIGTERM).name, self.path
-            )
-        if self._told == signal.SIGUSR1 and trainer.is_global_zero:
+            name = "SIGUSR1" if requeue else "SIGTERM"
+            log.info("told to end by %s: saved %s", name, self.path)
+        if requeue and trainer.is_global_zero:
             job = os.environ["SLURM_JOB_ID"]
             if "SLURM_ARRAY_JOB_ID" in os.environ:
                 job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -83,7 +83,9 @@ class LastCheckpoint(Checkpoint):
                 subprocess.run(["scontrol", "requeue", job], check=False)
             except OSError as error:
                 log.warning("job %s is not started again: scontrol can't be run (%s)", job, error)
-        raise SIGTERMException
+        raise SIGTERMException(
+            128 + signal.SIGTERM
+        )  # without a number a child of a fork would tell its parent nothing
 
     def _save(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessExitedException
 from torch.utils.data import DataLoader
 
 from lightning_modules.callbacks import last_checkpoint
@@ -82,21 +83,37 @@ def test_last_checkpoint_is_of_the_last_step(
 
 
 class Signal(Callback):
-    """Sends a signal to its own process in the middle of the second epoch."""
+    """Sends a signal to the last process in the middle of the second epoch."""
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == 6:
+        if trainer.global_step == 6 and trainer.global_rank == trainer.world_size - 1:
             signal.raise_signal(signal.SIGUSR1)
 
 
-def test_slurm_is_asked_for_another_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+@pytest.mark.parametrize("processes", [1, 2])
+def test_slurm_is_asked_for_another_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """Once, though one of two processes alone is warned."""
+    asked = tmp_path / "asked"
+
+    def run(words: list[str], check: bool) -> None:
+        with asked.open("a") as file:
+            print(*words, file=file)
+
     monkeypatch.setattr(last_checkpoint, "SLURMEnvironment", SimpleNamespace(detect=lambda: True))
-    process = SimpleNamespace(run=lambda words, check: asked.append(words))
-    monkeypatch.setattr(last_checkpoint, "subprocess", process)
+    monkeypatch.setattr(last_checkpoint, "subprocess", SimpleNamespace(run=run))
     for name, value in (("JOB_ID", "7"), ("ARRAY_JOB_ID", "5"), ("ARRAY_TASK_ID", "2")):
         monkeypatch.setenv(f"SLURM_{name}", value)
-    with pytest.raises(SystemExit):
-        fit(tmp_path, [LastCheckpoint(str(tmp_path)), Signal()], max_epochs=3)
-    assert asked == [["scontrol", "requeue", "5_2"]]
+    strategy = "auto" if processes == 1 else "ddp_fork"
+    with pytest.raises((SystemExit, ProcessExitedException)) as ended:
+        fit(
+            tmp_path,
+            [LastCheckpoint(str(tmp_path)), Signal()],
+            max_epochs=4,
+            devices=processes,
+            strategy=strategy,
+        )
+    assert 143 in (getattr(ended.value, "code", None), getattr(ended.value, "exit_code", None))
+    assert asked.read_text() == "scontrol requeue 5_2\n"
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6
