@@ -290,6 +290,7 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
             results = evaluate_model(model, method, gallery=pictures, gallery_clips=shown)
             results["run"]["model"]["name"] = Path(config["talking_head"]).name
         require_judged(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
+        results["run"]["facts"] = config["facts"]
         path = replace_results(output, results, gallery if gallery.is_dir() else None)
     log_results(path, results)
     return 0

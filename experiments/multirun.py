@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,21 +14,28 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
+from experiments.ablations import asked_ablations, read_ablation
 from experiments.config import (
     CONFIG_FOLDER,
+    compose,
     config_error_line,
     hydra_overrides,
     instantiate,
     override,
     with_open_maps,
 )
-from experiments.config_checks import check_ablations
 from experiments.train import run_training
+
+ABLATION = "ablations"
+"""What the word ``ablation`` is called inside Hydra, which would take it for a config of the folder of that name."""
 
 
 def run_multirun(overrides: Sequence[str]) -> None:
     """Train once for each combination; ``UserError`` where one does not compose or cannot start as asked."""
-    _multirun(multirun_job, "train", with_open_maps(hydra_overrides(overrides, multirun=True)))
+    words = with_open_maps(hydra_overrides(overrides, multirun=True))
+    for name in asked_ablations(words):
+        read_ablation(name)
+    _multirun(multirun_job, "train", [re.sub("^ablation=", f"{ABLATION}=", word) for word in words])
 
 
 def launch(launcher: str, listed: Path, count: int) -> None:
@@ -59,11 +67,12 @@ def _multirun(job: Callable[[DictConfig], object], name: str, words: Sequence[st
 def multirun_job(config: DictConfig) -> dict[str, float]:
     """One job of a multirun, in the folder that Hydra gives it."""
     job = HydraConfig.get()
-    check_ablations(config, job.overrides.task)
+    words = [re.sub(f"^{ABLATION}=", "ablation=", word) for word in job.overrides.task]
+    config = compose(words)
     refuse_script_launcher(config)
     with open_dict(config):
         config.run_dir = job.runtime.output_dir
-    return run_training(config, job.overrides.task).metrics
+    return run_training(config, words).metrics
 
 
 def refuse_script_launcher(config: DictConfig) -> None:

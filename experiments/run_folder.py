@@ -250,7 +250,7 @@ def write_end(
         },
         "stage": plain["stage"],
         "name": plain["name"],
-        "ablation": list(plain.get("ablation") or {}),
+        "ablation": plain["ablations"],
         "seed": plain["seed"],
         "overrides": list(words),
         "steps": trainer.global_step,

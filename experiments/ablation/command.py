@@ -23,7 +23,8 @@ CONTROL_SEEDS = (10, 11, 12)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm ablate``."""
-    from experiments.ablations import ablation_names, base_names
+    from experiments.ablations import ablation_names
+    from experiments.config import config_names
 
     parser.description = (
         "Compare trained models that differ in one part: ablation=A,B base=NAME. Stages of one key are trained once; what "
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "\n".join(
         [
             f"ablation: {', '.join(ablation_names())}, or a file.yaml",
-            f"base: {', '.join(base_names())}",
+            f"base: {', '.join(config_names('base'))}",
             "seeds=0,1,2: of the trainings; control=10,11,12: of the row A/A (control=none: no such row)",
             "task=reconstruction: the autoencoder alone",
             "STAGE=RUN: a stage that is trained already; STAGE.KEY=VALUE, evaluation.KEY=VALUE: further overrides",
@@ -95,7 +96,8 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
         UserError: one of them makes no sense.
     """
     from experiments.ablation.plan import TASKS, Study
-    from experiments.ablations import STAGES, read_ablation, read_base, refuse_without_effect
+    from experiments.ablations import ORDER as STAGES
+    from experiments.ablations import read_ablation, read_base, refuse_without_effect
 
     if not own.get("ablation") or not own.get("base"):
         raise UserError("give ablation=A,B and base=NAME; see `ifmdm ablate --help`")
@@ -135,8 +137,10 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
     study = Study(
         base, ablations, seeds, controls, task, {name: tuple(one) for name, one in words.items()}, given
     )
+    evaluation = (*base.evaluation, *words["evaluation"])
     for ablation in ablations:
-        refuse_without_effect(ablation, {stage: list(study.words_of(stage)) for stage in STAGES})
+        asked = {stage: list(study.words_of(stage)) for stage in STAGES} | {"evaluation": list(evaluation)}
+        refuse_without_effect(ablation, asked, base.name)
     return study
 
 

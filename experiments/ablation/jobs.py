@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import UserError
-
 STOPPED = (130, 143)
 """Statuses of a command that was interrupted or told to end: that is no failure, it goes on the next time."""
 LOCAL = "local"
@@ -70,40 +68,48 @@ def run_job(job: Job, environment: dict[str, str] | None = None) -> str | None:
 
 
 def run_jobs(
-    jobs: Sequence[Job], parallel: int, launcher: str = LOCAL, told: Callable[[str], object] = print
-) -> list[str | None]:
-    """Run jobs, ``parallel`` of them side by side, or all by a launcher of Hydra (``configs/launcher``).
+    chains: Sequence[Sequence[Job]],
+    parallel: int,
+    launcher: str = LOCAL,
+    told: Callable[[str], object] = print,
+) -> None:
+    """Run chains of jobs, ``parallel`` of them side by side, or all by a launcher of Hydra (``configs/launcher``).
 
-    With several GPUs each of the jobs side by side sees one of them.
-
-    Returns:
-        For each job None, or why it failed.
+    A job of a chain that fails ends the chain. With several GPUs each of the chains side by side sees one of them.
     """
-    if not jobs:
-        return []
+    if not chains:
+        return
     if launcher != LOCAL:
-        return _launched(jobs, launcher)
+        _launched(chains, launcher)
+        return
     slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for slot in range(parallel):
         slots.put(_environment(slot, parallel))
 
-    def one(numbered: tuple[int, Job]) -> str | None:
-        number, job = numbered
+    def one(numbered: tuple[int, Sequence[Job]]) -> None:
+        number, chain = numbered
         environment = slots.get()
         try:
-            told(f"[{number}/{len(jobs)}] {job.title}")
-            failed = run_job(job, environment)
+            run_chain(chain, environment, lambda text: told(f"[{number}/{len(chains)}] {text}"))
         finally:
             slots.put(environment)
-        if failed:
-            told(f"[{number}/{len(jobs)}] {job.title}: FAILED, {failed}")
-        return failed
 
     pool = ThreadPoolExecutor(parallel)
     try:
-        return list(pool.map(one, enumerate(jobs, start=1)))
+        list(pool.map(one, enumerate(chains, start=1)))
     finally:
         pool.shutdown(cancel_futures=True)  # when interrupted no other is begun
+
+
+def run_chain(
+    chain: Sequence[Job], environment: dict[str, str] | None = None, told: Callable[[str], object] = print
+) -> None:
+    """Run jobs one after the other up to the first that fails; what each does is told."""
+    for job in chain:
+        told(job.title)
+        if failed := run_job(job, environment):
+            told(f"{job.title}: FAILED, {failed}")
+            return
 
 
 def _environment(slot: int, parallel: int) -> dict[str, str]:
@@ -127,22 +133,20 @@ def device_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _launched(jobs: Sequence[Job], launcher: str) -> list[str | None]:
-    """Run jobs as those of a Hydra multirun, which any launcher of Hydra takes."""
+def _launched(chains: Sequence[Sequence[Job]], launcher: str) -> None:
+    """Run chains as the jobs of a Hydra multirun, which any launcher of Hydra takes."""
     from experiments.multirun import launch
 
-    with tempfile.TemporaryDirectory(prefix=".jobs-", dir=jobs[0].log.parent) as folder:
+    place = chains[0][0].log.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".jobs-", dir=place) as folder:
         listed = Path(folder) / "jobs.json"
-        listed.write_text(json.dumps([asdict(job) for job in jobs], default=str), encoding="utf-8")
-        launch(launcher, listed, len(jobs))
-    return [job.failure.read_text(encoding="utf-8").strip() if job.failure.exists() else None for job in jobs]
+        values = [[asdict(job) for job in chain] for chain in chains]
+        listed.write_text(json.dumps(values, default=str), encoding="utf-8")
+        launch(launcher, listed, len(chains))
 
 
 def run_listed(listed: Path, number: int) -> None:
-    """Run one job of a list that `run_jobs` wrote; what a launcher calls, perhaps on another machine."""
-    values: list[dict[str, Any]] = json.loads(listed.read_text(encoding="utf-8"))
-    try:
-        one = values[number]
-    except IndexError as error:
-        raise UserError(f"{listed}: holds no job {number}") from error
-    run_job(Job(one["title"], one["commands"], Path(one["log"])))
+    """Run one chain of a list that `run_jobs` wrote; what a launcher calls, perhaps on another machine."""
+    values: list[list[dict[str, Any]]] = json.loads(listed.read_text(encoding="utf-8"))
+    run_chain([Job(one["title"], one["commands"], Path(one["log"])) for one in values[number]])

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.errors import UserError
-from experiments.ablations import STAGES, Ablation, Base
+from experiments.ablations import ORDER as STAGES
+from experiments.ablations import Ablation, Base
 
 FULL = "full"
 """The row without an ablation."""
@@ -109,7 +110,7 @@ class Study:
 
     def words_of(self, stage: str) -> tuple[str, ...]:
         """Overrides of a stage's training without any ablation."""
-        return (*self.base.words(stage), *self.words.get(stage, ()))
+        return (*self.base.training[stage], *self.words.get(stage, ()))
 
 
 def plan(study: Study, keys: "Keys") -> list[Row]:
@@ -166,7 +167,7 @@ def _member(row: str, group: str, ablation: Ablation | None, seed: int, study: S
         words = (*study.words_of(stage), *more, f"seed={seed if anew else study.seeds[0]}")
         parent = None if stage == STAGES[0] else stages[STAGES[0]]
         stages[stage] = Training(stage, words, keys.training(stage, words, parent), parent)
-    words = (*study.base.words("evaluation"), *study.words.get("evaluation", ()))
+    words = (*study.base.evaluation, *study.words.get("evaluation", ()))
     words += tuple(ablation.generation_words()) if ablation else ()
     return Member(row, group, seed, stages, words, keys.member(study.task, stages, words))
 
@@ -219,7 +220,6 @@ class Keys:
 
 def given_hash(path: Path | None) -> str | None:
     """Hash of the weights of a given stage."""
-    from datamodules.clips.manifest import file_sha256
-    from lightning_modules.checkpoints import find_checkpoint
+    from lightning_modules.checkpoints import load_network, weights_hash
 
-    return None if path is None else file_sha256(find_checkpoint(path))
+    return None if path is None else weights_hash(load_network(path)[0])

@@ -1,14 +1,14 @@
 """An ablation study in its folder: what is missing is trained and evaluated, what is there is kept, the table is of all.
 
 The folder holds ``runs/STAGE-KEY`` (run folders, their logs and why one failed), ``models/NAME``, ``results/NAME`` (an
-evaluation of a row and seed, with the key of all that it hangs on) and the tables. Only ``results`` is needed to make the
+evaluation of a row and seed, which carries the key of all that it hangs on) and the tables. Only ``results`` is needed to make the
 table again: checkpoints may be deleted.
 """
 
 import logging
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from datamodules.errors import UserError
 from experiments.ablation.jobs import Job, run_jobs
 from experiments.ablation.plan import Member, Row, Study, Training
 from experiments.ablation.table import MemberResult, RowResult
-from experiments.ablations import STAGES
+from experiments.ablations import ORDER as STAGES
 from experiments.config import compose, override
 from experiments.results import GALLERY, RESULTS, read_json, read_results, write_json
 
 log = logging.getLogger(__name__)
+
+COST = "cost.json"
+"""Of the folder of a row and seed: parameters and minutes of what was trained anew, and by which code."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +50,55 @@ class Workshop:
         """Folder of the results of a row and seed."""
         return self.folder / "results" / member.name
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Run jobs, those that failed before only where they shall be tried again."""
-        todo = [job for job in jobs if self.retry or not job.failure.exists()]
-        run_jobs(todo, self.parallel, self.launcher, log.info)
+    def run(self, chains: Sequence[Sequence[Job]]) -> None:
+        """Run chains of jobs, what failed before and what needs it only where it shall be tried again."""
+        todo = [[job for job in chain if self.retry or not job.failure.exists()] for chain in chains]
+        run_jobs([chain for chain in todo if chain], self.parallel, self.launcher, log.info)
 
 
 def run_study(study: Study, rows: Sequence[Row], shop: Workshop) -> list[RowResult]:
     """Train and evaluate what is missing of a study; a failure is part of the result of its row."""
     members = [member for row in rows for member in row.members]
-    wanting = [member for member in members if not _evaluated(shop, member)]
+    wanting = [member for member in _by_seed(rows) if not _evaluated(shop, member)]
     log.info("%d of %d models are evaluated already", len(members) - len(wanting), len(members))
-    for level in (STAGES[:1], STAGES[1:]):
-        trainings = {one.name: one for member in wanting for one in member.trainings() if one.stage in level}
-        shop.run([job for one in trainings.values() if (job := _training_job(shop, one)) is not None])
-    evaluations = [job for member in wanting if (job := _evaluation_job(study, shop, member)) is not None]
-    shop.run(evaluations)
-    for member in wanting:
-        _stamp(shop, member)
+    last = study.stages()[-1]
+    for stage in study.stages()[:-1]:
+        shop.run([_training_jobs(shop, one) for one in _trainings(wanting, stage)])
+    shop.run(_last_chains(study, shop, wanting, last))
+    for member in members:
+        _note_cost(shop, member)
     return [
         RowResult(row.name, row.group, row.claim, tuple(_result(shop, one) for one in row.members))
         for row in rows
     ]
+
+
+def _by_seed(rows: Sequence[Row]) -> list[Member]:
+    """All members, the first seed of every row before the second: a study that is stopped has a bit of all."""
+    return [one for turn in zip_longest(*(row.members for row in rows)) for one in turn if one is not None]
+
+
+def _trainings(members: Sequence[Member], stage: str) -> list[Training]:
+    """What members train of a stage, each training once."""
+    return list(
+        {one.name: one for member in members for one in member.trainings() if one.stage == stage}.values()
+    )
+
+
+def _last_chains(study: Study, shop: Workshop, members: Sequence[Member], last: str) -> list[list[Job]]:
+    """The training of the last stage, and behind it the evaluation of all that hang on it."""
+    chains: dict[str, list[Job]] = {}
+    for member in members:
+        end = member.stages[last]
+        name = end.name if isinstance(end, Training) else str(end)
+        if name not in chains:
+            chains[name] = _training_jobs(shop, end) if isinstance(end, Training) else []
+        runs = {stage: _trained(shop, one) for stage, one in member.stages.items()}
+        if chains[name] and isinstance(end, Training):
+            runs[last] = shop.run_dir(end)  # it will be there
+        if None not in runs.values():
+            chains[name].append(_evaluation_job(study, shop, member, runs))
+    return list(chains.values())
 
 
 def _evaluated(shop: Workshop, member: Member) -> bool:
@@ -76,7 +106,7 @@ def _evaluated(shop: Workshop, member: Member) -> bool:
     path = shop.results(member) / RESULTS
     if not path.is_file():
         return False
-    return (read_results(path)["run"].get("ablation") or {}).get("key") == member.key
+    return ((read_results(path)["run"] or {}).get("facts") or {}).get("key") == member.key
 
 
 def _trained(shop: Workshop, training: Training | Path) -> Path | None:
@@ -87,22 +117,20 @@ def _trained(shop: Workshop, training: Training | Path) -> Path | None:
     return run_dir if (run_dir / "run.json").is_file() else None
 
 
-def _training_job(shop: Workshop, training: Training) -> Job | None:
-    """What is left to do of a training; None: nothing, or its autoencoder failed."""
+def _training_jobs(shop: Workshop, training: Training) -> list[Job]:
+    """What is left to do of a training; nothing if it is through, or its autoencoder is not."""
     run_dir = shop.run_dir(training)
-    if _trained(shop, training) is not None:
-        return None
     words = ["train", *training.words, override("run_dir", run_dir)]
     if training.parent is not None:
         if (autoencoder := _trained(shop, training.parent)) is None:
-            return None
+            return []
         words.append(override("autoencoder", autoencoder))
     wait_for(run_dir)
     if _trained(shop, training) is not None:
-        return None
+        return []
     if (run_dir / "checkpoints" / "last.ckpt").is_file():
         words.append("resume=last")
-    return Job(f"train {training.name}", [words], run_dir.with_name(f"{training.name}.log"))
+    return [Job(f"train {training.name}", [words], run_dir.with_name(f"{training.name}.log"))]
 
 
 def wait_for(run_dir: Path) -> None:
@@ -116,28 +144,19 @@ def wait_for(run_dir: Path) -> None:
                 pass
 
 
-def _evaluation_job(study: Study, shop: Workshop, member: Member) -> Job | None:
-    """Package and evaluate a member; None if a stage of it is missing."""
-    runs = {stage: _trained(shop, one) for stage, one in member.stages.items()}
-    if None in runs.values():
-        return None
+def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[str, Path | None]) -> Job:
+    """Package and evaluate a member whose stages lie in ``runs``."""
     model, output = shop.folder / "models" / member.name, shop.results(member)
     log_file = shop.folder / "results" / f"{member.name}.log"
-    words = [
-        "evaluate",
-        override("method", member.name),
-        override("output", output),
-        *_data(member),
-        *member.words,
-    ]
+    facts = {"key": member.key, "row": member.row, "group": member.group, "seed": member.seed}
+    words = ["evaluate", override("method", member.name), override("output", output), *_data(member)]
+    words += [*member.words, *(override(f"+facts.{name}", value) for name, value in facts.items())]
     if study.task == "reconstruction":
         words.append(override("autoencoder", runs[STAGES[0]]))
         return Job(f"evaluate {member.name}", [words], log_file)
     flags = [text for stage, run in runs.items() for text in (f"--{stage}", str(run))]
-    if model.exists():
-        shutil.rmtree(model)
-    commands = [["package", *flags, "--output", str(model)], [*words, override("model", model)]]
-    return Job(f"evaluate {member.name}", commands, log_file)
+    package = ["package", *flags, "--output", str(model)]
+    return Job(f"evaluate {member.name}", [package, [*words, override("model", model)]], log_file)
 
 
 def _data(member: Member) -> list[str]:
@@ -146,26 +165,11 @@ def _data(member: Member) -> list[str]:
     return [override("data.root", compose(list(last.words)).data.root)]
 
 
-def _stamp(shop: Workshop, member: Member) -> None:
-    """Write into results what they hang on and what they cost, once they are there."""
-    path = shop.results(member) / RESULTS
-    if _evaluation_failed(shop, member) or not path.is_file() or _evaluated(shop, member):
-        return
-    results = read_results(path)
-    results["run"]["ablation"] = {
-        "key": member.key,
-        "row": member.row,
-        "group": member.group,
-        "seed": member.seed,
-        "stages": {stage: getattr(one, "key", str(one)) for stage, one in member.stages.items()},
-        "commits": _commits(shop, member),
-        "cost": _cost(shop, member),
-    }
-    write_json(path, results)
-
-
-def _evaluation_failed(shop: Workshop, member: Member) -> bool:
-    return (shop.folder / "results" / f"{member.name}.failed").exists()
+def _note_cost(shop: Workshop, member: Member) -> None:
+    """Write beside a member's results what it cost and by which code it was trained, while its runs are there."""
+    path, runs = shop.results(member) / COST, [shop.run_dir(one) for one in member.trainings()]
+    if _evaluated(shop, member) and not path.is_file() and all((run / "run.json").is_file() for run in runs):
+        write_json(path, {**_cost(shop, member), "commits": _commits(shop, member)})
 
 
 def _anew(member: Member) -> list[Training]:
@@ -194,9 +198,9 @@ def _result(shop: Workshop, member: Member) -> MemberResult:
     folder = shop.results(member)
     if not _evaluated(shop, member):
         return MemberResult(member.seed, None, _failure(shop, member))
-    results = read_results(folder / RESULTS)
     sheets = tuple(sorted((folder / GALLERY).glob("sheet_*.png")))
-    return MemberResult(member.seed, results, cost=results["run"]["ablation"]["cost"], sheets=sheets)
+    cost = read_json(folder / COST) if (folder / COST).is_file() else {}
+    return MemberResult(member.seed, read_results(folder / RESULTS), cost=cost, sheets=sheets)
 
 
 def _failure(shop: Workshop, member: Member) -> str:

@@ -42,7 +42,7 @@ class MemberResult:
     seed: int
     results: dict[str, Any] | None
     failure: str = ""
-    cost: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
     sheets: tuple[Path, ...] = ()
 
 
@@ -107,9 +107,7 @@ def compare(row: RowResult, full: RowResult, name: str) -> Cell:
     mine, theirs = (_values(one, clips, name) for one in (row, full))
     count = min(len(mine), len(theirs))
     difference = crossed_bootstrap(mine[:count] - theirs[:count], people, median=median)
-    return Cell(
-        crossed_bootstrap(mine, people, median=median), UNKNOWN if row is full else difference, False
-    )
+    return Cell(crossed_bootstrap(mine, people, median=median), UNKNOWN if row is full else difference, False)
 
 
 def _pooled(row: RowResult, name: str) -> list[float]:

@@ -8,7 +8,9 @@ from metrics.evaluation.comparison import crossed_bootstrap, seed_interval
 from metrics.evaluation.intervals import IntervalSettings
 
 
-def _draws(generator: np.random.Generator, seed_spread: float, person_spread: float) -> tuple[np.ndarray, list[str]]:
+def _draws(
+    generator: np.random.Generator, seed_spread: float, person_spread: float
+) -> tuple[np.ndarray, list[str]]:
     """Five seeds, twelve people with two clips each, mean 0."""
     people = [str(number) for number in range(12) for _ in range(2)]
     by_person = np.repeat(generator.normal(0, person_spread, 12), 2)
@@ -45,14 +47,17 @@ def test_a_pair_of_equal_models_differs_by_nothing():
 def test_values_that_are_missing_are_left_out():
     values = np.array([[1.0, np.nan, 3.0], [np.nan, 2.0, 6.0]])
     found = crossed_bootstrap(values, ["a", "b", "c"])
-    assert found.value == 3.0 and found.n == 4
+    assert found.value == 3.0
+    assert found.n == 4
 
 
 def test_lags_have_the_median_and_one_seed_of_one_person_no_interval():
     found = crossed_bootstrap(np.array([[0.0, 0.0, 9.0]]), ["a", "b", "c"], median=True)
-    assert found.value == 0 and found.low == 0
+    assert found.value == 0
+    assert found.low == 0
     alone = crossed_bootstrap(np.array([[0.0, 1.0]]), ["a", "a"])
-    assert alone.value == 0.5 and alone.low is None
+    assert alone.value == 0.5
+    assert alone.low is None
 
 
 def test_distances_have_the_interval_of_a_t_test_over_seeds():
@@ -60,4 +65,5 @@ def test_distances_have_the_interval_of_a_t_test_over_seeds():
     found = seed_interval(values)
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert (found.low, found.high) == pytest.approx((low, high))
-    assert seed_interval([1.0]).low is None and seed_interval([]).value is None
+    assert seed_interval([1.0]).low is None
+    assert seed_interval([]).value is None
