@@ -1,5 +1,6 @@
 """Ablations and the bases that they are compared in, as files: ``configs/ablation`` and ``configs/base``."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -203,7 +204,12 @@ def refuse_without_effect(
 
 
 def _trained(words: Sequence[str]) -> dict[str, Any]:
-    """What a training of these words is, wherever its run goes."""
+    """What a training of these words is, wherever its run goes. Not to be changed."""
+    return _composed(tuple(words))
+
+
+@functools.cache  # a table asks for the same base in each of its rows
+def _composed(words: tuple[str, ...]) -> dict[str, Any]:
     return resolve(compose([*words, "run_dir=run"]), whole=False)
 
 
