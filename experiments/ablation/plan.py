@@ -8,6 +8,7 @@ differ by the ablation alone, and the spread over seeds is that of what was trai
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datamodules.errors import UserError
 from experiments.ablations import ORDER as STAGES
@@ -164,9 +165,11 @@ def _member(row: str, group: str, ablation: Ablation | None, seed: int, study: S
             continue
         anew = STAGES.index(stage) >= STAGES.index(group)
         more = ablation.words(stage) if ablation and ablation.stage else ()
-        words = (*study.words_of(stage), *more, f"seed={seed if anew else study.seeds[0]}")
+        own = seed if anew else study.seeds[0]
+        words = (*study.words_of(stage), *more)
         parent = None if stage == STAGES[0] else stages[STAGES[0]]
-        stages[stage] = Training(stage, words, keys.training(stage, words, parent), parent)
+        key = keys.training(stage, words, own, parent)
+        stages[stage] = Training(stage, (*words, f"seed={own}"), key, parent)
     words = (*study.base.evaluation, *study.words.get("evaluation", ()))
     words += tuple(ablation.generation_words()) if ablation else ()
     return Member(row, group, seed, stages, words, keys.member(study.task, stages, words))
@@ -176,27 +179,38 @@ class Keys:
     """Keys of trainings and of results: what they hang on, as a hash; the code's version is not among it."""
 
     def __init__(self) -> None:
-        self._trainings: dict[tuple[str, ...], str] = {}
+        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._manifests: dict[str, str] = {}
+        self._given: dict[Path, str] = {}
 
-    def training(self, stage: str, words: Sequence[str], parent: Training | Path | None) -> str:
+    def training(self, stage: str, words: tuple[str, ...], seed: int, parent: Training | Path | None) -> str:
         """Of a training's config without places and devices, the manifest of its data and its autoencoder."""
-        from experiments.config import compose, resolve
         from experiments.run_folder import config_hash
         from metrics.evaluation.protocol_names import short_hash
 
-        above = parent.key if isinstance(parent, Training) else given_hash(parent)
-        asked = (stage, *words, str(above))
-        if asked not in self._trainings:
-            plain = resolve(compose(list(words)), whole=False)
-            if plain["stage"] != stage:
-                raise UserError(f"base: its words for stage '{stage}' train stage '{plain['stage']}'")
-            config = config_hash({**plain, "autoencoder": None})
-            parts = {"config": config, "data": self.manifest(plain), "parent": above}
-            self._trainings[asked] = short_hash(parts)
-        return self._trainings[asked]
+        above = parent.key if isinstance(parent, Training) else self.given(parent)
+        plain = {**self.config(words), "autoencoder": None, "seed": seed}
+        if plain["stage"] != stage:
+            raise UserError(f"base: its words for stage '{stage}' train stage '{plain['stage']}'")
+        return short_hash({"config": config_hash(plain), "data": self.manifest(plain), "parent": above})
 
-    def manifest(self, plain: dict) -> str:
+    def config(self, words: tuple[str, ...]) -> dict[str, Any]:
+        """The resolved config of a training."""
+        from experiments.config import compose, resolve
+
+        if words not in self._configs:
+            self._configs[words] = resolve(compose(list(words)), whole=False)
+        return self._configs[words]
+
+    def given(self, path: Path | None) -> str | None:
+        """Hash of the weights of a stage that is trained already."""
+        from lightning_modules.checkpoints import load_network, weights_hash
+
+        if path is not None and path not in self._given:
+            self._given[path] = weights_hash(load_network(path)[0])
+        return None if path is None else self._given[path]
+
+    def manifest(self, plain: dict[str, Any]) -> str:
         """Hash of the manifest of a resolved config's data, which are rendered first if they are synthetic."""
         from datamodules.clips.manifest import MANIFEST_NAME, file_sha256
         from experiments.config import instantiate
@@ -213,13 +227,6 @@ class Keys:
         from metrics.evaluation.protocol_names import short_hash
 
         trained = {
-            stage: one.key if isinstance(one, Training) else given_hash(one) for stage, one in stages.items()
+            stage: one.key if isinstance(one, Training) else self.given(one) for stage, one in stages.items()
         }
         return short_hash({"task": task, "stages": trained, "evaluation": list(words)})
-
-
-def given_hash(path: Path | None) -> str | None:
-    """Hash of the weights of a given stage."""
-    from lightning_modules.checkpoints import load_network, weights_hash
-
-    return None if path is None else weights_hash(load_network(path)[0])

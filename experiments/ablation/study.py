@@ -1,8 +1,8 @@
 """An ablation study in its folder: what is missing is trained and evaluated, what is there is kept, the table is of all.
 
 The folder holds ``runs/STAGE-KEY`` (run folders, their logs and why one failed), ``models/NAME``, ``results/NAME`` (an
-evaluation of a row and seed, which carries the key of all that it hangs on) and the tables. Only ``results`` is needed to make
-the table again: checkpoints may be deleted.
+evaluation of a row and seed, which carries the key of all that it hangs on) and the tables. Only ``results`` is needed to
+make the table again: checkpoints may be deleted.
 """
 
 import logging
