@@ -46,12 +46,16 @@ COMMANDS = {
     "encode": "make the latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [workers=N] [shard=I/N]",
     "evaluate": "measure a trained model on held-out identities, or anyone's videos",
     "sweep": "measure quality over motion intensity: sweep=NAME [overrides]",
+    "ablate": "train models that differ in one part and compare them: ablation=A,B base=NAME",
     "report": "one self-contained HTML page of a run or sweep",
     "assets": "list, fetch or verify the public model files",
     "package": "make a model folder of three trained stages",
 }
 """What each sub-command does. Its module has ``add_arguments(parser)`` and ``run(args) -> int``."""
-MODULES = {name: f"experiments.{name}" for name in COMMANDS} | {"report": "experiments.report.command"}
+MODULES = {name: f"experiments.{name}" for name in COMMANDS} | {
+    "report": "experiments.report.command",
+    "ablate": "experiments.ablation.command",
+}
 """Imported only when the command is chosen, so that ``--help`` stays quick."""
 OVERRIDING = ("train", "encode", "evaluate", "sweep")
 """Commands with Hydra overrides, which may stand before, between and after their flags."""

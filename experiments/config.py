@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from datamodules.errors import UserError
-from experiments.config_checks import check_ablations, check_types
+from experiments.config_checks import check_types
 
 CONFIG_FOLDER = Path(__file__).resolve().parent / "configs"
 PATHS = {
@@ -45,13 +45,20 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
     """Compose the primary config ``name`` with Hydra overrides; interpolations stay unresolved.
 
     Args:
-        overrides: ``KEY=VALUE`` as typed in a shell, see ``hydra_overrides``.
+        overrides: ``KEY=VALUE`` as typed in a shell, see ``hydra_overrides``; those of an
+            ``ablation`` come before all others.
         name: primary config.
 
     Raises:
         UserError: an override is malformed, or names a key or a config that does not exist; an ablation of another stage.
     """
-    overrides = with_open_maps(hydra_overrides(overrides), name)
+    overrides = hydra_overrides(overrides)
+    ablations: list[str] = []
+    if any(_key(word) == "ablation" for word in overrides):
+        from experiments.ablations import with_ablations
+
+        overrides, ablations = with_ablations(overrides, name)
+    overrides = with_open_maps(overrides, name)
     outer = GlobalHydra.instance().hydra  # inside a multirun job Hydra is initialised already
     GlobalHydra.instance().clear()
     try:
@@ -71,7 +78,8 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
         ) from error
     finally:
         GlobalHydra.instance().hydra = outer
-    check_ablations(config, overrides)
+    if ablations:
+        config.ablations = ablations
     return config
 
 

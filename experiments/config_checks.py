@@ -4,12 +4,9 @@ import contextlib
 import json
 import math
 import typing
-from collections.abc import Sequence
 from typing import Any
 
 import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 from pydantic import (
     ConfigDict,
     PydanticSchemaGenerationError,
@@ -71,32 +68,6 @@ def check_numbers(plain: dict[str, Any]) -> None:
         if not fits or not least <= value <= most:
             kind = "a number" if isinstance(least, float) else "a whole number"
             raise UserError(f"config: {key}={value}: use {kind} from {least:g} to {most:.10g}")
-
-
-def check_ablations(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse an ablation of another stage, or one whose file does not reach the config as it should."""
-    told: Any = config.get("ablation") or {}
-    parsed = [OverridesParser.create().parse_override(word) for word in overrides]
-    chosen: list[Any] = [one.value() for one in parsed if one.key_or_group == "ablation"]
-    if len(chosen) > 1:
-        raise UserError(
-            f"ablation= is given {len(chosen)} times, of which the last would count: write ablation=[a,b]"
-        )
-    for name in reversed(
-        chosen[0] if chosen and isinstance(chosen[0], list) else chosen
-    ):  # the last one's words win
-        if not isinstance(told, DictConfig) or not isinstance(told.get(name), str):
-            raise UserError(
-                f"configs/ablation/{name}.yaml: must begin with the line '# @package _global_' and say "
-                f"'ablation: {{{name}: STAGE}}'"
-            )
-    for name, stage in told.items():
-        if stage not in STAGES:
-            raise UserError(f"ablation={name} is of stage '{stage}'; there are: {', '.join(STAGES)}")
-        if stage != config.stage:
-            raise UserError(
-                f"ablation={name} changes stage '{stage}', but the experiment trains '{config.stage}'"
-            )
 
 
 def check_types(node: Any, where: str) -> None:

@@ -144,7 +144,7 @@ def encode_data(
     """
     encoder, data = _open(config)
     data.prepare_data()
-    return encode_clips(_records(data), data.store(), encoder, data.latents, shard, workers)
+    return encode_clips(_records(data), data.store(), encoder, data.latents, shard, workers, config.basis)
 
 
 def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
@@ -175,13 +175,15 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
     if left := missing_clips(folder, records):
         raise UserError(f"{folder}: latents of {len(left)} of {len(records)} clips are missing, {command}")
     claim_cache(folder, encoder.parts())
-    return Latents(folder, motion_basis(folder, records, data.store(), encoder.motion_dim))
+    return Latents(folder, motion_basis(folder, records, data.store(), encoder.motion_dim, config.basis))
 
 
 def _open(config: DictConfig) -> "tuple[ClipEncoder, TalkingHeadDataModule]":
     """Encoder and data of a config; without a size, the frames have the autoencoder's."""
+    from experiments.motion_basis import require_kind
     from lightning_modules.checkpoints import find_checkpoint
 
+    require_kind(config.basis)
     encoder = ClipEncoder(str(find_checkpoint(config.autoencoder)), resolve(config.audio))
     if encoder.motion_dim != config.motion_dim:
         raise UserError(
@@ -213,6 +215,7 @@ def encode_clips(
     folder: Path | None = None,
     shard: tuple[int, int] = (1, 1),
     workers: int | None = None,
+    basis: str = "whitened",
 ) -> Latents | None:
     """Latents of clips and the motion basis of those in the split ``train``; what is there already is kept.
 
@@ -223,6 +226,7 @@ def encode_clips(
         folder: of the cache; ``ROOT/latents/KEY`` if None.
         shard: which part of the clips, and of how many; shards may run at the same time.
         workers: processes, each with one thread on a CPU; None: one for each GPU, else as there are cores and work.
+        basis: kind of the motion basis, ``whitened`` or ``raw``; the latents are the same.
 
     Returns:
         The latents; None if clips are left for other shards.
@@ -250,7 +254,7 @@ def encode_clips(
     if left := missing_clips(folder, records):
         log.info("%s: %d of %d clips are left for the other shards", folder, len(left), len(records))
         return None
-    return Latents(folder, motion_basis(folder, records, store, encoder.motion_dim))
+    return Latents(folder, motion_basis(folder, records, store, encoder.motion_dim, basis))
 
 
 def worker_devices(workers: int | None, frames: int, gpus: int) -> list[str]:

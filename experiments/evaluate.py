@@ -260,7 +260,7 @@ def evaluate_videos(
         "autoencoder": None if model is None else weights_hash(model),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    return _with_run(results, method, facts, judges)
+    return with_run(results, method, facts, judges)
 
 
 def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
@@ -276,13 +276,21 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
 
     config = compose_evaluation(overrides, "evaluate")
     method, output = check_method(config["method"]), require_results_folder(config["output"])
-    model, shown = set_up_config(config, **parts), config["gallery_clips"]
+    shown = config["gallery_clips"]
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
         gallery = Path(scratch) / GALLERY
-        results = evaluate_model(model, method, gallery=gallery if shown else None, gallery_clips=shown)
+        pictures = gallery if shown else None
+        if config["autoencoder"]:
+            from experiments.autoencoder_evaluation import evaluate_autoencoder
+
+            results = evaluate_autoencoder(config, method, pictures, **parts)
+        else:
+            model = set_up_config(config, **parts)
+            results = evaluate_model(model, method, gallery=pictures, gallery_clips=shown)
+            results["run"]["model"]["name"] = Path(config["talking_head"]).name
         require_judged(len(results["clips"]), results["missing"], hint=PREPARE_AGAIN)
-        results["run"]["model"]["name"] = Path(config["talking_head"]).name
+        results["run"]["facts"] = config["facts"]
         path = replace_results(output, results, gallery if gallery.is_dir() else None)
     log_results(path, results)
     return 0
@@ -314,12 +322,11 @@ def evaluate_model(
         clips = with_gallery(clips, gallery, set(evaluated.chosen[:gallery_clips]))
     families = ROW_FAMILIES["model"]
     results = evaluate(clips, evaluated.data, evaluated.protocol, judges, families, evaluated.progress)
-    return _with_run(results, method, {**evaluated.record(started), "split": evaluated.split}, judges)
+    return with_run(results, method, {**evaluated.record(started), "split": evaluated.split}, judges)
 
 
-def _with_run(
-    results: dict[str, Any], method: str, facts: dict[str, Any], judges: "Judges"
-) -> dict[str, Any]:
+def with_run(results: dict[str, Any], method: str, facts: dict[str, Any], judges: "Judges") -> dict[str, Any]:
+    """Results as results.json has them, with the facts of the evaluation, its identities and its judges."""
     identities = len({one["identity"] for one in results["clips"]})
     more = {"identities": identities, "judges": judges.weights()}
     return plain({"method": method, "run": {**facts, **more}, **results})

@@ -126,16 +126,38 @@ def set_up(
     """
     options = options or GenerationOptions()
     check_options(model, options, seeds, intensities)
+    data, chosen, looks, protocol = open_data(
+        root, model.size, load_judge, judge, judge_seconds, split, clips, max_frames, progress=progress
+    )
+    return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress)
+
+
+def open_data(
+    root: Path,
+    size: int,
+    load_judge: Callable[..., MotionJudge] = load_motion_judge,
+    judge: str = "regressor",
+    judge_seconds: float | None = None,
+    split: str = "test",
+    clips: int | None = None,
+    max_frames: int | None = None,
+    task: str = "generation",
+    progress: Progress | None = None,
+) -> tuple[ClipSet, tuple[str, ...], MotionJudge, Protocol]:
+    """Clips of a dataset folder, their names as they were chosen, the judge of their motion, and the protocol of ``task``.
+
+    Frames are judged at ``size``; the rest as `set_up`.
+    """
     records = choose_clips(read_manifest(root), split, clips)
     judged = [recorded_clip(root, record) for record in sorted(records, key=lambda record: record.id)]
     data = ClipSet(tuple(judged), spare_clips(judged, list(reference_clips(root, split).values())))
-    looks = load_judge(judge, root, seconds=judge_seconds, progress=progress, size=model.size)
-    name, size = TALKING_HEAD, model.size
-    if not hasattr(looks, "look"):  # fitted on drawn faces, which are judged at their own size
-        name, size = SYNTHETIC, size if any(record.size != size for record in records) else None
-    protocol = get_protocol(name, size=size, max_frames=max_frames)
-    chosen = tuple(record.id for record in records)
-    return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress)
+    looks = load_judge(judge, root, seconds=judge_seconds, progress=progress, size=size)
+    own = all(record.size == size for record in records)
+    if hasattr(looks, "look"):
+        protocol = get_protocol(TALKING_HEAD, task, size=size, max_frames=max_frames)
+    else:  # fitted on drawn faces, which are judged at their own size
+        protocol = get_protocol(SYNTHETIC, task, size=None if own else size, max_frames=max_frames)
+    return data, tuple(record.id for record in records), looks, protocol
 
 
 def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from metrics.evaluation.clips import entry
 from metrics.evaluation.loading import RenderedClip, Truth, resize
 
 Render = Callable[[RenderedClip], RenderedClip]
+GALLERY_ROWS = ("autoencoder", "generated")
+"""Rows that sheets and videos of the gallery show beside the true frames."""
 
 
 def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
@@ -115,7 +117,7 @@ def with_gallery(clips: Iterable[RenderedClip], folder: Path, shown: set[str]) -
     for clip in clips:
         if clip.files.name in shown and not clip.failure:
             name, made = clip.files.name, {row: takes[0] for row, takes in clip.rows.items()}
-            videos = {"true": clip.real, "autoencoder": made["autoencoder"], "generated": made["generated"]}
+            videos = {"true": clip.real} | {row: made[row] for row in GALLERY_ROWS if row in made}
             sheet = {row: spread(frames, 9) for row, frames in videos.items()}
             contact_sheet({"source": clip.real[:1], **sheet}, folder / f"sheet_{name}.png")
             side_by_side(videos, folder / f"rows_{name}.mp4", clip.waveform)

@@ -22,33 +22,40 @@ from lightning_modules.networks.motion_basis import (
     MotionBasis,
     basis_report,
     fit_motion_basis,
+    fit_raw_basis,
 )
 
 log = logging.getLogger(__name__)
 
-BASIS_NAME = "basis-{key}.safetensors"
-"""The basis in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
+BASIS_NAMES = {"whitened": "basis-{key}.safetensors", "raw": "basis-raw-{key}.safetensors"}
+"""Kind of basis -> its file in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
 
 
 def motion_basis(
-    folder: Path, records: Sequence[ClipRecord], store: ClipStore, dimensions: int
+    folder: Path, records: Sequence[ClipRecord], store: ClipStore, dimensions: int, kind: str = "whitened"
 ) -> MotionBasis:
-    """The motion basis of the training clips of a complete cache, fitted if it isn't there."""
+    """The motion basis, ``whitened`` or ``raw``, of the training clips of a complete cache, fitted if it isn't there."""
     train, held_out = ([r for r in records if r.split == split] for split in ("train", "val"))
-    path = folder / BASIS_NAME.format(key=cache_key(*sorted(f"{r.id} {r.sha256}" for r in train)))
+    path = folder / BASIS_NAMES[kind].format(key=cache_key(*sorted(f"{r.id} {r.sha256}" for r in train)))
     with folder_lock(folder):
         if path.is_file():
             return load_basis(dimensions, folder, path.name)
         cache = LatentCache(folder)
         motion, targets = _motion_and_targets(cache, train, store)
-        basis = fit_motion_basis(motion, targets)
+        basis = fit_motion_basis(motion, targets) if kind == "whitened" else fit_raw_basis(motion)
         with whole_output(path) as temporary:
             save_file(basis.state_dict(), temporary)
-    if held_out and targets:
+    if held_out and targets and basis.blocks:
         for name, shares in basis_report(basis, *_motion_and_targets(cache, held_out, store)).items():
             told = ", ".join(f"{block} {share:.2f}" for block, share in shares.items())
             log.info("motion basis, R2 of %s: %s", name, told)
     return basis
+
+
+def require_kind(kind: str) -> None:
+    """Refuse a kind of basis that there isn't."""
+    if kind not in BASIS_NAMES:
+        raise UserError(f"basis={kind}: use {' or '.join(BASIS_NAMES)}")
 
 
 def require_frames(records: Sequence[ClipRecord], store: ClipStore, dimensions: int) -> None:

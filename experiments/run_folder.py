@@ -250,7 +250,7 @@ def write_end(
         },
         "stage": plain["stage"],
         "name": plain["name"],
-        "ablation": list(plain.get("ablation") or {}),
+        "ablation": plain["ablations"],
         "seed": plain["seed"],
         "overrides": list(words),
         "steps": trainer.global_step,
@@ -279,8 +279,15 @@ def config_hash(config: Mapping[str, Any]) -> str:
     for key in ("autoencoder", "lift"):
         if kept.get(key) and Path(kept[key]).is_file():
             kept[key] = file_sha256(Path(kept[key]))
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps(_without_nulls(kept), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without keys that say nothing, so that a setting that is new, and not set, changes no hash."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 def git_state(folder: Path = ROOT) -> tuple[str | None, bool | None]:

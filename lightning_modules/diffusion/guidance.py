@@ -1,5 +1,7 @@
 """Classifier-free guidance: pushing a prediction away from what the network says without a condition."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,9 @@ class CFGDenoiser:
         mean, std = (torch.zeros_like(hint) if values is None else values for values in (mean, std))
         embedded = [network.embed(audio, hint, mean, std, mask) for mask in masks]
         self.network = network
-        self.conditions = Conditions(*(torch.cat(parts) for parts in zip(*embedded, strict=True)))
+        sides = zip(*embedded, strict=True)  # what this network has no use for is None on each side
+        joined: list[Any] = [None if parts[0] is None else torch.cat(parts) for parts in sides]
+        self.conditions = Conditions(*joined)
 
     def __call__(self, noisy: Tensor, t: Tensor) -> Tensor:
         """Guided output at one time; ``(B, T, M)``, ``(B,)`` -> ``(B, T, M or 2 M)``."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 CONDITION_TOKENS = ("hint", "mean", "std")
 """Conditions that can have a token of their own, in the order of the tokens."""
+AUDIO_CONDITIONINGS = ("framewise", "mean", "cross_attention")
+"""How speech reaches the frames beside the joined branch: modulation by their own or by the mean audio, or attention."""
 
 
 class KeepMask(NamedTuple):
@@ -18,7 +20,7 @@ class KeepMask(NamedTuple):
         hint: The hint frame's token.
         mean: The token of the window's mean.
         std: The token of the window's standard deviation.
-        modulation_audio: The audio that drives the framewise modulation.
+        modulation_audio: The audio that drives the modulation, or that frames attend to.
         joined_audio: The audio of the joined audio-motion branch.
         joined_motion: The noisy motion of that branch (the token itself always holds the noisy motion).
     """
@@ -51,14 +53,16 @@ class Conditions(NamedTuple):
 
     Attributes:
         tokens: ``(B, K, W)``, one for each condition token of the network.
-        modulation: ``(B, T, W)`` framewise audio part of the modulation.
-        joined: ``(B, T, 2 E)`` a frame's two audio embeddings.
+        modulation: Audio part of the frames' modulation, ``(B, T, W)``; of the mean ``(B, 1, W)``; None: attended to.
+        attended: ``(B, 2T, W)`` audio tokens that frames attend to; None without cross-attention.
+        joined: ``(B, T, 2 E)`` a frame's two audio embeddings; None without the joined branch.
         joined_motion: ``(B,)`` bool, whether the joined branch sees the noisy motion.
     """
 
     tokens: Tensor
-    modulation: Tensor
-    joined: Tensor
+    modulation: Tensor | None
+    attended: Tensor | None
+    joined: Tensor | None
     joined_motion: Tensor
 
 
@@ -73,10 +77,32 @@ def _mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_dim, hidden), nn.SiLU(), nn.Linear(hidden, out_dim))
 
 
-class DiTBlock(nn.Module):
-    """Transformer block, each token with its own scale, shift and gate (adaLN-Zero, arXiv 2212.09748)."""
+class CrossAttention(nn.Module):
+    """Tokens attend to others that stay as they are; the last layer starts as zero."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """Tokens ``(B, T, W)`` with what they read off ``attended`` ``(B, S, W)`` added."""
+        query = self.query(self.norm(tokens)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = self.key_value(attended).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value)  # (B, heads, T, W / heads)
+        return tokens + self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class DiTBlock(nn.Module):
+    """Transformer block, each token with its own scale, shift and gate (adaLN-Zero, arXiv 2212.09748).
+
+    With ``cross_attention`` the frames' tokens, the last ones, attend to the audio between attention and MLP.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, cross_attention: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -88,9 +114,12 @@ class DiTBlock(nn.Module):
             nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
         )
         self.modulation = nn.Linear(width, 6 * width)
+        self.listen = CrossAttention(width, heads) if cross_attention else None
 
-    def forward(self, tokens: Tensor, control: Tensor) -> Tensor:
-        """Tokens ``(B, N, W)`` with the control vector ``(B, N, W)`` of each token."""
+    def forward(
+        self, tokens: Tensor, control: Tensor, audio: Tensor | None = None, frames: int = 0
+    ) -> Tensor:
+        """Tokens and the control of each, ``(B, N, W)``; the last T ``frames`` attend to ``audio`` ``(B, 2T, W)``."""
         # For each token its shift, scale and gate of either branch, each (B, N, W).
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(control).chunk(6, dim=-1)
         # Attention among all tokens.
@@ -99,6 +128,10 @@ class DiTBlock(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, W / heads)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + gate_a * self.out(mixed.transpose(1, 2).flatten(2))
+        # Frames listen to the audio of the whole window.
+        if self.listen is not None and audio is not None:
+            conditions, moving = tokens[:, :-frames], tokens[:, -frames:]
+            tokens = torch.cat([conditions, self.listen(moving, audio)], dim=1)
         # MLP on each token by itself.
         return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
@@ -126,6 +159,9 @@ class DiffusionTransformer(nn.Module):
             the same layers, as the authors do.
         learned_variance: Whether the output also holds the variance.
         tokens: Conditions that have a token, any of ``CONDITION_TOKENS``; the others are ignored.
+        audio_conditioning: ``"framewise"``; or for comparison ``"mean"``: the window's mean audio modulates every frame;
+            ``"cross_attention"``: time alone modulates, frames attend to the 2T audio vectors in each block.
+        joined_branch: Whether each frame's token also holds its noisy motion joined with its audio.
     """
 
     def __init__(
@@ -140,6 +176,8 @@ class DiffusionTransformer(nn.Module):
         null_condition: str = "mask",
         learned_variance: bool = False,
         tokens: Sequence[str] = CONDITION_TOKENS,
+        audio_conditioning: str = "framewise",
+        joined_branch: bool = True,
     ) -> None:
         super().__init__()
         if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
@@ -147,10 +185,14 @@ class DiffusionTransformer(nn.Module):
             raise ValueError(f"no condition token named {unknown[0]!r}: use any of {known}")
         if null_condition not in ("mask", "zero"):
             raise ValueError(f"no null condition named {null_condition!r}: use mask or zero")
+        if audio_conditioning not in AUDIO_CONDITIONINGS:
+            known = ", ".join(AUDIO_CONDITIONINGS)
+            raise ValueError(f"no audio conditioning named {audio_conditioning!r}: use any of {known}")
         if width % (2 * heads) != 0:
             raise ValueError(f"width {width} is not an even multiple of {heads} heads")
         self.motion_dim, self.window = motion_dim, window
         self.null_condition, self.learned_variance = null_condition, learned_variance
+        self.audio_conditioning, self.joined_branch = audio_conditioning, joined_branch
         self.tokens = tuple(name for name in CONDITION_TOKENS if name in tokens)
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
@@ -164,16 +206,18 @@ class DiffusionTransformer(nn.Module):
             if self.tokens:
                 self.null_tokens = nn.Parameter(torch.empty(count, width))
             self.null_audio = nn.Parameter(torch.empty(2, audio_dim))
-        # Control of the frames' tokens: speech and time.
+        # Control of the frames' tokens: speech and time. With cross-attention speech is embedded to be attended to.
         self.audio_control = nn.Linear(audio_dim, width)
         self.time_control = _mlp(256, width, width)
         # Frame tokens (T, W): noisy motion, alone and joined with the frame's speech, and the frame's place.
         self.motion_embedding = nn.Linear(motion_dim, width)
-        self.joined_motion_embedding = nn.Linear(motion_dim, width)
-        self.joined_mlp = _mlp(width + 2 * audio_dim, width, width)
+        if joined_branch:
+            self.joined_motion_embedding = nn.Linear(motion_dim, width)
+            self.joined_mlp = _mlp(width + 2 * audio_dim, width, width)
         self.register_buffer("positions", sinusoid(torch.arange(window), width), persistent=False)
         # Transformer, and the readout of the frames' tokens.
-        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio) for _ in range(depth))
+        listens = audio_conditioning == "cross_attention"
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio, listens) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, motion_dim * (2 if learned_variance else 1))
@@ -196,7 +240,8 @@ class DiffusionTransformer(nn.Module):
         for parameter in learned:
             nn.init.normal_(parameter, std=0.02)
         modulations = [block.get_submodule("modulation") for block in self.blocks]
-        for gate in (*modulations, self.final_modulation, self.final):
+        listening = [m.out for m in self.modules() if isinstance(m, CrossAttention)]
+        for gate in (*modulations, *listening, self.final_modulation, self.final):
             assert isinstance(gate, nn.Linear)
             nn.init.zeros_(gate.weight)
             nn.init.zeros_(gate.bias)
@@ -224,9 +269,15 @@ class DiffusionTransformer(nn.Module):
         modulation = torch.where(keep.modulation_audio[:, None, None], encoded, null_modulation)
         joined = torch.where(keep.joined_audio[:, None, None], encoded, null_joined)
         # Two audio vectors fall on a frame: their mean modulates its token, both together join its motion.
-        modulation = self.audio_control(modulation).unflatten(1, (-1, 2)).mean(dim=2)  # (B, T, W)
-        joined = joined.unflatten(1, (-1, 2)).flatten(2)  # (B, T, 2 E)
-        return Conditions(tokens, modulation, joined, keep.joined_motion)
+        heard, attended = self.audio_control(modulation), None  # (B, 2T, W)
+        modulated: Tensor | None = heard.unflatten(1, (-1, 2)).mean(dim=2)  # (B, T, W)
+        if self.audio_conditioning == "mean":
+            modulated = heard.mean(dim=1, keepdim=True)  # (B, 1, W)
+        elif self.audio_conditioning == "cross_attention":
+            positions: Tensor = self.positions  # type: ignore[assignment]  # of a vector: its frame's
+            modulated, attended = None, heard + positions.repeat_interleave(2, dim=0)
+        together = joined.unflatten(1, (-1, 2)).flatten(2) if self.joined_branch else None  # (B, T, 2 E)
+        return Conditions(tokens, modulated, attended, together, keep.joined_motion)
 
     def _embed_tokens(self, values: dict[str, Tensor], keep: KeepMask) -> Tensor:
         """Condition tokens ``(B, K, W)`` of values ``(B, M)`` by name."""
@@ -252,20 +303,24 @@ class DiffusionTransformer(nn.Module):
             conditions: From ``embed``.
         """
         # Frame tokens: the noisy motion, its joint embedding with the frame's speech, the place in the window.
-        motion = self.joined_motion_embedding(noisy) * conditions.joined_motion[:, None, None]
-        joined = self.joined_mlp(torch.cat([motion, conditions.joined], dim=-1))  # (B, T, W)
-        frames = self.motion_embedding(noisy) + joined + self.positions
+        frames = self.motion_embedding(noisy)  # (B, T, W)
+        if conditions.joined is not None:
+            motion = self.joined_motion_embedding(noisy) * conditions.joined_motion[:, None, None]
+            frames = frames + self.joined_mlp(torch.cat([motion, conditions.joined], dim=-1))
+        frames = frames + self.positions
         tokens = torch.cat([conditions.tokens, frames], dim=1)  # (B, K + T, W)
         # Control of each token: speech and time for frames, a constant for conditions.
         time = self.time_control(sinusoid(1000 * t, 256).to(noisy)).unsqueeze(1)  # (B, 1, W)
-        frame_control = nn.functional.silu(conditions.modulation + time)  # (B, T, W)
+        if conditions.modulation is not None:
+            time = conditions.modulation + time
+        frame_control = nn.functional.silu(time).expand_as(frames)  # (B, T, W)
         control = frame_control
         if self.tokens:
             constant = nn.functional.silu(self.condition_control).expand(len(noisy), -1, -1)
             control = torch.cat([constant, frame_control], dim=1)  # (B, K + T, W)
         # Frames and conditions attend to each other.
         for block in self.blocks:
-            tokens = block(tokens, control)
+            tokens = block(tokens, control, conditions.attended, frames.shape[1])
         # The frames' tokens alone are read out, modulated once more.
         shift, scale = self.final_modulation(frame_control).chunk(2, dim=-1)
         hidden = self.final_norm(tokens[:, len(self.tokens) :]) * (1 + scale) + shift

@@ -2,8 +2,8 @@
 
 The raw coefficients of a motion autoencoder mix everything (in trials all of them correlated with yaw), so that "move
 the head half as much" has no meaning for them. After stage 1 the basis is fitted once against measured or true pose,
-lips and lids; statistics, estimator and diffusion live in its coordinates. A basis without blocks is the paper's
-(standardised, unrotated).
+lips and lids; statistics, estimator and diffusion live in its coordinates. The raw basis is the paper's coefficients,
+standardised, unrotated and without blocks.
 """
 
 from collections.abc import Mapping
@@ -126,6 +126,24 @@ def fit_motion_basis(
         opening = targets["lip_opening"]
         shut = opening <= torch.quantile(opening[:: max(1, count // 100_000)], 0.1)
         basis.closed.copy_(basis.encode(motion[shut].float()).mean(0))
+    return basis
+
+
+def fit_raw_basis(motion: Tensor) -> MotionBasis:
+    """The paper's coefficients ``(N, M)``, each with its mean taken off and divided by its std; no blocks.
+
+    Raises:
+        ValueError: fewer than 4 M frames.
+    """
+    count, dim = motion.shape
+    if count < FRAMES_PER_DIMENSION * dim:
+        raise ValueError(f"{count} frames are too few for a basis of {dim} dimensions")
+    basis, motion = MotionBasis(dim), motion.double()
+    std = motion.std(0)
+    std = std.clamp_min(std.max() * 1e-3)  # the floor of whitening
+    basis.mean.copy_(motion.mean(0))
+    basis.matrix.copy_(torch.diag(1 / std))
+    basis.inverse.copy_(torch.diag(std))
     return basis
 
 

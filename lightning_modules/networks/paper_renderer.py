@@ -70,14 +70,24 @@ class MotionTemplates(nn.Module):
 
 
 class DecoderScale(nn.Module):
-    """One scale: styled convolutions, flow and mask logits, warped source features, generated features, RGB."""
+    """One scale: styled convolutions, flow and mask logits, warped source features, generated features, RGB.
+
+    Without ``moves`` the flow is that of the scale before, upsampled; the mask is refined all the same.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, style_dim: int, rgb_input: str, blank: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        style_dim: int,
+        rgb_input: str,
+        blank: bool = False,
+        moves: bool = True,
     ) -> None:
         super().__init__()
         self.styled = StyledBlock(inputs, outputs, style_dim)
-        self.to_flow = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=True)
+        self.moves = moves
+        self.to_flow = ModulatedConv(outputs, 3 if moves else 1, 1, style_dim, demodulate=False, zero=True)
         self.generate = ModulatedConv(outputs, outputs, 1, style_dim)
         self.to_rgb = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=blank)
         self.rgb_input = rgb_input
@@ -88,7 +98,8 @@ class DecoderScale(nn.Module):
         """Return hidden ``(B, C, s, s)``, accumulated flow and mask logits ``(B, 3, s, s)`` and RGB ``(B, 3, s, s)``."""
         # Features at twice the resolution; they refine the flow and mask of the scale before.
         hidden = self.styled(hidden, latent)  # (B, C, s, s)
-        logits = upsample(logits) + self.to_flow(hidden, latent).float()
+        refined = self.to_flow(hidden, latent).float()  # (B, 3, s, s), or (B, 1, s, s) for the mask alone
+        logits = upsample(logits) + (refined if self.moves else F.pad(refined, (0, 0, 0, 0, 2, 0)))
         # The source's features where the mask is 1, moved by the flow; generated ones where it is 0.
         mask = torch.sigmoid(logits[:, 2:]).to(hidden.dtype)  # (B, 1, s, s)
         masked = warp(features, torch.tanh(logits[:, :2])) * mask
@@ -98,6 +109,8 @@ class DecoderScale(nn.Module):
         return hidden, logits, upsample(rgb) + self.to_rgb(seen, latent).float()
 
 
+GLOBAL_FLOW = 32
+"""Side of the finest flow of a renderer without local flow; at most a quarter of the picture's."""
 COARSE_FEATURES = 12
 """Channels of the coarse grid beside its flow."""
 
@@ -167,6 +180,8 @@ class PaperRenderer(Renderer):
         mouth_painter: width of a small network that paints the mouth's inside (ours, see ``MouthPainter``; trained where the
             batches know the mouth's box); 0 = none.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
+        local_flow: whether every scale refines the flow (paper); else, for comparison, those up to ``GLOBAL_FLOW`` px (a
+            quarter of S, if that is less), and the finer scales use it upsampled. Masks are refined at every scale.
     """
 
     def __init__(
@@ -182,6 +197,7 @@ class PaperRenderer(Renderer):
         coarse_flow: int = 0,
         mouth_painter: int = 0,
         refine_channels: int = 0,
+        local_flow: bool = True,
     ) -> None:
         super().__init__()
         channels = {int(k): int(v) for k, v in channels.items()}
@@ -204,7 +220,14 @@ class PaperRenderer(Renderer):
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
         self.first_rgb = ModulatedConv(channels[4], 3, 1, latent_dim, demodulate=False, zero=source_skip)
         self.scales = nn.ModuleList(
-            DecoderScale(channels[s // 2], channels[s], latent_dim, rgb_input, source_skip)
+            DecoderScale(
+                channels[s // 2],
+                channels[s],
+                latent_dim,
+                rgb_input,
+                source_skip,
+                moves=local_flow or s <= min(GLOBAL_FLOW, size // 4),
+            )
             for s in scales[1:]
         )
         self.source_skip = source_skip

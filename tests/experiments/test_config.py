@@ -1,12 +1,10 @@
 """Every config composes, resolves and builds what it names."""
 
-import shutil
 from pathlib import Path
 
 import hydra
 import pytest
 import torch
-import yaml
 from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -93,52 +91,7 @@ def refusal(overrides: list[str], told: str) -> str:
     return str(error.value)
 
 
-BASES = {"autoencoder": "autoencoder_base", "statistics": "statistics_tiny", "diffusion": "diffusion_tiny"}
-"""An experiment of each stage that has all parts."""
-
-
-@pytest.mark.parametrize("name", config_names("ablation"))
-def test_ablation_changes_an_experiment_of_its_stage_and_builds(name: str) -> None:
-    stage = yaml.safe_load((CONFIG_FOLDER / f"ablation/{name}.yaml").read_text())["ablation"][name]
-    full, ablated = (compose(words(BASES[stage], *more)) for more in ([], [f"ablation={name}"]))
-    assert ablated.ablation == {name: stage}
-    assert resolve(ablated)["model"] != resolve(full)["model"]
-    for config in (full, ablated):
-        if stage == "autoencoder" and config.model.losses.perceptual is not None:
-            config.model.losses.perceptual.pretrained = "random"
-    assert build_model(ablated)
-    other = "diffusion_tiny" if stage == "autoencoder" else "autoencoder_tiny"
-    refusal(words(other, f"ablation={name}"), f"changes stage '{stage}'")
-
-
-def test_several_ablations_are_laid_over_each_other() -> None:
-    ablated = resolve(compose(words("diffusion_tiny", "ablation=[no_std,zero_null]")))
-    assert list(ablated["ablation"]) == ["no_std", "zero_null"]
-    network = ablated["model"]["network"]
-    assert (network["tokens"], network["null_condition"]) == (["hint", "mean"], "zero")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["ablation: {mine: autoencoder}", "# @package _global_\nseed: 1", "# @package _global_\nablation: mine"],
-)
-@pytest.mark.parametrize("word", ["ablation=mine", "ablation=[no_perceptual,mine]"])
-def test_an_ablation_that_is_not_laid_over_the_config_is_refused(
-    text: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(CONFIG_FOLDER, tmp_path / "configs")
-    (tmp_path / "configs/ablation/mine.yaml").write_text(text)
-    monkeypatch.setattr("experiments.config.CONFIG_FOLDER", tmp_path / "configs")
-    assert refusal(
-        words("autoencoder_tiny", word), "mine.yaml: must begin with the line '# @package _global_'"
-    )
-
-
-def test_two_words_of_an_ablation_are_refused() -> None:
-    assert refusal(words("diffusion_tiny", "ablation=no_std", "ablation=zero_null"), "write ablation=[a,b]")
-
-
-@pytest.mark.parametrize("word", ["logger=null", "ablation=null", "ablation=[no_perceptual,null]"])
+@pytest.mark.parametrize("word", ["logger=null", "model=null"])
 def test_a_group_that_is_null_is_refused(word: str) -> None:
     assert refusal(words("autoencoder_tiny", word), "to leave one out: ~GROUP")
 

@@ -83,8 +83,16 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
 
 def test_its_preset_is_that_of_the_configs():
     shipped = read_model_config(resolve_model("synthetic-128")).networks
-    defaults = {"refine_channels": 0, "tokens": ["hint", "mean", "std"]}  # said by the configs alone
+    defaults = {  # said by the configs alone
+        "refine_channels": 0,
+        "local_flow": True,
+        "tokens": ["hint", "mean", "std"],
+        "audio_conditioning": "framewise",
+        "joined_branch": True,
+    }
     for stage in ("autoencoder", "statistics", "diffusion"):
         config = OmegaConf.to_container(compose([f"experiment={stage}_small"]).model.network, resolve=True)
         spec = json.loads(json.dumps(spec_of_config(config)))
+        if stage == "diffusion":
+            assert spec["audio_encoder"].pop("dropout") == 0.0
         assert shipped[stage] == {k: v for k, v in spec.items() if defaults.get(k) != v}, stage

@@ -1,0 +1,232 @@
+"""What an ablation study trains: for each row and seed three stages, of which those of one key are one training.
+
+The rows of a study are grouped by the stage from which on they train anew. In a group the stages before it are trained once,
+with the first seed; those from it on once for each seed, of the full model, too. So a row and the full model of its group
+differ by the ablation alone, and the spread over seeds is that of what was trained anew.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from experiments.ablations import ORDER as STAGES
+from experiments.ablations import Ablation, Base
+
+FULL = "full"
+"""The row without an ablation."""
+CONTROL = "A/A"
+"""The full model trained with other seeds: how much it differs from the full model says what difference means nothing."""
+TASKS = ("generation", "reconstruction")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a stage.
+
+    Attributes:
+        stage: of ``STAGES``.
+        words: Hydra overrides, without the autoencoder and the run folder.
+        key: of its config, its data and, for a stage on latents, its autoencoder; names the run folder.
+        parent: the autoencoder that it is trained on, or where one lies that is given.
+    """
+
+    stage: str
+    words: tuple[str, ...]
+    key: str
+    parent: "Training | Path | None" = None
+
+    @property
+    def name(self) -> str:
+        """Of the run folder."""
+        return f"{self.stage}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a row: the stages that are trained with a seed, and those that are shared.
+
+    Attributes:
+        row: name of the row.
+        group: the stage from which on the row trains anew.
+        seed: of the training.
+        stages: by stage the training, or where a given one lies.
+        words: overrides of its evaluation.
+        key: of all that its results hang on.
+    """
+
+    row: str
+    group: str
+    seed: int
+    stages: dict[str, "Training | Path"]
+    words: tuple[str, ...]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Of its folder of results, without characters that mean something to a shell."""
+        return f"{self.row.replace('/', '')}-{self.group}-seed{self.seed}"
+
+    def trainings(self) -> list[Training]:
+        """What must be trained for it."""
+        return [one for one in self.stages.values() if isinstance(one, Training)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: an ablation, the full model or the control, with a model for each seed."""
+
+    name: str
+    group: str
+    claim: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked for.
+
+    Attributes:
+        base: experiments and evaluation that are ablated.
+        ablations: one row each, beside the full model.
+        seeds: of the trainings.
+        control: seeds of the row A/A; empty: there is none.
+        task: ``generation``: all three stages; ``reconstruction``: the autoencoder alone.
+        words: further overrides by stage, and of the ``evaluation``.
+        given: stages that are trained already and shared by all rows, by stage.
+    """
+
+    base: Base
+    ablations: tuple[Ablation, ...]
+    seeds: tuple[int, ...]
+    control: tuple[int, ...] = ()
+    task: str = "generation"
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    given: dict[str, Path] = field(default_factory=dict)
+
+    def stages(self) -> tuple[str, ...]:
+        """The stages that a model of the study has."""
+        return STAGES if self.task == "generation" else STAGES[:1]
+
+    def words_of(self, stage: str) -> tuple[str, ...]:
+        """Overrides of a stage's training without any ablation."""
+        return (*self.base.training[stage], *self.words.get(stage, ()))
+
+
+def plan(study: Study, keys: "Keys") -> list[Row]:
+    """The rows of a study: for each group the full model, the control and the ablations.
+
+    Raises:
+        UserError: An ablation is of a stage that the task has not, or that is given.
+    """
+    rows = []
+    for group in dict.fromkeys(_group(one, study) for one in study.ablations):
+        rows.append(_row(FULL, group, None, study.seeds, study, keys))
+        if study.control:
+            rows.append(_row(CONTROL, group, None, study.control, study, keys))
+        own = [one for one in study.ablations if _group(one, study) == group]
+        rows += [_row(one.name, group, one, study.seeds, study, keys) for one in own]
+    return rows
+
+
+def _group(ablation: Ablation, study: Study) -> str:
+    """The stage from which on a row trains anew; one of inference alone is compared with models of all seeds."""
+    last = next(stage for stage in reversed(study.stages()) if stage not in study.given)
+    stage = ablation.stage or last
+    if stage not in study.stages():
+        raise UserError(
+            f"ablation={ablation.name} is of stage '{stage}', which task={study.task} does not train"
+        )
+    if stage in study.given:
+        raise UserError(
+            f"ablation={ablation.name} trains stage '{stage}' anew: leave {stage}={study.given[stage]} out"
+        )
+    return stage
+
+
+def _row(
+    name: str,
+    group: str,
+    ablation: Ablation | None,
+    seeds: Iterable[int],
+    study: Study,
+    keys: "Keys",
+) -> Row:
+    claim = ablation.claim if ablation else ""
+    return Row(name, group, claim, tuple(_member(name, group, ablation, seed, study, keys) for seed in seeds))
+
+
+def _member(row: str, group: str, ablation: Ablation | None, seed: int, study: Study, keys: "Keys") -> Member:
+    stages: dict[str, Training | Path] = {}
+    for stage in study.stages():
+        if stage in study.given:
+            stages[stage] = study.given[stage]
+            continue
+        anew = STAGES.index(stage) >= STAGES.index(group)
+        more = ablation.words(stage) if ablation and ablation.stage else ()
+        own = seed if anew else study.seeds[0]
+        words = (*study.words_of(stage), *more)
+        parent = None if stage == STAGES[0] else stages[STAGES[0]]
+        key = keys.training(stage, words, own, parent)
+        stages[stage] = Training(stage, (*words, f"seed={own}"), key, parent)
+    words = (*study.base.evaluation, *study.words.get("evaluation", ()))
+    words += tuple(ablation.generation_words()) if ablation else ()
+    return Member(row, group, seed, stages, words, keys.member(study.task, stages, words))
+
+
+class Keys:
+    """Keys of trainings and of results: what they hang on, as a hash; the code's version is not among it."""
+
+    def __init__(self) -> None:
+        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._manifests: dict[str, str] = {}
+        self._given: dict[Path, str] = {}
+
+    def training(self, stage: str, words: tuple[str, ...], seed: int, parent: Training | Path | None) -> str:
+        """Of a training's config without places and devices, the manifest of its data and its autoencoder."""
+        from experiments.run_folder import config_hash
+        from metrics.evaluation.protocol_names import short_hash
+
+        above = parent.key if isinstance(parent, Training) else self.given(parent)
+        plain = {**self.config(words), "autoencoder": None, "seed": seed}
+        if plain["stage"] != stage:
+            raise UserError(f"base: its words for stage '{stage}' train stage '{plain['stage']}'")
+        return short_hash({"config": config_hash(plain), "data": self.manifest(plain), "parent": above})
+
+    def config(self, words: tuple[str, ...]) -> dict[str, Any]:
+        """The resolved config of a training."""
+        from experiments.config import compose, resolve
+
+        if words not in self._configs:
+            self._configs[words] = resolve(compose(list(words)), whole=False)
+        return self._configs[words]
+
+    def given(self, path: Path | None) -> str | None:
+        """Hash of the weights of a stage that is trained already."""
+        from lightning_modules.checkpoints import load_network, weights_hash
+
+        if path is not None and path not in self._given:
+            self._given[path] = weights_hash(load_network(path)[0])
+        return None if path is None else self._given[path]
+
+    def manifest(self, plain: dict[str, Any]) -> str:
+        """Hash of the manifest of a resolved config's data, which are rendered first if they are synthetic."""
+        from datamodules.clips.manifest import MANIFEST_NAME, file_sha256
+        from experiments.config import instantiate
+
+        root = Path(str(plain["data"]["root"]))
+        if str(root) not in self._manifests:
+            if not (root / MANIFEST_NAME).is_file():
+                instantiate({**plain["data"], "task": "frame_pairs"}).prepare_data()
+            self._manifests[str(root)] = file_sha256(root / MANIFEST_NAME)
+        return self._manifests[str(root)]
+
+    def member(self, task: str, stages: dict[str, Training | Path], words: Sequence[str]) -> str:
+        """Of a model's trainings and of how it is evaluated."""
+        from metrics.evaluation.protocol_names import short_hash
+
+        trained = {
+            stage: one.key if isinstance(one, Training) else self.given(one) for stage, one in stages.items()
+        }
+        return short_hash({"task": task, "stages": trained, "evaluation": list(words)})

@@ -1,0 +1,291 @@
+"""The table of an ablation study: each row's value and its paired difference to the full model, with intervals; its cost."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.ablation.plan import CONTROL, FULL
+from experiments.report.page import Section, Table
+from experiments.report.tables import interval, number
+from metrics.evaluation.comparison import crossed_bootstrap, seed_interval
+from metrics.evaluation.intervals import UNKNOWN, Interval
+from metrics.evaluation.registry import MEASURES, is_lag
+
+SHOWN = {
+    "generation": (
+        "lip_corr_zero", "av_corr_zero", "lse_d", "lse_c", "lip_closure", "csim", "head_motion", "mouth_motion",
+        "blink_rate", "jitter", "sharpness", "head_velocity_distance", "head_spectrum_distance", "fid", "fvd",
+    ),
+    "reconstruction": ("psnr", "ssim", "l1", "lpips", "akd", "aed", "lmd", "csim", "jitter"),
+}  # fmt: skip
+"""Measures of the tables in text, by task, as far as their judges are there; the CSV file has all."""
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What is known of one trained model of a row.
+
+    Attributes:
+        seed: of its training.
+        results: content of its ``results.json``; None if there is none.
+        failure: why there is none.
+        cost: ``parameters`` of what was trained anew, ``minutes`` that it took.
+        sheets: pictures of its clips.
+    """
+
+    seed: int
+    results: dict[str, Any] | None
+    failure: str = ""
+    cost: dict[str, Any] = field(default_factory=dict)
+    sheets: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What is known of a row."""
+
+    name: str
+    group: str
+    claim: str
+    members: tuple[MemberResult, ...]
+
+    def known(self) -> list[dict[str, Any]]:
+        """Results of the models that have some, in the order of their seeds."""
+        return [one.results for one in self.members if one.results is not None]
+
+    def failures(self) -> list[str]:
+        """What failed, by seed."""
+        return [f"seed {one.seed}: {one.failure}" for one in self.members if one.results is None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measure of a row: its value, and its difference to the full model of the group."""
+
+    value: Interval
+    difference: Interval
+    by_seeds: bool  # whether the intervals are over seeds alone
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval of the difference leaves 0 out."""
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and (low > 0 or high < 0)
+
+
+def measures_of(rows: Sequence[RowResult]) -> list[str]:
+    """Names of the measures that any row has a value of, in the order of the registry; what is none of ours stays out."""
+    found = {
+        name
+        for row in rows
+        for one in row.known()
+        for name, metric in one["metrics"].items()
+        if metric["value"] is not None
+    }
+    return [name for name in MEASURES if name in found and not MEASURES[name].base]
+
+
+def compare(row: RowResult, full: RowResult, name: str) -> Cell:
+    """Measure ``name`` of a row against the full model of its group; seeds are paired by their place."""
+    median = is_lag(name)
+    known = [*row.known(), *full.known()]
+    if not any(name in clip for one in known for clip in one["clips"]):
+        values, base = _pooled(row, name), _pooled(full, name)
+        pairs = [mine - theirs for mine, theirs in zip(values, base, strict=False)]
+        value = seed_interval([one for one in values if np.isfinite(one)])
+        difference = seed_interval([one for one in pairs if np.isfinite(one)])
+        return Cell(value, UNKNOWN if row is full else difference, True)
+    identities = {clip["clip"]: clip["identity"] for one in known for clip in one["clips"]}
+    clips = sorted(identities)
+    people = [identities[clip] for clip in clips]
+    mine, theirs = (_values(one, clips, name) for one in (row, full))
+    count = min(len(mine), len(theirs))
+    difference = crossed_bootstrap(mine[:count] - theirs[:count], people, median=median)
+    return Cell(crossed_bootstrap(mine, people, median=median), UNKNOWN if row is full else difference, False)
+
+
+def _pooled(row: RowResult, name: str) -> list[float]:
+    """A value of each model, NaN where there is none."""
+    results = [one.results["metrics"] if one.results else {} for one in row.members]
+    found = [metrics.get(name, {}).get("value") for metrics in results]
+    return [math.nan if value is None else value for value in found]
+
+
+def _values(row: RowResult, clips: Sequence[str], name: str) -> np.ndarray:
+    """``(S, N)`` values of each model and clip, NaN where there is none."""
+    values = np.full((len(row.members), len(clips)), np.nan)
+    for place, one in enumerate(row.members):
+        of = {clip["clip"]: clip.get(name) for clip in one.results["clips"]} if one.results else {}
+        values[place] = [math.nan if of.get(clip) is None else of[clip] for clip in clips]
+    return values
+
+
+def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
+    """All cells as plain data, with each row's claim, cost and failures.
+
+    Returns:
+        ``{"task", "measures": [NAME], "rows": [{"row", "group", "claim", "seeds", "failures", "cost", "measures": {NAME:
+            {"value", "difference", "differs", "by_seeds"}}}]}``.
+    """
+    names = measures_of(rows)
+    found = []
+    for row in rows:
+        full = next(one for one in rows if one.name == FULL and one.group == row.group)
+        cells = {name: compare(row, full, name) for name in names} if row.known() else {}
+        told = {name: {**asdict(cell), "differs": cell.differs} for name, cell in cells.items()}
+        found.append(
+            {
+                "row": row.name,
+                "group": row.group,
+                "claim": row.claim,
+                "seeds": [one.seed for one in row.members if one.results is not None],
+                "failures": row.failures(),
+                "cost": _cost(row),
+                "measures": told,
+            }
+        )
+    return {"task": task, "measures": names, "rows": found}
+
+
+def _cost(row: RowResult) -> dict[str, float]:
+    """Mean over the seeds: parameters, minutes of training, milliseconds a frame."""
+    cost = {}
+    for name in ("parameters", "minutes"):
+        values = [one.cost[name] for one in row.members if name in one.cost]
+        if values:
+            cost[name] = float(np.mean(values))
+    speeds = [
+        one["metrics"]["fps"]["value"] for one in row.known() if one["metrics"].get("fps", {}).get("value")
+    ]
+    if speeds:
+        cost["ms_per_frame"] = float(np.mean([1000 / speed for speed in speeds]))
+    return cost
+
+
+def tables(table: dict[str, Any]) -> list[Table]:
+    """The tables in text: values, differences to the full model, claims and cost."""
+    shown = [name for name in SHOWN[table["task"]] if name in table["measures"]]
+    heads = [_head(name) for name in shown]
+    rows = table["rows"]
+    values = [[_name(row), *(_value(row, name) for name in shown)] for row in rows]
+    others = [row for row in rows if row["row"] != FULL]
+    differences = [[_name(row), *(_difference(row, name) for name in shown)] for row in others]
+    costs = [[_name(row), *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
+    what = "95 % interval over training seeds and identities; † over training seeds alone"
+    return [
+        Table(f"Values [{what}]", ["row", *heads], values),
+        Table("Difference to the full model; * the interval leaves 0 out", ["row", *heads], differences),
+        Table(
+            "Rows and their cost",
+            ["row", "seeds", "parameters trained anew", "minutes of training", "ms a frame", "claim"],
+            costs,
+        ),
+    ]
+
+
+def _meaning(row: str) -> str:
+    return {
+        FULL: "the full model",
+        CONTROL: "the full model with other seeds: a difference that means nothing",
+    }[row]
+
+
+def _head(name: str) -> str:
+    """Name with its unit and the good direction."""
+    measure = MEASURES[name]
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
+    return f"{name}{arrow}" + (f" ({measure.unit})" if measure.unit else "")
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['row']} ({row['group']})"
+
+
+def _value(row: dict[str, Any], name: str) -> str:
+    cell = row["measures"].get(name)
+    if cell is None:
+        return "failed" if row["failures"] and not row["seeds"] else "–"
+    return interval(cell["value"], MEASURES[name].unit, bare=True) + ("†" if cell["by_seeds"] else "")
+
+
+def _difference(row: dict[str, Any], name: str) -> str:
+    cell = row["measures"].get(name)
+    if cell is None or cell["difference"]["value"] is None:
+        return _value(row, name) if cell is None else "–"
+    one = cell["difference"]
+    told = [
+        _signed(one[key], MEASURES[name].unit) for key in ("value", "low", "high") if one[key] is not None
+    ]
+    text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) == 3 else "")
+    return text + ("†" if cell["by_seeds"] else "") + (" *" if cell["differs"] else "")
+
+
+def _signed(value: float, unit: str) -> str:
+    text = number(value, unit, bare=True)
+    return text if text.startswith("−") or not float(text) else f"+{text}"
+
+
+def _cost_cells(row: dict[str, Any]) -> list[str]:
+    cost = row["cost"]
+    parameters = f"{cost['parameters'] / 1e6:.2f} M" if "parameters" in cost else "–"
+    others = [f"{cost[name]:.1f}" if name in cost else "–" for name in ("minutes", "ms_per_frame")]
+    return [", ".join(map(str, row["seeds"])) or "–", parameters, *others]
+
+
+def markdown(table: dict[str, Any], lead: str) -> str:
+    """The tables as Markdown, under a text that says how they were made; what failed stands below."""
+    parts = [lead]
+    for one in tables(table):
+        lines = [f"**{one.caption}**", "", _line(one.head), _line(["---"] * len(one.head))]
+        parts.append("\n".join([*lines, *(_line(row) for row in one.rows)]))
+    failures = [f"- {_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
+    if failures:
+        parts.append("\n".join(["**Failed**", "", *failures]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def csv_text(table: dict[str, Any]) -> str:
+    """Every cell as a line of CSV: row, group, measure, value and difference with their intervals, n."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    keys = ("value", "low", "high")
+    writer.writerow(
+        ["row", "group", "measure", *keys, *(f"difference_{key}" for key in keys), "differs", "over", "n"]
+    )
+    for row in table["rows"]:
+        for name, cell in row["measures"].items():
+            numbers = [cell[part][key] for part in ("value", "difference") for key in keys]
+            over = "seeds" if cell["by_seeds"] else "seeds and identities"
+            writer.writerow(
+                [row["row"], row["group"], name, *numbers, cell["differs"], over, cell["value"]["n"]]
+            )
+    return out.getvalue()
+
+
+def sections(table: dict[str, Any], lead: str, rows: Sequence[RowResult]) -> list[Section]:
+    """The page: the tables, then the same clips of every row one below the other."""
+    failures = [f"{_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
+    pages = [Section("Ablations", lead, tables=tables(table), notes=failures)]
+    pictures = Section(
+        "The same clips",
+        "Of each row the first seed: the true frames, real motion, speech. One clip after the other.",
+    )
+    names = dict.fromkeys(path.name for row in rows for path in row.members[0].sheets)
+    for name in names:
+        for row in rows:
+            pictures.pictures += [
+                (path, f"{row.name} ({row.group}): {path.stem.removeprefix('sheet_')}")
+                for path in row.members[0].sheets
+                if path.name == name
+            ]
+    return [*pages, pictures] if pictures.pictures else pages

@@ -1,0 +1,69 @@
+"""Stage 1 judged alone: real motion of clips that it never saw, through the autoencoder, against the real frames."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.evaluate import with_run
+from experiments.evaluation_setup import log_progress, open_data
+from experiments.model_clips import reconstruct, with_gallery
+from experiments.results import machine_record
+from lightning_modules.checkpoints import load_autoencoder, weights_hash
+from lightning_modules.generation.reenactment import Reenactor
+from metrics.evaluation.clip_results import ROW_FAMILIES
+from metrics.evaluation.judges import Judges, load_judges, load_motion_judge
+from metrics.evaluation.loading import RenderedClip, rendered_clips
+from metrics.evaluation.registry import measures_of
+from metrics.evaluation.run import evaluate
+from metrics.motion import MotionJudge
+
+TASK = "reconstruction"
+
+
+def evaluate_autoencoder(
+    config: dict[str, Any],
+    method: str,
+    gallery: Path | None = None,
+    load_judge: Callable[..., MotionJudge] = load_motion_judge,
+    judges: Judges | None = None,
+) -> dict[str, Any]:
+    """The content of results.json of the autoencoder that a config of `ifmdm evaluate` names; ``method`` is its name.
+
+    Sheets and videos of the first ``gallery_clips`` go to the folder ``gallery``.
+
+    Raises:
+        UserError: No such autoencoder, data or judge.
+    """
+    started = time.perf_counter()
+    model = Reenactor(load_autoencoder(config["autoencoder"])[0])
+    chosen = {key: config[key] for key in ("judge", "judge_seconds", "split", "clips", "max_frames")}
+    data, names, looks, protocol = open_data(
+        Path(config["data"]["root"]), model.size, load_judge, task=TASK, progress=log_progress, **chosen
+    )
+    slots = {slot for one in measures_of(TASK) for slot in one.judges}
+    judges = judges or load_judges(slots, protocol, looks)
+
+    def render(clip: RenderedClip) -> RenderedClip:
+        begun = time.perf_counter()
+        made = reconstruct(model, clip.real)
+        facts = {"fps": len(clip) / (time.perf_counter() - begun)}
+        return dataclasses.replace(clip, rows={"generated": (made,)}, facts=facts)
+
+    clips = rendered_clips(data, protocol.reading, render)
+    if gallery is not None:
+        clips = with_gallery(clips, gallery, set(names[: config["gallery_clips"]]))
+    results = evaluate(clips, data, protocol, judges, ROW_FAMILIES[TASK], log_progress)
+    facts = {
+        **machine_record(),
+        "model": {
+            "weights": weights_hash(model),
+            "size": model.size,
+            "name": Path(config["autoencoder"]).name,
+        },
+        "judge": {"name": looks.name, **getattr(looks, "facts", {})},
+        "split": config["split"],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    return with_run(results, method, facts, judges)
