@@ -58,7 +58,7 @@ def load_audio(path: str | Path, strict: bool = False) -> np.ndarray:
 
 def to_speech(waveform: np.ndarray, rate: int, path: str | Path) -> np.ndarray:
     """Sound ``(S, C)`` float32 of any rate as mono, ``(S,)`` at 16 kHz; the path is for warnings."""
-    return resample(mix_to_mono(waveform, path), rate, SAMPLE_RATE)
+    return resample(mix_to_mono(waveform, rate, path), rate, SAMPLE_RATE)
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:

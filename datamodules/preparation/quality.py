@@ -21,7 +21,9 @@ def quality_statistics(segment: Segment, info: VideoInfo, sound: np.ndarray | No
     detections = segment.track.faces
     sharp = [face.sharpness for face in detections if face.sharpness is not None]
     sideways = np.mean([abs(face.rotation[2]) > MOST_ROLL for face in detections])
-    upside_down = np.mean([face.upside_down for face in detections if face.upside_down is not None] or [False])
+    upside_down = np.mean(
+        [face.upside_down for face in detections if face.upside_down is not None] or [False]
+    )
     return {
         "face": round(float(np.median([face.box.side for face in detections])), 1),
         "sharpness": round(float(np.median(sharp)), 2) if sharp else None,
