@@ -147,7 +147,7 @@ def _read_tiff(path: Path) -> np.ndarray:
     Raises:
         UserError: tifffile doesn't know it either, or it is too large.
     """
-    import tifffile  # comes with scikit-image
+    import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
