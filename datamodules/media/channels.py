@@ -53,8 +53,12 @@ def mix_to_mono(waveform: np.ndarray, rate: int, path: Path | str) -> np.ndarray
     if waveform.shape[1] != 2:
         return mono
     starts = np.arange(0, len(mono), max(1, round(_BLOCK * rate)))
-    power = np.add.reduceat(np.square(waveform, dtype=np.float64), starts)
-    left = np.add.reduceat(np.square(mono, dtype=np.float64), starts)
+
+    def energies(channel: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(np.square(channel), starts, dtype=np.float64)
+
+    power = np.stack([energies(waveform[:, 0]), energies(waveform[:, 1])], axis=1)
+    left = energies(mono)
     lengths = np.diff(starts, append=len(mono))
     loud = power.mean(axis=1) > _SILENT * lengths
     cancelled = loud & (left < _MOST_CANCELLED * power.mean(axis=1))
