@@ -63,7 +63,9 @@ class AudioFrontend(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Features ``(B, 2T, dim)`` float32 of ``waveform (B, 640 T)`` float32 in [-1, 1], 16 kHz mono.
 
-        Long speech goes through in chunks, so that memory beside its features doesn't grow with it.
+        Speech of over a minute goes through in chunks with 5 s of context, so that memory beside its features doesn't grow
+        with it. Log-mel is the same to rounding. A speech model attends to all that it is given: its features differ from
+        those of the whole by under 1 % (root mean square; 0.3 % measured with random weights, trained ones not measured).
         """
         if self.normalise:
             # Zero mean and unit variance for each clip, as the speech models were trained.

@@ -1,5 +1,6 @@
 """Finding the faces in a picture: MediaPipe's landmarker, or scikit-image's cascade where its model is absent."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Iterable
@@ -12,7 +13,13 @@ from PIL import Image
 
 from datamodules.assets import MissingAssetError
 from datamodules.errors import UserError
-from datamodules.faces.landmarks import MissingLibraryError, mediapipe_image, open_landmarker
+from datamodules.faces.landmarks import (
+    MissingLibraryError,
+    is_upside_down,
+    mediapipe_image,
+    open_detector,
+    open_landmarker,
+)
 
 SMALL_FACE = 80
 """A landmark box whose larger side has fewer pixels is warned about."""
@@ -87,7 +94,7 @@ def settled_roll(image: np.ndarray, face: Face) -> float | None:
     """By how many degrees clockwise a face of a picture is turned; None where it is no face once it is turned back.
 
     The landmarker, made for upright faces, reads a sideways one wrong by up to 70 degrees: the picture is turned back by what
-    it reads until it reads nothing. An upside-down face still reads as upright.
+    it reads until it reads nothing. An upside-down one, which it reads as upright, is told by its detector.
     """
     from datamodules.faces.framing import SquareCrop, crop_square  # which frames the boxes of this module
 
@@ -104,6 +111,10 @@ def settled_roll(image: np.ndarray, face: Face) -> float | None:
             return None
         read = max(found, key=lambda one: one.box.side).roll
         roll = (roll + read + 180) % 360 - 180
+    with contextlib.suppress(MissingAssetError, MissingLibraryError), open_detector() as detector:
+        upright = np.array(Image.fromarray(crop).rotate(roll, Image.Resampling.BILINEAR))
+        if is_upside_down(upright, detector):
+            roll = roll % 360 - 180
     return roll
 
 

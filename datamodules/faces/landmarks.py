@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,9 +18,12 @@ from datamodules.errors import UserError
 
 if TYPE_CHECKING:
     from mediapipe import Image as MediapipeImage
-    from mediapipe.tasks.python.vision import FaceLandmarker
+    from mediapipe.tasks.python.vision import FaceDetector, FaceLandmarker
 
 MODEL = "face_landmarker.task"
+_DETECTOR = "face_detector.tflite"  # in this model
+_SURER = 0.07
+"""By which the detector is surer of an upright face than of the same one upside down, at least; of 0..1."""
 LANDMARKS = 478
 SYSTEM_PACKAGES = ("libgl1", "libglib2.0-0", "libegl1", "libgles2")
 
@@ -44,29 +48,53 @@ def open_landmarker(mode: Literal["image", "video"], faces: int) -> Iterator["Fa
     with contextlib.suppress(ValueError):  # not the main thread
         if signal.getsignal(signal.SIGPROF) is signal.SIG_DFL:
             signal.signal(signal.SIGPROF, signal.SIG_IGN)
-    with _quiet_start():
-        landmarker = _create(str(model), mode, faces)
-    with landmarker:
+    options = {
+        "num_faces": faces,
+        "output_face_blendshapes": True,
+        "output_facial_transformation_matrixes": True,
+    }
+    with _create("FaceLandmarker", {"model_asset_path": str(model)}, mode, options) as landmarker:
         yield landmarker
 
 
-def _create(model: str, mode: str, faces: int) -> "FaceLandmarker":
+@contextmanager
+def open_detector() -> Iterator["FaceDetector"]:
+    """The detector inside the Face Landmarker's model, for `is_upside_down`; raises as `open_landmarker`."""
+    with zipfile.ZipFile(assets.find(MODEL)) as model:
+        base = {"model_asset_buffer": model.read(_DETECTOR)}
+    with _create("FaceDetector", base, "image", {"min_detection_confidence": _SURER}) as detector:
+        yield detector
+
+
+def _create(kind: str, base: dict[str, Any], mode: str, options: dict[str, Any]) -> Any:
+    """One of MediaPipe's tasks, started quietly."""
     try:
         from mediapipe.tasks.python import BaseOptions, vision
 
-        options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=model),
-            running_mode=vision.RunningMode[mode.upper()],
-            num_faces=faces,
-            output_face_blendshapes=True,
-            output_facial_transformation_matrixes=True,
+        asked = getattr(vision, f"{kind}Options")(
+            base_options=BaseOptions(**base), running_mode=vision.RunningMode[mode.upper()], **options
         )
-        return vision.FaceLandmarker.create_from_options(options)
+        with _quiet_start():
+            return getattr(vision, kind).create_from_options(asked)
     except (ImportError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise MissingLibraryError(
             f"MediaPipe cannot start ({reason}); install its system libraries: apt-get install {' '.join(SYSTEM_PACKAGES)}"
         ) from None
+
+
+def is_upside_down(crop: np.ndarray, detector: "FaceDetector") -> bool:
+    """Whether the face that a picture ``(H, W, 3)`` uint8 RGB is framed round stands on its head.
+
+    The landmarker reads such a face as an upright one, with the eyes at the mouth. The detector is less sure of it than of
+    the picture turned by 180 degrees: by 0.10 to 0.45 in photographs.
+    """
+
+    def sureness(picture: np.ndarray) -> float:
+        found = detector.detect(mediapipe_image(picture)).detections
+        return max((one.categories[0].score for one in found), default=0.0)
+
+    return sureness(crop[::-1, ::-1]) > sureness(crop) + _SURER
 
 
 @contextmanager

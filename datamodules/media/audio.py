@@ -58,7 +58,7 @@ def load_audio(path: str | Path, strict: bool = False) -> np.ndarray:
 
 def to_speech(waveform: np.ndarray, rate: int, path: str | Path) -> np.ndarray:
     """Sound ``(S, C)`` float32 of any rate as mono, ``(S,)`` at 16 kHz; the path is for warnings."""
-    return resample(mix_to_mono(waveform, path), rate, SAMPLE_RATE)
+    return resample(mix_to_mono(waveform, rate, path), rate, SAMPLE_RATE)
 
 
 def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarray, int]:
@@ -87,12 +87,12 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
     if late > MOST_SILENCE:
         raise UserError(f"{path}: its sound starts {late:.0f} s after the pictures; get the file again")
     shift = round(late * rate)
-    waveform = np.pad(waveform[max(0, -shift) :], ((max(0, shift), 0), (0, 0)))
+    waveform = waveform[-shift:] if shift <= 0 else np.pad(waveform, ((shift, 0), (0, 0)))
     if not len(waveform):
         raise UserError(f"{path}: holds no sound to its pictures; give a file with sound")
     if not np.isfinite(waveform).all():
         raise UserError(f"{path}: has samples that are NaN or infinite; export the sound again")
-    if (peak := float(np.abs(waveform).max())) > _LOUDEST:
+    if (peak := float(max(waveform.max(), -waveform.min()))) > _LOUDEST:
         told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
         raise UserError(f"{path}: {told}")
     return fold_channels(np.clip(waveform, -1.0, 1.0, out=waveform), sound.channels), rate

@@ -11,6 +11,11 @@ SURROUND = 0.5**0.5
 _UNNAMED = {6: ("FL", "FR", "FC", "LFE", "BL", "BR"), 8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR")}
 # Where a file does not name its channels: the order that WAVE_FORMAT_EXTENSIBLE and FFmpeg give them.
 _MOST_CANCELLED = 0.1  # of the power of two channels, in their mean
+_BLOCK, _FADED = (
+    0.25,
+    2,
+)  # seconds that are judged at once; so many blocks round a cancelled one are treated as it is
+_SILENT = 1e-6  # power, -60 dB
 _log = logging.getLogger(__name__)
 
 
@@ -39,15 +44,30 @@ def _gains(name: str) -> tuple[float, float]:
     return (gain, gain) if name == "FC" else (gain / 2, gain / 2)
 
 
-def mix_to_mono(waveform: np.ndarray, path: Path | str) -> np.ndarray:
-    """Mean ``(S,)`` of the channels ``(S, C)``; of two in opposite phase, which cancel, the louder one, with a warning."""
+def mix_to_mono(waveform: np.ndarray, rate: int, path: Path | str) -> np.ndarray:
+    """Mean ``(S,)`` of the channels ``(S, C)``; of two, the louder one alone, with a warning, where they would cancel.
+
+    That is judged for each quarter of a second; the one is faded into the other where they still agree, half a second away.
+    """
     mono = waveform.mean(axis=1)
     if waveform.shape[1] != 2:
         return mono
-    power = np.square(waveform, dtype=np.float64).mean(axis=0)
-    if np.square(mono, dtype=np.float64).mean() < _MOST_CANCELLED * power.mean():
-        louder = int(power.argmax())
-        told = "%s: its two channels are in opposite phase and would cancel; the %s one alone is used"
-        _log.warning(told, path, ("left", "right")[louder])
-        return np.ascontiguousarray(waveform[:, louder])
-    return mono
+    starts = np.arange(0, len(mono), max(1, round(_BLOCK * rate)))
+
+    def energies(channel: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(np.square(channel), starts, dtype=np.float64)
+
+    power = np.stack([energies(waveform[:, 0]), energies(waveform[:, 1])], axis=1)
+    left = energies(mono)
+    lengths = np.diff(starts, append=len(mono))
+    loud = power.mean(axis=1) > _SILENT * lengths
+    cancelled = loud & (left < _MOST_CANCELLED * power.mean(axis=1))
+    if not cancelled.any():
+        return mono
+    louder = int(power[cancelled].sum(axis=0).argmax())
+    told = "%s: its two channels are in opposite phase in %.1f of %.1f s and would cancel; the %s one alone is used there"
+    seconds = lengths[cancelled].sum() / rate, len(mono) / rate
+    _log.warning(told, path, *seconds, ("left", "right")[louder])
+    alone = np.convolve(np.pad(cancelled, _FADED), np.ones(2 * _FADED + 1), "valid") > 0
+    share = np.interp(np.arange(len(mono)), starts + lengths / 2, alone).astype(np.float32)
+    return mono + share * (waveform[:, louder] - mono)

@@ -22,7 +22,7 @@ class ClipReader(VideoReader):
     _decoders = ("_player", "_decord")
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+        super().__init__(path, strict=True)
         self._decord: Any = None
         self._refused = False  # whether decord does not read the file
 

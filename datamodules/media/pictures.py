@@ -74,18 +74,12 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = require_file(path, "image")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            image = _open(path)
-        with image:
-            width, height = image.size
-            told = f"{path}: image of {width} x {height} pixels"
-            if width * height > MAX_PIXELS:
-                raise UserError(f"{told}, more than {MAX_PIXELS // 1_000_000} megapixels; scale it down")
-            if min(width, height) < MIN_SIDE:
-                raise UserError(f"{told}, each side must have {MIN_SIDE} or more; give a larger one")
-            tags = getattr(image, "tag_v2", {})
-            return _to_rgb(ImageOps.exif_transpose(image), tags)
+        try:
+            return _read_known(path, path)
+        except ValueError:
+            if (stored := path.read_bytes())[:8] != _PNG:
+                raise
+            return _read_known(path, io.BytesIO(_without_text(stored)))  # it may be more than Pillow takes
     except UnidentifiedImageError:
         if path.read_bytes()[:4] in _TIFF:
             return _read_tiff(path)
@@ -96,14 +90,20 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: damaged image ({error}); save it again") from None
 
 
-def _open(path: Path) -> Image.Image:
-    """Open a picture by Pillow; a PNG with more text than Pillow takes is opened without it."""
-    try:
-        return Image.open(path)
-    except ValueError:
-        if path.read_bytes()[:8] != _PNG:
-            raise
-        return Image.open(io.BytesIO(_without_text(path.read_bytes())))
+def _read_known(path: Path, stored: Path | io.BytesIO) -> np.ndarray:
+    """A picture that Pillow knows; the path is for messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+        image = Image.open(stored)
+    with image:
+        width, height = image.size
+        told = f"{path}: image of {width} x {height} pixels"
+        if width * height > MAX_PIXELS:
+            raise UserError(f"{told}, more than {MAX_PIXELS // 1_000_000} megapixels; scale it down")
+        if min(width, height) < MIN_SIDE:
+            raise UserError(f"{told}, each side must have {MIN_SIDE} or more; give a larger one")
+        tags = getattr(image, "tag_v2", {})
+        return _to_rgb(ImageOps.exif_transpose(image), tags)
 
 
 def _without_text(png: bytes) -> bytes:
@@ -147,7 +147,7 @@ def _read_tiff(path: Path) -> np.ndarray:
     Raises:
         UserError: tifffile doesn't know it either, or it is too large.
     """
-    import tifffile  # comes with scikit-image
+    import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:

@@ -55,6 +55,7 @@ class DecodedSound:
         for frame in frames:
             self._add(frame)
         self.waveform = np.concatenate(self._blocks)
+        self._blocks.clear()  # long sound is large
 
     def _frames(
         self, container: av.container.InputContainer, track: av.AudioStream

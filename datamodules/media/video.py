@@ -22,7 +22,7 @@ from datamodules.errors import UserError
 from datamodules.files import require_file, whole_output
 from datamodules.media.display import Display
 from datamodules.media.sound_track import SoundTrack, encodable_sound
-from datamodules.media.video_decoding import DamagedVideoError, Decoder, LostError, Player
+from datamodules.media.video_decoding import DamagedPackets, DamagedVideoError, Decoder, LostError, Player
 from datamodules.media.video_index import index_video
 
 _HD_LINES = 720
@@ -59,7 +59,8 @@ class VideoReader:
 
     Args:
         path: Any video file.
-        strict: Whether damage that players paint over is refused.
+        strict: Whether damage that players paint over is refused, and packets that can't be decoded. Else where a few of
+            these are, the picture before stays, for 0.25 s at most, with a warning.
 
     Attributes:
         info: Facts about the file.
@@ -89,6 +90,7 @@ class VideoReader:
         height, width, _ = self.display.shape
         self.info = VideoInfo(count, float(count / duration), height, width, float(duration), has_audio)
         self._player: Player | None = None
+        self._damaged = DamagedPackets(self.path, self.index, strict)
         _readers.add(self)
 
     def __len__(self) -> int:
@@ -149,7 +151,7 @@ class VideoReader:
         """The player, if going on leads to a frame soon, else another that begins before it."""
         if player is not None and player.leads_to(frame):
             return player
-        video = (self.path, self.index, self.display, self.strict)
+        video = (self.path, self.index, self.display, self.strict, self._damaged)
         for start in self.index.starts(frame):
             try:
                 return Player(*video, start)

@@ -4,6 +4,7 @@ A picture is told by the packet that it comes from: neither B-frames nor open gr
 out at the start of a file or after a jump, shift one against another.
 """
 
+import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,9 @@ _NEAR = 50
 """Packets before the next place to jump to within which decoding just goes on."""
 _MOST_HELD = 0.25
 """Seconds that a picture stands in for others that the decoder does not give."""
+_MOST_DAMAGED = 0.05
+"""Share of the packets."""
+_log = logging.getLogger(__name__)
 
 
 class DamagedVideoError(UserError):
@@ -30,6 +34,28 @@ class LostError(Exception):
     """A jump led elsewhere, or where the decoder does not begin."""
 
 
+class DamagedPackets:
+    """The packets of a video that FFmpeg can't decode: a few are passed over, with a warning, where reading is not strict.
+
+    Never in a video whose pictures are told by counting them.
+    """
+
+    def __init__(self, path: Path, index: VideoIndex, strict: bool) -> None:
+        self.path, self.packets = path, len(index.frames)
+        self._forgiving = not strict and not index.counted
+        self._found: set[int] = set()
+
+    def pass_over(self, number: int) -> bool:
+        """Whether to go on after this one."""
+        if not self._forgiving:
+            return False
+        if not self._found:
+            told = "%s: packet %d of %d of its pictures is damaged; the one before stays, here and where more are"
+            _log.warning(told, self.path, number, self.packets)
+        self._found.add(number)
+        return len(self._found) <= max(1, _MOST_DAMAGED * self.packets)
+
+
 class Decoder:
     """The pictures of a file from its start, or from the key packet at place ``start`` of an index on.
 
@@ -38,7 +64,12 @@ class Decoder:
     """
 
     def __init__(
-        self, path: Path, strict: bool = False, index: VideoIndex | None = None, start: int | None = None
+        self,
+        path: Path,
+        strict: bool = False,
+        index: VideoIndex | None = None,
+        start: int | None = None,
+        damaged: DamagedPackets | None = None,
     ) -> None:
         self.container, self.track = open_video(path)
         self.track.codec_context.copy_opaque = True
@@ -50,7 +81,7 @@ class Decoder:
             self.container.seek(index.jumps[start], stream=self.track)
             numbered = _found(packets, index, int(index.keys[start]))
         self._fed = [-1]
-        self.pictures = _decoded(numbered, self.track.codec_context, self._fed)
+        self.pictures = _decoded(numbered, self.track.codec_context, self._fed, damaged)
 
     def __del__(self) -> None:
         if hasattr(self, "container"):
@@ -75,7 +106,10 @@ def _found(packets: Iterator[av.Packet], index: VideoIndex, goal: int) -> Iterat
 
 
 def _decoded(
-    packets: Iterator[tuple[int, av.Packet]], codec: av.VideoCodecContext, fed: list[int]
+    packets: Iterator[tuple[int, av.Packet]],
+    codec: av.VideoCodecContext,
+    fed: list[int],
+    damaged: DamagedPackets | None,
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     begun, first, damage = False, None, None
     for number, packet in packets:
@@ -91,6 +125,8 @@ def _decoded(
             leading = first is not None and packet.pts is not None and packet.pts < first
             if not begun or leading:
                 continue  # FFmpeg lacks what earlier packets would have given it
+            if damaged is not None and damaged.pass_over(number):
+                continue
             damage = error
             break
         yield from map(_numbered, pictures)
@@ -126,11 +162,17 @@ class Player:
     """
 
     def __init__(
-        self, path: Path, index: VideoIndex, display: Display, strict: bool, start: int | None = None
+        self,
+        path: Path,
+        index: VideoIndex,
+        display: Display,
+        strict: bool,
+        damaged: DamagedPackets,
+        start: int | None = None,
     ) -> None:
         self.path, self.index, self.display, self.strict = path, index, display, strict
         try:
-            self._decoder = Decoder(path, strict, index, start)
+            self._decoder = Decoder(path, strict, index, start, damaged)
         except av.FFmpegError:  # it does not jump
             raise LostError from None
         self._pictures = _framed(self._decoder.pictures, index)

@@ -11,12 +11,19 @@ from scipy.ndimage import laplace
 from datamodules.batches import FPS
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import crop_square, framing
-from datamodules.faces.landmarks import eye_blink, head_rotation, mediapipe_image, open_landmarker
+from datamodules.faces.landmarks import (
+    eye_blink,
+    head_rotation,
+    is_upside_down,
+    mediapipe_image,
+    open_detector,
+    open_landmarker,
+)
 
 MOST_FACES = 4
 SHARPNESS_SIZE = 256
 SHARPNESS_INTERVAL = 10
-"""Frames from one picture whose sharpness is measured to the next."""
+"""Frames from one picture whose sharpness, and which side is up, is measured to the next."""
 
 # Cuts. PySceneDetect was considered: its package brings a second build of OpenCV into an environment that has MediaPipe's.
 GRID = 4
@@ -37,7 +44,8 @@ SIDE = 96
 class FaceDetection:
     """A face in a frame: landmarks ``(478, 2)`` float32 and their box in pixels, blink from 0 open to 1 closed.
 
-    ``rotation`` is ``(3,)`` float32 yaw, pitch, roll in degrees, ``sharpness`` known in the frames that it is measured in.
+    ``rotation`` is ``(3,)`` float32 yaw, pitch, roll in degrees; ``sharpness``, and whether the face stands on its head, are
+    known in the frames that they are measured in.
     """
 
     box: FaceBox
@@ -45,6 +53,7 @@ class FaceDetection:
     rotation: np.ndarray
     blink: float
     sharpness: float | None = None
+    upside_down: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,25 +77,27 @@ def detect(frames: Iterable[np.ndarray]) -> Detections:
     """Look at frames ``(H, W, 3)`` uint8 at 25 fps, all of one size, in order; raises as `open_landmarker`."""
     finder = CutFinder()
     faces: list[list[FaceDetection]] = []
-    with open_landmarker("video", MOST_FACES) as landmarker:
+    with open_landmarker("video", MOST_FACES) as landmarker, open_detector() as detector:
         for number, frame in enumerate(frames):
             finder.add(frame)
             found = landmarker.detect_for_video(mediapipe_image(frame), round(number * 1000 / FPS))
-            measured = number % SHARPNESS_INTERVAL == 0
-            faces.append([_face(found, i, frame, measured) for i in range(len(found.face_landmarks))])
+            measuring = detector if number % SHARPNESS_INTERVAL == 0 else None
+            faces.append([_face(found, i, frame, measuring) for i in range(len(found.face_landmarks))])
     return Detections(faces, finder.cuts())
 
 
-def _face(found: Any, place: int, frame: np.ndarray, measured: bool) -> FaceDetection:
+def _face(found: Any, place: int, frame: np.ndarray, detector: Any | None) -> FaceDetection:
     height, width = frame.shape[:2]
     points = np.array([(p.x * width, p.y * height) for p in found.face_landmarks[place]], np.float32)
     box = FaceBox.around(points)
+    crop = None if detector is None else crop_square(frame, framing(box), SHARPNESS_SIZE)
     return FaceDetection(
         box=box,
         landmarks=points,
         rotation=head_rotation(np.asarray(found.facial_transformation_matrixes[place])),
         blink=eye_blink(found.face_blendshapes[place]),
-        sharpness=sharpness(crop_square(frame, framing(box), SHARPNESS_SIZE)) if measured else None,
+        sharpness=None if crop is None else sharpness(crop),
+        upside_down=None if crop is None else is_upside_down(crop, detector),
     )
 
 

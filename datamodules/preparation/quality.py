@@ -13,19 +13,23 @@ from datamodules.preparation.tracking import FaceTrack
 
 SILENCE_DB = -120.0
 MOST_SIDEWAYS = 0.1
-"""Share of a clip's frames in which the face may lie sideways."""
+"""Share of a clip's frames in which the face may lie sideways or stand on its head."""
 
 
 def quality_statistics(segment: Segment, info: VideoInfo, sound: np.ndarray | None) -> dict[str, Any]:
     """Statistics of a segment of the video ``info`` by name; its sound ``(640 T,)`` is None where there is none."""
     detections = segment.track.faces
     sharp = [face.sharpness for face in detections if face.sharpness is not None]
+    sideways = np.mean([abs(face.rotation[2]) > MOST_ROLL for face in detections])
+    upside_down = np.mean(
+        [face.upside_down for face in detections if face.upside_down is not None] or [False]
+    )
     return {
         "face": round(float(np.median([face.box.side for face in detections])), 1),
         "sharpness": round(float(np.median(sharp)), 2) if sharp else None,
         "tracked": round(len(detections) / segment.frames, 4),
         "company": round(segment.company, 4),
-        "sideways": round(float(np.mean([abs(face.rotation[2]) > MOST_ROLL for face in detections])), 4),
+        "sideways": round(float(max(sideways, upside_down)), 4),
         "outside": round(outside_share(segment.crop, info.height, info.width), 4),
         "cut": round(cut_share(segment.track, info.height, info.width), 4),
         "loudness": None if sound is None else round(loudness(sound), 2),

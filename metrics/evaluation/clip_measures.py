@@ -47,7 +47,7 @@ def each_clip(
             found = measure(clip)
         except CLIP_FAILURES as error:
             log.warning("clip %s is left out: %s", clip.files.name, error)
-            missing.append(entry(clip.files.name, "all", str(error)))
+            missing.append(entry(clip.files.name, "all", str(error) or type(error).__name__))
         else:
             yield clip, found
         if progress:

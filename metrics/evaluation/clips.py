@@ -21,7 +21,7 @@ from datamodules.media.suffixes import VIDEO_SUFFIXES
 from datamodules.media.video import probe
 from metrics.evaluation.protocol_names import PARTNER, ReadingSettings, short_hash
 
-CLIP_FAILURES = (UserError, OSError, ValueError)
+CLIP_FAILURES = (UserError, OSError, ValueError, MemoryError)
 """What a broken or unfit clip can raise: it is listed as missing and the others are still judged."""
 NO_PHONES = (
     "no phone times; align the speech (Montreal Forced Aligner) and put STEM.TextGrid beside the real video"

@@ -83,7 +83,7 @@ def rendered_clips(
             clip = replace(clip, foreign=data.foreign_speech(place, len(clip)))
             clip = clip if render is None else render(clip)
         except CLIP_FAILURES as error:
-            clip = RenderedClip(files, failure=str(error))
+            clip = RenderedClip(files, failure=str(error) or type(error).__name__)
         yield clip
 
 

@@ -99,14 +99,14 @@ class FakeModel(torch.nn.Module):
 class PickyModel(FakeModel):
     """Refuses a source; a clip asks twice, for generation and for its autoencoder."""
 
-    def __init__(self, refused: int) -> None:
+    def __init__(self, refused: int, error: Exception | None = None) -> None:
         super().__init__()
-        self.asked = -refused
+        self.asked, self.error = -refused, error or ValueError("the source's shoulders are not in view")
 
     def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
         self.asked += 1
         if not self.asked:
-            raise ValueError("the source's shoulders are not in view")
+            raise self.error
         return super().prepare_source(image)
 
 
@@ -336,7 +336,7 @@ def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_w
     assert results["protocol"] == whole["protocol"]
     others = [one for one in whole["clips"] if one["clip"] != "c1"]
     assert [{**one, "fps": 0} for one in results["clips"]] == [{**one, "fps": 0} for one in others]
-    swept = sweep(PickyModel(2), root, (0.0,))  # asks once
+    swept = sweep(PickyModel(2, MemoryError()), root, (0.0,))  # asks once
     assert swept[0]["head_motion"]["n"] == 3
 
 

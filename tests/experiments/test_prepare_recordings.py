@@ -95,13 +95,16 @@ def test_the_report_tells_all(prepared: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sideways_faces_are_rejected(shared: Path, tmp_path: Path, raw: Path) -> None:
+def test_sideways_and_upside_down_faces_are_rejected(shared: Path, tmp_path: Path, raw: Path) -> None:
     path = shared / "data/awkward/f05_sideways_face.mp4"
     if not path.exists():
         pytest.skip(f"needs {path}")
     shutil.copy(path, raw)
+    upright = read_video(shared / "data/clips/french_30fps.mp4")[:100]
+    noise = np.random.default_rng(0).uniform(-0.2, 0.2, 64_000).astype(np.float32)
+    write_video(raw / "upside_down.mp4", upright[:, ::-1, ::-1], audio=noise)
     assert main(words("folder", raw, tmp_path / "out", 64, "--workers", "1")) == 2
-    assert [one["reason"] for one in rejections(tmp_path / "out")] == ["face sideways"]
+    assert [one["reason"] for one in rejections(tmp_path / "out")] == ["face sideways"] * 2
 
 
 @pytest.mark.slow

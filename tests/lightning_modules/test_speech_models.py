@@ -158,6 +158,18 @@ def test_a_speech_model_of_the_users_choice_and_none(audio: Path, tmp_path: Path
         load_frontend("mfcc", tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(("name", "kind"), [("wav2vec2", "Wav2Vec2"), ("hubert", "Hubert")])
+def test_speech_of_minutes_is_heard_nearly_as_a_whole(
+    name: str, kind: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    frontend = AudioFrontend(name, str(write_speech_model(kind, tmp_path)))
+    waveform = 0.1 * torch.randn(1, 640 * 3100, generator=torch.Generator().manual_seed(0))
+    chunked = frontend(waveform)
+    monkeypatch.setattr(audio_frontend, "CHUNK", 3100)
+    whole = frontend(waveform)
+    assert 0 < (chunked - whole).norm() < 0.01 * whole.norm()
+
+
 @pytest.mark.parametrize(("name", "alike"), [("mel", 1 - 1e-6), ("wav2vec2", 0.98)])
 def test_long_speech_is_heard_in_chunks(name: str, alike: float, audio: Path, monkeypatch: Any) -> None:
     """Log-mel is the same to rounding; a speech model, which hears all of a sound, hears a little beyond a chunk."""

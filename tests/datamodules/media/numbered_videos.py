@@ -1,7 +1,7 @@
 """Videos whose pictures carry their number: ten blocks in a row, dark or bright, the lowest bit left."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,19 +119,33 @@ def counted(count: int = COUNT) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def remux(
-    source: Path, target: Path, keep: Callable[[int], bool] = lambda number: True, back: int = 0
+    source: Path,
+    target: Path,
+    keep: Callable[[int], bool] = lambda number: True,
+    back: int = 0,
+    change: Callable[[bytes], bytes] = bytes,
+    changed: Collection[int] = (),
 ) -> Path:
-    """Copy the packets whose number ``keep`` likes, ``back`` frames at 25 fps earlier."""
+    """Copy the packets whose number ``keep`` likes, ``back`` frames at 25 fps earlier, some with other content."""
     unchanged = {"avoid_negative_ts": "disabled"} if back else {}
     with av.open(str(source)) as stored, av.open(str(target), "w", options=unchanged) as container:
         track = stored.streams.video[0]
         copy = container.add_stream_from_template(track, opaque=True)
         for number, packet in enumerate(stored.demux(track)):
+            if number in changed:
+                packet = altered(packet, change)
             if packet.size and keep(number):
                 shift = int(Fraction(back, 25) / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
                 container.mux(packet)
     return target
+
+
+def altered(packet: av.Packet, change: Callable[[bytes], bytes]) -> av.Packet:
+    other = av.Packet(change(bytes(packet)))
+    for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
+        setattr(other, name, getattr(packet, name))
+    return other
 
 
 def check_starts(path: Path, numbers: Sequence[int], starts: Iterable[int]) -> None:

@@ -124,6 +124,41 @@ def test_damage_that_players_conceal_is_refused_where_reading_is_strict(tmp_path
         list(VideoReader(path, strict=True).frames(range(50)))
 
 
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda stored: stored[: len(stored) // 2],
+    "zeros": lambda stored: bytes(len(stored)),
+    "noise": lambda stored: np.random.default_rng(0).bytes(len(stored)),
+}
+
+
+@pytest.mark.parametrize("group", [GROUPS["libx264"]["closed"], {"g": "1"}], ids=["closed", "intra"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_few_packets_that_cannot_be_decoded_are_passed_over_in_time(
+    tmp_path: Path, damage: str, group: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = (31, 32, 100, 151)
+    whole = encode(tmp_path / "a.mp4", "libx264", Fraction(25), group, counted(200))
+    path = remux(whole, tmp_path / "few.mp4", change=DAMAGE[damage], changed=lost)
+    shown = numbers_of(read_video(path))
+    assert ["packet 31 of 200 of its pictures is damaged" in one for one in caplog.messages] == [True]
+    if group["g"] == "1":
+        assert shown == [{31: 30, 32: 30, 100: 99, 151: 150}.get(number, number) for number in range(200)]
+    else:  # some lean on what is lost
+        away = np.abs(np.array(shown) - np.arange(200))
+        assert len(lost) <= np.count_nonzero(away) <= 6 * len(lost)
+        assert away.max() < 12
+        assert not away[np.r_[:26, 36:96, 108:146, 156:200]].any()
+    reader = VideoReader(path)
+    assert numbers_of(reader.get([199, 105, 30, 31, 90])) == [
+        shown[place] for place in (199, 105, 30, 31, 90)
+    ]
+    with pytest.raises(UserError, match=r"damaged video at 1\.\d s"):
+        list(VideoReader(path, strict=True).frames(range(200)))
+    many = remux(whole, tmp_path / "many.mp4", change=DAMAGE[damage], changed=range(7, 200, 12))
+    with pytest.raises(UserError, match=r"many.mp4: damaged video at \d\.\d s"):
+        read_video(many)
+
+
 def test_pictures_that_others_lean_on_are_missed_where_reading_is_strict(film: Path, tmp_path: Path) -> None:
     told = []
     for lost in range(1, 12):

@@ -1,6 +1,8 @@
 """Pictures from strangers: floats, many bits, much text; what is read is what they show."""
 
+import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,14 +18,15 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 GREY = COLOURS[..., 0]
 
 
-def grey_of_12_bits(path: Path) -> None:
+def of_12_bits(path: Path, pixels: np.ndarray = GREY) -> None:
     """A TIFF of packed 12-bit samples, two in three bytes."""
-    first, second = (GREY.astype(int) * 16 + 9).reshape(-1, 2).T
+    first, second = (pixels.astype(int) * 16 + 9).reshape(-1, 2).T
     packed = (
         np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
     )
-    place = 8 + 2 + 9 * 12 + 4
-    values = {256: 30, 257: 20, 258: 12, 259: 1, 262: 1, 273: place, 277: 1, 278: 20, 279: len(packed)}
+    place, colours = 8 + 2 + 9 * 12 + 4, pixels[0, 0].size
+    values = {256: 30, 257: 20, 258: 12, 259: 1, 262: colours // 2 + 1, 273: place, 277: colours, 278: 20}
+    values |= {279: len(packed)}
     tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
     path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, 9) + tags + bytes(4) + packed)
 
@@ -36,6 +39,16 @@ def much_text(compressed: bool) -> Callable[[Path], None]:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("story", "once upon a time " * 200_000, zip=compressed)
     return lambda path: Image.fromarray(COLOURS).save(path, "PNG", pnginfo=texts)
+
+
+def text_at_the_end(kind: bytes, head: bytes) -> Callable[[Path], None]:
+    """A PNG with 10 MB of packed text behind its pixels."""
+    chunk = kind + b"story\0" + head + zlib.compress(b"once " * 2_000_000)
+    stored = io.BytesIO()
+    Image.fromarray(COLOURS).save(stored, "PNG")
+    picture, end = stored.getvalue()[:-12], stored.getvalue()[-12:]
+    sizes = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    return lambda path: path.write_bytes(picture + sizes[0] + chunk + sizes[1] + end)
 
 
 SHARES = COLOURS / np.float32(255)
@@ -51,12 +64,14 @@ READABLE = {
         COLOURS,
     ),
     "overshoot": (tiff(np.where(SHARES == 1, np.float32(1.3), SHARES), photometric="rgb"), COLOURS),
-    "12 bits": (grey_of_12_bits, GREY),
+    "12 bits": (of_12_bits, GREY),
     "16 bits": (tiff(GREY.astype(np.uint16) * 257), GREY),
     "32 bits": (tiff(GREY.astype(np.uint32) * 16843009), GREY),
     "16 bits a colour": (tiff(COLOURS.astype(np.uint16) * 257, photometric="rgb"), COLOURS),
     "text": (much_text(compressed=False), COLOURS),
     "packed text": (much_text(compressed=True), COLOURS),
+    "packed text at the end": (text_at_the_end(b"zTXt", b"\0"), COLOURS),
+    "international text at the end": (text_at_the_end(b"iTXt", b"\1\0\0\0"), COLOURS),
 }
 
 
@@ -78,6 +93,12 @@ def test_the_picture_is_read(tmp_path: Path, kind: str) -> None:
 def test_what_is_no_picture_is_told(tmp_path: Path, pixels: np.ndarray, reason: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
     with pytest.raises(UserError, match=rf"a\.tif: .*{reason}"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_colours_of_12_bits_are_told(tmp_path: Path) -> None:
+    of_12_bits(tmp_path / "a.tif", COLOURS)
+    with pytest.raises(UserError, match=r"a\.tif: .*12-bit.*save it with 8 bits a colour$"):
         read_image(tmp_path / "a.tif")
 
 

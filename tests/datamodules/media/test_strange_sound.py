@@ -250,6 +250,17 @@ def test_channels_in_opposite_phase(
     assert ["opposite phase" in one for one in caplog.messages] == ([True] if abs(kept) >= 1 > right else [])
 
 
+def test_channels_in_opposite_phase_in_parts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Speech keeps its level before, in and after these parts."""
+    rate, turns = 16_000, (3.1, 5.4, 9.0, 9.7)  # seconds at which the right channel turns over
+    speech = 0.3 * np.sin(2 * np.pi * 200 / rate * np.arange(12 * rate)).astype(np.float32)
+    sign = (-1.0) ** np.searchsorted(turns, np.arange(len(speech)) / rate, side="right")
+    soundfile.write(tmp_path / "a.wav", np.stack([speech, sign * speech], 1), rate, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), speech, atol=1e-6)
+    [told] = caplog.messages
+    assert "in opposite phase in 2.5 of 12.0 s" in told
+
+
 def test_silence_and_stereo_are_not_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for sound in (np.zeros((16_000, 2)), np.random.default_rng(0).uniform(-0.5, 0.5, (16_000, 2))):
         soundfile.write(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
