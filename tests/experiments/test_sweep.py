@@ -82,12 +82,12 @@ def test_the_study_of_intensity_has_all_that_was_asked():
     values = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)
     assert scaled == {name: {(name, value) for value in values} for name in ("motion", "statistics")}
     assert [(one.name, one.axis) for one in plan.series[2:]] == [
-        ("statistics guidance", ("statistics_guidance",)), ("noise temperature", ("temperature",)),
+        ("statistics_guidance", ("statistics_guidance",)), ("noise_temperature", ("temperature",)),
     ]  # fmt: skip
     modes = {point.series: (point.options.statistics, point.options.std_quantile) for point in plan.points}
     assert modes == {
-        "none": ("none", None), "source": ("source", None), "previous": ("previous", None), "std low": ("none", 0.1),
-        "std high": ("none", 0.9), "estimated": ("estimated", None),
+        "none": ("none", None), "source": ("source", None), "previous": ("previous", None), "std_low": ("none", 0.1),
+        "std_high": ("none", 0.9), "estimated": ("estimated", None),
     }  # fmt: skip
 
 
