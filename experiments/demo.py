@@ -223,7 +223,7 @@ class Demo:
 
     def sweep(self) -> None:
         """Motion intensity against head motion and lips."""
-        self.ifmdm("sweep", "sweep=motion_intensity", *self._measuring("sweep"))
+        self.ifmdm("sweep", "sweep=motion_intensity_short", *self._measuring("sweep"))
 
     def _measuring(self, output: str) -> list[str]:
         """Overrides that evaluation and sweep share."""
@@ -240,10 +240,11 @@ class Demo:
     def report(self) -> Path:
         """The page, with what the miniature learnt in words."""
         from experiments.report.command import write_report
+        from experiments.report.sweep_figures import sweep_rows
         from experiments.report.verdict import verdict_section
 
         results = read_results(self.folder / "evaluation" / "results.json")
-        verdict = verdict_section(results, read_json(self.folder / "sweep" / "sweep.json")["rows"])
+        verdict = verdict_section(results, sweep_rows(read_json(self.folder / "sweep" / "sweep.json")))
         return write_report([self.folder], title="IF-MDM demo", verdict=verdict)
 
 

@@ -56,8 +56,8 @@ def choose_clips(records: Sequence[ClipRecord], split: str, clips: int | None) -
     return [record for turn in turns for record in turn if record is not None][:clips]
 
 
-def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: Sequence[float] = ()) -> None:
-    """Refuse options that this model can't follow at some seeds and intensities (none: their own), before any work is done.
+def check_options(model: Any, variants: Sequence[Any], seeds: Sequence[int]) -> None:
+    """Refuse options that this model can't follow at some seeds, before any work is done.
 
     Raises:
         UserError: A value of the wrong type or out of range, or no seed.
@@ -65,9 +65,9 @@ def check_options(model: Any, options: Any, seeds: Sequence[int], intensities: S
     if not seeds:
         raise UserError("seeds=[]: give at least one sampling seed")
     for seed in seeds:
-        for value in intensities or [options.intensity]:
+        for options in variants:
             try:
-                dataclasses.replace(options, intensity=value, seed=seed).check(model)
+                dataclasses.replace(options, seed=seed).check(model)
             except TypeError as error:
                 raise UserError(f"generation options: a value is of the wrong type ({error})") from error
 
@@ -110,7 +110,7 @@ def set_up(
     judge_seconds: float | None = None,
     options: Any = None,
     seeds: Sequence[int] = (0,),
-    intensities: Sequence[float] = (),
+    variants: Callable[[Any], Sequence[Any]] | None = None,
     split: str = "test",
     clips: int | None = None,
     max_frames: int | None = None,
@@ -118,14 +118,15 @@ def set_up(
 ) -> EvaluatedModel:
     """A TalkingHead with ``clips`` of a split of the dataset folder ``root``, in the order of their names.
 
-    It is asked at ``seeds`` and, if given, ``intensities``. Drawn faces are judged by a fitted ``judge``, fitted at most
-    ``judge_seconds`` once options are known to be good; real ones, of at most ``max_frames``, by landmarks.
+    It is asked at ``seeds`` and, if given, with the ``variants`` of its options. Drawn faces are judged by a fitted
+    ``judge``, fitted at most ``judge_seconds`` once options are known to be good; real ones, of at most ``max_frames``, by
+    landmarks.
 
     Raises:
         UserError: No manifest, no clip in the split, no such judge, or options that the model can't follow.
     """
     options = options or GenerationOptions()
-    check_options(model, options, seeds, intensities)
+    check_options(model, variants(options) if variants else [options], seeds)
     data, chosen, looks, protocol = open_data(
         root, model.size, load_judge, judge, judge_seconds, split, clips, max_frames, progress=progress
     )
@@ -186,7 +187,7 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
 
 def set_up_config(
     config: dict[str, Any],
-    intensities: Sequence[float] = (),
+    variants: Callable[[Any], Sequence[Any]] | None = None,
     load_model: Callable[[str], Any] = TalkingHead.from_pretrained,
     load_judge: Callable[..., MotionJudge] = load_motion_judge,
 ) -> EvaluatedModel:
@@ -208,6 +209,4 @@ def set_up_config(
     except TypeError as error:
         raise UserError(f"generation options: {error}") from error
     given = {key: config[key] for key in ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames")}
-    return set_up(
-        model, root, load_judge, options=options, intensities=intensities, progress=log_progress, **given
-    )
+    return set_up(model, root, load_judge, options=options, variants=variants, progress=log_progress, **given)

@@ -100,16 +100,51 @@ def autoencoder_row(model: Any) -> Render:
     return render
 
 
-def swept_rows(model: Any, seeds: Sequence[int], variants: Sequence[Any]) -> Render:
-    """Renders one row for each of some options, named by its place; sources, speech and seeds are the same in all."""
+@dataclasses.dataclass(frozen=True)
+class SweptTake:
+    """What was generated with some options.
 
-    def render(clip: RenderedClip) -> RenderedClip:
-        source, truth = _prepared(model, clip)
-        takes = [generate(model, clip.waveform, source, variant, seeds) for variant in variants]
-        rows = {str(place): own for place, own in enumerate(takes)}
-        return dataclasses.replace(clip, rows=rows, truth=truth)
+    Attributes:
+        frames: ``(T, S, S, 3)`` uint8.
+        motion: ``(T, M)`` raw motion.
+        requested: ``(W, M)`` std that each window was to have, where it is asked for and there is one.
+    """
 
-    return render
+    frames: np.ndarray
+    motion: Any
+    requested: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SweptSource:
+    """A real clip whose source is encoded once for all options."""
+
+    model: Any
+    clip: RenderedClip
+    source: Any
+
+    def takes(self, options: Any, seeds: Sequence[int], requests: bool = False) -> list[SweptTake]:
+        """Takes of the clip's speech, one a seed; ``requests``: with the std that was asked of their windows."""
+        found = []
+        for seed in seeds:
+            given = dataclasses.replace(options, seed=seed)
+            if requests:
+                features = self.model.speech_features(self.clip.waveform)
+                motion, requested = self.model.motion_and_request(self.source, features, given)
+            else:
+                motion, requested = self.model.generate_motion(self.source, self.clip.waveform, given), None
+            found.append(SweptTake(np.stack(list(self.model.render(self.source, motion))), motion, requested))
+        return found
+
+
+def prepare_swept(model: Any, clip: RenderedClip) -> SweptSource:
+    """Encode the source of a real clip.
+
+    Raises:
+        ValueError: It has no sound, or its annotations are of fewer frames.
+    """
+    source, truth = _prepared(model, clip)
+    return SweptSource(model, dataclasses.replace(clip, truth=truth), source)
 
 
 def with_gallery(clips: Iterable[RenderedClip], folder: Path, shown: set[str]) -> Iterator[RenderedClip]:

@@ -1,27 +1,20 @@
-"""``ifmdm sweep``: how head motion, lips and sharpness of rendered frames answer to the motion intensity."""
+"""``ifmdm sweep``: how rendered frames answer to a setting of the generation, and at what price; or a search for the best."""
 
 import argparse
-import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from experiments.config import require_model
 from experiments.results import plain, require_judged, write_json, write_whole
 
 if TYPE_CHECKING:
     from experiments.evaluation_setup import EvaluatedModel
-
-INTENSITIES = (0.0, 0.5, 1.0, 2.0)
-SWEPT = (
-    "head_motion", "lip_corr_zero", "lip_corr", "lip_lag", "mouth_motion", "blink_rate", "jitter", "sharpness",
-    "sharpness_mouth", "sharpness_eyes",
-)  # fmt: skip
-"""Measures by their names in the registry; those of landmarks only where landmarks are seen."""
+    from experiments.sweep_plan import SweepPlan
+    from metrics.evaluation.judges import Judges
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +22,8 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm sweep``."""
     parser.description = (
-        "Measure quality over a setting: sweep=motion_intensity and overrides of configs/sweep.yaml."
+        "Measure quality over a setting: sweep=NAME, a file of configs/sweep, and overrides of configs/sweep.yaml. "
+        "A sweep that was stopped goes on when it is started again."
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="sweep=motion_intensity model=DIR data.root=DIR ..."
@@ -41,80 +35,61 @@ def run(args: argparse.Namespace) -> int:
     return sweep_main(args.overrides)
 
 
-def sweep_intensity(
-    evaluated: "EvaluatedModel", intensities: Sequence[float] = INTENSITIES, output: Path | None = None
-) -> list[dict[str, Any]]:
-    """Measure a model's rendered frames at several motion intensities; sources, speech and seeds are the same in all.
+def run_sweep(
+    evaluated: "EvaluatedModel", plan: "SweepPlan", output: Path, judges: "Judges | None" = None
+) -> dict[str, Any]:
+    """Measure the points of a plan; sources, speech and seeds are the same in all.
 
-    ``intensities`` are values of ``GenerationOptions.intensity``; ``sweep.json``, its plot, and sheet and video of the
-    first clip go to ``output``.
+    Records of clips, plots, tables, sheet and video of the first clip and ``sweep.json`` go to ``output``; what is there
+    already is not rendered again.
 
     Returns:
-        One row an intensity: ``{"intensity", MEASURE: {"value", "low", "high", "n"}}``; head_motion and
-        jitter in degrees, sharpness (of whole frames) as a share of the real clip's.
+        Content of sweep.json: ``rows`` of ``{"series", "value", MEASURE: {"value", "low", "high", "n"}}`` and what they say
+        together, see `Sweep`.
 
     Raises:
-        UserError: Not one clip could be judged; nothing is written then.
+        UserError: Not one clip could be judged; nothing but records is written then.
     """
     from experiments.evaluation_setup import PREPARE_AGAIN
-    from experiments.model_clips import swept_rows
-    from experiments.report.figures import sweep_picture
-    from metrics.evaluation.aggregate import aggregate
-    from metrics.evaluation.clip_measures import each_clip, measure_clip
-    from metrics.evaluation.clip_results import ROW_FAMILIES, ClipResult, RowFamilies
-    from metrics.evaluation.clips import Missing
-    from metrics.evaluation.judges import motion_judges
-    from metrics.evaluation.run import protocol_record, with_data
+    from experiments.report.sweep_figures import sweep_pictures
+    from experiments.sweep_analysis import Sweep
+    from experiments.sweep_points import meter
+    from experiments.sweep_tables import csv_text, markdown_text
+    from experiments.sweep_videos import write_videos
 
-    started, data, protocol = time.perf_counter(), evaluated.data, evaluated.protocol
-    judges = with_data(motion_judges(evaluated.judge), data)
-    variants = [dataclasses.replace(evaluated.options, intensity=value) for value in intensities]
-    rendered = evaluated.clips(swept_rows(evaluated.model, evaluated.seeds, variants))
-    rows_asked = RowFamilies((), tuple(str(place) for place in range(len(intensities))))
-    results: list[ClipResult] = []
-    missing: list[Missing] = []
-
-    def measure(clip: Any) -> ClipResult:
-        return measure_clip(clip, judges, protocol, rows_asked)[0]
-
-    for clip, result in each_clip(
-        rendered, measure, missing, evaluated.progress, len(data.judged), "sweeping"
-    ):
-        if output is not None and not results:
-            _write_pictures(output, clip, intensities)
-        results.append(result)
-    require_judged(len(results), missing, hint=PREPARE_AGAIN)
-    metrics = aggregate(results, protocol, judges)
-    rows = []
-    for intensity, row in zip(intensities, rows_asked.generation, strict=True):
-        known = {
-            name: dataclasses.asdict(metrics[f"{name}_{row}"]) for name in SWEPT if f"{name}_{row}" in metrics
+    started, metering = time.perf_counter(), meter(evaluated, plan, output, judges)
+    clips = metering.measure(plan.all, shown=evaluated.chosen[0])
+    require_judged(len(clips), metering.missing, hint=PREPARE_AGAIN)
+    sweep = Sweep(plan, metering, clips)
+    result = plain(
+        {
+            "protocol": metering.record,
+            "run": {
+                **evaluated.record(started),
+                "identities": len(set(sweep.people)),
+                "judges": metering.judges.weights(),
+            },
+            "axes": {one.name: list(one.axis) for one in plan.series},
+            "rows": sweep.rows(),
+            "real": sweep.real(),
+            "differences": sweep.differences(),
+            "answers": sweep.answers(),
+            "trade_off": sweep.trade_off(),
+            "following": sweep.following(),
+            "missing": metering.missing,
         }
-        rows.append(plain({"intensity": float(intensity), **known}))
-    if output is not None:
-        sweep = {
-            "protocol": protocol_record(protocol, data, judges, ROW_FAMILIES["model"]),
-            "run": evaluated.record(started),
-            "rows": rows,
-            "missing": missing,
-        }
-        write_json(output / "sweep.json", sweep)
-        write_whole(output / "sweep.png", sweep_picture(rows))
-    return rows
-
-
-def _write_pictures(folder: Path, clip: Any, intensities: Sequence[float]) -> None:
-    from experiments.pictures import contact_sheet, side_by_side, spread
-
-    name, rows = clip.files.name, clip.rows.values()
-    shown = {f"intensity {value:g}": takes[0] for value, takes in zip(intensities, rows, strict=True)}
-    sheet = {label: spread(frames, 9) for label, frames in shown.items()}
-    contact_sheet(sheet, folder / f"sweep_sheet_{name}.png")
-    side_by_side(shown, folder / f"sweep_{name}.mp4", clip.waveform)
+    )
+    write_videos(plan, metering, [files for files in clips if files.name == evaluated.chosen[0]], output)
+    for name, picture in sweep_pictures(result).items():
+        write_whole(output / name, picture)
+    write_whole(output / "sweep.csv", csv_text(result["rows"]))
+    write_whole(output / "sweep.md", markdown_text(result))
+    write_json(output / "sweep.json", result)
+    return result
 
 
 def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
-    """Compose, sweep and write sweep.json, its plot, a contact sheet and a video.
+    """Compose, sweep and write what was found, or search if the sweep's file says so.
 
     ``parts`` say how model and judge are loaded, see `set_up_config`.
 
@@ -123,15 +98,31 @@ def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     """
     require_model(overrides)
     from experiments.evaluation_setup import compose_evaluation, set_up_config
+    from experiments.sweep_plan import read_plan
 
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])
-    values = config["sweep"]["values"]
-    if not isinstance(values, list) or not values:
-        raise UserError(f"sweep.values={values}: give a list of intensities, e.g. [0,0.5,1,2]")
-    for row in sweep_intensity(set_up_config(config, values, **parts), values, output):
-        known = [row[name]["value"] for name in ("head_motion", "lip_corr_zero")]
-        told = ["unknown" if value is None else f"{value:.2f}" for value in known]
-        log.info("intensity %g: head motion %s degrees, lip correlation %s", row["intensity"], *told)
-    log.info("written: %s", output)
+    if "search" in config["sweep"]:
+        from experiments.sweep_search import search_main
+
+        return search_main(config, output, **parts)
+    plans: list[SweepPlan] = []
+
+    def variants(options: Any) -> list[Any]:
+        plans.append(read_plan(config["sweep"], options))
+        return [point.options for point in plans[0].all]
+
+    evaluated = set_up_config(config, variants, **parts)
+    result = run_sweep(evaluated, plans[0], output)
+    for row in result["rows"]:
+        log.info("%s: %s", *told(row))
+    log.info("written: %s", output / "sweep.md")
     return 0
+
+
+def told(row: Mapping[str, Any]) -> tuple[str, str]:
+    """A row in words: which, and what it says."""
+    value = "" if row["value"] is None else f" {row['value']:g}"
+    known = {name: row[name]["value"] for name in ("head_motion", "lip_corr_zero", "csim") if name in row}
+    words = [f"{name} {'unknown' if one is None else format(one, '.2f')}" for name, one in known.items()]
+    return f"{row['series']}{value}", ", ".join(words)

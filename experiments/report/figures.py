@@ -19,11 +19,6 @@ ROW_COLORS = {
 }
 MAX_LOG_BYTES = 64 * 2**20
 MAX_CURVES = 200
-SWEEP_PANELS = {
-    "head_motion": "head motion (degrees)",
-    "lip_corr_zero": "lip correlation at lag 0",
-    "sharpness": "sharpness / real",
-}
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -35,15 +30,15 @@ def new_figure(width: float, height: float) -> Any:
 
 def figure_svg(figure: Any) -> str:
     """A figure as an SVG element that scales with the page."""
-    text = _saved(figure, format="svg", metadata={"Date": None}).decode()
+    text = saved_figure(figure, format="svg", metadata={"Date": None}).decode()
     width, height = figure.get_size_inches()
     size = f'viewBox="0 0 {72 * width:g} {72 * height:g}" style="width:100%;max-width:{width:g}in"'
     head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size}>'
     return re.sub(r"^.*?<svg[^>]*>", head, text, count=1, flags=re.DOTALL)
 
 
-def _saved(figure: Any, **options: Any) -> bytes:
-    """The figure as a file, its panels open at the top and the right."""
+def saved_figure(figure: Any, **options: Any) -> bytes:
+    """The figure as a file, its panels open at the top and the right; ``options`` are those of matplotlib's savefig."""
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
@@ -127,24 +122,3 @@ def lag_figure(curves: Mapping[str, Sequence[float]], titles: Mapping[str, str])
     axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axis.grid(alpha=0.3)
     return figure_svg(figure)
-
-
-def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Head motion, lip correlation and sharpness over intensity, with their intervals, as a matplotlib figure."""
-    figure = new_figure(10, 2.8)
-    for axis, (name, label) in zip(figure.subplots(1, len(SWEEP_PANELS)), SWEEP_PANELS.items(), strict=True):
-        known = [(row["intensity"], row[name]) for row in rows if row[name]["value"] is not None]
-        axis.plot([place for place, _ in known], [one["value"] for _, one in known], "o-", color=INK)
-        bounded = [(place, one["low"], one["high"]) for place, one in known if one["low"] is not None]
-        if bounded:
-            axis.fill_between(*zip(*bounded, strict=True), alpha=0.2, color=INK, lw=0)
-        axis.set_xlabel("motion intensity")
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
-        axis.grid(alpha=0.3)
-    return figure
-
-
-def sweep_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The sweep's rows as a PNG file."""
-    return _saved(sweep_figure(rows), format="png", dpi=120)

@@ -8,8 +8,9 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside, require_folder
-from experiments.report.figures import figure_svg, lag_figure, read_curves, sweep_figure, training_figure
+from experiments.report.figures import figure_svg, lag_figure, read_curves, training_figure
 from experiments.report.page import Section, Table, captioned
+from experiments.report.sweep_figures import axis_name, sweep_figures, sweep_rows
 from experiments.report.tables import ROW_TITLES, counted, measure_tables, people_in, sweep_table
 from experiments.results import read_json, read_results
 
@@ -29,7 +30,7 @@ def collect_sections(folder: Path) -> list[Section]:
     require_folder(folder, "a run, an evaluation, a sweep or a demo")
     left_out: list[str] = []
     found = {kind: _files(folder, kind, left_out) for kind in KINDS}
-    pictures: dict[str, list[Path]] = {"data": [], "sweep_": [], "step_": [], "": []}
+    pictures: dict[str, list[Path]] = {"data": [], "sweep_plot_": [], "sweep_": [], "step_": [], "": []}
     for path in found["*.png"]:
         pictures[next(start for start in pictures if path.stem.startswith(start))].append(path)
     page = []
@@ -184,18 +185,24 @@ def _missing(entries: Sequence[Any]) -> list[str]:
 
 
 def sweep_section(sweep: dict[str, Any], path: Path, pictures: Sequence[Path]) -> Section:
-    """Motion intensity: plot, table, and the sheets that lie in its folder."""
+    """A sweep: plots, table, and the sheets that lie in its folder."""
     if "rows" not in sweep:
         raise UserError(f"{path}: is no result of 'ifmdm sweep' (lacks rows)")
+    rows = sweep_rows(sweep)
+    settings = list(
+        dict.fromkeys(axis_name(sweep, row["series"]) for row in rows if row["value"] is not None)
+    )
+    swept = ", the ".join(settings) or "options"
+    lead = f"The same speech and seeds with several values of the {swept}."
+    if "intensity" in settings:
+        lead += " Head motion should grow at every step while the lips keep following the speech; at 0 the head rests and "
+        lead += "speech and blinks go on."
     section = Section(
-        "Motion intensity",
-        "The same speech and seeds at several intensities. Head motion should grow at every step while the "
-        "lips keep following the speech; at 0 the head rests and speech and blinks go on.",
-        tables=[sweep_table(sweep["rows"], sweep.get("protocol") or {"name": ""})],
+        "Motion intensity" if settings[:1] == ["intensity"] else f"Sweep of the {swept}",
+        lead,
+        tables=[sweep_table(rows, sweep.get("protocol") or {"name": ""})],
         pictures=captioned(pictures),
         notes=_missing(sweep.get("missing", [])),
     )
-    if sweep["rows"]:
-        caption = "Mean over clips; shaded: 95 % interval by identity"
-        section.figures.append((figure_svg(sweep_figure(sweep["rows"])), caption))
+    section.figures += [(figure_svg(figure), caption) for figure, caption in sweep_figures(sweep).values()]
     return section

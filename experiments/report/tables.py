@@ -124,12 +124,18 @@ def _of_some(one: Interval | None, clips: int) -> str:
     return f" ({one['n']} of {clips} clips)" if one and 0 < one["n"] < clips else ""
 
 
-def sweep_table(rows: list[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Table:
-    """Measures over intensity: one row each."""
+def sweep_table(rows: list[dict[str, Any]], protocol: Mapping[str, Any]) -> Table:
+    """Measures over the values of a sweep: one row each, without its series where there is one alone."""
     names = set().union(*rows)
     measures = [one for one in measures_among(names, protocol) if one.name in names]
+    several = len({row["series"] for row in rows}) > 1
     body = [
-        [f"{row['intensity']:g}", *(interval(row[one.name], one.unit, bare=True) for one in measures)]
+        [
+            *([row["series"]] if several else []),
+            "" if row["value"] is None else f"{row['value']:g}",
+            *(interval(row.get(one.name), one.unit, bare=True) for one in measures),
+        ]
         for row in rows
     ]
-    return Table("Measured on the rendered frames", ["intensity", *map(_head, measures)], body)
+    head = ["series", "value"] if several else [rows[0]["series"] if rows else "value"]
+    return Table("Measured on the rendered frames", [*head, *map(_head, measures)], body)

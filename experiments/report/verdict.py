@@ -23,8 +23,11 @@ Point = tuple[str, str] | None
 def verdict_section(results: Mapping[str, Any], sweep: Sequence[Mapping[str, Any]]) -> Section:
     """The section of a report that says what was learnt; of what has no value it says nothing.
 
-    By the results of a model on drawn heads, whose true lips are known, and the rows of a sweep over the motion intensity.
+    By the results of a model on drawn heads, whose true lips are known, and the rows of a sweep over the motion intensity, of
+    which the first series counts.
     """
+    first = next((row["series"] for row in sweep if row["value"] is not None), None)
+    sweep = [row for row in sweep if row["series"] == first and row["value"] is not None]
     found: Mapping[str, Interval] = defaultdict(lambda: NOTHING, results["metrics"])
     lips = _lips(*(found[f"lip_corr_zero{row}"] for row in ("", "_swapped", "_autoencoder")))
     points = [
@@ -69,7 +72,7 @@ def _lips(lips: Interval, floor: Interval, ceiling: Interval) -> Point:
 
 
 def _head(sweep: Sequence[Mapping[str, Any]], real: Interval) -> Point:
-    steps = {row["intensity"]: row["head_motion"]["value"] for row in sweep}
+    steps = {row["value"]: row["head_motion"]["value"] for row in sweep}
     if len(steps) < 2 or None in steps.values():
         return None
     grows = all(after - before > NOTICEABLE for before, after in itertools.pairwise(steps.values()))

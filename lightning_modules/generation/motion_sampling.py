@@ -29,6 +29,7 @@ def sample_motion(
     steps: int | None = None,
     guidance: float | None = None,
     statistics_guidance: float | None = None,
+    temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Generates the motion ``(1, T, M)`` of a whole speech, one window of 64 frames after the other.
@@ -45,6 +46,7 @@ def sample_motion(
         steps: Sampler steps.
         guidance: Audio guidance scale; 1 = off.
         statistics_guidance: Statistics guidance scale; 1 = off.
+        temperature: Factor on the noise that each window starts from.
         generator: Source of all noise, on the CPU.
 
     Raises:
@@ -67,7 +69,7 @@ def sample_motion(
         mean, std = statistics(index, previous)
         denoiser = CFGDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
-        motions.append(diffusion.sample(denoiser, noise, generator, steps))  # (1, 64, M)
+        motions.append(diffusion.sample(denoiser, temperature * noise, generator, steps))  # (1, 64, M)
         # What the next window goes on from.
         previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)
         hint = motions[-1][:, -1]

@@ -20,8 +20,18 @@ MAX_FACTOR = 100
 MAX_STEPS = 1000
 """Most sampler steps; as many as the diffusion process has in its usual discrete form."""
 
-KINDS = {Real: ("intensity", "mouth_intensity", "std_quantile", "guidance"), Integral: ("steps", "seed")}
-OPTIONAL = ("std_quantile", "guidance", "steps")
+KINDS = {
+    Real: (
+        "intensity",
+        "mouth_intensity",
+        "std_quantile",
+        "guidance",
+        "statistics_guidance",
+        "temperature",
+    ),
+    Integral: ("steps", "seed"),
+}
+OPTIONAL = ("std_quantile", "guidance", "statistics_guidance", "steps")
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class GenerationOptions:
         std_quantile: Replaces the std by this quantile (0..1) of the training windows' std; keeps the mode's mean.
         steps: Sampler steps; None = the model's own.
         guidance: Scale of the audio guidance; None = the model's own, 1 = off.
+        statistics_guidance: Scale of the guidance by the statistics, likewise; does nothing where none are given.
+        temperature: Factor on the noise that sampling starts from, >= 0; 1 = as in training.
         seed: Of all random numbers.
 
     Raises:
@@ -52,6 +64,8 @@ class GenerationOptions:
     std_quantile: float | None = None
     steps: int | None = None
     guidance: float | None = None
+    statistics_guidance: float | None = None
+    temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +77,7 @@ class GenerationOptions:
                     raise UserError(f"{name} is {value!r}, a value of another type than a number")
         check_factor("intensity", self.intensity)
         check_factor("mouth intensity", self.mouth_intensity)
+        check_factor("temperature", self.temperature)
         if self.scaling not in SCALINGS:
             raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
         if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
@@ -72,8 +87,10 @@ class GenerationOptions:
             raise UserError(f"{self.statistics}: no such statistics file; give a .npz file or one of {modes}")
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise UserError(f"steps is {self.steps}: use a whole number from 1 to {MAX_STEPS}")
-        if self.guidance is not None and not abs(self.guidance) <= MAX_FACTOR:
-            raise UserError(f"guidance is {self.guidance}: use a number of at most {MAX_FACTOR}")
+        for name in ("guidance", "statistics_guidance"):
+            if (scale := getattr(self, name)) is not None and not abs(scale) <= MAX_FACTOR:
+                told = name.replace("_", " ")
+                raise UserError(f"{told} is {scale}: use a number of at most {MAX_FACTOR}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
 

@@ -30,6 +30,9 @@ MAX_BYTES = 2**20
 class StatisticsConditioner:
     """Mean and std handed to the diffusion model for each window, in basis coordinates.
 
+    Attributes:
+        asked: Std ``(1, M)`` of every window so far that got one.
+
     Args:
         model: the talking head.
         source: the encoded portrait.
@@ -54,6 +57,7 @@ class StatisticsConditioner:
         if options.statistics not in STATISTICS_MODES:
             self.file = read_statistics(Path(options.statistics), model.basis.motion_dim)
         self.previous: tuple[Tensor, Tensor] | None = None
+        self.asked: list[Tensor] = []
 
     @property
     def steers_std(self) -> bool:
@@ -73,6 +77,7 @@ class StatisticsConditioner:
             return mean, None
         blocks, intensity = self.model.basis.blocks, self.options.intensity
         scaled, std = scale_statistics(self.rest if mean is None else mean, std, self.rest, blocks, intensity)
+        self.asked.append(std)
         return (None if mean is None else scaled), std
 
     def _of_mode(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from lightning_modules.generation.model_folder import (
     resolve_model,
     weights_name,
 )
-from lightning_modules.generation.motion_intensity import scale_motion
+from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
 from lightning_modules.generation.motion_sampling import sample_motion
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.reenactment import Reenactor
@@ -44,6 +44,16 @@ from lightning_modules.networks.registry import checked_arguments, network_spec
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
 
 log = logging.getLogger(__name__)
+
+
+class GeneratedMotion(NamedTuple):
+    """Raw motion ``(T, M)``, and the std ``(W, M)`` that each of its windows was to have.
+
+    The std is in basis coordinates, as intensity and mouth intensity scale it; None where no statistics ask for one.
+    """
+
+    motion: Tensor
+    requested: Tensor | None
 
 
 class TalkingHead(Reenactor):
@@ -138,17 +148,24 @@ class TalkingHead(Reenactor):
         self, source: SourceEncoding, audio: Tensor, options: GenerationOptions | None = None
     ) -> Tensor:
         """Raw motion ``(T, M)`` for audio features ``(1, 2T, D)``; the rest as `generate_motion`."""
+        return self.motion_and_request(source, audio, options).motion
+
+    @torch.inference_mode()
+    def motion_and_request(
+        self, source: SourceEncoding, audio: Tensor, options: GenerationOptions | None = None
+    ) -> GeneratedMotion:
+        """As `motion_from_features`, and which std each window was to have."""
         options = options or GenerationOptions()
         options.check(self)
         blocks = self.basis.blocks
         rest = self.basis.encode(source.motion)  # (1, M)
         # 1. The motion as the statistics say, at intensity 1.
-        plain, _ = self._sample(source, rest, audio, replace(options, intensity=1.0))
+        plain, given = self._sample(source, rest, audio, replace(options, intensity=1.0))
         coordinates, intensity = plain, options.intensity
         # 2. Scaled statistics steer a second one; they are unlike any in training and disturb the lips, so the first's stay.
         if options.scaling == "statistics" and intensity != 1.0:
-            steered, by_std = self._sample(source, rest, audio, options)
-            if by_std:
+            steered, scaled = self._sample(source, rest, audio, options)
+            if scaled.steers_std:
                 coordinates, intensity = self._with_block(steered, plain, "mouth"), 1.0
             else:
                 log.info("no std steers this motion: intensity scales the generated motion itself")
@@ -162,21 +179,25 @@ class TalkingHead(Reenactor):
         centre = rest if intensity <= 1 else coordinates.mean(dim=1)
         closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
         coordinates = scale_motion(coordinates, centre, blocks, intensity, options.mouth_intensity, closed)
-        return self.basis.decode(coordinates)[0].clamp(-1, 1)
+        factors = intensity_factors(blocks, rest.shape[-1], options.intensity, options.mouth_intensity)
+        requested = factors.to(rest) * torch.cat(given.asked) if given.asked else None
+        return GeneratedMotion(self.basis.decode(coordinates)[0].clamp(-1, 1), requested)
 
     def _sample(
         self, source: SourceEncoding, rest: Tensor, audio: Tensor, options: GenerationOptions
-    ) -> tuple[Tensor, bool]:
-        """Motion ``(1, T, M)`` in basis coordinates, and whether a std token carried the intensity."""
+    ) -> tuple[Tensor, StatisticsConditioner]:
+        """Motion ``(1, T, M)`` in basis coordinates, and what gave its windows their statistics."""
         generator = torch.Generator().manual_seed(options.seed)
         statistics = StatisticsConditioner(self, source, rest, audio, options, generator)
         settings: dict[str, Any] = {
             "steps": options.steps,
             "guidance": options.guidance,
+            "statistics_guidance": options.statistics_guidance,
+            "temperature": options.temperature,
             "generator": generator,
         }
         coordinates = sample_motion(self.denoiser, self.diffusion, audio, rest, statistics, **settings)
-        return coordinates, statistics.steers_std
+        return coordinates, statistics
 
     def _with_block(self, coordinates: Tensor, other: Tensor, block: str) -> Tensor:
         """Motion ``(1, T, M)`` with one block of the basis, if it has it, from another motion of that shape."""

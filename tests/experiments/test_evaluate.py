@@ -21,7 +21,8 @@ from experiments.evaluate import check_method, evaluate_main, evaluate_model, ev
 from experiments.evaluation_setup import choose_clips, compose_evaluation, set_up
 from experiments.model_clips import reconstruct, through_autoencoder
 from experiments.results import plain, read_results, write_results
-from experiments.sweep import sweep_intensity, sweep_main
+from experiments.sweep import run_sweep, sweep_main
+from experiments.sweep_plan import read_plan
 from metrics.evaluation.clips import recorded_clip
 from metrics.evaluation.judges import motion_judges
 from metrics.evaluation.loading import load_clip, resize
@@ -110,6 +111,16 @@ class PickyModel(FakeModel):
         return super().prepare_source(image)
 
 
+class Counting(FakeModel):
+    """Counts the takes that it renders."""
+
+    rendered = 0
+
+    def render(self, source: torch.Tensor, motion: torch.Tensor, batch_size: int = 8):
+        self.rendered += 1
+        yield from super().render(source, motion, batch_size)
+
+
 def loudness(waveform: np.ndarray) -> np.ndarray:
     return np.sqrt((waveform.reshape(-1, SAMPLES_PER_FRAME) ** 2).mean(axis=1)) * 2
 
@@ -152,8 +163,10 @@ def run(model, root, judge=None, gallery=None, **options):
     )
 
 
-def sweep(model, root, intensities, output=None, **options):
-    return sweep_intensity(asked(model, root, **options), intensities, output)
+def sweep(model, root, intensities, output, **options):
+    plan = read_plan({"axis": "intensity", "values": list(intensities), "reference": 1.0}, Options())
+    evaluated = asked(model, root, **options)
+    return run_sweep(evaluated, plan, output, judges=motion_judges(evaluated.judge))["rows"]
 
 
 def values(results: dict) -> dict[str, float | None]:
@@ -326,7 +339,7 @@ def test_wrong_settings_write_nothing(command, words, told, root, damaged, build
     assert len(judged) == ("damaged" in str(overrides))
 
 
-def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_were(root):
+def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_were(root, tmp_path):
     results, whole = run(PickyModel(3), root), run(FakeModel(), root)
     assert [(one["clip"], one["why"]) for one in results["missing"] if one["what"] == "all"] == [
         ("c1", "the source's shoulders are not in view")
@@ -336,15 +349,15 @@ def test_a_clip_that_the_model_can_not_do_is_listed_and_the_others_are_as_they_w
     assert results["protocol"] == whole["protocol"]
     others = [one for one in whole["clips"] if one["clip"] != "c1"]
     assert [{**one, "fps": 0} for one in results["clips"]] == [{**one, "fps": 0} for one in others]
-    swept = sweep(PickyModel(2, MemoryError()), root, (0.0,))  # asks once
+    swept = sweep(PickyModel(2, MemoryError()), root, (0.0,), tmp_path)  # asks once
     assert swept[0]["head_motion"]["n"] == 3
 
 
-def test_a_bug_in_the_model_keeps_its_traceback(root):
+def test_a_bug_in_the_model_keeps_its_traceback(root, tmp_path):
     with pytest.raises(RuntimeError, match="out of memory"):
         run(FakeModel(broken="render"), root)
     with pytest.raises(RuntimeError, match="out of memory"):
-        sweep(FakeModel(broken="render"), root, (0.0,))
+        sweep(FakeModel(broken="render"), root, (0.0,), tmp_path)
 
 
 def test_protocol_hash_answers_to_what_matters(damaged):
@@ -359,22 +372,44 @@ def test_protocol_hash_answers_to_what_matters(damaged):
     assert len(hashes) == 4
 
 
-def test_intensity_sweep_measures_rendered_frames(root, tmp_path):
-    rows = sweep(FakeModel(), root, (0.0, 0.5, 1.0), tmp_path, clips=2)
+def test_a_sweep_measures_as_an_evaluation_does_and_renders_nothing_twice(root, tmp_path):
+    rows = sweep(FakeModel(), root, (0.0, 0.5, 1.0), tmp_path, clips=2, seeds=(0, 1))
     motion = [row["head_motion"]["value"] for row in rows]
     assert motion[0] < 0.05
     assert motion[0] < motion[1] < motion[2]
     assert all(row["lip_corr_zero"]["value"] > 0.95 for row in rows)
     written = json.loads((tmp_path / "sweep.json").read_text())
     assert written["rows"] == rows
+    assert [(row["series"], row["value"]) for row in rows] == [("intensity", value) for value in (0, 0.5, 1)]
     assert written["protocol"]["name"] == "synthetic-v2"
-    assert (tmp_path / "sweep.png").is_file()
-    whole = values(run(FakeModel(), root, clips=2, options=Options(intensity=0.5)))
-    swept = set(rows[1]) - {"intensity"}
-    assert swept == {"head_motion", "mouth_motion", "blink_rate", "jitter", "lip_corr", "lip_corr_zero", "lip_lag",
-                     "sharpness"}  # fmt: skip
+    whole = run(FakeModel(), root, clips=2, seeds=(0, 1), options=Options(intensity=0.5))
+    swept = set(rows[1]) - {"series", "value"}
+    assert swept >= {
+        "head_motion",
+        "jitter",
+        "lip_corr_zero",
+        "av_corr",
+        "av_corr_zero",
+        "sharpness",
+        "head_velocity_distance",
+    }
     for name in swept:  # one definition of each
-        assert rows[1][name]["value"] == pytest.approx(whole[name], abs=1e-9), name
+        assert rows[1][name] == pytest.approx(whole["metrics"][name], abs=1e-9, nan_ok=True), name
+    assert written["real"]["head_motion"]["value"] == pytest.approx(
+        whole["metrics"]["head_motion_real"]["value"]
+    )
+    # As after a kill: one record is gone, one is cut off; nothing else is rendered again, and the table is the same.
+    records = sorted((tmp_path / "clips").rglob("*.npz"))
+    assert len(records) == 6
+    records[0].unlink()
+    records[3].write_bytes(records[3].read_bytes()[:100])
+    counting = Counting()
+    assert sweep(counting, root, (0.0, 0.5, 1.0), tmp_path, clips=2, seeds=(0, 1)) == rows
+    assert counting.rendered == 2 * 2
+    # Another value is rendered for itself.
+    more = sweep(counting, root, (0.0, 0.25, 0.5, 1.0), tmp_path, clips=2, seeds=(0, 1))
+    assert counting.rendered == 4 * 2
+    assert [row for row in more if row["value"] != 0.25] == rows
 
 
 def test_empty_split_and_wrong_files_are_told(root, tmp_path):

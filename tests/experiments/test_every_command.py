@@ -31,7 +31,7 @@ def test_every_command(
     for name in ("psnr", "psnr_still", "head_motion"):
         assert math.isfinite(metrics[name]["value"]), name
     rows = json.loads((folder / "sweep" / "sweep.json").read_text())["rows"]
-    assert [row["intensity"] for row in rows] == [0.0, 0.5, 1.0, 2.0]
+    assert [row["value"] for row in rows] == [0, 0.5, 1, 2]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "What it learnt, and what not" in page
 

@@ -14,10 +14,11 @@ def points(metrics: dict, heads=(0.1, 1.0, 2.0), lips=(0.7, 0.7, 0.7)) -> dict[s
     """Beginning of a statement -> its verdict."""
     results = {"metrics": metrics, "clips": [{"clip": "a", "identity": "x"}, {"clip": "b", "identity": "y"}]}
     sweep = [
-        {"intensity": float(i), "head_motion": interval(head), "lip_corr_zero": interval(lip)}
+        {"series": "motion", "value": float(i), "head_motion": interval(head), "lip_corr_zero": interval(lip)}
         for i, (head, lip) in enumerate(zip(heads, lips, strict=True))
     ]
-    section = verdict_section(results, sweep)
+    other = {"series": "statistics", "value": 9.0, "head_motion": interval(0), "lip_corr_zero": interval(0)}
+    section = verdict_section(results, [*sweep, other])  # of the first series it speaks
     assert "2 clips of 2 heads" in section.lead
     return {text[:12]: word for word, text in section.points}
 

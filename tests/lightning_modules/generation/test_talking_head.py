@@ -58,11 +58,30 @@ def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, 
         {"std_quantile": 0.9},
         {"steps": 2},
         {"guidance": 2.0},
+        {"statistics_guidance": 2.0},
+        {"temperature": 0.5},
         {"seed": 1},
     ):
         motion = model.generate_motion(source, speech(100), GenerationOptions(**change))
         assert not any(torch.allclose(motion, other) for other in seen), change
         seen.append(motion)
+
+
+def test_what_was_requested_is_what_the_windows_were_given_scaled(model, source):
+    """The same request under both scalings; it is the estimator's, block by block as the intensities say."""
+    audio, blocks = model.speech_features(speech(100)), model.basis.blocks
+    plain = model.motion_and_request(source, audio).requested
+    assert plain.shape == (2, 20)
+    for scaling in ("motion", "statistics"):
+        options = GenerationOptions(intensity=2.0, mouth_intensity=0.5, scaling=scaling)
+        motion, scaled = model.motion_and_request(source, audio, options)
+        assert torch.equal(motion, model.motion_from_features(source, audio, options))
+        for block, factor in {"head": 2.0, "mouth": 0.5, "eyes": 1.0, "rest": 2.0}.items():
+            torch.testing.assert_close(scaled[:, blocks[block]], factor * plain[:, blocks[block]])
+    low = GenerationOptions(statistics="none", std_quantile=0.1)
+    expected = model.estimator.std_quantile(0.1)[None].expand(2, -1)
+    torch.testing.assert_close(model.motion_and_request(source, audio, low).requested, expected)
+    assert model.motion_and_request(source, audio, GenerationOptions(statistics="source")).requested is None
 
 
 def test_without_a_std_intensity_scales_the_motion_itself(model, source):
@@ -98,6 +117,8 @@ def test_a_saved_folder_loads_to_the_same_model(model, source, tmp_path):
         ("statistics", ("nonsense",)),
         ("scaling", ("nonsense",)),
         ("guidance", (math.nan, math.inf)),
+        ("statistics_guidance", (math.nan, "high")),
+        ("temperature", (-1.0, None)),
         ("steps", (0,)),
         ("seed", (-1, 10**20, 1.5, None)),
     ],

@@ -1,0 +1,206 @@
+"""What the points of a sweep say together: differences, monotony, the trade-off, following of statistics."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.sweep_following import following_of, scaled_blocks
+from experiments.sweep_plan import Point, Series, SweepPlan
+from experiments.sweep_points import MEASURED, PointMeter
+from metrics.evaluation.clips import ClipFiles
+from metrics.evaluation.intervals import Interval, IntervalSettings, cluster_bootstrap
+from metrics.evaluation.registry import is_lag
+from metrics.trade_off import MotionCurve, at_equal_motion, common_levels, pareto_front, rank_correlation
+
+MOTION = "head_motion"
+QUALITIES = {
+    "csim": True, "lip_corr_zero": True, "av_corr_zero": True, "lse_c": True, "jitter": False, "sharpness": True,
+}  # fmt: skip
+"""Measures that motion is traded for -> whether higher is better. Sharpness counts as lost detail below the real clip's."""
+FALLING = ("csim", "lip_corr_zero", "av_corr_zero", "lse_c", "lse_d")
+"""Identity and sync, of which it is told from which value on they are worse than at the reference."""
+LOWER = ("lse_d", "jitter", "flicker")
+"""Measures of which lower is better."""
+Values = dict[str, np.ndarray]
+"""Measure -> value of each clip ``(N,)``, NaN where it has none."""
+
+
+class Sweep:
+    """The measured points of a plan.
+
+    Args:
+        plan: What was asked for.
+        meter: Has measured all its points.
+        clips: Those that have every point.
+    """
+
+    def __init__(self, plan: SweepPlan, meter: PointMeter, clips: Sequence[ClipFiles]) -> None:
+        self.plan, self.meter, self.clips = plan, meter, clips
+        self.people = [files.identity for files in clips]
+        self.settings: IntervalSettings = meter.evaluated.protocol.intervals
+        self.values: dict[Point, Values] = {point: self._values(point) for point in plan.all}
+        metrics: dict[str, dict[str, Interval]] = {}
+        for point in plan.all:
+            key = meter.key(point)
+            metrics[key] = metrics.get(key) or meter.metrics(point, clips)
+        self.metrics = {point: metrics[meter.key(point)] for point in plan.all}
+
+    def _values(self, point: Point) -> Values:
+        records = self.meter.records(point, self.clips)
+        return {
+            name: np.array([record.values.get(name, np.nan) for record in records], float)
+            for name in MEASURED
+            if any(name in record.values for record in records)
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a point: ``series``, ``value`` and every measure with its interval."""
+        return [
+            {"series": point.series, "value": point.value, **intervals_of(metrics)}
+            for point, metrics in self.metrics.items()
+        ]
+
+    def real(self) -> dict[str, Any]:
+        """The measures of the real clips."""
+        metrics = next(iter(self.metrics.values()))
+        bare = {name: metrics[f"{name}_real"] for name in MEASURED if f"{name}_real" in metrics}
+        return intervals_of(bare)
+
+    def _difference(self, later: Point, earlier: Point, name: str) -> Interval:
+        """Paired by clip, with its interval by identity."""
+        differences = self.values[later][name] - self.values[earlier][name]
+        return cluster_bootstrap(differences, self.people, settings=self.settings)
+
+    def _names(self, points: Sequence[Point]) -> list[str]:
+        """Measures that clips have at all of some points and that differences of make sense."""
+        return [
+            name for name in MEASURED if all(name in self.values[one] for one in points) and not is_lag(name)
+        ]
+
+    def differences(self) -> list[dict[str, Any]]:
+        """Of each value of a series to its reference: paired by clip, with intervals by identity."""
+        rows = []
+        for one in self.plan.series:
+            base = _reference(one)
+            for point in one.points if base else ():
+                if point is not base:
+                    found = {name: self._difference(point, base, name) for name in self._names(one.points)}  # type: ignore[arg-type]
+                    rows.append({"series": one.name, "value": point.value, **intervals_of(found)})
+        return rows
+
+    def answers(self) -> list[dict[str, Any]]:
+        """How each measure of each series answers to its value, judged by paired differences.
+
+        ``word``: ``rises`` or ``falls`` (from first to last, without a step back beyond its interval), ``rises and falls``
+        or ``unclear``; ``rank_correlation`` of value and mean; ``steps_up`` and ``steps_down``: values at which it is beyond
+        the interval higher or lower than at the value before; ``worse_from``: first value over the reference at which
+        identity or sync is worse than there.
+        """
+        return [
+            {"series": one.name, "measure": name, **self._answer(one, name)}
+            for one in self.plan.series
+            if len(one.points) > 1
+            for name in self._names(one.points)
+        ]
+
+    def _answer(self, one: Series, name: str) -> dict[str, Any]:
+        steps = [
+            (later.value, _side(self._difference(later, earlier, name)))
+            for earlier, later in zip(one.points, one.points[1:], strict=False)
+        ]
+        up, down = ([value for value, side in steps if side == sign] for sign in (1, -1))
+        whole = _side(self._difference(one.points[-1], one.points[0], name))
+        word = {1: "rises", -1: "falls", 0: "unclear"}[whole]
+        if up and down:
+            word = "rises and falls"
+        elif (up or down) and not whole:
+            word = "rises" if up else "falls"
+        means = [
+            float(np.nanmean(self.values[point][name])) if _known(self.values[point][name]) else np.nan
+            for point in one.points
+        ]
+        base = _reference(one)
+        worse = None
+        if base and name in FALLING:
+            bad = 1 if name in LOWER else -1
+            over = (point for point in one.points if point.value > base.value)  # type: ignore[operator]
+            worse = next((p.value for p in over if _side(self._difference(p, base, name)) == bad), None)
+        return {
+            "word": word,
+            "rank_correlation": rank_correlation([point.value for point in one.points], means),  # type: ignore[misc]
+            "steps_up": up,
+            "steps_down": down,
+            "worse_from": worse,
+        }
+
+    def trade_off(self) -> dict[str, Any]:
+        """Quality against measured head motion: the front of all points, and the series at equal motion, by measure."""
+        found: dict[str, Any] = {}
+        for name, higher in QUALITIES.items():
+            points = [point for point in self.plan.all if {name, MOTION} <= set(self.values[point])]
+            sides = [[self.metrics[point][key].value for point in points] for key in (MOTION, name)]
+            motion, quality = (np.array(side, float) for side in sides)
+            if not np.isfinite(quality).any():
+                continue
+            front = pareto_front(motion.tolist(), quality.tolist(), higher)
+            found[name] = {
+                "higher_is_better": higher,
+                "front": [{"series": points[i].series, "value": points[i].value} for i in front],
+                "at_equal_motion": self._at_equal_motion(name, higher),
+            }
+        return found
+
+    def _at_equal_motion(self, name: str, higher: bool) -> list[dict[str, Any]]:
+        """Levels of motion that at least two series reach, of the clips that are known at every value of each."""
+        series = [one for one in self.plan.series if len(one.points) > 1]
+        pairs = [
+            np.stack([[self.values[point][key] for point in one.points] for key in (MOTION, name)])
+            for one in series
+            if all({name, MOTION} <= set(self.values[point]) for point in one.points)
+        ]
+        if len(pairs) != len(series) or len(series) < 2:
+            return []
+        known = np.isfinite(np.concatenate(pairs, axis=1)).all(axis=(0, 1))
+        if not known.any():
+            return []
+        curves = {
+            one.name: MotionCurve(motion[:, known], quality[:, known])
+            for one, (motion, quality) in zip(series, pairs, strict=True)
+        }
+        people = [who for who, kept in zip(self.people, known, strict=True) if kept]
+        levels = at_equal_motion(curves, people, common_levels(curves), higher, self.settings)
+        return [{**dataclasses.asdict(level), "clear": level.clear} for level in levels]
+
+    def following(self) -> list[dict[str, Any]]:
+        """Requested against realised std of each series that scales statistics, see `following_of`."""
+        blocks, found = self.meter.evaluated.model.basis.blocks if self.plan.following else {}, []
+        blocks = blocks or {"all": slice(None)}
+        for one in self.plan.series if self.plan.following else ():
+            scaled = scaled_blocks(one, blocks)
+            stds = {p.value: [r.stds for r in self.meter.records(p, self.clips)] for p in one.points}
+            if scaled and all(std for clips in stds.values() for std in clips):
+                told = following_of(stds, self.people, blocks, scaled, self.settings)  # type: ignore[arg-type]
+                found.append({"series": one.name, **told})
+        return found
+
+
+def intervals_of(metrics: Mapping[str, Interval]) -> dict[str, Any]:
+    """The measures of a row as plain data, in their order."""
+    return {name: dataclasses.asdict(metrics[name]) for name in MEASURED if name in metrics}
+
+
+def _reference(one: Series) -> Point | None:
+    return next((point for point in one.points if point.value == one.reference), None)
+
+
+def _known(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).any())
+
+
+def _side(difference: Interval) -> int:
+    """1 or -1 where the interval lies above or below 0, else 0."""
+    if difference.low is None or difference.high is None:
+        return 0
+    return int(difference.low > 0) - int(difference.high < 0)
