@@ -41,6 +41,7 @@ COMMANDS = {
     "encode": "make the latents of a dataset: autoencoder=RUN data=NAME data.root=DIR [workers=N] [shard=I/N]",
     "evaluate": "measure a trained model on held-out identities, or anyone's videos",
     "sweep": "measure quality over motion intensity: sweep=NAME [overrides]",
+    "leaderboard": "rank methods by results of evaluations: Markdown, CSV or one HTML page",
     "report": "one self-contained HTML page of a run or sweep",
     "assets": "list, fetch or verify the public model files",
     "package": "make a model folder of three trained stages",
