@@ -12,7 +12,7 @@ from datamodules.files import file_inside, require_output_folder
 from experiments.results import RESULTS, read_results, write_whole
 
 if TYPE_CHECKING:
-    from experiments.ranking import Entry
+    from experiments.report.ranking import Entry
 
 log = logging.getLogger(__name__)
 FORMATS = (".md", ".html", ".csv")
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         require_output_folder(args.output.parent)
     entries = read_entries(args.results)
-    from experiments.ranking import make_boards
     from experiments.report.leaderboard import csv_text, markdown_text, write_html
+    from experiments.report.ranking import make_boards
 
     boards = make_boards(entries)
     if suffix == ".html":
@@ -69,7 +69,7 @@ def read_entries(places: Sequence[Path]) -> "list[Entry]":
     Raises:
         UserError: A place holds no results, or some that are not of our form.
     """
-    from experiments.ranking import Entry
+    from experiments.report.ranking import Entry
 
     found: dict[Path, None] = {}
     for place in places:

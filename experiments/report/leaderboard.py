@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside
-from experiments.ranking import OWN_ROWS, SHARED_ROWS, Board, Entry, Line, Ranking, row_title
 from experiments.report.page import MAX_VIDEOS, Section, Table, write_page
+from experiments.report.ranking import OWN_ROWS, SHARED_ROWS, Board, Entry, Line, Ranking, row_title
 from experiments.report.tables import Interval, counted, interval, number
 
 HERE = Path(__file__).parent

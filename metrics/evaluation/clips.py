@@ -118,16 +118,15 @@ class ClipSet:
 
     def files_hash(self, *kinds: str) -> str:
         """Hash of the bytes of files of all clips, by their attributes of `ClipFiles`: 16 hexadecimal digits."""
-        return short_hash(
-            [
-                [
-                    _file_hash(path)
-                    for path in (getattr(clip, kind) for kind in kinds)
-                    if path not in clip.takes
-                ]
-                for clip in self.all
-            ]
+        return short_hash([[_file_hash(getattr(clip, kind)) for kind in kinds] for clip in self.all])
+
+    def sources(self) -> "ClipSet":
+        """The portraits and the given speech of judged videos that have no real clip: the data, whoever made the videos."""
+        given = (
+            replace(clip, speech=clip.reference) if clip.speech in clip.takes else clip
+            for clip in self.judged
         )
+        return ClipSet(tuple(given))
 
     def phones_hash(self) -> str | None:
         """Hash of the phones of all clips: 64 hexadecimal digits; None where none are known."""

@@ -89,7 +89,7 @@ def protocol_record(
     ranked = measure_hashes(measures_of(protocol.task), protocol, judges.hashes)
     of_model = families.reconstruction and families.generation  # nobody else is judged by both
     known = [one for one in MEASURES.values() if one.settings] if of_model else []
-    data = replace(data, spare=()) if protocol.task == FREE else data  # these have a hash of their own
+    data = data.sources() if protocol.task == FREE else data
     identity = data.identity(protocol.reading)
     return {
         "name": protocol.name,

@@ -14,8 +14,8 @@ from datamodules.media.audio import fit_length, load_audio, write_wav
 from datamodules.media.video import VideoReader, write_video
 from experiments.evaluate import evaluate_free, write_videos
 from experiments.leaderboard import read_entries
-from experiments.ranking import make_boards
 from experiments.report.leaderboard import csv_text, markdown_text, write_html
+from experiments.report.ranking import make_boards
 from metrics.evaluation.judges import load_judges, load_motion_judge
 from metrics.evaluation.loading import find_crop
 from metrics.evaluation.protocol import get_protocol

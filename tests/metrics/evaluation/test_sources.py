@@ -139,6 +139,20 @@ def test_the_data_are_the_sources_whatever_was_made_of_them(studio, made, source
     assert match_sources(made, moved)[0].identity(PROTOCOL.reading) != records[0]
 
 
+def test_without_given_speech_the_portraits_are_the_data(studio, made, sources, tmp_path):
+    for name in PEOPLE[:2]:
+        (tmp_path / f"{name}.png").write_bytes((sources / f"{name}.png").read_bytes())
+    data, _ = match_sources(made, tmp_path)
+    assert [clip.speech for clip in data.judged] == [made / "anna.mp4", made / "ben.mp4"]
+    results = judged(studio, made, tmp_path)
+    (why,) = [one["why"] for one in results["missing"] if one["clip"] == "ben" and "lse_d" in one["what"]]
+    assert "no sound track" in why
+    portraits = data.sources()
+    assert results["protocol"]["files"] == portraits.files_hash(
+        "reference", "reference", "phones", "annotations"
+    )
+
+
 def test_a_video_of_a_part_of_the_speech_is_not_judged(studio, sources, tmp_path):
     for number, name in enumerate(PEOPLE):
         lips, _ = studio.spoken(number)

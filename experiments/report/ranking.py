@@ -70,7 +70,7 @@ class Ranking:
 
     measure: Measure
     target: float | None  # what the value should be near to, of a measure that is best as on real video
-    lines: tuple[Line, ...]  # the best first, those that are not ranked last
+    lines: tuple[Line, ...]  # by rank, then by value; those that are not ranked last
     # ceilings and floors by row and, of rows that each method has of its own, the entry's name
     marked: Mapping[tuple[str, str], Interval]
 
@@ -204,7 +204,7 @@ def _with_ranks(measure: Measure, lines: Sequence[Line], target: float | None) -
         rank = 1 + sum(worse for _, worse in before)
         behind = _behind(measure, line, lines[0], target)[0] if line is not lines[0] else None
         found.append(replace(line, rank=rank, behind=behind))
-    return found
+    return sorted(found, key=lambda line: line.rank or 0)  # of equal rank as they were
 
 
 def _behind(measure: Measure, line: Line, other: Line, target: float | None) -> tuple[Interval, bool]:
