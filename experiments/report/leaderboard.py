@@ -22,12 +22,6 @@ PUBLISHED_NOTE = (
 )
 VIDEO_PLACES = ("gallery", "videos", "")
 """Folders beside results.json in which videos are looked for."""
-BETTER = {
-    "higher": "higher is better",
-    "lower": "lower is better",
-    "real": "nearest to the real clips is best",
-    "none": "no merit, not ranked",
-}
 OVERVIEW_ROWS = (*SHARED_ROWS, "autoencoder")
 """Marked rows that stand in the table of all measures; the others stand with their measures."""
 _BAR, _HIGH = 150, 12  # pixels
@@ -62,11 +56,11 @@ Rows = list[list[Cell]]
 
 
 def overview(board: Board) -> tuple[list[str], Rows]:
-    """Heads and rows of all measures side by side: methods, then ceilings and floors."""
+    """Heads and rows of all measures side by side: methods by their mean rank, then ceilings and floors."""
     shared, means = board.mean_ranks()
     head = ["method", *(_head(one) for one in board.rankings), *(["mean rank"] if shared else [])]
     rows = []
-    for entry in board.entries:
+    for entry in sorted(board.entries, key=lambda entry: means.get(entry.name, 0.0)):
         cells = [Cell(entry.name)]
         for ranking in board.rankings:
             line = next(line for line in ranking.lines if line.entry is entry)
@@ -84,9 +78,17 @@ def overview(board: Board) -> tuple[list[str], Rows]:
 
 
 def _head(ranking: Ranking) -> str:
-    arrow = {"higher": " ↑", "lower": " ↓", "real": " ≈ real" if ranking.ranks else "", "none": ""}
-    unit = f" ({ranking.measure.unit})" if ranking.measure.unit else ""
-    return f"{ranking.measure.title}{unit}{arrow[ranking.measure.better]}"
+    measure = ranking.measure
+    near = "" if ranking.target is None else f" ≈ {number(ranking.target, measure.unit, bare=True)}"
+    better = {"higher": " ↑", "lower": " ↓"}.get(measure.better, near)
+    return f"{measure.title}{f' ({measure.unit})' if measure.unit else ''}{better}"
+
+
+def _merit(ranking: Ranking) -> str:
+    if not ranking.ranks:
+        return "not ranked"
+    near = f"nearest to {number(ranking.target, ranking.measure.unit)} is best"
+    return {"higher": "higher is better", "lower": "lower is better"}.get(ranking.measure.better, near)
 
 
 def _ranked(line: Line, ranking: Ranking) -> str:
@@ -246,8 +248,7 @@ def write_html(boards: Sequence[Board], output: Path, title: str) -> Path:
         section = Section(board_title(board, place), board_lead(board), notes=_footnotes(board), links=True)
         section.tables.append(_table("", overview(board)))
         for ranking in board.rankings:
-            merit = BETTER["none" if not ranking.ranks else ranking.measure.better]
-            caption = f"{ranking.measure.title} ({ranking.measure.name}; {merit})"
+            caption = f"{ranking.measure.title} ({ranking.measure.name}; {_merit(ranking)})"
             section.tables.append(_table(caption, ranking_rows(ranking)))
         section.videos = list(side_by_side(board.entries))
         sections.append(section)
