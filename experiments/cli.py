@@ -47,6 +47,7 @@ COMMANDS = {
     "evaluate": "measure a trained model on held-out identities, or anyone's videos",
     "sweep": "measure quality over motion intensity: sweep=NAME [overrides]",
     "ablate": "train models that differ in one part and compare them: ablation=A,B base=NAME",
+    "leaderboard": "rank methods by results of evaluations: Markdown, CSV or one HTML page",
     "report": "one self-contained HTML page of a run or sweep",
     "assets": "list, fetch or verify the public model files",
     "package": "make a model folder of three trained stages",

@@ -7,7 +7,6 @@ the method's own lips against that other speech. Whatever can't be judged is lis
 """
 
 import argparse
-import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.errors import UserError
-from datamodules.files import require_folder
 from experiments.config import require_model
+from experiments.evaluation_flags import (
+    DEFAULTS,
+    check_method,
+    check_selftest,
+    check_videos,
+    given_flags,
+    given_numbers,
+)
 from experiments.results import (
     GALLERY,
     has_values,
@@ -28,7 +34,7 @@ from experiments.results import (
     require_judged,
     require_results_folder,
 )
-from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD, TASKS, ReadingSettings, check_protocol
+from metrics.evaluation.protocol_names import FREE, SYNTHETIC, TALKING_HEAD, TALKING_HEAD_FREE, TASKS
 
 if TYPE_CHECKING:
     from experiments.evaluation_setup import EvaluatedModel
@@ -37,23 +43,13 @@ if TYPE_CHECKING:
 
 ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
 """Flags that are overrides of the same name where a model is evaluated."""
-SELFTEST_FLAGS = ("selftest", "reference", "output", "size", "max_frames", "split")
-"""The flags that the self-test has a use for."""
-MOST_NAME = 100
-"""Letters of a method's name, at most."""
-DEFAULTS = {
-    "videos": None, "reference": None, "method": None, "output": None, "protocol": TALKING_HEAD, "task": "generation",
-    "crop": "as given", "size": None, "max_frames": None, "model": None, "split": "test", "judge": "regressor",
-    "seeds": False, "selftest": False,
-}  # fmt: skip
-"""The flags, and what they are where they are not given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm evaluate``."""
     parser.description = (
         "Evaluate a trained model: model=DIR data.root=DIR and further Hydra overrides of configs/evaluate.yaml. "
-        "Or anyone's videos: --videos DIR --reference DIR --method NAME."
+        "Or anyone's videos: --videos DIR --reference DIR --method NAME, without real ones --sources DIR."
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="model=DIR data.root=DIR split=test clips=8 ..."
@@ -62,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag = group.add_argument
     flag("--videos", type=Path, metavar="DIR", help="the method's videos")
     flag("--reference", type=Path, metavar="DIR", help="real videos, or a prepared folder")
+    flag("--sources", type=Path, metavar="DIR", help="without real videos: portraits and speech by stem")
+    flag("--speakers", type=Path, metavar="DIR", help="with --sources: real videos to fit av_* on, of others")
     flag("--method", metavar="NAME", help="name in tables")
     flag("--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME")
     flag("--protocol", metavar="NAME", help=f"{TALKING_HEAD} (default) or {SYNTHETIC}")
@@ -75,88 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     motion = "folder of a fitted one; default: the reference's own, fitted if need be"
     flag("--judge", metavar="DIR", help=f"of motion for {SYNTHETIC}: {motion}")
     flag("--seeds", action="store_true", help="DIR has one subfolder for each sampling seed")
+    flag("--check", action="store_true", help="look at the folders only: can everything be judged?")
     flag("--selftest", action="store_true", help="corrupt real clips: do the measures answer in order?")
     parser.set_defaults(**DEFAULTS)
-
-
-def given_numbers(args: argparse.Namespace) -> dict[str, int]:
-    """``size`` and ``max_frames``, as far as they are given.
-
-    Raises:
-        UserError: One is too small or too large.
-    """
-    limits = {"size": (64, 4096), "max_frames": (ReadingSettings().shortest, math.inf)}
-    found = {key: getattr(args, key) for key in limits if getattr(args, key) is not None}
-    for key, value in found.items():
-        least, most = limits[key]
-        if not least <= value <= most:
-            bound = f"{least} or more" if value < least else f"{most} or less"
-            raise UserError(f"--{key.replace('_', '-')} {value}: use {bound}")
-    return found
-
-
-def check_method(name: object) -> str:
-    """A method's name, which also names a folder and a line in tables; a whole number, as YAML reads ``2024``, is one too.
-
-    Raises:
-        UserError: It is no plain file name.
-    """
-    name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
-    fits = (
-        isinstance(name, str) and 0 < len(name) <= MOST_NAME and name.isprintable() and name == name.strip()
-    )
-    if not isinstance(name, str) or not fits or name.startswith("."):
-        raise UserError(f"method '{str(name)[:40]}': use 1 to {MOST_NAME} letters, the first no dot")
-    if "/" in name or "\\" in name:
-        raise UserError(f"method '{name}': use a name without / and \\")
-    return name
-
-
-def check_videos(args: argparse.Namespace) -> Path:
-    """The folder for results, if the flags for videos make sense.
-
-    Raises:
-        UserError: A flag is missing or makes no sense, or results can't be written.
-    """
-    absent = [flag for flag in ("videos", "reference", "method") if getattr(args, flag) is None]
-    if absent:
-        raise UserError(f"to judge videos give --{' and --'.join(absent)} too")
-    given_numbers(args)
-    check_protocol(args.protocol, args.task, args.crop)
-    drawn = args.protocol == SYNTHETIC
-    own = args.judge != DEFAULTS["judge"]
-    if own and not drawn:
-        raise UserError(
-            f"--judge {args.judge}: {args.protocol} has its own; leave it out or give --protocol {SYNTHETIC}"
-        )
-    check_method(args.method)
-    require_folder(args.videos, "videos")
-    require_folder(args.reference, "real clips")
-    if drawn and own and not (Path(args.judge) / "judge.json").is_file():
-        raise UserError(
-            f"--judge {args.judge}: holds no fitted judge (judge.json); name the folder 'judge' of a dataset"
-        )
-    if drawn and not own and not (args.reference / MANIFEST_NAME).is_file():
-        raise UserError(
-            f"{args.reference}: holds no {MANIFEST_NAME} as prepared drawn heads do, which --protocol {SYNTHETIC} is for; "
-            "leave it out for real videos"
-        )
-    return require_results_folder(args.output or Path("results") / args.method)
-
-
-def _check_selftest(args: argparse.Namespace, given: Sequence[str]) -> None:
-    """Refuse flags that the self-test has no use for, or to do without a reference folder."""
-    foreign = [flag for flag in given if flag not in SELFTEST_FLAGS]
-    if foreign:
-        raise UserError(
-            f"--selftest corrupts the clips of --reference itself; leave out --{' and --'.join(foreign)}"
-        )
-    if args.reference is None:
-        raise UserError(
-            "the self-test needs real clips: give --reference DIR, a folder of videos of two people"
-        )
-    require_folder(args.reference, "real clips")
-    given_numbers(args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -165,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: Flags of the two forms are mixed, or as the chosen form says.
     """
-    given = [flag for flag, usual in DEFAULTS.items() if getattr(args, flag) != usual]
+    given = given_flags(args)
     if given and args.overrides:
         flag = given[0].replace("_", "-")
         hint = f", for a model {given[0]}=..." if given[0] in ALSO_OVERRIDES else ""
@@ -173,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             f"--{flag} judges videos and takes no '{args.overrides[0]}'; give one form only{hint}"
         )
     if args.selftest:
-        _check_selftest(args, given)
+        check_selftest(args, given)
         from experiments import selftest
 
         return selftest.run(args)
@@ -185,14 +104,25 @@ def run(args: argparse.Namespace) -> int:
 def _run_videos(args: argparse.Namespace) -> int:
     """Judge the videos that the flags name and write results.json, nothing if not one clip could be judged."""
     output = check_videos(args)
+    if args.check:
+        from experiments.evaluation_check import check_folders
+
+        return check_folders(args)
     from experiments.evaluation_setup import log_progress
     from lightning_modules.generation.talking_head import TalkingHead
     from metrics.evaluation.protocol import get_protocol
 
-    protocol = get_protocol(args.protocol, args.task, crop=args.crop, **given_numbers(args))
+    name, task = (args.protocol, args.task) if args.sources is None else (TALKING_HEAD_FREE, FREE)
+    protocol = get_protocol(name, task, crop=args.crop, **given_numbers(args))
     model = TalkingHead.from_pretrained(args.model) if args.model else None
-    asked = {key: getattr(args, key) for key in ("videos", "reference", "method", "seeds", "split", "judge")}
-    results = evaluate_videos(**asked, protocol=protocol, progress=log_progress, model=model)
+    if args.sources is not None:
+        folders = (args.videos, args.sources, args.method, protocol, args.speakers)
+        results = evaluate_free(*folders, progress=log_progress)
+    else:
+        asked = {
+            key: getattr(args, key) for key in ("videos", "reference", "method", "seeds", "split", "judge")
+        }
+        results = evaluate_videos(**asked, protocol=protocol, progress=log_progress, model=model)
     write_videos(results, output, str(args.videos))
     return 0
 
@@ -261,6 +191,45 @@ def evaluate_videos(
         "seconds": round(time.perf_counter() - started, 1),
     }
     return with_run(results, method, facts, judges)
+
+
+def evaluate_free(
+    videos: Path,
+    sources: Path,
+    method: str,
+    protocol: "Protocol",
+    speakers: Path | None = None,
+    judges: "Judges | None" = None,
+    progress: "Progress | None" = None,
+) -> dict[str, Any]:
+    """The content of results.json of a folder of videos beside the portraits and speech that they were made from.
+
+    ``speakers`` has real videos of other people that the regression from speech to lips is fitted on; without it there is no
+    ``av_*``. Folders and their matching: see `match_sources`; ``judges`` as of `evaluate_videos`.
+
+    Raises:
+        UserError: A folder is missing or empty, no stem matches, or no model of faces is there.
+    """
+    from metrics.evaluation.clip_results import ROW_FAMILIES
+    from metrics.evaluation.judges import load_judges, load_motion_judge
+    from metrics.evaluation.loading import rendered_clips
+    from metrics.evaluation.registry import measures_of
+    from metrics.evaluation.run import evaluate
+    from metrics.evaluation.sources import add_regression, load_with_portrait, match_sources
+
+    started = time.perf_counter()
+    data, alone = match_sources(videos, sources, speakers)
+    if judges is None:
+        slots = {slot for one in measures_of(FREE) for slot in one.judges}
+        judges = load_judges(slots, protocol, load_motion_judge("landmarks", sources))
+    add_regression(judges, data)
+    clips = rendered_clips(data, protocol.reading, load=load_with_portrait)
+    results = evaluate(clips, data, protocol, judges, ROW_FAMILIES[FREE], progress)
+    results["missing"] += alone
+    folders = {"videos": videos, "sources": sources, "speakers": speakers}
+    seconds = round(time.perf_counter() - started, 1)
+    facts = {**machine_record(), **folders, "judge": judges.facts, "seconds": seconds}
+    return _with_run(results, method, facts, judges)
 
 
 def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.clips.manifest import MANIFEST_NAME
 from datamodules.files import require_output_folder
-from experiments.evaluate import given_numbers
+from experiments.evaluation_flags import given_numbers
 from experiments.evaluation_setup import log_progress
 from experiments.results import write_json, write_whole
 from metrics.evaluation.clips import Missing, reference_clips

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.signal import savgol_filter
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from metrics.alignment import Similarity, cut_aligned, fit_similarity
 from metrics.checks import as_uint8, as_uint8_pair
-from metrics.landmarks import FACE, LandmarkSettings
+from metrics.landmarks import FACE, LandmarkSettings, face_boxes
 
 _LUMA = (0.299, 0.587, 0.114)
 _CHUNK = 16
@@ -34,6 +36,16 @@ class SharpnessSettings:
 
     mouth: Region = (0.30, 0.62, 0.70, 0.88)  # x0, y0, x1, y1 as shares of the side
     eyes: Region = (0.22, 0.26, 0.78, 0.46)  # likewise
+
+
+@dataclass(frozen=True)
+class FineDetailSettings:
+    """How the detail of a face is held against a portrait of any size and crop."""
+
+    width: int = 192  # pixels that the landmarks' box is brought to
+    height: int = 240  # likewise
+    sigma: float = 1.5  # of the Gaussian blur that the detail is the difference to, in pixels
+    frames: int = 12  # of a video that are looked at
 
 
 def hold_still(
@@ -114,6 +126,54 @@ def sharpness(
         whole = detail(cut(real, region))
         values[f"sharpness_{name}"] = detail(cut(generated, region)) / whole if whole > 0 else float("nan")
     return values
+
+
+def fine_detail(
+    frames: Tensor,
+    points: np.ndarray,
+    portrait: Tensor,
+    portrait_points: np.ndarray,
+    settings: FineDetailSettings = FineDetailSettings(),
+    landmarks: LandmarkSettings = FACE,
+) -> float:
+    """Detail of a video's face as a share of the portrait's, whatever their sizes: below 1 blurred, above 1 noisy.
+
+    Mean absolute difference of the grey face and its blur over its standard deviation + 1, in 8-bit levels; of a video its
+    mean over twelve frames with a face. The first frame of ``portrait`` counts.
+
+    Args:
+        frames: ``(T, 3, H, W)`` uint8, or float in [-1, 1].
+        points: ``(T, 478, 3)`` their landmarks in pixels; NaN without a face.
+        portrait: ``(N, 3, H', W')`` likewise.
+        portrait_points: ``(N, 478, 3)`` likewise.
+        settings: How it is looked at.
+        landmarks: Which of them are the face.
+
+    Returns:
+        NaN where one side has no face, or the portrait no detail.
+    """
+    seen = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
+    known = np.isfinite(portrait_points[:1]).all()
+    if not len(seen) or not known:
+        return float("nan")
+    looks = seen[np.linspace(0, len(seen) - 1, min(len(seen), settings.frames)).round().astype(int)]
+    whole = _face_detail(portrait[0], portrait_points[0], settings, landmarks)
+    shown = [_face_detail(frames[int(look)], points[look], settings, landmarks) for look in looks]
+    return float(np.mean(shown)) / whole if whole > 0 else float("nan")
+
+
+def _face_detail(
+    frame: Tensor, points: np.ndarray, settings: FineDetailSettings, landmarks: LandmarkSettings
+) -> float:
+    """Detail of the face with landmarks ``(478, 3)`` in ``(3, H, W)``; NaN where the frame cuts it off."""
+    left, top, right, bottom = face_boxes(points[None], landmarks)[0].round().astype(int).tolist()
+    face = _luma(as_uint8(frame[None, :, max(top, 0) : bottom, max(left, 0) : right]).float())
+    if not face.numel():
+        return float("nan")
+    size = (settings.height, settings.width)
+    resized = interpolate(face[None], size, mode="bilinear", antialias=True, align_corners=False)
+    grey = resized[0, 0].double().numpy()
+    return float(np.abs(grey - gaussian_filter(grey, settings.sigma)).mean() / (grey.std() + 1))
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
             waveform, rate = sound.waveform, sound.rate
             require_whole(path, Fraction(len(waveform), rate), promised_seconds(container, stream))
             waveform = _without_padding(waveform, container, stream)
-            late = _seconds_after_pictures(sound.start, container, stream, file)
+            late = seconds_after_pictures(sound.start, container, stream, file)
     except av.FFmpegError as error:
         raise UserError(f"{path}: cannot be read as sound ({error.strerror}); convert it to wav") from None
     if late > MOST_SILENCE:
@@ -128,7 +128,7 @@ def _without_padding(
     return waveform[:true_length] if len(waveform) - true_length < _MOST_PADDING else waveform
 
 
-def _seconds_after_pictures(
+def seconds_after_pictures(
     start: float | None, container: av.container.InputContainer, stream: av.AudioStream, path: Path
 ) -> float:
     """Start of the sound minus that of the pictures; 0 without pictures, or where the file does not tell."""

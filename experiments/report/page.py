@@ -2,10 +2,12 @@
 
 import base64
 import datetime
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from experiments.results import write_whole
 from experiments.version import __version__
@@ -41,6 +43,7 @@ class Section:
     figures: list[tuple[str, str]] = field(default_factory=list)  # SVG elements and their captions
     pictures: Media = field(default_factory=list)  # PNG or JPEG
     videos: Media = field(default_factory=list)  # mp4
+    links: bool = False  # whether videos that are too large are linked, as files that lie beside the page
     notes: list[str] = field(default_factory=list)  # remarks, such as what is missing
 
 
@@ -49,12 +52,23 @@ def captioned(paths: Sequence[Path]) -> Media:
     return [(path, path.stem.replace("_", " ")) for path in paths]
 
 
-def write_page(sections: Sequence[Section], output: Path, title: str, lead: str = "") -> Path:
-    """Write sections as one HTML file; media that are too large or too many are named, not embedded."""
+def write_page(
+    sections: Sequence[Section], output: Path, title: str, lead: str = "", script: str = ""
+) -> Path:
+    """Write sections as one HTML file; media that are too large or too many are named, not embedded.
+
+    Cells of tables may be `markupsafe.Markup`; ``script`` is JavaScript of our own.
+    """
     from jinja2 import Environment, FileSystemLoader
 
+    linked = [path for one in sections if one.links for path, _ in _large(one.videos, MAX_VIDEO_BYTES)]
+
+    def source(path: Path) -> str:
+        return quote(os.path.relpath(path, output.parent)) if path in linked else _data_uri(path)
+
     for section in sections:
-        left = _leave_out(section.pictures, MAX_PICTURE_BYTES) + _leave_out(section.videos, MAX_VIDEO_BYTES)
+        left = _leave_out(section.pictures, MAX_PICTURE_BYTES)
+        left += [] if section.links else _leave_out(section.videos, MAX_VIDEO_BYTES)
         left += section.videos[MAX_VIDEOS:] + section.pictures[MAX_PICTURES:]
         del section.videos[MAX_VIDEOS:], section.pictures[MAX_PICTURES:]
         for path, _ in left[:MAX_PICTURES]:
@@ -66,15 +80,22 @@ def write_page(sections: Sequence[Section], output: Path, title: str, lead: str 
         lead=lead,
         sections=sections,
         data_uri=_data_uri,
+        source=source,
+        linked=linked,
+        script=script,
         made=f"{datetime.date.today():%d %B %Y}",
         version=__version__,
     )
     return write_whole(output, text)
 
 
+def _large(media: Media, most: int) -> Media:
+    return [one for one in media if one[0].stat().st_size > most]
+
+
 def _leave_out(media: Media, most: int) -> Media:
     """Take the media of more bytes out of the list; returns them."""
-    large = [one for one in media if one[0].stat().st_size > most]
+    large = _large(media, most)
     media[:] = [one for one in media if one not in large]
     return large
 

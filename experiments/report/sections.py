@@ -44,14 +44,14 @@ def collect_sections(folder: Path) -> list[Section]:
         latest = {path.parent: path for path in pictures["step_"]}
         page.append(training_section(found["metrics.csv"], list(latest.values()), folder))
     for path in found["results.json"]:
-        with _of_our_form(path):
+        with of_our_form(path):
             page.append(results_section(read_results(path), path))
     if sheets := pictures[""]:
         lead = "One clip each; a row runs from its first to its last frame."
         page.append(Section("Contact sheets", lead, pictures=captioned(sheets)))
     for path in found["sweep.json"]:
         beside = [picture for picture in pictures["sweep_"] if picture.parent == path.parent]
-        with _of_our_form(path):
+        with of_our_form(path):
             page.append(sweep_section(read_json(path), path, beside))
     if not page:
         raise UserError("; ".join([f"{folder}: nothing to report in it ({', '.join(KINDS)})", *left_out[:1]]))
@@ -60,7 +60,7 @@ def collect_sections(folder: Path) -> list[Section]:
 
 
 @contextmanager
-def _of_our_form(path: Path) -> Iterator[None]:
+def of_our_form(path: Path) -> Iterator[None]:
     """A stranger's file may be of any form inside: where it is not ours, that is one line."""
     try:
         yield
@@ -101,7 +101,7 @@ def run_section(runs: Sequence[Path], times: Sequence[Path], folder: Path) -> Se
     """
     section, stages = Section("What was run"), []
     for path in runs:
-        with _of_our_form(path):
+        with of_our_form(path):
             record = read_json(path)
             machine = dict(record.get("machine") or {})
             machine |= machine.pop("packages", {})
@@ -135,7 +135,7 @@ def training_section(paths: Sequence[Path], samples: Sequence[Path], folder: Pat
     """Training curves from the metrics.csv files of Lightning's CSVLogger, and the last sample pictures."""
     section = Section("Training curves", "Blue: training, orange: validation; over optimiser steps.")
     for path in paths:
-        with _of_our_form(path):
+        with of_our_form(path):
             if curves := read_curves(path):
                 section.figures.append((training_figure(curves), _place(path, folder)))
             else:

@@ -110,7 +110,7 @@ def aggregate(results: Sequence[ClipResult], protocol: Protocol, judges: Judges)
         if np.isfinite(rows).all(axis=1).any():
             metrics[f"{measure.name}_share"] = share(rows, people, protocol, measure.better == "higher")
     for row in dict.fromkeys(row for one in results for row in one.distributions if row != "real"):
-        for measure in of_kind("distribution", judges):
+        for measure in of_kind("distribution", judges, protocol.task):
             metrics[f"{measure.name}{suffix(row)}"] = distribution_distance(
                 measure, results, row, protocol, judges
             )

@@ -18,6 +18,7 @@ from metrics.evaluation.inputs import FrameInputs, SpeechInputs
 from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
 from metrics.evaluation.protocol import Protocol
+from metrics.evaluation.protocol_names import FREE
 from metrics.evaluation.registry import names_of_kind, of_kind, values_of
 from metrics.motion import lagged_correlation
 from metrics.reconstruction import region_errors
@@ -74,9 +75,13 @@ def measure_clip(
     clip: RenderedClip, judges: Judges, protocol: Protocol, families: RowFamilies
 ) -> tuple[ClipResult, Rows]:
     """All that one clip says, except what needs the others; and what is detected in its rows."""
-    whole, files = judges.detect(clip.whole, protocol), clip.files
-    coded = through_codec(clip.real, protocol.codec.crf)
-    rows = {"real": [whole.first(len(clip))], "codec": [judges.detect(coded, protocol)]}
+    files, rows = clip.files, {}
+    if protocol.task == FREE:
+        whole = judges.detect(np.copy(clip.whole[:1]), protocol).still(len(clip))
+    else:
+        whole = judges.detect(clip.whole, protocol)
+        coded = through_codec(clip.real, protocol.codec.crf)
+        rows = {"real": [whole.first(len(clip))], "codec": [judges.detect(coded, protocol)]}
     rows |= {row: [judges.detect(take, protocol) for take in takes] for row, takes in clip.rows.items()}
     rows["still"] = [whole.still(len(clip))]
     lips = {row: [take.motion.lip_opening for take in takes] for row, takes in rows.items()}
@@ -100,7 +105,7 @@ def _measure_frames(
     families: RowFamilies,
 ) -> None:
     """Add what the rows' frames say, and where there is no face."""
-    real = rows["real"][0]
+    real, task = rows.get("real", rows["still"])[0], protocol.task
     for row, takes in rows.items():
         for take in takes:
             if take.faceless:
@@ -112,14 +117,15 @@ def _measure_frames(
             FrameInputs(protocol, judges, take, real, real.source, floor, tuple(takes)) for take in takes
         ]
         free, paired = row in families.generation, row in families.reconstruction
-        wholes = of_kind("row", judges) + (of_kind("clip_pair", judges) if free else [])
+        wholes = of_kind("row", judges, task) + of_kind("portrait", judges, task)
+        wholes += of_kind("clip_pair", judges, task) if free else []
         pairs = of_kind("frame_pairs", judges) if paired else []
         found = [values_of(wholes, one) | values_of(pairs, one.part(slice(1, None))) for one in inputs]
         named = {families.name(name, row): value for name, value in mean_over_takes(found).items()}
         result.values |= named
         if row == "generated" and free and len(takes) > 1:
             result.values |= values_of(of_kind("seeds", judges), inputs[0])
-        asked = of_kind("distribution", judges)
+        asked = of_kind("distribution", judges, task)
         result.distributions[row] = [{measure.name: measure.ask(one) for measure in asked} for one in inputs]
 
 

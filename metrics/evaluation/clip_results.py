@@ -32,6 +32,7 @@ _VIDEO_ROWS = ("codec", "autoencoder", "generated", "still")
 ROW_FAMILIES = {
     "generation": RowFamilies((), _VIDEO_ROWS),
     "reconstruction": RowFamilies(_VIDEO_ROWS, ()),
+    "free": RowFamilies((), ("generated", "still")),
     "model": RowFamilies(("codec", "still", "autoencoder"), (*_VIDEO_ROWS, "swapped"), "autoencoder"),
 }
 """Anyone's videos are judged by one family, by their task; of a model, measures of reconstruction judge its autoencoder,

@@ -120,6 +120,14 @@ class ClipSet:
         """Hash of the bytes of files of all clips, by their attributes of `ClipFiles`: 16 hexadecimal digits."""
         return short_hash([[_file_hash(getattr(clip, kind)) for kind in kinds] for clip in self.all])
 
+    def sources(self) -> "ClipSet":
+        """The portraits and the given speech of judged videos that have no real clip: the data, whoever made the videos."""
+        given = (
+            replace(clip, speech=clip.reference) if clip.speech in clip.takes else clip
+            for clip in self.judged
+        )
+        return ClipSet(tuple(given))
+
     def phones_hash(self) -> str | None:
         """Hash of the phones of all clips: 64 hexadecimal digits; None where none are known."""
         found = [[tuple(vars(phone).values()) for phone in clip.known_phones()[0]] for clip in self.all]
@@ -160,7 +168,7 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
-            stem = _composed(path.stem)
+            stem = composed(path.stem)
             if stem in found:
                 raise UserError(f"{path}: {found[stem]} has the same stem; rename one of them")
             found[stem] = path
@@ -173,7 +181,8 @@ def list_videos(folder: Path, what: str, deep: bool = False) -> dict[str, Path]:
     return found
 
 
-def _composed(name: str) -> str:  # whatever the file system or a manifest does: part of the data's identity
+def composed(name: str) -> str:
+    """A name in composed Unicode, whatever the file system or a manifest does: part of the data's identity."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -196,7 +205,7 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, ClipFiles]:
     clips = {}
     for stem, path in list_videos(folder, "reference videos", deep=True).items():
         sound = path.with_suffix(".wav")
-        who = stem if path.parent == folder else _composed(path.parent.relative_to(folder).parts[0])
+        who = stem if path.parent == folder else composed(path.parent.relative_to(folder).parts[0])
         speech = sound if sound.is_file() else path
         clips[stem] = ClipFiles(stem, path, speech, (), who, who, source=stem, phones=phone_file(path))
     return clips
@@ -208,13 +217,13 @@ def recorded_clip(folder: Path, record: ClipRecord) -> ClipFiles:
     annotations = folder / record.annotations if record.annotations else None
     made = read_dataset_settings(folder) if record.drawn else None
     return ClipFiles(
-        _composed(record.id),
+        composed(record.id),
         video,
         folder / record.audio if record.audio else video,
         (),
-        _composed(record.identity),
-        _composed(record.voice),
-        _composed(record.source),
+        composed(record.identity),
+        composed(record.voice),
+        composed(record.source),
         record.start,
         tuple(record.crop) if record.crop else None,
         record.frames,

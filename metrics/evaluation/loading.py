@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from datamodules.errors import UserError
 from datamodules.faces.finding import FaceBox, find_faces, select_face
 from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.media.audio import fit_length, frame_count, load_audio
-from datamodules.media.video import VideoReader
+from datamodules.media.video import VideoInfo, VideoReader
 from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, ForeignSpeech, Missing
 from metrics.evaluation.protocol_names import ReadingSettings
 
@@ -72,14 +73,16 @@ def rendered_clips(
     reading: ReadingSettings,
     render: Callable[[RenderedClip], RenderedClip] | None = None,
     find: Callable[[np.ndarray], SquareCrop] | None = None,
+    load: Callable[..., RenderedClip] | None = None,
 ) -> Iterator[RenderedClip]:
     """Read and render the clips one after the other; one that fails comes with its reason instead of frames.
 
-    ``render`` adds rows to those of a clip's files; ``find`` finds the crop of some frames, else `find_crop` does.
+    ``render`` adds rows to those of a clip's files; ``find`` finds the crop of some frames, else `find_crop` does; ``load``
+    reads a clip's files, else `load_clip` does.
     """
     for place, files in enumerate(data.judged):
         try:
-            clip = load_clip(files, reading, find or find_crop)
+            clip = (load or load_clip)(files, reading, find or find_crop)
             clip = replace(clip, foreign=data.foreign_speech(place, len(clip)))
             clip = clip if render is None else render(clip)
         except CLIP_FAILURES as error:
@@ -126,8 +129,18 @@ def find_crop(frames: np.ndarray, find: Callable[[np.ndarray], list[FaceBox]] = 
     return framing(FaceBox(x0, y0, x1, y1))
 
 
+class Frames(Protocol):
+    """Frames that are decoded when they are asked for: a video's, or a picture as a video of one."""
+
+    path: Path
+    info: VideoInfo
+
+    def get(self, indices: np.ndarray, /) -> np.ndarray:
+        """Some of them, ``(N, H, W, 3)`` uint8."""
+
+
 def _fitting(
-    reader: VideoReader,
+    reader: Frames,
     indices: np.ndarray,
     reading: ReadingSettings,
     like: tuple[int, int] | None,
@@ -153,6 +166,26 @@ def _fitting(
     return lambda frames: resize(frames, *like)
 
 
+def read_fitted(
+    reader: Frames,
+    indices: np.ndarray,
+    reading: ReadingSettings,
+    find: Callable[[np.ndarray], SquareCrop],
+    like: tuple[int, int] | None = None,
+    decoded: int = _DECODED,
+) -> np.ndarray:
+    """Frames ``(T, H, W, 3)`` uint8 at the wanted size, ``decoded`` bytes at a time; ``like``: at this height and width.
+
+    Raises:
+        UserError: The file is damaged.
+        ValueError: The shape is another than ``like``, or no face can be cropped to.
+    """
+    fit = _fitting(reader, indices, reading, like, find)
+    most = max(1, decoded // (3 * reader.info.height * reader.info.width))
+    parts = [fit(reader.get(indices[start : start + most])) for start in range(0, len(indices), most)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def load_clip(
     files: ClipFiles,
     reading: ReadingSettings,
@@ -168,14 +201,6 @@ def load_clip(
         ValueError: Lengths differ by more than two frames, the clip is too short, the shape is another, or no face can
             be cropped to.
     """
-
-    def read(reader: VideoReader, length: int, like: tuple[int, int] | None = None) -> np.ndarray:
-        indices = reader.at_rate()[:length]
-        fit = _fitting(reader, indices, reading, like, find)
-        most = max(1, decoded // (3 * reader.info.height * reader.info.width))
-        parts = [fit(reader.get(indices[start : start + most])) for start in range(0, length, most)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
     stored = VideoReader(files.reference)
     takes = [VideoReader(path) for path in files.takes]
     lengths = [len(reader.at_rate()) for reader in (stored, *takes)]
@@ -189,17 +214,17 @@ def load_clip(
     length = min(whole, *lengths)
     if length < reading.shortest:
         raise ValueError(f"only {length} frames: too short to judge, which takes {reading.shortest}")
-    real = read(stored, whole)
+    real = read_fitted(stored, stored.at_rate()[:whole], reading, find, decoded=decoded)
     size = (real.shape[1], real.shape[2])
-    fitted = tuple(read(take, length, size) for take in takes)
+    fitted = tuple(read_fitted(take, take.at_rate()[:length], reading, find, size, decoded) for take in takes)
     sizes = {(take.info.height, take.info.width) for take in takes} - {size}
     others = ", ".join(sorted(f"{width}x{height}" for height, width in sizes))
     resized = f"{others} to {size[1]}x{size[0]}" if sizes and reading.crop == "as given" else ""
-    sound, silence = _speech(files.speech, whole, reading.most_length_difference)
+    sound, silence = speech_of(files.speech, whole, reading.most_length_difference)
     return RenderedClip(files, real, {"generated": fitted} if fitted else {}, sound, silence, resized)
 
 
-def _speech(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
+def speech_of(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:
     """Speech ``(640 T,)`` of so many frames, or None and why: it may end ``most`` frames early, which are silent then."""
     try:
         speech = load_audio(path)

@@ -7,6 +7,7 @@ covers is said by its line in `metrics.evaluation.registry`.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from datamodules.batches import FPS
 from metrics.av_correlation import AVSettings, RegressionSettings, RetrievalSettings
 from metrics.distributions import (
     BlinkIntervalSettings,
@@ -16,7 +17,14 @@ from metrics.distributions import (
 )
 from metrics.evaluation.feature_pools import PoolSettings
 from metrics.evaluation.intervals import IntervalSettings
-from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD, ReadingSettings, check_protocol
+from metrics.evaluation.protocol_names import (
+    FREE,
+    SYNTHETIC,
+    TALKING_HEAD,
+    TALKING_HEAD_FREE,
+    ReadingSettings,
+    check_protocol,
+)
 from metrics.fid import KidSettings
 from metrics.fvd import FvdSettings
 from metrics.judges.face_embedder import AlignmentSettings
@@ -24,7 +32,7 @@ from metrics.judges.mfcc import MfccSettings
 from metrics.landmarks import KeypointSettings, LandmarkSettings
 from metrics.lip_closure import ClosureSettings, LipRangeSettings
 from metrics.motion import BlinkSettings, JitterSettings, LagSettings
-from metrics.sharpness import SharpnessSettings, StillFaceSettings
+from metrics.sharpness import FineDetailSettings, SharpnessSettings, StillFaceSettings
 from metrics.sync import FaceCropSettings, SyncSettings
 
 
@@ -61,7 +69,8 @@ class Protocol:
     """What measures are given besides what they judge."""
 
     name: str
-    task: str = "generation"  # generation or reconstruction: the two families of measures never mix
+    # generation or reconstruction, as the two families of measures never mix; free: without real videos
+    task: str = "generation"
     # which frames are judged; part of the identity of the data
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     intervals: IntervalSettings = field(default_factory=IntervalSettings)
@@ -76,6 +85,7 @@ class Protocol:
     jitter_floor: JitterFloorSettings = field(default_factory=JitterFloorSettings)
     still_face: StillFaceSettings = field(default_factory=StillFaceSettings)
     sharpness: SharpnessSettings = field(default_factory=SharpnessSettings)
+    fine_detail: FineDetailSettings = field(default_factory=FineDetailSettings)
     lags: LagSettings = field(default_factory=LagSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     mfcc: MfccSettings = field(default_factory=MfccSettings)
@@ -102,6 +112,8 @@ PROTOCOLS = {
     TALKING_HEAD: Protocol(TALKING_HEAD),
     # Drawn heads: any size, their whole frame is the face, and the shipped expert judges shorter clips.
     SYNTHETIC: Protocol(SYNTHETIC, reading=ReadingSettings(size=None), sync=SyncSettings(minimum_frames=50)),
+    # Nothing is compared frame by frame: methods may leave off the end of the speech.
+    TALKING_HEAD_FREE: Protocol(TALKING_HEAD_FREE, FREE, reading=ReadingSettings(most_length_difference=FPS)),
 }
 
 

@@ -8,7 +8,11 @@ from datamodules.errors import UserError
 
 TALKING_HEAD, SYNTHETIC = "talking-head-v2", "synthetic-v2"
 """Names of the protocols: of real faces and of drawn heads."""
+TALKING_HEAD_FREE = "talking-head-free-v1"
+"""Of real faces without real videos: portraits and speech are all that is known."""
 TASKS = ("generation", "reconstruction")
+FREE = "free"
+"""The task of that protocol, which the others don't have."""
 PARTNER = "partner"
 """What an entry of what is missing lacks that is a file of which the other folder has no such stem."""
 
@@ -32,6 +36,8 @@ def check_protocol(name: str, task: str, crop: str) -> None:
     Raises:
         UserError: No such protocol, or a task or crop that it has not.
     """
+    if name == TALKING_HEAD_FREE and task == FREE:
+        return
     if name not in (TALKING_HEAD, SYNTHETIC):
         raise UserError(f"{name}: no such protocol; the names are {TALKING_HEAD}, {SYNTHETIC}")
     if task not in TASKS:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from metrics.evaluation.protocol_names import short_hash
+from metrics.evaluation.protocol_names import FREE, short_hash
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # "reconstruction" compares frame with frame and never judges free generation, where it would reward stillness;
 # "generation" compares distributions or what a free head doesn't change; "identity", "sync" and "motion" hold for both;
-# "model": only known where a model is asked
-Family = Literal["reconstruction", "generation", "identity", "sync", "motion", "model"]
+# "model": only known where a model is asked; "portrait": only asked where there is no real video
+Family = Literal["reconstruction", "generation", "identity", "sync", "motion", "model", "portrait"]
 # "real": nearest to the real row's; "none": a fact, no merit
 Better = Literal["higher", "lower", "real", "none"]
 # Of what a measure is asked. It answers by a value, one a frame, or several by name, where nothing else is said.
@@ -41,8 +41,11 @@ Kind = Literal[
     "distribution",  # of a row: samples (N, D), whose distribution over all clips is held against the real one by `metric`
     "pictures",  # Inception features of all frames of all clips, compared by `pool`
     "windows",  # I3D features of windows of 16 frames, likewise
+    "portrait",  # of a row's frames and the portrait, where there is no real clip
     "derived",  # made of other measures, or told by who renders
 ]
+FREE_KINDS = ("row", "portrait", "syncnet", "speech")
+"""What is asked where there is no real video; lips go by a regression that was fitted elsewhere."""
 _CHUNK = 16
 Call = tuple[str, ...]
 """A function or class as ``module:name``, and what it is given: attributes of its inputs, ``protocol.`` its settings."""
@@ -75,6 +78,10 @@ class Measure:
         """Fields of `Protocol` that the number hangs on: those that are passed, and those of ``through``."""
         passed = (path.partition("protocol.")[2] for path in (*self.call, *self.metric, *self.pool))
         return tuple(sorted({*self.through, *filter(None, passed)}))
+
+    def slots(self, task: str) -> tuple[str, ...]:
+        """The judges that it hangs on in a task: without real clips a regression of speech can't be fitted on them."""
+        return (*self.judges, "regression") if task == FREE and self.kind == "speech" else self.judges
 
     def ask(self, inputs: Any) -> Any:
         """What the function says of its inputs: a value, values by name, or rows of a distribution."""
@@ -173,6 +180,7 @@ _ENTRIES = (
     Measure("sharpness_mouth", "Sharpness of the mouth", "%", "real", "generation", "clip_pair", "Detail of the mouth as a share of the real clip's; 100 % is as sharp as real.", call=SHARPNESS, through=HELD, judges=("landmarks",), unknown=NO_FACE),
     Measure("sharpness_eyes", "Sharpness of the eyes", "%", "real", "generation", "clip_pair", "The same of the eyes.", call=SHARPNESS, through=HELD, judges=("landmarks",), unknown=NO_FACE),
     Measure("sharpness", "Sharpness", "%", "real", "generation", "clip_pair", "Detail of the whole frame as a share of the real clip's; 100 % is as sharp as real.", call=("sharpness:frame_sharpness", "row.frames", "real.frames"), through=CLIPS),
+    Measure("fine_detail", "Fine detail", "%", "real", "portrait", "portrait", "Detail of the face as a share of the portrait's; 100 % is as sharp as the portrait.", call=("sharpness:fine_detail", "row.frames", "row.landmarks", "real.frames", "real.landmarks", "protocol.fine_detail", "protocol.landmarks"), through=FACES, judges=("landmarks",), unknown="the portrait or the video shows no face"),
     Measure("flicker", "Flicker", "grey levels", "real", "generation", "row", "Change of brightness from frame to frame once the face is held still. It should be as on real video.", call=("sharpness:flicker", "row.still_faces", "row.still_face_frames"), through=HELD, judges=("landmarks",)),
     Measure("fps", "Speed", "frames/s", "none", "model", "derived", "Frames made a second from speech to picture, on the machine that results.json names; without reading and writing files."),
 )  # fmt: skip
@@ -216,13 +224,17 @@ def is_lag(name: str) -> bool:
 
 def measures_of(task: str) -> list[Measure]:
     """The measures that a task is judged by: the two families never mix."""
+    if task == FREE:
+        return [one for one in MEASURES.values() if one.kind in FREE_KINDS]
     other = {"generation": "reconstruction", "reconstruction": "generation"}[task]
-    return [one for one in MEASURES.values() if one.family not in (other, "model")]
+    return [one for one in MEASURES.values() if one.family not in (other, "model", "portrait")]
 
 
-def of_kind(kind: Kind, judges: "Judges") -> list[Measure]:
-    """The measures of a kind whose judges are there."""
-    return [one for one in MEASURES.values() if one.kind == kind and set(one.judges) <= set(judges.hashes)]
+def of_kind(kind: Kind, judges: "Judges", task: str = "generation") -> list[Measure]:
+    """The measures of a kind, if the task asks it, whose judges are there."""
+    asked = kind in FREE_KINDS if task == FREE else kind != "portrait"
+    known = set(judges.hashes)
+    return [one for one in MEASURES.values() if asked and one.kind == kind and set(one.slots(task)) <= known]
 
 
 def names_of_kind(kind: Kind) -> str:
@@ -252,10 +264,10 @@ def measure_hashes(
             {
                 "name": one.name,
                 "settings": {name: asdict(getattr(protocol, name)) for name in one.settings},
-                "judges": {slot: judges[slot] for slot in one.judges},
+                "judges": {slot: judges[slot] for slot in one.slots(protocol.task)},
                 "task": protocol.task if one.family in ("identity", "sync", "motion") else None,
             }
         )
         for one in measures
-        if set(one.judges) <= set(judges)
+        if set(one.slots(protocol.task)) <= set(judges)
     }

@@ -10,8 +10,8 @@ from metrics.evaluation.clips import ClipSet, Missing, by_reason
 from metrics.evaluation.intervals import Interval
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.protocol_names import SYNTHETIC, TALKING_HEAD
-from metrics.evaluation.registry import MEASURES, measure_of
+from metrics.evaluation.protocol_names import FREE, SYNTHETIC, TALKING_HEAD
+from metrics.evaluation.registry import MEASURES, measure_of, measures_of
 
 SEEN = ("yaw", "pitch", "roll", "lip_opening", "blink")
 """What measures of motion are made of, by the names that a fitted judge has for it."""
@@ -29,11 +29,11 @@ RECORDED = (
 )
 
 
-def absent_judges(judges: Judges) -> list[Missing]:
+def absent_judges(judges: Judges, task: str = "generation") -> list[Missing]:
     """The measures whose judge is not there, and why."""
     whys = {}
-    for one in MEASURES.values():
-        slot = next((slot for slot in one.judges if slot in judges.absent), None)
+    for one in measures_of(task) if task == FREE else MEASURES.values():
+        slot = next((slot for slot in one.slots(task) if slot in judges.absent), None)
         if slot is not None and not one.base:
             whys[one.name] = judges.absent[slot]
     return by_reason("*", whys)
@@ -53,7 +53,8 @@ def without_value(metrics: dict[str, Interval], protocol: Protocol) -> list[Miss
                 )
             elif name == f"{measure.name}_autoencoder" and measure.pool:
                 whys[name] = "some clips lack this row: they would be on the real side alone"
-    for name in (f"{one.name}_share" for one in MEASURES.values() if one.shared and one.name in metrics):
+    shared = [] if protocol.task == FREE else [one.name for one in MEASURES.values() if one.shared]
+    for name in (f"{one}_share" for one in shared if one in metrics):
         if name not in metrics:
             whys[name] = "no clip has a value, the real one and the shuffled one"
     return by_reason("*", whys)
@@ -109,7 +110,7 @@ def _face_remarks(results: Sequence[ClipResult]) -> list[str]:
     """Where faces are not seen."""
     notes, lost, unseen = [], [], []
     for one in results:
-        if not np.isfinite(one.values["mouth_motion_real"]):
+        if not np.isfinite(one.values.get("mouth_motion_real", 0.0)):
             unseen.append(one.files.name)
         elif not np.isfinite(one.values["mouth_motion"]):
             lost.append(one.files.name)
@@ -134,7 +135,7 @@ def _speech_remarks(results: Sequence[ClipResult]) -> list[str]:
     still = [  # seen, and hardly moving where the real lips speak
         one.files.name
         for one in fitted
-        if np.isfinite([one.values["mouth_motion"], one.values["av_corr_zero_real"]]).all()
+        if np.isfinite([one.values["mouth_motion"], one.values.get("av_corr_zero_real", 0.0)]).all()
         and not np.isfinite(one.values["av_corr_zero"])
     ]
     notes = []

@@ -12,7 +12,7 @@ from metrics.evaluation.judges import Judges, Progress
 from metrics.evaluation.loading import RenderedClip
 from metrics.evaluation.picture_distances import PictureDistances
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.protocol_names import short_hash
+from metrics.evaluation.protocol_names import FREE, short_hash
 from metrics.evaluation.registry import MEASURES, measure_hashes, measures_of
 from metrics.evaluation.remarks import (
     absent_judges,
@@ -43,7 +43,7 @@ def evaluate(
     judges = with_data(judges, data)
     record = protocol_record(protocol, data, judges, families)
     pools = PictureDistances(judges, protocol, data.judged)
-    missing, notes = absent_judges(judges), out_of_field(protocol, data)
+    missing, notes = absent_judges(judges, protocol.task), out_of_field(protocol, data)
     results: list[ClipResult] = []
 
     def measure(clip: RenderedClip) -> ClipResult:
@@ -89,6 +89,7 @@ def protocol_record(
     ranked = measure_hashes(measures_of(protocol.task), protocol, judges.hashes)
     of_model = families.reconstruction and families.generation  # nobody else is judged by both
     known = [one for one in MEASURES.values() if one.settings] if of_model else []
+    data = data.sources() if protocol.task == FREE else data
     identity = data.identity(protocol.reading)
     return {
         "name": protocol.name,

@@ -16,6 +16,7 @@ from metrics.evaluation.inputs import SpeechInputs
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loading import load_clip
 from metrics.evaluation.protocol import Protocol
+from metrics.evaluation.protocol_names import FREE
 from metrics.evaluation.registry import of_kind, values_of
 from metrics.lip_closure import is_bilabial
 
@@ -72,6 +73,8 @@ def add_speech(
 
     What speech does to lips is learnt from spare clips and from those whose rows can't be judged, too.
     """
+    if protocol.task == FREE:
+        return _add_free_speech(results, data, protocol, judges)
     judged = {one.files.name: one.spoken for one in results}
     failed = [replace(clip, takes=()) for clip in data.judged if clip.name not in judged]
     others = read_speech([*failed, *data.spare], protocol, judges) if results else {}
@@ -82,6 +85,24 @@ def add_speech(
             names = ", ".join(measure.name for measure in of_kind("speech", judges))
             missing.append(entry(one.files.name, names, NOBODY_ELSE))
     return missing + add_closures(results, data.all, protocol, judges)
+
+
+def _add_free_speech(
+    results: Sequence[ClipResult], data: ClipSet, protocol: Protocol, judges: Judges
+) -> list[Missing]:
+    """Lips without real ones: the regression is fitted on the spare clips alone, whose lips say what hardly moves."""
+    speakers = read_speech(data.spare, protocol, judges) if results else {}
+    regressors, missing = LipRegressors(speakers, protocol.regression), []
+    for one in results if data.spare else ():
+        if one.spoken is None:
+            continue
+        if speakers:
+            usual = np.concatenate([clip.lip_opening for clip in speakers.values()])
+            one.spoken = replace(one.spoken, lip_opening=usual)
+        if not add_correlations(one, regressors, protocol, judges):
+            names = ", ".join(measure.name for measure in of_kind("speech", judges, protocol.task))
+            missing.append(entry(one.files.name, names, NOBODY_ELSE))
+    return missing
 
 
 def add_correlations(own: ClipResult, regressors: LipRegressors, protocol: Protocol, judges: Judges) -> bool:
@@ -104,7 +125,8 @@ def add_correlations(own: ClipResult, regressors: LipRegressors, protocol: Proto
         choice = regressors.choice(voices, protocol.retrieval.foreign)
         real = own.spoken.lip_opening
         inputs = [SpeechInputs(protocol, lips, real, sound, regressor, choice) for lips in takes]
-        found = mean_over_takes([values_of(of_kind("speech", judges), one) for one in inputs])
+        asked = of_kind("speech", judges, protocol.task)
+        found = mean_over_takes([values_of(asked, one) for one in inputs])
         own.values |= {f"{name}{suffix(row)}": value for name, value in found.items()}
     return True
 

@@ -56,6 +56,7 @@ def test_every_command(
     metrics = json.loads((judged / "results.json").read_text())["metrics"]
     assert metrics["head_motion"]["value"] == metrics["head_motion_real"]["value"]
     ifmdm("report", judged, folder / "sweep", "--output", tmp_path / "both.html")
+    ifmdm("leaderboard", judged, folder / "evaluation", "--output", tmp_path / "board.html")
     ifmdm("assets", "list")
     assert "face_landmarker.task" in capsys.readouterr().out
     assert used == set(COMMANDS)

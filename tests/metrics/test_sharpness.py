@@ -1,7 +1,9 @@
 """Sharpness and flicker of faces that are held still."""
 
 import numpy as np
+import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from metrics.alignment import Similarity, cut_aligned
@@ -10,6 +12,7 @@ from metrics.sharpness import (
     SharpnessSettings,
     StillFaceSettings,
     cut,
+    fine_detail,
     flicker,
     frame_sharpness,
     hold_still,
@@ -78,3 +81,32 @@ def test_no_face_gives_no_number():
     assert np.isnan(list(sharpness(faces, faces).values())).all()
     flat = torch.zeros(3, SIDE, SIDE)  # no detail to hold another against
     assert np.isnan(list(sharpness(flat + torch.rand(SIDE), flat).values())).all()
+
+
+def test_fine_detail_is_a_share_of_the_portraits_whatever_the_size():
+    generator = np.random.default_rng(0)
+    picture = torch.from_numpy(generator.integers(0, 256, (1, 3, 60, 48))).to(torch.uint8)
+    picture = torch.nn.functional.interpolate(picture.float(), (480, 384), mode="bicubic").clamp(0, 255)
+    points = np.full((1, 478, 3), 200.0)
+    points[0, :2, :2] = (96, 120), (288, 360)
+    portrait = picture.to(torch.uint8)
+    video, places = portrait.expand(20, -1, -1, -1), np.repeat(points, 20, axis=0)
+    assert fine_detail(video, places, portrait, points) == pytest.approx(1)
+    found = [
+        fine_detail(
+            torch.from_numpy(gaussian_filter(portrait.numpy(), (0, 0, sigma, sigma))),
+            points,
+            portrait,
+            points,
+        )
+        for sigma in (0, 2, 4, 8)
+    ]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 0.5
+    larger = torch.nn.functional.interpolate(picture, scale_factor=2, mode="bicubic").clamp(0, 255)
+    assert fine_detail(larger.to(torch.uint8), 2 * points, portrait, points) == pytest.approx(1, abs=0.03)
+    lost = places.copy()
+    lost[5:] = np.nan
+    assert fine_detail(video, lost, portrait, points) == pytest.approx(1)
+    assert np.isnan(fine_detail(video, places * np.nan, portrait, points))
+    assert np.isnan(fine_detail(video, places, portrait, points * np.nan))

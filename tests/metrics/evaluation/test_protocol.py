@@ -31,6 +31,7 @@ from metrics.sync import SyncSettings
 from metrics.training_measures import CLIP_KINDS, TrainingMeasures
 
 JUDGES = {slot: str(place) * 64 for place, slot in enumerate(sorted(SLOTS))}
+REGRESSION = {"regression": "e" * 64}
 GROUPS = [one.name for one in dataclasses.fields(Protocol) if one.name not in ("name", "task", "reading")]
 
 
@@ -61,10 +62,29 @@ def variants(protocol: Protocol, group: str) -> Iterator[tuple[str, Protocol]]:
 
 def test_the_protocols_are_frozen():
     """From the first release on, whoever changes a setting gives the protocol another name."""
+    known = [one for one in MEASURES.values() if one.kind != "portrait"]
     frozen = json.dumps(
-        [hashes(PROTOCOLS[name]) for name in ("talking-head-v2", "synthetic-v2")], sort_keys=True
+        [measure_hashes(known, PROTOCOLS[name], JUDGES) for name in ("talking-head-v2", "synthetic-v2")],
+        sort_keys=True,
     )
     assert registry.short_hash(frozen) == "652d735f32763975"
+    free = measure_hashes(measures_of("free"), PROTOCOLS["talking-head-free-v1"], JUDGES | REGRESSION)
+    assert registry.short_hash(json.dumps(free, sort_keys=True)) == "a277552f82e54118"
+
+
+def test_without_real_videos_only_what_needs_none_is_asked_and_under_hashes_of_its_own():
+    free, usual = PROTOCOLS["talking-head-free-v1"], PROTOCOLS["talking-head-v2"]
+    told = measure_hashes(measures_of("free"), free, JUDGES | REGRESSION)
+    assert set(told) == {
+        "csim", "head_motion", "mouth_motion", "blink_rate", "jitter", "fine_detail", "flicker", "lse_d", "lse_c",
+        "av_offset", "av_corr", "av_corr_zero", "av_lag", "av_retrieval",
+    }  # fmt: skip
+    alike = {name for name, sha in hashes(usual).items() if told.get(name) == sha}
+    assert alike == {"flicker", "fine_detail"}  # which say the same of a video in both
+    others = measure_hashes(measures_of("free"), free, JUDGES | {"regression": "f" * 64})
+    by_speech = {name for name in told if name.startswith("av_") and name != "av_offset"}
+    assert changed(told, others) == by_speech
+    assert set(told) - set(measure_hashes(measures_of("free"), free, JUDGES)) == by_speech
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -148,7 +168,7 @@ def test_the_families_never_mix():
     assert {"psnr", "ssim", "l1", "lpips", "akd", "aed", "lmd"} <= reconstruction - generation
     assert {"fid", "kid", "fvd", "mouth_lmd", "fid_floor"} <= generation - reconstruction
     assert {"csim", "lse_d", "av_corr", "head_motion", "lse_d_share"} <= generation & reconstruction
-    model = {name for name, one in MEASURES.items() if one.family == "model"}
+    model = {name for name, one in MEASURES.items() if one.family in ("model", "portrait")}
     assert generation | reconstruction | model == set(MEASURES)
     assert not model & (generation | reconstruction)
 
