@@ -229,7 +229,7 @@ def evaluate_free(
     folders = {"videos": videos, "sources": sources, "speakers": speakers}
     seconds = round(time.perf_counter() - started, 1)
     facts = {**machine_record(), **folders, "judge": judges.facts, "seconds": seconds}
-    return _with_run(results, method, facts, judges)
+    return with_run(results, method, facts, judges)
 
 
 def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
