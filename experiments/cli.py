@@ -56,6 +56,7 @@ COMMANDS = {
 MODULES = {name: f"experiments.{name}" for name in COMMANDS} | {
     "report": "experiments.report.command",
     "ablate": "experiments.ablation.command",
+    "sweep": "experiments.sweep.command",
 }
 """Imported only when the command is chosen, so that ``--help`` stays quick."""
 OVERRIDING = ("train", "encode", "evaluate", "sweep")

@@ -21,8 +21,8 @@ from experiments.evaluate import check_method, evaluate_main, evaluate_model, ev
 from experiments.evaluation_setup import choose_clips, compose_evaluation, set_up
 from experiments.model_clips import reconstruct, through_autoencoder
 from experiments.results import plain, read_results, write_results
-from experiments.sweep import run_sweep, sweep_main
-from experiments.sweep_plan import read_plan
+from experiments.sweep.command import run_sweep, sweep_main
+from experiments.sweep.plan import read_plan
 from metrics.evaluation.clips import recorded_clip
 from metrics.evaluation.judges import motion_judges
 from metrics.evaluation.loading import load_clip, resize

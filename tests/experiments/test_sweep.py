@@ -18,13 +18,13 @@ from datamodules.media.video import VideoReader
 from experiments.config import config_names
 from experiments.evaluation_setup import compose_evaluation, set_up
 from experiments.report.sweep_figures import sweep_pictures, sweep_rows
-from experiments.sweep import run_sweep, sweep_main
-from experiments.sweep_features import PooledFeatures
-from experiments.sweep_following import following_of
-from experiments.sweep_plan import read_plan
-from experiments.sweep_points import Remembered
-from experiments.sweep_records import Record
-from experiments.sweep_search import check_search, objective_of, open_study
+from experiments.sweep.command import run_sweep, sweep_main
+from experiments.sweep.features import PooledFeatures
+from experiments.sweep.following import following_of
+from experiments.sweep.plan import read_plan
+from experiments.sweep.points import Remembered
+from experiments.sweep.records import Record
+from experiments.sweep.search import check_search, objective_of, open_study
 from lightning_modules.generation.options import GenerationOptions
 from metrics.evaluation.clips import ClipFiles
 from metrics.evaluation.detections import Detections

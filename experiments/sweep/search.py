@@ -9,8 +9,8 @@ from typing import Any
 
 from datamodules.errors import UserError
 from experiments.results import plain, require_judged, write_json, write_whole
-from experiments.sweep_plan import Point, SweepPlan, with_options
-from experiments.sweep_tables import csv_text, markdown_table, value_text
+from experiments.sweep.plan import Point, SweepPlan, with_options
+from experiments.sweep.tables import csv_text, markdown_table, value_text
 
 KEYS = ("trials", "seed", "options", "objective")
 DATABASE = "search.db"
@@ -25,7 +25,7 @@ def check_search(search: Any) -> dict[str, Any]:
     Raises:
         UserError: A word is missing or unknown, or a range, choice or measure is none.
     """
-    from experiments.sweep_points import MEASURED
+    from experiments.sweep.points import MEASURED
 
     if not isinstance(search, dict) or sorted(search) != sorted(KEYS):
         raise UserError(f"sweep.search: needs {', '.join(KEYS)}, and nothing else")
@@ -159,8 +159,8 @@ def search_main(config: dict[str, Any], output: Path, **parts: Any) -> int:
             had a value.
     """
     from experiments.evaluation_setup import set_up_config
-    from experiments.sweep_analysis import intervals_of
-    from experiments.sweep_points import meter
+    from experiments.sweep.analysis import intervals_of
+    from experiments.sweep.points import meter
 
     search = check_search(config["sweep"]["search"])
     import_optuna()

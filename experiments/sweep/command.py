@@ -13,7 +13,7 @@ from experiments.results import plain, require_judged, write_json, write_whole
 
 if TYPE_CHECKING:
     from experiments.evaluation_setup import EvaluatedModel
-    from experiments.sweep_plan import SweepPlan
+    from experiments.sweep.plan import SweepPlan
     from metrics.evaluation.judges import Judges
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ def run_sweep(
     """
     from experiments.evaluation_setup import PREPARE_AGAIN
     from experiments.report.sweep_figures import sweep_pictures
-    from experiments.sweep_analysis import Sweep
-    from experiments.sweep_points import meter
-    from experiments.sweep_tables import csv_text, markdown_text
-    from experiments.sweep_videos import write_videos
+    from experiments.sweep.analysis import Sweep
+    from experiments.sweep.points import meter
+    from experiments.sweep.tables import csv_text, markdown_text
+    from experiments.sweep.videos import write_videos
 
     started, metering = time.perf_counter(), meter(evaluated, plan, output, judges)
     clips = metering.measure(plan.all, shown=evaluated.chosen[0])
@@ -98,12 +98,12 @@ def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     """
     require_model(overrides)
     from experiments.evaluation_setup import compose_evaluation, set_up_config
-    from experiments.sweep_plan import read_plan
+    from experiments.sweep.plan import read_plan
 
     config = compose_evaluation(overrides, "sweep")
     output = require_output_folder(config["output"])
     if "search" in config["sweep"]:
-        from experiments.sweep_search import search_main
+        from experiments.sweep.search import search_main
 
         return search_main(config, output, **parts)
     plans: list[SweepPlan] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.sweep_plan import Series
+from experiments.sweep.plan import Series
 from metrics.evaluation.intervals import INTERVALS, IntervalSettings, cluster_bootstrap
 from metrics.following import block_std, cross_talk, fit_line, in_range, saturation
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.sweep_following import following_of, scaled_blocks
-from experiments.sweep_plan import Point, Series, SweepPlan
-from experiments.sweep_points import MEASURED, PointMeter
+from experiments.sweep.following import following_of, scaled_blocks
+from experiments.sweep.plan import Point, Series, SweepPlan
+from experiments.sweep.points import MEASURED, PointMeter
 from metrics.evaluation.clips import ClipFiles
 from metrics.evaluation.intervals import Interval, IntervalSettings, cluster_bootstrap
 from metrics.evaluation.registry import is_lag

@@ -10,8 +10,8 @@ from datamodules.media.audio import fit_length, load_audio
 from datamodules.media.pictures import resize_bilinear
 from datamodules.media.video import VideoReader, write_video
 from experiments.pictures import INK, PAPER, contact_sheet
-from experiments.sweep_plan import SweepPlan
-from experiments.sweep_points import PointMeter
+from experiments.sweep.plan import SweepPlan
+from experiments.sweep.points import PointMeter
 from metrics.evaluation.clips import ClipFiles
 
 TILE = 144

@@ -17,9 +17,9 @@ from datamodules.media.video import write_video
 from experiments.evaluation_setup import EvaluatedModel
 from experiments.model_clips import SweptSource, prepare_swept
 from experiments.results import plain
-from experiments.sweep_features import Features, PooledFeatures
-from experiments.sweep_plan import Point, SweepPlan
-from experiments.sweep_records import FORMAT, Record
+from experiments.sweep.features import Features, PooledFeatures
+from experiments.sweep.plan import Point, SweepPlan
+from experiments.sweep.records import FORMAT, Record
 from lightning_modules.checkpoints import weights_hash
 from metrics.evaluation.aggregate import aggregate
 from metrics.evaluation.clip_measures import measure_clip
