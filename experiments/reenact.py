@@ -72,6 +72,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = driving_motion(model, driving, framing(face), start)
+    driving.warn_of_damage()
     if args.relative:
         motion = relative_motion(motion, source.motion)
     if sound is not None:

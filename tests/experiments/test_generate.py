@@ -23,6 +23,7 @@ from experiments import generate, reenact
 from experiments.cli import Parser
 from experiments.reenact import driving_motion, relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
+from tests.datamodules.media.numbered_videos import remux, shredded
 
 FACE = FaceBox(50.0, 67.0, 206.0, 225.0)
 """Where framing puts the face in a picture of 256 x 256 pixels."""
@@ -227,6 +228,13 @@ def test_reenact_keeps_sound_as_long_as_the_pictures(inputs, model_folder, tmp_p
         assert len(sound) == round(20 * rate / 25)
         assert np.abs(sound[: rate // 5]).max() > 0.05
     assert np.abs(made[0][0] - made[1][0]).max() > 0
+
+
+def test_reenact_tells_of_damaged_pictures(inputs, model_folder, tmp_path, caplog):
+    path = remux(inputs / "driving.mp4", tmp_path / "hurt.mp4", change=shredded, changed=[18])
+    given = words("reenact", inputs, tmp_path / "out.mp4", model_folder)
+    assert with_face(reenact, [*given, f"--video={path}"]) == 0
+    assert [f"{path}: 1 of 20 frames are damaged" in one for one in caplog.messages].count(True) == 1
 
 
 @pytest.mark.parametrize("video", ["missing.mp4", "truncated.mp4", "text.png", "."])
