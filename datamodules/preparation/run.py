@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datamodules.batches import FPS
 from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder, read_dataset_settings
 from datamodules.clips.manifest import SPLITS, ClipRecord, write_manifest
 from datamodules.clips.splits import SPLITS_NAME, split_by_identity, write_splits
@@ -147,7 +148,8 @@ def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSe
         for name, outcome in outcomes.items()
         for record in outcome.records
     ]
-    rejections = [rejection for outcome in outcomes.values() for rejection in outcome.rejections]
+    records, duplicates = without_duplicates(records)
+    rejections = [rejection for outcome in outcomes.values() for rejection in outcome.rejections] + duplicates
     rejections.sort(key=lambda item: (item.source, item.start, item.clip or "", item.reason))
     write_manifest(output, records)
     write_splits(output / SPLITS_NAME, records)
@@ -155,6 +157,26 @@ def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSe
     write_text(output / REJECTED_NAME, lines)
     missing = [source.id for source in sources if source.id not in outcomes]
     return Prepared(records, rejections, outcomes, missing)
+
+
+def without_duplicates(records: Sequence[ClipRecord]) -> tuple[list[ClipRecord], list[Rejection]]:
+    """Each recording once, though it may lie in the folders of two people, whose splits differ; and what is left out."""
+    first: dict[str, ClipRecord] = {}
+    duplicates, told = [], set()
+    for record in records:
+        kept = first.setdefault(record.sha256, record)
+        if kept is record:
+            continue
+        if (kept.source, record.source) not in told:
+            text = "%s and %s are the same recording, of %s and of %s: the second is left out"
+            _log.warning(text, kept.source, record.source, kept.identity, record.identity)
+        told.add((kept.source, record.source))
+        end = record.start + record.frames / FPS
+        detail = f"the same pictures as {kept.source}"
+        duplicates.append(
+            Rejection(record.source, "duplicate", detail, clip=record.id, start=record.start, end=end)
+        )
+    return list(first.values()), duplicates
 
 
 def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[str, str]:
