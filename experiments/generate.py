@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
 """Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
 log = logging.getLogger(__name__)
+SILENT = 1e-4
+"""Level, -80 dB of full scale, below which nothing is heard."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +107,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
 
     sound, rate = load_audio_native(args.audio)
     waveform = to_speech(sound, rate, args.audio)
+    if np.abs(waveform).max() < SILENT:
+        log.info("%s: its sound is silence throughout: nobody will speak", args.audio)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)

@@ -23,7 +23,7 @@ from experiments import generate, reenact
 from experiments.cli import Parser
 from experiments.reenact import driving_motion, relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
-from tests.datamodules.media.numbered_videos import remux, shredded
+from tests.datamodules.media.numbered_videos import remux
 
 FACE = FaceBox(50.0, 67.0, 206.0, 225.0)
 """Where framing puts the face in a picture of 256 x 256 pixels."""
@@ -230,8 +230,19 @@ def test_reenact_keeps_sound_as_long_as_the_pictures(inputs, model_folder, tmp_p
     assert np.abs(made[0][0] - made[1][0]).max() > 0
 
 
+def test_silent_speech_is_told(inputs, model_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for name, told in (("silent.wav", True), ("speech.wav", False)):
+        caplog.clear()
+        given = words("generate", inputs, tmp_path / "out.mp4", model_folder, f"--audio={name}")
+        assert with_face(generate, given) == 0
+        assert ("its sound is silence throughout" in caplog.text) == told
+
+
 def test_reenact_tells_of_damaged_pictures(inputs, model_folder, tmp_path, caplog):
-    path = remux(inputs / "driving.mp4", tmp_path / "hurt.mp4", change=shredded, changed=[18])
+    path = remux(
+        inputs / "driving.mp4", tmp_path / "hurt.mp4", change=lambda stored: bytes(len(stored)), changed=[8]
+    )
     given = words("reenact", inputs, tmp_path / "out.mp4", model_folder)
     assert with_face(reenact, [*given, f"--video={path}"]) == 0
     assert [f"{path}: 1 of 20 frames are damaged" in one for one in caplog.messages].count(True) == 1
