@@ -120,11 +120,11 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     return 0
 
 
-def face_finder(which: str) -> FaceFinder:
-    """`require_face` for one of several faces."""
+def face_finder(which: str, what: str = "picture") -> FaceFinder:
+    """`require_face` for one of several faces; messages call the file ``what``."""
     from datamodules.faces.finding import require_face
 
-    return functools.partial(require_face, which=which)
+    return functools.partial(require_face, which=which, what=what)
 
 
 def check_output(path: Path) -> None:

@@ -299,8 +299,8 @@ def test_a_video_without_a_face_is_refused_for_its_first_frame(inputs):
 def test_the_choice_of_a_face_reaches_the_finder(inputs, model_folder, tmp_path, monkeypatch, command):
     asked = {}
 
-    def require_face(image: np.ndarray, path: Path, which: str) -> FaceBox:
-        asked[path.name] = which
+    def require_face(image: np.ndarray, path: Path, which: str, what: str) -> FaceBox:
+        asked[path.name] = (which, what)
         return FACE
 
     monkeypatch.setattr("datamodules.faces.finding.require_face", require_face)
@@ -309,10 +309,8 @@ def test_the_choice_of_a_face_reaches_the_finder(inputs, model_folder, tmp_path,
     name = command.__name__.rpartition(".")[2]
     more = ["--face=right"] if command is generate else ["--face=2", "--video-face=left"]
     command.run(parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), *more]))
-    portrait = (
-        {"portrait.png": "right"} if command is generate else {"portrait.png": "2", "driving.mp4": "left"}
-    )
-    assert asked == portrait
+    of_reenact = {"portrait.png": ("2", "picture"), "driving.mp4": ("left", "video")}
+    assert asked == ({"portrait.png": ("right", "picture")} if command is generate else of_reenact)
     for wrong in ("middle", "0", "-1", "²"):
         with pytest.raises(SystemExit):
             parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), f"--face={wrong}"])
