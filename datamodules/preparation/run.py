@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -136,7 +136,8 @@ def _finished_files(output: Path) -> set[str]:
 
 def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
     """Write manifest, splits and rejections of all sources that are finished so far."""
-    outcomes = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
+    finished = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
+    outcomes = without_duplicates(finished)
     if unlisted := {Path(name).stem for name in _finished_files(output)} - {source.id for source in sources}:
         told = "%s: clips of %d videos that are no longer listed are left out, such as %s"
         _log.warning(told, output, len(unlisted), min(unlisted))
@@ -148,8 +149,7 @@ def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSe
         for name, outcome in outcomes.items()
         for record in outcome.records
     ]
-    records, duplicates = without_duplicates(records)
-    rejections = [rejection for outcome in outcomes.values() for rejection in outcome.rejections] + duplicates
+    rejections = [rejection for outcome in outcomes.values() for rejection in outcome.rejections]
     rejections.sort(key=lambda item: (item.source, item.start, item.clip or "", item.reason))
     write_manifest(output, records)
     write_splits(output / SPLITS_NAME, records)
@@ -159,24 +159,28 @@ def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSe
     return Prepared(records, rejections, outcomes, missing)
 
 
-def without_duplicates(records: Sequence[ClipRecord]) -> tuple[list[ClipRecord], list[Rejection]]:
-    """Each recording once, though it may lie in the folders of two people, whose splits differ; and what is left out."""
+def without_duplicates(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Each recording once, the first: it may lie in the folders of two people, whose splits differ."""
     first: dict[str, ClipRecord] = {}
-    duplicates, told = [], set()
-    for record in records:
-        kept = first.setdefault(record.sha256, record)
-        if kept is record:
-            continue
-        if (kept.source, record.source) not in told:
-            text = "%s and %s are the same recording, of %s and of %s: the second is left out"
-            _log.warning(text, kept.source, record.source, kept.identity, record.identity)
-        told.add((kept.source, record.source))
-        end = record.start + record.frames / FPS
-        detail = f"the same pictures as {kept.source}"
-        duplicates.append(
-            Rejection(record.source, "duplicate", detail, clip=record.id, start=record.start, end=end)
-        )
-    return list(first.values()), duplicates
+    told: set[tuple[str, str]] = set()
+    unique = {}
+    for name, outcome in outcomes.items():
+        kept, lost = [], list(outcome.rejections)
+        for record in outcome.records:
+            original = first.setdefault(record.sha256, record)
+            if original is record:
+                kept.append(record)
+                continue
+            pair = (original.source, record.source)
+            if pair not in told:
+                _log.warning("%s and %s are the same recording: the second is left out", *pair)
+            told.add(pair)
+            place: dict[str, Any] = {"clip": record.id, "start": record.start}
+            place["end"] = record.start + record.frames / FPS
+            detail = f"the same pictures as {original.source}"
+            lost.append(Rejection(record.source, reason="duplicate", detail=detail, **place))
+        unique[name] = replace(outcome, records=kept, rejections=lost)
+    return unique
 
 
 def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[str, str]:

@@ -91,8 +91,9 @@ def test_a_recording_of_two_people_is_kept_once(dataset: Dataset, caplog: pytest
     assert [(one.source, one.reason, one.detail) for one in prepared.rejections] == [
         ("bob_copy.mp4", "duplicate", "the same pictures as ann_copy.mp4")
     ]
-    told = "ann_copy.mp4 and bob_copy.mp4 are the same recording, of ann and of bob"
+    told = "ann_copy.mp4 and bob_copy.mp4 are the same recording: "
     assert [told in one for one in caplog.messages].count(True) == 1
+    assert prepared.outcomes["bob_copy"].records == []
 
 
 def test_what_is_done_is_not_done_twice(dataset: Dataset) -> None:
