@@ -1,9 +1,9 @@
 """Files with pictures and sound: which of their tracks count, and whether they are whole."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
 
@@ -36,6 +36,14 @@ def picture_track(container: av.container.InputContainer) -> av.VideoStream | No
     """The track of moving pictures that players show; None where there is a cover picture at best."""
     cover = av.stream.Disposition.attached_pic
     return default_track([track for track in container.streams.video if not track.disposition & cover])
+
+
+def packets_of(container: av.container.InputContainer, track: _Track) -> "Iterator[av.Packet[_Track]]":
+    """The packets of a track as they are stored; FFmpegError at damage, such as a track that comes from nowhere."""
+    try:
+        yield from cast("Iterator[av.Packet[_Track]]", container.demux(track))
+    except IndexError:  # PyAV knows the tracks that the head of the file names
+        raise av.FFmpegError(0, "a track begins inside") from None
 
 
 def promised_seconds(container: av.container.InputContainer, track: av.stream.Stream) -> Fraction | None:

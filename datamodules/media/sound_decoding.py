@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.media.containers import STRICT_DECODING
+from datamodules.media.containers import STRICT_DECODING, packets_of
 
 MOST_HOLE = 0.05
 """Seconds that may lie between two blocks of sound that is read strictly."""
@@ -61,7 +61,7 @@ class DecodedSound:
         self, container: av.container.InputContainer, track: av.AudioStream
     ) -> Iterator[av.AudioFrame]:
         packets = damaged = 0
-        for packet in container.demux(track):
+        for packet in packets_of(container, track):
             packets += 1
             try:
                 frames = packet.decode()

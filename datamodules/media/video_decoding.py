@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.media.containers import STRICT_DECODING
+from datamodules.media.containers import STRICT_DECODING, packets_of
 from datamodules.media.display import Display
 from datamodules.media.video_index import VideoIndex, open_video
 
@@ -83,7 +83,7 @@ class Decoder:
         self.track.codec_context.copy_opaque = True
         if strict:
             self.track.codec_context.options = STRICT_DECODING
-        packets = self.container.demux(self.track)
+        packets = packets_of(self.container, self.track)
         numbered: Iterator[tuple[int, av.Packet]] = enumerate(packets)
         if index is not None and start is not None:
             self.container.seek(index.jumps[start], stream=self.track)

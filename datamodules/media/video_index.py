@@ -12,7 +12,13 @@ import numpy as np
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
-from datamodules.media.containers import open_to_read, picture_track, promised_seconds, require_whole
+from datamodules.media.containers import (
+    open_to_read,
+    packets_of,
+    picture_track,
+    promised_seconds,
+    require_whole,
+)
 
 MOST_SECONDS = 12 * 3600
 """Longest video: a damaged time stamp may claim centuries."""
@@ -89,7 +95,7 @@ def index_video(path: Path, first: int) -> VideoIndex:
     container, track = open_video(path)
     with container:
         try:
-            packets = [_Packet.of(packet) for packet in container.demux(track)]
+            packets = [_Packet.of(packet) for packet in packets_of(container, track)]
         except av.FFmpegError as error:
             raise UserError(f"{path}: damaged video ({error.strerror}); get it again") from None
         packets.pop()  # says that the file ends

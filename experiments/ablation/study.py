@@ -6,7 +6,7 @@ make the table again: checkpoints may be deleted.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -35,12 +35,14 @@ class Workshop:
         parallel: jobs side by side.
         launcher: of Hydra, or ``local``.
         retry: whether what failed before is tried again.
+        run_jobs: runs chains of jobs.
     """
 
     folder: Path
     parallel: int = 1
     launcher: str = "local"
     retry: bool = False
+    run_jobs: Callable[..., None] = run_jobs
 
     def run_dir(self, training: Training) -> Path:
         """Run folder of a training."""
@@ -53,7 +55,7 @@ class Workshop:
     def run(self, chains: Sequence[Sequence[Job]]) -> None:
         """Run chains of jobs, what failed before and what needs it only where it shall be tried again."""
         todo = [[job for job in chain if self.retry or not job.failure.exists()] for chain in chains]
-        run_jobs([chain for chain in todo if chain], self.parallel, self.launcher, log.info)
+        self.run_jobs([chain for chain in todo if chain], self.parallel, self.launcher, log.info)
 
 
 def run_study(study: Study, rows: Sequence[Row], shop: Workshop) -> list[RowResult]:
@@ -96,7 +98,8 @@ def _last_chains(study: Study, shop: Workshop, members: Sequence[Member], last: 
         runs = {stage: _trained(shop, one) for stage, one in member.stages.items()}
         if chains[name] and isinstance(end, Training):
             runs[last] = shop.run_dir(end)  # it will be there
-        if None not in runs.values():
+        failed = any(job.failure.exists() for job in chains[name][:1]) and not shop.retry
+        if None not in runs.values() and not failed:
             chains[name].append(_evaluation_job(study, shop, member, runs))
     return list(chains.values())
 
@@ -185,12 +188,17 @@ def _commits(shop: Workshop, member: Member) -> dict[str, Any]:
 
 def _cost(shop: Workshop, member: Member) -> dict[str, float]:
     """Parameters and minutes of what was trained anew."""
-    from lightning_modules.checkpoints import load_network
-
     runs = [shop.run_dir(one) for one in _anew(member)]
-    count = sum(value.numel() for run in runs for value in load_network(run)[0].parameters())
+    count = sum(map(parameters_of, runs))
     minutes = sum(read_json(run / "run.json")["seconds"] for run in runs) / 60
     return {"parameters": float(count), "minutes": round(minutes, 2)}
+
+
+def parameters_of(run: Path) -> int:
+    """Number of parameters of the network that a run trained."""
+    from lightning_modules.checkpoints import load_network
+
+    return sum(value.numel() for value in load_network(run)[0].parameters())
 
 
 def _result(shop: Workshop, member: Member) -> MemberResult:

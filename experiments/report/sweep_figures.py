@@ -72,7 +72,7 @@ def _legend(figure: Any, axis: Any) -> None:
     """One legend below all panels, with the marks of one of them."""
     handles, labels = axis.get_legend_handles_labels()
     if len(labels) > 1:
-        columns = min(5, len(labels))
+        columns = max(1, min(len(labels), int(figure.get_size_inches()[0] / 2.2)))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
@@ -152,13 +152,17 @@ def trade_off_figure(sweep: Mapping[str, Any]) -> Any:
                     xytext=(3, 3),
                     textcoords="offset points",
                 )
-        single = [(owner, place) for (owner, value), place in places.items() if value is None]
-        for count, (owner, place) in enumerate(single):
+        single: dict[tuple[float, float], list[str]] = {}  # points at the same place share a label
+        for (owner, value), place in places.items():
+            if value is None:
+                single.setdefault(place, []).append(owner)
+        for count, (place, owners) in enumerate(single.items()):
             axis.plot(*place, "D", color="#555", ms=4)
-            shift = (
-                (4, -8 - 8 * (count % 2)) if count % 4 < 2 else (4, 4 + 8 * (count % 2))
-            )  # labels beside each other
-            axis.annotate(owner, place, fontsize=7, color="#333", xytext=shift, textcoords="offset points")
+            shift = ((4, -9), (4, 5), (4, -17), (4, 13))[count % 4]
+            axis.annotate(
+                ", ".join(owners), place, fontsize=7, color="#333", xytext=shift, textcoords="offset points"
+            )
+        axis.margins(x=0.08, y=0.12)
         front = [(one["series"], one["value"]) for one in sweep["trade_off"][name]["front"]]
         shown = [places[one] for one in front if one in places]
         if shown:

@@ -174,10 +174,13 @@ def test_wrong_files(tmp_path, read, name, make, reason):
     assert reason in refusal(read, tmp_path / name)
 
 
-def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
+def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path, caplog):
     path = tmp_path / "a.mp4"
     video.write_video(path, FRAMES)
     os.truncate(path, path.stat().st_size - 8000)  # less than a quarter of a second
-    reader = video.VideoReader(path)
+    reader = video.VideoReader(path, strict=True)
     assert reader.get([0]).shape == (1, 64, 64, 3)
     assert "damaged video" in refusal(lambda _: reader.get(range(len(reader))), path)
+    assert not caplog.messages
+    assert len(video.read_video(path)) == len(reader)
+    assert ["1 of 37 frames are damaged" in one for one in caplog.messages] == [True]

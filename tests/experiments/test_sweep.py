@@ -5,10 +5,12 @@ import dataclasses
 import io
 import json
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from datamodules.errors import UserError
@@ -391,3 +393,15 @@ def test_a_search_goes_on_where_it_was_cut_off(build_model, fake_clips, tmp_path
     assert sorted(states) == ["COMPLETE"] * 4 + ["FAIL"]
     with pytest.raises(UserError, match="a search for something else"):
         sweep_main([*words, "sweep.search.options.intensity.high=3.0"], **parts)
+
+
+def test_the_sweep_of_ones_own_in_the_docs_makes_sense():
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    plan = read_plan(yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]), OPTIONS)
+    assert [(one.name, one.axis, one.reference) for one in plan.series] == [
+        ("calm", ("guidance",), 1),
+        ("lively", ("guidance",), 1),
+        ("by_temperature", ("temperature",), 1),
+    ]
+    assert {point.options.intensity for point in plan.series[1].points} == {1.5}
+    assert [point.series for point in plan.points] == ["no_statistics"]

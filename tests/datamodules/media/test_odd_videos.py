@@ -1,9 +1,10 @@
 """Videos that are whole but oddly made: where they begin, how they are shown, what their containers leave out."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ from av.stream import Disposition
 
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio_native
+from datamodules.media.containers import packets_of
 from datamodules.media.video import VideoReader, read_video
 from tests.datamodules.media.numbered_videos import (
     COUNT,
@@ -74,6 +76,19 @@ def test_recordings_that_were_joined_byte_by_byte_are_refused(tmp_path: Path) ->
     (tmp_path / "b.ts").write_bytes(part.read_bytes() * 2)
     with pytest.raises(UserError, match=r"b.ts: its clock goes back by 2\.\d s"):
         VideoReader(tmp_path / "b.ts")
+
+
+def test_a_track_that_begins_inside_a_file_is_damage() -> None:
+    """PyAV may stumble over one that the head of the file does not name."""
+
+    def demux(track: None) -> Iterator[av.Packet]:
+        yield av.Packet(b"whole")
+        raise IndexError("list index out of range")
+
+    packets = packets_of(SimpleNamespace(demux=demux), None)
+    assert bytes(next(packets)) == b"whole"
+    with pytest.raises(av.FFmpegError, match="a track begins inside"):
+        next(packets)
 
 
 @pytest.mark.parametrize("claimed", [2**31 - 1, 2_000_000])

@@ -1,0 +1,239 @@
+"""What an ablation study trains, keeps and tells, with jobs that leave behind what real ones do."""
+
+import functools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datamodules.errors import UserError
+from experiments.ablation.command import read_study, split_words, write_study
+from experiments.ablation.jobs import Job, run_job, run_jobs
+from experiments.ablation.plan import CONTROL, FULL, Keys, Training, plan
+from experiments.ablation.study import Workshop, run_study, wait_for
+
+WORDS = ["ablation=no_hint,target_epsilon,steps_4", "base=synthetic_tiny", "seeds=0,1"]
+
+
+class KnownData(Keys):
+    """Keys without data on the disk."""
+
+    def manifest(self, plain):
+        return f"manifest of {plain['data']['root']}"
+
+
+@functools.cache  # composing configs takes seconds
+def _study(*words):
+    return read_study(*split_words(words or WORDS))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return plan(_study(), KnownData())
+
+
+class Jobs:
+    """Does what jobs do; ``failing`` are parts of titles, ``most`` jobs are done before the program is killed."""
+
+    def __init__(self, failing=(), most=10**6):
+        self.failing, self.most, self.done = failing, most, []
+
+    def __call__(self, chains, parallel, launcher, told):
+        for chain in chains:
+            for job in chain:
+                if len(self.done) >= self.most:
+                    raise KeyboardInterrupt
+                self.done.append(job.title)
+                if not self._run(job):
+                    break
+
+    def _run(self, job: Job) -> bool:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.failure.unlink(missing_ok=True)
+        if any(part in job.title for part in self.failing):
+            job.failure.write_text("train ended with status 2: the training diverged\n")
+            return False
+        for words in job.commands:
+            given = dict(word.partition("=")[::2] for word in words if "=" in word)
+            if words[0] == "train":
+                self._trained(Path(given["run_dir"].strip("'")))
+            if words[0] == "evaluate":
+                self._evaluated(Path(given["output"].strip("'")), given)
+        return True
+
+    def _trained(self, run_dir):
+        (run_dir / "checkpoints").mkdir(parents=True)
+        (run_dir / "checkpoints" / "last.ckpt").write_text("weights")
+        (run_dir / "run.json").write_text(json.dumps({"seconds": 60, "identity": {"commit": "abc"}}))
+
+    def _evaluated(self, output, given):
+        facts = {key[7:]: value.strip("'") for key, value in given.items() if key.startswith("+facts.")}
+        interval = {"value": 0.5, "low": None, "high": None, "n": 1}
+        results = {
+            "protocol": {"name": "synthetic-v2", "hash": "0" * 16},
+            "method": "m",
+            "run": {"facts": facts},
+            "metrics": {"lip_corr_zero": interval},
+            "clips": [{"clip": "c", "identity": "i", "lip_corr_zero": 0.5}],
+            "missing": [],
+        }
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "results.json").write_text(json.dumps(results))
+
+
+@pytest.fixture(autouse=True)
+def known_cost(monkeypatch):
+    monkeypatch.setattr("experiments.ablation.study.parameters_of", lambda run: 10)
+
+
+def _run(rows, folder, jobs, **more):
+    return run_study(_study(), rows, Workshop(folder, run_jobs=jobs, **more))
+
+
+def test_rows_are_the_full_model_the_control_and_the_ablations(rows):
+    assert [row.name for row in rows] == [FULL, CONTROL, "no_hint", "target_epsilon", "steps_4"]
+    assert [one.seed for one in rows[1].members] == [10, 11]
+
+
+def test_stages_are_trained_once_for_all_that_share_them(rows, tmp_path):
+    jobs = Jobs()
+    _run(rows, tmp_path, jobs)
+    trained = [title.split()[1].split("-")[0] for title in jobs.done if title.startswith("train")]
+    # Stages before the ablated one once; of the last one full, A/A and two ablations at two seeds, steps_4 none.
+    assert [trained.count(stage) for stage in ("autoencoder", "statistics", "diffusion")] == [1, 1, 8]
+    assert sum(title.startswith("evaluate") for title in jobs.done) == 10
+    # The first seed of every row comes before the second of any.
+    seeds = [title[-1] for title in jobs.done if title.startswith("evaluate") and "AA" not in title]
+    assert seeds == sorted(seeds)
+
+
+def test_a_study_goes_on_where_it_was_stopped(rows, tmp_path):
+    whole = _run(rows, tmp_path / "whole", Jobs())
+    counts = []
+    for most in (1, 3, 4, 5, 100):
+        jobs = Jobs(most=most)
+        try:
+            found = _run(rows, tmp_path / "parts", jobs)
+        except KeyboardInterrupt:
+            counts.append(len(jobs.done))
+    assert counts == [1, 3, 4, 5]
+    assert len(jobs.done) == 20 - 13
+    assert [[one.results for one in row.members] for row in found] == [
+        [one.results for one in row.members] for row in whole
+    ]
+
+
+def test_results_alone_are_enough(rows, tmp_path):
+    first = _run(rows, tmp_path, Jobs())
+    shutil.rmtree(tmp_path / "runs")
+    again = Jobs()
+    second = _run(rows, tmp_path, again)
+    assert not again.done
+    assert second == first
+
+
+def test_other_settings_are_other_results(rows, tmp_path):
+    _run(rows, tmp_path, Jobs())
+    words = [*WORDS, "diffusion.trainer.max_steps=7"]
+    again = Jobs()
+    run_study(_study(*words), plan(_study(*words), KnownData()), Workshop(tmp_path, run_jobs=again))
+    assert sum("diffusion" in title for title in again.done if title.startswith("train")) == 8
+    assert not any("autoencoder" in title or "statistics" in title for title in again.done)
+
+
+def test_a_training_that_fails_is_a_row_that_says_so(rows, tmp_path):
+    broken = rows[2].members[0].stages["diffusion"]
+    assert isinstance(broken, Training)
+    found = _run(rows, tmp_path, Jobs(failing=[broken.name]))
+    told = {row.name: row.failures() for row in found}
+    assert told["no_hint"] == ["seed 0: train ended with status 2: the training diverged"]
+    assert not any(failures for name, failures in told.items() if name != "no_hint")
+    write_study(tmp_path, _study(), found, WORDS)
+    assert "no_hint (diffusion), seed 0: train ended" in (tmp_path / "ablations.md").read_text()
+    # It is not tried again unless asked for.
+    again = Jobs()
+    _run(rows, tmp_path, again)
+    assert not again.done
+    assert _run(rows, tmp_path, again, retry=True)[2].failures() == []
+
+
+def test_a_stage_that_is_given_is_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(KnownData, "given", lambda self, path: "its weights")
+    given = _study(*WORDS, "autoencoder=runs/stage1")
+    found = plan(given, KnownData())
+    assert found[0].members[0].stages["autoencoder"] == Path("runs/stage1")
+    with pytest.raises(UserError, match="leave autoencoder=runs/stage1 out"):
+        plan(_study("ablation=templates_10", "base=synthetic_tiny", "autoencoder=runs/stage1"), KnownData())
+
+
+def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
+    words = ["ablation=no_local_flow", "base=synthetic_tiny", "task=reconstruction"]
+    jobs = Jobs()
+    run_study(_study(*words), plan(_study(*words), KnownData()), Workshop(tmp_path, run_jobs=jobs))
+    assert [title.split("-")[0] for title in jobs.done if title.startswith("train")] == [
+        "train autoencoder"
+    ] * 3
+    with pytest.raises(UserError, match="which task=reconstruction does not train"):
+        plan(_study("ablation=no_hint", "base=synthetic_tiny", "task=reconstruction"), KnownData())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ablation=no_hint"], "give ablation=A,B and base=NAME"),
+        (["ablation=no_hint", "base=nowhere"], "base=nowhere: there are"),
+        (["ablation=nothing", "base=synthetic_tiny"], "ablation=nothing: there are"),
+        (["ablation=no_hint,no_hint", "base=synthetic_tiny"], "names one twice"),
+        (["ablation=no_perceptual", "base=synthetic_tiny"], "changes nothing in base=synthetic_tiny"),
+        (["ablation=no_hint", "base=synthetic_tiny", "seeds=0,x"], "give whole numbers"),
+        (["ablation=no_hint", "base=synthetic_tiny", "seeds=10"], "which would be the same run"),
+        (["ablation=no_hint", "base=synthetic_tiny", "task=other"], "choose one of generation"),
+        (["ablation=no_hint", "base=synthetic_tiny", "seed=3"], "'seed': no word of a study"),
+        (["ablation=no_hint", "ablation=no_std", "base=synthetic_tiny"], "given twice"),
+        (["no_hint"], "write KEY=VALUE"),
+    ],
+)
+def test_wrong_words_are_one_line(words, told):
+    with pytest.raises(UserError, match=told):
+        _study(*words)
+
+
+def _job(tmp_path, name, *words):
+    return Job(name, [list(words)], tmp_path / f"{name}.log")
+
+
+def test_a_command_that_fails_says_its_last_line_and_ends_its_chain_alone(tmp_path):
+    wrong = _job(tmp_path, "wrong", "report", str(tmp_path / "nowhere"))
+    never, other = _job(tmp_path, "never", "--version"), _job(tmp_path, "other", "--version")
+    told = []
+    run_jobs([[wrong, never], [other]], parallel=2, told=told.append)
+    assert "nowhere" in wrong.failure.read_text()
+    assert wrong.failure.read_text().startswith("report ended with status 2: ")
+    assert not never.log.exists()
+    assert "ifmdm" in other.log.read_text()
+    assert not other.failure.exists()
+    assert any("FAILED" in line for line in told)
+
+
+def test_what_was_interrupted_did_not_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    job = _job(tmp_path, "job", "train")
+    monkeypatch.setattr("experiments.ablation.jobs.STOPPED", (1,))
+    assert run_job(job) is not None
+    assert not job.failure.exists()
+
+
+def test_a_training_that_outlived_its_study_is_waited_for(tmp_path):
+    (tmp_path / ".lock").touch()
+    holding = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    holding += "; print('held', flush=True); time.sleep(1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, tmp_path / ".lock"], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        wait_for(tmp_path)
+        # A process that still slept would not end at once.
+        assert other.wait(timeout=0.5) == 0
