@@ -15,7 +15,7 @@ from datamodules.batches import WholeClip
 from datamodules.clips.clip_store import ClipFrames, ClipStore
 from datamodules.clips.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
 from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
-from datamodules.clips.splits import find_splits, read_splits, with_splits
+from datamodules.clips.splits import find_splits, read_splits, require_disjoint, with_splits
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
 from datamodules.media.audio import fit_length
@@ -106,6 +106,7 @@ class TalkingHeadDataModule(LightningDataModule):
         records = without_twins(self.all_records())
         if self.splits is not None:
             records = with_splits(records, read_splits(self.splits))
+        require_disjoint(records, self.root / MANIFEST_NAME)
         chosen = [record for record in records if record.split == split]
         if not chosen:
             place = self.splits or self.root / MANIFEST_NAME

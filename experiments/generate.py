@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
 """Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
 log = logging.getLogger(__name__)
+SILENT = 1e-4
+"""Level, -80 dB of full scale, below which nothing is heard."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +107,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
 
     sound, rate = load_audio_native(args.audio)
     waveform = to_speech(sound, rate, args.audio)
+    if np.abs(waveform).max() < SILENT:
+        log.info("%s: its sound is silence throughout: nobody will speak", args.audio)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
@@ -116,11 +120,11 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     return 0
 
 
-def face_finder(which: str) -> FaceFinder:
-    """`require_face` for one of several faces."""
+def face_finder(which: str, what: str = "picture") -> FaceFinder:
+    """`require_face` for one of several faces; messages call the file ``what``."""
     from datamodules.faces.finding import require_face
 
-    return functools.partial(require_face, which=which)
+    return functools.partial(require_face, which=which, what=what)
 
 
 def check_output(path: Path) -> None:

@@ -94,7 +94,8 @@ def autoencoder_row(model: Any) -> Render:
         try:
             made = through_autoencoder(model, clip.real)
         except (UserError, ValueError) as error:
-            return dataclasses.replace(clip, missing=(entry(clip.files.name, "row autoencoder", str(error)),))
+            lacking = entry(clip.files.name, "row autoencoder", str(error))
+            return dataclasses.replace(clip, missing=(*clip.missing, lacking))
         return dataclasses.replace(clip, rows={**clip.rows, "autoencoder": (made,)})
 
     return render

@@ -96,7 +96,8 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     for stage in STAGES[1:]:
         if records[stage].motion_space != motion_space:
             raise UserError(
-                f"{runs[stage]}: trained on the motion of another autoencoder than {autoencoder} as it is now"
+                f"{runs[stage]}: trained on the motion of another autoencoder than {autoencoder} as it is now; give the "
+                f"checkpoint of its training (config.yaml names it), or train {stage} anew by autoencoder={autoencoder}"
             )
     audio = records["diffusion"].audio
     if audio is None or records["statistics"].audio != audio:

@@ -67,11 +67,12 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
 
     driving = VideoReader(args.video)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
-    start, face = first_face(driving, find_face or face_finder(args.video_face))
+    start, face = first_face(driving, find_face or face_finder(args.video_face, "video"))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, args.speech_model)
     source = model.prepare_source(portrait)
     motion = driving_motion(model, driving, framing(face), start)
+    driving.warn_of_damage()
     if args.relative:
         motion = relative_motion(motion, source.motion)
     if sound is not None:

@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,6 @@ INFRASTRUCTURE = (
     "trainer.profiler",
 )
 """Dotted keys left out of the hash. Devices, nodes and precision stay in: they change the result."""
-RESUMED = ("epoch", "global_step", "loops", "callbacks", "lr_schedulers", "pytorch-lightning_version")
-"""What Lightning reads of a checkpoint beside weights and optimizers."""
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "av", "decord", "mediapipe", "hydra-core")
 """Whose versions are noted."""
 
@@ -97,15 +95,17 @@ def started_again(run_dir: str | Path) -> bool:
 
 @contextlib.contextmanager
 def own_run_folder(run_dir: Path) -> Iterator[None]:
-    """Have a run folder alone: it is made, and removed again where nothing was written; leftovers of a kill are removed.
+    """Have a run folder alone: it is made, and leftovers of a kill are removed.
 
-    The lock is ``.lock`` in it, and freed when its holder ends, however that happens.
+    Where the training is refused before a step has left anything there (a checkpoint, a logged value), so is what it wrote
+    up to then, and the folder. The lock is ``.lock`` in it, and freed when its holder ends, however that happens.
 
     Raises:
         UserError: another process trains in it.
     """
     from filelock import FileLock, Timeout
 
+    before = set(run_dir.iterdir()) if run_dir.exists() else set()
     made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".lock")
@@ -117,31 +117,18 @@ def own_run_folder(run_dir: Path) -> Iterator[None]:
         for leftover in (run_dir / "checkpoints").glob(".*.part.ckpt"):
             leftover.unlink()
         yield
+    except UserError:
+        if not checkpoints_of(run_dir) and not any(run_dir.rglob("metrics.csv")):
+            for path in set(run_dir.iterdir()) - before - {run_dir / ".lock"}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
     finally:
         lock.release()
         with contextlib.suppress(OSError):  # the first that holds something, or all is gone
-            if made and [path.name for path in run_dir.iterdir()] == [".lock"]:
+            if [path.name for path in run_dir.iterdir()] == [".lock"]:
                 (run_dir / ".lock").unlink()
             for folder in made:
                 folder.rmdir()
-
-
-def checkpoint_to_resume(resume: str | None, run_dir: Path) -> Path | None:
-    """Checkpoint to continue from: ``last`` of this run folder, a file, or the last one of another run folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    if resume is None:
-        return None
-    path = run_dir if resume == "last" else Path(resume)
-    if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no checkpoint to resume from; give resume=FILE, or run_dir=FOLDER with resume=last"
-        )
-    return path
 
 
 def record_of(plain: dict[str, Any], model: Any) -> "NetworkRecord":
@@ -153,55 +140,6 @@ def record_of(plain: dict[str, Any], model: Any) -> "NetworkRecord":
     diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
     audio = plain["audio"] if on_latents else None
     return network_record(plain["stage"], model.network, diffusion, audio, space)
-
-
-def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", model: Any) -> None:
-    """Refuse to continue a checkpoint in another network, which would leave a folder whose record and weights differ.
-
-    Args:
-        resume: the checkpoint.
-        run_dir: where the run goes; what was trained there before must be of that network, too.
-        record: of the network that is about to be trained.
-        model: its LightningModule.
-
-    Raises:
-        UserError: names the first difference; or the checkpoint is damaged or can't be continued.
-    """
-    from lightning_modules.checkpoints import RECORD_NAME, read_checkpoint, read_network_record
-
-    new = _leaves(json.loads(json.dumps(asdict(record))))
-    for checkpoint in dict.fromkeys([resume, *checkpoints_of(run_dir)]):
-        if not any((folder / RECORD_NAME).exists() for folder in checkpoint.resolve().parents[:2]):
-            continue
-        old = _leaves(asdict(read_network_record(checkpoint)))
-        for key in dict.fromkeys([*old, *new]):
-            if old.get(key) != new.get(key):
-                raise UserError(
-                    f"{checkpoint}: trained with {key}={old.get(key)}, which is {new.get(key)} now: resume with the same "
-                    "settings, or start a fresh run in another run_dir"
-                )
-    content = read_checkpoint(resume)
-    states = content.get("optimizer_states") or [None]
-    if not all(isinstance(state, dict) and state.keys() >= {"state", "param_groups"} for state in states):
-        raise UserError(f"{resume}: holds no state of an optimizer, so it can't be resumed")
-    if lacking := [key for key in RESUMED if key not in content]:
-        raise UserError(f"{resume}: lacks {', '.join(lacking)}, so it can't be resumed")
-    had = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
-    needed = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    for name in dict.fromkeys([*needed, *had]):
-        if had.get(name) != needed.get(name):
-            raise UserError(
-                f"{resume}: can't be resumed in this model: {name} is {had.get(name, 'missing')}, "
-                f"expected {needed.get(name, 'none')}"
-            )
-
-
-def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Values of nested mappings by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return found
 
 
 def write_start(

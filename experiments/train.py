@@ -24,13 +24,12 @@ from experiments.config import (
     resolve,
 )
 from experiments.config_checks import STAGES, check_numbers
+from experiments.resuming import checkpoint_to_resume, refuse_other_network, refuse_unrestored
 from experiments.run_folder import (
     RUN_DIR_VARIABLE,
-    checkpoint_to_resume,
     folder_of_first_process,
     own_run_folder,
     record_of,
-    refuse_other_network,
     require_record,
     run_folder,
     started_again,
@@ -126,8 +125,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     from lightning.fabric.utilities.warnings import disable_possible_user_warnings
     from lightning.pytorch import seed_everything
     from lightning.pytorch.callbacks import LambdaCallback
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-    from torch.multiprocessing.spawn import ProcessException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from lightning_modules.callbacks.finite_weights import FiniteWeights
     from lightning_modules.callbacks.random_state import RandomState
@@ -164,7 +162,11 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     )
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    except (MisconfigurationException, RuntimeError, ProcessException) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        if resume is not None:
+            refuse_unrestored(resume, error)
         if getattr(error, "exit_code", None) == TOLD_TO_END:
             raise SystemExit(TOLD_TO_END) from error
         _refuse_unknown_monitor(trainer, error)

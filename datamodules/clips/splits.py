@@ -66,6 +66,17 @@ def read_pairs(path: Path, what: str, first: str, second: str) -> Iterator[tuple
         raise UserError(f"{path}: is no CSV file ({error}); save it as UTF-8 text") from None
 
 
+def require_disjoint(records: Iterable[ClipRecord], place: Path) -> None:
+    """UserError where one identity is in several splits of the manifest ``place``: it would be judged what was learnt."""
+    found: dict[str, str] = {}
+    for one in records:
+        if (other := found.setdefault(one.identity, one.split)) != one.split:
+            raise UserError(
+                f"{place}: {one.identity} is in the splits {other} and {one.split}; the same person must not be in both: "
+                "mend the manifest, or prepare the data again"
+            )
+
+
 def with_splits(records: Iterable[ClipRecord], splits: Mapping[str, str]) -> list[ClipRecord]:
     """The clips of the identities that are listed, each in the split it is listed in."""
     return [replace(one, split=splits[one.identity]) for one in records if one.identity in splits]

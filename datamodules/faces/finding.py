@@ -138,17 +138,17 @@ def select_face(boxes: Iterable[FaceBox], which: str = LARGEST) -> FaceBox:
     return min((box for box in boxes if box.side >= 0.95 * largest), key=lambda box: box.x0)
 
 
-def require_face(image: np.ndarray, path: str | Path, which: str = LARGEST) -> FaceBox:
+def require_face(image: np.ndarray, path: str | Path, which: str = LARGEST, what: str = "picture") -> FaceBox:
     """The face that a portrait ``(H, W, 3)`` uint8 RGB is used for: of several that which `select_face` gives, with a note.
 
-    A small one is warned about.
+    A small one is warned about. Messages call the file ``what``.
 
     Raises:
         UserError: There is none, not so many, or it is turned by more than 45 degrees.
     """
     faces = find_turned_faces(image)
     if not faces:
-        raise UserError(f"{path}: no face found; give a picture with a face that looks towards the camera")
+        raise UserError(f"{path}: no face found; give a {what} with a face that looks towards the camera")
     try:
         face = select_face([one.box for one in faces], which)
     except ValueError as error:
@@ -159,7 +159,7 @@ def require_face(image: np.ndarray, path: str | Path, which: str = LARGEST) -> F
     roll = settled_roll(image, next(one for one in faces if one.box == face))
     if roll is None or abs(roll) > MOST_ROLL:
         turned = "lies sideways" if roll is None else f"is turned by {abs(roll):.0f} degrees"
-        raise UserError(f"{path}: the face {turned}; turn the picture so that it is upright")
+        raise UserError(f"{path}: the face {turned}; turn the {what} so that it is upright")
     if face.side < SMALL_FACE:
         told = "%s: the face is only %.0f pixels large (%d or more are better); the result will be blurred"
         _log.warning(told, path, face.side, SMALL_FACE)

@@ -4,6 +4,7 @@ Every container and rate is read by PyAV (FFmpeg) and resampled by soxr. A sound
 put on the clock of the pictures: its first sample lies at the first frame.
 """
 
+import logging
 import math
 import tempfile
 import wave
@@ -24,6 +25,8 @@ from datamodules.errors import UserError
 from datamodules.files import require_file, whole_output
 from datamodules.media.channels import fold_channels, mix_to_mono
 from datamodules.media.containers import (
+    MOST_LOST,
+    announced_seconds,
     default_track,
     open_to_read,
     picture_track,
@@ -48,6 +51,7 @@ _LOG_STD = 4.0
 _LOUDEST = 16.0  # float samples beyond this are no overshoot but another scale
 _MOST_PADDING = 4096  # samples: an AAC block and the lead-in of the decoder
 _MOST_PIPED = 4 * 2**30  # bytes
+_log = logging.getLogger(__name__)
 _LEAD_INS = 2.5  # of Opus, by which pictures may be delayed: written, copied once, and rounded
 
 
@@ -80,6 +84,7 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
             sound = DecodedSound(container, stream, path, strict)
             waveform, rate = sound.waveform, sound.rate
             require_whole(path, Fraction(len(waveform), rate), promised_seconds(container, stream))
+            _warn_if_cut(path, Fraction(len(waveform), rate), announced_seconds(container, stream, file))
             waveform = _without_padding(waveform, container, stream)
             late = seconds_after_pictures(sound.start, container, stream, file)
     except av.FFmpegError as error:
@@ -96,6 +101,12 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
         told = f"has samples up to {peak:.0f}, expected -1..1; scale it down or store it as PCM"
         raise UserError(f"{path}: {told}")
     return fold_channels(np.clip(waveform, -1.0, 1.0, out=waveform), sound.channels), rate
+
+
+def _warn_if_cut(path: Path, lasts: Fraction, announced: Fraction | None) -> None:
+    if announced is not None and lasts < announced - MOST_LOST:
+        told = "%s: holds %.1f s of sound, its header announces %.1f s; it seems to be cut off"
+        _log.warning(told, path, lasts, announced)
 
 
 @contextmanager

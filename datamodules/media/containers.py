@@ -11,7 +11,11 @@ from datamodules.errors import UserError
 
 STRICT_DECODING = {"err_detect": "crccheck+bitstream+buffer+explode"}
 """Options of FFmpeg's decoders with which damaged data is an error."""
-_MOST_LOST = Fraction(1, 4)
+MOST_LOST = Fraction(1, 4)
+"""Seconds that may lack at the end."""
+_PLAIN_SOUND = ("wav", "aiff", "au", "flac")
+_STREAMED = 0x7FFFF000
+"""Bytes of sound that programs announce, or more, where they can't know how many will come."""
 
 _Track = TypeVar("_Track", bound=av.stream.Stream)
 
@@ -49,8 +53,34 @@ def promised_seconds(container: av.container.InputContainer, track: av.stream.St
     return track.duration * track.time_base
 
 
+def announced_seconds(
+    container: av.container.InputContainer, track: av.stream.Stream, path: Path
+) -> Fraction | None:
+    """Length of a track as the header of a file of plain sound has it; None of other files, and where it was not known."""
+    announced = _announced_by_wav(path) if container.format.name == "wav" else None
+    if announced is None and container.format.name in _PLAIN_SOUND and track.duration and track.time_base:
+        announced = track.duration * track.time_base
+    return announced
+
+
+def _announced_by_wav(path: Path) -> Fraction | None:
+    """FFmpeg takes the size of the file where the header says more."""
+    with path.open("rb") as file:
+        file.seek(12)
+        rate = 0
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"data":
+                return Fraction(size, rate) if rate and 0 < size < _STREAMED else None
+            if name == b"fmt ":
+                rate = int.from_bytes(file.read(12)[8:], "little")  # bytes a second
+                size -= 12
+            file.seek(size + size % 2, 1)
+    return None
+
+
 def require_whole(path: Path, end: Fraction, promised: Fraction | None) -> None:
     """UserError for a track that ends, at ``end`` seconds, 0.25 s before what the file promises."""
-    if promised is not None and end < promised - _MOST_LOST:
+    if promised is not None and end < promised - MOST_LOST:
         told = f"cut off after {float(end):.1f} of {float(promised):.1f} s; get the file again"
         raise UserError(f"{path}: {told}")

@@ -60,7 +60,7 @@ class VideoReader:
     Args:
         path: Any video file.
         strict: Whether damage that players paint over is refused, and packets that can't be decoded. Else where a few of
-            these are, the picture before stays, for 0.25 s at most, with a warning.
+            these are, the picture before stays, for 0.25 s at most; `warn_of_damage` tells.
 
     Attributes:
         info: Facts about the file.
@@ -140,6 +140,14 @@ class VideoReader:
         for frame in wanted:
             player = self._leading(player, frame)
             yield player.show(frame)
+        self.warn_of_damage()
+
+    def warn_of_damage(self) -> str:
+        """Warn, once, of the damaged frames that were met so far; the line comes back, empty where there were none.
+
+        For whoever has read a video in several parts: `frames` and `read_video` do it at their end.
+        """
+        return self._damaged.warn()
 
     def _checked(self, indices: Sequence[int] | np.ndarray) -> list[int]:
         wanted = [int(index) for index in indices]
@@ -178,7 +186,9 @@ os.register_at_fork(after_in_child=_leave_decoders_behind)
 def read_video(path: str | Path) -> np.ndarray:
     """A whole video at 25 fps, ``(T, H, W, 3)`` uint8 RGB, see `VideoReader.at_rate`; raises as `VideoReader`."""
     reader = VideoReader(path)
-    return reader.get(reader.at_rate())
+    frames = reader.get(reader.at_rate())
+    reader.warn_of_damage()
+    return frames
 
 
 def nearest_frames(times: np.ndarray, duration: float) -> np.ndarray:

@@ -35,25 +35,33 @@ class LostError(Exception):
 
 
 class DamagedPackets:
-    """The packets of a video that FFmpeg can't decode: a few are passed over, with a warning, where reading is not strict.
-
-    Never in a video whose pictures are told by counting them.
-    """
+    """The packets of a video that FFmpeg can't decode, or paints over: a few are passed over where reading is not strict."""
 
     def __init__(self, path: Path, index: VideoIndex, strict: bool) -> None:
-        self.path, self.packets = path, len(index.frames)
-        self._forgiving = not strict and not index.counted
+        self.path, self._strict, self._counted = path, strict, index.counted
+        self._packets = len(index.frames)
         self._found: set[int] = set()
+        self._warned = False
 
-    def pass_over(self, number: int) -> bool:
-        """Whether to go on after this one."""
-        if not self._forgiving:
+    def pass_over(self, number: int, painted: bool = False) -> bool:
+        """Whether to go on after this one, of which there is a ``painted`` picture or none.
+
+        There must be one in a video whose pictures are told by counting them.
+        """
+        if self._strict or (self._counted and not painted):
             return False
-        if not self._found:
-            told = "%s: packet %d of %d of its pictures is damaged; the one before stays, here and where more are"
-            _log.warning(told, self.path, number, self.packets)
         self._found.add(number)
-        return len(self._found) <= max(1, _MOST_DAMAGED * self.packets)
+        return len(self._found) <= max(1, _MOST_DAMAGED * self._packets)
+
+    def warn(self) -> str:
+        """Say, once, how many were passed over so far, in one line that comes back; empty where none was."""
+        if not self._found:
+            return ""
+        told = f"{len(self._found)} of {self._packets} frames are damaged; the one before stays instead; get it again"
+        if not self._warned:
+            _log.warning("%s: %s", self.path, told)
+        self._warned = True
+        return f"{self.path}: {told}"
 
 
 class Decoder:
@@ -171,6 +179,7 @@ class Player:
         start: int | None = None,
     ) -> None:
         self.path, self.index, self.display, self.strict = path, index, display, strict
+        self._damaged_packets = damaged
         try:
             self._decoder = Decoder(path, strict, index, start, damaged)
         except av.FFmpegError:  # it does not jump
@@ -207,13 +216,19 @@ class Player:
         return self._pixels
 
     def _next(self) -> tuple[int, av.VideoFrame] | None:
-        try:
-            following = next(self._pictures, None)
-        except av.FFmpegError as error:
-            raise self._damaged(self._frame + 1, str(error.strerror)) from None
-        if self.strict and following is not None and following[1].is_corrupt:
-            raise self._damaged(following[0], "a broken picture")
-        return following
+        """The next picture that is not broken; of the first frame a broken one too, as none is before it."""
+        while True:
+            try:
+                following = next(self._pictures, None)
+            except av.FFmpegError as error:
+                raise self._damaged(self._frame + 1, str(error.strerror)) from None
+            if following is None or not following[1].is_corrupt:
+                return following
+            frame = following[0]
+            if not self._damaged_packets.pass_over(int(self.index.packets[frame]), painted=True):
+                raise self._damaged(frame, "a broken picture")
+            if frame == 0:
+                return following
 
     def _arrive(self, goal: int) -> tuple[int, av.VideoFrame]:
         """The picture of the key frame that was jumped to."""
@@ -221,7 +236,7 @@ class Player:
             first = next((one for one in self._pictures if one[0] >= goal), None)
         except av.FFmpegError:
             raise LostError from None
-        if first is None or first[0] != goal or not first[1].key_frame:
+        if first is None or first[0] != goal or not first[1].key_frame or first[1].is_corrupt:
             raise LostError
         return first
 

@@ -36,6 +36,14 @@ def folder_sources(raw: Path, identities: Path | None = None) -> list[Source]:
     if others:
         told = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         _log.info("%s: files that are passed over, not being videos by their names: %s", raw, told)
+    unread = [
+        shown(path.relative_to(raw))
+        + (" (a folder)" if path.is_dir() else " (a broken link, or no regular file)")
+        for path in sorted(raw.rglob("*"))
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_file()
+    ]
+    if unread:
+        _log.warning("%s: %d passed over that are no files: %s", raw, len(unread), ", ".join(unread[:5]))
     known = {} if identities is None else _read_identities(identities)
     stems = Counter(path.relative_to(raw).with_suffix("") for path in videos)
     sources, alone = [], 0

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datamodules.batches import FPS
 from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder, read_dataset_settings
 from datamodules.clips.manifest import SPLITS, ClipRecord, write_manifest
 from datamodules.clips.splits import SPLITS_NAME, split_by_identity, write_splits
@@ -135,7 +136,8 @@ def _finished_files(output: Path) -> set[str]:
 
 def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSettings) -> Prepared:
     """Write manifest, splits and rejections of all sources that are finished so far."""
-    outcomes = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
+    finished = {source.id: found for source in sources if (found := _outcome(output, source)) is not None}
+    outcomes = without_duplicates(finished)
     if unlisted := {Path(name).stem for name in _finished_files(output)} - {source.id for source in sources}:
         told = "%s: clips of %d videos that are no longer listed are left out, such as %s"
         _log.warning(told, output, len(unlisted), min(unlisted))
@@ -155,6 +157,30 @@ def write_lists(sources: Sequence[Source], output: Path, settings: PreparationSe
     write_text(output / REJECTED_NAME, lines)
     missing = [source.id for source in sources if source.id not in outcomes]
     return Prepared(records, rejections, outcomes, missing)
+
+
+def without_duplicates(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Each recording once, the first: it may lie in the folders of two people, whose splits differ."""
+    first: dict[str, ClipRecord] = {}
+    told: set[tuple[str, str]] = set()
+    unique = {}
+    for name, outcome in outcomes.items():
+        kept, lost = [], list(outcome.rejections)
+        for record in outcome.records:
+            original = first.setdefault(record.sha256, record)
+            if original is record:
+                kept.append(record)
+                continue
+            pair = (original.source, record.source)
+            if pair not in told:
+                _log.warning("%s and %s are the same recording: the second is left out", *pair)
+            told.add(pair)
+            place: dict[str, Any] = {"clip": record.id, "start": record.start}
+            place["end"] = record.start + record.frames / FPS
+            detail = f"the same pictures as {original.source}"
+            lost.append(Rejection(record.source, reason="duplicate", detail=detail, **place))
+        unique[name] = replace(outcome, records=kept, rejections=lost)
+    return unique
 
 
 def _splits(sources: Sequence[Source], settings: PreparationSettings) -> dict[str, str]:

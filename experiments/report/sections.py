@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from datamodules.errors import UserError
 from datamodules.files import file_inside, require_folder
 from experiments.report.figures import figure_svg, lag_figure, read_curves, training_figure
@@ -31,7 +33,7 @@ def collect_sections(folder: Path) -> list[Section]:
     left_out: list[str] = []
     found = {kind: _files(folder, kind, left_out) for kind in KINDS}
     pictures: dict[str, list[Path]] = {"data": [], "sweep_plot_": [], "sweep_": [], "step_": [], "": []}
-    for path in found["*.png"]:
+    for path in _readable(found["*.png"], left_out):
         pictures[next(start for start in pictures if path.stem.startswith(start))].append(path)
     page = []
     if videos := sorted(found["*.mp4"], key=lambda path: not path.stem.startswith("portrait")):
@@ -84,6 +86,20 @@ def _files(folder: Path, pattern: str, left_out: list[str]) -> list[Path]:
         except UserError as error:
             left_out.append(str(error))
     return files
+
+
+def _readable(pictures: Sequence[Path], left_out: list[str]) -> list[Path]:
+    """The files that are pictures, not only by their names; others are told in ``left_out``."""
+    good = []
+    for path in pictures:
+        try:
+            with Image.open(path) as picture:
+                picture.verify()
+        except Exception as error:  # Pillow raises half a dozen kinds
+            left_out.append(f"{path}: is no picture that can be shown ({type(error).__name__})")
+        else:
+            good.append(path)
+    return good
 
 
 def _place(path: Path, folder: Path) -> str:

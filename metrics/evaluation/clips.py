@@ -14,6 +14,7 @@ from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.clips.dataset_folder import read_dataset_settings
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.clips.phones import Phone, phone_file, read_phones
+from datamodules.clips.splits import require_disjoint
 from datamodules.errors import UserError
 from datamodules.files import require_folder
 from datamodules.media.audio import load_audio
@@ -196,7 +197,9 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, ClipFiles]:
         UserError: No clip there.
     """
     if (folder / MANIFEST_NAME).is_file():
-        records = [record for record in without_twins(read_manifest(folder)) if record.split == split]
+        found = without_twins(read_manifest(folder))
+        require_disjoint(found, folder / MANIFEST_NAME)
+        records = [record for record in found if record.split == split]
         if not records:
             raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
         return {clip.name: clip for clip in (recorded_clip(folder, record) for record in records)}

@@ -16,7 +16,7 @@ from datamodules.faces.finding import FaceBox, find_faces, select_face
 from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.media.audio import fit_length, frame_count, load_audio
 from datamodules.media.video import VideoInfo, VideoReader
-from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, ForeignSpeech, Missing
+from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, ClipSet, ForeignSpeech, Missing, entry
 from metrics.evaluation.protocol_names import ReadingSettings
 
 _FACE_LOOKS = 5
@@ -221,7 +221,16 @@ def load_clip(
     others = ", ".join(sorted(f"{width}x{height}" for height, width in sizes))
     resized = f"{others} to {size[1]}x{size[0]}" if sizes and reading.crop == "as given" else ""
     sound, silence = speech_of(files.speech, whole, reading.most_length_difference)
-    return RenderedClip(files, real, {"generated": fitted} if fitted else {}, sound, silence, resized)
+    rows = {"generated": fitted} if fitted else {}
+    return RenderedClip(
+        files, real, rows, sound, silence, resized, missing=damage_in(files.name, stored, *takes)
+    )
+
+
+def damage_in(clip: str, *readers: VideoReader) -> tuple[Missing, ...]:
+    """Entries for the frames of a clip's videos that were damaged where they were read."""
+    told = [reader.warn_of_damage() for reader in readers]
+    return tuple(entry(clip, "frames", why) for why in told if why)
 
 
 def speech_of(path: Path, frames: int, most: int) -> tuple[np.ndarray | None, str]:

@@ -25,7 +25,7 @@ from metrics.evaluation.clips import (
     reference_clips,
 )
 from metrics.evaluation.judges import Judges
-from metrics.evaluation.loading import RenderedClip, find_crop, read_fitted, speech_of
+from metrics.evaluation.loading import RenderedClip, damage_in, find_crop, read_fitted, speech_of
 from metrics.evaluation.protocol_names import PARTNER, ReadingSettings
 
 NO_SPEAKERS = (
@@ -150,4 +150,5 @@ def load_with_portrait(
     size = f"{reader.info.width}x{reader.info.height}"
     resized = "" if made.shape[1:3] == (reader.info.height, reader.info.width) else size
     resized = f"{size} to {made.shape[2]}x{made.shape[1]}" if resized and reading.crop == "as given" else ""
-    return RenderedClip(files, whole, {"generated": (made,)}, sound, silence, resized)
+    damage = damage_in(files.name, reader)
+    return RenderedClip(files, whole, {"generated": (made,)}, sound, silence, resized, missing=damage)

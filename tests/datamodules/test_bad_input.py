@@ -183,4 +183,4 @@ def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path, caplog):
     assert "damaged video" in refusal(lambda _: reader.get(range(len(reader))), path)
     assert not caplog.messages
     assert len(video.read_video(path)) == len(reader)
-    assert ["of its pictures is damaged" in one for one in caplog.messages] == [True]
+    assert ["1 of 37 frames are damaged" in one for one in caplog.messages] == [True]

@@ -23,6 +23,7 @@ from experiments import generate, reenact
 from experiments.cli import Parser
 from experiments.reenact import driving_motion, relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
+from tests.datamodules.media.numbered_videos import remux
 
 FACE = FaceBox(50.0, 67.0, 206.0, 225.0)
 """Where framing puts the face in a picture of 256 x 256 pixels."""
@@ -229,6 +230,24 @@ def test_reenact_keeps_sound_as_long_as_the_pictures(inputs, model_folder, tmp_p
     assert np.abs(made[0][0] - made[1][0]).max() > 0
 
 
+def test_silent_speech_is_told(inputs, model_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for name, told in (("silent.wav", True), ("speech.wav", False)):
+        caplog.clear()
+        given = words("generate", inputs, tmp_path / "out.mp4", model_folder, f"--audio={name}")
+        assert with_face(generate, given) == 0
+        assert ("its sound is silence throughout" in caplog.text) == told
+
+
+def test_reenact_tells_of_damaged_pictures(inputs, model_folder, tmp_path, caplog):
+    path = remux(
+        inputs / "driving.mp4", tmp_path / "hurt.mp4", change=lambda stored: bytes(len(stored)), changed=[8]
+    )
+    given = words("reenact", inputs, tmp_path / "out.mp4", model_folder)
+    assert with_face(reenact, [*given, f"--video={path}"]) == 0
+    assert [f"{path}: 1 of 20 frames are damaged" in one for one in caplog.messages].count(True) == 1
+
+
 @pytest.mark.parametrize("video", ["missing.mp4", "truncated.mp4", "text.png", "."])
 def test_reenact_refuses_wrong_videos(inputs, model_folder, tmp_path, video, refused):
     wrong = words("reenact", inputs, tmp_path / "out.mp4", model_folder, f"--video={video}")
@@ -280,8 +299,8 @@ def test_a_video_without_a_face_is_refused_for_its_first_frame(inputs):
 def test_the_choice_of_a_face_reaches_the_finder(inputs, model_folder, tmp_path, monkeypatch, command):
     asked = {}
 
-    def require_face(image: np.ndarray, path: Path, which: str) -> FaceBox:
-        asked[path.name] = which
+    def require_face(image: np.ndarray, path: Path, which: str, what: str) -> FaceBox:
+        asked[path.name] = (which, what)
         return FACE
 
     monkeypatch.setattr("datamodules.faces.finding.require_face", require_face)
@@ -290,10 +309,8 @@ def test_the_choice_of_a_face_reaches_the_finder(inputs, model_folder, tmp_path,
     name = command.__name__.rpartition(".")[2]
     more = ["--face=right"] if command is generate else ["--face=2", "--video-face=left"]
     command.run(parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), *more]))
-    portrait = (
-        {"portrait.png": "right"} if command is generate else {"portrait.png": "2", "driving.mp4": "left"}
-    )
-    assert asked == portrait
+    of_reenact = {"portrait.png": ("2", "picture"), "driving.mp4": ("left", "video")}
+    assert asked == ({"portrait.png": ("right", "picture")} if command is generate else of_reenact)
     for wrong in ("middle", "0", "-1", "²"):
         with pytest.raises(SystemExit):
             parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), f"--face={wrong}"])

@@ -190,6 +190,16 @@ def test_links_out_of_the_folder_are_left_out(tmp_path, how):
     assert "<figcaption>inside" in text
 
 
+def test_what_is_no_picture_is_noted_and_not_embedded(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run")
+    (run / "page.png").write_bytes(b"<html>no picture</html>")
+    (run / "cut.png").write_bytes((run / "data_sheet.png").read_bytes()[:200])
+    text = write_report([run]).read_text()
+    assert base64.b64encode(b"<html>no picture</html>").decode() not in text
+    for name in ("page.png", "cut.png"):
+        assert f"{name}: is no picture that can be shown" in text
+
+
 def test_a_folder_of_links_alone_holds_nothing(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/results.json").symlink_to("/etc/hostname")

@@ -1,5 +1,6 @@
 """Every stage trains, resumes and runs in two processes; what it leaves behind loads without unpickling objects."""
 
+import copy
 import csv
 import json
 import math
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from datamodules.clips.dataset_folder import make_dataset_folder
@@ -60,6 +62,13 @@ def refusal(action: Callable[[], object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         action()
     assert "\n" not in str(caught.value)
+
+
+class Refusing(Callback):
+    """Refuses to train when all is set up."""
+
+    def on_train_start(self, *_: object) -> None:
+        raise UserError("not this one")
 
 
 def steps(result: TrainingResult) -> int:
@@ -128,18 +137,63 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_written(tr
     again = [f"resume={checkpoint}", "trainer.max_steps=2", f"run_dir={tmp_path / 'new'}"]
     name = next(iter(content["state_dict"]))
     changed = {**content["state_dict"], name: torch.zeros(3)}
+    nan = torch.full_like(content["state_dict"][name], float("nan"))
+    momentum = copy.deepcopy(content["optimizer_states"][0])
+    momentum["state"][0]["exp_avg"].fill_(float("nan"))
     for wrong, told in (
         ({**content, "state_dict": changed}, rf"can't be resumed in this model: {name} is \(3,\), expected"),
         ({"state_dict": content["state_dict"]}, "holds no state of an optimizer"),
         ({**content, "optimizer_states": [{"state": {}}]}, "holds no state of an optimizer"),
         ({key: value for key, value in content.items() if key != "loops"}, "lacks loops"),
-        ({}, "can't be read as a checkpoint"),
+        ({}, r"can't be read as a checkpoint \(KeyError\).*: get or train it again"),
+        (
+            {**content, "state_dict": {**content["state_dict"], name: nan}},
+            f"{name} holds values that are NaN",
+        ),
+        (
+            {**content, "optimizer_states": [momentum]},
+            "optimizer_states.0.state.0.exp_avg holds values that are NaN",
+        ),
+        ({**content, "loops": 5}, r"some.ckpt: holds a state that can't be put back \(TypeError"),
+        ({**content, "callbacks": 5}, "some.ckpt: holds a state that can't be put back"),
+        ({**content, "random_state": [{"python": 5}]}, r"some.ckpt: holds a state that can't be put back"),
     ):
         torch.save(wrong, checkpoint)
         refusal(lambda told=told: train("autoencoder", *again), told)  # type: ignore[misc]
         assert not (tmp_path / "new").exists()
     torch.save(content, checkpoint)
     assert steps(train("autoencoder", *again)) == 2
+
+
+def test_a_flipped_byte_is_found_and_another_checkpoint_named(train, words, refused) -> None:
+    last = train("autoencoder").checkpoint
+    stored = bytearray(last.read_bytes())
+    stored[len(stored) // 2] ^= 0x10
+    last.write_bytes(stored)
+    best = last.with_name("best.ckpt")
+    again = words("autoencoder", "resume=last", "trainer.max_steps=9")
+    refused(["train", *again], f"{last}: is damaged: ", f"; try {best}")
+    last.write_bytes(stored[: len(stored) // 2])
+    refused(["train", *again], "can't be read as a checkpoint (BadZipFile)", f": try {best}")
+    assert steps(train("autoencoder", f"resume={best}", "trainer.max_steps=9")) == 9
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_training_that_is_refused_before_its_first_step_leaves_nothing(train, tmp_path, there) -> None:
+    run_dir = tmp_path / "run"
+    if there:
+        run_dir.mkdir()
+    refusal(
+        lambda: train("autoencoder", f"+callbacks.wild={{_target_: {__name__}.Refusing}}"), "not this one"
+    )
+    assert run_dir.exists() == there
+    assert not there or not list(run_dir.iterdir())
+
+
+def test_a_run_is_resumed_without_a_warning_of_its_own_checkpoints(train, recwarn) -> None:
+    train("autoencoder", "trainer.max_steps=1")
+    train("autoencoder", "trainer.max_steps=2", "resume=last")
+    assert not [one for one in recwarn if "not empty" in str(one.message)]
 
 
 def test_a_folder_of_another_network_is_not_written_over(train, tmp_path, autoencoder) -> None:

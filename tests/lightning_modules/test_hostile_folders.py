@@ -257,6 +257,10 @@ def test_packing_runs_reaches_no_hub(model: TalkingHead, tmp_path: Path, watch: 
     (runs[1] / "run.json").write_text(json.dumps({"metrics": {"val/nll": "much"}}))
     assert watch.refused(lambda: pack_model(*runs, tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+    record = json.loads((runs[1] / "network.json").read_text())
+    (runs[1] / "network.json").write_text(json.dumps({**record, "motion_space": "0" * 16}))
+    told = watch.refused(lambda: pack_model(*runs, tmp_path / "other"))
+    assert f"train statistics anew by autoencoder={runs[0]}" in told
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=list(VALUES))

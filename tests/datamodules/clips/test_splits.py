@@ -1,14 +1,16 @@
 """Splits by a hash of the identity, and files of splits that a DataModule takes in place of the manifest's."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datamodules.clips.manifest import read_manifest
+from datamodules.clips.manifest import read_manifest, write_manifest
 from datamodules.clips.splits import read_splits, split_by_identity, with_splits, write_splits
 from datamodules.errors import UserError
 from datamodules.talking_head import TalkingHeadDataModule
+from metrics.evaluation.clips import reference_clips
 
 
 def test_a_written_file_says_what_the_manifest_says(fake_clips: Path, tmp_path: Path) -> None:
@@ -27,6 +29,20 @@ def test_a_datamodule_takes_another_files_splits(fake_clips: Path, tmp_path: Pat
     with pytest.raises(UserError, match="no clips in the split 'train'") as caught:
         TalkingHeadDataModule(fake_clips, 16, splits=path).records("train")
     assert str(path) in str(caught.value)
+
+
+def test_one_person_in_several_splits_is_refused(fake_clips: Path, tmp_path: Path) -> None:
+    records = read_manifest(fake_clips)
+    other = next(one for one in records if one.split != records[0].split)
+    write_manifest(
+        tmp_path, [replace(one, identity="ann") if one in (records[0], other) else one for one in records]
+    )
+    for refuse in (
+        TalkingHeadDataModule(tmp_path, 16).records,
+        lambda split: reference_clips(tmp_path, split),
+    ):
+        with pytest.raises(UserError, match=r"manifest\.jsonl: ann is in the splits"):
+            refuse("train")
 
 
 def test_split_is_stable_when_identities_are_added() -> None:

@@ -70,6 +70,13 @@ def test_animals_have_none(model, name):
         finding.require_face(read_image(path), path)
 
 
+def test_messages_name_what_was_given(monkeypatch):
+    monkeypatch.setattr(finding, "find_turned_faces", lambda image: [])
+    for what in ("picture", "video"):
+        with pytest.raises(UserError, match=f"no face found; give a {what} with a face"):
+            finding.require_face(np.zeros((64, 64, 3), np.uint8), "a", what=what)
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 @pytest.mark.parametrize("name", LANDMARK_BOXES)
 def test_sideways_and_upside_down_faces_are_refused(model, name, quarters):

@@ -141,6 +141,12 @@ def remux(
     return target
 
 
+def shredded(stored: bytes) -> bytes:
+    """Bytes in the middle are others: FFmpeg paints over what it can't read, and says nothing."""
+    middle = len(stored) // 2
+    return stored[:middle] + np.random.default_rng(0).bytes(20) + stored[middle + 20 :]
+
+
 def altered(packet: av.Packet, change: Callable[[bytes], bytes]) -> av.Packet:
     other = av.Packet(change(bytes(packet)))
     for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):

@@ -27,6 +27,7 @@ from tests.datamodules.media.numbered_videos import (
     encode,
     numbers_of,
     remux,
+    shredded,
 )
 
 
@@ -81,6 +82,7 @@ def test_every_frame_shows_its_own_picture(
     generator = np.random.default_rng(0)
     for wanted in [*generator.integers(0, COUNT, (8, 1)), *generator.integers(0, COUNT, (4, 3))]:
         np.testing.assert_array_equal(reader.get(wanted), [played[index] for index in wanted])
+    assert not reader.warn_of_damage()
     check_starts(path, range(COUNT), (0, 11, 12, 13, 23, COUNT - 3))
 
 
@@ -110,7 +112,9 @@ def test_wrong_indices_are_refused(film: Path) -> None:
             list(reader.frames([index]))
 
 
-def test_damage_that_players_conceal_is_refused_where_reading_is_strict(tmp_path: Path) -> None:
+def test_damage_that_players_conceal_is_refused_where_reading_is_strict(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "hurt.mp4"
     ground = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     write_video(path, [np.roll(ground, shift, axis=1) for shift in range(50)])
@@ -120,6 +124,7 @@ def test_damage_that_players_conceal_is_refused_where_reading_is_strict(tmp_path
         data[inside_first_picture + place] ^= 0x55
     path.write_bytes(data)
     assert len(read_video(path)) == 50
+    assert ["1 of 50 frames are damaged" in one for one in caplog.messages] == [True]
     with pytest.raises(UserError, match="damaged video"):
         list(VideoReader(path, strict=True).frames(range(50)))
 
@@ -140,7 +145,7 @@ def test_a_few_packets_that_cannot_be_decoded_are_passed_over_in_time(
     whole = encode(tmp_path / "a.mp4", "libx264", Fraction(25), group, counted(200))
     path = remux(whole, tmp_path / "few.mp4", change=DAMAGE[damage], changed=lost)
     shown = numbers_of(read_video(path))
-    assert ["packet 31 of 200 of its pictures is damaged" in one for one in caplog.messages] == [True]
+    assert [bool(re.search(r"[45] of 200 frames are damaged", one)) for one in caplog.messages] == [True]
     if group["g"] == "1":
         assert shown == [{31: 30, 32: 30, 100: 99, 151: 150}.get(number, number) for number in range(200)]
     else:  # some lean on what is lost
@@ -157,6 +162,24 @@ def test_a_few_packets_that_cannot_be_decoded_are_passed_over_in_time(
     many = remux(whole, tmp_path / "many.mp4", change=DAMAGE[damage], changed=range(7, 200, 12))
     with pytest.raises(UserError, match=r"many.mp4: damaged video at \d\.\d s"):
         read_video(many)
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("mpeg4", "avi"), ("mpeg2video", "ts")])
+def test_pictures_that_the_decoder_made_up_are_passed_over_and_counted(
+    tmp_path: Path, codec: str, container: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = encode(tmp_path / f"a.{container}", codec, Fraction(25), {"g": "1", "b": "4M"}, counted(200))
+    lost = (31, 32, 100, 151)
+    reader = VideoReader(remux(whole, tmp_path / f"few.{container}", change=shredded, changed=lost))
+    played = list(reader.frames(range(200)))
+    shown = [{31: 30, 32: 30, 100: 99, 151: 150}.get(number, number) for number in range(200)]
+    assert numbers_of(played) == shown
+    assert ["4 of 200 frames are damaged" in one for one in caplog.messages] == [True]
+    np.testing.assert_array_equal(reader.get([150, 32, 100]), [played[at] for at in (150, 32, 100)])
+    many = remux(whole, tmp_path / f"many.{container}", change=shredded, changed=range(7, 200, 12))
+    with pytest.raises(UserError, match=r"many\.\w+: damaged video at \d\.\d s"):
+        read_video(many)
+    assert not VideoReader(whole).warn_of_damage()
 
 
 def test_pictures_that_others_lean_on_are_missed_where_reading_is_strict(film: Path, tmp_path: Path) -> None:

@@ -299,3 +299,19 @@ def test_tracks_of_unknown_codecs_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "c.mkv").write_bytes(film.read_bytes().replace(b"A_OPUS", b"A_EVER"))
     with pytest.raises(UserError, match="no sound track"):
         load_audio(tmp_path / "c.mkv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut", "told"), [("wav", True, 1), ("aiff", True, 1), ("wav", False, 0), ("streamed", False, 0)]
+)
+def test_sound_that_lacks_its_end_is_told(tmp_path: Path, kind: str, cut: bool, told: int, caplog) -> None:
+    path = tmp_path / ("a.aiff" if kind == "aiff" else "a.wav")
+    soundfile.write(path, 0.1 * np.sin(np.arange(48_000) / 20), 16_000)
+    stored = bytearray(path.read_bytes())
+    if kind == "streamed":  # by FFmpeg into a pipe
+        stored[40:44] = b"\xff" * 4
+    path.write_bytes(stored[: len(stored) // 2] if cut else stored)
+    assert len(load_audio_native(path)[0]) == pytest.approx(24_000 if cut else 48_000, abs=50)
+    assert ["holds 1.5 s of sound, its header announces 3.0 s" in one for one in caplog.messages] == [
+        True
+    ] * told

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,20 @@ def stand_in(source: Source, output: Path, *_: object) -> Outcome:
     if "bad" in source.name:
         return Outcome(rejections=[Rejection(source.name, "no face", "none")], seconds=2.0)
     video = f"clips/{source.id}.mp4"
+    digest = sha256(b"copy" if "copy" in source.name else source.id.encode()).hexdigest()
     (output / video).write_bytes(b"video")
     record = ClipRecord(
-        source.id, video, None, "0" * 64, source.identity, source.identity, "train", source.name, 0.0, 50, 64
+        source.id,
+        video,
+        None,
+        digest,
+        source.identity,
+        source.identity,
+        "train",
+        source.name,
+        0.0,
+        50,
+        64,
     )
     return Outcome([record], [], 2.0, {"looking": 1.0})
 
@@ -71,6 +83,17 @@ def sources(raw: Path, *names: str) -> list[Source]:
     for name in names:
         (raw / name).write_bytes(b"x")
     return [Source(name.split(".")[0], name, raw / name, None, name.split("_")[0]) for name in names]
+
+
+def test_a_recording_of_two_people_is_kept_once(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    prepared = dataset.prepare(dataset.sources("ann_copy.mp4", "ann_1.mp4", "bob_copy.mp4"))
+    assert [record.id for record in read_manifest(dataset.out)] == ["ann_1", "ann_copy"]
+    assert [(one.source, one.reason, one.detail) for one in prepared.rejections] == [
+        ("bob_copy.mp4", "duplicate", "the same pictures as ann_copy.mp4")
+    ]
+    told = "ann_copy.mp4 and bob_copy.mp4 are the same recording: "
+    assert [told in one for one in caplog.messages].count(True) == 1
+    assert prepared.outcomes["bob_copy"].records == []
 
 
 def test_what_is_done_is_not_done_twice(dataset: Dataset) -> None:

@@ -40,6 +40,17 @@ def test_a_folder_of_videos(tmp_path: Path, caplog) -> None:
     assert "1 .jpg, 3 .txt, 1 without a suffix" in caplog.text
 
 
+def test_what_is_no_file_is_told(tmp_path: Path, caplog) -> None:
+    raw = touch(tmp_path, "ann/one.mp4", "odd.mp4/two.mp4")
+    (raw / "ann/lost.mp4").symlink_to(raw / "nowhere.mp4")
+    os.mkfifo(raw / "pipe.mp4")
+    assert [one.name for one in folder_sources(raw)] == ["ann/one.mp4", "odd.mp4/two.mp4"]
+    assert (
+        "3 passed over that are no files: ann/lost.mp4 (a broken link, or no regular file), " in caplog.text
+    )
+    assert "odd.mp4 (a folder), pipe.mp4 (a broken link, or no regular file)" in caplog.text
+
+
 def test_videos_of_cameras_and_discs_are_videos(tmp_path: Path) -> None:
     names = ("a.mts", "b.ts", "c.3gp", "d.VOB", "e.m2ts")
     assert [one.name for one in folder_sources(touch(tmp_path, *names))] == list(names)

@@ -19,6 +19,7 @@ from datamodules.media.video import VideoReader, read_video, write_video
 from metrics.evaluation.clips import ClipFiles, ClipSet, match_videos, reference_clips, spare_clips
 from metrics.evaluation.loading import find_crop, load_clip, resize
 from metrics.evaluation.protocol import get_protocol
+from tests.datamodules.media.numbered_videos import remux, shredded
 
 FRAMES = 60
 READING = get_protocol("talking-head-v2", size=64).reading
@@ -109,6 +110,17 @@ def test_files_that_cannot_be_read_are_listed_with_their_name(videos, reference,
         ("lost", "no reference clip of this stem"),
     ):
         assert why in studio.whys(found, name)
+
+
+@pytest.mark.parametrize("damaged", ["v", "r"])
+def test_frames_that_the_decoder_made_up_are_listed(videos, reference, tmp_path, studio, damaged):
+    for folder, source in (("v", videos), ("r", reference)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(source / "ben.mp4", tmp_path / folder)
+    whole = (tmp_path / damaged / "ben.mp4").rename(tmp_path / "whole.mp4")
+    remux(whole, tmp_path / damaged / "ben.mp4", change=shredded, changed=[FRAMES - 4])
+    found = studio.judge_videos(tmp_path / "v", tmp_path / "r")
+    assert f"{damaged}/ben.mp4: 1 of 60 frames are damaged" in studio.whys(found, "ben")
 
 
 def test_of_two_faces_one_is_followed():
