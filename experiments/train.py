@@ -23,7 +23,7 @@ from experiments.config import (
     instantiate_all,
     resolve,
 )
-from experiments.config_checks import STAGES, check_numbers
+from experiments.config_checks import SOURCES, STAGES, check_numbers, require_source
 from experiments.run_folder import (
     RUN_DIR_VARIABLE,
     checkpoint_to_resume,
@@ -103,13 +103,14 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     plain = _checked(config)
     from lightning.pytorch.utilities import rank_zero_only
 
-    from lightning_modules.checkpoints import find_checkpoint
+    from lightning_modules.checkpoints import find_weights
 
     _refuse_folder_for_each_process(config)
     config = config.copy()
-    for key in ("autoencoder", "lift"):
+    for key in SOURCES:
         if plain[key]:
-            config[key] = plain[key] = str(find_checkpoint(plain[key]))
+            stage = plain["stage"] if key == "init" else "autoencoder"
+            config[key] = plain[key] = str(find_weights(plain[key], stage))
     run_dir = run_folder(plain)
     os.environ[RUN_DIR_VARIABLE] = str(run_dir)
     with own_run_folder(run_dir) if getattr(rank_zero_only, "rank", 0) == 0 else contextlib.nullcontext():
@@ -128,6 +129,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     from lightning_modules.callbacks.finite_weights import FiniteWeights
     from lightning_modules.callbacks.random_state import RandomState
     from lightning_modules.checkpoint_writing import WholeCheckpoints
+    from lightning_modules.initial_weights import start_from
 
     # How many workers load is a setting: Lightning need not say at every start that there could be more. And it knows
     # nothing of our DataModule's place in the data.
@@ -140,6 +142,8 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     seed_everything(plain["seed"], workers=True, verbose=False)
     datamodule, model = build(config, words)
     record = record_of(plain, model)
+    if plain["init"]:
+        start_from(plain["init"], record, model)
     if resume is not None:
         refuse_other_network(resume, run_dir, record, model)
     note = LambdaCallback(
@@ -284,14 +288,14 @@ def _checked(config: DictConfig) -> dict[str, Any]:
             f"lift={plain['lift']}: only stage 'autoencoder' can start from a smaller autoencoder"
         )
     if data["task"] == "motion_windows" and not plain["autoencoder"]:
-        raise UserError(
-            f"stage '{stage}' needs autoencoder=PATH, the run folder or checkpoint of a trained stage 1"
-        )
+        raise UserError(f"stage '{stage}' needs autoencoder=PATH, a run or model with a trained stage 1")
     if data["task"] == "frame_pairs" and network.get("size", data["size"]) != data["size"]:
         raise UserError(
             f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
         )
-    for key in ("autoencoder", "lift"):
-        if plain[key] and not Path(plain[key]).exists():
-            raise UserError(f"{key}={plain[key]}: no such run folder or checkpoint; check the name")
+    if plain["lift"] and plain["init"]:
+        raise UserError("lift= and init= both say what to start from: give one of them")
+    for key in SOURCES:
+        if plain[key]:
+            require_source(key, plain[key])
     return plain

@@ -12,10 +12,11 @@ from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from experiments.config import compose
-from lightning_modules.generation.model_folder import read_model_config, resolve_model
+from lightning_modules.checkpoints import load_autoencoder, weights_hash
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.legacy_format import spec_of_config
+from lightning_modules.model_folder import read_model_config, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,9 @@ def test_its_preset_is_that_of_the_configs():
         config = OmegaConf.to_container(compose([f"experiment={stage}_small"]).model.network, resolve=True)
         spec = json.loads(json.dumps(spec_of_config(config)))
         assert shipped[stage] == {k: v for k, v in spec.items() if defaults.get(k) != v}, stage
+
+
+def test_its_autoencoder_is_found_by_name(model):
+    network, spec = load_autoencoder("synthetic-128")
+    assert spec == read_model_config(resolve_model("synthetic-128")).networks["autoencoder"]
+    assert weights_hash(network) == weights_hash(model.autoencoder)
