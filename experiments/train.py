@@ -128,6 +128,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
 
     from lightning_modules.callbacks.finite_weights import FiniteWeights
     from lightning_modules.callbacks.random_state import RandomState
+    from lightning_modules.callbacks.same_start import SameStart
     from lightning_modules.checkpoint_writing import WholeCheckpoints
     from lightning_modules.initial_weights import start_from
 
@@ -150,7 +151,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         on_fit_start=partial(write_start, run_dir, plain, record),
         on_validation_start=partial(require_record, run_dir),
     )
-    always = [RandomState(), FiniteWeights(run_dir), note]
+    always = [SameStart(), RandomState(), FiniteWeights(run_dir), note]
     plugins = [
         instantiate(one) if isinstance(one, DictConfig) else one
         for one in config.trainer.get("plugins") or ()
@@ -161,6 +162,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         plugins=[WholeCheckpoints(), *plugins],
         logger=instantiate_all(config.logger),
     )
+    _check_batch_norm(trainer, model, bool(plain["trainer"].get("sync_batchnorm")))
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, RuntimeError, ProcessException) as error:
@@ -232,6 +234,25 @@ def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: s
                 f"{type(callback).__name__} is made for stage '{made_for}', not '{stage}': choose callbacks for this stage, "
                 "such as callbacks=default"
             )
+
+
+def _check_batch_norm(trainer: "Trainer", model: "LightningModule", synced: bool) -> None:
+    """Tell where batch norm sees the items of one process alone; refuse to synchronise it where that can't be done."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    layers = sum(isinstance(layer, _BatchNorm) for layer in model.modules())
+    if trainer.world_size == 1 or not layers:
+        return
+    gpu = trainer.strategy.root_device.type == "cuda"
+    if synced and not gpu:
+        raise UserError("trainer.sync_batchnorm=true needs GPUs: leave it out, or train with group norm")
+    if not synced and trainer.is_global_zero:
+        told = "add trainer.sync_batchnorm=true" if gpu else "train on GPUs with trainer.sync_batchnorm=true"
+        log.warning(
+            "%d layers of batch norm see the items of their process alone: %s, or take group norm",
+            layers,
+            told,
+        )
 
 
 def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
