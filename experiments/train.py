@@ -130,6 +130,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     from lightning_modules.callbacks.random_state import RandomState
     from lightning_modules.callbacks.same_start import SameStart
     from lightning_modules.checkpoint_writing import WholeCheckpoints
+    from lightning_modules.compilation import compile_network
     from lightning_modules.initial_weights import start_from
 
     # How many workers load is a setting: Lightning need not say at every start that there could be more. And it knows
@@ -145,6 +146,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     record = record_of(plain, model)
     if plain["init"]:
         start_from(plain["init"], record, model)
+    compile_network(model.network, plain["compile"])  # type: ignore[arg-type]
     if resume is not None:
         refuse_other_network(resume, run_dir, record, model)
     note = LambdaCallback(

@@ -17,6 +17,7 @@ from datamodules.errors import UserError
 from experiments.config import compose
 from experiments.encode import encode_data
 from experiments.train import TrainingResult, run_training
+from lightning_modules.checkpoints import load_network
 from tests.experiments.process_callbacks import Gradients, Weights
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +115,19 @@ def test_batch_norm_in_several_processes_is_told(more: str, told: str, words, ca
     else:
         run_training(config)
         assert told in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("more", ["compile=true", "trainer.precision=bf16-mixed"])
+def test_switches_of_speed_leave_checkpoints_as_they_are(
+    stage: str, more: str, train: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
+    plain, fast = (
+        train(stage, "trainer.max_steps=2", f"run_dir={tmp_path / str(number)}", *words)
+        for number, words in enumerate(([], [more]))
+    )
+    first, second = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (plain, fast))
+    assert {name: value.shape for name, value in first.items()} == {n: v.shape for n, v in second.items()}
+    assert fast.metrics["val/loss"] == pytest.approx(plain.metrics["val/loss"], rel=0.1)
+    assert load_network(fast.run_dir)
