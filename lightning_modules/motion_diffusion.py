@@ -19,8 +19,8 @@ from lightning_modules.networks.diffusion_transformer import (
     KeepMask,
 )
 from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.processes import own_items, shared_count, whole_batch
 from lightning_modules.networks.statistics_estimator import window_statistics
-from lightning_modules.processes import own_items, shared_count, whole_batch
 
 AUDIO_DROPOUTS = ("joint", "paper")
 CONDITIONS = (*CONDITION_TOKENS, "audio")

@@ -11,13 +11,13 @@ from torch.optim import Optimizer
 from datamodules.batches import MotionWindowBatch
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.processes import shared_count
 from lightning_modules.networks.statistics_estimator import (
     StatisticsEstimator,
     StatisticsMixture,
     statistics_target,
     window_statistics,
 )
-from lightning_modules.processes import shared_count
 
 
 class MotionStatisticsModule(L.LightningModule):

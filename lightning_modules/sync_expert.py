@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from datamodules.batches import SYNC_FRAMES, SyncWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.learning_rate import Scheduler, scheduled
-from lightning_modules.processes import own_items, whole_batch
+from lightning_modules.networks.processes import own_items, whole_batch
 from metrics.judges.syncnet import CEPSTRA_SHAPE, SyncNet, window_cepstra
 
 Loss = Literal["infonce", "contrastive"]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
 from lightning_modules.losses.base import LossTerm, RenderedPairs
 from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyramid_l1
-from lightning_modules.processes import shared_count
+from lightning_modules.networks.processes import shared_count
 
 MOUTH = REGION_NAMES.index("mouth")
 

@@ -6,7 +6,7 @@ Both take and give 50 Hz, two vectors a video frame.
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.processes import ItemDropout
+from lightning_modules.networks.processes import ItemDropout
 
 
 class FeatureProjection(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.processes import mean_of_processes, whole_batch
+from lightning_modules.networks.processes import mean_of_processes, whole_batch
 
 
 class EqualLinear(nn.Module):

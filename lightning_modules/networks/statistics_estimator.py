@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.audio_encoder import AttentionPooling
-from lightning_modules.processes import ItemDropout
+from lightning_modules.networks.processes import ItemDropout
 
 STD_FLOOR = 0.02
 """Added to a std before the logarithm: a motionless window has a finite target (basis coordinates)."""

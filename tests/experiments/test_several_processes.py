@@ -124,8 +124,7 @@ def test_switches_of_speed_leave_checkpoints_as_they_are(
     stage: str, more: str, train: Callable[..., TrainingResult], tmp_path: Path
 ) -> None:
     plain, fast = (
-        train(stage, "trainer.max_steps=2", f"run_dir={tmp_path / str(number)}", *words)
-        for number, words in enumerate(([], [more]))
+        train(stage, f"run_dir={tmp_path / str(number)}", *words) for number, words in enumerate(([], [more]))
     )
     first, second = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (plain, fast))
     assert {name: value.shape for name, value in first.items()} == {n: v.shape for n, v in second.items()}
