@@ -85,7 +85,7 @@ def compose(overrides: Sequence[str] = (), name: str = "train") -> DictConfig:
 
 def require_model(overrides: Sequence[str]) -> None:
     """Refuse a model that isn't where the overrides of an evaluation say, before anything slow is imported."""
-    from lightning_modules.generation.model_folder import resolve_model
+    from lightning_modules.model_folder import resolve_model
 
     parsed = [OverridesParser.create().parse_override(word) for word in hydra_overrides(overrides)]
     for one in parsed:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import typing
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -19,6 +20,8 @@ from pydantic_core import SchemaError
 from datamodules.errors import UserError
 
 STAGES = ("autoencoder", "statistics", "diffusion", "sync")
+SOURCES = ("autoencoder", "lift", "init")
+"""Keys that name weights to build on: a run folder, a checkpoint, or a model folder or name."""
 WORDS = {
     "float_type": "a number",
     "finite_number": "a finite number",
@@ -68,6 +71,18 @@ def check_numbers(plain: dict[str, Any]) -> None:
         if not fits or not least <= value <= most:
             kind = "a number" if isinstance(least, float) else "a whole number"
             raise UserError(f"config: {key}={value}: use {kind} from {least:g} to {most:.10g}")
+
+
+def require_source(key: str, source: str) -> None:
+    """Refuse a path or name of weights that nothing has, before torch is loaded.
+
+    Raises:
+        UserError: there is no such run, checkpoint or model.
+    """
+    from lightning_modules.model_folder import is_model
+
+    if not Path(source).exists() and not is_model(source):
+        raise UserError(f"{key}={source}: no such run folder, checkpoint or model; check the name")
 
 
 def check_types(node: Any, where: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside, whole_folder
+from lightning_modules import model_folder
 from lightning_modules.audio_frontend import FRONTENDS
 from lightning_modules.checkpoints import (
     RECORD_NAME,
@@ -18,7 +19,6 @@ from lightning_modules.checkpoints import (
     write_network_record,
 )
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation import model_folder
 from lightning_modules.legacy_format import read_old_config, settings_of_config, spec_of_config
 from lightning_modules.networks.registry import checked_arguments
 from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS, load_expert

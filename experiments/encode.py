@@ -21,6 +21,7 @@ from datamodules.errors import UserError
 from datamodules.files import folder_lock
 from datamodules.progress import show_progress
 from experiments.config import compose, instantiate, override, resolve
+from experiments.config_checks import require_source
 from experiments.startup import cores_of_process
 
 if TYPE_CHECKING:  # torch takes seconds to import: a wrong word is refused before that
@@ -54,7 +55,7 @@ class ClipEncoder:
     """An autoencoder and an audio front end; in another process both are read from their files again.
 
     Args:
-        autoencoder: run folder or checkpoint of stage 1.
+        autoencoder: run or model that has stage 1; see ``find_weights``.
         audio: config of the front end.
     """
 
@@ -114,10 +115,9 @@ def run(args: argparse.Namespace) -> int:
     """Encode as the command line says, and print the folder of the cache when it is complete."""
     config = compose(args.overrides, "encode")
     if not config.autoencoder:
-        raise UserError("encode needs autoencoder=RUN, the run folder or checkpoint of a trained stage 1")
+        raise UserError("encode needs autoencoder=RUN, a run or model with a trained stage 1")
     shard = parse_shard(config.shard)
-    if not Path(config.autoencoder).exists():
-        raise UserError(f"autoencoder={config.autoencoder}: no such run folder or checkpoint; check the name")
+    require_source("autoencoder", config.autoencoder)
     latents = encode_data(config, shard, config.workers)
     if latents is not None:
         print(latents.folder)
@@ -181,10 +181,10 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
 def _open(config: DictConfig) -> "tuple[ClipEncoder, TalkingHeadDataModule]":
     """Encoder and data of a config; without a size, the frames have the autoencoder's."""
     from experiments.motion_basis import require_kind
-    from lightning_modules.checkpoints import find_checkpoint
+    from lightning_modules.checkpoints import find_weights
 
     require_kind(config.basis)
-    encoder = ClipEncoder(str(find_checkpoint(config.autoencoder)), resolve(config.audio))
+    encoder = ClipEncoder(str(find_weights(config.autoencoder, "autoencoder")), resolve(config.audio))
     if encoder.motion_dim != config.motion_dim:
         raise UserError(
             f"{config.autoencoder}: has {encoder.motion_dim} motion coefficients: set motion_dim={encoder.motion_dim}, "

@@ -87,8 +87,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output)
     from datamodules.media.pictures import read_image
-    from lightning_modules.generation.model_folder import resolve_model
     from lightning_modules.generation.options import GenerationOptions
+    from lightning_modules.model_folder import resolve_model
 
     options = GenerationOptions(
         intensity=args.intensity,

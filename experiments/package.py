@@ -31,7 +31,7 @@ MOST_CELL = 80
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the words of ``ifmdm package``."""
     for stage in STAGES:
-        what = f"run folder or checkpoint of stage {stage}"
+        what = f"run folder or checkpoint of stage {stage}, or a model folder or name that has it"
         parser.add_argument(f"--{stage}", type=Path, metavar="RUN", help=what)
     what = "instead: run folder or checkpoint of stage sync"
     parser.add_argument("--sync-expert", type=Path, metavar="RUN", help=what)
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Path, half: bool = True) -> None:
-    """Write the model folder of three training runs (folders or checkpoints), with its model card.
+    """Write the model folder of three trained stages, each of a run or a model folder, with its model card.
 
     ``half`` writes matrices and kernels as float16.
 
@@ -82,13 +82,15 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     """
     import torch
 
-    from lightning_modules.checkpoints import load_network, load_state, part_of, weights_hash
+    from lightning_modules.checkpoints import find_weights, load_network, weights_hash
     from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
     from lightning_modules.generation.talking_head import write_model_folder
     from lightning_modules.networks.motion_basis import MotionBasis
     from lightning_modules.networks.registry import checked_arguments
+    from lightning_modules.weights import load_state, part_of
 
-    runs = dict(zip(STAGES, (autoencoder, statistics, diffusion), strict=True))
+    given = dict(zip(STAGES, (autoencoder, statistics, diffusion), strict=True))
+    runs = {stage: find_weights(source, stage) for stage, source in given.items()}
     records = {stage: _record_of(path, stage) for stage, path in runs.items()}
     loaded = {stage: load_network(path) for stage, path in runs.items()}
     built: dict[str, Any] = {stage: network for stage, (network, _, _) in loaded.items()}
@@ -96,7 +98,7 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     for stage in STAGES[1:]:
         if records[stage].motion_space != motion_space:
             raise UserError(
-                f"{runs[stage]}: trained on the motion of another autoencoder than {autoencoder} as it is now; give the "
+                f"{given[stage]}: trained on the motion of another autoencoder than {autoencoder} as it is now; give the "
                 f"checkpoint of its training (config.yaml names it), or train {stage} anew by autoencoder={autoencoder}"
             )
     audio = records["diffusion"].audio
@@ -145,7 +147,8 @@ def pack_sync_expert(run: Path, folder: Path, half: bool = True) -> None:
     Raises:
         UserError: Missing or unreadable run, or a run of another stage.
     """
-    from lightning_modules.checkpoints import load_network, write_json, write_weights
+    from lightning_modules.checkpoints import load_network, write_json
+    from lightning_modules.weights import write_weights
     from metrics.judges.syncnet import EXPERT_CONFIG, EXPERT_FORMAT, EXPERT_NAME, EXPERT_WEIGHTS
 
     _record_of(run, "sync")
@@ -186,6 +189,8 @@ def _write_card(folder: Path, name: str, text: str, runs: dict[str, Path]) -> No
 def _card_row(stage: str, run: Path) -> str:
     from lightning_modules.checkpoints import find_checkpoint, read_checkpoint
 
+    if run.suffix == ".safetensors":
+        return _row(f"{stage}, of {run.absolute().parents[1].name}", {}, "?")
     run_dir = find_checkpoint(run).resolve().parents[1]
     record = read_plain_json(file_inside(run_dir, "run.json")) if (run_dir / "run.json").exists() else {}
     try:

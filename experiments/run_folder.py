@@ -22,6 +22,7 @@ import yaml
 from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, write_text
+from experiments.config_checks import SOURCES
 from experiments.startup import ROOT, cores_of_process
 from experiments.version import __version__
 
@@ -35,6 +36,7 @@ RUN_DIR_VARIABLE = "IFMDM_RUN_DIR"
 INFRASTRUCTURE = (
     "run_dir",
     "resume",
+    "compile",
     "logger",
     "callbacks.best",
     "callbacks.last",
@@ -191,6 +193,7 @@ def write_end(
         "ablation": plain["ablations"],
         "seed": plain["seed"],
         "overrides": list(words),
+        "init": plain["init"] and {"file": plain["init"], "sha256": file_sha256(Path(plain["init"]))},
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "devices": trainer.num_devices * trainer.num_nodes,
@@ -214,7 +217,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
             node = node.get(name) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
-    for key in ("autoencoder", "lift"):
+    for key in SOURCES:
         if kept.get(key) and Path(kept[key]).is_file():
             kept[key] = file_sha256(Path(kept[key]))
     text = json.dumps(_without_nulls(kept), sort_keys=True, separators=(",", ":"), default=str)

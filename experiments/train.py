@@ -23,7 +23,7 @@ from experiments.config import (
     instantiate_all,
     resolve,
 )
-from experiments.config_checks import STAGES, check_numbers
+from experiments.config_checks import SOURCES, STAGES, check_numbers, require_source
 from experiments.resuming import checkpoint_to_resume, refuse_other_network, refuse_unrestored
 from experiments.run_folder import (
     RUN_DIR_VARIABLE,
@@ -106,13 +106,14 @@ def run_training(config: DictConfig, words: Sequence[str] = ()) -> TrainingResul
     plain = _checked(config)
     from lightning.pytorch.utilities import rank_zero_only
 
-    from lightning_modules.checkpoints import find_checkpoint
+    from lightning_modules.checkpoints import find_weights
 
     _refuse_folder_for_each_process(config)
     config = config.copy()
-    for key in ("autoencoder", "lift"):
+    for key in SOURCES:
         if plain[key]:
-            config[key] = plain[key] = str(find_checkpoint(plain[key]))
+            stage = plain["stage"] if key == "init" else "autoencoder"
+            config[key] = plain[key] = str(find_weights(plain[key], stage))
     run_dir = run_folder(plain)
     os.environ[RUN_DIR_VARIABLE] = str(run_dir)
     with own_run_folder(run_dir) if getattr(rank_zero_only, "rank", 0) == 0 else contextlib.nullcontext():
@@ -129,7 +130,10 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
 
     from lightning_modules.callbacks.finite_weights import FiniteWeights
     from lightning_modules.callbacks.random_state import RandomState
+    from lightning_modules.callbacks.same_start import SameStart
     from lightning_modules.checkpoint_writing import WholeCheckpoints
+    from lightning_modules.compilation import compile_network
+    from lightning_modules.initial_weights import start_from
 
     # How many workers load is a setting: Lightning need not say at every start that there could be more. And it knows
     # nothing of our DataModule's place in the data.
@@ -143,13 +147,16 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     seed_everything(plain["seed"], workers=True, verbose=False)
     datamodule, model = build(config, words)
     record = record_of(plain, model)
+    if plain["init"]:
+        start_from(plain["init"], record, model)
+    compile_network(model.network, plain["compile"])  # type: ignore[arg-type]
     if resume is not None:
         refuse_other_network(resume, run_dir, record, model)
     note = LambdaCallback(
         on_fit_start=partial(write_start, run_dir, plain, record),
         on_validation_start=partial(require_record, run_dir),
     )
-    always = [RandomState(), FiniteWeights(run_dir), note]
+    always = [SameStart(), RandomState(), FiniteWeights(run_dir), note]
     plugins = [
         instantiate(one) if isinstance(one, DictConfig) else one
         for one in config.trainer.get("plugins") or ()
@@ -160,6 +167,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         plugins=[WholeCheckpoints(), *plugins],
         logger=instantiate_all(config.logger),
     )
+    _check_batch_norm(trainer, model, bool(plain["trainer"].get("sync_batchnorm")))
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except UserError:
@@ -251,6 +259,25 @@ def _refuse_callbacks_of_another_stage(callbacks: "Sequence[Callback]", stage: s
             )
 
 
+def _check_batch_norm(trainer: "Trainer", model: "LightningModule", synced: bool) -> None:
+    """Tell where batch norm sees the items of one process alone; refuse to synchronise it where that can't be done."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    layers = sum(isinstance(layer, _BatchNorm) for layer in model.modules())
+    if trainer.world_size == 1 or not layers:
+        return
+    gpu = trainer.strategy.root_device.type == "cuda"
+    if synced and not gpu:
+        raise UserError("trainer.sync_batchnorm=true needs GPUs: leave it out, or train with group norm")
+    if not synced and trainer.is_global_zero:
+        told = "add trainer.sync_batchnorm=true" if gpu else "train on GPUs with trainer.sync_batchnorm=true"
+        log.warning(
+            "%d layers of batch norm see the items of their process alone: %s, or take group norm",
+            layers,
+            told,
+        )
+
+
 def _refuse_unknown_monitor(trainer: "Trainer", error: Exception) -> None:
     """Tell in one line that a callback monitors what nobody logs, if that is what ended the training."""
     known = sorted(trainer.callback_metrics)
@@ -305,14 +332,14 @@ def _checked(config: DictConfig) -> dict[str, Any]:
             f"lift={plain['lift']}: only stage 'autoencoder' can start from a smaller autoencoder"
         )
     if data["task"] == "motion_windows" and not plain["autoencoder"]:
-        raise UserError(
-            f"stage '{stage}' needs autoencoder=PATH, the run folder or checkpoint of a trained stage 1"
-        )
+        raise UserError(f"stage '{stage}' needs autoencoder=PATH, a run or model with a trained stage 1")
     if data["task"] == "frame_pairs" and network.get("size", data["size"]) != data["size"]:
         raise UserError(
             f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
         )
-    for key in ("autoencoder", "lift"):
-        if plain[key] and not Path(plain[key]).exists():
-            raise UserError(f"{key}={plain[key]}: no such run folder or checkpoint; check the name")
+    if plain["lift"] and plain["init"]:
+        raise UserError("lift= and init= both say what to start from: give one of them")
+    for key in SOURCES:
+        if plain[key]:
+            require_source(key, plain[key])
     return plain

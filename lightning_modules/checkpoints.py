@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes, whole_output
+from lightning_modules.model_folder import (
+    BASIS_NAME,
+    STAGES,
+    is_model,
+    read_model_config,
+    resolve_model,
+    weights_name,
+)
 from lightning_modules.networks.base_renderer import Renderer
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.registry import build_network, network_spec, plan_network
+from lightning_modules.weights import load_state, load_weights, part_of
 
 RECORD_NAME = "network.json"
 RECORD_FORMAT = 1
@@ -89,9 +97,39 @@ def find_checkpoint(path: Path | str) -> Path:
     )
 
 
+def find_weights(source: Path | str, stage: str) -> Path:
+    """File with the weights of a stage: of a model folder or shipped model, else of a run, see `find_checkpoint`.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not is_model(source):
+        return find_checkpoint(source)
+    if stage not in STAGES:
+        raise UserError(f"{source}: a model folder holds no stage {stage!r:.40}, only {', '.join(STAGES)}")
+    folder = resolve_model(source)
+    file_inside(folder, weights_name(stage))
+    return folder / weights_name(stage)
+
+
 def read_network_record(path: Path | str) -> NetworkRecord:
-    """What the ``network.json`` of a run folder or checkpoint says; UserError where there is none, or no such record."""
-    return _record(find_record(path))
+    """What ``network.json`` of a run folder or checkpoint, or the model folder of a file of weights, says of the network.
+
+    Raises:
+        UserError: There is none, or no such record.
+    """
+    if (path := Path(path)).suffix != ".safetensors":
+        return _record(find_record(path))
+    folder, stage = path.absolute().parents[1], path.parent.name
+    if stage not in STAGES:
+        raise UserError(f"{path}: lies in no model folder, as STAGE/{path.name}")
+    config = read_model_config(folder)
+    diffusion, audio, space = None, None, None
+    if stage != "autoencoder":
+        audio, space = {"name": config.audio, "source": None}, weights_hash(load_autoencoder(folder)[0])
+    if stage == "diffusion":
+        diffusion = config.diffusion
+    return NetworkRecord(stage, config.networks[stage], diffusion, audio, space)
 
 
 def find_record(path: Path | str) -> Path:
@@ -181,11 +219,15 @@ def _require_plain(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
-    """Network, its spec and the whole state dict of a run folder or a checkpoint in one.
+    """Network, its spec and the whole state dict of a run folder, a checkpoint in one, or a model folder's file of weights.
+
+    Of a model folder the state is that of the network and the motion basis, named as in a checkpoint.
 
     Raises:
         UserError: Missing or unreadable files, or weights that don't fit the network.
     """
+    if (path := Path(path)).suffix == ".safetensors":
+        return _load_published(path)
     record, checkpoint = find_record(path), find_checkpoint(path)
     plan = plan_named(_record(record).network, record)
     state: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
@@ -198,12 +240,23 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
     return network.eval(), network_spec(network), state
 
 
-def load_autoencoder(path: Path | str) -> tuple[Renderer, dict[str, Any]]:
-    """Trained motion autoencoder of a run folder or checkpoint of stage 1, and its network's spec.
+def _load_published(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
+    record, folder = read_network_record(path), path.absolute().parents[1]
+    network: Any = load_planned(plan_named(record.network, folder), folder, weights_name(record.stage))
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    if record.stage != "autoencoder":
+        basis = load_basis(network.motion_dim, folder, BASIS_NAME)
+        state |= {f"basis.{name}": value for name, value in basis.state_dict().items()}
+    return network.eval(), network_spec(network), state
+
+
+def load_autoencoder(source: Path | str) -> tuple[Renderer, dict[str, Any]]:
+    """Trained motion autoencoder, and its network's spec, of whatever `find_weights` finds.
 
     Raises:
-        UserError: See ``load_network``, or the run trained something else.
+        UserError: See ``load_network``, or it is something else.
     """
+    path = find_weights(source, "autoencoder")
     stage = read_network_record(path).stage
     if stage != "autoencoder":
         raise UserError(f"{path}: is a run of stage {stage!r:.40}, expected a motion autoencoder (stage 1)")
@@ -267,63 +320,6 @@ def _require_fit(plan: nn.Module, found: Mapping[str, Sequence[int]], path: Path
         raise UserError(
             f"{path}: its network holds {unsaved:,} numbers beside its weights: that is too large"
         )
-
-
-def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors of a state dict below a prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Load strictly.
-
-    Raises:
-        UserError: Names or shapes differ, or a value is not finite.
-    """
-    for name, value in state.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise UserError(f"{source}: {name} holds values that are NaN or infinite; train or get it again")
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{source}: weights don't fit the network: {first[:200]}") from error
-
-
-def write_weights(path: Path, module: nn.Module, half: bool) -> None:
-    """Write a module's state as safetensors, whole or not at all.
-
-    With ``half`` matrices and kernels become float16 (half the size), except those with values too large for it. Vectors,
-    such as biases and running statistics, are small and keep their precision.
-    """
-
-    def stored(value: Tensor) -> Tensor:
-        value = value.detach().cpu().contiguous()
-        if not half or not value.is_floating_point() or value.ndim < 2:
-            return value
-        return value.half() if value.half().isfinite().all() else value
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_output(path) as temporary:
-        save_file({name: stored(value) for name, value in module.state_dict().items()}, temporary)
-
-
-def load_weights(module: nn.Module, folder: Path, name: str) -> None:
-    """Load a safetensors file ``name`` of a model folder into a module; half-precision values come back as float32.
-
-    Names and shapes are compared before any tensor is read.
-
-    Raises:
-        UserError: Missing or damaged file, a link out of the folder, or weights that don't fit the module.
-    """
-    path = file_inside(folder, name)
-    wanted = {key: value.shape for key, value in module.state_dict().items()}
-    require_shapes(tensor_shapes(path), wanted, path)
-    try:
-        state = load_file(path)
-    except Exception as error:  # such as a type of number that torch doesn't know
-        raise UserError(f"{path}: can't be read as weights ({type(error).__name__})") from error
-    load_state(module, {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}, path)
 
 
 def weights_hash(module: nn.Module) -> str:

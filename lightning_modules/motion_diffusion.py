@@ -19,6 +19,7 @@ from lightning_modules.networks.diffusion_transformer import (
     KeepMask,
 )
 from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.processes import own_items, shared_count, whole_batch
 from lightning_modules.networks.statistics_estimator import window_statistics
 
 AUDIO_DROPOUTS = ("joint", "paper")
@@ -82,9 +83,9 @@ def random_keep(
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of ``(B, T, M)`` over the frames where ``valid`` ``(B, T)``."""
+    """Mean of ``(B, T, M)`` over the frames where ``valid`` ``(B, T)``, those of all processes; see ``shared_count``."""
     weight = valid.unsqueeze(-1).to(values)
-    return (values * weight).sum() / (weight.sum() * values.shape[-1]).clamp(min=1)
+    return (values * weight).sum() / shared_count(weight.sum() * values.shape[-1], least=1)
 
 
 class MotionDiffusionModule(L.LightningModule):
@@ -168,12 +169,14 @@ class MotionDiffusionModule(L.LightningModule):
     def training_step(self, batch: MotionWindowBatch, batch_idx: int) -> Tensor:
         """One random time and one noise for each window."""
         window = encode_window(batch, self.basis)
-        size = len(window.x0)
-        # A time (B,) and the dropped conditions, drawn for each window by itself.
-        t = self.diffusion.noise_schedule.random_times(size).to(window.x0)
-        keep = random_keep(size, self.dropout, self.hparams["audio_dropout"])
-        keep = KeepMask(*(mask.to(self.device) for mask in keep))
-        terms = self.losses(window, t, torch.randn_like(window.x0), keep)
+        size, frames = window.x0.shape[0], window.x0.shape[1:]
+        # A time (B,), the dropped conditions and the noise, drawn for each window of all processes by itself.
+        count = whole_batch(size)
+        t = own_items(self.diffusion.noise_schedule.random_times(count)).to(window.x0)
+        keep = random_keep(count, self.dropout, self.hparams["audio_dropout"])
+        keep = KeepMask(*(own_items(mask).to(self.device) for mask in keep))
+        noise = own_items(torch.randn(count, *frames, dtype=window.x0.dtype, device=self.device))
+        terms = self.losses(window, t, noise, keep)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
         return terms["loss"]
 

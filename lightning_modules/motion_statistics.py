@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from datamodules.batches import MotionWindowBatch
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.processes import shared_count
 from lightning_modules.networks.statistics_estimator import (
     StatisticsEstimator,
     StatisticsMixture,
@@ -86,7 +87,7 @@ class MotionStatisticsModule(L.LightningModule):
         target = statistics_target(*self.measure(batch))
         nll = -self.predict(batch).log_prob(target) / target.shape[-1]
         weight = batch.valid.to(nll).mean(dim=1)
-        loss = (weight * nll).sum() / weight.sum().clamp(min=1e-6)
+        loss = (weight * nll).sum() / shared_count(weight.sum(), least=1e-6)
         self.log_dict({"train/loss": loss.detach(), "train/nll": loss.detach()}, batch_size=len(nll))
         return loss
 

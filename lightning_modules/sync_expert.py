@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from datamodules.batches import SYNC_FRAMES, SyncWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.learning_rate import Scheduler, scheduled
+from lightning_modules.networks.processes import own_items, whole_batch
 from metrics.judges.syncnet import CEPSTRA_SHAPE, SyncNet, window_cepstra
 
 Loss = Literal["infonce", "contrastive"]
@@ -171,10 +172,10 @@ def accuracy(seen: Comparison) -> Tensor:
 def augment_windows(batch: SyncWindowBatch) -> SyncWindowBatch:
     """Change what lip sync does not depend on: side, colours, sharpness, loudness. Alike in all frames of a window."""
     frames = batch.frames
-    count, device = len(frames), frames.device
+    count, device = whole_batch(len(frames)), frames.device
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
-        return torch.empty(count, *shape, device=device).uniform_(low, high)
+        return own_items(torch.empty(count, *shape, device=device).uniform_(low, high))
 
     frames = torch.where(draw(0, 1, 1, 1, 1, 1) < 0.5, frames.flip(-1), frames)
     frames = frames * draw(0.9, 1.1, 1, 1, 1, 1) * draw(0.94, 1.06, 1, 3, 1, 1) + draw(-0.1, 0.1, 1, 1, 1, 1)

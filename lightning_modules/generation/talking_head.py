@@ -19,9 +19,14 @@ from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
-from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json, write_weights
+from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.model_folder import (
+from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
+from lightning_modules.generation.motion_sampling import sample_motion
+from lightning_modules.generation.options import GenerationOptions
+from lightning_modules.generation.reenactment import Reenactor
+from lightning_modules.generation.statistics_conditioning import StatisticsConditioner
+from lightning_modules.model_folder import (
     AUDIO_FOLDER,
     BASIS_NAME,
     CONFIG_NAME,
@@ -32,16 +37,12 @@ from lightning_modules.generation.model_folder import (
     resolve_model,
     weights_name,
 )
-from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
-from lightning_modules.generation.motion_sampling import sample_motion
-from lightning_modules.generation.options import GenerationOptions
-from lightning_modules.generation.reenactment import Reenactor
-from lightning_modules.generation.statistics_conditioning import StatisticsConditioner
 from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
 from lightning_modules.networks.registry import checked_arguments, network_spec
 from lightning_modules.networks.statistics_estimator import StatisticsEstimator
+from lightning_modules.weights import write_weights
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
 from lightning_modules.losses.base import LossTerm, RenderedPairs
 from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyramid_l1
+from lightning_modules.networks.processes import shared_count
 
 MOUTH = REGION_NAMES.index("mouth")
 
@@ -35,7 +36,7 @@ class LandmarkLoss(LossTerm):
             flow, driving[:, None], align_corners=True, padding_mode="border"
         )  # (B, 2, 1, L)
         error = (found[:, :, 0].transpose(1, 2) - (source - driving)).abs().mean(dim=-1)  # (B, L)
-        return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
+        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
 
 
 class MouthLoss(LossTerm):
@@ -55,7 +56,7 @@ class MouthLoss(LossTerm):
         """The term without its weight; 0 where no frame has a box."""
         frame, target = pairs.decoded.frame, batch.driving
         mouth = inside_weights(batch.regions[:, MOUTH], target.shape[-1])
-        share_with_box = mouth.amax(dim=(1, 2, 3)).sign().mean().clamp(min=1 / len(mouth))
+        share_with_box = shared_count(mouth.amax(dim=(1, 2, 3)).sign().mean(), least=1 / len(mouth))
         error = pyramid_l1(frame, target, mouth, self.levels)
         error = error + self.edges * gradient_l1(frame, target, mouth)
         return error / share_with_box
@@ -91,7 +92,7 @@ class PoseLoss(LossTerm):
         both = torch.stack([pairs.source.motion, pairs.motion], dim=1)  # (B, 2, M)
         known = batch.pose.isfinite()  # (B, 2, 8)
         error = torch.where(known, self.readout(both) - batch.pose.nan_to_num(), 0.0).square()
-        return error.sum() / known.sum().clamp(min=1)
+        return error.sum() / shared_count(known.sum(), least=1)
 
 
 def inside_weights(boxes: Tensor, size: int) -> Tensor:
@@ -108,4 +109,4 @@ def centre_l1(found: Tensor, boxes: Tensor) -> Tensor:
     known = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     low, high = torch.where(known[:, None], boxes, 0.0).split(2, dim=1)
     error = (found - (low + high) / 2).abs().mean(dim=1)
-    return torch.where(known, error, 0.0).sum() / known.sum().clamp(min=1)
+    return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)

@@ -6,6 +6,8 @@ Both take and give 50 Hz, two vectors a video frame.
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.networks.processes import ItemDropout
+
 
 class FeatureProjection(nn.Module):
     """Linear embedding of features of a frozen speech model (wav2vec2, HuBERT).
@@ -36,7 +38,7 @@ class _ResidualConvolution(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.convolution = nn.Conv1d(width, width, 5, padding=2 * dilation, dilation=dilation)
         self.mix = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ItemDropout(dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Adds the block's output to ``(B, 2T, width)``."""

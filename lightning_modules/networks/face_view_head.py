@@ -2,7 +2,7 @@
 
 The paper takes motion from the shared encoder. On small data and without a GPU that finds pose and lips only after tens of
 thousands of pictures; this one needs some thousands, because framing puts mouth and eyes at about the same place in every
-clip, batch normalisation keeps the gradients even, and its convolutions are strided from the start (ours).
+clip, normalisation keeps the gradients even, and its convolutions are strided from the start (ours).
 """
 
 import itertools
@@ -17,13 +17,29 @@ VIEWS = (
     ((0.18, 0.25, 0.82, 0.61), (36, 64)),
 )
 """Face, mouth, eyes: box x0, y0, x1, y1 of the framed picture, and the height and width that it is resized to."""
+NORMS = ("batch", "group")
+GROUP = 8
+"""Channels that a group norm takes together; all of those where they can't be parted so."""
 
 
 class FaceViewHead(nn.Module):
-    """Motion coefficients of framed faces; ``width`` channels in the first layer of each tower, ``hidden`` outputs."""
+    """Motion coefficients of framed faces.
 
-    def __init__(self, motion_dim: int, width: int = 24, hidden: int = 96) -> None:
+    Args:
+        motion_dim: M, their number.
+        width: channels in the first layer of each tower.
+        hidden: outputs of each tower.
+        norm: ``group``: every picture by itself; ``batch``: over those that one process has in a batch (of old models).
+
+    Raises:
+        ValueError: there is no such norm.
+    """
+
+    def __init__(self, motion_dim: int, width: int = 24, hidden: int = 96, norm: str = "batch") -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm is one of {', '.join(NORMS)}, got {norm!r}")
+        self.norm = norm
         self.towers = nn.ModuleList(self._tower(size, width, hidden) for _, size in VIEWS)
         self.head = nn.Sequential(
             nn.Linear(len(VIEWS) * hidden, 2 * hidden),
@@ -31,14 +47,18 @@ class FaceViewHead(nn.Module):
             nn.Linear(2 * hidden, motion_dim, bias=False),
         )
 
-    @staticmethod
-    def _tower(size: tuple[int, int], width: int, hidden: int) -> nn.Sequential:
+    def _tower(self, size: tuple[int, int], width: int, hidden: int) -> nn.Sequential:
         """Pixels folded 2 x 2 into channels, three strided convolutions, one linear layer over all places."""
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
         for before, after in itertools.pairwise((12, width, 2 * width, 4 * width)):
-            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.SiLU()]
+            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), self._norm(after), nn.SiLU()]
         cells = -(-size[0] // 16) * -(-size[1] // 16)
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * cells, hidden), nn.SiLU())
+
+    def _norm(self, channels: int) -> nn.Module:
+        if self.norm == "batch":
+            return nn.BatchNorm2d(channels)
+        return nn.GroupNorm(1 if channels % GROUP else channels // GROUP, channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map pictures ``(B, 3, S, S)`` in [-1, 1] to unbounded coefficients ``(B, M)``."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.processes import mean_of_processes, whole_batch
+
 
 class EqualLinear(nn.Module):
     """Linear layer with the learning rate equalised at run time: unit-variance weights, scaled by 1/sqrt(fan-in)."""
@@ -135,12 +137,13 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise ``(B, dim)``."""
-        if self.training and len(x) > 1:
+        if self.training and whole_batch(len(x)) > 1:
             with torch.no_grad():
                 self.batches += 1
                 share = max(self.momentum, 1.0 / float(self.batches))
-                self.mean += share * (x.mean(0) - self.mean)
-                self.variance += share * ((x - self.mean).square().mean(0) - self.variance)
+                self.mean += share * (mean_of_processes(x.mean(0)) - self.mean)
+                spread = mean_of_processes((x - self.mean).square().mean(0))
+                self.variance += share * (spread - self.variance)
         return (x - self.mean) * torch.rsqrt(self.variance + 1e-6)
 
 

@@ -65,7 +65,8 @@ class MotionBasis(nn.Module):
 
     def encode(self, motion: Tensor) -> Tensor:
         """Raw coefficients ``(..., M)`` to whitened coordinates ``(..., M)``."""
-        return (motion - self.mean) @ self.matrix.t()
+        with torch.autocast(motion.device.type, enabled=False):  # half precision loses the small coordinates
+            return (motion - self.mean) @ self.matrix.t()
 
     def decode(self, coordinates: Tensor) -> Tensor:
         """Whitened coordinates ``(..., M)`` to raw coefficients ``(..., M)``; inverse of ``encode``."""

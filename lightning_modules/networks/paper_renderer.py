@@ -173,6 +173,7 @@ class PaperRenderer(Renderer):
         face_views: width of a separate motion encoder that sees face, mouth and eyes (ours, see ``FaceViewHead``); the
             source's own motion then joins its latent through a linear layer. 0 = five linear layers on the shared encoder's
             latent (paper).
+        norm: of the face views: ``batch`` or ``group``.
         coarse_flow: side of a grid that two linear layers read off the motion of source and driving frame (ours); 0 = off.
             Two of its channels are added to the flow logits of that side: they find the head's motion long before the
             convolutions do. The others, ``COARSE_FEATURES``, join the decoder's features: they say where the mouth opens
@@ -194,6 +195,7 @@ class PaperRenderer(Renderer):
         rgb_input: str = "warp",
         normalise_latent: bool = False,
         face_views: int = 0,
+        norm: str = "batch",
         coarse_flow: int = 0,
         mouth_painter: int = 0,
         refine_channels: int = 0,
@@ -210,7 +212,7 @@ class PaperRenderer(Renderer):
         self.encoder = Encoder(size, channels, latent_dim, normalise_latent)
         self.face_views, self.own_motion = face_views, None
         if face_views:
-            self.motion_head: nn.Module = FaceViewHead(motion_dim, face_views)
+            self.motion_head: nn.Module = FaceViewHead(motion_dim, face_views, norm=norm)
             self.own_motion = EqualLinear(motion_dim, latent_dim, bias=False)
         else:
             linear = [EqualLinear(latent_dim, latent_dim) for _ in range(4)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.audio_encoder import AttentionPooling
+from lightning_modules.networks.processes import ItemDropout
 
 STD_FLOOR = 0.02
 """Added to a std before the logarithm: a motionless window has a finite target (basis coordinates)."""
@@ -135,12 +136,12 @@ class StatisticsEstimator(nn.Module):
         self.source_embedding = nn.Linear(motion_dim, width)
         self.previous_embedding = nn.Linear(2 * motion_dim, width)
         self.no_previous = nn.Parameter(torch.empty(width))
-        self.input_dropout = nn.Dropout(dropout)
+        self.input_dropout = ItemDropout(dropout)
         self.body = nn.Sequential(
             nn.LayerNorm(4 * width),
             nn.Linear(4 * width, width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            ItemDropout(dropout),
             nn.Linear(width, width),
             nn.GELU(),
         )

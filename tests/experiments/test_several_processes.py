@@ -1,145 +1,132 @@
-"""Trainings of several processes on CPUs: they end together, and go on as if nothing had been."""
+"""Several processes learn what one would from the whole batch: the same items, random numbers, sums and gradients."""
 
-import time
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
-from experiments import train as training
+from datamodules.clips.manifest import read_manifest, write_manifest
+from datamodules.errors import UserError
 from experiments.config import compose
-from experiments.train import TrainingResult
-from tests.experiments.test_interruptions import content, differences, finish, start
+from experiments.encode import encode_data
+from experiments.train import TrainingResult, run_training
+from lightning_modules.checkpoints import load_network
+from tests.experiments.process_callbacks import Gradients, Weights
 
-TWO = ["trainer.devices=2", "data.batch_size=2"]
-FORKED = "trainer.strategy=ddp_fork_find_unused_parameters_true"
-CALLBACKS = """
-import os, pathlib, signal, time
-import torch
-from lightning.pytorch import Callback
-class Draw(Callback):
-    def on_train_batch_end(self, trainer, *_):
-        torch.rand(1 + trainer.global_rank)
-class End(Callback):
-    def __init__(self, step, by):
-        self.step, self.by = step, signal.Signals[by]
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.global_step == self.step and trainer.global_rank == 1:
-            pathlib.Path(trainer.default_root_dir, "ended").touch()
-            os.kill(os.getpid(), self.by)
-"""
+ROOT = Path(__file__).parents[2]
+STAGES = ("autoencoder", "statistics", "diffusion")
+TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2 -m experiments train"
 
 
-def ending(step: int, by: str = "SIGKILL") -> str:
-    """The word that ends the second of two processes by a signal."""
-    return f"+callbacks.end={{_target_: interruption.End, step: {step}, by: {by}}}"
+def callback(kind: type, folder: Path) -> str:
+    return f"+callbacks.kept={{_target_: {kind.__module__}.{kind.__name__}, folder: '{folder}'}}"
 
 
-@pytest.fixture(autouse=True)
-def callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "interruption.py").write_text(CALLBACKS)
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.fixture(scope="session")
+def uneven(fake_clips: Path, blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The blobs, one of them not annotated, and a clip that ends within its windows: what is known differs by process."""
+    root = tmp_path_factory.mktemp("data") / "uneven"
+    shutil.copytree(blobs, root)
+    short = read_manifest(fake_clips)[5]
+    assert short.split == "train"
+    first, second, *others = read_manifest(root)
+    write_manifest(root, [first, dataclasses.replace(second, annotations=None), *others, short])
+    return root
 
 
-def last_step(run: Path) -> int:
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-
-
-@pytest.mark.parametrize(("by", "status", "saved"), [("SIGKILL", 2, 3), ("SIGTERM", 143, 5)])
-def test_two_processes_go_on_bit_for_bit(
-    by: str,
-    status: int,
-    saved: int,
-    words: Callable[..., list[str]],
-    train: Callable[..., TrainingResult],
-    tmp_path: Path,
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_with_half_the_batch_have_the_gradients_of_one_with_all(
+    stage: str, train: Callable[..., TrainingResult], uneven: Path, tmp_path: Path
 ) -> None:
-    """An epoch has three steps; each process draws random numbers of its own."""
-    common = [*TWO, FORKED, "trainer.max_steps=8", "+callbacks.draw={_target_: interruption.Draw}"]
-    whole = train("diffusion", *common, f"run_dir={tmp_path / 'whole'}")
-    first, second = content(whole)["random_state"]
-    assert differences(first, second) != []
-    ended = finish(start(words("diffusion", *common, ending(5, by)), path=tmp_path), 120)
-    assert ended.returncode == status
-    assert "Traceback" not in ended.stderr
-    assert last_step(tmp_path / "run") == saved
-    parts = train("diffusion", *common, "resume=last")
-    assert differences(content(whole), content(parts)) == []
+    """Stage 1 without a GAN, whose discriminator looks at the deviation over the items of its process."""
+    found = []
+    for processes in (1, 2):
+        strategy = "auto" if processes == 1 else "ddp_fork_find_unused_parameters_true"
+        more = [f"data.root={uneven}", f"run_dir={tmp_path / str(processes)}", "callbacks.ema=null"]
+        more += ["data.augment=true", "trainer.max_steps=2", f"trainer.strategy={strategy}"]
+        more += [f"trainer.devices={processes}", f"data.batch_size={8 // processes}"]
+        folder = tmp_path / f"gradients{processes}"
+        train(stage, *more, callback(Gradients, folder))
+        found.append([torch.load(folder / f"{step}.pt", weights_only=True) for step in range(2)])
+    for one, two in zip(*found, strict=True):
+        size = torch.stack([gradient.norm() for gradient in one.values()]).norm()
+        assert size > 1e-3
+        for name, gradient in one.items():
+            error = (gradient - two[name]).norm()
+            assert error <= 1e-5 * max(gradient.norm(), 1e-2 * size), name
 
 
-TORCHRUN = [
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node",
-    "2",
-    "-m",
-    "experiments",
-    "train",
-]
-TRAIN = ["-m", "experiments", "train"]
+def torchrun(overrides: list[str]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *TORCHRUN.split(), *overrides]
+    done = subprocess.run(command, env=environment, cwd=ROOT, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize(
-    ("program", "strategy"),
-    [
-        (TRAIN, FORKED),
-        pytest.param(TRAIN, "trainer.strategy=ddp", marks=pytest.mark.slow),
-        pytest.param(TORCHRUN, "trainer.strategy=ddp", marks=pytest.mark.slow),
-    ],
+    "stage",
+    ["statistics", *(pytest.param(s, marks=pytest.mark.slow) for s in ("autoencoder", "diffusion", "gan"))],
 )
-def test_a_process_that_dies_ends_all_others(
-    program: list[str], strategy: str, words: Callable[..., list[str]], tmp_path: Path
+def test_torchrun_trains_each_stage_on_cpus_and_both_processes_end_alike(
+    stage: str, words: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    overrides = words("autoencoder", *TWO, strategy, "trainer.max_steps=1000", ending(4))
-    process = start(overrides, path=tmp_path, program=program)
-    done = finish(process, 120)
-    seconds = time.time() - (tmp_path / "run/ended").stat().st_mtime
-    assert done.returncode != 0
-    told = done.stderr.partition(" torch/distributed/elastic/")[
-        0
-    ]  # torchrun then reports which process it was
-    assert "Traceback" not in told
-    assert told.count("ifmdm: error: another process of this training has ended") == 1
-    assert seconds < 20
-    assert last_step(tmp_path / "run") == 3
-
-
-def test_more_processes_than_cores_are_refused(
-    words: Callable[..., list[str]],
-    refused: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """As many as there are cores are not, nor what a machine with GPUs would do."""
-    monkeypatch.setattr(training, "cores_at_hand", lambda: 2)
-    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("it would have started them"))
-    refused(["train", *words("statistics", "trainer.devices=99", FORKED)], "trainer.devices=99", "2 cores")
-    refused(["train", *words("statistics", "trainer.devices=3", "trainer.accelerator=auto")], "devices=3")
-    assert not (tmp_path / "run").exists()
-    training.refuse_more_processes_than_cores(compose(words("statistics", "trainer.devices=2", FORKED)))
+    more = ["trainer=ddp", "trainer.devices=2", "data.batch_size=2", "trainer.max_steps=3"]
+    overrides = words("autoencoder" if stage == "gan" else stage, *more, callback(Weights, tmp_path / "kept"))
+    if stage == "gan":
+        overrides[0] = "experiment=autoencoder_base"
+        overrides += ["model.losses.perceptual=null", "model.gan.start=1"]
+    elif stage != "autoencoder":
+        overrides.append(f"data.latents={tmp_path / 'latents'}")
+        encode_data(compose(overrides))
+    torchrun(overrides)
+    first, second = (torch.load(tmp_path / f"kept/{rank}.pt", weights_only=True) for rank in range(2))
+    assert first.keys() == second.keys()
+    assert [name for name, value in first.items() if not torch.equal(value, second[name])] == []
+    run = tmp_path / "run"
+    assert json.loads((run / "run.json").read_text())["devices"] == 2
+    trained = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert trained["global_step"] == 3
+    assert [
+        name for name, value in trained["state_dict"].items() if not torch.equal(value, first[name])
+    ] == []
 
 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["data.batch_size=4"], []),
-        (
-            ["data.batch_size=2"],
-            ["1 process(es) with batches of 4, resumed by 1 process(es) with batches of 2"],
-        ),
-        ([*TWO, FORKED], ["1 process(es) with batches of 4, resumed by 2 process(es) with batches of 2"]),
+        ("+trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true needs GPUs"),
+        ("+trainer.sync_batchnorm=false", "layers of batch norm see the items of their process alone"),
     ],
 )
-def test_another_share_of_the_batches_is_told(
-    more: list[str], told: list[str], words: Callable[..., list[str]], train: Callable[..., TrainingResult]
+def test_batch_norm_in_several_processes_is_told(more: str, told: str, words, capfd, caplog) -> None:
+    strategy = "trainer.strategy=ddp_fork_find_unused_parameters_true"
+    wanted = ["model.network.norm=batch", "trainer.devices=2", strategy, "trainer.max_steps=1", more]
+    config = compose(words("autoencoder", *wanted, "data.batch_size=2"))
+    if more.endswith("true"):
+        with pytest.raises(UserError, match=told):
+            run_training(config)
+    else:
+        run_training(config)
+        assert told in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("more", ["compile=true", "trainer.precision=bf16-mixed"])
+def test_switches_of_speed_leave_checkpoints_as_they_are(
+    stage: str, more: str, train: Callable[..., TrainingResult], tmp_path: Path
 ) -> None:
-    train("statistics", "trainer.max_steps=2", "model.scheduler=null")
-    again = words("statistics", "trainer.max_steps=3", "model.scheduler=null", "resume=last", *more)
-    done = finish(start(again))
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "order of batches" in line]
-    assert len(lines) == len(told)
-    assert all(part in line for part, line in zip(told, lines, strict=True))
+    plain, fast = (
+        train(stage, f"run_dir={tmp_path / str(number)}", *words) for number, words in enumerate(([], [more]))
+    )
+    first, second = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (plain, fast))
+    assert {name: value.shape for name, value in first.items()} == {n: v.shape for n, v in second.items()}
+    assert fast.metrics["val/loss"] == pytest.approx(plain.metrics["val/loss"], rel=0.1)
+    assert load_network(fast.run_dir)

@@ -10,13 +10,12 @@ from datamodules.errors import UserError
 from lightning_modules.checkpoints import (
     find_checkpoint,
     load_network,
-    load_weights,
     network_record,
     read_network_record,
     write_network_record,
-    write_weights,
 )
 from lightning_modules.networks.registry import build_network
+from lightning_modules.weights import load_weights, write_weights
 
 FEATURES = {"name": "feature_projection", "in_dim": 3, "out_dim": 2}
 

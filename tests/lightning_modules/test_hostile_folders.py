@@ -27,8 +27,8 @@ from lightning_modules.checkpoints import (
     weights_hash,
     write_network_record,
 )
-from lightning_modules.generation.model_folder import STAGES
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.model_folder import STAGES
 from lightning_modules.networks import registry
 from metrics.judges.syncnet import SyncNet, load_expert
 

@@ -94,6 +94,7 @@ def test_the_coarse_grid_moves_pixels_and_paints_by_motion():
         ({"mouth_painter": 8}, "mouth_painter.paint.weight"),
         ({"refine_channels": 8}, "refine.net.4.weight"),
         ({"face_views": 4}, "motion_head.head.2.weight"),
+        ({"face_views": 4, "norm": "group"}, "motion_head.towers.0.1.weight"),
     ],
 )
 def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options, learns):
@@ -132,6 +133,16 @@ def test_motion_is_bounded_and_its_head_is_linear_before_tanh():
     both, nothing, *each = (model.motion_head(value) for value in latents)
     assert torch.allclose(both + nothing, sum(each), atol=1e-5)
     assert model.motion_head[-1].bias is None
+
+
+def test_group_norm_sees_each_picture_by_itself():
+    frames = pictures(4)
+    for norm, alone in (("group", True), ("batch", False)):
+        model = small(face_views=8, norm=norm).train()
+        assert torch.allclose(model.motion(frames)[:2], model.motion(frames[:2]), atol=1e-6) == alone
+    assert small(face_views=8).motion_head.norm == "batch"  # what old model folders, which don't say it, mean
+    with pytest.raises(ValueError, match="norm is one of batch, group"):
+        small(face_views=8, norm="layer")
 
 
 @pytest.mark.parametrize("face_views", [0, 4])

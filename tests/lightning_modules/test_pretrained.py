@@ -12,10 +12,11 @@ from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.renderer import HeadRenderer
 from experiments.config import compose
-from lightning_modules.generation.model_folder import read_model_config, resolve_model
+from lightning_modules.checkpoints import load_autoencoder, weights_hash
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.legacy_format import spec_of_config
+from lightning_modules.model_folder import read_model_config, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +87,22 @@ def test_its_preset_is_that_of_the_configs():
     defaults = {  # said by the configs alone
         "refine_channels": 0,
         "local_flow": True,
+        "norm": "batch",
         "tokens": ["hint", "mean", "std"],
         "audio_conditioning": "framewise",
         "joined_branch": True,
     }
+    since = {"autoencoder": ["model.network.norm=batch"]}  # it was trained before group norm was there
     for stage in ("autoencoder", "statistics", "diffusion"):
-        config = OmegaConf.to_container(compose([f"experiment={stage}_small"]).model.network, resolve=True)
+        chosen = compose([f"experiment={stage}_small", *since.get(stage, ())])
+        config = OmegaConf.to_container(chosen.model.network, resolve=True)
         spec = json.loads(json.dumps(spec_of_config(config)))
         if stage == "diffusion":
             assert spec["audio_encoder"].pop("dropout") == 0.0
         assert shipped[stage] == {k: v for k, v in spec.items() if defaults.get(k) != v}, stage
+
+
+def test_its_autoencoder_is_found_by_name(model):
+    network, spec = load_autoencoder("synthetic-128")
+    assert spec == read_model_config(resolve_model("synthetic-128")).networks["autoencoder"]
+    assert weights_hash(network) == weights_hash(model.autoencoder)

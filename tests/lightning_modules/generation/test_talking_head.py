@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from datamodules.errors import UserError
-from lightning_modules.generation.model_folder import resolve_model
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.statistics_conditioning import read_statistics
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.model_folder import resolve_model
 from lightning_modules.networks.registry import build_network, network_spec
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json
 
-PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 DEFAULT_MODEL = "synthetic-128"
 CONFIG_NAME = "config.json"
 BASIS_NAME = "basis.safetensors"
@@ -44,6 +44,11 @@ class ModelConfig:
         """Content of ``config.json``."""
         audio = {"name": self.audio}
         return {"format": FORMAT, "networks": self.networks, "diffusion": self.diffusion, "audio": audio}
+
+
+def is_model(name: Path | str) -> bool:
+    """Whether there is such a model folder, or a shipped model of that name."""
+    return any((folder / CONFIG_NAME).exists() for folder in (Path(name), PRETRAINED / str(name)))
 
 
 def resolve_model(name: Path | str) -> Path:

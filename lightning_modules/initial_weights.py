@@ -1,0 +1,45 @@
+"""A training that starts from trained weights with a fresh optimizer."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from datamodules.files import require_shapes
+from lightning_modules.checkpoints import NetworkRecord, load_network, read_network_record
+from lightning_modules.weights import load_state, part_of
+
+log = logging.getLogger(__name__)
+
+
+def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
+    """Put the trained weights of ``source`` into a LightningModule's network, and the motion basis that they were learned in.
+
+    The basis comes along where the motion is that of the same autoencoder; else the model keeps its own.
+
+    Args:
+        source: checkpoint, or file of weights in a model folder; see `find_weights`.
+        record: of the network that is about to be trained.
+        model: has ``network``, and of stages on latents ``basis``.
+
+    Raises:
+        UserError: it is of another stage, or its weights don't fit: names the first difference.
+    """
+    found = read_network_record(source)
+    if found.stage != record.stage:
+        raise UserError(f"init={source}: trained stage {found.stage!r:.40}, not {record.stage!r}")
+    state = load_network(source)[2]
+    weights = part_of(state, "network.")
+    fits, has = (
+        {name: value.shape for name, value in one.items()} for one in (model.network.state_dict(), weights)
+    )
+    require_shapes(has, fits, f"init={source}")
+    load_state(model.network, weights, Path(source))
+    if record.motion_space is None:
+        return
+    if found.motion_space == record.motion_space:
+        load_state(model.basis, part_of(state, "basis."), Path(source))
+    else:
+        log.warning(
+            "init=%s: trained on the motion of another autoencoder; the motion basis is fitted anew", source
+        )

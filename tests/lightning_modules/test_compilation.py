@@ -1,0 +1,51 @@
+"""Compiled in place: the same numbers, names and checkpoints."""
+
+import copy
+
+import pytest
+import torch
+
+from datamodules.errors import UserError
+from lightning_modules.compilation import compile_network
+from lightning_modules.networks.registry import build_network
+
+CHANNELS = {"4": 8, "8": 8, "16": 8, "32": 8}
+RENDERER = {
+    "name": "paper_renderer",
+    "size": 32,
+    "channels": CHANNELS,
+    "latent_dim": 32,
+    "face_views": 8,
+    "norm": "group",
+}
+PROJECTION = {"name": "feature_projection", "in_dim": 3, "out_dim": 2}
+
+
+@pytest.mark.parametrize(
+    ("spec", "shapes"), [(RENDERER, [(2, 3, 32, 32), (2, 3, 32, 32)]), (PROJECTION, [(2, 4, 3)])]
+)
+def test_weights_keep_their_names_and_values(spec, shapes) -> None:
+    network = build_network(**spec)
+    inputs = [torch.rand(shape) for shape in shapes]
+    plain, names = network(*inputs), list(network.state_dict())
+    compiled = copy.deepcopy(network)
+    calls: list[int] = []
+
+    def backend(graph, _):
+        calls.append(1)
+        return graph.forward
+
+    compile_network(compiled, True, backend=backend)
+    again = compiled(*inputs)
+    assert calls
+    for one, two in zip(plain, again, strict=True):
+        if one is not None:
+            torch.testing.assert_close(two, one)
+    assert list(compiled.state_dict()) == list(copy.deepcopy(compiled).state_dict()) == names
+
+
+def test_no_other_mode_is_known() -> None:
+    with pytest.raises(
+        UserError, match=r"compile=fast: use true, false or one of default, .*reduce-overhead"
+    ):
+        compile_network(build_network(**PROJECTION), "fast")
