@@ -53,9 +53,8 @@ def run(args: argparse.Namespace) -> int:
     given, overrides = split_words(args.words)
     study = read_study(given, overrides)
     from experiments.ablation.plan import Keys, plan
-    from experiments.ablation.study import Workshop, check_given, run_study
+    from experiments.ablation.study import Workshop, run_study
 
-    check_given(study.given)
     folder = require_output_folder(given.get("output") or f"results/ablations-{study.base.name}")
     launcher = given.get("launcher", "local")
     shop = Workshop(folder, _parallel(given.get("parallel")), launcher, given.get("retry") == "true")
@@ -121,7 +120,7 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
     for key, value in overrides:
         head, dot, rest = key.partition(".")
         if head in STAGES and not dot:
-            given[head] = Path(value)
+            given[head] = given_stage(head, value)
         elif head in words and dot:
             words[head].append(f"{rest}={value}")
         elif head == "data" and dot:
@@ -142,6 +141,19 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
         asked = {stage: list(study.words_of(stage)) for stage in STAGES} | {"evaluation": list(evaluation)}
         refuse_without_effect(ablation, asked, base.name)
     return study
+
+
+def given_stage(stage: str, source: str) -> Path:
+    """File with the weights of a stage that is trained already: of a run, a checkpoint, a model folder or a shipped model.
+
+    Raises:
+        UserError: there is none.
+    """
+    from experiments.config_checks import require_source
+    from lightning_modules.checkpoints import find_weights
+
+    require_source(stage, source)
+    return find_weights(source, stage)
 
 
 def _listed(text: str) -> list[str]:

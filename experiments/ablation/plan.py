@@ -203,7 +203,7 @@ class Keys:
         return self._configs[words]
 
     def given(self, path: Path | None) -> str | None:
-        """Hash of the weights of a stage that is trained already."""
+        """Hash of the weights of a stage that is trained already; the path is that of the file."""
         from lightning_modules.checkpoints import load_network, weights_hash
 
         if path is not None and path not in self._given:

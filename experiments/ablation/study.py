@@ -12,7 +12,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import UserError
 from experiments.ablation.jobs import Job, run_jobs
 from experiments.ablation.plan import Member, Row, Study, Training
 from experiments.ablation.table import MemberResult, RowResult
@@ -218,14 +217,3 @@ def _failure(shop: Workshop, member: Member) -> str:
         if path.is_file():
             return path.read_text(encoding="utf-8").strip()
     return "not done"
-
-
-def check_given(given: dict[str, Path]) -> None:
-    """Refuse given stages that are not there.
-
-    Raises:
-        UserError: names the first.
-    """
-    for stage, path in given.items():
-        if not path.exists():
-            raise UserError(f"{stage}={path}: no such run folder or checkpoint; check the name")

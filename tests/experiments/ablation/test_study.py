@@ -160,13 +160,17 @@ def test_a_training_that_fails_is_a_row_that_says_so(rows, tmp_path):
     assert _run(rows, tmp_path, again, retry=True)[2].failures() == []
 
 
-def test_a_stage_that_is_given_is_shared(tmp_path, monkeypatch):
+def test_a_stage_that_is_given_is_shared(monkeypatch):
     monkeypatch.setattr(KnownData, "given", lambda self, path: "its weights")
-    given = _study(*WORDS, "autoencoder=runs/stage1")
-    found = plan(given, KnownData())
-    assert found[0].members[0].stages["autoencoder"] == Path("runs/stage1")
-    with pytest.raises(UserError, match="leave autoencoder=runs/stage1 out"):
-        plan(_study("ablation=templates_10", "base=synthetic_tiny", "autoencoder=runs/stage1"), KnownData())
+    found = plan(_study(*WORDS, "autoencoder=synthetic-128"), KnownData())
+    given = found[0].members[0].stages["autoencoder"]
+    assert isinstance(given, Path)
+    assert given.parts[-3:] == ("synthetic-128", "autoencoder", "model.safetensors")
+    words = ("ablation=templates_10", "base=synthetic_tiny", "autoencoder=synthetic-128")
+    with pytest.raises(UserError, match=r"leave autoencoder=.* out"):
+        plan(_study(*words), KnownData())
+    with pytest.raises(UserError, match="autoencoder=nowhere: no such run"):
+        _study(*WORDS, "autoencoder=nowhere")
 
 
 def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
