@@ -132,13 +132,13 @@ def plan(study: Study, keys: "Keys") -> list[Row]:
 
 def _group(ablation: Ablation, study: Study) -> str:
     """The stage from which on a row trains anew; one of inference alone is compared with models of all seeds."""
-    last = next(stage for stage in reversed(study.stages()) if stage not in study.given)
-    stage = ablation.stage or last
+    stages = study.stages()
+    stage = ablation.stage or next((one for one in reversed(stages) if one not in study.given), stages[-1])
     if stage not in study.stages():
         raise UserError(
             f"ablation={ablation.name} is of stage '{stage}', which task={study.task} does not train"
         )
-    if stage in study.given:
+    if ablation.stage in study.given:
         raise UserError(
             f"ablation={ablation.name} trains stage '{stage}' anew: leave {stage}={study.given[stage]} out"
         )

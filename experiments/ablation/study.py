@@ -151,7 +151,7 @@ def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[
     model, output = shop.folder / "models" / member.name, shop.results(member)
     log_file = shop.folder / "results" / f"{member.name}.log"
     facts = {"key": member.key, "row": member.row, "group": member.group, "seed": member.seed}
-    words = ["evaluate", override("method", member.name), override("output", output), *_data(member)]
+    words = ["evaluate", override("method", member.name), override("output", output), _data(study)]
     words += [*member.words, *(override(f"+facts.{name}", value) for name, value in facts.items())]
     if study.task == "reconstruction":
         words.append(override("autoencoder", runs[STAGES[0]]))
@@ -161,10 +161,9 @@ def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[
     return Job(f"evaluate {member.name}", [package, [*words, override("model", model)]], log_file)
 
 
-def _data(member: Member) -> list[str]:
-    """The data that the last stage of a member was trained on, if the evaluation names none."""
-    last = member.trainings()[-1]
-    return [override("data.root", compose(list(last.words)).data.root)]
+def _data(study: Study) -> str:
+    """The data that the last stage is trained on, unless the evaluation names others."""
+    return override("data.root", compose(list(study.words_of(study.stages()[-1]))).data.root)
 
 
 def _note_cost(shop: Workshop, member: Member) -> None:

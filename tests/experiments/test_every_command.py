@@ -55,6 +55,14 @@ def test_every_command(
     )  # fmt: skip
     metrics = json.loads((judged / "results.json").read_text())["metrics"]
     assert metrics["head_motion"]["value"] == metrics["head_motion_real"]["value"]
+    stages = [f"{stage}={folder / 'runs' / stage}" for stage in ("autoencoder", "statistics", "diffusion")]
+    ifmdm(
+        "ablate", "ablation=steps_2", "base=synthetic_tiny", *stages, f"data.root={folder / 'data'}", "control=none",
+        "evaluation.clips=1", "evaluation.max_frames=32", "evaluation.gallery_clips=0", f"output={tmp_path / 'study'}",
+    )  # fmt: skip
+    table = json.loads((tmp_path / "study" / "ablations.json").read_text())
+    assert [(row["row"], row["seeds"]) for row in table["rows"]] == [("full", [0]), ("steps_2", [0])]
+    assert table["rows"][1]["measures"]["lip_corr_zero"]["difference"]["value"] != 0
     ifmdm("report", judged, folder / "sweep", "--output", tmp_path / "both.html")
     ifmdm("leaderboard", judged, folder / "evaluation", "--output", tmp_path / "board.html")
     ifmdm("assets", "list")
