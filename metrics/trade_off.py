@@ -104,7 +104,7 @@ def at_equal_motion(
     drawn = [np.concatenate([members[place] for place in draw]) for draw in draws] if len(names) > 1 else []
     values = {name: curve.at(levels) for name, curve in curves.items()}
     samples = {
-        name: np.array([curve.at(levels, kept) for kept in drawn]).reshape(-1, len(levels))
+        name: np.array([curve.at(levels, kept) for kept in drawn]).reshape(len(drawn), len(levels))
         for name, curve in curves.items()
     }
     sign = 1 if higher else -1

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+SLOW = ("03_ablations", "04_metrics_and_leaderboard")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -22,7 +23,11 @@ def test_notebook_is_stripped_and_defines_nothing(path):
         assert not any(isinstance(node, definitions) for node in ast.walk(ast.parse(cell.source)))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS],
+    ids=lambda p: p.stem,
+)
 def test_notebook_runs(path, tmp_path):
     from nbclient import NotebookClient
 

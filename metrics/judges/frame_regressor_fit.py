@@ -167,7 +167,7 @@ def held_out_r2(
     frames: int = 2000,
     size: int | None = None,
 ) -> dict[str, float]:
-    """Share of variance that the judge explains on frames of other identities, per target.
+    """Share of variance that the judge explains on frames of other identities, per target that varies in these.
 
     Args:
         judge: A fitted judge.
@@ -186,5 +186,5 @@ def held_out_r2(
     predicted = torch.from_numpy(judge.predict(images.permute(0, 2, 3, 1).numpy()))
     error = (predicted - data.targets).square().sum(dim=0)
     spread = (data.targets - data.targets.mean(dim=0)).square().sum(dim=0)
-    scores = 1 - error / spread
-    return {name: round(float(score), 4) for name, score in zip(TARGETS, scores, strict=True)}
+    scores = zip(TARGETS, 1 - error / spread, spread, strict=True)
+    return {name: round(float(score), 4) for name, score, varies in scores if varies > 0}

@@ -74,3 +74,10 @@ def test_a_way_that_does_not_reach_a_level_is_not_there():
     assert not alone.clear
     still = {"rest": MotionCurve(np.zeros((2, 3)), np.ones((2, 3))), **curves(0.5, 3)}
     assert len(common_levels({"rest": still["rest"], "guided": still["guided"]})) == 0
+
+
+def test_ways_that_never_meet_are_not_compared():
+    apart = curves(0.0)
+    apart["guided"] = MotionCurve(apart["guided"].motion + 9, apart["guided"].quality)
+    levels = common_levels(apart)
+    assert at_equal_motion(apart, [f"p{k}" for k in range(12)], levels, settings=SETTINGS) == []

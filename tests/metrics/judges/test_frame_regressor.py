@@ -1,11 +1,13 @@
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from datamodules.clips.annotations import write_annotations
+from datamodules.clips.annotations import read_annotations, write_annotations
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.media.video import write_video
@@ -58,6 +60,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ClipReco
     root = tmp_path_factory.mktemp("faces")
     training = make_clips(root, [f"a{i}" for i in range(8)], "train")
     return root, training, make_clips(root, ["b0", "b1"], "test", 40)
+
+
+def test_what_never_varies_has_no_share_of_variance(clips):
+    root, _, (record, *_) = clips
+    arrays = dict(read_annotations(root / record.annotations).arrays)
+    write_annotations(root / "awake.safetensors", arrays | {"blink": np.zeros_like(arrays["blink"])}, {})
+    scores = held_out_r2(FrameRegressor(), root, [replace(record, annotations="awake.safetensors")])
+    assert set(TARGETS) - set(scores) == {"blink"}
+    assert all(map(math.isfinite, scores.values()))
 
 
 def test_reads_faces_it_never_saw_and_survives_a_round_trip(clips, tmp_path):
