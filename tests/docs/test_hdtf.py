@@ -64,7 +64,7 @@ def small(words: list[str]) -> list[str]:
         given = [f"{stage}.{word}" for stage, more in OF_STAGE.items() for word in [*OF_TRAINING, *more]]
         return [*given, root, "control=none", *(f"evaluation.{word}" for word in OF_EVALUATION)]
     if name == "sweep":
-        return [*OF_EVALUATION[:3], "sweep.values=[0,1]", "sweep.reference=1", "sweep.points=null"]
+        return [*OF_EVALUATION[:3], "sweep.values=[1,2]", "sweep.reference=1", "++sweep.points=null"]
     return OF_EVALUATION if name == "evaluate" and "--videos" not in words else []
 
 
