@@ -199,7 +199,7 @@ def test_every_command_runs(place: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert steps == {"diffusion": 4, "diffusion-8": 4}
 
 
-def test_every_word_of_a_command_is_known() -> None:
+def test_every_word_of_a_command_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any data: commands are there, and what is composed of their words is what is meant."""
     assert {words[0] for words in TYPED} == {"ifmdm", "torchrun", "sbatch", *ELSEWHERE}
     assert {words[0] for words in IFMDM} <= set(COMMANDS)
@@ -211,6 +211,7 @@ def test_every_word_of_a_command_is_known() -> None:
         )
     for words in (words[1:] for words in IFMDM if words[0] == "encode"):
         assert compose([word for word in words if not word.startswith("shard=")]).stage == "diffusion"
+    monkeypatch.setattr("experiments.ablation.command.given_stage", lambda stage, source: Path(source))
     for words in (words[1:] for words in IFMDM if words[0] == "ablate"):
         given, others = split_words(words)
         assert given.get("launcher", "local") in config_names("launcher")
