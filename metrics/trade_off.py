@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from metrics.evaluation.intervals import INTERVALS, Interval, IntervalSettings
 
@@ -13,14 +14,9 @@ MOST_UNREACHED = 0.05
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's correlation of two sequences of the same length; NaN where one is constant or there are fewer than two."""
-    ranks = []
-    for values in (first, second):  # ties share the mean of their ranks
-        places = np.unique(values, return_inverse=True)[1]
-        counts = np.bincount(places)
-        ranks.append((np.cumsum(counts) - (counts - 1) / 2)[places])
-    x, y = (one - one.mean() for one in ranks)
-    length = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / length) if length else np.nan
+    if min(len(set(first)), len(set(second))) < 2:
+        return np.nan
+    return float(spearmanr(first, second).statistic)
 
 
 def pareto_front(motion: Sequence[float], quality: Sequence[float], higher: bool = True) -> list[int]:

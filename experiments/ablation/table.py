@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.ablation.plan import CONTROL, FULL
 from experiments.report.page import Section, Table
-from experiments.report.tables import interval, number
+from experiments.report.tables import interval, markdown_table, number
 from metrics.evaluation.comparison import crossed_bootstrap, seed_interval
 from metrics.evaluation.intervals import UNKNOWN, Interval
 from metrics.evaluation.registry import MEASURES, is_lag
@@ -242,16 +242,11 @@ def markdown(table: dict[str, Any], lead: str) -> str:
     """The tables as Markdown, under a text that says how they were made; what failed stands below."""
     parts = [lead]
     for one in tables(table):
-        lines = [f"**{one.caption}**", "", _line(one.head), _line(["---"] * len(one.head))]
-        parts.append("\n".join([*lines, *(_line(row) for row in one.rows)]))
+        parts += [f"**{one.caption}**", markdown_table(one.head, one.rows)]
     failures = [f"- {_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
     if failures:
         parts.append("\n".join(["**Failed**", "", *failures]))
     return "\n\n".join(parts) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def csv_text(table: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from datamodules.errors import UserError
 from datamodules.files import file_inside
 from experiments.report.page import MAX_VIDEOS, Section, Table, write_page
 from experiments.report.ranking import OWN_ROWS, SHARED_ROWS, Board, Entry, Line, Ranking, row_title
-from experiments.report.tables import Interval, counted, interval, number
+from experiments.report.tables import Interval, counted, interval, literal, markdown_table, number
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "published_numbers.csv"
@@ -187,7 +187,7 @@ def markdown_text(boards: Sequence[Board], title: str) -> str:
     parts = [f"# {title}"]
     for place, board in enumerate(boards):
         parts += [f"## {board_title(board, place)}", board_lead(board), _markdown_table(*overview(board))]
-        parts += ["\n".join(f"- {_plain(note)}" for note in _footnotes(board))]
+        parts += ["\n".join(f"- {literal(note)}" for note in _footnotes(board))]
         for ranking in (one for one in board.rankings if one.ranks):
             parts += [f"### {_head(ranking)}", _markdown_table(*ranking_rows(ranking))]
     head, *rows = _published()
@@ -196,16 +196,10 @@ def markdown_text(boards: Sequence[Board], title: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _plain(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
 def _markdown_table(head: Sequence[str], rows: Rows) -> str:
-    lines = [list(map(_plain, head)), ["---"] * len(head)]
-    lines += [
-        [f"*{_plain(cell.text)}*" if cell.marked else _plain(cell.text) for cell in row] for row in rows
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(
+        head, [[f"*{one.text}*" if one.marked else one.text for one in row] for row in rows]
+    )
 
 
 def csv_text(boards: Sequence[Board]) -> str:

@@ -60,6 +60,18 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what if count == 1 else many}"
 
 
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; what a cell says means nothing else there."""
+    lines = [[literal(cell) for cell in line] for line in (head, *body)]
+    lines.insert(1, ["---"] * len(head))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def literal(text: str) -> str:
+    """Text that Markdown shows as it is, in a cell, too."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
 def people_in(clips: Sequence[Mapping[str, Any]]) -> int:
     """Number of identities among the clips of results; a clip of no known one counts as another."""
     return len({clip.get("identity", clip["clip"]) for clip in clips})

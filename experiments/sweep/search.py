@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from experiments.report.tables import markdown_table
 from experiments.results import plain, require_judged, write_json, write_whole
 from experiments.sweep.plan import Point, SweepPlan, with_options
-from experiments.sweep.tables import csv_text, markdown_table, value_text
+from experiments.sweep.tables import csv_text, value_text
 
 KEYS = ("trials", "seed", "options", "objective")
 DATABASE = "search.db"

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report.tables import interval, measures_among, number
+from experiments.report.tables import interval, markdown_table, measures_among, number
 from metrics.evaluation.protocol import ShareSettings
 from metrics.evaluation.registry import Measure
 
@@ -25,12 +25,6 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [row.get(name, {}).get(part) for name in names for part in PARTS]
         writer.writerow([row["series"], row["value"], *cells])
     return buffer.getvalue()
-
-
-def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; bars in cells are escaped."""
-    lines = [list(head), ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def value_text(value: float | None) -> str:

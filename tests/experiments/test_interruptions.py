@@ -175,7 +175,9 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
 def test_a_number_that_is_none_is_refused_in_a_config(
     key: str, words: Callable[..., list[str]], refused: Callable[..., str]
 ) -> None:
-    refused(["train", *words("autoencoder", f"{key}=nan")], f"config: {key.lstrip('+')}=nan")
+    assert f"config: {key}=nan: use a finite number" in refused(
+        ["train", *words("autoencoder", f"{key}=nan")]
+    )
 
 
 def test_poisoned_latents_name_their_clip(
