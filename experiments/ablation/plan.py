@@ -68,6 +68,11 @@ class Member:
         """Of its folder of results, without characters that mean something to a shell."""
         return f"{self.row.replace('/', '')}-{self.group}-seed{self.seed}"
 
+    @property
+    def keyed_name(self) -> str:
+        """Of its model folder and its log, which are of these settings alone."""
+        return f"{self.name}-{self.key}"
+
     def trainings(self) -> list[Training]:
         """What must be trained for it."""
         return [one for one in self.stages.values() if isinstance(one, Training)]

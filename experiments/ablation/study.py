@@ -1,6 +1,6 @@
 """An ablation study in its folder: what is missing is trained and evaluated, what is there is kept, the table is of all.
 
-The folder holds ``runs/STAGE-KEY`` (run folders, their logs and why one failed), ``models/NAME``, ``results/NAME`` (an
+The folder holds ``runs/STAGE-KEY`` (run folders, their logs and why one failed), ``models/NAME-KEY``, ``results/NAME`` (an
 evaluation of a row and seed, which carries the key of all that it hangs on) and the tables. Only ``results`` is needed to
 make the table again: checkpoints may be deleted.
 """
@@ -148,8 +148,8 @@ def wait_for(run_dir: Path) -> None:
 
 def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[str, Path | None]) -> Job:
     """Package and evaluate a member whose stages lie in ``runs``."""
-    model, output = shop.folder / "models" / member.name, shop.results(member)
-    log_file = shop.folder / "results" / f"{member.name}.log"
+    model, output = shop.folder / "models" / member.keyed_name, shop.results(member)
+    log_file = shop.folder / "results" / f"{member.keyed_name}.log"
     facts = {"key": member.key, "row": member.row, "group": member.group, "seed": member.seed}
     words = ["evaluate", override("method", member.name), override("output", output), _data(study)]
     words += [*member.words, *(override(f"+facts.{name}", value) for name, value in facts.items())]
@@ -157,8 +157,9 @@ def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[
         words.append(override("autoencoder", runs[STAGES[0]]))
         return Job(f"evaluate {member.name}", [words], log_file)
     flags = [text for stage, run in runs.items() for text in (f"--{stage}", str(run))]
-    package = ["package", *flags, "--output", str(model)]
-    return Job(f"evaluate {member.name}", [package, [*words, override("model", model)]], log_file)
+    # A folder that is there is whole: its evaluation was stopped.
+    package = [] if model.is_dir() else [["package", *flags, "--output", str(model)]]
+    return Job(f"evaluate {member.name}", [*package, [*words, override("model", model)]], log_file)
 
 
 def _data(study: Study) -> str:
@@ -212,7 +213,7 @@ def _result(shop: Workshop, member: Member) -> MemberResult:
 def _failure(shop: Workshop, member: Member) -> str:
     """Why a member has no results: the first of its stages that failed, else its evaluation."""
     logs = [shop.run_dir(one).with_name(f"{one.name}.failed") for one in member.trainings()]
-    for path in (*logs, shop.folder / "results" / f"{member.name}.failed"):
+    for path in (*logs, shop.folder / "results" / f"{member.keyed_name}.failed"):
         if path.is_file():
             return path.read_text(encoding="utf-8").strip()
     return "not done"

@@ -38,8 +38,9 @@ def rows():
 class Jobs:
     """Does what jobs do; ``failing`` are parts of titles, ``most`` jobs are done before the program is killed."""
 
-    def __init__(self, failing=(), most=10**6):
+    def __init__(self, failing=(), most=10**6, stopped_evaluating=False):
         self.failing, self.most, self.done = failing, most, []
+        self.stopped_evaluating = stopped_evaluating
 
     def __call__(self, chains, parallel, launcher, told):
         for chain in chains:
@@ -60,7 +61,11 @@ class Jobs:
             given = dict(word.partition("=")[::2] for word in words if "=" in word)
             if words[0] == "train":
                 self._trained(Path(given["run_dir"].strip("'")))
+            if words[0] == "package":
+                Path(words[-1]).mkdir(parents=True)  # as the command, not where one is
             if words[0] == "evaluate":
+                if self.stopped_evaluating:
+                    raise KeyboardInterrupt
                 self._evaluated(Path(given["output"].strip("'")), given)
         return True
 
@@ -124,6 +129,13 @@ def test_a_study_goes_on_where_it_was_stopped(rows, tmp_path):
     assert [[one.results for one in row.members] for row in found] == [
         [one.results for one in row.members] for row in whole
     ]
+
+
+def test_an_evaluation_that_was_stopped_is_done_again_with_its_model(rows, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _run(rows, tmp_path, Jobs(stopped_evaluating=True))
+    assert len(list((tmp_path / "models").iterdir())) == 1
+    assert not any(row.failures() for row in _run(rows, tmp_path, Jobs()))
 
 
 def test_results_alone_are_enough(rows, tmp_path):
