@@ -6,7 +6,7 @@ export PYTHON ?=
 OUTPUT ?= demo
 PYTEST_ARGS ?=
 # One process per core, four at most; PYTEST_ARGS="-n 0" for one process and a readable traceback.
-PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 READY := $(VENV)/.ifmdm-ready
 

@@ -41,14 +41,14 @@ class AudioFrontend(nn.Module):
     def __init__(self, name: str = "mel", source: str | None = None, own: bool = False) -> None:
         super().__init__()
         if name not in FRONTENDS:
-            raise UserError(f"audio encoder {name!r:.40} is unknown: use one of {', '.join(FRONTENDS)}")
+            raise UserError(f"audio front end {name!r:.40} is unknown: use one of {', '.join(FRONTENDS)}")
         self.name, self.source = name, source
         self.speech_model: Any = None
         self.normalise, self.dim = False, MEL_DIM
         if name != "mel":
             if not source:
                 raise UserError(
-                    f"audio encoder {name!r} needs a model: give its folder or hub name as source"
+                    f"audio front end {name!r} needs a model: give its folder or hub name as source"
                 )
             load = _load_own_speech_model if own else _load_named_speech_model
             model, self.normalise = load(name, source)

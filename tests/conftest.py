@@ -12,6 +12,22 @@ import pytest
 signal.signal(signal.SIGPROF, signal.SIG_IGN)  # see `datamodules.faces.landmarks.open_landmarker`
 
 
+LONGEST = (
+    "test_every_command",
+    "test_notebooks",
+    "test_interruptions",
+    "test_ending_processes",
+    "test_train",
+)
+"""Files that take a minute: begun last, one of them would run alone while the other test processes have nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, longest first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What a test said of file names that are no text is marked: one test process can't hand it to another as it is."""

@@ -222,17 +222,24 @@ def test_a_job_that_slurm_starts_again_goes_on(
     assert torch.load(result.checkpoint, weights_only=True)["global_step"] == 6
 
 
-@pytest.mark.parametrize("trouble", ["full", "gone", "no data"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["full", pytest.param("gone", marks=pytest.mark.slow), pytest.param("no data", marks=pytest.mark.slow)],
+)
 def test_a_disk_that_fails_is_one_line_and_the_last_good_state_stays(
-    trouble: str, words: Callable[..., list[str]], tmp_path: Path, blobs: Path
+    trouble: str,
+    words: Callable[..., list[str]],
+    train: Callable[..., TrainingResult],
+    tmp_path: Path,
+    blobs: Path,
 ) -> None:
     """A full disk is played by a limit of the size of files."""
     data = shutil.copytree(blobs, tmp_path / "data", ignore=shutil.ignore_patterns("latents"))
-    run, overrides = tmp_path / "run", words("autoencoder", f"data.root={tmp_path / 'data'}")
-    assert finish(start([*overrides, "trainer.max_steps=3"])).returncode == 0
+    run, root = tmp_path / "run", f"data.root={tmp_path / 'data'}"
+    train("autoencoder", root, "trainer.max_steps=3")
     kept = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     largest = 2**15 if trouble == "full" else None
-    process = start([*overrides, "resume=last", "trainer.max_steps=100000"], largest)
+    process = start(words("autoencoder", root, "resume=last", "trainer.max_steps=100000"), largest)
     if trouble == "gone":
         wait_for(run / "metrics" / "version_1", process)
         run.rename(tmp_path / "away")

@@ -396,7 +396,9 @@ def test_weights_that_are_no_numbers_are_refused(train, autoencoder, tmp_path) -
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)]
+)
 def test_a_training_that_is_ended_tells_so_and_keeps_its_checkpoint(name, status, words, tmp_path) -> None:
     code = f"""
 import os, signal, sys

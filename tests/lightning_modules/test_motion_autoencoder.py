@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
-from lightning_modules.callbacks.samples import contact_sheet
+from lightning_modules.callbacks.autoencoder_pictures import contact_sheet
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.base import evaluate_terms

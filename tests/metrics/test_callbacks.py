@@ -24,8 +24,8 @@ from datamodules.errors import UserError
 from datamodules.media.audio import load_audio
 from datamodules.media.video import read_video
 from datamodules.talking_head import TalkingHeadDataModule
+from lightning_modules.callbacks.autoencoder_pictures import SamplePictures
 from lightning_modules.callbacks.clip_rendering import GeneratedClips, ReconstructedClips
-from lightning_modules.callbacks.samples import SamplePictures
 from metrics.callbacks import ClipMetrics, MetricCallback, PictureMetrics
 from metrics.evaluation.clip_measures import measure_clip
 from metrics.evaluation.clip_results import ROW_FAMILIES
