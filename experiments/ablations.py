@@ -1,5 +1,6 @@
 """Ablations and the bases that they are compared in, as files: ``configs/ablation`` and ``configs/base``."""
 
+import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -232,8 +233,10 @@ def _read(group: str, name: str, keys: Sequence[str]) -> tuple[Path, str, dict[s
     """Path, first comment and content of a file of a group, which must have just these keys; UserError where it hasn't."""
     path = Path(name) if name.endswith(".yaml") else CONFIG_FOLDER / group / f"{name}.yaml"
     if path.parent == CONFIG_FOLDER / group and path.stem not in config_names(group):
+        similar = difflib.get_close_matches(name, config_names(group), n=1, cutoff=0.7)
+        told = f"did you mean {similar[0]}? " if similar else ""
         raise UserError(
-            f"{group}={name}: there are {', '.join(config_names(group))}; a file of your own is named with .yaml"
+            f"{group}={name}: {told}there are {', '.join(config_names(group))}; a file of your own is named with .yaml"
         )
     try:
         text = path.read_text(encoding="utf-8")

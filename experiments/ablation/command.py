@@ -38,17 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "seeds=0,1,2: of the trainings; control=10,11,12: of the row A/A (control=none: no such row)",
             "task=reconstruction: the autoencoder alone",
             "STAGE=RUN: a stage that is trained already; STAGE.KEY=VALUE, evaluation.KEY=VALUE: further overrides",
-            "data.KEY=VALUE: of all stages; parallel=N: side by side; launcher=NAME: of Hydra; retry=true: what failed",
+            "data=folder, data.KEY=VALUE: of all stages",
+            "parallel=N: side by side; launcher=NAME: of Hydra; retry=true: what failed",
         ]
     )
     parser.add_argument("words", nargs="+", metavar="KEY=VALUE", help="see below")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the study that the words describe.
+    """Run the study that the words describe; the status is 1 if a training or an evaluation failed.
 
     Raises:
-        UserError: a word makes no sense, or an ablation changes nothing in this base.
+        UserError: a word makes no sense, an ablation changes nothing in this base, or the folder holds another study.
     """
     given, overrides = split_words(args.words)
     study = read_study(given, overrides)
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         write_study(folder, study, found, args.words)
     failed = [one for row in found for one in row.failures()]
     log.info("%d rows, %d trained models failed: %s", len(found), len(failed), folder / "ablations.md")
-    return 0
+    return 1 if failed else 0
 
 
 def split_words(words: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -97,6 +98,7 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
     from experiments.ablation.plan import TASKS, Study
     from experiments.ablations import ORDER as STAGES
     from experiments.ablations import read_ablation, read_base, refuse_without_effect
+    from experiments.config import compose
 
     if not own.get("ablation") or not own.get("base"):
         raise UserError("give ablation=A,B and base=NAME; see `ifmdm ablate --help`")
@@ -105,6 +107,8 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
     if len(set(names)) < len(names):
         raise UserError(f"ablation={own['ablation']}: names one twice")
     ablations = tuple(read_ablation(name) for name in names)
+    if twice := [one.name for one in ablations if [other.name for other in ablations].count(one.name) > 1]:
+        raise UserError(f"ablation={own['ablation']}: two are called {twice[0]}; rename the file of one")
     task = own.get("task", TASKS[0])
     if task not in TASKS:
         raise UserError(f"task={task}: choose one of {', '.join(TASKS)}")
@@ -123,7 +127,7 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
             given[head] = given_stage(head, value)
         elif head in words and dot:
             words[head].append(f"{rest}={value}")
-        elif head == "data" and dot:
+        elif head == "data":
             for stage in STAGES:
                 words[stage].append(f"{key}={value}")
             if rest == "root":
@@ -137,6 +141,7 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
         base, ablations, seeds, controls, task, {name: tuple(one) for name, one in words.items()}, given
     )
     evaluation = (*base.evaluation, *words["evaluation"])
+    compose(evaluation, "evaluate")  # a wrong key is told before anything is trained
     for ablation in ablations:
         asked = {stage: list(study.words_of(stage)) for stage in STAGES} | {"evaluation": list(evaluation)}
         refuse_without_effect(ablation, asked, base.name)

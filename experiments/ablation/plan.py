@@ -216,14 +216,17 @@ class Keys:
         return None if path is None else self._given[path]
 
     def manifest(self, plain: dict[str, Any]) -> str:
-        """Hash of the manifest of a resolved config's data, which are rendered first if they are synthetic."""
+        """Hash of the manifest of a resolved config's data, which are rendered first if they are synthetic.
+
+        Raises:
+            UserError: they are not there, or other than the config says.
+        """
         from datamodules.clips.manifest import MANIFEST_NAME, file_sha256
         from experiments.config import instantiate
 
         root = Path(str(plain["data"]["root"]))
         if str(root) not in self._manifests:
-            if not (root / MANIFEST_NAME).is_file():
-                instantiate({**plain["data"], "task": "frame_pairs"}).prepare_data()
+            instantiate({**plain["data"], "task": "frame_pairs"}).prepare_data()
             self._manifests[str(root)] = file_sha256(root / MANIFEST_NAME)
         return self._manifests[str(root)]
 
@@ -234,4 +237,4 @@ class Keys:
         trained = {
             stage: one.key if isinstance(one, Training) else self.given(one) for stage, one in stages.items()
         }
-        return short_hash({"task": task, "stages": trained, "evaluation": list(words)})
+        return short_hash({"task": task, "stages": trained, "evaluation": sorted(words)})

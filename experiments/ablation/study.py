@@ -7,11 +7,12 @@ make the table again: checkpoints may be deleted.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from datamodules.errors import UserError
 from experiments.ablation.jobs import Job, run_jobs
 from experiments.ablation.plan import Member, Row, Study, Training
 from experiments.ablation.table import MemberResult, RowResult
@@ -58,8 +59,19 @@ class Workshop:
 
 
 def run_study(study: Study, rows: Sequence[Row], shop: Workshop) -> list[RowResult]:
-    """Train and evaluate what is missing of a study; a failure is part of the result of its row."""
+    """Train and evaluate what is missing of a study; a failure is part of the result of its row.
+
+    Raises:
+        UserError: The folder holds results of one of its models, made with other settings.
+    """
     members = [member for row in rows for member in row.members]
+    for member in members:
+        found = _key_of_results(shop, member)
+        if found is not None and found != member.key:
+            raise UserError(
+                f"{shop.results(member)}: was made with other settings or data than these; choose another output=, or "
+                "remove it to make it anew"
+            )
     wanting = [member for member in _by_seed(rows) if not _evaluated(shop, member)]
     log.info("%d of %d models are evaluated already", len(members) - len(wanting), len(members))
     last = study.stages()[-1]
@@ -93,7 +105,10 @@ def _last_chains(study: Study, shop: Workshop, members: Sequence[Member], last: 
         end = member.stages[last]
         name = end.name if isinstance(end, Training) else str(end)
         if name not in chains:
-            chains[name] = _training_jobs(shop, end) if isinstance(end, Training) else []
+            jobs = _training_jobs(shop, end) if isinstance(end, Training) else []
+            chains[name] = [
+                replace(job, title=f"{job.title} ({member.row}, seed {member.seed})") for job in jobs
+            ]
         runs = {stage: _trained(shop, one) for stage, one in member.stages.items()}
         if chains[name] and isinstance(end, Training):
             runs[last] = shop.run_dir(end)  # it will be there
@@ -105,10 +120,15 @@ def _last_chains(study: Study, shop: Workshop, members: Sequence[Member], last: 
 
 def _evaluated(shop: Workshop, member: Member) -> bool:
     """Whether the results of a member are there, of just what it hangs on."""
+    return _key_of_results(shop, member) == member.key
+
+
+def _key_of_results(shop: Workshop, member: Member) -> str | None:
+    """The key of the results that lie where a member's belong; None if there are none."""
     path = shop.results(member) / RESULTS
     if not path.is_file():
-        return False
-    return ((read_results(path)["run"] or {}).get("facts") or {}).get("key") == member.key
+        return None
+    return str(((read_results(path)["run"] or {}).get("facts") or {}).get("key"))
 
 
 def _trained(shop: Workshop, training: Training | Path) -> Path | None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 
 from experiments.ablation.plan import CONTROL, FULL
 from experiments.report.page import Section, Table
-from experiments.report.tables import interval, markdown_table, number
+from experiments.report.tables import ROW_TITLES, counted, interval, markdown_table, number, people_in
 from metrics.evaluation.comparison import crossed_bootstrap, seed_interval
 from metrics.evaluation.intervals import UNKNOWN, Interval
+from metrics.evaluation.protocol import FEWEST_IDENTITIES
 from metrics.evaluation.registry import MEASURES, is_lag
 
 SHOWN = {
@@ -71,12 +72,19 @@ class Cell:
     value: Interval
     difference: Interval
     by_seeds: bool  # whether the intervals are over seeds alone
+    people: int  # that were judged
 
-    @property
-    def differs(self) -> bool:
-        """Whether the interval of the difference leaves 0 out."""
-        low, high = self.difference.low, self.difference.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+    def differs(self, control: "Cell | None" = None) -> bool:
+        """Whether the difference is told from chance.
+
+        Its interval leaves 0 out, over enough identities or over seeds, and it is larger than that of the row A/A.
+        """
+        value, low, high = self.difference.value, self.difference.low, self.difference.high
+        if value is None or low is None or high is None or low <= 0 <= high:
+            return False
+        chance = control.difference.value if control else None
+        enough = self.by_seeds or self.people >= FEWEST_IDENTITIES
+        return enough and (chance is None or abs(value) > abs(chance))
 
 
 def measures_of(rows: Sequence[RowResult]) -> list[str]:
@@ -95,19 +103,21 @@ def compare(row: RowResult, full: RowResult, name: str) -> Cell:
     """Measure ``name`` of a row against the full model of its group; seeds are paired by their place."""
     median = is_lag(name)
     known = [*row.known(), *full.known()]
+    people = len({clip["identity"] for one in known for clip in one["clips"]})
     if not any(name in clip for one in known for clip in one["clips"]):
         values, base = _pooled(row, name), _pooled(full, name)
         pairs = [mine - theirs for mine, theirs in zip(values, base, strict=False)]
         value = seed_interval([one for one in values if np.isfinite(one)])
         difference = seed_interval([one for one in pairs if np.isfinite(one)])
-        return Cell(value, UNKNOWN if row is full else difference, True)
+        return Cell(value, UNKNOWN if row is full else difference, True, people)
     identities = {clip["clip"]: clip["identity"] for one in known for clip in one["clips"]}
     clips = sorted(identities)
-    people = [identities[clip] for clip in clips]
+    seen = [identities[clip] for clip in clips]
     mine, theirs = (_values(one, clips, name) for one in (row, full))
     count = min(len(mine), len(theirs))
-    difference = crossed_bootstrap(mine[:count] - theirs[:count], people, median=median)
-    return Cell(crossed_bootstrap(mine, people, median=median), UNKNOWN if row is full else difference, False)
+    difference = crossed_bootstrap(mine[:count] - theirs[:count], seen, median=median)
+    value = crossed_bootstrap(mine, seen, median=median)
+    return Cell(value, UNKNOWN if row is full else difference, False, people)
 
 
 def _pooled(row: RowResult, name: str) -> list[float]:
@@ -130,15 +140,23 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
     """All cells as plain data, with each row's claim, cost and failures.
 
     Returns:
-        ``{"task", "measures": [NAME], "rows": [{"row", "group", "claim", "seeds", "failures", "cost", "measures": {NAME:
-            {"value", "difference", "differs", "by_seeds"}}}]}``.
+        ``{"task", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "group", "claim",
+            "seeds", "failures", "cost", "measures": {NAME: {"value", "difference", "differs", "by_seeds"}}}]}``; ``videos``
+            has the rows that are no model's.
     """
     names = measures_of(rows)
     found = []
     for row in rows:
-        full = next(one for one in rows if one.name == FULL and one.group == row.group)
+        full, control = (
+            next((one for one in rows if one.name == name and one.group == row.group), None)
+            for name in (FULL, CONTROL)
+        )
+        assert full is not None  # every group has one
         cells = {name: compare(row, full, name) for name in names} if row.known() else {}
-        told = {name: {**asdict(cell), "differs": cell.differs} for name, cell in cells.items()}
+        told = {}
+        for name, cell in cells.items():
+            chance = None if control is None or control is row else compare(control, full, name)
+            told[name] = {**asdict(cell), "differs": cell.differs(chance)}
         found.append(
             {
                 "row": row.name,
@@ -150,7 +168,30 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
                 "measures": told,
             }
         )
-    return {"task": task, "measures": names, "rows": found}
+    first = next((one for row in rows for one in row.known()), None)
+    return {
+        "task": task,
+        "judged": None if first is None else _judged(first),
+        "measures": names,
+        "videos": {} if first is None else _videos(first, names),
+        "rows": found,
+    }
+
+
+def _judged(results: Mapping[str, Any]) -> dict[str, int]:
+    return {"clips": len(results["clips"]), "identities": people_in(results["clips"])}
+
+
+def _videos(results: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Values of real videos and of the still source, which are the same beside every model."""
+    rows = {
+        row: {name: results["metrics"].get(f"{name}_{row}") for name in names} for row in ("real", "still")
+    }
+    return {
+        row: {name: one for name, one in cells.items() if one and one["value"] is not None}
+        for row, cells in rows.items()
+        if any(one and one["value"] is not None for one in cells.values())
+    }
 
 
 def _cost(row: RowResult) -> dict[str, float]:
@@ -174,19 +215,36 @@ def tables(table: dict[str, Any]) -> list[Table]:
     heads = [_head(name) for name in shown]
     rows = table["rows"]
     values = [[_name(row), *(_value(row, name) for name in shown)] for row in rows]
+    values += [
+        [ROW_TITLES[row], *(interval(cells.get(name), MEASURES[name].unit, bare=True) for name in shown)]
+        for row, cells in table["videos"].items()
+    ]
     others = [row for row in rows if row["row"] != FULL]
     differences = [[_name(row), *(_difference(row, name) for name in shown)] for row in others]
     costs = [[_name(row), *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
     what = "95 % interval over training seeds and identities; † over training seeds alone"
     return [
-        Table(f"Values [{what}]", ["row", *heads], values),
-        Table("Difference to the full model; * the interval leaves 0 out", ["row", *heads], differences),
+        Table(f"Values{_of(table['judged'])} [{what}]", ["row", *heads], values),
         Table(
-            "Rows and their cost",
+            "Difference to the full model. A/A is the full model with other seeds: a difference of that size means nothing. "
+            f"* told from chance: the interval leaves 0 out, over {FEWEST_IDENTITIES} identities or more, and the difference "
+            "is larger than that of A/A",
+            ["row", *heads],
+            differences,
+        ),
+        Table(
+            "Rows and their cost, the mean over seeds",
             ["row", "seeds", "parameters trained anew", "minutes of training", "ms a frame", "claim"],
             costs,
         ),
     ]
+
+
+def _of(judged: Mapping[str, int] | None) -> str:
+    """Of how many clips values are."""
+    if judged is None:
+        return ""
+    return f" of {counted(judged['clips'], 'clip')} of {counted(judged['identities'], 'identity')}"
 
 
 def _meaning(row: str) -> str:
@@ -197,10 +255,10 @@ def _meaning(row: str) -> str:
 
 
 def _head(name: str) -> str:
-    """Name with its unit and the good direction."""
+    """Title with the unit and the good direction."""
     measure = MEASURES[name]
-    arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
-    return f"{name}{arrow}" + (f" ({measure.unit})" if measure.unit else "")
+    arrow = {"higher": " ↑", "lower": " ↓", "real": " ≈ real"}.get(measure.better, "")
+    return f"{measure.title}{arrow}" + (f" ({measure.unit})" if measure.unit else "")
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -10,15 +10,13 @@ import numpy as np
 
 from experiments.report.tables import BEST, VIDEO_TITLES, Interval, measures_among
 from metrics.evaluation.intervals import cluster_bootstrap, mean
-from metrics.evaluation.protocol import ShareSettings
+from metrics.evaluation.protocol import FEWEST_IDENTITIES as FEWEST
 from metrics.evaluation.registry import MEASURES, Measure, is_lag, measure_of
 
 SHARED_ROWS = ("real", "codec", "still")
 """Rows beside every method that are made of the data alone, and so are the same."""
 OWN_ROWS = ("autoencoder", "swapped", "shuffled")
 """Rows that each method has of its own."""
-FEWEST = ShareSettings().fewest_identities
-"""Identities without which no difference is told from chance: of five, all are better by luck in one of 32 cases."""
 _MOST_NAMED = 4
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.files import require_output_folder
-from experiments.config import require_model
+from experiments.config import config_names, require_model
 from experiments.results import plain, require_judged, write_json, write_whole
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="sweep=motion_intensity model=DIR data.root=DIR ..."
     )
+    parser.epilog = f"sweep: {', '.join(config_names('sweep'))}"
 
 
 def run(args: argparse.Namespace) -> int:

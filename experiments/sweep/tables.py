@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report.tables import interval, markdown_table, measures_among, number
-from metrics.evaluation.protocol import ShareSettings
+from metrics.evaluation.protocol import FEWEST_IDENTITIES as FEW
 from metrics.evaluation.registry import Measure
 
 PARTS = ("value", "low", "high", "n")
-FEW = ShareSettings().fewest_identities
-"""Fewer identities may all differ the same way by luck."""
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

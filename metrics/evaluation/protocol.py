@@ -64,6 +64,10 @@ class ShareSettings:
     fewest_identities: int = 6  # fewer may all have the better real row by luck, in over one of forty cases
 
 
+FEWEST_IDENTITIES = ShareSettings().fewest_identities
+"""Identities without which no difference is told from chance: of five, all are better by luck in one of 32 cases."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What measures are given besides what they judge."""

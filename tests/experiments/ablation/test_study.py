@@ -151,6 +151,10 @@ def test_other_settings_are_other_results(rows, tmp_path):
     _run(rows, tmp_path, Jobs())
     words = [*WORDS, "diffusion.trainer.max_steps=7"]
     again = Jobs()
+    with pytest.raises(UserError, match=r"full-diffusion-seed0: was made with other settings"):
+        run_study(_study(*words), plan(_study(*words), KnownData()), Workshop(tmp_path, run_jobs=again))
+    assert not again.done
+    shutil.rmtree(tmp_path / "results")
     run_study(_study(*words), plan(_study(*words), KnownData()), Workshop(tmp_path, run_jobs=again))
     assert sum("diffusion" in title for title in again.done if title.startswith("train")) == 8
     assert not any("autoencoder" in title or "statistics" in title for title in again.done)
@@ -170,6 +174,28 @@ def test_a_training_that_fails_is_a_row_that_says_so(rows, tmp_path):
     _run(rows, tmp_path, again)
     assert not again.done
     assert _run(rows, tmp_path, again, retry=True)[2].failures() == []
+
+
+def test_two_ablations_of_one_name_are_refused(tmp_path):
+    (tmp_path / "no_hint.yaml").write_text("# Mine.\nstage: diffusion\noverrides: [model.network.depth=1]\n")
+    with pytest.raises(UserError, match="two are called no_hint"):
+        _study(f"ablation=no_hint,{tmp_path / 'no_hint.yaml'}", "base=synthetic_tiny")
+
+
+def test_the_order_of_words_is_no_other_setting(rows, tmp_path):
+    words = ("evaluation.clips=2", "evaluation.max_frames=40")
+    names = [
+        {one.key for row in plan(_study(*WORDS, *each), KnownData()) for one in row.members}
+        for each in (words, words[::-1])
+    ]
+    assert names[0] == names[1]
+    assert names[0] != {one.key for row in rows for one in row.members}
+
+
+def test_data_of_ones_own_are_of_all_stages():
+    study = _study(*WORDS, "data=folder", "data.root=/mine")
+    assert all("data=folder" in study.words_of(stage) for stage in study.stages())
+    assert "data.root=/mine" in study.words["evaluation"]
 
 
 def test_a_stage_that_is_given_is_shared(monkeypatch):
@@ -201,7 +227,7 @@ def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
     [
         (["ablation=no_hint"], "give ablation=A,B and base=NAME"),
         (["ablation=no_hint", "base=nowhere"], "base=nowhere: there are"),
-        (["ablation=nothing", "base=synthetic_tiny"], "ablation=nothing: there are"),
+        (["ablation=nothing", "base=synthetic_tiny"], "ablation=nothing: .*there are"),
         (["ablation=no_hint,no_hint", "base=synthetic_tiny"], "names one twice"),
         (["ablation=no_perceptual", "base=synthetic_tiny"], "changes nothing in base=synthetic_tiny"),
         (["ablation=no_hint", "base=synthetic_tiny", "seeds=0,x"], "give whole numbers"),
@@ -209,6 +235,8 @@ def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
         (["ablation=no_hint", "base=synthetic_tiny", "task=other"], "choose one of generation"),
         (["ablation=no_hint", "base=synthetic_tiny", "seed=3"], "'seed': no word of a study"),
         (["ablation=no_hint", "ablation=no_std", "base=synthetic_tiny"], "given twice"),
+        (["ablation=no_hnt", "base=synthetic_tiny"], "did you mean no_hint"),
+        (["ablation=no_hint", "base=synthetic_tiny", "evaluation.clps=2"], "did you mean clips"),
         (["no_hint"], "write KEY=VALUE"),
     ],
 )

@@ -1,6 +1,7 @@
 """The table of an ablation study, out of results whose answer is known."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -68,11 +69,17 @@ def rows():
 def test_a_row_that_is_worse_differs_and_the_control_does_not(rows):
     full, control, worse = rows[:3]
     found = compare(worse, full, "lip_corr_zero")
-    assert found.differs
+    assert found.differs()
     assert found.difference.value == pytest.approx(-0.2, abs=0.02)
     # People differ by ten times more than the seeds do: paired, that goes out.
     assert found.difference.high - found.difference.low < 0.25 * (found.value.high - found.value.low)
-    assert not compare(control, full, "lip_corr_zero").differs
+    chance = compare(control, full, "lip_corr_zero")
+    assert not chance.differs()
+    # Nothing is told from chance that chance does as well, or by few people.
+    assert not found.differs(
+        dataclasses.replace(chance, difference=dataclasses.replace(chance.difference, value=0.3))
+    )
+    assert not dataclasses.replace(found, people=5).differs()
     assert compare(full, full, "lip_corr_zero").difference.value is None
 
 
