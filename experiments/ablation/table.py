@@ -212,24 +212,30 @@ def _cost(row: RowResult) -> dict[str, float]:
 def tables(table: dict[str, Any]) -> list[Table]:
     """The tables in text: values, differences to the full model, claims and cost."""
     shown = [name for name in SHOWN[table["task"]] if name in table["measures"]]
-    heads = [_head(name) for name in shown]
-    rows = table["rows"]
-    values = [[_name(row), *(_value(row, name) for name in shown)] for row in rows]
-    values += [
-        [ROW_TITLES[row], *(interval(cells.get(name), MEASURES[name].unit, bare=True) for name in shown)]
-        for row, cells in table["videos"].items()
-    ]
+    rows, videos = table["rows"], table["videos"]
     others = [row for row in rows if row["row"] != FULL]
-    differences = [[_name(row), *(_difference(row, name) for name in shown)] for row in others]
+    values = [
+        [
+            _head(name),
+            *(_value(row, name) for row in rows),
+            *(_of_videos(cells, name) for cells in videos.values()),
+        ]
+        for name in shown
+    ]
+    differences = [[_head(name), *(_difference(row, name) for row in others)] for name in shown]
     costs = [[_name(row), *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
     what = "95 % interval over training seeds and identities; † over training seeds alone"
     return [
-        Table(f"Values{_of(table['judged'])} [{what}]", ["row", *heads], values),
+        Table(
+            f"Values{_of(table['judged'])} [{what}]",
+            ["measure", *map(_name, rows), *(ROW_TITLES[row] for row in videos)],
+            values,
+        ),
         Table(
             "Difference to the full model. A/A is the full model with other seeds: a difference of that size means nothing. "
             f"* told from chance: the interval leaves 0 out, over {FEWEST_IDENTITIES} identities or more, and the difference "
             "is larger than that of A/A",
-            ["row", *heads],
+            ["measure", *map(_name, others)],
             differences,
         ),
         Table(
@@ -270,6 +276,10 @@ def _value(row: dict[str, Any], name: str) -> str:
     if cell is None:
         return "failed" if row["failures"] and not row["seeds"] else "–"
     return interval(cell["value"], MEASURES[name].unit, bare=True) + ("†" if cell["by_seeds"] else "")
+
+
+def _of_videos(cells: dict[str, Any], name: str) -> str:
+    return interval(cells.get(name), MEASURES[name].unit, bare=True)
 
 
 def _difference(row: dict[str, Any], name: str) -> str:

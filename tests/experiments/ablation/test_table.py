@@ -28,6 +28,8 @@ def _results(values, fid=10.0, fps=50.0):
             "lip_corr_zero": {"value": float(np.mean(values)), **metric},
             "fid": {"value": fid, **metric},
             "fps": {"value": fps, **metric},
+            "lip_corr_zero_real": {"value": 1.0, **metric},
+            "fid_still": {"value": 40.0, **metric},
         },
         "clips": [
             {"clip": clip, "identity": person, "lip_corr_zero": float(value)}
@@ -99,12 +101,15 @@ def test_failures_are_rows_that_say_so(rows):
     assert told["broken"]["failures"][0] == "seed 0: train ended with status 2: loss is NaN"
     assert told["full"]["cost"] == {"parameters": 1.4e6, "minutes": 21.0, "ms_per_frame": 20.0}
     text = markdown(table, "how it was made")
-    assert "| broken (diffusion) | failed |" in text
     assert "- no_std (diffusion), seed 0: train" in text
     assert "a claim \\| of it" in text
-    values, differences, _ = (line for line in text.splitlines() if line.startswith("| no_hint"))
-    assert "*" in differences
-    assert "*" not in values
+    heads = [line.split(" | ") for line in text.splitlines() if line.startswith("| measure")]
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| Lip correlation")]
+    values, differences = (dict(zip(*each, strict=True)) for each in zip(heads, lines, strict=True))
+    assert values["broken (diffusion)"].startswith("failed")
+    assert "*" in differences["no_hint (diffusion)"]
+    assert not any("*" in cell for cell in values.values())
+    assert list(values)[-2:] == ["real video", "still source frame |"]
 
 
 def test_the_csv_file_has_every_cell(rows):
