@@ -101,7 +101,8 @@ def _ranked(line: Line, ranking: Ranking) -> str:
 def _marked_keys(board: Board) -> list[tuple[str, str]]:
     known = {key for ranking in board.rankings for key in ranking.marked}
     names = [entry.name for entry in board.entries]
-    wanted = [(row, "") for row in SHARED_ROWS] + [(row, name) for name in names for row in OWN_ROWS]
+    wanted = [(row, "") for row in (*SHARED_ROWS, *OWN_ROWS)]
+    wanted += [(row, name) for name in names for row in OWN_ROWS]
     return [key for key in wanted if key in known]
 
 

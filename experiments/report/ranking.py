@@ -257,13 +257,17 @@ def _why_missing(measure: Measure, entry: Entry) -> str:
 
 
 def _marked(measure: Measure, entries: Sequence[Entry]) -> dict[tuple[str, str], Interval]:
-    """Ceilings and floors: those of the data once, those of a method's own by its name."""
+    """Ceilings and floors: those of the data once; a method's own by its name, or once if they are the same of all."""
     found: dict[tuple[str, str], Interval] = {}
-    for entry in entries:
-        for row in (*SHARED_ROWS, *OWN_ROWS):
-            interval = entry.interval(f"{measure.name}_{row}")
-            if interval is not None and measure_of(f"{measure.name}_{row}") is MEASURES[_base_name(measure)]:
-                found.setdefault((row, "" if row in SHARED_ROWS else entry.name), interval)
+    for row in (*SHARED_ROWS, *OWN_ROWS):
+        if measure_of(f"{measure.name}_{row}") is not MEASURES[_base_name(measure)]:
+            continue
+        known = {entry.name: one for entry in entries if (one := entry.interval(f"{measure.name}_{row}"))}
+        first = next(iter(known.values()), None)
+        if first is not None and (row in SHARED_ROWS or 1 < len(known) == [*known.values()].count(first)):
+            found[row, ""] = first
+        else:
+            found |= {(row, name): one for name, one in known.items()}
     return found
 
 

@@ -15,7 +15,7 @@ from datamodules.media.video import write_video
 from experiments.cli import main
 from experiments.leaderboard import read_entries
 from experiments.report.leaderboard import side_by_side
-from experiments.report.ranking import Board, make_boards
+from experiments.report.ranking import Board, Entry, make_boards
 from metrics.evaluation.intervals import cluster_bootstrap
 
 PEOPLE = 8
@@ -214,6 +214,15 @@ def test_ceilings_and_floors_are_marked_rows(save):
         ("autoencoder", "two"),
     }
     assert ranking.marked["still", ""]["value"] == 1
+
+
+def test_a_row_that_all_share_stands_once():
+    one, two = made("one"), made("two", 0.1)
+    two["metrics"]["csim_autoencoder"] = one["metrics"]["csim_autoencoder"]
+    [board] = make_boards([Entry(name, results, Path()) for name, results in (("one", one), ("two", two))])
+    csim = next(ranking for ranking in board.rankings if ranking.measure.name == "csim")
+    assert ("autoencoder", "") in csim.marked
+    assert len(csim.marked) == 3
 
 
 def test_names_are_told_apart_and_no_file_counts_twice(save):
