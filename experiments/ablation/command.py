@@ -11,8 +11,8 @@ from datamodules.errors import UserError
 from datamodules.files import folder_lock, require_output_folder
 
 if TYPE_CHECKING:
+    from experiments.ablation.analysis import RowResult
     from experiments.ablation.plan import Study
-    from experiments.ablation.table import RowResult
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,8 @@ def write_study(folder: Path, study: "Study", rows: "Sequence[RowResult]", words
     """Write ``ablations.json``, ``.md``, ``.csv`` and ``.html`` of what is known of a study."""
     import shlex
 
-    from experiments.ablation.table import csv_text, markdown, sections, study_table
+    from experiments.ablation.analysis import study_table
+    from experiments.ablation.tables import csv_text, markdown, sections
     from experiments.report.page import write_page
     from experiments.results import write_json, write_whole
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from experiments.ablation.analysis import MemberResult, RowResult
 from experiments.ablation.jobs import Job, run_jobs
 from experiments.ablation.plan import Member, Row, Study, Training
-from experiments.ablation.table import MemberResult, RowResult
 from experiments.ablations import ORDER as STAGES
 from experiments.config import compose, override
 from experiments.results import GALLERY, RESULTS, read_json, read_results, write_json

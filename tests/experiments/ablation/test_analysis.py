@@ -1,4 +1,4 @@
-"""The table of an ablation study, out of results whose answer is known."""
+"""What an ablation study says, and its tables, out of results whose answer is known."""
 
 import csv
 import dataclasses
@@ -7,15 +7,8 @@ import io
 import numpy as np
 import pytest
 
-from experiments.ablation.table import (
-    MemberResult,
-    RowResult,
-    compare,
-    csv_text,
-    markdown,
-    sections,
-    study_table,
-)
+from experiments.ablation.analysis import MemberResult, RowResult, compare, study_table
+from experiments.ablation.tables import csv_text, markdown, sections
 
 CLIPS = [(f"clip{place}", f"person{place // 2}") for place in range(12)]
 

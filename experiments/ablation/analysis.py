@@ -1,7 +1,5 @@
-"""The table of an ablation study: each row's value and its paired difference to the full model, with intervals; its cost."""
+"""What the results of an ablation study say: each row's value and its paired difference to the full model, with intervals."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,21 +9,11 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation.plan import CONTROL, FULL
-from experiments.report.page import Section, Table
-from experiments.report.tables import ROW_TITLES, counted, interval, markdown_table, number, people_in
+from experiments.report.tables import people_in
 from metrics.evaluation.comparison import crossed_bootstrap, seed_interval
 from metrics.evaluation.intervals import UNKNOWN, Interval
 from metrics.evaluation.protocol import FEWEST_IDENTITIES
 from metrics.evaluation.registry import MEASURES, is_lag
-
-SHOWN = {
-    "generation": (
-        "lip_corr_zero", "av_corr_zero", "lse_d", "lse_c", "lip_closure", "csim", "head_motion", "mouth_motion",
-        "blink_rate", "jitter", "sharpness", "head_velocity_distance", "head_spectrum_distance", "fid", "fvd",
-    ),
-    "reconstruction": ("psnr", "ssim", "l1", "lpips", "akd", "aed", "lmd", "csim", "jitter"),
-}  # fmt: skip
-"""Measures of the tables in text, by task, as far as their judges are there; the CSV file has all."""
 
 
 @dataclass(frozen=True)
@@ -207,148 +195,3 @@ def _cost(row: RowResult) -> dict[str, float]:
     if speeds:
         cost["ms_per_frame"] = float(np.mean([1000 / speed for speed in speeds]))
     return cost
-
-
-def tables(table: dict[str, Any]) -> list[Table]:
-    """The tables in text: values, differences to the full model, claims and cost."""
-    shown = [name for name in SHOWN[table["task"]] if name in table["measures"]]
-    rows, videos = table["rows"], table["videos"]
-    others = [row for row in rows if row["row"] != FULL]
-    values = [
-        [
-            _head(name),
-            *(_value(row, name) for row in rows),
-            *(_of_videos(cells, name) for cells in videos.values()),
-        ]
-        for name in shown
-    ]
-    differences = [[_head(name), *(_difference(row, name) for row in others)] for name in shown]
-    costs = [[_name(row), *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
-    what = "95 % interval over training seeds and identities; † over training seeds alone"
-    return [
-        Table(
-            f"Values{_of(table['judged'])} [{what}]",
-            ["measure", *map(_name, rows), *(ROW_TITLES[row] for row in videos)],
-            values,
-        ),
-        Table(
-            "Difference to the full model. A/A is the full model with other seeds: a difference of that size means nothing. "
-            f"* told from chance: the interval leaves 0 out, over {FEWEST_IDENTITIES} identities or more, and the difference "
-            "is larger than that of A/A",
-            ["measure", *map(_name, others)],
-            differences,
-        ),
-        Table(
-            "Rows and their cost, the mean over seeds",
-            ["row", "seeds", "parameters trained anew", "minutes of training", "ms a frame", "claim"],
-            costs,
-        ),
-    ]
-
-
-def _of(judged: Mapping[str, int] | None) -> str:
-    """Of how many clips values are."""
-    if judged is None:
-        return ""
-    return f" of {counted(judged['clips'], 'clip')} of {counted(judged['identities'], 'identity')}"
-
-
-def _meaning(row: str) -> str:
-    return {
-        FULL: "the full model",
-        CONTROL: "the full model with other seeds: a difference that means nothing",
-    }[row]
-
-
-def _head(name: str) -> str:
-    """Title with the unit and the good direction."""
-    measure = MEASURES[name]
-    arrow = {"higher": " ↑", "lower": " ↓", "real": " ≈ real"}.get(measure.better, "")
-    return f"{measure.title}{arrow}" + (f" ({measure.unit})" if measure.unit else "")
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['row']} ({row['group']})"
-
-
-def _value(row: dict[str, Any], name: str) -> str:
-    cell = row["measures"].get(name)
-    if cell is None:
-        return "failed" if row["failures"] and not row["seeds"] else "–"
-    return interval(cell["value"], MEASURES[name].unit, bare=True) + ("†" if cell["by_seeds"] else "")
-
-
-def _of_videos(cells: dict[str, Any], name: str) -> str:
-    return interval(cells.get(name), MEASURES[name].unit, bare=True)
-
-
-def _difference(row: dict[str, Any], name: str) -> str:
-    cell = row["measures"].get(name)
-    if cell is None or cell["difference"]["value"] is None:
-        return _value(row, name) if cell is None else "–"
-    one = cell["difference"]
-    told = [
-        _signed(one[key], MEASURES[name].unit) for key in ("value", "low", "high") if one[key] is not None
-    ]
-    text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) == 3 else "")
-    return text + ("†" if cell["by_seeds"] else "") + (" *" if cell["differs"] else "")
-
-
-def _signed(value: float, unit: str) -> str:
-    text = number(value, unit, bare=True)
-    return text if text.startswith("−") or not float(text) else f"+{text}"
-
-
-def _cost_cells(row: dict[str, Any]) -> list[str]:
-    cost = row["cost"]
-    parameters = f"{cost['parameters'] / 1e6:.2f} M" if "parameters" in cost else "–"
-    others = [f"{cost[name]:.1f}" if name in cost else "–" for name in ("minutes", "ms_per_frame")]
-    return [", ".join(map(str, row["seeds"])) or "–", parameters, *others]
-
-
-def markdown(table: dict[str, Any], lead: str) -> str:
-    """The tables as Markdown, under a text that says how they were made; what failed stands below."""
-    parts = [lead]
-    for one in tables(table):
-        parts += [f"**{one.caption}**", markdown_table(one.head, one.rows)]
-    failures = [f"- {_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
-    if failures:
-        parts.append("\n".join(["**Failed**", "", *failures]))
-    return "\n\n".join(parts) + "\n"
-
-
-def csv_text(table: dict[str, Any]) -> str:
-    """Every cell as a line of CSV: row, group, measure, value and difference with their intervals, n."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    keys = ("value", "low", "high")
-    writer.writerow(
-        ["row", "group", "measure", *keys, *(f"difference_{key}" for key in keys), "differs", "over", "n"]
-    )
-    for row in table["rows"]:
-        for name, cell in row["measures"].items():
-            numbers = [cell[part][key] for part in ("value", "difference") for key in keys]
-            over = "seeds" if cell["by_seeds"] else "seeds and identities"
-            writer.writerow(
-                [row["row"], row["group"], name, *numbers, cell["differs"], over, cell["value"]["n"]]
-            )
-    return out.getvalue()
-
-
-def sections(table: dict[str, Any], lead: str, rows: Sequence[RowResult]) -> list[Section]:
-    """The page: the tables, then the same clips of every row one below the other."""
-    failures = [f"{_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
-    pages = [Section("Ablations", lead, tables=tables(table), notes=failures)]
-    pictures = Section(
-        "The same clips",
-        "Of each row the first seed: the true frames, real motion, speech. One clip after the other.",
-    )
-    names = dict.fromkeys(path.name for row in rows for path in row.members[0].sheets)
-    for name in names:
-        for row in rows:
-            pictures.pictures += [
-                (path, f"{row.name} ({row.group}): {path.stem.removeprefix('sheet_')}")
-                for path in row.members[0].sheets
-                if path.name == name
-            ]
-    return [*pages, pictures] if pictures.pictures else pages
