@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.ablation.plan import CONTROL, FULL
 from experiments.report.tables import people_in
-from metrics.evaluation.comparison import crossed_bootstrap, seed_interval
+from metrics.evaluation.comparison import crossed_interval, seed_interval
 from metrics.evaluation.intervals import UNKNOWN, Interval
 from metrics.evaluation.protocol import FEWEST_IDENTITIES
 from metrics.evaluation.registry import MEASURES, is_lag
@@ -24,7 +24,7 @@ class MemberResult:
         seed: of its training.
         results: content of its ``results.json``; None if there is none.
         failure: why there is none.
-        cost: ``parameters`` of what was trained anew, ``minutes`` that it took.
+        cost: ``parameters`` of what was trained anew, ``minutes`` that it took, ``commits`` of the code by stage.
         sheets: pictures of its clips.
     """
 
@@ -60,18 +60,19 @@ class Cell:
     value: Interval
     difference: Interval
     by_seeds: bool  # whether the intervals are over seeds alone
-    people: int  # that were judged
+    people: int  # that have a value
+    seeds: int  # likewise
 
     def differs(self, control: "Cell | None" = None) -> bool:
         """Whether the difference is told from chance.
 
-        Its interval leaves 0 out, over enough identities or over seeds, and it is larger than that of the row A/A.
+        Its interval leaves 0 out, over several training seeds and enough identities, and it is larger than that of A/A.
         """
         value, low, high = self.difference.value, self.difference.low, self.difference.high
         if value is None or low is None or high is None or low <= 0 <= high:
             return False
         chance = control.difference.value if control else None
-        enough = self.by_seeds or self.people >= FEWEST_IDENTITIES
+        enough = self.people >= FEWEST_IDENTITIES and self.seeds > 1
         return enough and (chance is None or abs(value) > abs(chance))
 
 
@@ -88,24 +89,31 @@ def measures_of(rows: Sequence[RowResult]) -> list[str]:
 
 
 def compare(row: RowResult, full: RowResult, name: str) -> Cell:
-    """Measure ``name`` of a row against the full model of its group; seeds are paired by their place."""
+    """Measure ``name`` of a row against the full model of its group; seeds are paired by their place.
+
+    No difference is known between results whose hashes of the measure differ.
+    """
     median = is_lag(name)
     known = [*row.known(), *full.known()]
-    people = len({clip["identity"] for one in known for clip in one["clips"]})
-    if not any(name in clip for one in known for clip in one["clips"]):
-        values, base = _pooled(row, name), _pooled(full, name)
-        pairs = [mine - theirs for mine, theirs in zip(values, base, strict=False)]
-        value = seed_interval([one for one in values if np.isfinite(one)])
-        difference = seed_interval([one for one in pairs if np.isfinite(one)])
-        return Cell(value, UNKNOWN if row is full else difference, True, people)
+    alike = len({one["protocol"].get("measures", {}).get(name) for one in known}) == 1
     identities = {clip["clip"]: clip["identity"] for one in known for clip in one["clips"]}
     clips = sorted(identities)
-    seen = [identities[clip] for clip in clips]
-    mine, theirs = (_values(one, clips, name) for one in (row, full))
-    count = min(len(mine), len(theirs))
-    difference = crossed_bootstrap(mine[:count] - theirs[:count], seen, median=median)
-    value = crossed_bootstrap(mine, seen, median=median)
-    return Cell(value, UNKNOWN if row is full else difference, False, people)
+    if any(name in clip for one in known for clip in one["clips"]):
+        seen = [identities[clip] for clip in clips]
+        mine, theirs = (_values(one, clips, name) for one in (row, full))
+        count = min(len(mine), len(theirs))
+        pairs = mine[:count] - theirs[:count]
+        value, difference = (crossed_interval(one, seen, median=median) for one in (mine, pairs))
+        counted = pairs if row is not full else mine
+        people = len({who for who, column in zip(seen, counted.T, strict=True) if np.isfinite(column).any()})
+        seeds = int(np.isfinite(counted).any(axis=1).sum())
+        by_seeds = False
+    else:
+        values, base = _pooled(row, name), _pooled(full, name)
+        both = [mine - theirs for mine, theirs in zip(values, base, strict=False)]
+        value, difference = (seed_interval([v for v in one if np.isfinite(v)]) for one in (values, both))
+        people, seeds, by_seeds = len(set(identities.values())), difference.n, True
+    return Cell(value, difference if alike and row is not full else UNKNOWN, by_seeds, people, seeds)
 
 
 def _pooled(row: RowResult, name: str) -> list[float]:
@@ -128,8 +136,8 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
     """All cells as plain data, with each row's claim, cost and failures.
 
     Returns:
-        ``{"task", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "group", "claim",
-            "seeds", "failures", "cost", "measures": {NAME: {"value", "difference", "differs", "by_seeds"}}}]}``; ``videos``
+        ``{"task", "protocol", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "group", "claim",
+            "seeds", "failures", "cost", "code", "measures": {NAME: {"value", "difference", "differs", "by_seeds"}}}]}``; ``videos``
             has the rows that are no model's.
     """
     names = measures_of(rows)
@@ -153,12 +161,14 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
                 "seeds": [one.seed for one in row.members if one.results is not None],
                 "failures": row.failures(),
                 "cost": _cost(row),
+                "code": _commits(row),
                 "measures": told,
             }
         )
     first = next((one for row in rows for one in row.known()), None)
     return {
         "task": task,
+        "protocol": "" if first is None else first["protocol"]["name"],
         "judged": None if first is None else _judged(first),
         "measures": names,
         "videos": {} if first is None else _videos(first, names),
@@ -180,6 +190,12 @@ def _videos(results: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[
         for row, cells in rows.items()
         if any(one and one["value"] is not None for one in cells.values())
     }
+
+
+def _commits(row: RowResult) -> list[str]:
+    """By which code its models were trained, each commit once."""
+    commits = [commit for one in row.members for commit in one.cost.get("commits", {}).values()]
+    return list(dict.fromkeys(str(commit)[:7] for commit in commits))
 
 
 def _cost(row: RowResult) -> dict[str, float]:

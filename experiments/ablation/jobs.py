@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-STOPPED = (130, 143)
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 """Statuses of a command that was interrupted or told to end: that is no failure, it goes on the next time."""
 LOCAL = "local"
 """The launcher that needs no Hydra: jobs of this machine."""
@@ -57,11 +58,13 @@ def run_job(job: Job, environment: dict[str, str] | None = None) -> str | None:
                 command, stdout=log, stderr=subprocess.STDOUT, env=environment, stdin=subprocess.DEVNULL
             )
         if done.returncode:
-            stopped = done.returncode < 0 or done.returncode in STOPPED
             lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             said = lines[-1].removeprefix("ifmdm: error: ") if lines else ""
-            why = f"{words[0]} ended with status {done.returncode}: {said}"[:400]
-            if not stopped:
+            how = f"status {done.returncode}"
+            if done.returncode < 0:
+                how = f"signal {signal.Signals(-done.returncode).name} (out of memory?)"
+            why = f"{words[0]} ended with {how}: {said}"[:400]
+            if done.returncode not in STOPPED:
                 job.failure.write_text(why + "\n", encoding="utf-8")
             return why
     return None

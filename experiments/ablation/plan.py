@@ -6,7 +6,7 @@ differ by the ablation alone, and the spread over seeds is that of what was trai
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,18 @@ class Study:
 def plan(study: Study, keys: "Keys") -> list[Row]:
     """The rows of a study: for each group the full model, the control and the ablations.
 
+    Where nothing is trained there is one model a row and no control: no seed makes it another one.
+
     Raises:
-        UserError: An ablation is of a stage that the task has not, or that is given.
+        UserError: An ablation is of a stage that the task has not, or that is given; a stage is given that doesn't belong to
+            the others.
     """
+    if study.given and STAGES[0] not in study.given:
+        raise UserError(
+            f"{next(iter(study.given))}= is given: give the autoencoder= that it was trained on, too"
+        )
+    if set(study.stages()) <= set(study.given):
+        study = replace(study, seeds=study.seeds[:1], control=())
     rows = []
     for group in dict.fromkeys(_group(one, study) for one in study.ablations):
         rows.append(_row(FULL, group, None, study.seeds, study, keys))
@@ -146,6 +155,10 @@ def _group(ablation: Ablation, study: Study) -> str:
     if ablation.stage in study.given:
         raise UserError(
             f"ablation={ablation.name} trains stage '{stage}' anew: leave {stage}={study.given[stage]} out"
+        )
+    if ablation.stage == STAGES[0] and study.given:
+        raise UserError(
+            f"ablation={ablation.name} trains all stages anew: leave {next(iter(study.given))}= out"
         )
     return stage
 
@@ -177,7 +190,8 @@ def _member(row: str, group: str, ablation: Ablation | None, seed: int, study: S
         stages[stage] = Training(stage, (*words, f"seed={own}"), key, parent)
     words = (*study.base.evaluation, *study.words.get("evaluation", ()))
     words += tuple(ablation.generation_words()) if ablation else ()
-    return Member(row, group, seed, stages, words, keys.member(study.task, stages, words))
+    data = keys.evaluated(words, study.words_of(study.stages()[-1]))
+    return Member(row, group, seed, stages, words, keys.member(study.task, stages, words, data))
 
 
 class Keys:
@@ -187,6 +201,7 @@ class Keys:
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._manifests: dict[str, str] = {}
         self._given: dict[Path, str] = {}
+        self._roots: dict[tuple[str, ...], str | None] = {}
 
     def training(self, stage: str, words: tuple[str, ...], seed: int, parent: Training | Path | None) -> str:
         """Of a training's config without places and devices, the manifest of its data and its autoencoder."""
@@ -230,11 +245,26 @@ class Keys:
             self._manifests[str(root)] = file_sha256(root / MANIFEST_NAME)
         return self._manifests[str(root)]
 
-    def member(self, task: str, stages: dict[str, Training | Path], words: Sequence[str]) -> str:
-        """Of a model's trainings and of how it is evaluated."""
+    def evaluated(self, words: tuple[str, ...], trained: tuple[str, ...]) -> str:
+        """Hash of the manifest of what an evaluation of these words judges on: its own data, else those of a training."""
+        from datamodules.clips.manifest import MANIFEST_NAME, file_sha256
+        from experiments.config import compose
+
+        own = tuple(word for word in words if word.startswith("data.root="))
+        if own not in self._roots:
+            self._roots[own] = compose(own, "evaluate").data.root
+        plain, root = self.config(trained), self._roots[own]
+        if root is None or str(root) == str(plain["data"]["root"]):
+            return self.manifest(plain)
+        file = Path(str(root)) / MANIFEST_NAME
+        return file_sha256(file) if file.is_file() else str(root)
+
+    def member(self, task: str, stages: dict[str, Training | Path], words: Sequence[str], data: str) -> str:
+        """Of a model's trainings and of how it is evaluated, wherever the data lie."""
         from metrics.evaluation.protocol_names import short_hash
 
         trained = {
             stage: one.key if isinstance(one, Training) else self.given(one) for stage, one in stages.items()
         }
-        return short_hash({"task": task, "stages": trained, "evaluation": sorted(words)})
+        asked = sorted(word for word in words if not word.startswith("data.root="))
+        return short_hash({"task": task, "stages": trained, "evaluation": asked, "data": data})

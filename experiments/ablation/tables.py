@@ -8,36 +8,44 @@ from typing import Any
 from experiments.ablation.analysis import RowResult
 from experiments.ablation.plan import CONTROL, FULL
 from experiments.report.page import Section, Table
-from experiments.report.tables import ROW_TITLES, counted, interval, markdown_table, number
+from experiments.report.tables import ROW_TITLES, counted, interval, markdown_table, measures_among, number
 from metrics.evaluation.protocol import FEWEST_IDENTITIES
-from metrics.evaluation.registry import MEASURES
+from metrics.evaluation.registry import Measure
 
 SHOWN = {
     "generation": (
         "lip_corr_zero", "av_corr_zero", "lse_d", "lse_c", "lip_closure", "csim", "head_motion", "mouth_motion",
         "blink_rate", "jitter", "sharpness", "head_velocity_distance", "head_spectrum_distance", "fid", "fvd",
     ),
-    "reconstruction": ("psnr", "ssim", "l1", "lpips", "akd", "aed", "lmd", "csim", "jitter"),
+    "reconstruction": (
+        "psnr", "ssim", "l1", "lpips", "mouth_error_removed", "eye_error_removed", "sharpness", "akd", "aed", "lmd", "csim",
+        "blink_rate", "jitter", "fid",
+    ),
 }  # fmt: skip
 """Measures of the tables in text, by task, as far as their judges are there; the CSV file has all."""
 
 
 def tables(table: dict[str, Any]) -> list[Table]:
     """The tables in text: values, differences to the full model, claims and cost."""
-    shown = [name for name in SHOWN[table["task"]] if name in table["measures"]]
+    known = {one.name: one for one in measures_among(table["measures"], {"name": table["protocol"]})}
+    shown = [known[name] for name in SHOWN[table["task"]] if name in table["measures"]]
     rows, videos = table["rows"], table["videos"]
     others = [row for row in rows if row["row"] != FULL]
     values = [
         [
-            _head(name),
-            *(_value(row, name) for row in rows),
-            *(_of_videos(cells, name) for cells in videos.values()),
+            _head(measure),
+            *(_value(row, measure) for row in rows),
+            *(interval(cells.get(measure.name), measure.unit, bare=True) for cells in videos.values()),
         ]
-        for name in shown
+        for measure in shown
     ]
-    differences = [[_head(name), *(_difference(row, name) for row in others)] for name in shown]
+    differences = [[_head(measure), *(_difference(row, measure) for row in others)] for measure in shown]
     costs = [[_name(row), *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
-    what = "95 % interval over training seeds and identities; † over training seeds alone"
+    several = any(len(row["seeds"]) > 1 for row in rows)
+    what = "95 % interval over " + (
+        "training seeds and identities" if several else "identities; one training seed"
+    )
+    what += "; † over training seeds alone" if several else ""
     return [
         Table(
             f"Values{_of(table['judged'])} [{what}]",
@@ -46,14 +54,14 @@ def tables(table: dict[str, Any]) -> list[Table]:
         ),
         Table(
             "Difference to the full model. A/A is the full model with other seeds: a difference of that size means nothing. "
-            f"* told from chance: the interval leaves 0 out, over {FEWEST_IDENTITIES} identities or more, and the difference "
-            "is larger than that of A/A",
+            "* told from chance: the interval leaves 0 out, over two training seeds and "
+            f"{FEWEST_IDENTITIES} identities or more, and the difference is larger than that of A/A",
             ["measure", *map(_name, others)],
             differences,
         ),
         Table(
             "Rows and their cost, the mean over seeds",
-            ["row", "seeds", "parameters trained anew", "minutes of training", "ms a frame", "claim"],
+            ["row", "seeds", "parameters trained anew", "minutes of training", "ms a frame", "code", "claim"],
             costs,
         ),
     ]
@@ -73,9 +81,8 @@ def _meaning(row: str) -> str:
     }[row]
 
 
-def _head(name: str) -> str:
+def _head(measure: Measure) -> str:
     """Title with the unit and the good direction."""
-    measure = MEASURES[name]
     arrow = {"higher": " ↑", "lower": " ↓", "real": " ≈ real"}.get(measure.better, "")
     return f"{measure.title}{arrow}" + (f" ({measure.unit})" if measure.unit else "")
 
@@ -84,25 +91,19 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['row']} ({row['group']})"
 
 
-def _value(row: dict[str, Any], name: str) -> str:
-    cell = row["measures"].get(name)
+def _value(row: dict[str, Any], measure: Measure) -> str:
+    cell = row["measures"].get(measure.name)
     if cell is None:
         return "failed" if row["failures"] and not row["seeds"] else "–"
-    return interval(cell["value"], MEASURES[name].unit, bare=True) + ("†" if cell["by_seeds"] else "")
+    return interval(cell["value"], measure.unit, bare=True) + ("†" if cell["by_seeds"] else "")
 
 
-def _of_videos(cells: dict[str, Any], name: str) -> str:
-    return interval(cells.get(name), MEASURES[name].unit, bare=True)
-
-
-def _difference(row: dict[str, Any], name: str) -> str:
-    cell = row["measures"].get(name)
+def _difference(row: dict[str, Any], measure: Measure) -> str:
+    cell = row["measures"].get(measure.name)
     if cell is None or cell["difference"]["value"] is None:
-        return _value(row, name) if cell is None else "–"
+        return _value(row, measure) if cell is None else "–"
     one = cell["difference"]
-    told = [
-        _signed(one[key], MEASURES[name].unit) for key in ("value", "low", "high") if one[key] is not None
-    ]
+    told = [_signed(one[key], measure.unit) for key in ("value", "low", "high") if one[key] is not None]
     text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) == 3 else "")
     return text + ("†" if cell["by_seeds"] else "") + (" *" if cell["differs"] else "")
 
@@ -116,7 +117,7 @@ def _cost_cells(row: dict[str, Any]) -> list[str]:
     cost = row["cost"]
     parameters = f"{cost['parameters'] / 1e6:.2f} M" if "parameters" in cost else "–"
     others = [f"{cost[name]:.1f}" if name in cost else "–" for name in ("minutes", "ms_per_frame")]
-    return [", ".join(map(str, row["seeds"])) or "–", parameters, *others]
+    return [", ".join(map(str, row["seeds"])) or "–", parameters, *others, ", ".join(row["code"]) or "–"]
 
 
 def markdown(table: dict[str, Any], lead: str) -> str:

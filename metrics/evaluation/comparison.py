@@ -1,7 +1,6 @@
 """Trained models compared: values over training seeds and clips, and paired differences, with intervals over both."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -9,57 +8,67 @@ from scipy.stats import t as student
 from metrics.evaluation.intervals import INTERVALS, UNKNOWN, Interval, IntervalSettings
 
 
-def crossed_bootstrap(
+def crossed_interval(
     values: np.ndarray,
     clusters: Sequence[str],
     settings: IntervalSettings = INTERVALS,
     median: bool = False,
 ) -> Interval:
-    """Percentile interval of the mean of all values, when training seeds and identities are drawn anew, each by itself.
+    """Student's interval of the mean of all values, of which training seeds and identities are two crossed samples.
+
+    The variance of the mean is that over seeds and that over identities, added: their common part counts twice, so that the
+    interval is rather too wide than too narrow; of two seeds it covers 88 % in the worst case, and a bootstrap far less.
 
     Args:
         values: ``(S, N)``, one row a training seed, one column a clip; NaN where a clip has none.
         clusters: ``(N,)`` the identity of each clip.
-        settings: of the interval.
-        median: of lags: the median instead of the mean.
+        settings: Of the interval; its draws are of identities.
+        median: Of lags: the median instead of the mean.
 
     Returns:
-        The interval; without ends where there is one seed and one identity. ``n`` counts values.
+        The interval; over identities alone where there is one seed, over seeds alone where there is one identity, without
+        ends where there is one of both. ``n`` counts values.
 
-    Source: Owen 2007, "The pigeonhole bootstrap" (Annals of Applied Statistics 1), for crossed factors.
+    Source: Owen 2007, "The pigeonhole bootstrap" (Annals of Applied Statistics 1), for the variance of crossed samples;
+    Satterthwaite 1946 for the degrees of freedom.
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values).any(axis=1)]  # a seed without any value is none
-    known = np.isfinite(values)
+    values, known = np.asarray(values, dtype=np.float64), np.isfinite(values)
+    people = np.asarray(clusters, dtype=object)[known.any(axis=0)]
+    values = values[known.any(axis=1)][:, known.any(axis=0)]
     count = int(known.sum())
     if not count:
         return UNKNOWN
     statistic = np.nanmedian if median else np.nanmean
-    names = sorted(set(clusters))
-    alone = Interval(float(statistic(values[known])), None, None, count)
-    if len(values) < 2 and len(names) < 2:
-        return alone
-    places = [np.flatnonzero([one == name for one in clusters]) for name in names]
+    value = float(statistic(values))
+    parts = (
+        [(float(np.var(statistic(values, axis=1), ddof=1)) / len(values), len(values) - 1)]
+        if len(values) > 1
+        else []
+    )
+    if (number := len(set(people))) > 1:
+        draws = _draws_of_people(values, people, settings, median)
+        parts.append((float(np.var(draws)) * number / (number - 1), number - 1))
+    if not parts:
+        return Interval(value, None, None, count)
+    total = sum(variance for variance, _ in parts)
+    if not total:
+        return Interval(value, value, value, count)
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    reach = float(student.ppf((1 + settings.level) / 2, freedom)) * total**0.5
+    return Interval(value, value - reach, value + reach, count)
+
+
+def _draws_of_people(
+    values: np.ndarray, people: np.ndarray, settings: IntervalSettings, median: bool
+) -> np.ndarray:
+    """The statistic when identities are drawn anew, ``(resamples,)``."""
+    groups = [values[:, people == name] for name in sorted(set(people))]
     generator = np.random.default_rng(settings.seed)
-    seeds = generator.integers(len(values), size=(settings.resamples, len(values)))
-    people = generator.integers(len(names), size=(settings.resamples, len(names)))
+    draws = generator.integers(len(groups), size=(settings.resamples, len(groups)))
     if median:
-        drawn = (
-            values[np.ix_(row, np.concatenate([places[one] for one in own]))]
-            for row, own in zip(seeds, people, strict=True)
-        )
-        samples = np.array([np.nanmedian(one) if np.isfinite(one).any() else np.nan for one in drawn])
-    else:
-        sums = np.stack([np.where(known, values, 0)[:, own].sum(axis=1) for own in places], axis=1)
-        counts = np.stack([known[:, own].sum(axis=1) for own in places], axis=1)
-        rows, columns = seeds[:, :, None], people[:, None, :]
-        with np.errstate(invalid="ignore"):
-            samples = sums[rows, columns].sum(axis=(1, 2)) / counts[rows, columns].sum(axis=(1, 2))
-    if not np.isfinite(samples).all():
-        return alone
-    tail = (1 - settings.level) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail])
-    return replace(alone, low=float(low), high=float(high))
+        return np.array([np.nanmedian(np.hstack([groups[place] for place in draw])) for draw in draws])
+    sums, counts = np.array([[np.nansum(group), np.isfinite(group).sum()] for group in groups]).T
+    return sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
 
 
 def seed_interval(values: Sequence[float], settings: IntervalSettings = INTERVALS) -> Interval:

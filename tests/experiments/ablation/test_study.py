@@ -211,6 +211,29 @@ def test_a_stage_that_is_given_is_shared(monkeypatch):
         _study(*WORDS, "autoencoder=nowhere")
 
 
+def test_where_nothing_is_trained_there_is_one_model_a_row(monkeypatch):
+    monkeypatch.setattr(KnownData, "given", lambda self, path: "its weights")
+    given = [f"{stage}=synthetic-128" for stage in ("autoencoder", "statistics", "diffusion")]
+    words = ("ablation=steps_4", "base=synthetic_tiny", "seeds=0,1,2")
+    assert [len(row.members) for row in plan(_study(*words, *given), KnownData())] == [1, 1]
+    with pytest.raises(UserError, match="give the autoencoder= that it was trained on"):
+        plan(_study(*words, *given[1:]), KnownData())
+    with pytest.raises(UserError, match="trains all stages anew: leave diffusion= out"):
+        plan(_study("ablation=templates_10", "base=synthetic_tiny", given[0], given[2]), KnownData())
+
+
+def test_moved_data_are_the_same_data(rows):
+    class Moved(KnownData):
+        def manifest(self, plain):
+            return "one manifest"
+
+    keys = [
+        {one.key for row in plan(_study(*WORDS, f"data.root={root}"), Moved()) for one in row.members}
+        for root in ("/here", "/there")
+    ]
+    assert keys[0] == keys[1]
+
+
 def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
     words = ["ablation=no_local_flow", "base=synthetic_tiny", "task=reconstruction"]
     jobs = Jobs()
@@ -262,7 +285,19 @@ def test_a_command_that_fails_says_its_last_line_and_ends_its_chain_alone(tmp_pa
     assert any("FAILED" in line for line in told)
 
 
+def _as_python(run, command, **more):
+    """Runs the words of a command of ours as those of Python."""
+    return run([command[0], *command[3:]], **more)
+
+
 def test_what_was_interrupted_did_not_fail(tmp_path, monkeypatch):
+    killed = _job(tmp_path, "killed", "-c", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(
+        "experiments.ablation.jobs.subprocess.run", functools.partial(_as_python, subprocess.run)
+    )
+    assert "signal SIGKILL (out of memory?)" in (run_job(killed) or "")
+    assert killed.failure.exists()
+    monkeypatch.undo()
     monkeypatch.setattr("sys.executable", "/bin/false")
     job = _job(tmp_path, "job", "train")
     monkeypatch.setattr("experiments.ablation.jobs.STOPPED", (1,))
