@@ -136,9 +136,9 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
     """All cells as plain data, with each row's claim, cost and failures.
 
     Returns:
-        ``{"task", "protocol", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "group", "claim",
-            "seeds", "failures", "cost", "code", "measures": {NAME: {"value", "difference", "differs", "by_seeds"}}}]}``; ``videos``
-            has the rows that are no model's.
+        ``{"task", "protocol", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "group",
+            "claim", "seeds", "failures", "cost", "code", "measures": {NAME: {"value", "difference", "differs",
+            "by_seeds"}}}]}``; ``videos`` has the rows that are no model's.
     """
     names = measures_of(rows)
     found = []
