@@ -24,9 +24,10 @@ FOLLOWING = FollowingSettings()
 
 @dataclass(frozen=True)
 class Line:
-    """How realised values answer to requested ones: ``realised = offset + slope * requested``.
+    """How realised values answer to requested ones: ``realised = offset + slope * requested``, an offset a window.
 
-    ``slope`` 1 with ``offset`` 0 is exact; ``r2`` is the share of the variance of the realised values that the line explains.
+    ``slope`` 1 with ``offset`` 0 (their mean) is exact; ``r2`` is the share of the variance of the realised values inside the
+    windows that the slope explains.
     """
 
     slope: float
@@ -56,10 +57,13 @@ def block_std(std: np.ndarray, block: slice) -> np.ndarray:
 
 
 def fit_line(requested: np.ndarray, realised: np.ndarray) -> Line:
-    """Least squares line through points ``(N,)`` each; NaN where the requests don't differ."""
-    if len(requested) < 2 or np.ptp(requested) == 0:
+    """Least squares lines of one slope through V points of each of N windows, ``(V, N)``; NaN where requests don't differ.
+
+    What differs between windows is no answer to the request: a window that moves more by itself is asked for more, too.
+    """
+    x, y = requested - requested.mean(axis=0), realised - realised.mean(axis=0)
+    if not x.any():
         return Line(np.nan, np.nan, np.nan)
-    x, y = requested - requested.mean(), realised - realised.mean()
     slope = float((x * y).sum() / (x * x).sum())
     total = float((y * y).sum())
     r2 = 1 - float(np.square(y - slope * x).sum()) / total if total else np.nan
@@ -69,8 +73,8 @@ def fit_line(requested: np.ndarray, realised: np.ndarray) -> Line:
 def saturation(factors: np.ndarray, requested: np.ndarray, realised: np.ndarray) -> float:
     """How much less large requests are followed than small ones: 0 = alike, 1 = not at all any more, below 0 = better.
 
-    One minus the ratio of two slopes: of the requests from the estimated std on (``factors`` ``(N,)`` of at least 1) to
-    that of those up to it. NaN where small requests aren't followed, so that there is nothing to compare with.
+    One minus the ratio of two slopes, see `fit_line`: of the requests from the estimated std on (``factors`` ``(V,)`` of at
+    least 1) to that of those up to it. NaN where small requests aren't followed, so that there is nothing to compare with.
     """
     small, large = (fit_line(requested[part], realised[part]).slope for part in (factors <= 1, factors >= 1))
     return 1 - large / small if small > 0 and np.isfinite(large) else np.nan

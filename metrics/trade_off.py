@@ -44,14 +44,20 @@ class MotionCurve:
     quality: np.ndarray
 
     def at(self, levels: np.ndarray, clips: np.ndarray | None = None) -> np.ndarray:
-        """Quality ``(L,)`` at levels of mean motion, of some of the clips: linear between the settings next to a level.
+        """Quality ``(L,)`` at levels of mean motion, of some of the clips: linear between neighbouring settings.
 
-        Settings are taken in the order of the motion that they have. NaN outside of what they reach.
+        Where more than one pair of settings has a level between them, by the first. NaN outside of what they reach.
         """
         chosen = slice(None) if clips is None else clips
         motion, quality = self.motion[:, chosen].mean(axis=1), self.quality[:, chosen].mean(axis=1)
-        order = np.argsort(motion, kind="stable")
-        return np.interp(levels, motion[order], quality[order], left=np.nan, right=np.nan)
+        low, high = np.minimum(motion[:-1], motion[1:]), np.maximum(motion[:-1], motion[1:])
+        found = np.full(len(levels), np.nan)
+        for place, level in enumerate(levels):
+            if len(pairs := np.flatnonzero((low <= level) & (level <= high))):
+                ends = slice(pairs[0], pairs[0] + 2)
+                order = np.argsort(motion[ends])
+                found[place] = np.interp(level, motion[ends][order], quality[ends][order])
+        return found
 
 
 def common_levels(curves: Mapping[str, MotionCurve], count: int = 5) -> np.ndarray:

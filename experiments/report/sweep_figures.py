@@ -9,7 +9,6 @@ from metrics.evaluation.registry import MEASURES, Measure
 
 COLORS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096")
 FRONT = "#1a202c"
-MOTION = "head_motion"
 UNPLOTTED = ("lip_lag", "av_lag", "av_offset")
 Row = Mapping[str, Any]
 
@@ -116,7 +115,7 @@ def curves_figure(sweep: Mapping[str, Any], setting: str) -> Any:
 
 
 def trade_off_figure(sweep: Mapping[str, Any]) -> Any:
-    """Qualities against measured head motion: series as lines, points by name, the front dashed. None: no quality."""
+    """Qualities against measured motion: series as lines, points by name, the front dashed. None: no quality."""
     names = [name for name in sweep.get("trade_off", {}) if name in MEASURES]
     if not names:
         return None
@@ -126,10 +125,11 @@ def trade_off_figure(sweep: Mapping[str, Any]) -> Any:
     figure, axes = _panels(len(names), width=4.4, height=3.6)
     for axis, name in zip(axes, names, strict=True):
         measure, scale = known_measures[name], _scale(known_measures[name])
+        motion = MEASURES[sweep["trade_off"][name].get("motion", "head_motion")]
         places = {
-            (row["series"], row["value"]): (row[MOTION]["value"], scale * row[name]["value"])
+            (row["series"], row["value"]): (row[motion.name]["value"], scale * row[name]["value"])
             for row in rows
-            if all(row.get(key, {}).get("value") is not None for key in (MOTION, name))
+            if all(row.get(key, {}).get("value") is not None for key in (motion.name, name))
         }
         for one in series:
             line = [(value, place) for (owner, value), place in places.items() if owner == one]
@@ -169,7 +169,7 @@ def trade_off_figure(sweep: Mapping[str, Any]) -> Any:
             axis.plot(*zip(*shown, strict=True), "--", color=FRONT, lw=1, alpha=0.7, label="front", zorder=0)
         better = "higher" if sweep["trade_off"][name]["higher_is_better"] else "lower"
         axis.set_title(f"{_label(measure)}; {better} is better", fontsize=8)
-        axis.set_xlabel(f"measured head motion ({MEASURES[MOTION].unit})", fontsize=8)
+        axis.set_xlabel(f"measured {motion.title.lower()} ({motion.unit})", fontsize=8)
     _legend(figure, axes[0])
     return figure
 
@@ -232,6 +232,6 @@ def _cycle(names: Sequence[str]) -> list[str]:
 
 _CURVES = "Mean over clips; shaded: 95 % interval by identity; dashed: real clips"
 _TRADE_OFF = (
-    "Quality against the head motion that was measured; the dashed line joins the points that no other beats"
+    "Quality against the motion that was measured; the dashed line joins the points that no other beats"
 )
 _FOLLOWING = "Requested against realised std of windows, by block of the motion basis"

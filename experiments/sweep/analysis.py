@@ -14,9 +14,9 @@ from metrics.evaluation.intervals import Interval, IntervalSettings, cluster_boo
 from metrics.evaluation.registry import is_lag
 from metrics.trade_off import MotionCurve, at_equal_motion, common_levels, pareto_front, rank_correlation
 
-MOTION = "head_motion"
 QUALITIES = {
     "csim": True, "lip_corr_zero": True, "av_corr_zero": True, "lse_c": True, "jitter": False, "sharpness": True,
+    "fid": False, "fvd": False,
 }  # fmt: skip
 """Measures that motion is traded for -> whether higher is better. Sharpness counts as lost detail below the real clip's."""
 FALLING = ("csim", "lip_corr_zero", "av_corr_zero", "lse_c", "lse_d")
@@ -39,6 +39,7 @@ class Sweep:
     def __init__(self, plan: SweepPlan, meter: PointMeter, clips: Sequence[ClipFiles]) -> None:
         self.plan, self.meter, self.clips = plan, meter, clips
         self.people = [files.identity for files in clips]
+        self.motion = motion_of(plan)
         self.settings: IntervalSettings = meter.evaluated.protocol.intervals
         self.values: dict[Point, Values] = {point: self._values(point) for point in plan.all}
         metrics: dict[str, dict[str, Interval]] = {}
@@ -136,40 +137,42 @@ class Sweep:
         }
 
     def trade_off(self) -> dict[str, Any]:
-        """Quality against measured head motion: the front of all points, and the series at equal motion, by measure."""
+        """Quality against measured motion: the front of all points, and the series at equal motion, by measure."""
         found: dict[str, Any] = {}
         for name, higher in QUALITIES.items():
-            points = [point for point in self.plan.all if {name, MOTION} <= set(self.values[point])]
-            sides = [[self.metrics[point][key].value for point in points] for key in (MOTION, name)]
+            points = [point for point in self.plan.all if {name, self.motion} <= set(self.metrics[point])]
+            sides = [[self.metrics[point][key].value for point in points] for key in (self.motion, name)]
             motion, quality = (np.array(side, float) for side in sides)
             if not np.isfinite(quality).any():
                 continue
             front = pareto_front(motion.tolist(), quality.tolist(), higher)
             found[name] = {
                 "higher_is_better": higher,
+                "motion": self.motion,
                 "front": [{"series": points[i].series, "value": points[i].value} for i in front],
                 "at_equal_motion": self._at_equal_motion(name, higher),
             }
         return found
 
     def _at_equal_motion(self, name: str, higher: bool) -> list[dict[str, Any]]:
-        """Levels of motion that at least two series reach, of the clips that are known at every value of each."""
-        series = [one for one in self.plan.series if len(one.points) > 1]
-        pairs = [
-            np.stack([[self.values[point][key] for point in one.points] for key in (MOTION, name)])
-            for one in series
-            if all({name, MOTION} <= set(self.values[point]) for point in one.points)
-        ]
-        if len(pairs) != len(series) or len(series) < 2:
+        """Levels of motion that at least two series reach, of the clips that are known at every value of each.
+
+        A value at which no clip has the measure is left out, and a series of fewer than two others.
+        """
+        sides: dict[str, np.ndarray] = {}  # (2, V, N)
+        for one in self.plan.series:
+            values = [self.values[point] for point in one.points]
+            both = [np.stack([of[self.motion], of[name]]) for of in values if {self.motion, name} <= set(of)]
+            kept = [side for side in both if np.isfinite(side).any(axis=1).all()]
+            if len(kept) > 1:
+                sides[one.name] = np.stack(kept, axis=1)
+        if len(sides) < 2:
             return []
-        known = np.isfinite(np.concatenate(pairs, axis=1)).all(axis=(0, 1))
-        if not known.any():
+        known = np.isfinite(np.concatenate([*sides.values()], axis=1)).all(axis=(0, 1)).nonzero()[0]
+        if not len(known):
             return []
-        curves = {
-            one.name: MotionCurve(motion[:, known], quality[:, known])
-            for one, (motion, quality) in zip(series, pairs, strict=True)
-        }
-        people = [who for who, kept in zip(self.people, known, strict=True) if kept]
+        curves = {series: MotionCurve(*side[..., known]) for series, side in sides.items()}
+        people = [self.people[place] for place in known]
         levels = at_equal_motion(curves, people, common_levels(curves), higher, self.settings)
         return [{**dataclasses.asdict(level), "clear": level.clear} for level in levels]
 
@@ -189,6 +192,12 @@ class Sweep:
 def intervals_of(metrics: Mapping[str, Interval]) -> dict[str, Any]:
     """The measures of a row as plain data, in their order."""
     return {name: dataclasses.asdict(metrics[name]) for name in MEASURED if name in metrics}
+
+
+def motion_of(plan: SweepPlan) -> str:
+    """The measure of motion that qualities are held against: the mouth's where a series moves nothing else."""
+    alone = any(one.axis == ("mouth_intensity",) for one in plan.series)
+    return "mouth_motion" if alone else "head_motion"
 
 
 def _reference(one: Series) -> Point | None:

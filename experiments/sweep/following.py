@@ -82,18 +82,19 @@ def _line(
     kept = [value for value in windows if in_range(np.array([value]))[0]]
     if not kept:
         return dict.fromkeys(("slope", "offset", "r2", "saturation"))
-    pairs = [[block_std(windows[value][key], part) for key in ("requested", space)] for value in kept]
-    rows = np.concatenate([np.stack(pair, axis=1) for pair in pairs])
-    factors = np.repeat(np.array(kept, float), [len(pair[0]) for pair in pairs])
-    line, slope = fit_line(rows[:, 0], rows[:, 1]), None
+    # (V, N) each: the same window in every row
+    requested, realised = (
+        np.array([block_std(windows[value][key], part) for value in kept]) for key in ("requested", space)
+    )
+    line, slope = fit_line(requested, realised), None
     if owners is not None:
 
         def drawn_slope(drawn: np.ndarray) -> float:
-            return fit_line(drawn[:, 0], drawn[:, 1]).slope
+            return fit_line(*np.split(drawn.T, 2)).slope
 
-        people = list(np.tile(owners, len(kept)))
-        slope = dataclasses.asdict(cluster_bootstrap(rows, people, drawn_slope, settings))
-    told = {**dataclasses.asdict(line), "saturation": saturation(factors, rows[:, 0], rows[:, 1])}
+        rows = np.concatenate([requested, realised]).T  # (N, 2 V)
+        slope = dataclasses.asdict(cluster_bootstrap(rows, list(owners), drawn_slope, settings))
+    told = {**dataclasses.asdict(line), "saturation": saturation(np.array(kept), requested, realised)}
     return told | ({"slope": slope} if slope else {})
 
 

@@ -79,14 +79,16 @@ def _is_choice(told: Any) -> bool:
 def objective_of(metrics: Mapping[str, Any], objective: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Sum of weighted measures, of intervals by name; None where one has no value.
 
-    A measure with a ``target`` counts by its distance to it: a number, or ``real``, the value under ``NAME_real``.
+    A measure with a ``target`` counts by its distance to it: a number, or ``real``, the value under ``NAME_real``, of which
+    the distance is a share, so that measures of any unit weigh alike.
     """
     total = 0.0
     for name, told in objective.items():
         value, target = _value(metrics, name), told.get("target")
         if target is not None:
-            wanted = _value(metrics, f"{name}_real") if target == "real" else target
-            value = None if value is None or wanted is None else abs(value - wanted)
+            real = _value(metrics, f"{name}_real") if target == "real" else None
+            wanted, unit = (real, real) if target == "real" else (target, 1)
+            value = None if value is None or wanted is None or not unit else abs((value - wanted) / unit)
         if value is None:
             return None
         total += told["weight"] * value

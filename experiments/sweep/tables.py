@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.report.tables import interval, markdown_table, measures_among, number
 from metrics.evaluation.protocol import FEWEST_IDENTITIES as FEW
-from metrics.evaluation.registry import Measure
+from metrics.evaluation.registry import MEASURES, Measure
 
 PARTS = ("value", "low", "high", "n")
 
@@ -136,6 +136,7 @@ def _list(values: Sequence[float]) -> str:
 
 
 def _equal_motion(sweep: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[str]:
+    people = sweep["run"]["identities"]
     levels = [level for found in sweep["trade_off"].values() for level in found["at_equal_motion"]]
     known = {name for level in levels for name in level["quality"]}
     body, series = [], [name for name in sweep["axes"] if name in known]
@@ -144,20 +145,27 @@ def _equal_motion(sweep: Mapping[str, Any], measures: Mapping[str, Measure]) -> 
         for level in found["at_equal_motion"]:
             best = level["best"] or "–"
             if level["second"]:
-                how = "clearly" if level["clear"] else "within noise"
+                how = "clearly" if level["clear"] and people >= FEW else "within noise"
                 best = f"{best}, {how} ahead of {level['second']} by {interval(level['margin'], unit)}"
             cells = [interval(level["quality"].get(one), unit, bare=True) for one in series]
-            body.append([_title(measures[name], name), number(level["motion"], "°"), *cells, best])
+            body.append(
+                [
+                    _title(measures[name], name),
+                    number(level["motion"], MEASURES[found["motion"]].unit),
+                    *cells,
+                    best,
+                ]
+            )
     if not body:
         return []
     text = (
-        "Each way of controlling motion, interpolated at the same measured head motion; a dash where it doesn't move so much "
+        "Each way of controlling motion, interpolated at the same measured motion; a dash where it doesn't move so much "
         "or so little. Margins are paired, by a bootstrap over identities."
     )
     return [
         "## At equal measured motion",
         text,
-        markdown_table(["measure", "head motion", *series, "best"], body),
+        markdown_table(["measure", "motion", *series, "best"], body),
     ]
 
 
@@ -169,7 +177,7 @@ def _fronts(sweep: Mapping[str, Any], measures: Mapping[str, Measure]) -> list[s
         ]
         for name, found in sweep["trade_off"].items()
     ]
-    text = "Points that no other beats in both head motion and the measure, from little motion to much."
+    text = "Points that no other beats in both motion and the measure, from little motion to much."
     return ["## Trade-off front", text, markdown_table(["measure", "on the front"], body)] if body else []
 
 

@@ -18,6 +18,7 @@ from datamodules.media.video import VideoReader
 from experiments.config import config_names
 from experiments.evaluation_setup import compose_evaluation, set_up
 from experiments.report.sweep_figures import sweep_pictures, sweep_rows
+from experiments.sweep.analysis import motion_of
 from experiments.sweep.command import run_sweep, sweep_main
 from experiments.sweep.features import PooledFeatures
 from experiments.sweep.following import following_of
@@ -164,6 +165,15 @@ def test_differences_are_paired_and_words_follow_them(swept):
     assert {one["value"] for one in result["differences"]} == {0, 2}
 
 
+def test_a_mouth_is_traded_against_its_own_motion():
+    found = {name: motion_of(plan_of(name)) for name in ("mouth_intensity", "motion_intensity", "steps")}
+    assert found == {
+        "mouth_intensity": "mouth_motion",
+        "motion_intensity": "head_motion",
+        "steps": "head_motion",
+    }
+
+
 def test_scaled_motion_follows(swept):
     """More is asked of head and rest alone, and scaled motion has more, but for the clamp."""
     result, _ = swept
@@ -199,7 +209,7 @@ def test_following_by_hand():
         assert one["saturation"] == pytest.approx(0, abs=1e-9)
     slope = found["blocks"]["sampled"]["head"]["slope"]
     assert slope["low"] <= slope["value"] <= slope["high"]
-    assert slope["n"] == 3 * 4 * 2
+    assert slope["n"] == 4 * 2
     assert all(one["saturation"] > 0.5 for one in found["dimensions"]["rendered"])
 
 
@@ -327,7 +337,7 @@ def test_an_objective_is_weighted_and_distances_are_to_targets():
         return {name: Interval(value, None, None, 1) for name, value in values.items()}
 
     known = metrics(head_motion=5.0, head_motion_real=3.0, jitter=2.0)
-    assert objective_of(known, SEARCH["objective"]) == pytest.approx(-2.0 - 1.0)
+    assert objective_of(known, SEARCH["objective"]) == pytest.approx(-2.0 / 3 - 1.0)
     assert objective_of(known, {"head_motion": {"weight": -1, "target": 6}}) == pytest.approx(-1)
     assert objective_of(metrics(head_motion=5.0, jitter=2.0), SEARCH["objective"]) is None
     assert objective_of(metrics(jitter=None), {"jitter": {"weight": 1}}) is None

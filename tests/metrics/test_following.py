@@ -23,20 +23,30 @@ def test_a_block_is_the_root_of_the_mean_square():
 
 
 def test_a_line_that_is_followed_by_half():
-    requested = np.array([0.5, 1.0, 2.0, 4.0])
+    requested = np.array([[0.5], [1.0], [2.0], [4.0]])
     line = fit_line(requested, 0.3 + 0.5 * requested)
     assert (line.slope, line.offset, line.r2) == pytest.approx((0.5, 0.3, 1.0))
-    deaf = fit_line(requested, np.array([1.0, -1.0, -1.0, 1.0]) + 0 * requested)
+    deaf = fit_line(requested, np.array([[1.0], [-1.0], [-1.0], [1.0]]))
     assert deaf.r2 < 0.4
-    assert np.isnan(fit_line(np.ones(3), requested[:3]).slope)
+    assert np.isnan(fit_line(np.ones((3, 1)), requested[:3]).slope)
+
+
+def test_windows_that_move_more_by_themselves_follow_nothing():
+    """Each window is asked for what it would do, times a factor; the model does what it would do, whatever the factor."""
+    own = np.random.default_rng(0).uniform(0.5, 2.0, 40)
+    requested = np.array([[0.5], [1.0], [2.0]]) * own
+    noise = np.random.default_rng(1).normal(0, 0.01, requested.shape)
+    assert fit_line(requested, own + noise).slope == pytest.approx(0, abs=0.01)
+    assert fit_line(requested, 0.2 * own + 0.8 * requested).slope == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("lost", [0.0, 0.5, 1.0])
 def test_saturation_is_the_share_of_the_slope_that_is_lost(lost):
     factors = np.array([0.5, 1.0, 2.0])
-    realised = np.where(factors > 1, 1 + (factors - 1) * (1 - lost), factors)
-    assert saturation(factors, factors, realised) == pytest.approx(lost)
-    assert np.isnan(saturation(factors, factors, -factors))  # small ones aren't followed either
+    asked = factors[:, None]
+    realised = np.where(asked > 1, 1 + (asked - 1) * (1 - lost), asked)
+    assert saturation(factors, asked, realised) == pytest.approx(lost)
+    assert np.isnan(saturation(factors, asked, -asked))  # small ones aren't followed either
 
 
 def test_only_requests_about_the_estimated_one_make_the_line():

@@ -76,6 +76,13 @@ def test_a_way_that_does_not_reach_a_level_is_not_there():
     assert len(common_levels({"rest": still["rest"], "guided": still["guided"]})) == 0
 
 
+def test_motion_that_turns_back_is_followed_from_setting_to_setting():
+    """Between settings that are no neighbours nothing was measured."""
+    curve = MotionCurve(np.array([[2.0], [2.4], [2.1]]), np.array([[0.9], [0.8], [0.5]]))
+    found = curve.at(np.array([2.05, 2.2, 2.4, 2.5]))
+    np.testing.assert_allclose(found, [0.8875, 0.85, 0.8, np.nan])
+
+
 def test_ways_that_never_meet_are_not_compared():
     apart = curves(0.0)
     apart["guided"] = MotionCurve(apart["guided"].motion + 9, apart["guided"].quality)
