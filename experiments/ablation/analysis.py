@@ -136,12 +136,13 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
     """All cells as plain data, with each row's claim, cost and failures.
 
     Returns:
-        ``{"task", "protocol", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "group",
-            "claim", "seeds", "failures", "cost", "code", "measures": {NAME: {"value", "difference", "differs",
+        ``{"task", "protocol", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "title",
+            "group", "claim", "seeds", "failures", "cost", "code", "measures": {NAME: {"value", "difference", "differs",
             "by_seeds"}}}]}``; ``videos`` has the rows that are no model's.
     """
     names = measures_of(rows)
     found = []
+    several = len({row.group for row in rows}) > 1
     for row in rows:
         full, control = (
             next((one for one in rows if one.name == name and one.group == row.group), None)
@@ -156,6 +157,7 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
         found.append(
             {
                 "row": row.name,
+                "title": f"{row.name} ({row.group})" if several else row.name,
                 "group": row.group,
                 "claim": row.claim,
                 "seeds": [one.seed for one in row.members if one.results is not None],

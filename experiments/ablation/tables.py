@@ -40,7 +40,7 @@ def tables(table: dict[str, Any]) -> list[Table]:
         for measure in shown
     ]
     differences = [[_head(measure), *(_difference(row, measure) for row in others)] for measure in shown]
-    costs = [[_name(row), *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
+    costs = [[row["title"], *_cost_cells(row), row["claim"] or _meaning(row["row"])] for row in rows]
     several = any(len(row["seeds"]) > 1 for row in rows)
     what = "95 % interval over " + (
         "training seeds and identities" if several else "identities; one training seed"
@@ -49,14 +49,14 @@ def tables(table: dict[str, Any]) -> list[Table]:
     return [
         Table(
             f"Values{_of(table['judged'])} [{what}]",
-            ["measure", *map(_name, rows), *(ROW_TITLES[row] for row in videos)],
+            ["measure", *(row["title"] for row in rows), *(ROW_TITLES[row] for row in videos)],
             values,
         ),
         Table(
             "Difference to the full model. A/A is the full model with other seeds: a difference of that size means nothing. "
             "* told from chance: the interval leaves 0 out, over two training seeds and "
             f"{FEWEST_IDENTITIES} identities or more, and the difference is larger than that of A/A",
-            ["measure", *map(_name, others)],
+            ["measure", *(row["title"] for row in others)],
             differences,
         ),
         Table(
@@ -85,10 +85,6 @@ def _head(measure: Measure) -> str:
     """Title with the unit and the good direction."""
     arrow = {"higher": " ↑", "lower": " ↓", "real": " ≈ real"}.get(measure.better, "")
     return f"{measure.title}{arrow}" + (f" ({measure.unit})" if measure.unit else "")
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['row']} ({row['group']})"
 
 
 def _value(row: dict[str, Any], measure: Measure) -> str:
@@ -125,7 +121,7 @@ def markdown(table: dict[str, Any], lead: str) -> str:
     parts = [lead]
     for one in tables(table):
         parts += [f"**{one.caption}**", markdown_table(one.head, one.rows)]
-    failures = [f"- {_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
+    failures = [f"- {row['title']}, {why}" for row in table["rows"] for why in row["failures"]]
     if failures:
         parts.append("\n".join(["**Failed**", "", *failures]))
     return "\n\n".join(parts) + "\n"
@@ -151,7 +147,7 @@ def csv_text(table: dict[str, Any]) -> str:
 
 def sections(table: dict[str, Any], lead: str, rows: Sequence[RowResult]) -> list[Section]:
     """The page: the tables, then the same clips of every row one below the other."""
-    failures = [f"{_name(row)}, {why}" for row in table["rows"] for why in row["failures"]]
+    failures = [f"{row['title']}, {why}" for row in table["rows"] for why in row["failures"]]
     pages = [Section("Ablations", lead, tables=tables(table), notes=failures)]
     pictures = Section(
         "The same clips",

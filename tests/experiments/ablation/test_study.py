@@ -168,7 +168,7 @@ def test_a_training_that_fails_is_a_row_that_says_so(rows, tmp_path):
     assert told["no_hint"] == ["seed 0: train ended with status 2: the training diverged"]
     assert not any(failures for name, failures in told.items() if name != "no_hint")
     write_study(tmp_path, _study(), found, WORDS)
-    assert "no_hint (diffusion), seed 0: train ended" in (tmp_path / "ablations.md").read_text()
+    assert "no_hint, seed 0: train ended" in (tmp_path / "ablations.md").read_text()
     # It is not tried again unless asked for.
     again = Jobs()
     _run(rows, tmp_path, again)
