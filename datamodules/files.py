@@ -20,10 +20,11 @@ from datamodules.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def require_file(path: str | Path, what: str) -> Path:
+def require_file(path: str | Path, what: str, regular: bool = False) -> Path:
     """``path``, unless there is no such file, or an empty or unreadable one: then UserError.
 
-    ``what`` it should hold stands in the message: "image", "video", "sound".
+    ``what`` it should hold stands in the message: "image", "video", "sound". With ``regular`` pipes and devices, which can't
+    be read twice or have no end, are refused, too.
     """
     path = Path(path)
     if path.is_dir():
@@ -32,6 +33,10 @@ def require_file(path: str | Path, what: str) -> Path:
         size = path.stat().st_size
     except OSError as error:
         raise UserError(f"{path}: no such {what} file ({error.strerror}); check the name") from None
+    if regular and not path.is_file():
+        raise UserError(
+            f"{path}: is a pipe or a device, expected a file with {what}; write it to a file first"
+        )
     if size == 0 and path.is_file():
         raise UserError(f"{path}: the {what} file is empty (0 bytes); get it again")
     if not os.access(path, os.R_OK):

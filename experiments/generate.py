@@ -68,7 +68,7 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
         what: what that file is.
     """
     flag = parser.add_argument
-    flag("--image", type=Path, required=True, help="portrait, any picture format")
+    flag("--image", type=Path, required=True, help="portrait, such as JPEG, PNG or WebP")
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
     flag("--model", default="synthetic-128", help="model folder or name of a shipped model")

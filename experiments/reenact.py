@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     from lightning_modules.model_folder import resolve_model
 
     folder, image = resolve_model(args.model), read_image(args.image)
-    require_file(args.video, "video")
+    require_file(args.video, "video", regular=True)
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
     from datamodules.media.video import VideoReader

@@ -1,5 +1,6 @@
 """Videos that are whole but oddly made: where they begin, how they are shown, what their containers leave out."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -112,6 +113,13 @@ def test_a_claim_to_last_for_days_takes_no_memory(
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"a.avi: ({told})"):
         VideoReader(path)
+
+
+def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+    """It would be opened several times, and wait for ever."""
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match=r"a\.mp4: is a pipe or a device, expected a file with video"):
+        VideoReader(tmp_path / "a.mp4")
 
 
 def test_what_an_edit_list_hides_is_not_shown(film: Path, tmp_path: Path) -> None:
