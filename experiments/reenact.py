@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     """Reenact as the command line says, with the faces that `require_face` or another finder finds."""
     # First what loads no torch, so that wrong words are refused at once.
-    check_output(args.output)
+    check_output(args.output, args.image, args.video)
     from datamodules.media.pictures import read_image
     from lightning_modules.model_folder import resolve_model
 
