@@ -20,10 +20,10 @@ from datamodules.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def require_file(path: str | Path, what: str) -> Path:
+def require_file(path: str | Path, what: str, regular: bool = False) -> Path:
     """``path``, unless there is no such file, or an empty or unreadable one: then UserError.
 
-    ``what`` it should hold stands in the message: "image", "video", "sound".
+    ``what`` it should hold stands in the message: "image", "video", "sound". ``regular``: no pipe or device is taken, either.
     """
     path = Path(path)
     if path.is_dir():
@@ -32,6 +32,10 @@ def require_file(path: str | Path, what: str) -> Path:
         size = path.stat().st_size
     except OSError as error:
         raise UserError(f"{path}: no such {what} file ({error.strerror}); check the name") from None
+    if regular and not path.is_file():
+        raise UserError(
+            f"{path}: is a pipe or a device, expected a file with {what}; write it to a file first"
+        )
     if size == 0 and path.is_file():
         raise UserError(f"{path}: the {what} file is empty (0 bytes); get it again")
     if not os.access(path, os.R_OK):
@@ -146,12 +150,8 @@ def _refuse_constant(name: str) -> NoReturn:
 def _check_plain(value: Any, depth: int) -> None:
     if depth > MAX_JSON_DEPTH:
         raise ValueError("nested too deeply")
-    absurd = (
-        abs(value) >= 2**64
-        if isinstance(value, int)
-        else isinstance(value, float) and not math.isfinite(value)
-    )
-    if absurd:
+    large = isinstance(value, int) and abs(value) >= 2**64
+    if large or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("a number is too large")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_plain(item, depth + 1)
@@ -187,26 +187,27 @@ def require_shapes(
             raise UserError(f"{path}: weights don't fit the network: {key!r:.80} is {has!s:.80}, {told}")
 
 
+def require_short_name(path: str | Path) -> Path:
+    """``path``, or UserError where no file can have such a name."""
+    try:
+        Path(path).lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{str(path)[:60]}...: the name is too long; choose another") from None
+    return Path(path)
+
+
 def require_output_folder(path: str | Path) -> Path:
     """``path`` if a folder is there, or can be made there; nothing is made yet, so call this before any work is done.
 
     Raises:
         UserError: It, or a part of the way to it, is a file, or nothing may be written there.
     """
-    path = Path(path)
-    try:
-        path.lstat()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise UserError(
-                f"{str(path)[:60]}...: the name of the output folder is too long; choose another"
-            ) from None
+    path = require_short_name(path)
     for place in (path, *path.absolute().parents):
         if place.is_dir():
             if not _takes_files(place):
-                raise UserError(
-                    f"{path}: the folder {place} may not be written to; choose another output folder"
-                )
+                raise UserError(f"{path}: the folder {place} may not be written to; choose another output")
             break
         if place.exists() or place.is_symlink():
             wrong = "a file, expected a folder for the output" if place.exists() else "a link to nothing"
@@ -231,7 +232,7 @@ def disk_problem(error: BaseException | None) -> str | None:
     """What a disk says through an error, or one that it was raised from; None where it says nothing.
 
     Libraries tell it in their own ways: torch by a RuntimeError after the system's, safetensors in its text, NumPy by what it
-    could write. Any other error that comes up while a disk's is dealt with is a bug of its own.
+    could write. Another error that comes up meanwhile is a bug of its own.
     """
     while error is not None:
         number = getattr(error, "errno", None)
@@ -250,6 +251,13 @@ _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 
+def _unfinished(path: Path, suffix: str = "") -> Path:
+    """A temporary name next to ``path``; it begins as that does unless it would be over 255 bytes long."""
+    end = f".{uuid.uuid4().hex[:12]}.part{suffix}"
+    name = f".{path.name.removesuffix(suffix)}{end}"
+    return path.with_name(name if len(os.fsencode(name)) <= 255 else end)
+
+
 @contextmanager
 def whole_output(path: str | Path) -> Iterator[Path]:
     """Give a temporary name next to ``path``; rename it to ``path`` at the end, remove it on any failure.
@@ -266,7 +274,7 @@ def whole_output(path: str | Path) -> Iterator[Path]:
         raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path}: the folder {path.parent} may not be written to; choose another output")
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
+    temporary = _unfinished(path, path.suffix)
     try:
         yield temporary
         if temporary.is_file():  # some writers, such as safetensors', let nobody else read what they make
@@ -326,7 +334,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         raise UserError(f"{path}: holds files already; choose another folder or empty it")
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    temporary = _unfinished(path)
     temporary.mkdir()
     try:
         yield temporary

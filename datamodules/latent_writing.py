@@ -1,7 +1,9 @@
 """Writing a latent cache, in this process or in several; the encoder is passed in: this package knows no models."""
 
+import contextlib
 import json
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -35,6 +37,8 @@ Encode = Callable[[np.ndarray, np.ndarray], dict[str, Tensor]]
 
 SHARD_FRAMES = 16384
 """Frames of a shard, about: 28 MB with log-mel sound. What an interrupted run loses at most."""
+_ABANDONED = 600
+"""Seconds after which nobody goes on writing a file; a shard is written in one go."""
 
 
 class Encoder(Protocol):
@@ -80,6 +84,7 @@ def build_latents(
         ValueError: ``encode`` returned other shapes.
     """
     claim_cache(folder, parts)
+    _remove_leftovers(folder)
     todo = missing_clips(folder, records)
     if not todo:
         return LatentCache(folder)
@@ -101,6 +106,14 @@ def build_latents(
             "is kept (a script that starts this needs `if __name__ == '__main__':`)"
         ) from error
     return LatentCache(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process has half written; what is younger may be another's, who is about to finish it."""
+    for file in folder.glob(".*.part.safetensors"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > _ABANDONED:
+                file.unlink()
 
 
 def _write_in_processes(

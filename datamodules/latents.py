@@ -110,9 +110,12 @@ def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
         with safe_open(path, framework="pt") as shard:
             clips = json.loads((shard.metadata() or {}).get("clips", "{}"))
             names = set(shard.keys())
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError, RecursionError):
         return
-    for clip, (sha256, frames) in clips.items():
+    for clip, told in clips.items() if isinstance(clips, dict) else ():
+        if not isinstance(told, list) or [type(one) for one in told] != [str, int]:
+            continue
+        sha256, frames = told
         if all(f"{clip}/{name}" in names for name in STEPS_PER_FRAME):
             yield clip, _Place(path, sha256, frames)
 

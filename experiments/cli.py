@@ -1,15 +1,18 @@
 """The command line ``ifmdm``: finds the sub-command, loads its module and turns wrong input into one line.
 
-Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 143 a training
-was told to end; 141 nobody reads the output any more; 1 a bug, with its traceback.
+Exit status: 0 the thing asked for was done; 2 wrong input (one line on standard error); 130 interrupted; 143 told to
+end (SIGTERM); 141 nobody reads the output any more; 1 a bug, with its traceback.
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,6 +64,8 @@ MODULES = {name: f"experiments.{name}" for name in COMMANDS} | {
 """Imported only when the command is chosen, so that ``--help`` stays quick."""
 OVERRIDING = ("train", "encode", "evaluate", "sweep")
 """Commands with Hydra overrides, which may stand before, between and after their flags."""
+ENDING_BY_THEMSELVES = ("train", "ablate")
+"""Commands that leave SIGTERM as it is: a training saves itself, and a study's go on without it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,17 +79,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartupError as error:
         return _refuse(error)
     try:
-        status = _dispatch(words)
+        with _clean_end(words):
+            status = _dispatch(words)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error; see `_clean_end`
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print("ifmdm: interrupted", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _clean_end(words: Sequence[str]) -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that nothing half-written is left; the second one ends the process at once."""
+    free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not free or not main_thread or (words and words[0] in ENDING_BY_THEMSELVES):
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    import multiprocessing
+
+    signal.signal(number, signal.SIG_DFL)
+    for child in multiprocessing.active_children():  # else what they work on would be waited for
+        child.terminate()
+    raise SystemExit(128 + number)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datamodules.errors import UserError
-from datamodules.files import require_file, require_output_folder
+from datamodules.files import require_file, require_output_folder, require_short_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +68,7 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
         what: what that file is.
     """
     flag = parser.add_argument
-    flag("--image", type=Path, required=True, help="portrait, any picture format")
+    flag("--image", type=Path, required=True, help="portrait, such as JPEG, PNG or WebP")
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
     flag("--model", default="synthetic-128", help="model folder or name of a shipped model")
@@ -85,7 +85,7 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     """Generate as the command line says, with the face that `require_face` or another finder finds."""
     # First what loads no torch, so that wrong words are refused at once.
-    check_output(args.output)
+    check_output(args.output, args.image, args.audio)
     from datamodules.media.pictures import read_image
     from lightning_modules.generation.options import GenerationOptions
     from lightning_modules.model_folder import resolve_model
@@ -127,12 +127,13 @@ def face_finder(which: str, what: str = "picture") -> FaceFinder:
     return functools.partial(require_face, which=which, what=what)
 
 
-def check_output(path: Path) -> None:
-    """Refuse an output that can't be written, before any work is done.
+def check_output(path: Path, *inputs: Path) -> None:
+    """Refuse an output that can't be written, or is one of the inputs, before any work is done.
 
     Raises:
-        UserError: not an .mp4 name, a folder, or its folder doesn't exist or takes no files.
+        UserError: not an .mp4 name, too long a name, a folder, an input, or its folder doesn't exist or takes no files.
     """
+    require_short_name(path)
     if path.suffix.lower() != ".mp4":
         raise UserError(f"{path}: the output must be named *.mp4")
     if path.is_dir():
@@ -140,6 +141,9 @@ def check_output(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
     require_output_folder(path.parent)
+    for given in inputs:
+        if path.exists() and given.exists() and path.samefile(given):
+            raise UserError(f"{path}: is an input, which the output would replace; choose another output")
 
 
 def frame_portrait(image: np.ndarray, path: Path, find_face: FaceFinder) -> "tuple[Tensor, SquareCrop]":

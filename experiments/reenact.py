@@ -54,12 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     """Reenact as the command line says, with the faces that `require_face` or another finder finds."""
     # First what loads no torch, so that wrong words are refused at once.
-    check_output(args.output)
+    check_output(args.output, args.image, args.video)
     from datamodules.media.pictures import read_image
     from lightning_modules.model_folder import resolve_model
 
     folder, image = resolve_model(args.model), read_image(args.image)
-    require_file(args.video, "video")
+    require_file(args.video, "video", regular=True)
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
     from datamodules.media.video import VideoReader

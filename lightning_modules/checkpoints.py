@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes, whole_output
+from lightning_modules.checkpoint_content import strange_names, tensors_of
 from lightning_modules.model_folder import (
     BASIS_NAME,
     STAGES,
@@ -172,11 +173,15 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on strange pickles, which are refused anyway
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        for value in content["state_dict"].values():
-            if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-                raise TypeError("its state holds other things than tensors")
+        if not all(isinstance(value, Tensor) for value in content["state_dict"].values()):
+            raise TypeError("its state holds other things than tensors")
+        tensors = tensors_of(content)
+        if not all(value.layout == torch.strided and value.device.type == "cpu" for value in tensors):
+            raise TypeError("its tensors have no values")
     except Exception as error:  # torch raises half a dozen kinds for damaged files
         raise _unreadable(checkpoint, error) from error
+    if sum(value.numel() * value.element_size() for value in tensors) > checkpoint.stat().st_size:
+        raise UserError(f"{checkpoint}: its tensors share their values: it is no checkpoint of this program")
     return content
 
 
@@ -195,19 +200,24 @@ def _require_stored(path: Path) -> None:
     """Refuse what unpacks to more than the file, or to other bytes: ``torch.save`` writes a zip file and compresses nothing.
 
     Raises:
-        UserError: No zip file, or one with compressed, overlapping or damaged members, or with something before the first.
+        UserError: No zip file, or one with compressed, overlapping or damaged members, or with something before the first;
+            or its pickle calls what no checkpoint does.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _require_plain(path, members)
             damaged = archive.testzip()  # by their checksums, which torch does not look at: 0.03 s for 40 MB
+            pickles = [member for member in members if member.filename.lower().endswith(".pkl")]
+            strange = [name for member in pickles for name in strange_names(archive.read(member))]
     except UserError:
         raise
     except Exception as error:  # zipfile, too, raises half a dozen kinds
         raise _unreadable(path, error) from error
     if damaged is not None:
         raise UserError(f"{path}: is damaged: {damaged} is not what was written; {other_checkpoint(path)}")
+    if strange:
+        raise UserError(f"{path}: calls {strange[0]!r:.60}: it is no checkpoint of this program")
 
 
 def _require_plain(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
@@ -232,8 +242,6 @@ def load_network(path: Path | str) -> tuple[nn.Module, dict[str, Any], dict[str,
     plan = plan_named(_record(record).network, record)
     state: dict[str, Tensor] = read_checkpoint(path)["state_dict"]
     own = part_of(state, "network.")
-    if sum(value.numel() * value.element_size() for value in own.values()) > checkpoint.stat().st_size:
-        raise UserError(f"{checkpoint}: its tensors share their values: it is no checkpoint of this program")
     _require_fit(plan, {name: value.shape for name, value in own.items()}, checkpoint)
     network = build_network(**network_spec(plan))
     load_state(network, own, checkpoint)

@@ -33,7 +33,7 @@ from datamodules.media.containers import (
     promised_seconds,
     require_whole,
 )
-from datamodules.media.sound_decoding import MOST_SILENCE, DecodedSound
+from datamodules.media.sound_decoding import MOST_SILENCE, DecodedSound, require_room
 from datamodules.media.video_decoding import pictures_start
 
 MEL_DIM = 160
@@ -92,6 +92,7 @@ def load_audio_native(path: str | Path, strict: bool = False) -> tuple[np.ndarra
     if late > MOST_SILENCE:
         raise UserError(f"{path}: its sound starts {late:.0f} s after the pictures; get the file again")
     shift = round(late * rate)
+    require_room(path, len(waveform) + shift, waveform.shape[1], rate)
     waveform = waveform[-shift:] if shift <= 0 else np.pad(waveform, ((shift, 0), (0, 0)))
     if not len(waveform):
         raise UserError(f"{path}: holds no sound to its pictures; give a file with sound")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # pictures are read, and refused, without loading torch
 
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 2**30
+_FORMATS = "JPEG PNG WEBP AVIF GIF BMP DIB TIFF JPEG2000 PPM PSD ICO SGI QOI PCX TGA"
+"""Not all that Pillow knows: for EPS, by whatever name, it starts Ghostscript."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
 _BITS_PER_SAMPLE = 258  # tag of a TIFF
@@ -64,24 +67,30 @@ def resize_bilinear(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture of any format that Pillow knows, upright as its EXIF tag says, transparency over white.
+    """Read a picture of the formats that people use, upright as its EXIF tag says, transparency over white.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        UserError: Missing, empty or damaged file, no picture, a side under 16 pixels, or over 50 megapixels.
+        UserError: Missing, empty or damaged file, no picture, a side under 16 pixels, or over 50 megapixels or 1 GiB.
     """
-    path = require_file(path, "image")
+    path = require_file(path, "image", regular=True)
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: image file over {MAX_BYTES // 2**20} MiB; save it again as PNG or JPEG")
+    with path.open("rb") as file:
+        head = file.read(len(_PNG))
     try:
         try:
             return _read_known(path, path)
         except ValueError:
-            if (stored := path.read_bytes())[:8] != _PNG:
+            if head != _PNG:
                 raise
-            return _read_known(path, io.BytesIO(_without_text(stored)))  # it may be more than Pillow takes
+            return _read_known(
+                path, io.BytesIO(_without_text(path.read_bytes()))
+            )  # it may be more than Pillow takes
     except UnidentifiedImageError:
-        if path.read_bytes()[:4] in _TIFF:
+        if head[:4] in _TIFF:
             return _read_tiff(path)
         raise UserError(f"{path}: is not an image that can be read; give a JPEG, PNG or WebP") from None
     except Image.DecompressionBombError:
@@ -94,7 +103,8 @@ def _read_known(path: Path, stored: Path | io.BytesIO) -> np.ndarray:
     """A picture that Pillow knows; the path is for messages."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-        image = Image.open(stored)
+        Image.init()  # old versions of Pillow lack some
+        image = Image.open(stored, formats=[name for name in _FORMATS.split() if name in Image.OPEN])
     with image:
         width, height = image.size
         told = f"{path}: image of {width} x {height} pixels"

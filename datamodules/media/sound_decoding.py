@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from datamodules.batches import SAMPLE_RATE
 from datamodules.errors import UserError
 from datamodules.media.containers import STRICT_DECODING, packets_of
 
@@ -14,6 +15,8 @@ MOST_HOLE = 0.05
 """Seconds that may lie between two blocks of sound that is read strictly."""
 MOST_SILENCE = 600.0
 """Seconds of silence that are put in at one place."""
+MOST_VALUES = 2**29
+"""Of a sound in memory, all channels together: 2 GiB."""
 _ANEW = 1.0  # seconds: time stamps that go back by so much begin another recording
 _LEAST_JITTER = 0.005  # seconds: many files round time stamps to milliseconds
 _MOST_DAMAGED = 0.05  # share of the packets
@@ -33,7 +36,7 @@ class DecodedSound:
         start: Time of the first sample on the file's clock, or None.
 
     Raises:
-        UserError: No samples, too many damaged packets, another rate inside the file, or an absurd hole.
+        UserError: No samples, too many damaged packets, another rate inside the file, an absurd hole, or too much of it.
         av.FFmpegError: With ``strict``: damage.
     """
 
@@ -82,6 +85,7 @@ class DecodedSound:
             raise UserError(f"{self._path}: rate or channels change inside the file; convert it to wav")
         samples = _samples(frame)
         hole = self._hole_before(frame)
+        require_room(self._path, self._length + hole + len(samples), len(self.channels), self.rate)
         if hole > 0:
             self._silence += hole / self.rate
             self._append(np.zeros((hole, len(self.channels)), np.float32))
@@ -110,6 +114,13 @@ class DecodedSound:
     def _hole_error(self, frame: av.AudioFrame, hole: float) -> UserError:
         told = f"its sound has a hole of {hole:.2f} s at {frame.time:.1f} s; get the file again"
         return UserError(f"{self._path}: {told}")
+
+
+def require_room(path: Path, samples: int, channels: int, rate: int) -> None:
+    """UserError where a sound takes too much memory as it is stored, or at 16 kHz; a small file may hold hours of silence."""
+    if samples * max(channels, SAMPLE_RATE / rate) > MOST_VALUES:
+        told = f"holds over {samples / rate / 60:.0f} minutes of sound in {channels} channels at {rate} Hz"
+        raise UserError(f"{path}: {told}, too much at once; cut it, or convert it to mono at 16 kHz")
 
 
 def _end(frame: av.AudioFrame) -> float | None:

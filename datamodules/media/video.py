@@ -74,7 +74,7 @@ class VideoReader:
     """Attributes that stay behind."""
 
     def __init__(self, path: str | Path, strict: bool = False) -> None:
-        self.path, self.strict = require_file(path, "video"), strict
+        self.path, self.strict = require_file(path, "video", regular=True), strict
         decoder = Decoder(self.path, strict)
         try:
             packet, picture = next(decoder.pictures, (0, None))

@@ -24,6 +24,8 @@ MOST_SECONDS = 12 * 3600
 """Longest video: a damaged time stamp may claim centuries."""
 _NO_TIMES = 0x80
 """FFmpeg's flag ``AVFMT_NOTIMESTAMPS`` of a format."""
+_LEAST_CHUNK = 8
+"""Bytes of an empty chunk of AVI: its name and its size."""
 _STARTS = 4
 """Places to jump to that are told of each frame."""
 
@@ -120,6 +122,8 @@ def index_video(path: Path, first: int) -> VideoIndex:
                 f"{path}: claims to last over {MOST_SECONDS // 3600} hours; get it again, or cut it"
             )
         if chunks:
+            if max(int(places[-1]) + 1, track.frames - start) > path.stat().st_size // _LEAST_CHUNK:
+                raise UserError(f"{path}: announces more pictures than its bytes can hold; get it again")
             places, holders = _with_empty_chunks(places, holders, track.frames - start)
             require_whole(path, end, len(places) * tick)
             end = len(places) * tick

@@ -12,7 +12,7 @@ from datamodules.errors import UserError
 class FiniteWeights(Callback):
     """Looks whether all weights are finite: before each checkpoint, on a CPU after every batch, else whenever it is logged.
 
-    On a CPU a step further would end the process: torch's backward of ``grid_sample`` fails on a grid of NaN.
+    A flow that is NaN need not show in the loss (see ``sample_in_border``), but does in the weights after the step.
 
     Args:
         run_dir: whose checkpoints the message names.

@@ -173,5 +173,13 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     is an identity only so; border pixels repeat outside.
     """
     grid = identity_grid(flow.shape[2], flow.shape[3], flow.device) + flow.float().permute(0, 2, 3, 1)
-    warped = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return warped.to(x.dtype)
+    return sample_in_border(x.float(), grid, align_corners=True).to(x.dtype)
+
+
+def sample_in_border(x: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
+    """Sample ``x (B, C, H, W)`` bilinearly at ``grid (B, h, w, 2)``; border pixels repeat outside.
+
+    Where the grid is NaN it is taken as the middle: on a CPU the backward of torch's function ends the process there. What
+    made it NaN gets gradients of NaN all the same.
+    """
+    return F.grid_sample(x, grid.nan_to_num(), padding_mode="border", align_corners=align_corners)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.layers import upsample
+from lightning_modules.networks.layers import sample_in_border, upsample
 
 WINDOW_SHARE = 0.375
 """Side of the window in picture widths."""
@@ -138,6 +138,8 @@ def _sample(picture: Tensor, shift: Tensor, scale: float, side: int, outside: st
     centres = (2 * torch.arange(side, device=picture.device) + 1) / side - 1
     x, y = (scale * centres + shift[:, axis : axis + 1] for axis in (0, 1))  # each (B, side)
     grid = torch.stack([x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], dim=-1)
+    if outside == "border":
+        return sample_in_border(picture, grid, align_corners=False)
     return F.grid_sample(picture, grid, padding_mode=outside, align_corners=False)
 
 

@@ -147,7 +147,10 @@ class FrameRegressor(nn.Module):
                 wanted = {name: value.shape for name, value in cls(**settings).state_dict().items()}
             require_shapes(tensor_shapes(file_inside(folder, WEIGHTS_FILE)), wanted, weights)
             judge = cls(**settings)
-            judge.load_state_dict(load_file(weights))
+            state = load_file(weights)
+            if not all(value.isfinite().all() for value in state.values()):
+                raise ValueError("weights that are NaN or infinite")
+            judge.load_state_dict(state)
             judge.facts = facts
         except (UserError, *DAMAGES) as error:
             raise UserError(f"{folder}: holds no judge that can be read ({error}); fit it anew") from error

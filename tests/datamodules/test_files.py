@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from datamodules.errors import UserError
-from datamodules.files import folder_lock, require_output_folder, whole_output
+from datamodules.files import folder_lock, require_output_folder, whole_folder, whole_output, write_text
 
 
 @pytest.mark.parametrize("name", [".", "new", "new/inside"])
@@ -43,6 +43,17 @@ def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> N
     (tmp_path / "usual.txt").write_text("text")
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    name = 85 * "\u6587"
+    for path in (tmp_path / f"{name[1:]}.md", tmp_path / ("x" * 251 + ".mp4")):
+        write_text(path, "whole")
+        assert path.read_text() == "whole"
+    with whole_folder(tmp_path / name) as temporary:
+        write_text(temporary / "a", "whole")
+    assert (tmp_path / name / "a").read_text() == "whole"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_one_fills_a_folder_while_the_others_wait(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from datamodules.clips.clip_store import ClipSounds, ClipStore
 from datamodules.clips.manifest import ClipRecord, read_manifest
@@ -102,15 +103,18 @@ def test_resumed_cache_computes_only_what_is_missing_or_damaged(
     before = cache.load(records[0].id)["motion"].clone()
     [path] = [path for path in cache.shards() if records[0].id in path.read_bytes()[:2000].decode("latin-1")]
     whole = path.read_bytes()
-    for damage in (b"", whole[:-5], b"\xff" * 200):
-        path.write_bytes(damage)
+    for damage in (b"", whole[:-5], b"\xff" * 200, '{"a": 1}', '{"a": ["x", "y"]}', '["a"]', "[" * 10**5):
+        if isinstance(damage, bytes):
+            path.write_bytes(damage)
+        else:  # what the metadata says
+            save_file({"a": torch.zeros(1)}, path, {"clips": damage})
         damaged = LatentCache(tmp_path)
         assert damaged.problem(records[0]) == "are missing"
         with pytest.raises(UserError, match="run `ifmdm encode` again"):
             damaged.load(records[0].id)
         mended = build_latents(records, fake_clips, tmp_path, encoder)
         assert torch.equal(mended.load(records[0].id)["motion"], before)
-    assert encoder.calls == 4
+    assert encoder.calls == 8
     assert path.read_bytes() == whole
 
 

@@ -1,6 +1,8 @@
 """The command line: what it lists, what it refuses and with which status."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import UserError
+from datamodules.files import whole_output
 from experiments import cli
 from experiments.config import config_names
 from experiments.train import GROUPS
@@ -135,6 +138,27 @@ def test_each_end_has_its_status(monkeypatch: pytest.MonkeyPatch, refused) -> No
     assert cli.main(["fake"]) == 130
     with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
         cli.main(["fake"])
+
+
+def test_a_command_that_is_told_to_end_leaves_no_half_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def run(args: argparse.Namespace) -> int:
+        with whole_output(tmp_path / "a.mp4") as temporary:
+            temporary.write_bytes(b"half")
+            seen.extend(path.name for path in tmp_path.iterdir())
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # it would end the tests
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    fake_command(monkeypatch, run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["fake"]) == 143
+    assert len(seen) == 1
+    assert not any(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_overrides_may_stand_around_flags(monkeypatch: pytest.MonkeyPatch) -> None:

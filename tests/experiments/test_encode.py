@@ -1,6 +1,7 @@
 """Latents and motion basis of a dataset: in shards, kept and found again; what is refused."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Self
 
@@ -103,6 +104,18 @@ def test_two_shards_equal_one_run(records, store, tmp_path, caplog) -> None:
         assert all(torch.equal(first[name], second[name]) for name in first)
     for name, value in one.basis.state_dict().items():
         assert torch.equal(value, two.basis.state_dict()[name])
+
+
+def test_what_a_killed_encoder_left_is_removed(records, store) -> None:
+    """What is younger may be another process's."""
+    folder = encode(records, store).folder
+    old, young = folder / ".shard-a.0123456789ab.part.safetensors", folder / ".shard-b.part.safetensors"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    encode(records, store)
+    assert not old.exists()
+    assert young.exists()
 
 
 @pytest.mark.parametrize(

@@ -485,7 +485,7 @@ FORM = "--videos VIDEOS --reference REFERENCE --method m"
         ("--videos VIDEOS --reference REFERENCE --method a/b", "a name without /"),
         ("--videos VIDEOS --reference REFERENCE --method=", "use 1 to 100 letters"),
         (f"--videos VIDEOS --reference REFERENCE --method {'x' * 300}", "use 1 to 100 letters"),
-        (f"{FORM} --output {'x' * 300}", "name of the output folder is too long"),
+        (f"{FORM} --output {'x' * 300}", "the name is too long"),
         (f"{FORM} --judge REFERENCE", "give --protocol synthetic-v2"),
         (f"{FORM} --protocol synthetic-v2 --judge REFERENCE", "holds no fitted judge"),
         (f"{FORM} --protocol synthetic-v2", "leave it out for real videos"),

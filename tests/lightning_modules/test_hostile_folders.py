@@ -10,7 +10,6 @@ import os
 import pickle
 import socket
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,24 +271,6 @@ def test_a_sync_expert_is_plain(tmp_path: Path, watch: Any, value: Any) -> None:
     for keys in (("network",), *(("network", name) for name in ("width", "size", "region", "x"))):
         place(expert / "config.json", config, keys, value, watch.outside)
         assert watch.refused(lambda: load_expert(expert))
-
-
-def test_a_checkpoint_unpacks_to_no_more_than_its_file(run: Path, watch: Any) -> None:
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    with zipfile.ZipFile(checkpoint) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    assert "compressed" in watch.refused(lambda: load_network(run))
-    with zipfile.ZipFile(checkpoint, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    load_network(run)
-    checkpoint.write_bytes(b"before it" + checkpoint.read_bytes())
-    assert watch.refused(lambda: load_network(run))
-    torch.save({"state_dict": {}}, checkpoint, _use_new_zipfile_serialization=False)
-    assert watch.refused(lambda: load_network(run))
 
 
 @pytest.fixture

@@ -45,6 +45,25 @@ def test_warp_by_zero_is_the_identity_and_by_a_pixel_is_a_shift():
     assert torch.allclose(warp(x, flow)[..., :-1], x[..., 1:], atol=1e-4)
 
 
+def test_a_flow_that_is_nan_ends_no_process_and_shows_in_the_gradients(monkeypatch: pytest.MonkeyPatch):
+    sample = F.grid_sample
+
+    def checked(x: torch.Tensor, grid: torch.Tensor, **options):
+        assert grid.isfinite().all()  # else the backward pass writes anywhere
+        return sample(x, grid, **options)
+
+    monkeypatch.setattr(F, "grid_sample", checked)
+    model, frames = small(source_skip=True), pictures(4)
+    for scale in (model.scales[0], model.scales[-1]):
+        kept = scale.to_flow.weight.data.clone()
+        scale.to_flow.weight.data[0] = torch.nan  # the mask stays finite
+        decoded = model(frames[:2], frames[2:])
+        decoded.frame.square().mean().backward()
+        assert decoded.flow.isnan().any()
+        assert scale.to_flow.weight.grad.isnan().any()
+        scale.to_flow.weight.data = kept
+
+
 def test_modulated_conv_equals_one_kernel_per_sample():
     torch.manual_seed(0)
     conv = ModulatedConv(5, 7, 3, 11)

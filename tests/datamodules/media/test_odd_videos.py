@@ -1,5 +1,6 @@
 """Videos that are whole but oddly made: where they begin, how they are shown, what their containers leave out."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -12,6 +13,7 @@ import pytest
 from av.stream import Disposition
 
 from datamodules.errors import UserError
+from datamodules.media import video_index
 from datamodules.media.audio import load_audio_native
 from datamodules.media.containers import packets_of
 from datamodules.media.video import VideoReader, read_video
@@ -91,15 +93,33 @@ def test_a_track_that_begins_inside_a_file_is_damage() -> None:
         next(packets)
 
 
-@pytest.mark.parametrize("claimed", [2**31 - 1, 2_000_000])
-def test_a_claim_to_last_for_days_takes_no_memory(claimed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("claimed", "rate", "told"),
+    [
+        (2**31 - 1, 25, "claims to last over 12 hours|cut off after"),
+        (2_000_000, 25, "claims to last over 12 hours|cut off after"),
+        (2**32 - 1, 100_000, "announces more pictures"),
+    ],
+)
+def test_a_claim_to_last_for_days_takes_no_memory(
+    claimed: int, rate: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_index, "_with_empty_chunks", lambda *_: pytest.fail("would take memory"))
     path = encode(tmp_path / "a.avi", "mpeg4", Fraction(25), {}, counted())
     content = bytearray(path.read_bytes())
     place = content.index(b"strh") + 8 + 32  # dwLength of the first track
     content[place : place + 4] = struct.pack("<I", claimed)
+    content[place - 12 : place - 4] = struct.pack("<II", 1, rate)  # dwScale and dwRate
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a.avi: (claims to last over 12 hours|cut off after)"):
+    with pytest.raises(UserError, match=f"a.avi: ({told})"):
         VideoReader(path)
+
+
+def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+    """It would be opened several times, and wait for ever."""
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match=r"a\.mp4: is a pipe or a device, expected a file with video"):
+        VideoReader(tmp_path / "a.mp4")
 
 
 def test_what_an_edit_list_hides_is_not_shown(film: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Pictures from strangers: floats, many bits, much text; what is read is what they show."""
 
 import io
+import os
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from datamodules.errors import UserError
 from datamodules.media.pictures import read_image
@@ -121,3 +123,33 @@ def test_awkward_files(shared: Path, name: str, brightness: float) -> None:
     image = read_image(path)
     assert image.shape == (284, 228, 3)
     assert image.mean() == pytest.approx(brightness, abs=0.1)
+
+
+def test_no_picture_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EPS by the name of another format would be painted by Ghostscript."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("starts Ghostscript"))
+    Image.fromarray(COLOURS).save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(UserError, match=r"a\.jpg: is not an image"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_what_has_no_end_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (Path("/dev/zero"), tmp_path / "pipe.jpg"):
+        with pytest.raises(UserError, match="a pipe or a device"):
+            read_image(path)
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(UserError, match="over 1024 MiB"):
+        read_image(tmp_path / "sparse.jpg")
+
+
+def test_only_the_head_of_what_is_no_picture_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(2**29)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="is not an image"):
+        read_image(tmp_path / "sparse.jpg")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**26

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from datamodules.errors import UserError
+from datamodules.media import sound_decoding
 from datamodules.media.audio import load_audio, load_audio_native
 from datamodules.media.channels import fold_channels
 
@@ -315,3 +316,17 @@ def test_sound_that_lacks_its_end_is_told(tmp_path: Path, kind: str, cut: bool, 
     assert ["holds 1.5 s of sound, its header announces 3.0 s" in one for one in caplog.messages] == [
         True
     ] * told
+
+
+def test_sound_takes_so_much_memory_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is stored, at 16 kHz, and with the silence before it; a file of little may hold much of it."""
+    slow, wide, late = tmp_path / "slow.wav", tmp_path / "wide.flac", tmp_path / "late.mkv"
+    soundfile.write(slow, np.zeros(30_000), 8_000)
+    soundfile.write(wide, np.zeros((16_000, 8)), 16_000)
+    encoded(late, beeping(), "flac", clock=lambda sample: sample + 3 * RATE, late_pictures=0)
+    for path, most in ((slow, 50_000), (wide, 100_000), (late, 300_000)):
+        monkeypatch.setattr(sound_decoding, "MOST_VALUES", 2**29)
+        load_audio(path)
+        monkeypatch.setattr(sound_decoding, "MOST_VALUES", most)
+        with pytest.raises(UserError, match=r"minutes of sound .* too much"):
+            load_audio(path)

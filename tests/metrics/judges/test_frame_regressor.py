@@ -139,6 +139,15 @@ def test_a_damaged_judge_is_told(tmp_path):
         FrameRegressor.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["std", "head.0.weight"])
+def test_a_judge_that_would_read_nothing_but_nan_is_refused(tmp_path, name):
+    judge = FrameRegressor(width=4, features=8)
+    judge.state_dict()[name][0] = torch.nan
+    judge.save(tmp_path)
+    with pytest.raises(UserError, match=r"NaN or infinite.*fit it anew"):
+        FrameRegressor.load(tmp_path)
+
+
 HUGE, LARGE, NO_NUMBER = ({"width": w, "features": f} for w, f in ((10**6, 8), (256, 4096), (True, 8)))
 
 
