@@ -250,10 +250,10 @@ class Keys:
         if own not in self._roots:
             self._roots[own] = compose(own, "evaluate").data.root
         plain, root = self.config(trained), self._roots[own]
-        if root is None or str(root) == str(plain["data"]["root"]):
-            return self.manifest(plain)
-        file = Path(str(root)) / MANIFEST_NAME
-        return file_sha256(file) if file.is_file() else str(root)
+        root = root or plain["data"]["root"]
+        if (file := Path(str(root)) / MANIFEST_NAME).is_file():
+            return file_sha256(file)
+        return self.manifest(plain) if str(root) == str(plain["data"]["root"]) else str(root)
 
     def member(self, task: str, stages: dict[str, Training | Path], words: Sequence[str], data: str) -> str:
         """Of a model's trainings and of how it is evaluated, wherever the data lie."""
