@@ -53,7 +53,7 @@ def open_landmarker(mode: Literal["image", "video"], faces: int) -> Iterator["Fa
         "output_face_blendshapes": True,
         "output_facial_transformation_matrixes": True,
     }
-    with _create("FaceLandmarker", {"model_asset_path": str(model)}, mode, options) as landmarker:
+    with _open("FaceLandmarker", {"model_asset_path": str(model)}, mode, options) as landmarker:
         yield landmarker
 
 
@@ -62,25 +62,31 @@ def open_detector() -> Iterator["FaceDetector"]:
     """The detector inside the Face Landmarker's model, for `is_upside_down`; raises as `open_landmarker`."""
     with zipfile.ZipFile(assets.find(MODEL)) as model:
         base = {"model_asset_buffer": model.read(_DETECTOR)}
-    with _create("FaceDetector", base, "image", {"min_detection_confidence": _SURER}) as detector:
+    with _open("FaceDetector", base, "image", {"min_detection_confidence": _SURER}) as detector:
         yield detector
 
 
-def _create(kind: str, base: dict[str, Any], mode: str, options: dict[str, Any]) -> Any:
-    """One of MediaPipe's tasks, started quietly."""
+@contextmanager
+def _open(kind: str, base: dict[str, Any], mode: str, options: dict[str, Any]) -> Iterator[Any]:
+    """One of MediaPipe's tasks, started and closed quietly."""
     try:
         from mediapipe.tasks.python import BaseOptions, vision
 
         asked = getattr(vision, f"{kind}Options")(
             base_options=BaseOptions(**base), running_mode=vision.RunningMode[mode.upper()], **options
         )
-        with _quiet_start():
-            return getattr(vision, kind).create_from_options(asked)
+        with _quietly():
+            task = getattr(vision, kind).create_from_options(asked)
     except (ImportError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise MissingLibraryError(
             f"MediaPipe cannot start ({reason}); install its system libraries: apt-get install {' '.join(SYSTEM_PACKAGES)}"
         ) from None
+    try:
+        yield task
+    finally:
+        with _quietly():
+            task.close()
 
 
 def is_upside_down(crop: np.ndarray, detector: "FaceDetector") -> bool:
@@ -91,15 +97,16 @@ def is_upside_down(crop: np.ndarray, detector: "FaceDetector") -> bool:
     """
 
     def sureness(picture: np.ndarray) -> float:
-        found = detector.detect(mediapipe_image(picture)).detections
+        with _quietly():  # it tells how a model is laid out in memory
+            found = detector.detect(mediapipe_image(picture)).detections
         return max((one.categories[0].score for one in found), default=0.0)
 
     return sureness(crop[::-1, ::-1]) > sureness(crop) + _SURER
 
 
 @contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keep MediaPipe's start-up notes (C++, file descriptor 2) off the terminal; failures come back as exceptions."""
+def _quietly() -> Iterator[None]:
+    """Keep MediaPipe's notes (C++, file descriptor 2) off the terminal; failures come back as exceptions."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:

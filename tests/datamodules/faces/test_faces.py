@@ -1,6 +1,8 @@
 """Finding faces and measured landmarks."""
 
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -175,9 +177,13 @@ def test_missing_system_libraries_are_named(model, monkeypatch):
     assert finding.find_faces(texture(64, 64)) == []  # falls back
 
 
-def test_the_landmarker_starts_quietly(model, capfd):
-    finding.find_faces(texture(64, 64))
-    assert capfd.readouterr().err == ""
+def test_a_face_is_looked_for_quietly_from_start_to_end(model):
+    """In a process of its own: some notes come with the first picture, others when all is closed."""
+    code = "import sys; from datamodules.faces.finding import *; require_face(read_image(sys.argv[1]), 'it')"
+    code = f"from datamodules.media.pictures import read_image; {code}"
+    portrait = model / "data" / "portraits" / "official_portrait.jpg"
+    done = subprocess.run([sys.executable, "-c", code, portrait], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_largest_face_is_taken_and_of_equal_ones_the_leftmost():
