@@ -103,12 +103,12 @@ def read_study(own: dict[str, str], overrides: Sequence[tuple[str, str]]) -> "St
     if not own.get("ablation") or not own.get("base"):
         raise UserError("give ablation=A,B and base=NAME; see `ifmdm ablate --help`")
     base = read_base(own["base"])
-    names = _listed(own["ablation"])
-    if len(set(names)) < len(names):
-        raise UserError(f"ablation={own['ablation']}: names one twice")
-    ablations = tuple(read_ablation(name) for name in names)
-    if twice := [one.name for one in ablations if [other.name for other in ablations].count(one.name) > 1]:
-        raise UserError(f"ablation={own['ablation']}: two are called {twice[0]}; rename the file of one")
+    ablations = tuple(read_ablation(name) for name in _listed(own["ablation"]))
+    names = [one.name for one in ablations]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(
+            f"ablation={own['ablation']}: two are called {twice[0]}; name one, or rename its file"
+        )
     task = own.get("task", TASKS[0])
     if task not in TASKS:
         raise UserError(f"task={task}: choose one of {', '.join(TASKS)}")

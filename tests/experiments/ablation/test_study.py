@@ -249,7 +249,7 @@ def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
         (["ablation=no_hint"], "give ablation=A,B and base=NAME"),
         (["ablation=no_hint", "base=nowhere"], "base=nowhere: there are"),
         (["ablation=nothing", "base=synthetic_tiny"], "ablation=nothing: .*there are"),
-        (["ablation=no_hint,no_hint", "base=synthetic_tiny"], "names one twice"),
+        (["ablation=no_hint,no_hint", "base=synthetic_tiny"], "two are called no_hint; name one"),
         (["ablation=no_perceptual", "base=synthetic_tiny"], "changes nothing in base=synthetic_tiny"),
         (["ablation=no_hint", "base=synthetic_tiny", "seeds=0,x"], "give whole numbers"),
         (["ablation=no_hint", "base=synthetic_tiny", "seeds=10"], "which would be the same run"),
