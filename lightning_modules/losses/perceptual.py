@@ -1,4 +1,4 @@
-"""Perceptual loss on VGG19 features (Johnson et al. 2016, arXiv 1603.08155)."""
+"""Perceptual loss: distance of the features of a network that knows pictures (Johnson et al. 2016, arXiv 1603.08155)."""
 
 import logging
 from pathlib import Path
@@ -13,16 +13,77 @@ from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.losses.base import LossTerm, RenderedPairs
 
-LAYERS = (3, 8, 13, 22, 31)
-"""Indices in torchvision's VGG19 behind relu1_2, relu2_2, relu3_2, relu4_2 and relu5_2."""
+LAYERS = {"relu_1": (1, 6, 11, 20, 29), "relu_2": (3, 8, 13, 22, 31)}
+"""Indices in torchvision's VGG19 behind the first or second convolution of each of its five blocks."""
 
 _log = logging.getLogger(__name__)
+
+
+class VGGFeatures(nn.Module):
+    """Features of VGG19 at five depths, frozen.
+
+    Args:
+        pretrained: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where
+            they are not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or
+            ``random`` for an untrained network (tests).
+        layers: of ``LAYERS``.
+
+    Raises:
+        UserError: the weights can't be had or don't fit.
+
+    Source: Simonyan and Zisserman 2015 (arXiv 1409.1556).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, pretrained: str = "cache", layers: str = "relu_2") -> None:
+        super().__init__()
+        from torchvision.models import vgg19
+
+        net = vgg19(weights=None)
+        if pretrained != "random":
+            _load_weights(net, pretrained)
+        self.depths = LAYERS[layers]
+        self.layers = net.features[: self.depths[-1] + 1]
+        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
+            self.register_buffer(name, torch.tensor(values)[None, :, None, None], persistent=False)
+        self.requires_grad_(False).eval()
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps at the depths of pictures ``(N, 3, H, W)`` in [-1, 1]."""
+        x, found = ((images + 1) / 2 - self.mean) / self.std, []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in self.depths:
+                found.append(x)
+        return found
+
+
+class UnitFeatures(nn.Module):
+    """Features of EfficientNet-Lite0 at four depths, of unit length over channels; see `load_efficientnet`.
+
+    A tenth of VGG19's operations, and its weights come with the installation.
+
+    Raises:
+        UserError: the packages are not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from metrics.judges.efficientnet import load_efficientnet
+
+        self.network = load_efficientnet()
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of pictures ``(N, 3, H, W)`` in [-1, 1]."""
+        return [F.normalize(one, dim=1) for one in self.network.maps(images)]
 
 
 class _Shared:
     """Holds a module that never changes where neither state dicts nor copies (the EMA's) reach it."""
 
-    def __init__(self, module: nn.Sequential) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.module = module
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
@@ -30,36 +91,27 @@ class _Shared:
 
 
 class PerceptualLoss(LossTerm):
-    """Mean L1 distance of VGG19 features at five depths, over the picture and its halves.
+    """L1 distance of features at several depths, over the picture and its halves.
 
-    The VGG is a fixed judge: it has no part in checkpoints or averaged weights, copies of the loss share it, and it
+    The network is a fixed judge: it has no part in checkpoints or averaged weights, copies of the loss share it, and it
     follows the device and type of the loss when that is called.
 
     Args:
         weight: factor in the sum.
-        pretrained: ``cache`` (torchvision's ImageNet weights from torch hub's cache), ``torchvision`` (the same; where
-            they are not in the cache, 575 MB are downloaded, announced and checked), a path to such a state dict, or
-            ``random`` for an untrained network (tests).
+        features: has ``maps``: of pictures in [-1, 1] a list of feature maps.
         levels: number of resolutions, each half the last.
-
-    Raises:
-        UserError: the weights can't be had or don't fit.
+        total: whether depths and resolutions are summed, as published recipes do, instead of averaged.
     """
 
-    mean: Tensor
-    std: Tensor
+    probe: Tensor
 
-    def __init__(self, weight: float = 1.0, pretrained: str = "cache", levels: int = 1) -> None:
+    def __init__(
+        self, features: nn.Module, weight: float = 1.0, levels: int = 1, total: bool = False
+    ) -> None:
         super().__init__(weight)
-        from torchvision.models import vgg19
-
-        net = vgg19(weights=None)
-        if pretrained != "random":
-            _load_weights(net, pretrained)
-        self._shared = _Shared(net.features[: LAYERS[-1] + 1].eval().requires_grad_(False))
-        self.levels = levels
-        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-            self.register_buffer(name, torch.tensor(values)[None, :, None, None], persistent=False)
+        self._shared = _Shared(features)
+        self.levels, self.total = levels, total
+        self.register_buffer("probe", torch.zeros(()), persistent=False)
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """Distance of the rendered frames from the driving ones."""
@@ -67,19 +119,18 @@ class PerceptualLoss(LossTerm):
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Distance of two batches ``(B, 3, S, S)`` in [-1, 1]; a scalar."""
-        features = self._shared.module.to(self.mean.device, self.mean.dtype)
-        total = prediction.new_zeros(())
+        features: Any = self._shared.module.to(self.probe.device, self.probe.dtype)
+        found = []
         for level in range(self.levels):
             if level:
                 prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
-            x, y = (((image + 1) / 2 - self.mean) / self.std for image in (prediction, target))
-            for index, layer in enumerate(features):
-                x = layer(x)
-                with torch.no_grad():
-                    y = layer(y)
-                if index in LAYERS:
-                    total = total + F.l1_loss(x, y)
-        return total / (self.levels * len(LAYERS))
+            with torch.no_grad():
+                wanted = features.maps(target)
+            found += [
+                F.l1_loss(one, other) for one, other in zip(features.maps(prediction), wanted, strict=True)
+            ]
+        distances = torch.stack(found)
+        return distances.sum() if self.total else distances.mean()
 
 
 def _load_weights(net: nn.Module, pretrained: str) -> None:
@@ -101,6 +152,6 @@ def _load_weights(net: nn.Module, pretrained: str) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"VGG19 weights ({pretrained}): {reason}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints "
-            "folder, or set model.losses.perceptual.pretrained to its path or to 'torchvision' (downloads 575 MB), or "
-            "model.losses.perceptual=null"
+            "folder, or set model.losses.perceptual.features.pretrained to its path or to 'torchvision' (downloads 575 MB), "
+            "or model.losses.perceptual=null"
         ) from error

@@ -72,7 +72,7 @@ def test_an_evaluation_as_the_model_does_itself_is_refused() -> None:
 @pytest.mark.parametrize("name", [name for name in TRAINED if ABLATIONS[name].stage == "autoencoder"])
 def test_an_autoencoder_without_its_part_builds(name: str) -> None:
     words = [*read_base("synthetic_base").training["autoencoder"], f"ablation={name}", *SMALL["autoencoder"]]
-    pretrained = [] if name == "no_perceptual" else ["model.losses.perceptual.pretrained=random"]
+    pretrained = [] if name == "no_perceptual" else ["model.losses.perceptual.features.pretrained=random"]
     with torch.device("meta"):
         model = instantiate(compose([*words, *pretrained]).model)
         source = model.network.encode(torch.zeros(1, 3, 256, 256))

@@ -65,7 +65,7 @@ def build_model(config: DictConfig) -> LightningModule:
 def test_experiment_names_itself_and_builds(experiment: str, tmp_path: Path) -> None:
     # torchvision's weights need not be there to build a network
     gan = experiment in ("autoencoder_base", "autoencoder_paper")
-    weights = ["model.losses.perceptual.pretrained=random"] if gan else []
+    weights = ["model.losses.perceptual.features.pretrained=random"] if gan else []
     config = compose(words(experiment, "trainer.accelerator=cpu", f"run_dir={tmp_path}", *weights))
     plain = resolve(config)
     assert plain["name"] == experiment

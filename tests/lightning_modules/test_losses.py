@@ -20,7 +20,7 @@ from lightning_modules.losses.face import (
     centre_l1,
     inside_weights,
 )
-from lightning_modules.losses.perceptual import PerceptualLoss
+from lightning_modules.losses.perceptual import PerceptualLoss, UnitFeatures, VGGFeatures
 from lightning_modules.losses.reconstruction import (
     EdgeLoss,
     L1Loss,
@@ -166,7 +166,7 @@ def test_unknown_landmarks_count_nothing():
 
 
 def test_the_perceptual_judge_is_no_part_of_the_model_and_follows_its_type():
-    pair, perceptual = batch(), PerceptualLoss(pretrained="random")
+    pair, perceptual = batch(), PerceptualLoss(VGGFeatures("random"))
     assert not perceptual.state_dict()
     assert not list(perceptual.parameters())
     assert copy.deepcopy(perceptual)._shared is perceptual._shared
@@ -184,6 +184,27 @@ def test_the_perceptual_judge_is_no_part_of_the_model_and_follows_its_type():
     assert perceptual(rendered(pair.source), pair).item() == pytest.approx(single.item(), rel=1e-6)
 
 
+def test_a_sum_over_depths_and_scales_is_their_mean_times_their_number():
+    pair, features = batch(), VGGFeatures("random", "relu_1")
+    mean, total = (
+        PerceptualLoss(features, levels=2, total=total)(rendered(pair.source), pair)
+        for total in (False, True)
+    )
+    torch.testing.assert_close(total, 10 * mean)
+
+
+def test_features_without_a_download_mind_blur_more_than_brightness():
+    """As a perceptual loss should; the pixels say the opposite."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    sharp = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
+    blurred, brighter = F.avg_pool2d(sharp, 3, 1, 1), (sharp + 0.35).clamp(max=1)
+    loss = PerceptualLoss(UnitFeatures())
+    assert loss.distance(blurred, sharp) > 1.5 * loss.distance(brighter, sharp)
+    worse = [float(loss.distance(F.avg_pool2d(sharp, size, 1, size // 2), sharp)) for size in (1, 3, 5, 7)]
+    assert worse == sorted(worse)
+    assert worse[0] == 0
+
+
 def test_nothing_big_is_downloaded_without_a_word(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     asked = []
@@ -194,12 +215,12 @@ def test_nothing_big_is_downloaded_without_a_word(tmp_path, monkeypatch, caplog)
 
     monkeypatch.setattr(VGG19_Weights, "get_state_dict", download)
     with caplog.at_level(logging.INFO), pytest.raises(UserError, match=r"vgg19-dcbb9e9d\.pth is not there"):
-        PerceptualLoss()
+        VGGFeatures()
     assert not asked
     with caplog.at_level(logging.INFO), pytest.raises(UserError, match="no network"):
-        PerceptualLoss(pretrained="torchvision")
+        VGGFeatures("torchvision")
     assert len(asked) == 1
     assert "downloading 575 MB" in asked[0][0]
     (tmp_path / "odd.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"odd\.pth"):
-        PerceptualLoss(pretrained=str(tmp_path / "odd.pth"))
+        VGGFeatures(str(tmp_path / "odd.pth"))

@@ -23,7 +23,7 @@ def build(experiment: str, *more: str, **stage: nn.Module):
 @pytest.mark.parametrize("size", SIZES)
 def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None:
     gan = size in ("base", "paper")
-    more = ["model.gan.start=0", "model.losses.perceptual.pretrained=random"] if gan else []
+    more = ["model.gan.start=0", "model.losses.perceptual.features.pretrained=random"] if gan else []
     model = build(f"autoencoder_{size}", *more)
     frames = torch.rand(2, 2, 3, model.network.size, model.network.size)[:, : 1 if gan else 2] * 2 - 1
     boxes = torch.tensor([[0.3, 0.6, 0.7, 0.9], [0.2, 0.3, 0.4, 0.5], [0.6, 0.3, 0.8, 0.5]])
