@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 from metrics.base import ClipMean
@@ -13,7 +13,7 @@ from metrics.evaluation.clip_measures import still_detections
 from metrics.evaluation.inputs import FrameInputs
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.protocol import Protocol
-from metrics.evaluation.registry import Kind, Measure, is_lag, values_of
+from metrics.evaluation.registry import FEATURE_SLOTS, Kind, Measure, is_lag, values_of
 from metrics.fid import extract_features
 
 VIEWED: tuple[Kind, ...] = ("row", "frame_pairs", "clip_pair", "distribution", "syncnet")
@@ -46,7 +46,8 @@ class TrainingMeasures:
     def move(self, device: torch.device | str) -> None:
         """Bring judges and states to a device."""
         judges = self.judges
-        networks = (judges.inception, judges.i3d, judges.lpips, getattr(judges.sync, "network", None))
+        features = [getattr(judges, slot) for slot in FEATURE_SLOTS]
+        networks = (*features, judges.lpips, getattr(judges.sync, "network", None))
         with torch.inference_mode(False):  # parameters moved within it could not be used outside
             for module in (*networks, *self.metrics.values()):
                 if module is not None:
@@ -64,18 +65,18 @@ class TrainingMeasures:
 
     def add_pictures(self, real: Tensor, rendered: Tensor) -> None:
         """Add pictures ``(N, 3, H, W)``, uint8 or float in [-1, 1], and those that they should look like."""
-        self._add_features("pictures", self.judges.inception, real, rendered)
+        self._add_features("pictures", real, rendered)
         for one in self._of("frame_pairs"):
             metric = self.metrics[one.name]
             metric.update(rendered.to(metric.device), real.to(metric.device))
 
     def add_clip(self, real: Tensor, rendered: Tensor, waveform: Tensor, windows: Sequence[int] = ()) -> None:
         """Add one clip: frames ``(T, 3, H, W)`` uint8, speech ``(640 T,)``, first frames of the windows for FVD."""
-        self._add_features("pictures", self.judges.inception, real, rendered)
+        self._add_features("pictures", real, rendered)
         if windows:
             length = self.protocol.fvd.length
             cut = (torch.stack([clip[at : at + length] for at in windows]) for clip in (real, rendered))
-            self._add_features("windows", self.judges.i3d, *cut)
+            self._add_features("windows", *cut)
         if not self._of(*VIEWED):
             return
         inputs = self._look(real, rendered)
@@ -106,13 +107,13 @@ class TrainingMeasures:
         floor = still_detections(true, self.judges, self.protocol) if "jitter" in self.metrics else None
         return FrameInputs(self.protocol, self.judges, view, held, held.source, floor)
 
-    def _add_features(self, kind: Kind, network: nn.Module | None, real: Tensor, rendered: Tensor) -> None:
-        """One pass of a network for all measures of its features."""
-        asked = [self.metrics[one.name] for one in self._of(kind)]
-        if not asked or network is None:
-            return
-        for images, is_real in ((real, True), (rendered, False)):
-            for part in images.split(_BATCH if kind == "pictures" else 1):
-                features = extract_features(network, part.to(asked[0].device))
-                for metric in asked:
-                    metric.update(features, real=is_real)
+    def _add_features(self, kind: Kind, real: Tensor, rendered: Tensor) -> None:
+        """One pass of each network for all measures of its features."""
+        for slot in dict.fromkeys(one.judges[0] for one in self._of(kind)):
+            network = getattr(self.judges, slot)
+            asked = [self.metrics[one.name] for one in self._of(kind) if one.judges[0] == slot]
+            for images, is_real in ((real, True), (rendered, False)) if network is not None else ():
+                for part in images.split(_BATCH if kind == "pictures" else 1):
+                    features = extract_features(network, part.to(asked[0].device))
+                    for metric in asked:
+                        metric.update(features, real=is_real)

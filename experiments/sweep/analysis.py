@@ -16,7 +16,7 @@ from metrics.trade_off import MotionCurve, at_equal_motion, common_levels, paret
 
 QUALITIES = {
     "csim": True, "lip_corr_zero": True, "av_corr_zero": True, "lse_c": True, "jitter": False, "sharpness": True,
-    "fid": False, "fvd": False,
+    "fid": False, "fd_efficientnet_lite0": False, "fvd": False,
 }  # fmt: skip
 """Measures that motion is traded for -> whether higher is better. Sharpness counts as lost detail below the real clip's."""
 FALLING = ("csim", "lip_corr_zero", "av_corr_zero", "lse_c", "lse_d")

@@ -25,7 +25,7 @@ class Record:
         values: Measures by name, bare for the point's, ``NAME_real`` for the real clip's.
         lips: Lip opening ``(T,)`` of each take, and of the real clip under ``real``.
         distributions: What each take adds to the distributions, by measure; of the real clip likewise.
-        features: Features ``(N, D)`` of the judges of pictures for all clips at once, by kind, of each take.
+        features: Features ``(N, D)`` of the judges of pictures for all clips at once, by slot, of each take.
         stds: ``requested``, ``sampled`` and ``rendered`` std ``(S, W, M)`` of each seed's windows, where they are asked for.
     """
 

@@ -53,7 +53,7 @@ CORRUPTIONS = {
         {
             "sharpness_mouth": -1, "sharpness_eyes": -1, "sharpness": -1, "psnr": -1, "ssim": -1, "l1": 1,
             "lpips": 1, "csim": -1, "aed": 1,
-            "fid": 1, "kid": 1, "fvd": 1,
+            "fid": 1, "kid": 1, "fd_efficientnet_lite0": 1, "fvd": 1,
         },
     ),
     "landmark noise": Corruption(

@@ -66,6 +66,7 @@ class Judges:
     sync: SyncJudge | None = None  # sync: of lips and sound
     inception: nn.Module | None = None  # inception: features of pictures
     i3d: nn.Module | None = None  # i3d: features of windows
+    efficientnet: nn.Module | None = None  # efficientnet: features of pictures
     # slot -> sha256 of its weights, of sync see `crop_sha256`; a slot that is not here is not judged
     hashes: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # slot -> name of the judge
@@ -167,6 +168,8 @@ def load_judges(
     for slot, (name, file, loader) in NETWORKS.items():
         if slot in slots:
             setattr(judges, slot, judges.load(slot, name, partial(_load, file, loader)))
+    if "efficientnet" in slots:
+        judges.efficientnet = judges.load("efficientnet", "efficientnet-lite0", _load_efficientnet)
     return judges
 
 
@@ -178,6 +181,13 @@ def _load_sync(kind: str, landmarks: str | None) -> tuple[SyncJudge, str]:
         return SyncNetJudge(SyncNet.load(path), boxes=True), crop_sha256(file_sha256(path), landmarks)
     network = load_expert() if kind == "expert" else load_expert(kind)
     return SyncNetJudge(network, boxes=False), crop_sha256(network.sha256)
+
+
+def _load_efficientnet() -> tuple[nn.Module, str]:
+    from metrics.judges.efficientnet import load_efficientnet, weights_file
+
+    path = weights_file()
+    return load_efficientnet(path), file_sha256(path)
 
 
 def _load(file: str, loader: str) -> tuple[nn.Module, str]:

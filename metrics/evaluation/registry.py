@@ -39,8 +39,8 @@ Kind = Literal[
     "true_lips",  # of lips and the annotated ones
     "syncnet",  # what the judge `sync` says of frames and sound
     "distribution",  # of a row: samples (N, D), whose distribution over all clips is held against the real one by `metric`
-    "pictures",  # Inception features of all frames of all clips, compared by `pool`
-    "windows",  # I3D features of windows of 16 frames, likewise
+    "pictures",  # features of all frames of all clips by the network of the measure's first judge, compared by `pool`
+    "windows",  # features of windows of 16 frames, likewise
     "portrait",  # of a row's frames and the portrait, where there is no real clip
     "derived",  # made of other measures, or told by who renders
 ]
@@ -164,6 +164,7 @@ _ENTRIES = (
     Measure("lip_closure", "Lip closure", "%", "higher", "sync", "phones", "Share of p, b and m on which the lips close. Higher is better.", call=("lip_closure:lip_closure", "lips", "real_now", "phones", "protocol.closure", "protocol.lip_range"), through=POINTS, judges=("motion", "phones"), shared=True),
     Measure("fid", "FID", "", "lower", "generation", "pictures", "Fréchet distance of the Inception features of all generated and all real frames. Lower is better; under 2048 frames it is too few.", through=CLIPS, judges=("inception",), metric=("fid:FrechetInceptionDistance", "judges.inception"), pool=POOLED, unknown=TOO_FEW),
     Measure("kid", "KID", "", "lower", "generation", "pictures", "Kernel distance of the same features, without the bias of few frames. Lower is better.", through=CLIPS, judges=("inception",), metric=("fid:KernelInceptionDistance", "judges.inception", "protocol.kid"), pool=POOLED_KID, unknown=TOO_FEW),
+    Measure("fd_efficientnet_lite0", "Fréchet distance, EfficientNet-Lite0", "", "lower", "generation", "pictures", "Fréchet distance of EfficientNet-Lite0 features of every fourth generated and real frame, with weights that come with the installation. No FID, and not comparable with one. Lower is better.", through=CLIPS, judges=("efficientnet",), metric=("fid:FrechetInceptionDistance", "judges.efficientnet"), pool=POOLED, unknown=TOO_FEW),
     Measure("fvd", "FVD", "", "lower", "generation", "windows", "Fréchet distance of the I3D features of windows of 16 frames. Lower is better.", through=CLIPS, judges=("i3d",), metric=("fvd:FrechetVideoDistance", "judges.i3d", "protocol.fvd"), pool=POOLED, unknown="fewer than two windows on a side"),
     Measure("csim", "CSIM", "", "higher", "identity", "row", "Cosine of the face embeddings of the source and each frame. Higher is better, up to the real row's.", call=("identity:identity_similarity", "source", "row.embeddings"), through=EMBEDDED, judges=("landmarks", "embedder"), unknown="the source frame or the video shows no face"),
     Measure("mouth_lmd", "Mouth LMD", "eye distances", "lower", "generation", "clip_pair", "Distance of the mouth's landmarks from the real ones with the head's pose taken out. Lower is better; a mouth at rest is nearer than one that moves wrongly.", call=("landmarks:mouth_distance", *BOTH, "protocol.landmarks"), through=FACES, judges=("landmarks",), unknown=NO_FACE),
@@ -209,6 +210,8 @@ MEASURES = _with_derived(_ENTRIES)
 """Every measure by its name in results (``mouth_lmd_best``: ``mouth_lmd_best_of_K`` for K seeds)."""
 SLOTS = {slot for one in MEASURES.values() for slot in one.judges}
 """Judges that some measure hangs on."""
+FEATURE_SLOTS = {one.judges[0] for one in MEASURES.values() if one.kind in ("pictures", "windows")}
+"""Those that are networks of features."""
 
 
 def measure_of(name: str) -> Measure | None:

@@ -81,15 +81,17 @@ def picture_features(frames: Tensor, judges: Judges, protocol: Protocol) -> dict
     found: dict[str, Tensor] = {}
     length = protocol.fvd.length
     starts = range(0, len(frames) - length + 1, length)[:WINDOWS]
-    shown: dict[Kind, tuple[Any, Sequence[Tensor]]] = {
-        "pictures": (judges.inception, frames[::EVERY].split(32)),
-        "windows": (judges.i3d, [frames[None, start : start + length] for start in starts]),
+    shown: dict[Kind, Sequence[Tensor]] = {
+        "pictures": frames[::EVERY].split(32),
+        "windows": [frames[None, start : start + length] for start in starts],
     }
-    for kind, (network, parts) in shown.items():
-        measures = of_kind(kind, judges)
-        if measures and parts:
-            features = torch.cat([extract_features(network, part) for part in parts])
-            found |= {one.name: features for one in measures}
+    for kind, parts in shown.items():
+        by_slot: dict[str, Tensor] = {}
+        for one in of_kind(kind, judges) if parts else ():
+            slot = one.judges[0]
+            if slot not in by_slot:
+                by_slot[slot] = torch.cat([extract_features(getattr(judges, slot), part) for part in parts])
+            found[one.name] = by_slot[slot]
     return found
 
 

@@ -298,7 +298,7 @@ class Thumbnail(nn.Module):
 def test_distances_of_kept_features_are_those_of_an_evaluation(fake_clips):
     """FID, KID and FVD of features that went through files equal those of one pass, takes and intervals and all."""
     protocol, generator = get_protocol("synthetic-v2", size=8), torch.Generator().manual_seed(0)
-    judges = Judges(inception=Thumbnail(), i3d=Thumbnail())
+    judges = Judges(inception=Thumbnail(), i3d=Thumbnail(), efficientnet=Thumbnail())
     clips = []
     for k in range(4):
         video = fake_clips / f"clips/fake{k}.mp4"
@@ -320,7 +320,7 @@ def test_distances_of_kept_features_are_those_of_an_evaluation(fake_clips):
         real.append(features[0])
         made.append(features[1:])
     found, _ = direct.compute()
-    expected = {name: found[name] for name in ("fid", "kid", "fvd")}
+    expected = {name: found[name] for name in ("fid", "kid", "fd_efficientnet_lite0", "fvd")}
     assert kept.distances([files.identity for files in clips], real, made) == expected
 
 

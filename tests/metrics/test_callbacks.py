@@ -483,7 +483,10 @@ def test_sample_videos_arrive_in_tensorboard_and_in_the_folder(data, tmp_path):
         (lambda: ClipMetrics([], None), "render=None: ClipMetrics needs what renders clips"),
         (lambda: clip_metrics(["fid", "lpisp"]), r"measures=\['lpisp'\]: ClipMetrics can judge .*lpips"),
         (lambda: clip_metrics(["av_corr"]), r"measures=\['av_corr'\]: ClipMetrics can judge"),
-        (lambda: PictureMetrics(["jitter"]), r"PictureMetrics can judge psnr, ssim, l1, lpips, fid, kid$"),
+        (
+            lambda: PictureMetrics(["jitter"]),
+            r"PictureMetrics can judge psnr, ssim, l1, lpips, fid, kid, fd_efficientnet_lite0$",
+        ),
         (lambda: clip_metrics([], protocol="v0"), "v0: no such protocol"),
     ],
 )

@@ -110,8 +110,14 @@ def stand_ins(**changes: Any) -> Judges:
 
 
 def all_judges(**changes: Any) -> Judges:
-    judges = stand_ins(sync=hear, lpips=Difference(), inception=PictureFields(), i3d=WindowFields())
-    judges.hashes |= dict.fromkeys(("sync", "lpips", "inception", "i3d"), "9" * 64)
+    judges = stand_ins(
+        sync=hear,
+        lpips=Difference(),
+        inception=PictureFields(),
+        i3d=WindowFields(),
+        efficientnet=PictureFields(),
+    )
+    judges.hashes |= dict.fromkeys(("sync", "lpips", "inception", "i3d", "efficientnet"), "9" * 64)
     judges.absent.clear()
     for name, value in changes.items():
         setattr(judges, name, value)

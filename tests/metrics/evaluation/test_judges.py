@@ -51,7 +51,7 @@ def test_an_absent_judge_is_listed_with_the_command_and_its_measures():
 def test_drawn_heads_have_judges_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("IFMDM_ASSETS", str(tmp_path))
     judges = load_judges(SLOTS, get_protocol("synthetic-v2"), BandJudge())
-    assert set(judges.hashes) == {"motion", "sync"}
+    assert set(judges.hashes) == {"motion", "sync", "efficientnet"}  # what needs no file
     assert judges.names["sync"] == "sync expert"
     assert judges.absent["landmarks"] == judges.absent["embedder"] == NO_FACES
     assert {"lpips", "inception", "i3d"} <= set(judges.absent)

@@ -30,7 +30,7 @@ from metrics.judges.syncnet import SyncNet
 from metrics.sync import SyncSettings
 from metrics.training_measures import CLIP_KINDS, TrainingMeasures
 
-JUDGES = {slot: str(place) * 64 for place, slot in enumerate(sorted(SLOTS))}
+JUDGES = {slot: slot.ljust(64, "-") for slot in SLOTS}
 REGRESSION = {"regression": "e" * 64}
 GROUPS = [one.name for one in dataclasses.fields(Protocol) if one.name not in ("name", "task", "reading")]
 
@@ -67,9 +67,9 @@ def test_the_protocols_are_frozen():
         [measure_hashes(known, PROTOCOLS[name], JUDGES) for name in ("talking-head-v2", "synthetic-v2")],
         sort_keys=True,
     )
-    assert registry.short_hash(frozen) == "652d735f32763975"
+    assert registry.short_hash(frozen) == "a714994a25b2a33c"
     free = measure_hashes(measures_of("free"), PROTOCOLS["talking-head-free-v1"], JUDGES | REGRESSION)
-    assert registry.short_hash(json.dumps(free, sort_keys=True)) == "a277552f82e54118"
+    assert registry.short_hash(json.dumps(free, sort_keys=True)) == "135f9642acf9b169"
 
 
 def test_without_real_videos_only_what_needs_none_is_asked_and_under_hashes_of_its_own():

@@ -161,7 +161,12 @@ def test_picture_distances_rise_with_the_harm_and_are_nothing_without(studio):
 
 @pytest.mark.parametrize(
     ("absent", "frames", "names"),
-    [((), 60, "fid kid fvd"), (("i3d",), 60, "fid kid"), (("inception",), 60, "fvd"), ((), 15, "fid kid")],
+    [
+        ((), 60, "fid kid fd_efficientnet_lite0 fvd"),
+        (("i3d",), 60, "fid kid fd_efficientnet_lite0"),
+        (("inception",), 60, "fd_efficientnet_lite0 fvd"),
+        (("inception", "efficientnet"), 15, ""),
+    ],
 )  # in 15 frames no clip has a window
 def test_only_the_judges_that_are_there_answer(absent, frames, names, studio):
     judges = studio.all_judges(**dict.fromkeys(absent))

@@ -88,7 +88,9 @@ def test_what_is_heard_is_the_videos_own_sound_and_the_given_speech_where_it_has
 
 
 def test_measures_and_floors(studio, made, sources, speakers):
-    results = judged(studio, made, sources, speakers, studio.all_judges(inception=None, i3d=None))
+    results = judged(
+        studio, made, sources, speakers, studio.all_judges(inception=None, i3d=None, efficientnet=None)
+    )
     value = {name: one["value"] for name, one in results["metrics"].items()}
     assert results["protocol"]["name"] == "talking-head-free-v1"
     rows = {name: value[name] for name in value if name.endswith(("_real", "_codec", "_share", "_floor"))}
