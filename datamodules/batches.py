@@ -34,10 +34,13 @@ class FramePairBatch(NamedTuple):
         driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip.
         regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of ``REGION_NAMES`` in the driving frame; all
             zeros where no landmarks are known.
-        landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame, NaN where not known;
-            L = 0 where no clip of the dataset has any.
+        landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame, and further points of the
+            surface where they are known; NaN where not known; L = 0 where no clip of the dataset has any.
         pose: ``(B, 2, 8)`` float32 ``POSE_NAMES`` of source and driving frame, each in units of about its spread, NaN
             where not known; the last axis is 0 long where no clip of the dataset knows them.
+        visible: ``(B, 2, L)`` float32, 1 where that frame shows the landmark, 0 where something hides it, NaN where unknown.
+        person: ``(B, 2, s, s)`` float32 share of the person in the pixels of source and driving frame, 0 to 1, NaN where not
+            known; s = 0 where no clip of the dataset knows it.
     """
 
     source: Tensor
@@ -45,6 +48,8 @@ class FramePairBatch(NamedTuple):
     regions: Tensor
     landmarks: Tensor
     pose: Tensor
+    visible: Tensor
+    person: Tensor
 
 
 class WholeClip(NamedTuple):

@@ -2,23 +2,27 @@
 
 One safetensors file a clip. Arrays whose first axis is time (T frames at 25 fps):
 
-=================  ===========  ==============================================================================
-name               shape        meaning
-=================  ===========  ==============================================================================
-``rotation``       (T, 3)       yaw, pitch, roll in degrees, signs as seen in the image: yaw > 0 the face
-                                turns towards image right, pitch > 0 it looks up, roll > 0 it tilts clockwise
-``translation``    (T, 3)       shift of the point that the head turns about from its neutral place, in head
-                                radii along the camera's axes: x image right, y up, z towards the camera
-``lip_opening``    (T,)         inner-lip gap divided by the distance of the outer eye corners
-``lip_width``      (T,)         distance of the mouth corners, same unit
-``blink``          (T,)         0 open .. 1 closed
-``gaze``           (T, 2)       degrees
-``phoneme``        (T,)         int16 index into the phoneme table of the metadata
-``landmarks``      (T, L, 2)    [0, 1] image coordinates, x right, y down
-``landmarks_3d``   (T, L, 3)    posed points (rotation and translation included) in head radii along the same
-                                axes, origin at the head's centre in the neutral pose
-``regions``        (T, 3, 4)    boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye
-=================  ===========  ==============================================================================
+===================  ===========  ============================================================================
+name                 shape        meaning
+===================  ===========  ============================================================================
+``rotation``         (T, 3)       yaw, pitch, roll in degrees, signs as seen in the image: yaw > 0 the face
+                                  turns towards image right, pitch > 0 it looks up, roll > 0 it tilts clockwise
+``translation``      (T, 3)       shift of the point that the head turns about from its neutral place, in head
+                                  radii along the camera's axes: x image right, y up, z towards the camera
+``lip_opening``      (T,)         inner-lip gap divided by the distance of the outer eye corners
+``lip_width``        (T,)         distance of the mouth corners, same unit
+``blink``            (T,)         0 open .. 1 closed
+``gaze``             (T, 2)       degrees
+``phoneme``          (T,)         int16 index into the phoneme table of the metadata
+``landmarks``        (T, L, 2)    [0, 1] image coordinates, x right, y down
+``landmarks_3d``     (T, L, 3)    posed points (rotation and translation included) in head radii along the same
+                                  axes, origin at the head's centre in the neutral pose
+``visible``          (T, L)       whether nothing hides the landmark
+``surface``          (T, P, 2)    further points of the surface, as ``landmarks``
+``surface_visible``  (T, P)       whether nothing hides them
+``person``           (T, s, s)    uint8 share of the person in the pixels of a small picture, 255 = all
+``regions``          (T, 3, 4)    boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye and right eye
+===================  ===========  ============================================================================
 
 Where the camera moves, ``rotation``, ``translation`` and ``landmarks_3d`` are those before its move; ``landmarks`` and
 ``regions`` are as seen. Further arrays are allowed. Metadata (identity parameters, text, landmark names, ...) are JSON
@@ -49,6 +53,10 @@ PER_FRAME_SHAPES: dict[str, tuple[int | None, ...]] = {
     "phoneme": (),
     "landmarks": (None, 2),
     "landmarks_3d": (None, 3),
+    "visible": (None,),
+    "surface": (None, 2),
+    "surface_visible": (None,),
+    "person": (None, None),
     "regions": (3, 4),
 }
 """Shape of each known array after its time axis; None stands for any length."""

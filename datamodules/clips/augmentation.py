@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batches import POSE_NAMES
+from datamodules.batches import POSE_NAMES, FramePairBatch
 from datamodules.media.audio import MEL_BANDS
 
 LUMA = (0.299, 0.587, 0.114)
@@ -59,39 +59,34 @@ def change_colours(frames: Tensor, generator: np.random.Generator) -> Tensor:
     return changed.pow(gamma) * 2 - 1
 
 
-def mirror(
-    frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mirror frames, boxes and landmarks left to right; the boxes of the two eyes change places, landmarks keep theirs.
+def mirror(pair: FramePairBatch) -> FramePairBatch:
+    """A pair, without a batch axis, mirrored left to right.
 
-    Args:
-        frames: ``(N, 3, H, W)``.
-        regions: ``(3, 4)`` boxes x0, y0, x1, y1 in [0, 1] of mouth, left eye, right eye; zeros where unknown.
-        landmarks: ``(N, L, 2)`` in [0, 1].
-        pose: ``(N, 8)`` centred ``POSE_NAMES``, or ``(N, 0)``; yaw, roll and sideways shift change their sign.
-
-    Returns:
-        Mirrored frames, boxes, landmarks and pose; unknown boxes stay zeros.
+    The boxes of the two eyes change places, landmarks keep theirs; yaw, roll and sideways shift change their sign. What is
+    unknown stays so.
     """
-    x0, y0, x1, y1 = regions[[0, 2, 1]].unbind(-1)
+    x0, y0, x1, y1 = pair.regions[[0, 2, 1]].unbind(-1)
     mirrored = torch.stack([1 - x1, y0, 1 - x0, y1], dim=-1)
-    known = (regions[[0, 2, 1]] != 0).any(dim=-1, keepdim=True)
-    flipped = torch.stack([1 - landmarks[..., 0], landmarks[..., 1]], dim=-1)
+    known = (pair.regions[[0, 2, 1]] != 0).any(dim=-1, keepdim=True)
+    pose = pair.pose
     if pose.shape[-1]:
         pose = pose * torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in POSE_NAMES])
-    return frames.flip(-1), torch.where(known, mirrored, torch.zeros(())), flipped, pose
+    return pair._replace(
+        source=pair.source.flip(-1),
+        driving=pair.driving.flip(-1),
+        regions=torch.where(known, mirrored, torch.zeros(())),
+        landmarks=torch.stack([1 - pair.landmarks[..., 0], pair.landmarks[..., 1]], dim=-1),
+        pose=pose,
+        person=pair.person.flip(-1),
+    )
 
 
-def augment_pair(
-    frames: Tensor, regions: Tensor, landmarks: Tensor, pose: Tensor, generator: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Change both frames of a pair alike, so that only the motion differs between them.
-
-    Args and result as in `mirror`, for N = 2: the source and the driving frame, whose boxes ``regions`` are.
-    """
+def augment_pair(pair: FramePairBatch, generator: np.random.Generator) -> FramePairBatch:
+    """Change both frames of a pair, without a batch axis, alike, so that only the motion differs between them."""
     if generator.random() < FLIP_PROBABILITY:
-        frames, regions, landmarks, pose = mirror(frames, regions, landmarks, pose)
-    return change_colours(frames, generator), regions, landmarks, pose
+        pair = mirror(pair)
+    source, driving = change_colours(torch.stack([pair.source, pair.driving]), generator)
+    return pair._replace(source=source, driving=driving)
 
 
 def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:

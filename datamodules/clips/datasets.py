@@ -31,7 +31,11 @@ from datamodules.media.pictures import to_float
 
 VECTORS = WINDOW + 1
 """Motion vectors of a window: the hint and the generated frames."""
-FRAME_ANNOTATIONS = ("regions", "landmarks", "rotation", "lip_opening", "lip_width", "blink")
+POINT_ARRAYS = (("landmarks", "visible"), ("surface", "surface_visible"))
+"""Annotations that are points, and which of them nothing hides."""
+FRAME_ANNOTATIONS = (
+    "regions", "rotation", "lip_opening", "lip_width", "blink", "person", *(one for names in POINT_ARRAYS for one in names),
+)  # fmt: skip
 POSE_CENTRE = np.array([0, 0, 0, 0.5, 0.57, 0.1, 0.55, 0.2], dtype=np.float32)
 POSE_SPREAD = np.array([8, 5, 5, 0.05, 0.05, 0.1, 0.08, 0.3], dtype=np.float32)
 """Fixed centre and spread of ``POSE_NAMES``, so that all of them weigh about the same in a loss."""
@@ -85,8 +89,8 @@ def sample_pair(frames: int, generator: np.random.Generator) -> tuple[int, int]:
 class FramePairDataset(Dataset[FramePairBatch]):
     """Two frames of one clip per item, as the motion autoencoder trains on.
 
-    Landmarks and pose have one shape in all items, so that any clips share a batch: as many landmarks as the clip with
-    the most of them, NaN where a clip has fewer or its annotations don't know them.
+    Points, pose and masks have one shape in all items, so that any clips share a batch: as many landmarks as the clip with
+    the most of them, then as many points of the surface, NaN where a clip has fewer or its annotations don't know them.
 
     Args:
         frames: Access to the frames.
@@ -115,7 +119,11 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
         self.blink_share, self.mouth_share = blink_share, mouth_share
         shapes = [frames.clips.shapes(record) for record in self.records]
-        self._landmarks = max((s["landmarks"][1] for s in shapes if "landmarks" in s), default=0)
+        self._landmarks, surface = (
+            max((s[name][1] for s in shapes if name in s), default=0) for name, _ in POINT_ARRAYS
+        )
+        self._points = self._landmarks + surface
+        self._person = max((s["person"][1] for s in shapes if "person" in s), default=0)
         self._pose = len(POSE_NAMES) if any(set(POSE_ARRAYS) <= set(s) for s in shapes) else 0
 
     def __len__(self) -> int:
@@ -135,15 +143,24 @@ class FramePairDataset(Dataset[FramePairBatch]):
         images = to_float(self.frames.get(record, np.array([source, driving])))  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
         regions = torch.from_numpy(notes["regions"][1]) if "regions" in notes else torch.zeros(3, 4)
-        landmarks = torch.full((2, self._landmarks, 2), torch.nan)
-        if "landmarks" in notes:
-            landmarks[:, : notes["landmarks"].shape[1]] = torch.from_numpy(notes["landmarks"])
+        landmarks, visible = (
+            torch.full((2, self._points, 2), torch.nan),
+            torch.full((2, self._points), torch.nan),
+        )
+        for first, (name, seen) in zip((0, self._landmarks), POINT_ARRAYS, strict=True):
+            last = first + notes[name].shape[1] if name in notes else first
+            for known, into in ((name, landmarks), (seen, visible)):
+                if known in notes:
+                    into[:, first:last] = torch.from_numpy(notes[known])
         pose = torch.full((2, self._pose), torch.nan)
-        if (known := pose_of(notes)) is not None:
-            pose[:] = torch.from_numpy((known - POSE_CENTRE) / POSE_SPREAD)
-        if self.augment:
-            images, regions, landmarks, pose = augment_pair(images, regions, landmarks, pose, generator)
-        return FramePairBatch(images[0].contiguous(), images[1].contiguous(), regions, landmarks, pose)
+        if (told := pose_of(notes)) is not None:
+            pose[:] = torch.from_numpy((told - POSE_CENTRE) / POSE_SPREAD)
+        person = torch.full((2, self._person, self._person), torch.nan)
+        if "person" in notes:
+            person[:] = torch.from_numpy(notes["person"]) / 255
+        source, target = (image.contiguous() for image in images)
+        pair = FramePairBatch(source, target, regions, landmarks, pose, visible, person)
+        return augment_pair(pair, generator) if self.augment else pair
 
     def _shut_frame(
         self, record: ClipRecord, source: int, otherwise: int, generator: np.random.Generator

@@ -107,7 +107,7 @@ def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarr
     }
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
     return arrays | {
-        "visible": rendering.visible,  # (T, L) the landmarks that nothing hides
+        **{name: getattr(rendering, name) for name in ("surface", "surface_visible", "visible", "person")},
         "phoneme": phoneme_numbers(units, len(controls)),
     }
 

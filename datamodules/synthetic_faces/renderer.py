@@ -22,6 +22,8 @@ CAMERA_DISTANCE = 7.0  # head radii from the head's centre
 SUPERSAMPLING = 2
 MEASURED_AT_ONCE = 64  # frames
 DARKEST_WRINKLE = 0.4  # of the colour around it
+SURFACE_POINTS = 768  # vertices, drawn from all of the mesh, which is finest where a face moves most
+PERSON_SIDE = 64  # pixels of the small masks; at most those of the frames
 M = TypeVar("M")
 
 
@@ -38,6 +40,9 @@ class Measures:
     lip_opening: np.ndarray
     lip_width: np.ndarray  # ``(T,)`` float32, distance of the inner lips' corners in the same unit
     regions: np.ndarray  # ``(T, 3, 4)`` float32 boxes of mouth, left eye, right eye: x0, y0, x1, y1 in [0, 1]
+    surface: (
+        np.ndarray
+    )  # ``(T, P, 2)`` float16, further points of the mesh, as ``landmarks``; the same in all of a clip
 
 
 @dataclasses.dataclass
@@ -46,6 +51,10 @@ class Rendering(Measures):
 
     frames: np.ndarray  # ``(T, S, S, 3)`` uint8 RGB
     visible: np.ndarray  # ``(T, L)`` bool, the landmark is not hidden behind anything and lies in the image
+    surface_visible: np.ndarray  # ``(T, P)`` bool, likewise
+    person: (
+        np.ndarray
+    )  # ``(T, s, s)`` uint8 mask of ``PERSON_SIDE`` pixels, 255 where the person covers all of one
     mask: np.ndarray  # ``(T, S, S)`` uint8, 255 where the person covers the pixel
 
 
@@ -94,6 +103,9 @@ class HeadRenderer:
         self._backdrop = Backdrop(identity, size, self.device)
         self._marks = torch.as_tensor(landmarks.landmark_vertices(self.rig), device=self.device)
         self._around = self._incidence()
+        rng = np.random.default_rng(identity.seed + 3)
+        points = rng.choice(len(self.rig.rest), SURFACE_POINTS, replace=False)
+        self._surface = torch.as_tensor(np.sort(points), device=self.device)
         rng = np.random.default_rng(identity.seed + 2)
         grain = rng.normal(size=(3, size + 61, size + 61)) * identity.noise
         self._grain = torch.as_tensor(grain, dtype=torch.float32, device=self.device)
@@ -142,8 +154,10 @@ class HeadRenderer:
         return Rendering(
             **self._measures(stage),
             frames=self._finish(picture, start).cpu().numpy(),
-            visible=self._visible(fragments, stage, large).cpu().numpy(),
+            visible=self._visible(self._marks, fragments, stage, large).cpu().numpy(),
+            surface_visible=self._visible(self._surface, fragments, stage, large).cpu().numpy(),
             mask=(cover * 255).round().to(torch.uint8).cpu().numpy(),
+            person=(self._small(cover) * 255).round().to(torch.uint8).cpu().numpy(),
         )
 
     def stage(self, controls: Controls) -> Stage:
@@ -178,6 +192,7 @@ class HeadRenderer:
             "lip_opening": opening.cpu().numpy(),
             "lip_width": width.cpu().numpy(),
             "regions": landmarks.region_boxes(marks),
+            "surface": stage.image[:, self._surface].to(torch.float16).cpu().numpy(),
         }
 
     def _normals(self, p: Tensor) -> Tensor:
@@ -240,9 +255,14 @@ class HeadRenderer:
                 shown[i] += self._grain[:, dy : dy + self.size, dx : dx + self.size]
         return (shown + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
-    def _visible(self, fragments: Fragments, stage: Stage, large: int) -> Tensor:
-        """Whether each landmark lies in the image with nothing nearer in front of it."""
-        marks, inverse = stage.image[:, self._marks], stage.inverse[:, self._marks]
+    def _small(self, cover: Tensor) -> Tensor:
+        """Coverage ``(T, S, S)`` at ``PERSON_SIDE`` pixels."""
+        side = min(PERSON_SIDE, self.size)
+        return F.interpolate(cover[:, None], (side, side), mode="area")[:, 0]
+
+    def _visible(self, vertices: Tensor, fragments: Fragments, stage: Stage, large: int) -> Tensor:
+        """Whether each of some vertices lies in the image with nothing nearer in front of it."""
+        marks, inverse = stage.image[:, vertices], stage.inverse[:, vertices]
         cell = (marks * large).floor().to(torch.int64)
         inside = ((cell >= 0) & (cell < large)).all(dim=-1)
         depth = fragments.depth.reshape(-1, 1, large, large)

@@ -7,7 +7,7 @@ from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.identity import DOMAINS
 
-VERSION = 4  # raised whenever the same settings give other clips
+VERSION = 5  # raised whenever the same settings give other clips
 SIZES = (32, 1024)
 MIN_IDENTITIES = 3  # one for each split
 LONG_SECONDS = (60.0, 75.0)

@@ -1,8 +1,7 @@
-"""Losses that know a face: its landmarks, the box of its mouth, its pose. Ours; the paper's stage 1 is self-supervised."""
+"""Losses that know a face: the boxes of its mouth and eyes, its pose. Ours; the paper's stage 1 is self-supervised."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from datamodules.batches import POSE_NAMES, REGION_NAMES, FramePairBatch
 from lightning_modules.losses.base import LossTerm, RenderedPairs
@@ -10,33 +9,6 @@ from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyra
 from lightning_modules.networks.processes import shared_count
 
 MOUTH = REGION_NAMES.index("mouth")
-
-
-class LandmarkLoss(LossTerm):
-    """Error of the backward flow at landmarks: where the driving frame has one, it must point to the source's.
-
-    Points pull the flow from any distance, where pixels only do so within an edge's width.
-    """
-
-    needs = ("flow",)
-
-    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
-        """Mean in half picture widths over the points known in both frames, 0 where none is; None for data without points."""
-        if not batch.landmarks.shape[2]:
-            return None
-        flow = pairs.decoded.flow  # (B, 2, S, S)
-        assert flow is not None
-        known = batch.landmarks.isfinite().all(dim=-1).all(dim=1)  # (B, L)
-        landmarks = torch.where(known[:, None, :, None], batch.landmarks, 0.5)
-        # From [0, 1] of the picture's edges to corner-aligned pixel centres in [-1, 1], as the flow has them.
-        size = flow.shape[-1]
-        grid = (2 * (landmarks * size - 0.5) / (size - 1) - 1).to(flow)
-        source, driving = grid.unbind(1)  # each (B, L, 2)
-        found = F.grid_sample(
-            flow, driving[:, None], align_corners=True, padding_mode="border"
-        )  # (B, 2, 1, L)
-        error = (found[:, :, 0].transpose(1, 2) - (source - driving)).abs().mean(dim=-1)  # (B, L)
-        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
 
 
 class MouthLoss(LossTerm):
@@ -62,13 +34,15 @@ class MouthLoss(LossTerm):
         return error / share_with_box
 
 
-class MouthPlaceLoss(LossTerm):
-    """Error with which a renderer reads the place of the mouth off the motion; it teaches the motion encoder, too."""
+class PlaceLoss(LossTerm):
+    """Error with which a renderer reads the places of mouth and eyes off the motion; it teaches the motion encoder, too."""
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
-        """See ``centre_l1``; None with a renderer that doesn't look for the mouth."""
-        centre = pairs.decoded.mouth_centre
-        return None if centre is None else centre_l1(centre, batch.regions[:, MOUTH])
+        """See ``centre_l1``; None with a renderer that doesn't look for them."""
+        places = pairs.decoded.places
+        if places is None:
+            return None
+        return centre_l1(places.flatten(0, 1), batch.regions[:, : places.shape[1]].flatten(0, 1))
 
 
 class PoseLoss(LossTerm):

@@ -40,16 +40,19 @@ class DecoderOutput(NamedTuple):
     Attributes:
         frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
         warped: ``(B, 3, S, S)`` source pixels moved by the finest flow; None of a renderer that moves none.
-        flow: ``(B, 2, S, S)`` backward flow at full size, in half picture widths; None of a renderer without flow.
+        flow: ``(B, 2, S, S)`` backward flow at full size in half picture widths (2 = S pixels); None of a renderer without.
         mask: ``(B, 1, S, S)`` share taken from the warped source, 0..1; None of a renderer without one.
-        mouth_centre: ``(B, 2)`` where the mouth is thought to be, x, y in [0, 1]; None of a renderer that doesn't look.
+        places: ``(B, R, 2)`` where the first R of ``REGION_NAMES`` (the mouth, or the eyes, too) are thought to be, x, y in
+            [0, 1]; None of a renderer that doesn't look.
+        person: ``(B, 1, S, S)`` share of the person, 0..1, beside the background; None of a renderer that doesn't tell.
     """
 
     frame: Tensor
     warped: Tensor | None = None
     flow: Tensor | None = None
     mask: Tensor | None = None
-    mouth_centre: Tensor | None = None
+    places: Tensor | None = None
+    person: Tensor | None = None
 
 
 class Renderer(nn.Module, ABC):

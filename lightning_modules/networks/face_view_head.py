@@ -6,6 +6,7 @@ clip, normalisation keeps the gradients even, and its convolutions are strided f
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,22 +31,32 @@ class FaceViewHead(nn.Module):
         width: channels in the first layer of each tower.
         hidden: outputs of each tower.
         norm: ``group``: every picture by itself; ``batch``: over those that one process has in a batch (of old models).
+        factors: how many coefficients are read off each view alone, in the order of ``VIEWS``; empty: all off all of them.
 
     Raises:
-        ValueError: there is no such norm.
+        ValueError: there is no such norm, or the factors don't add up.
     """
 
-    def __init__(self, motion_dim: int, width: int = 24, hidden: int = 96, norm: str = "batch") -> None:
+    def __init__(
+        self,
+        motion_dim: int,
+        width: int = 24,
+        hidden: int = 96,
+        norm: str = "batch",
+        factors: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        if factors and (len(factors) != len(VIEWS) or sum(factors) != motion_dim):
+            raise ValueError(f"factors are {len(VIEWS)} numbers that add up to {motion_dim}, got {factors}")
         if norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}, got {norm!r}")
         self.norm = norm
         self.towers = nn.ModuleList(self._tower(size, width, hidden) for _, size in VIEWS)
-        self.head = nn.Sequential(
-            nn.Linear(len(VIEWS) * hidden, 2 * hidden),
-            nn.SiLU(),
-            nn.Linear(2 * hidden, motion_dim, bias=False),
-        )
+        self.factors = tuple(factors)
+        if factors:
+            self.heads = nn.ModuleList(_head(hidden, outputs) for outputs in factors)
+        else:
+            self.head = _head(len(VIEWS) * hidden, motion_dim, 2 * hidden)
 
     def _tower(self, size: tuple[int, int], width: int, hidden: int) -> nn.Sequential:
         """Pixels folded 2 x 2 into channels, three strided convolutions, one linear layer over all places."""
@@ -68,4 +79,10 @@ class FaceViewHead(nn.Module):
         for ((x0, y0, x1, y1), size), tower in zip(VIEWS, self.towers, strict=True):
             cut = image[..., round(y0 * side) : round(y1 * side), round(x0 * side) : round(x1 * side)]
             seen.append(tower(F.interpolate(cut, size, mode="bilinear", antialias=True, align_corners=False)))
+        if self.factors:
+            return torch.cat([head(one) for head, one in zip(self.heads, seen, strict=True)], dim=1)
         return self.head(torch.cat(seen, dim=1))
+
+
+def _head(inputs: int, outputs: int, hidden: int = 96) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs, bias=False))

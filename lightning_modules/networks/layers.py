@@ -4,6 +4,7 @@ Sources: equalised learning rate, Karras et al. 2018 (arXiv 1710.10196), section
 residual downsampling, Karras et al. 2020 (arXiv 1912.04958), equations 1-3.
 """
 
+import contextlib
 import math
 
 import torch
@@ -11,6 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.processes import mean_of_processes, whole_batch
+
+NORM_GROUPS = 8
+"""Of the group norms of `ModulatedNormConv`."""
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Where float32 stays float32 whatever the rest computes in: of places a step of bfloat16 is a pixel or two."""
+    if device.type == "meta":  # knows no autocast
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class EqualLinear(nn.Module):
@@ -100,6 +111,21 @@ class StyledBlock(nn.Module):
         if self.conv1 is not None:
             x = upsample(activate(self.conv1(x, latent)))
         return activate(self.conv2(x, latent))
+
+
+class ModulatedNormConv(nn.Module):
+    """3x3 convolution and group norm, then scale and shift by a style (FiLM, arXiv 1709.07871), then SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.norm = nn.GroupNorm(NORM_GROUPS, outputs, affine=False)
+        self.modulation = nn.Linear(style_dim, 2 * outputs)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Map ``x (B, inputs, H, W)`` with ``style (B, style_dim)``."""
+        scale, shift = self.modulation(style)[:, :, None, None].chunk(2, dim=1)
+        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
 
 
 class ResidualDown(nn.Module):

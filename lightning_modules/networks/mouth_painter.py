@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.layers import sample_in_border, upsample
+from lightning_modules.networks.layers import (
+    NORM_GROUPS,
+    ModulatedNormConv,
+    full_precision,
+    sample_in_border,
+    upsample,
+)
 
 WINDOW_SHARE = 0.375
 """Side of the window in picture widths."""
@@ -17,8 +23,6 @@ FADE = 0.125
 PLATE = 24
 """Side of the grid of features that motion alone says."""
 PLATE_FEATURES = 8
-GROUPS = 8
-"""Of the group norms."""
 FOLD = 2
 """Side of the squares of pixels that are folded into channels: the convolutions work at half the resolution."""
 FLOW_GAIN = 4.0
@@ -41,8 +45,8 @@ class MouthPainter(nn.Module):
 
     def __init__(self, motion_dim: int, width: int = 64, style_dim: int = 64) -> None:
         super().__init__()
-        if width <= 0 or width % GROUPS:
-            raise ValueError(f"a mouth painter's width is a positive multiple of {GROUPS}, got {width}")
+        if width <= 0 or width % NORM_GROUPS:
+            raise ValueError(f"a mouth painter's width is a positive multiple of {NORM_GROUPS}, got {width}")
         self.place = nn.Linear(motion_dim, 2)
         wide, narrow = nn.Linear(2 * motion_dim, 2 * style_dim), nn.Linear(2 * style_dim, style_dim)
         self.style = nn.Sequential(wide, nn.SiLU(), narrow, nn.SiLU())
@@ -59,11 +63,8 @@ class MouthPainter(nn.Module):
             nn.init.zeros_(parameter)
 
     def centre(self, motion: Tensor) -> Tensor:
-        """Where the mouth is in the picture: x, y in [0, 1], ``(B, 2)`` float32, of motion coefficients ``(B, M)``.
-
-        In full precision whatever the rest computes in: a step of bfloat16 is a pixel or two here.
-        """
-        with torch.autocast(motion.device.type, enabled=False):
+        """Where the mouth is in the picture: x, y in [0, 1], ``(B, 2)`` float32, of motion coefficients ``(B, M)``."""
+        with full_precision(motion.device):
             return self.place(motion.float())
 
     def forward(self, rgb: Tensor, warped: Tensor, flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
@@ -96,21 +97,6 @@ class MouthPainter(nn.Module):
         paint = F.pixel_shuffle(self.paint(hidden), FOLD)
         paint = paint.float() * fading(side, paint.device)  # (B, 3, side, side)
         return rgb + paste_window(paint, centre, size)
-
-
-class ModulatedNormConv(nn.Module):
-    """3x3 convolution and group norm, then scale and shift by a style, then SiLU."""
-
-    def __init__(self, inputs: int, outputs: int, style_dim: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
-        self.norm = nn.GroupNorm(GROUPS, outputs, affine=False)
-        self.modulation = nn.Linear(style_dim, 2 * outputs)
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """Map ``x (B, inputs, H, W)`` with ``style (B, style_dim)``."""
-        scale, shift = self.modulation(style)[:, :, None, None].chunk(2, dim=1)
-        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
 
 
 def window_side(size: int) -> int:

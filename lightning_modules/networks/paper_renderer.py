@@ -286,13 +286,14 @@ class PaperRenderer(Renderer):
         # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:
             rgb = warped + rgb
-        mouth_centre = None
+        places = None
         if self.mouth_painter is not None:
             rgb = self.mouth_painter(rgb, warped, flow, source.motion, motion)
-            mouth_centre = self.mouth_painter.centre(motion)
+            places = self.mouth_painter.centre(motion)[:, None]
         if self.refine is not None:
             rgb = self.refine(rgb)
-        return DecoderOutput(rgb, warped, flow, mask, mouth_centre)
+        between_centres = (self.size - 1) / self.size  # the grid here ends at the centres of corner pixels
+        return DecoderOutput(rgb, warped, between_centres * flow, mask, places)
 
 
 def scale_list(size: int) -> list[int]:

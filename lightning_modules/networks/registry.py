@@ -20,6 +20,7 @@ from datamodules.errors import UserError
 
 NETWORKS = {
     "paper_renderer": "lightning_modules.networks.paper_renderer:PaperRenderer",
+    "warp_renderer": "lightning_modules.networks.warp_renderer:WarpRenderer",
     "diffusion_transformer": "lightning_modules.networks.diffusion_transformer:DiffusionTransformer",
     "statistics_estimator": "lightning_modules.networks.statistics_estimator:StatisticsEstimator",
     "mel_encoder": "lightning_modules.networks.audio_encoder:MelEncoder",

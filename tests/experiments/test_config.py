@@ -72,7 +72,7 @@ def test_experiment_names_itself_and_builds(experiment: str, tmp_path: Path) -> 
     assert experiment.startswith(plain["stage"])
     task = {"autoencoder": "frame_pairs", "sync": "sync_windows"}.get(plain["stage"], "motion_windows")
     assert plain["data"]["task"] == task
-    sizes = {"tiny": 64, "small": 128, "base": 256, "paper": 512}
+    sizes = {"tiny": 64, "small": 128, "base": 256, "warp": 256, "paper": 512}
     assert plain["data"]["size"] == sizes[experiment.rpartition("_")[2]]
     assert plain["trainer"]["max_steps"] > 0
     model = build_model(config)

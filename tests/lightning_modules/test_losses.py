@@ -13,13 +13,13 @@ from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.losses.base import RenderedPairs, evaluate_terms
 from lightning_modules.losses.face import (
-    LandmarkLoss,
     MouthLoss,
-    MouthPlaceLoss,
+    PlaceLoss,
     PoseLoss,
     centre_l1,
     inside_weights,
 )
+from lightning_modules.losses.flow import FoldLoss, LandmarkLoss, OcclusionLoss, PersonLoss
 from lightning_modules.losses.perceptual import PerceptualLoss, UnitFeatures, VGGFeatures
 from lightning_modules.losses.reconstruction import (
     EdgeLoss,
@@ -37,7 +37,14 @@ BOXES = torch.tensor([[[0.2, 0.5, 0.8, 0.9], [0.2, 0.2, 0.4, 0.4], [0.6, 0.2, 0.
 
 def batch(**fields: Tensor) -> FramePairBatch:
     frames = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    known = {"regions": BOXES, "landmarks": torch.zeros(2, 2, 0, 2), "pose": torch.zeros(2, 2, 0)}
+    points = fields.get("landmarks", torch.zeros(2, 2, 0, 2))
+    known = {
+        "regions": BOXES,
+        "landmarks": points,
+        "pose": torch.zeros(2, 2, 0),
+        "person": torch.zeros(2, 2, 0, 0),
+    }
+    known["visible"] = torch.full(points.shape[:3], torch.nan)
     return FramePairBatch(frames[:2], frames[2:], **known | fields)
 
 
@@ -113,10 +120,10 @@ def test_the_place_of_the_mouth_is_the_middle_of_its_box():
     assert centre_l1(found, boxes).item() == pytest.approx((0.1 + 0.1) / 2)
     assert centre_l1(found, torch.zeros(2, 4)) == 0
     pair = batch(regions=boxes[:, None].expand(-1, 3, -1))
-    MouthPlaceLoss()(rendered(pair.source, mouth_centre=found), pair).backward()
+    PlaceLoss()(rendered(pair.source, places=found[:, None]), pair).backward()
     assert found.grad[0].abs().min() > 0
     assert not found.grad[1].any()
-    assert MouthPlaceLoss()(rendered(pair.source), pair) is None  # nobody looks for it
+    assert PlaceLoss()(rendered(pair.source), pair) is None  # nobody looks for it
 
 
 def test_pose_is_read_off_both_motions_where_it_is_known():
@@ -137,7 +144,7 @@ def test_pose_is_read_off_both_motions_where_it_is_known():
 def test_landmark_flow_is_zero_for_the_true_flow_and_leads_there():
     source, driving = torch.rand(1, 1, 9, 2) * 0.5 + 0.25, torch.tensor([0.1, -0.05])
     landmarks = torch.cat([source, source + driving], dim=1)
-    exact = (-driving * 2 * 32 / 31)[None, :, None, None].expand(1, 2, 32, 32).clone()
+    exact = (-driving * 2)[None, :, None, None].expand(1, 2, 32, 32).clone()
     assert landmark_loss(exact, landmarks) < 1e-5
     flow = torch.zeros(1, 2, 32, 32, requires_grad=True)
     landmark_loss(flow, landmarks).backward()
@@ -163,6 +170,64 @@ def test_unknown_landmarks_count_nothing():
     assert flow.grad[:2].abs().sum(dim=(1, 2, 3)).gt(0).all()
     assert not flow.grad[2].any()
     assert landmark_loss(flow, torch.full((3, 2, 4, 2), torch.nan)) == 0
+
+
+def test_what_is_hidden_leads_no_flow_and_says_where_to_paint():
+    landmarks = torch.rand(2, 2, 6, 2, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+    visible = torch.ones(2, 2, 6)
+    visible[:, 0, :3] = 0  # not seen in the source
+    seen = landmarks[:, :, 3:]
+    flow = torch.randn(2, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 0.1
+    hidden = LandmarkLoss()(rendered(batch().source, flow=flow), batch(landmarks=landmarks, visible=visible))
+    torch.testing.assert_close(hidden, landmark_loss(flow, seen))
+
+    mask = torch.full((2, 1, SIZE, SIZE), 0.5, requires_grad=True)
+    pair = batch(landmarks=landmarks, visible=visible)
+    OcclusionLoss()(rendered(pair.source, mask=mask), pair).backward()
+    places = (landmarks[:, 1] * SIZE).long()
+    for item, point in ((0, 0), (1, 2), (0, 3), (1, 5)):
+        column, row = places[item, point]
+        step = mask.grad[item, 0, row - 1 : row + 2, column - 1 : column + 2].sum()  # down where it is hidden
+        assert (step > 0) == (point < 3)
+    unknown = batch(landmarks=landmarks)
+    assert OcclusionLoss()(rendered(pair.source, mask=mask), unknown) == 0
+    assert OcclusionLoss()(rendered(pair.source, mask=mask), batch()) is None
+
+
+def test_the_mask_of_the_person_is_that_of_the_driving_frame_where_it_is_known():
+    person = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)).round()
+    exact = F.interpolate(person[:, 1:], (SIZE, SIZE)).requires_grad_()
+    pair = batch(person=person)
+    assert PersonLoss()(rendered(pair.source, person=exact), pair) < 1e-3
+    wrong = PersonLoss()(rendered(pair.source, person=1 - exact), pair)
+    assert wrong > 5
+    holed = person.clone()
+    holed[1] = torch.nan
+    half = PersonLoss()(rendered(pair.source, person=1 - exact), batch(person=holed))
+    half.backward()
+    torch.testing.assert_close(half, wrong, atol=1e-3, rtol=0)  # a mean over what is known
+    assert exact.grad.isfinite().all()
+    assert not exact.grad[1].any()
+    assert PersonLoss()(rendered(pair.source, person=exact), batch()) is None
+
+
+def test_a_flow_that_folds_costs_and_one_that_moves_the_picture_does_not():
+    moved = torch.full((1, 2, 64, 64), 0.3)
+    centres = (torch.arange(64) + 0.5) / 32 - 1
+    turned = torch.stack([-2 * centres.expand(64, 64), torch.zeros(64, 64)])[None]  # mirrors the portrait
+    squeezed = turned / 4
+    costs = [
+        FoldLoss(smoothness=0.0)(rendered(batch().source, flow=one), batch())
+        for one in (moved, squeezed, turned)
+    ]
+    assert costs[0] == costs[1] == 0
+    assert costs[2] == pytest.approx(1.1, rel=1e-3)  # its area is -1, a tenth is wanted
+    assert FoldLoss()(rendered(batch().source, flow=moved), batch()) == 0
+    assert FoldLoss()(rendered(batch().source, flow=squeezed), batch()) > 0
+    large = F.interpolate(turned, (256, 256), mode="bilinear", align_corners=False)
+    assert FoldLoss(smoothness=0.0)(rendered(batch().source, flow=large), batch()) == pytest.approx(
+        1.1, rel=0.05
+    )
 
 
 def test_the_perceptual_judge_is_no_part_of_the_model_and_follows_its_type():

@@ -13,7 +13,7 @@ from lightning_modules.callbacks.autoencoder_pictures import contact_sheet
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.base import evaluate_terms
-from lightning_modules.losses.face import MouthLoss, MouthPlaceLoss, PoseLoss
+from lightning_modules.losses.face import MouthLoss, PlaceLoss, PoseLoss
 from lightning_modules.losses.reconstruction import EdgeLoss, L1Loss, WarpLoss
 from lightning_modules.motion_autoencoder import MotionAutoencoderModule
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
@@ -38,7 +38,8 @@ def batch() -> FramePairBatch:
     frames = F.interpolate(torch.rand(4, 3, 8, 8), size=32, mode="bicubic") * 2 - 1
     boxes = torch.tensor([[[0.2, 0.5, 0.8, 0.9]] * 3] * 2)
     pose = torch.linspace(-1, 1, 32).view(2, 2, 8)
-    return FramePairBatch(frames[:2], frames[2:], boxes, torch.zeros(2, 2, 0, 2), pose)
+    nothing = torch.zeros(2, 2, 0, 2), pose, torch.zeros(2, 2, 0), torch.zeros(2, 2, 0, 0)
+    return FramePairBatch(frames[:2], frames[2:], boxes, *nothing)
 
 
 def test_training_overfits_a_pair(trainer, loader, moved):
@@ -82,7 +83,7 @@ class Brightness(Renderer):
 
 
 def test_another_renderer_is_trained_and_shown_without_a_word_about_it(trainer, loader):
-    module = MotionAutoencoderModule(Brightness(), adam(0.05), {"l1": L1Loss(), "place": MouthPlaceLoss()})
+    module = MotionAutoencoderModule(Brightness(), adam(0.05), {"l1": L1Loss(), "place": PlaceLoss()})
     pair = batch()._replace(driving=batch().source + 0.3)
     trainer(max_steps=40).fit(module, loader(pair, 2, 40))
     assert float(module.network.gain.detach()) == pytest.approx(1, abs=0.1)
@@ -92,7 +93,7 @@ def test_another_renderer_is_trained_and_shown_without_a_word_about_it(trainer, 
 
 
 def test_the_mouth_places_the_painter_and_teaches_motion():
-    losses = {"mouth": MouthLoss(2.0), "place": MouthPlaceLoss()}
+    losses = {"mouth": MouthLoss(2.0), "place": PlaceLoss()}
     module, pair = build(losses, network={"mouth_painter": 8}), batch()
     nn.init.normal_(module.network.mouth_painter.place.weight)
     values = module.evaluate(module.render(pair), pair)
@@ -145,7 +146,7 @@ def test_each_network_learns_from_its_own_loss_alone(trainer, loader):
 @pytest.mark.parametrize("part", ["outer", "decoder", "refine"])
 def test_partial_training_moves_only_that_part(part, trainer, loader, moved):
     network = {"source_skip": True, "mouth_painter": 8, "refine_channels": 4}
-    module = build({"l1": L1Loss(), "place": MouthPlaceLoss()}, network=network, trainable=part)
+    module = build({"l1": L1Loss(), "place": PlaceLoss()}, network=network, trainable=part)
     parts = module.network.parts()[part]
     wanted = {id(p) for m in parts for p in ([m] if isinstance(m, nn.Parameter) else m.parameters())}
     names = {name for name, p in module.network.named_parameters() if id(p) in wanted}

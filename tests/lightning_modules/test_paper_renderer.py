@@ -124,7 +124,7 @@ def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options, 
     nn.init.normal_(model.scales[-1].to_rgb.weight)  # starts at zero behind the pixel skip
     decoded = model(frames[:2], frames[2:])
     assert decoded.frame.shape == (2, 3, 32, 32)
-    assert (decoded.mouth_centre is None) == ("mouth_painter" not in options)
+    assert (decoded.places is None) == ("mouth_painter" not in options)
     decoded.frame.square().mean().backward()
     for name in ("templates.weight", learns):
         assert model.get_parameter(name).grad.abs().sum() > 0

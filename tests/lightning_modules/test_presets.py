@@ -8,6 +8,7 @@ from datamodules.batches import WINDOW, FramePairBatch
 from experiments.config import compose, instantiate
 from lightning_modules.networks.motion_basis import MotionBasis
 
+AUTOENCODERS = ["tiny", "small", pytest.param("base", marks=pytest.mark.slow), "paper", "warp"]
 SIZES = ["tiny", "small", pytest.param("base", marks=pytest.mark.slow), "paper"]
 MOTION = 20
 AUDIO = {"tiny": 160, "small": 160, "base": 160, "paper": 768}
@@ -20,7 +21,7 @@ def build(experiment: str, *more: str, **stage: nn.Module):
     return instantiate(compose([f"experiment={experiment}", *audio, *more]).model, **stage)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", AUTOENCODERS)
 def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None:
     gan = size in ("base", "paper")
     more = ["model.gan.start=0", "model.losses.perceptual.features.pretrained=random"] if gan else []
@@ -28,7 +29,12 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None
     frames = torch.rand(2, 2, 3, model.network.size, model.network.size)[:, : 1 if gan else 2] * 2 - 1
     boxes = torch.tensor([[0.3, 0.6, 0.7, 0.9], [0.2, 0.3, 0.4, 0.5], [0.6, 0.3, 0.8, 0.5]])
     count = frames.shape[1]
-    known = torch.rand(count, 2, 9, 2), torch.zeros(count, 2, 8)
+    known = (
+        torch.rand(count, 2, 9, 2),
+        torch.zeros(count, 2, 8),
+        torch.ones(count, 2, 9),
+        torch.rand(count, 2, 64, 64),
+    )
     batch = FramePairBatch(frames[0], frames[1], boxes.expand(count, -1, -1), *known)
     parts = [model.network, model.gan.discriminator] if gan else [model.network]
     learned = [moved(part) for part in parts]

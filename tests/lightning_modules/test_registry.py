@@ -19,6 +19,14 @@ CHANNELS = {4: 8, 8: 8, 16: 8}
 ENCODER = {"name": "mel_encoder", "width": 8, "out_dim": 8}
 SMALL: dict[str, dict[str, Any]] = {
     "paper_renderer": {"size": 16, "channels": CHANNELS, "latent_dim": 32},
+    "warp_renderer": {
+        "size": 64,
+        "width": 8,
+        "blocks": 1,
+        "face_views": 8,
+        "painters": 8,
+        "factors": [8, 8, 4],
+    },
     "diffusion_transformer": {"audio_encoder": ENCODER, "width": 16, "heads": 2, "depth": 1, "mlp_ratio": 2},
     "statistics_estimator": {"audio_encoder": ENCODER, "width": 8},
     "mel_encoder": {"width": 8},

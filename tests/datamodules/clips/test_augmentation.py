@@ -1,6 +1,7 @@
 import numpy as np
 import torch
 
+from datamodules.batches import FramePairBatch
 from datamodules.clips.augmentation import augment_pair, change_voice, hue_matrix, mirror, saturation_matrix
 from datamodules.media.audio import MEL_BANDS
 
@@ -28,31 +29,42 @@ def test_a_voice_stays_speech_of_the_same_size() -> None:
     assert torch.isfinite(one).all()
 
 
+def pair(**fields: torch.Tensor) -> FramePairBatch:
+    """A pair without a batch axis of which nothing is known but ``fields``."""
+    empty = {
+        "source": torch.zeros(3, 4, 4), "driving": torch.zeros(3, 4, 4), "regions": torch.zeros(3, 4),
+        "landmarks": torch.zeros(2, 0, 2), "pose": torch.zeros(2, 0), "visible": torch.zeros(2, 0),
+        "person": torch.zeros(2, 0, 0),
+    }  # fmt: skip
+    return FramePairBatch(**(empty | fields))
+
+
 def test_mirror_twice_is_nothing_and_keeps_boxes_on_their_pixels() -> None:
     regions = torch.tensor([[0.25, 0.5, 0.75, 1.0], [0.5, 0.0, 1.0, 0.25], [0.0, 0.0, 0.25, 0.25]])
-    frames = torch.zeros(1, 3, 4, 4)
-    frames[..., 0:1, 2:4] = 1.0  # fills the left eye's box
-    points, pose = torch.rand(2, 5, 2), torch.rand(2, 8)
-    flipped, boxes, moved, turned = mirror(frames, regions, points, pose)
-    assert torch.equal(turned[:, :3], pose[:, :3] * torch.tensor([-1.0, 1.0, -1.0]))
-    x0, y0, x1, y1 = (boxes[2] * 4).int().tolist()  # as a mirror picture it is a right eye
-    assert flipped[..., y0:y1, x0:x1].mean() == 1
-    assert flipped.sum() == frames.sum()
-    assert torch.equal(moved[..., 1], points[..., 1])
-    again, regions_again, points_again, _ = mirror(flipped, boxes, moved, turned)
-    torch.testing.assert_close(points_again, points)
-    assert torch.equal(again, frames)
-    assert torch.equal(regions_again, regions)
-    assert not mirror(frames, torch.zeros(3, 4), points, pose)[1].any()
+    frame = torch.zeros(3, 4, 4)
+    frame[..., 0:1, 2:4] = 1.0  # fills the left eye's box
+    known = {"landmarks": torch.rand(2, 5, 2), "pose": torch.rand(2, 8), "visible": torch.rand(2, 5).round()}
+    one = pair(source=frame, driving=frame + 1, regions=regions, person=torch.rand(2, 4, 4), **known)
+    found = mirror(one)
+    assert torch.equal(found.pose[:, :3], one.pose[:, :3] * torch.tensor([-1.0, 1.0, -1.0]))
+    x0, y0, x1, y1 = (found.regions[2] * 4).int().tolist()  # as a mirror picture it is a right eye
+    assert found.source[..., y0:y1, x0:x1].mean() == 1
+    assert torch.equal(found.driving, found.source + 1)
+    assert found.source.sum() == frame.sum()
+    assert torch.equal(found.landmarks[..., 1], one.landmarks[..., 1])
+    assert torch.equal(found.person[..., 0], one.person[..., -1])
+    assert torch.equal(found.visible, one.visible)
+    for field, before in zip(mirror(found), one, strict=True):
+        torch.testing.assert_close(field, before)
+    assert not mirror(pair(source=frame)).regions.any()
 
 
 def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
-    frame = torch.rand(1, 3, 8, 8) * 2 - 1
-    nothing = torch.zeros(3, 4), torch.zeros(2, 0, 2), torch.zeros(2, 0)
-    changed, *_ = augment_pair(frame.repeat(2, 1, 1, 1), *nothing, np.random.default_rng(1))
-    assert torch.equal(changed[0], changed[1])
-    assert changed.abs().max() <= 1
-    assert not torch.allclose(changed[0], frame[0])
+    frame = torch.rand(3, 8, 8) * 2 - 1
+    changed = augment_pair(pair(source=frame, driving=frame), np.random.default_rng(1))
+    assert torch.equal(changed.source, changed.driving)
+    assert changed.source.abs().max() <= 1
+    assert not torch.allclose(changed.source, frame)
     grey = torch.full((3,), 0.3)
     torch.testing.assert_close(hue_matrix(40.0) @ grey, grey)
     torch.testing.assert_close(saturation_matrix(0.3) @ grey, grey)

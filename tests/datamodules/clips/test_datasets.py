@@ -56,11 +56,35 @@ def test_clips_with_and_without_annotations_share_a_batch(mixed, augment: bool) 
     assert all(value.dtype == torch.float32 for value in batch)
 
 
+def test_points_of_the_surface_follow_the_landmarks_with_what_hides_them(mixed) -> None:
+    root, records = mixed
+    path = root / str(records[0].annotations)
+    arrays, count = read_annotations(path).arrays, records[0].frames
+    arrays["surface"] = np.tile(np.linspace(0, 1, count, dtype=np.float16)[:, None, None], (1, 2, 2))
+    arrays["surface_visible"] = np.tile(np.array([True, False]), (count, 1))
+    arrays["person"] = np.tile(np.arange(0, 255, 51, dtype=np.uint8)[:4].reshape(2, 2), (count, 1, 1))
+    write_annotations(path, arrays, {})
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 1)
+    batch = default_collate([dataset[0, index] for index in range(3)])
+    assert batch.landmarks.shape == (3, 2, 5 + 2, 2)  # as many landmarks as the clip with the most has
+    first = batch.landmarks[0]
+    assert first[:, :3].isfinite().all()
+    assert not first[:, 3:5].isfinite().any()
+    assert torch.equal(first[:, 5], first[:, 6])
+    assert (first[0, 5] - first[1, 5]).abs().min() > 0  # each of its own frame
+    assert torch.equal(batch.visible[0, :, 5:], torch.tensor([[1.0, 0.0]] * 2))
+    assert not batch.visible[:, :, :5].isfinite().any()  # nobody says what hides these
+    assert not batch.landmarks[1:, :, 5:].isfinite().any()
+    torch.testing.assert_close(batch.person[0, 1], torch.tensor([[0.0, 0.2], [0.4, 0.6]]))
+    assert not batch.person[1:].isfinite().any()
+
+
 def test_what_no_clip_knows_takes_no_room(mixed) -> None:
     root, records = mixed
     pair = FramePairDataset(ClipFrames(root, 16), records[2:], 1)[0, 0]
     assert pair.landmarks.shape == (2, 0, 2)
     assert pair.pose.shape == (2, 0)
+    assert pair.person.shape == (2, 0, 0)
     assert FramePairDataset(ClipFrames(root, 16), records[1:], 1)[0, 0].pose.shape == (2, 0)
 
 

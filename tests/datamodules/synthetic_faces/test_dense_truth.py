@@ -151,3 +151,22 @@ def test_wide_light_stays_in_the_room():
     person = Identity.sample(np.random.default_rng(1), "plain")
     room = dataclasses.replace(person, domain="wide")
     assert warp_psnr(room, 96) < warp_psnr(person, 96) - 3
+
+
+def test_surface_points_move_as_the_dense_flow_says_and_are_seen_where_it_is(renderer):
+    clip = Controls.of_poses(*TURNING)
+    truth, drawn = dense_truth(renderer, clip), renderer.render(clip)
+    points = drawn.surface.astype(float)
+    for t in range(1, len(clip)):
+        assert 0.2 < drawn.surface_visible[t].mean() < 0.8  # the back of the head is hidden
+        seen = np.flatnonzero(drawn.surface_visible[t])
+        x, y = (points[t, seen] * SIZE).astype(int).T
+        led = points[t, seen] * SIZE + truth.flow[t, y, x]
+        error = np.linalg.norm(led - points[0, seen] * SIZE, axis=-1)
+        assert np.median(error) < 0.15  # pixels; beside an edge the pixel shows something else
+        assert np.mean(error < 1) > 0.8
+        both = drawn.surface_visible[0, seen]
+        assert np.mean(both == truth.seen[t, y, x]) > 0.85
+    person = drawn.person.astype(float) / 255
+    assert person.shape == (len(clip), 64, 64)
+    assert np.abs(person.mean(axis=(1, 2)) - truth.mask.mean(axis=(1, 2))).max() < 0.01

@@ -1,0 +1,116 @@
+"""Losses that teach a flow what pixels alone would take long to say: where points go, what is hidden, what is the person."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.batches import FramePairBatch
+from lightning_modules.losses.base import LossTerm, RenderedPairs
+from lightning_modules.networks.processes import shared_count
+
+
+class LandmarkLoss(LossTerm):
+    """Error of the backward flow at points that both frames show: where the driving one has it, it must lead to the source's.
+
+    Points of which it is not known whether something hides them count, too.
+
+    Points pull the flow from any distance, where pixels only do so within an edge's width.
+    """
+
+    needs = ("flow",)
+
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
+        """Mean in half picture widths over the points seen in both frames, 0 where none is; None for data without points."""
+        if not batch.landmarks.shape[2]:
+            return None
+        flow = pairs.decoded.flow  # (B, 2, S, S)
+        assert flow is not None
+        known = (batch.landmarks.isfinite().all(dim=-1) & (batch.visible != 0)).all(dim=1)  # (B, L)
+        landmarks = torch.where(known[:, None, :, None], batch.landmarks, 0.5)
+        source, driving = (2 * landmarks - 1).to(flow).unbind(1)  # each (B, L, 2), in half picture widths
+        found = _at_points(flow, driving).transpose(1, 2)  # (B, L, 2)
+        error = (found - (source - driving)).abs().mean(dim=-1)  # (B, L)
+        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
+
+
+class OcclusionLoss(LossTerm):
+    """Cross-entropy of the share that a renderer takes from the moved portrait, at points that the driving frame shows.
+
+    It is to be all where the source shows the point, too, and nothing where it hides it.
+    """
+
+    needs = ("mask",)
+
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
+        """Mean over the points of which that is known, 0 where it is of none; None for data without points."""
+        if not batch.landmarks.shape[2]:
+            return None
+        assert pairs.decoded.mask is not None
+        shown, seen = batch.visible.unbind(1)  # each (B, L)
+        known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & shown.isfinite()
+        driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
+        found = _at_points(pairs.decoded.mask.float(), 2 * driving - 1)[:, 0]
+        error = _cross_entropy(found, shown.nan_to_num())
+        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
+
+
+class PersonLoss(LossTerm):
+    """Cross-entropy of a renderer's mask of the person in the driving frame."""
+
+    needs = ("person",)
+
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
+        """Mean over the pixels of the known masks; None for data without masks."""
+        side = batch.person.shape[-1]
+        if not side:
+            return None
+        assert pairs.decoded.person is not None
+        found = F.interpolate(pairs.decoded.person.float(), (side, side), mode="area")[:, 0]
+        target = batch.person[:, 1]
+        known = target.isfinite()
+        error = torch.where(known, _cross_entropy(found, target.nan_to_num()), 0.0)
+        return error.sum() / shared_count(known.sum(), least=1)
+
+
+class FoldLoss(LossTerm):
+    """How far a flow is from smooth, and how far it folds: the portrait must not be turned inside out.
+
+    Args:
+        weight: factor in the sum.
+        margin: of what a unit of area of the frame must at least take of the portrait's.
+        smoothness: weight of the differences of neighbours beside the folds.
+        side: at which the flow is looked at.
+    """
+
+    needs = ("flow",)
+
+    def __init__(
+        self, weight: float = 1.0, margin: float = 0.1, smoothness: float = 0.1, side: int = 64
+    ) -> None:
+        super().__init__(weight)
+        self.margin, self.smoothness, self.side = margin, smoothness, side
+
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
+        """Mean over the pixels, each term 0 for a flow that moves the whole picture."""
+        flow = pairs.decoded.flow
+        assert flow is not None
+        if flow.shape[-1] > self.side:
+            flow = F.interpolate(flow, (self.side, self.side), mode="area")
+        pixels = flow * (flow.shape[-1] / 2)
+        across = pixels[..., :-1, 1:] - pixels[..., :-1, :-1]  # (B, 2, s - 1, s - 1)
+        down = pixels[..., 1:, :-1] - pixels[..., :-1, :-1]
+        area = (1 + across[:, 0]) * (1 + down[:, 1]) - across[:, 1] * down[:, 0]
+        folds = F.relu(self.margin - area).mean()
+        return folds + self.smoothness * (across.square() + down.square()).mean()
+
+
+def _at_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Maps ``(B, C, S, S)`` at points ``(B, L, 2)`` in half picture widths: ``(B, C, L)``; the border repeats."""
+    found = F.grid_sample(maps, points[:, None].to(maps), align_corners=False, padding_mode="border")
+    return found[:, :, 0]
+
+
+def _cross_entropy(share: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of shares in [0, 1], in full precision; bounded, as shares may reach 0 and 1."""
+    share = share.float().clamp(1e-4, 1 - 1e-4)
+    return -(target * share.log() + (1 - target) * (1 - share).log())

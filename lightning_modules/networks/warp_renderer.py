@@ -1,0 +1,288 @@
+"""Renderer that moves the portrait's own pixels, whatever their resolution, and paints only what is hidden in them.
+
+Ours. A small network at one size says where each pixel comes from, which of them belong to the person, what of it all can be
+seen, and what is to be painted; frames are made at the portrait's size, which costs no further convolution.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.batches import REGION_NAMES
+from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
+from lightning_modules.networks.face_view_head import FaceViewHead
+from lightning_modules.networks.layers import NORM_GROUPS, ModulatedNormConv, RunningNorm, full_precision
+from lightning_modules.networks.paper_renderer import MotionTemplates
+from lightning_modules.networks.region_painter import (
+    Patch,
+    RegionPainter,
+    cut_windows,
+    window_corners,
+)
+
+GRID = 16
+"""Side of the grid of flow and features that motion alone says, in a model of any size."""
+GRID_FEATURES = 8
+FOLD = 4
+"""Side of the squares of pixels that are folded into channels for the trunk."""
+OPEN = 3.0
+"""Logit of what can be seen at the start: what can be moved is moved, not painted."""
+WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
+"""Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
+REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
+"""Where a framed face usually has its ``REGION_NAMES``, x, y in [0, 1]."""
+
+
+class SourcePyramid(nn.Module):
+    """Feature maps of a portrait at 1/2, 1/4 and 1/16 of the network's size, and its latent; computed once."""
+
+    def __init__(self, latent_dim: int, fine: int, middle: int, coarse: int) -> None:
+        super().__init__()
+        widths = (3, fine, middle, coarse, coarse)
+        self.steps = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(one, two, 4, 2, 1),
+                nn.GroupNorm(NORM_GROUPS, two),
+                nn.SiLU(),
+                nn.Conv2d(two, two, 3, padding=1),
+            )
+            for one, two in itertools.pairwise(widths)
+        )
+        self.head = nn.Linear(coarse * 16, latent_dim)
+        self.norm = RunningNorm(latent_dim)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Latent ``(B, L)`` and the maps, fine to coarse, of ``(B, 3, S, S)``."""
+        x, maps = image, []
+        for step in self.steps:
+            x = step(x)
+            maps.append(x)
+        latent = self.norm(self.head(F.adaptive_avg_pool2d(F.silu(x), 4).flatten(1)).float())
+        return latent, [maps[0], maps[1], maps[3]]
+
+
+class FlowNetwork(nn.Module):
+    """Flow and what it can show, at a quarter of the network's size, from both motions and the source's coarse features."""
+
+    def __init__(self, motion_dim: int, coarse: int, style_dim: int) -> None:
+        super().__init__()
+        outputs = (2 + GRID_FEATURES) * GRID**2
+        self.grid = nn.Sequential(nn.Linear(2 * motion_dim, 128), nn.SiLU(), nn.Linear(128, outputs))
+        widths = (coarse + GRID_FEATURES, 96, 64, 32)
+        self.blocks = nn.ModuleList(
+            ModulatedNormConv(one, two, style_dim) for one, two in itertools.pairwise(widths)
+        )
+        self.out = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        for parameter in (*self.grid[-1].parameters(), *self.out.parameters()):
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.out.bias.copy_(torch.tensor([0.0, 0.0, OPEN]))  # type: ignore[union-attr]
+
+    def forward(
+        self, motions: Tensor, coarse: Tensor, style: Tensor, side: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Flow ``(B, 2, side, side)`` in half pictures, logits ``(B, 1, side, side)`` of what it shows, their features.
+
+        The flow of the grid finds the head's motion long before the convolutions do; they refine it.
+        """
+        grid = self.grid(motions).view(-1, 2 + GRID_FEATURES, GRID, GRID)
+        flow, features = grid.split((2, GRID_FEATURES), dim=1)
+        x = torch.cat([resized(coarse, GRID), features.to(coarse.dtype)], dim=1)
+        for block, at in zip(self.blocks, (GRID, side // 2, side), strict=True):
+            x = block(resized(x, at), style)
+        found = self.out(x).float()
+        return resized(flow.float(), side) + found[:, :2], found[:, 2:], x
+
+
+class WarpRenderer(Renderer):
+    """Motion encoder, linear motion templates, flow with occlusion, a trunk that paints, painters of mouth and eyes.
+
+    A portrait of ``size`` or of a multiple of it is rendered at its own size.
+
+    Args:
+        size: side S at which the network looks, a multiple of 64.
+        width: channels of the trunk, a multiple of 8.
+        blocks: residual blocks of the trunk.
+        latent_dim: L of the appearance latent.
+        motion_dim: M, number of motion coefficients.
+        face_views: width of the motion encoder, see `FaceViewHead`.
+        factors: how many coefficients are of the face, the mouth and the eyes, each seen in its own view alone; empty: all
+            are of all views.
+        style_dim: size of the vector that modulates all convolutions.
+        painters: channels of the painters of mouth and eyes, a multiple of 8; 0 = none.
+        occlusion: whether paint takes the place of what the flow can't show; else, for comparison, it is added to it.
+        person: whether the background stays where it is in the portrait; else, for comparison, the flow moves it, too.
+    """
+
+    def __init__(
+        self,
+        size: int = 256,
+        width: int = 64,
+        blocks: int = 2,
+        latent_dim: int = 512,
+        motion_dim: int = 20,
+        face_views: int = 24,
+        factors: Sequence[int] = (),
+        style_dim: int = 128,
+        painters: int = 48,
+        occlusion: bool = True,
+        person: bool = True,
+    ) -> None:
+        super().__init__()
+        if size % 64:
+            raise ValueError(f"size must be a multiple of 64, got {size}")
+        self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
+        self.occlusion, self.person = occlusion, person
+        self.motion_head = FaceViewHead(motion_dim, face_views, norm="group", factors=factors)
+        self.source = SourcePyramid(latent_dim, fine=16, middle=64, coarse=64)
+        self.own_motion = nn.Linear(motion_dim, latent_dim, bias=False)
+        self.templates = MotionTemplates(latent_dim, motion_dim)
+        self.style = nn.Sequential(
+            nn.Linear(latent_dim + 2 * motion_dim, style_dim),
+            nn.SiLU(),
+            nn.Linear(style_dim, style_dim),
+            nn.SiLU(),
+        )
+        self.flow = FlowNetwork(motion_dim, 64, style_dim)
+        self.enter = ModulatedNormConv(64 + 32 + 3 * FOLD**2, width, style_dim)
+        self.trunk = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2 * blocks))
+        self.rise = nn.Conv2d(width, 64, 3, padding=1)  # shuffled to 16 channels at half the size
+        self.paint = nn.Conv2d(
+            32, 5 * 4, 3, padding=1
+        )  # shuffled to colours, alpha and person at the whole size
+        nn.init.zeros_(self.paint.weight)
+        with torch.no_grad():
+            start = torch.tensor([0.0, 0.0, 0.0, OPEN, 0.0])
+            self.paint.bias.copy_(start.repeat_interleave(4))  # type: ignore[union-attr]
+        self.places = Places(motion_dim, latent_dim) if painters else None
+        self.painters = nn.ModuleDict()
+        for name in WINDOWS if painters else ():
+            self.painters[name] = RegionPainter(style_dim + len(REGION_NAMES), painters)
+        self.required_losses = ("place",) if painters else ()
+
+    def encode(self, image: Tensor) -> SourceEncoding:
+        """Encode source pictures ``(B, 3, k S, k S)`` in [-1, 1]: everything that depends on the source alone."""
+        seen = self._seen(image)
+        latent, maps = self.source(seen)
+        motion = self.motion(seen)
+        own: tuple[Tensor, ...] = ()
+        if self.places is not None:
+            own = tuple(one for _, one in self._windows(seen, self.places(motion, latent)))
+        return SourceEncoding(image, motion, latent + self.own_motion(motion), (seen, *maps, latent, own))
+
+    def motion(self, image: Tensor) -> Tensor:
+        """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, k S, k S)`` in [-1, 1]."""
+        return torch.tanh(self.motion_head(self._seen(image)).float())
+
+    def _seen(self, image: Tensor) -> Tensor:
+        """The picture at the network's size."""
+        return image if image.shape[-1] == self.size else F.interpolate(image, (self.size,) * 2, mode="area")
+
+    def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
+        """Render B sources in motion ``(B, M)``, coefficients in [-1, 1], at the size of their pictures."""
+        seen, fine, middle, coarse, latent, own = source.features
+        size, half, quarter = self.size, self.size // 2, self.size // 4
+        motions = torch.cat([source.motion, motion], dim=1).float()
+        style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
+        flow, logits, moving = self.flow(motions, coarse, style, quarter)
+        # What the trunk sees: features and pixels, moved, and how far they can be seen.
+        shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
+        warped = warp(seen, resized(flow, size), "bicubic").clamp(-1, 1)
+        x = torch.cat([warp(middle, flow) * shown, moving, F.pixel_unshuffle(warped, FOLD)], dim=1)
+        x = self.enter(x, style)
+        for first, second in zip(self.trunk[::2], self.trunk[1::2], strict=True):
+            x = x + second(first(x, style), style)
+        x = F.pixel_shuffle(self.rise(x), 2)
+        x = torch.cat([x, warp(fine, resized(flow, half)) * resized(shown, half)], dim=1)
+        painted = F.pixel_shuffle(self.paint(F.silu(x)), 2).float()  # (B, 5, S, S)
+        # Frames of the network's size; then the same at the portrait's.
+        frame, alpha, person = self._composed(painted, seen, warped)
+        places, patches = None, []
+        if self.places is not None:
+            places = self.places(motion, latent)
+            patches = self._patches(places, own, frame, warped, style)
+        whole = source.image.shape[-1]
+        if whole != size:
+            warped = warp(source.image.float(), resized(flow, whole), "bicubic").clamp(-1, 1)
+            frame, alpha, person = self._composed(resized(painted, whole), source.image, warped)
+        for patch in patches:
+            frame, alpha = patch.enlarged(whole // size).on(frame, alpha)
+        return DecoderOutput(frame, warped, resized(flow, whole), alpha, places, person)
+
+    def _composed(
+        self, painted: Tensor, source: Tensor, warped: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Frame, share of it that is not painted, and mask of the person, of the trunk's paint ``(B, 5, s, s)``."""
+        colours, alpha = torch.tanh(painted[:, :3]), torch.sigmoid(painted[:, 3:4])
+        person = torch.sigmoid(painted[:, 4:]) if self.person else None
+        scene = warped if person is None else source + person * (warped - source)
+        if not self.occlusion:
+            return scene + colours, torch.ones_like(alpha), person
+        return colours + alpha * (scene - colours), alpha, person
+
+    def _windows(self, pictures: Tensor, places: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Corners ``(B, n, 2)`` and windows ``(B, n, C, h, w)`` of the mouth and of the eyes about places ``(B, 3, 2)``."""
+        found = []
+        for (height, width), centres in zip(WINDOWS.values(), places.split((1, 2), dim=1), strict=True):
+            sides = tuple(max(round(share * self.size / 4), 1) * 4 for share in (height, width))
+            corners = window_corners(centres, sides, self.size)
+            found.append((corners, cut_windows(pictures, corners, sides)))
+        return found
+
+    def _patches(
+        self, places: Tensor, own: Sequence[Tensor], frame: Tensor, warped: Tensor, style: Tensor
+    ) -> list[Patch]:
+        """The paint of the mouth and of the eyes, from the portrait's own windows and what is there so far."""
+        seen = self._windows(torch.cat([frame, warped], dim=1), places)
+        names = torch.eye(len(REGION_NAMES), device=style.device).expand(len(style), -1, -1)
+        patches = []
+        for name, mine, (corners, windows), which in zip(
+            WINDOWS, own, seen, names.split((1, 2), dim=1), strict=True
+        ):
+            shape = windows.shape[:2]  # (B, n)
+            styles = torch.cat([style[:, None].expand(*shape, -1), which], dim=2).flatten(0, 1)
+            now, moved = windows.flatten(0, 1).split(3, dim=1)
+            paint, cover = self.painters[name](mine.flatten(0, 1), now, moved, styles)
+            patches.append(Patch(corners, paint.unflatten(0, shape), cover.unflatten(0, shape)))
+        return patches
+
+    def parts(self) -> dict[str, Any]:
+        """``paint``: trunk, painters and what they paint, without the flow."""
+        return {"paint": [self.enter, self.trunk, self.rise, self.paint, self.painters]}
+
+
+class Places(nn.Module):
+    """Where the parts of the face are: linear in motion and appearance; taught by their boxes alone."""
+
+    def __init__(self, motion_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.of_motion = nn.Linear(motion_dim, 2 * len(REST))
+        self.of_face = nn.Linear(latent_dim, 2 * len(REST), bias=False)
+        nn.init.zeros_(self.of_motion.weight)
+        nn.init.zeros_(self.of_face.weight)
+        with torch.no_grad():
+            self.of_motion.bias.copy_(torch.tensor(REST).flatten())
+
+    def forward(self, motion: Tensor, latent: Tensor) -> Tensor:
+        """Centres ``(B, 3, 2)`` of ``REGION_NAMES``, x, y in [0, 1]."""
+        with full_precision(motion.device):
+            found = self.of_motion(motion.float()) + self.of_face(latent.float())
+        return found.view(-1, len(REST), 2)
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """``(B, C, side, side)`` bilinearly, by pixel centres."""
+    return x if x.shape[-1] == side else F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+
+
+def warp(x: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
+    """Sample ``x (B, C, H, W)`` at its pixel centres plus ``flow (B, 2, H, W)`` in half pictures; the border repeats."""
+    height, width = flow.shape[2:]
+    lines = [(2 * torch.arange(side, device=x.device) + 1) / side - 1 for side in (width, height)]
+    grid = torch.stack(torch.meshgrid(*lines, indexing="xy"), dim=-1) + flow.float().permute(0, 2, 3, 1)
+    moved = F.grid_sample(x.float(), grid.nan_to_num(), mode, padding_mode="border", align_corners=False)
+    return moved.to(x.dtype)
