@@ -157,13 +157,17 @@ def _training_jobs(shop: Workshop, training: Training) -> list[Job]:
 
 def wait_for(run_dir: Path) -> None:
     """Wait until no process trains in a run folder any more: one may have outlived the study that began it."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     if (run_dir / ".lock").is_file():
         lock = FileLock(run_dir / ".lock")
         if lock.lock_counter == 0:
-            with lock.acquire(poll_interval=1):
-                pass
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                log.info("%s: another process still trains here; waiting for its end", run_dir)
+                lock.acquire(poll_interval=1)
+            lock.release()
 
 
 def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[str, Path | None]) -> Job:
