@@ -47,6 +47,7 @@ class TalkingHeadDataModule(LightningDataModule):
         cache_frames: Whether to decode every clip once into ``ROOT/frames/SIZE`` (disk for speed).
         blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
         mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
+        background_blur: Pixels of the Gaussian that blurs frame pairs outside the person (see ``FramePairDataset``).
         splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
 
@@ -72,6 +73,7 @@ class TalkingHeadDataModule(LightningDataModule):
         cache_frames: bool = False,
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
+        background_blur: int = 0,
         splits: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -87,6 +89,11 @@ class TalkingHeadDataModule(LightningDataModule):
         self.latents = None if latents is None else Path(latents)
         self.augment, self.cache_frames = augment, cache_frames
         self.blink_share, self.mouth_share = blink_share, mouth_share
+        if background_blur < 0 or (background_blur and background_blur % 2 == 0):
+            raise UserError(
+                f"background_blur {background_blur} is the side of a kernel: an odd number, or 0 for none"
+            )
+        self.background_blur = background_blur
         self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
         self._place: dict[str, int] | None = None
@@ -167,7 +174,8 @@ class TalkingHeadDataModule(LightningDataModule):
         if self.task == "sync_windows":
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
         changes = (self.augment, self.blink_share, self.mouth_share) if training else ()
-        return FramePairDataset(frames, records, self.pairs_per_clip, self.seed, *changes)
+        pairs = self.pairs_per_clip, self.seed, *changes
+        return FramePairDataset(frames, records, *pairs, background_blur=self.background_blur)
 
     def state_dict(self) -> dict[str, int]:
         """Where the training is in its data, for checkpoints: the epoch, and how many of its items each process has had."""

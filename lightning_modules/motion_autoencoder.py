@@ -93,7 +93,7 @@ class MotionAutoencoderModule(L.LightningModule):
         # The discriminator, by the same frames; the renderer is frozen.
         if gan is not None:
             with others[0].toggle_model():
-                loss = gan.discriminator_loss(batch.driving, pairs.decoded.frame)
+                loss = gan.discriminator_loss(batch.driving, pairs.decoded.frame, self.global_step)
                 self._backward(others[0], loss)
                 # Not by `LightningOptimizer.step`, which counts: the trainer's steps are batches, with a GAN, too.
                 self.trainer.strategy.optimizer_step(others[0].optimizer, lambda: None)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from datamodules.batches import POSE_NAMES, FramePairBatch
 from datamodules.media.audio import MEL_BANDS
@@ -87,6 +88,17 @@ def augment_pair(pair: FramePairBatch, generator: np.random.Generator) -> FrameP
         pair = mirror(pair)
     source, driving = change_colours(torch.stack([pair.source, pair.driving]), generator)
     return pair._replace(source=source, driving=driving)
+
+
+def blur_background(frames: Tensor, person: Tensor, kernel: int) -> Tensor:
+    """Frames ``(N, 3, S, S)`` blurred by a Gaussian of ``kernel`` pixels (odd) where the person does not cover them.
+
+    ``person``: ``(N, s, s)`` share of each pixel; the frames of a mask that is not known stay as they are.
+    """
+    from torchvision.transforms.functional import gaussian_blur
+
+    mask = F.interpolate(person.nan_to_num(1.0)[:, None], frames.shape[-2:], mode="bilinear")
+    return torch.where(mask > 0.5, frames, gaussian_blur(frames, [kernel, kernel]))
 
 
 def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:

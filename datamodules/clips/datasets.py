@@ -22,7 +22,7 @@ from datamodules.batches import (
     SyncWindowBatch,
 )
 from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_frames
-from datamodules.clips.augmentation import augment_pair, change_voice
+from datamodules.clips.augmentation import augment_pair, blur_background, change_voice
 from datamodules.clips.clip_store import ClipFrames, ClipSounds
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
@@ -103,6 +103,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         mouth_share: Share of the pairs that lead from a frame among the clip's ``LIP_SHARE`` with the least open lips to one
             among those with the most open, in clips whose annotations know them. Portraits have shut mouths, and uniform
             pairs seldom ask to open one.
+        background_blur: Pixels of the Gaussian that blurs both frames outside the person, an odd number, in clips whose
+            annotations know the person; 0 = none.
     """
 
     def __init__(
@@ -114,7 +116,9 @@ class FramePairDataset(Dataset[FramePairBatch]):
         augment: bool = False,
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
+        background_blur: int = 0,
     ) -> None:
+        self.background_blur = background_blur
         self.frames, self.records = frames, list(records)
         self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
         self.blink_share, self.mouth_share = blink_share, mouth_share
@@ -158,6 +162,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         person = torch.full((2, self._person, self._person), torch.nan)
         if "person" in notes:
             person[:] = torch.from_numpy(notes["person"]) / 255
+            if self.background_blur:
+                images = blur_background(images, person, self.background_blur)
         source, target = (image.contiguous() for image in images)
         pair = FramePairBatch(source, target, regions, landmarks, pose, visible, person)
         return augment_pair(pair, generator) if self.augment else pair

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -15,6 +16,9 @@ class AdversarialLoss(nn.Module):
         optimizer: partial of a torch optimizer, called with the discriminator's parameters.
         weight: of the generator's loss.
         start: batches before it joins.
+        r1: weight of the squared gradient of the logits of real frames (Mescheder et al. 2018, arXiv 1801.04406); 0 = none,
+            as the authors' files have it.
+        r1_every: batches from one such penalty to the next, which counts so many times (lazy, as StyleGAN2 does).
     """
 
     def __init__(
@@ -23,8 +27,11 @@ class AdversarialLoss(nn.Module):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         weight: float = 1.0,
         start: int = 0,
+        r1: float = 0.0,
+        r1_every: int = 16,
     ) -> None:
         super().__init__()
+        self.r1, self.r1_every = r1, r1_every
         self.discriminator, self.optimizer = discriminator, optimizer
         self.weight, self.start = weight, start
 
@@ -32,7 +39,16 @@ class AdversarialLoss(nn.Module):
         """Low where generated frames ``(B, 3, S, S)`` look real; a scalar."""
         return F.softplus(-self.discriminator(frames)).mean()
 
-    def discriminator_loss(self, real: Tensor, generated: Tensor) -> Tensor:
-        """Low where the discriminator tells real from generated frames, both ``(B, 3, S, S)``; a scalar."""
-        real_loss = F.softplus(-self.discriminator(real)).mean()
-        return real_loss + F.softplus(self.discriminator(generated.detach())).mean()
+    def discriminator_loss(self, real: Tensor, generated: Tensor, step: int) -> Tensor:
+        """Low where the discriminator tells real from generated frames, both ``(B, 3, S, S)``; a scalar.
+
+        Every ``r1_every``-th ``step`` the penalty of its gradient joins.
+        """
+        penalised = self.r1 > 0 and step % self.r1_every == 0
+        real = real.detach().requires_grad_(penalised)
+        logits = self.discriminator(real)
+        loss = F.softplus(-logits).mean() + F.softplus(self.discriminator(generated.detach())).mean()
+        if penalised:
+            (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+            loss = loss + self.r1_every * self.r1 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
+        return loss

@@ -63,6 +63,16 @@ class ModulatedConv(nn.Module):
 
     The style scales the activations and the demodulation scales the result, instead of building one kernel per
     sample: the same arithmetic (equations 1-3 of StyleGAN2), one ordinary convolution for the whole batch.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: side of the kernel; 3 where it doubles the resolution.
+        style_dim: size of the style.
+        demodulate: whether outputs are scaled to unit variance.
+        zero: whether it starts as nothing.
+        bias: whether outputs have one.
+        double: whether it doubles the resolution, by a transposed convolution of stride 2 and the binomial filter.
     """
 
     def __init__(
@@ -73,10 +83,13 @@ class ModulatedConv(nn.Module):
         style_dim: int,
         demodulate: bool = True,
         zero: bool = False,
+        bias: bool = True,
+        double: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.doubles = double
         self.style = EqualLinear(style_dim, inputs, bias_init=1.0)
         self.scale = 1.0 / math.sqrt(inputs * kernel * kernel)
         self.demodulate = demodulate
@@ -85,32 +98,56 @@ class ModulatedConv(nn.Module):
             nn.init.zeros_(self.weight)
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        """Map ``x (B, inputs, H, W)`` with ``latent (B, style_dim)`` to ``(B, outputs, H, W)``."""
+        """Map ``x (B, inputs, H, W)`` with ``latent (B, style_dim)`` to ``(B, outputs, H, W)``, or twice the sides."""
         style = self.style(latent)  # (B, inputs)
         weight = self.weight * self.scale
-        y = F.conv2d(x * style[:, :, None, None], weight, padding=self.padding)
+        x = x * style[:, :, None, None]
+        if self.doubles:
+            y = binomial(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4.0)
+        else:
+            y = F.conv2d(x, weight, padding=self.padding)
         if self.demodulate:
             energy = style.float().square() @ weight.float().square().sum(dim=(2, 3)).t()  # (B, outputs)
             y = y * torch.rsqrt(energy + 1e-8).to(y.dtype)[:, :, None, None]
-        return y + self.bias.to(y.dtype)[None, :, None, None]
+        return y if self.bias is None else y + self.bias.to(y.dtype)[None, :, None, None]
 
 
 class StyledBlock(nn.Module):
     """One scale of the decoder: modulated 3x3 convolution, upsampling by two, modulated 3x3 convolution.
 
-    The first convolution runs before the bilinear upsampling, at a quarter of the cost of running after it.
+    The first convolution runs before the bilinear upsampling, at a quarter of the cost of running after it; with
+    ``transposed`` it doubles the resolution itself, at the same cost.
     """
 
-    def __init__(self, inputs: int, outputs: int, style_dim: int, upsample: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, style_dim: int, upsample: bool = True, transposed: bool = False
+    ) -> None:
         super().__init__()
-        self.conv1 = ModulatedConv(inputs, outputs, 3, style_dim) if upsample else None
+        self.transposed = transposed
+        self.conv1 = ModulatedConv(inputs, outputs, 3, style_dim, double=transposed) if upsample else None
         self.conv2 = ModulatedConv(outputs, outputs, 3, style_dim)
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         """Map ``(B, inputs, H, W)`` to ``(B, outputs, 2H, 2W)``, or keep the size where upsampling is off."""
         if self.conv1 is not None:
-            x = upsample(activate(self.conv1(x, latent)))
+            x = activate(self.conv1(x, latent))
+            x = x if self.transposed else upsample(x)
         return activate(self.conv2(x, latent))
+
+
+class RGBHead(nn.Module):
+    """1x1 convolution to colours, activated, with a bias before and behind; no style acts on it."""
+
+    def __init__(self, inputs: int, zero: bool = False) -> None:
+        super().__init__()
+        self.conv = EqualConv(inputs, 3, 1)
+        self.bias = nn.Parameter(torch.zeros(3))
+        if zero:
+            nn.init.zeros_(self.conv.weight)
+
+    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
+        """Map ``(B, inputs, H, W)`` to ``(B, 3, H, W)``."""
+        return activate(self.conv(x)) + self.bias.to(x.dtype)[:, None, None]
 
 
 class ModulatedNormConv(nn.Module):
@@ -174,11 +211,16 @@ class RunningNorm(nn.Module):
 
 
 def blur_pool(x: Tensor) -> Tensor:
-    """Halve the resolution behind the binomial filter [1, 3, 3, 1] (Zhang 2019, arXiv 1904.11486); zeros outside."""
+    """Halve the resolution behind the binomial filter (Zhang 2019, arXiv 1904.11486); zeros outside."""
+    return binomial(x, stride=2)
+
+
+def binomial(x: Tensor, stride: int = 1, gain: float = 1.0) -> Tensor:
+    """Filter ``(B, C, H, W)`` by [1, 3, 3, 1] along both axes, times ``gain``; zeros outside, one pixel lost of each side."""
     channels = x.shape[1]
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
-    kernel = (taps[:, None] * taps[None, :]).expand(channels, 1, 4, 4)
-    return F.conv2d(x, kernel, stride=2, padding=1, groups=channels)
+    kernel = (gain * taps[:, None] * taps[None, :]).expand(channels, 1, 4, 4)
+    return F.conv2d(x, kernel, stride=stride, padding=1, groups=channels)
 
 
 def upsample(x: Tensor) -> Tensor:

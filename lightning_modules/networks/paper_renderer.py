@@ -4,6 +4,7 @@ Source: PAPER facts of IF-MDM (arXiv 2412.04000 and its authors' published model
 motion goes back to LIA (arXiv 2203.09043).
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from lightning_modules.networks.layers import (
     EqualLinear,
     ModulatedConv,
     ResidualDown,
+    RGBHead,
     RunningNorm,
     StyledBlock,
     activate,
@@ -72,7 +74,8 @@ class MotionTemplates(nn.Module):
 class DecoderScale(nn.Module):
     """One scale: styled convolutions, flow and mask logits, warped source features, generated features, RGB.
 
-    Without ``moves`` the flow is that of the scale before, upsampled; the mask is refined all the same.
+    Without ``moves`` the flow is that of the scale before, upsampled; the mask is refined all the same. ``bounded`` puts the
+    flow through tanh. ``published``: see `PaperRenderer`.
     """
 
     def __init__(
@@ -83,13 +86,19 @@ class DecoderScale(nn.Module):
         rgb_input: str,
         blank: bool = False,
         moves: bool = True,
+        bounded: bool = True,
+        published: bool = False,
     ) -> None:
         super().__init__()
-        self.styled = StyledBlock(inputs, outputs, style_dim)
-        self.moves = moves
-        self.to_flow = ModulatedConv(outputs, 3 if moves else 1, 1, style_dim, demodulate=False, zero=True)
-        self.generate = ModulatedConv(outputs, outputs, 1, style_dim)
-        self.to_rgb = ModulatedConv(outputs, 3, 1, style_dim, demodulate=False, zero=blank)
+        self.styled = StyledBlock(inputs, outputs, style_dim, transposed=published)
+        self.moves, self.bounded, self.published = moves, bounded, published
+        self.to_flow = ModulatedConv(
+            outputs, 3 if moves else 1, 1, style_dim, demodulate=False, zero=not published
+        )
+        self.generate = ModulatedConv(
+            outputs, outputs, 1, style_dim, demodulate=not published, bias=not published
+        )
+        self.to_rgb = rgb_head(outputs, style_dim, blank, published)
         self.rgb_input = rgb_input
 
     def forward(
@@ -102,11 +111,24 @@ class DecoderScale(nn.Module):
         logits = upsample(logits) + (refined if self.moves else F.pad(refined, (0, 0, 0, 0, 2, 0)))
         # The source's features where the mask is 1, moved by the flow; generated ones where it is 0.
         mask = torch.sigmoid(logits[:, 2:]).to(hidden.dtype)  # (B, 1, s, s)
-        masked = warp(features, torch.tanh(logits[:, :2])) * mask
-        hidden = masked + activate(self.generate(hidden, latent)) * (1 - mask)
+        masked = warp(features, limited(logits[:, :2], self.bounded)) * mask
+        generated = self.generate(hidden, latent)
+        hidden = masked + (generated if self.published else activate(generated)) * (1 - mask)
         # Colours are added to those of the scale before.
         seen = masked if self.rgb_input == "warp" else hidden
         return hidden, logits, upsample(rgb) + self.to_rgb(seen, latent).float()
+
+
+def rgb_head(inputs: int, style_dim: int, zero: bool, published: bool) -> nn.Module:
+    """What reads colours off features: the authors' layer, or a modulated convolution (ours)."""
+    if published:
+        return RGBHead(inputs, zero)
+    return ModulatedConv(inputs, 3, 1, style_dim, demodulate=False, zero=zero)
+
+
+def limited(flow: Tensor, bounded: bool) -> Tensor:
+    """Flow of its logits, in half picture widths."""
+    return torch.tanh(flow) if bounded else flow
 
 
 GLOBAL_FLOW = 32
@@ -138,17 +160,15 @@ class CoarseGrid(nn.Module):
 
 
 class Refine(nn.Module):
-    """Residual block of three 3x3 convolutions on the RGB output; starts as the identity."""
+    """Residual block of four 3x3 convolutions on the RGB output; starts as the identity (ours)."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(3, hidden, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(hidden, 3, 3, padding=1),
-        )
+        widths = (3, hidden, hidden, hidden)
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(widths):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+        self.net = nn.Sequential(*layers, nn.Conv2d(hidden, 3, 3, padding=1))
         for parameter in self.net[-1].parameters():
             nn.init.zeros_(parameter)
 
@@ -181,6 +201,10 @@ class PaperRenderer(Renderer):
         mouth_painter: width of a small network that paints the mouth's inside (ours, see ``MouthPainter``; trained where the
             batches know the mouth's box); 0 = none.
         refine_channels: hidden channels of the optional refine block (512 in the paper), 0 for none.
+        bounded_flow: whether the flow of every scale goes through tanh (paper), which keeps it within half the picture.
+        published: whether generated branch, RGB heads and upsampling are those of the authors' files: the generated features
+            neither demodulated nor activated; RGB heads without a style, activated, from 8 px on; transposed convolutions;
+            flow and masks random at the start. Else ours, which the shipped 128 px model has.
         local_flow: whether every scale refines the flow (paper); else, for comparison, those up to ``GLOBAL_FLOW`` px (a
             quarter of S, if that is less), and the finer scales use it upsampled. Masks are refined at every scale.
     """
@@ -200,6 +224,8 @@ class PaperRenderer(Renderer):
         mouth_painter: int = 0,
         refine_channels: int = 0,
         local_flow: bool = True,
+        bounded_flow: bool = True,
+        published: bool = False,
     ) -> None:
         super().__init__()
         channels = {int(k): int(v) for k, v in channels.items()}
@@ -220,7 +246,8 @@ class PaperRenderer(Renderer):
         self.templates = MotionTemplates(latent_dim, motion_dim)
         self.constant = nn.Parameter(torch.randn(1, channels[4], 4, 4))
         self.first = StyledBlock(channels[4], channels[4], latent_dim, upsample=False)
-        self.first_rgb = ModulatedConv(channels[4], 3, 1, latent_dim, demodulate=False, zero=source_skip)
+        self.first_rgb = None if published else rgb_head(channels[4], latent_dim, source_skip, published)
+        self.bounded_flow = bounded_flow
         self.scales = nn.ModuleList(
             DecoderScale(
                 channels[s // 2],
@@ -229,6 +256,8 @@ class PaperRenderer(Renderer):
                 rgb_input,
                 source_skip,
                 moves=local_flow or s <= min(GLOBAL_FLOW, size // 4),
+                bounded=bounded_flow,
+                published=published,
             )
             for s in scales[1:]
         )
@@ -245,7 +274,8 @@ class PaperRenderer(Renderer):
         """``outer`` (the finest scale of encoder and decoder: lifts a model to twice the size), ``decoder``, ``refine``."""
         optional = (self.coarse, self.mouth_painter, self.refine)
         coarse, painter, refine = ([part] if part is not None else [] for part in optional)
-        start: list[Any] = [self.constant, self.first, self.first_rgb]
+        start: list[Any] = [self.constant, self.first]
+        start += [] if self.first_rgb is None else [self.first_rgb]
         parts: dict[str, Sequence[nn.Module | nn.Parameter]] = {
             "outer": [self.encoder.stem, self.encoder.blocks[0], self.scales[-1], *painter],
             "decoder": [*start, self.scales, *coarse, *painter, *refine],
@@ -273,15 +303,15 @@ class PaperRenderer(Renderer):
         latent = source.latent + self.templates(motion)  # (B, L)
         batch = motion.shape[0]
         hidden = self.first(self.constant.expand(batch, -1, -1, -1), latent)  # (B, C_4, 4, 4)
-        rgb = self.first_rgb(hidden, latent).float()
-        logits = rgb.new_zeros(batch, 3, 4, 4)  # flow x, flow y, mask
+        logits = torch.zeros(batch, 3, 4, 4, device=hidden.device)  # flow x, flow y, mask
+        rgb = torch.zeros_like(logits) if self.first_rgb is None else self.first_rgb(hidden, latent).float()
         # Coarse to fine, s = 8, 16, ..., S: refine flow and mask, warp the source's features (B, C_s, s, s), add colours.
         for scale, features in zip(self.scales, source.features, strict=True):
             if self.coarse is not None and logits.shape[-1] == self.coarse_flow:
                 hidden, logits = self.coarse(source.motion, motion, hidden, logits)
             hidden, logits, rgb = scale(hidden, latent, features, logits, rgb)
         # The finest flow (B, 2, S, S) moves the source's pixels, too.
-        flow, mask = torch.tanh(logits[:, :2]), torch.sigmoid(logits[:, 2:])
+        flow, mask = limited(logits[:, :2], self.bounded_flow), torch.sigmoid(logits[:, 2:])
         warped = warp(source.image, flow)
         # What is painted is added to the source's pixels; then the mouth's inside, then a last correction.
         if self.source_skip:

@@ -41,8 +41,8 @@ def grow(small: Renderer, large: Renderer) -> None:
     large.load_state_dict(own | state)
     _pass_colours(small, large)
     finest: Any = large.scales[-1]  # type: ignore[index]
-    finest.to_rgb.weight.zero_()
-    finest.to_rgb.bias.zero_()
+    for parameter in finest.to_rgb.parameters():
+        parameter.zero_()
 
 
 def _pass_colours(small: Any, large: Any) -> None:

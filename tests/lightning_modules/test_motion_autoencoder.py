@@ -155,3 +155,25 @@ def test_partial_training_moves_only_that_part(part, trainer, loader, moved):
     trainer(max_steps=1).fit(module, loader(batch(), 2))
     assert learned()
     assert learned() <= names
+
+
+def test_the_lazy_penalty_is_that_of_every_batch_on_average():
+    """Of a linear discriminator the gradient is its weight: r1 / 2 times its square, at every k-th batch k times."""
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            return self.weight * frames.sum(dim=(1, 2, 3))
+
+    frames = torch.zeros(2, 3, 4, 4)
+    plain, lazy = (AdversarialLoss(Linear(), adam(), r1=r1, r1_every=4) for r1 in (0.0, 3.0))
+    extra = [
+        float(lazy.discriminator_loss(frames, frames, k) - plain.discriminator_loss(frames, frames, k))
+        for k in range(8)
+    ]
+    assert extra == pytest.approx([4 * 3 / 2 * 48 * 0.25, 0, 0, 0] * 2)
+    lazy.discriminator_loss(frames, frames, 0).backward()
+    assert lazy.discriminator.weight.grad == pytest.approx(4 * 3 / 2 * 48 * 2 * 0.5)

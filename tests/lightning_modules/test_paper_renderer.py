@@ -111,7 +111,9 @@ def test_the_coarse_grid_moves_pixels_and_paints_by_motion():
         ({"rgb_input": "blend"}, "templates.weight"),
         ({"source_skip": True}, "templates.weight"),
         ({"mouth_painter": 8}, "mouth_painter.paint.weight"),
-        ({"refine_channels": 8}, "refine.net.4.weight"),
+        ({"refine_channels": 8}, "refine.net.6.weight"),
+        ({"published": True}, "scales.2.to_rgb.conv.weight"),
+        ({"published": True, "bounded_flow": False}, "scales.2.to_flow.weight"),
         ({"face_views": 4}, "motion_head.head.2.weight"),
         ({"face_views": 4, "norm": "group"}, "motion_head.towers.0.1.weight"),
     ],
@@ -121,7 +123,8 @@ def test_every_option_gives_a_frame_that_depends_on_driving_and_trains(options, 
     frames = pictures(4)
     if options and learns == "templates.weight":
         assert not torch.allclose(model(frames[:2], frames[2:]).frame, small()(frames[:2], frames[2:]).frame)
-    nn.init.normal_(model.scales[-1].to_rgb.weight)  # starts at zero behind the pixel skip
+    for parameter in model.scales[-1].to_rgb.parameters():  # starts at zero behind the pixel skip
+        nn.init.normal_(parameter)
     decoded = model(frames[:2], frames[2:])
     assert decoded.frame.shape == (2, 3, 32, 32)
     assert (decoded.places is None) == ("mouth_painter" not in options)
@@ -214,3 +217,92 @@ def test_models_that_do_not_fit_are_not_lifted():
         grow(small(), small())
     with pytest.raises(ValueError, match="differ inside"):
         grow(small(), PaperRenderer(64, dict.fromkeys((4, 8, 16, 32, 64), 8), 32, 6))
+
+
+def published_frame(model: PaperRenderer, source: SourceEncoding, motion: torch.Tensor) -> torch.Tensor:
+    """What the authors' files compute of one source, kernel by kernel: StyleGAN2's equations 1-3, one kernel a sample."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    kernel = 4 * torch.outer(taps, taps) / 64
+
+    def convolved(
+        layer: ModulatedConv, x: torch.Tensor, latent: torch.Tensor, demodulate: bool
+    ) -> torch.Tensor:
+        style = F.linear(latent, layer.style.weight / latent.shape[1] ** 0.5, layer.style.bias)
+        weight = layer.weight / layer.weight[0].numel() ** 0.5 * style[0][None, :, None, None]
+        if demodulate:
+            weight = weight / torch.sqrt(weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8)
+        if layer.doubles:
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            filtered = F.conv2d(x.transpose(0, 1), kernel[None, None], padding=1)
+            return filtered.transpose(0, 1)
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+
+    def leaky(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return 2**0.5 * F.leaky_relu(x + bias[:, None, None], 0.2)
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    latent = source.latent + motion @ model.templates.directions().t()
+    first = model.first.conv2
+    x = leaky(convolved(first, model.constant, latent, True), first.bias)
+    logits, rgb = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    for scale, features in zip(model.scales, source.features, strict=True):
+        for layer in (scale.styled.conv1, scale.styled.conv2):
+            x = leaky(convolved(layer, x, latent, True), layer.bias)
+        logits = doubled(logits) + convolved(scale.to_flow, x, latent, False)
+        logits = logits + scale.to_flow.bias[:, None, None]
+        side = x.shape[-1]
+        lines = torch.linspace(-1, 1, side)
+        grid = torch.stack(torch.meshgrid(lines, lines, indexing="xy"), dim=-1)
+        grid = grid + torch.tanh(logits[:, :2]).permute(0, 2, 3, 1)
+        mask = torch.sigmoid(logits[:, 2:])
+        warped = mask * F.grid_sample(features, grid, align_corners=True, padding_mode="border")
+        x = warped + (1 - mask) * convolved(scale.generate, x, latent, False)
+        head = scale.to_rgb
+        colours = F.conv2d(warped, head.conv.weight / warped.shape[1] ** 0.5)
+        rgb = doubled(rgb) + leaky(colours, head.conv.bias) + head.bias[:, None, None]
+    return rgb
+
+
+def test_the_published_form_is_that_of_the_authors_files():
+    model = small(published=True).eval()
+    with torch.no_grad():
+        for name, parameter in model.scales.named_parameters():
+            if "bias" in name or "to_flow" in name:
+                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(len(name)))
+        frames = pictures(2)
+        source, motion = model.encode(frames[:1]), model.motion(frames[1:])
+        found = model.decode(source, motion).frame
+        torch.testing.assert_close(found, published_frame(model, source, motion), atol=1e-4, rtol=1e-4)
+    assert found.std() > 0.1
+    assert model.first_rgb is None
+
+
+def test_the_published_size_has_the_published_layers():
+    """Weights of the decoder at 512 px, counted by hand from the channels of the authors' files."""
+    channels = {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64, 512: 32}
+    with torch.device("meta"):
+        model = PaperRenderer(512, channels, published=True, refine_channels=512)
+    styled = lambda inputs, outputs: 9 * inputs * outputs + 513 * inputs + outputs  # noqa: E731
+    expected = 512 * 16 + styled(512, 512)
+    for side in (8, 16, 32, 64, 128, 256, 512):
+        one, two = channels[side // 2], channels[side]
+        expected += styled(one, two) + styled(two, two)
+        expected += 3 * two + 513 * two + 3  # flow and mask
+        expected += two * two + 513 * two  # generated branch
+        expected += 3 * two + 3 + 3  # colours
+    refine = 3 * 512 * 9 + 512 + 2 * (512 * 512 * 9 + 512) + 512 * 3 * 9 + 3
+    decoder = [model.constant, *model.first.parameters(), *model.scales.parameters()]
+    assert sum(one.numel() for one in decoder) == expected
+    assert sum(one.numel() for one in model.refine.parameters()) == refine
+
+
+def test_an_unbounded_flow_reaches_further_than_half_the_picture():
+    bounded, free = small(), small(bounded_flow=False)
+    for model in (bounded, free):
+        with torch.no_grad():
+            model.scales[0].to_flow.bias[:2] = 3.0
+    frames = pictures(2)
+    found = [model(frames[:1], frames[1:]).flow.abs().max() for model in (bounded, free)]
+    assert found[0] < 1 < 2.5 < found[1]

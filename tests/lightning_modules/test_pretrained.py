@@ -87,6 +87,8 @@ def test_its_preset_is_that_of_the_configs():
     defaults = {  # said by the configs alone
         "refine_channels": 0,
         "local_flow": True,
+        "bounded_flow": True,
+        "published": False,
         "norm": "batch",
         "tokens": ["hint", "mean", "std"],
         "audio_conditioning": "framewise",

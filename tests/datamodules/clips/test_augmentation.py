@@ -2,7 +2,14 @@ import numpy as np
 import torch
 
 from datamodules.batches import FramePairBatch
-from datamodules.clips.augmentation import augment_pair, change_voice, hue_matrix, mirror, saturation_matrix
+from datamodules.clips.augmentation import (
+    augment_pair,
+    blur_background,
+    change_voice,
+    hue_matrix,
+    mirror,
+    saturation_matrix,
+)
 from datamodules.media.audio import MEL_BANDS
 
 
@@ -69,3 +76,14 @@ def test_colour_changes_are_shared_by_the_pair_and_stay_in_range() -> None:
     torch.testing.assert_close(hue_matrix(40.0) @ grey, grey)
     torch.testing.assert_close(saturation_matrix(0.3) @ grey, grey)
     torch.testing.assert_close(hue_matrix(120.0) @ torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0]))
+
+
+def test_the_background_alone_is_blurred_where_the_person_is_known() -> None:
+    frames = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    person = torch.full((2, 8, 8), torch.nan)
+    person[0] = 0.0
+    person[0, :, 4:] = 1.0
+    blurred = blur_background(frames, person, 21)
+    assert torch.equal(blurred[1], frames[1])
+    assert torch.equal(blurred[0, ..., 16:], frames[0, ..., 16:])
+    assert blurred[0, ..., :14].std() < 0.3 * frames[0, ..., :14].std()

@@ -77,6 +77,9 @@ def test_points_of_the_surface_follow_the_landmarks_with_what_hides_them(mixed) 
     assert not batch.landmarks[1:, :, 5:].isfinite().any()
     torch.testing.assert_close(batch.person[0, 1], torch.tensor([[0.0, 0.2], [0.4, 0.6]]))
     assert not batch.person[1:].isfinite().any()
+    blurred = FramePairDataset(ClipFrames(root, 16), records, 1, background_blur=5)
+    assert not torch.equal(blurred[0, 0].source, dataset[0, 0].source)
+    assert torch.equal(blurred[0, 2].source, dataset[0, 2].source)
 
 
 def test_what_no_clip_knows_takes_no_room(mixed) -> None:
