@@ -173,9 +173,16 @@ class TalkingHeadDataModule(LightningDataModule):
         frames = ClipFrames(self.store(), self.size, self.cache_frames)
         if self.task == "sync_windows":
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
-        changes = (self.augment, self.blink_share, self.mouth_share) if training else ()
-        pairs = self.pairs_per_clip, self.seed, *changes
-        return FramePairDataset(frames, records, *pairs, background_blur=self.background_blur)
+        return FramePairDataset(
+            frames,
+            records,
+            self.pairs_per_clip,
+            self.seed,
+            augment=self.augment and training,
+            blink_share=self.blink_share if training else 0.0,
+            mouth_share=self.mouth_share if training else 0.0,
+            background_blur=self.background_blur,
+        )
 
     def state_dict(self) -> dict[str, int]:
         """Where the training is in its data, for checkpoints: the epoch, and how many of its items each process has had."""
