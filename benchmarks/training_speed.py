@@ -53,7 +53,7 @@ def loss_of(stage: str, module: Any, batch_size: int, device: str) -> Callable[[
         boxes = torch.tensor([0.3, 0.3, 0.6, 0.6], device=device).expand(batch_size, 3, 4)
         source, driving = (draw(3, size, size).clamp(-1, 1) for _ in range(2))
         points = draw(2, 68, 2).sigmoid(), draw(2, 8), torch.ones(batch_size, 2, 68, device=device)
-        pairs = FramePairBatch(source, driving, boxes, *points, draw(2, 64, 64).sigmoid())
+        pairs = FramePairBatch(source, driving, driving, boxes, *points, draw(2, 64, 64).sigmoid())
         return lambda: module.evaluate(module.render(pairs), pairs)["loss"]
     dim, features = module.network.motion_dim, module.network.audio_encoder.in_dim
     appearance = getattr(module.network, "appearance_dim", 512)

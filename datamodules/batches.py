@@ -31,7 +31,9 @@ class FramePairBatch(NamedTuple):
 
     Attributes:
         source: ``(B, 3, H, W)`` float32 in [-1, 1].
-        driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip.
+        driving: ``(B, 3, H, W)`` float32 in [-1, 1]; another frame of the same clip, which is to be rendered.
+        shown: ``(B, 3, H, W)`` float32 in [-1, 1]; whose motion is read: the driving frame, or another head's in the same
+            motion.
         regions: ``(B, 3, 4)`` float32 boxes x0, y0, x1, y1 in [0, 1] of ``REGION_NAMES`` in the driving frame; all
             zeros where no landmarks are known.
         landmarks: ``(B, 2, L, 2)`` float32 landmarks x, y in [0, 1] of source and driving frame, and further points of the
@@ -45,6 +47,7 @@ class FramePairBatch(NamedTuple):
 
     source: Tensor
     driving: Tensor
+    shown: Tensor
     regions: Tensor
     landmarks: Tensor
     pose: Tensor

@@ -14,7 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.batches import WholeClip
 from datamodules.clips.clip_store import ClipFrames, ClipStore
 from datamodules.clips.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
-from datamodules.clips.manifest import MANIFEST_NAME, SPLITS, ClipRecord, read_manifest, without_twins
+from datamodules.clips.manifest import (
+    MANIFEST_NAME,
+    SPLITS,
+    ClipRecord,
+    read_manifest,
+    twins_of,
+    without_twins,
+)
 from datamodules.clips.splits import find_splits, read_splits, require_disjoint, with_splits
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
@@ -48,6 +55,7 @@ class TalkingHeadDataModule(LightningDataModule):
         blink_share: Share of the training pairs whose driving frame has shut lids (see ``FramePairDataset``).
         mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
         background_blur: Pixels of the Gaussian that blurs frame pairs outside the person (see ``FramePairDataset``).
+        twin_share: Share of the training pairs of clips with a twin whose motion is read off it (see ``FramePairDataset``).
         splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
 
@@ -74,6 +82,7 @@ class TalkingHeadDataModule(LightningDataModule):
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
         background_blur: int = 0,
+        twin_share: float = 0.0,
         splits: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -93,7 +102,7 @@ class TalkingHeadDataModule(LightningDataModule):
             raise UserError(
                 f"background_blur {background_blur} is the side of a kernel: an odd number, or 0 for none"
             )
-        self.background_blur = background_blur
+        self.background_blur, self.twin_share = background_blur, twin_share
         self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
         self._place: dict[str, int] | None = None
@@ -182,6 +191,8 @@ class TalkingHeadDataModule(LightningDataModule):
             blink_share=self.blink_share if training else 0.0,
             mouth_share=self.mouth_share if training else 0.0,
             background_blur=self.background_blur,
+            twins=twins_of(self.all_records()) if training and self.twin_share else {},
+            twin_share=self.twin_share,
         )
 
     def state_dict(self) -> dict[str, int]:

@@ -115,9 +115,9 @@ class MotionAutoencoderModule(L.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
 
     def render(self, batch: FramePairBatch) -> RenderedPairs:
-        """The source frames of a batch in the motion of its driving frames."""
+        """The source frames of a batch in the motion that it shows."""
         source = self.network.encode(batch.source)
-        motion = self.network.motion(batch.driving)
+        motion = self.network.motion(batch.shown)
         return RenderedPairs(source, motion, self.network.decode(source, motion))
 
     def evaluate(

@@ -75,6 +75,7 @@ def mirror(pair: FramePairBatch) -> FramePairBatch:
     return pair._replace(
         source=pair.source.flip(-1),
         driving=pair.driving.flip(-1),
+        shown=pair.shown.flip(-1),
         regions=torch.where(known, mirrored, torch.zeros(())),
         landmarks=torch.stack([1 - pair.landmarks[..., 0], pair.landmarks[..., 1]], dim=-1),
         pose=pose,
@@ -83,11 +84,16 @@ def mirror(pair: FramePairBatch) -> FramePairBatch:
 
 
 def augment_pair(pair: FramePairBatch, generator: np.random.Generator) -> FramePairBatch:
-    """Change both frames of a pair, without a batch axis, alike, so that only the motion differs between them."""
+    """Change both frames of a pair, without a batch axis, alike, so that only the motion differs between them.
+
+    The frame whose motion is read has colours of its own, unless it is the driving one.
+    """
     if generator.random() < FLIP_PROBABILITY:
         pair = mirror(pair)
     source, driving = change_colours(torch.stack([pair.source, pair.driving]), generator)
-    return pair._replace(source=source, driving=driving)
+    own = torch.equal(pair.shown, pair.driving)
+    shown = driving if own else change_colours(pair.shown[None], generator)[0]
+    return pair._replace(source=source, driving=driving, shown=shown)
 
 
 def blur_background(frames: Tensor, person: Tensor, kernel: int) -> Tensor:

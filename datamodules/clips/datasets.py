@@ -4,8 +4,9 @@ What a dataset returns is a pure function of (seed, epoch, index): the same on e
 of workers, on any rank. The epoch travels inside the index, so that long-lived workers see it too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -105,6 +106,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
             pairs seldom ask to open one.
         background_blur: Pixels of the Gaussian that blurs both frames outside the person, an odd number, in clips whose
             annotations know the person; 0 = none.
+        twins: Clips of the same motion on another head, by the ids of those that they belong to.
+        twin_share: Share of the pairs of such clips whose motion is read off the twin: one head in another's motion.
     """
 
     def __init__(
@@ -117,7 +120,10 @@ class FramePairDataset(Dataset[FramePairBatch]):
         blink_share: float = 0.0,
         mouth_share: float = 0.0,
         background_blur: int = 0,
+        twins: Mapping[str, ClipRecord] = MappingProxyType({}),
+        twin_share: float = 0.0,
     ) -> None:
+        self.twins, self.twin_share = twins, twin_share
         self.background_blur = background_blur
         self.frames, self.records = frames, list(records)
         self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
@@ -164,9 +170,27 @@ class FramePairDataset(Dataset[FramePairBatch]):
             person[:] = torch.from_numpy(notes["person"]) / 255
             if self.background_blur:
                 images = blur_background(images, person, self.background_blur)
-        source, target = (image.contiguous() for image in images)
-        pair = FramePairBatch(source, target, regions, landmarks, pose, visible, person)
+        source_image, target = (image.contiguous() for image in images)
+        pair = FramePairBatch(
+            source_image,
+            target,
+            self._shown(record, driving, target, generator),
+            regions,
+            landmarks,
+            pose,
+            visible,
+            person,
+        )
         return augment_pair(pair, generator) if self.augment else pair
+
+    def _shown(
+        self, record: ClipRecord, frame: int, driving: torch.Tensor, generator: np.random.Generator
+    ) -> torch.Tensor:
+        """The frame whose motion is read: the driving one, or at times that of the clip's twin."""
+        twin = self.twins.get(record.id)
+        if twin is None or generator.random() >= self.twin_share:
+            return driving
+        return to_float(self.frames.get(twin, np.array([frame])))[0].contiguous()
 
     def _shut_frame(
         self, record: ClipRecord, source: int, otherwise: int, generator: np.random.Generator

@@ -88,6 +88,11 @@ def without_twins(records: Iterable[ClipRecord]) -> list[ClipRecord]:
     return [record for record in records if "twin_of" not in record.quality]
 
 
+def twins_of(records: Iterable[ClipRecord]) -> dict[str, ClipRecord]:
+    """The twins among the clips by the ids of their originals, see `without_twins`."""
+    return {record.quality["twin_of"]: record for record in records if "twin_of" in record.quality}
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
 

@@ -43,7 +43,7 @@ def perform(plan: ClipPlan, settings: Settings) -> Performance:
     voice = own_voice(rng["voice"], plan.split, performer.feminine)
     narration = narrate(rng["speech"], voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
     style = draw_style(rng["motion"], performer, narration, settings.intensity, settings.style)
-    animation = animate(narration, style, rng["motion"], settings.camera)
+    animation = animate(narration, style, rng["motion"], settings.camera, settings.turns)
     return Performance(Identity.sample(rng["seen"], settings.domain), narration, style, animation)
 
 
@@ -103,6 +103,7 @@ def _truth(performance: Performance, rendering: Rendering) -> dict[str, np.ndarr
         "head_speech": head.speech,  # (T, 3) what the rotation is made of, in degrees
         "head_style": head.style,
         "head_free": head.free,
+        "head_turn": head.turn,
         "intensity": np.stack(intensity, axis=1),  # (T, 3) of head, mouth and blinks at the moment
     }
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}

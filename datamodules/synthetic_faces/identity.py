@@ -12,7 +12,7 @@ CLOTHES_STYLES = ("crew", "collar", "turtleneck", "vneck")
 GLASSES_STYLES = ("none", "round", "square")
 HEADWEAR_STYLES = ("none", "cap", "beanie")
 HEADWEAR_SHARES = (0.90, 0.05, 0.05)
-BACKGROUNDS = ("gradient", "bokeh", "wall", "window")
+BACKGROUNDS = ("gradient", "bokeh", "wall", "window", "shelves", "leaves")
 DOMAINS = ("plain", "wide")
 
 # Skin anchors from fair to deep, sRGB; a tone between two anchors is interpolated.

@@ -66,7 +66,9 @@ def plan_clips(settings: Settings) -> list[ClipPlan]:
         performer = performer_of[speech]
         split = splits[performer]
         seconds = LONG_SECONDS if speech in long else settings.seconds
-        twins = [heads + performer] if settings.twins and split != "train" else []
+        # Of a share s the n-th clip has one where n s passes a whole number: spread evenly.
+        share = settings.train_twins if split == "train" else float(settings.twins)
+        twins = [heads + performer] if int((index + 1) * share) > int(index * share) else []
         for seen in (performer, *twins):
             plans.append(ClipPlan(index, seen, performer, split, speech, draw, seconds))
     return plans

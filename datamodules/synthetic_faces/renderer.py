@@ -21,6 +21,7 @@ from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
 CAMERA_DISTANCE = 7.0  # head radii from the head's centre
 SUPERSAMPLING = 2
 MEASURED_AT_ONCE = 64  # frames
+FRAMES_AT_ONCE = 64  # drawn on a GPU
 DARKEST_WRINKLE = 0.4  # of the colour around it
 SURFACE_POINTS = 768  # vertices, drawn from all of the mesh, which is finest where a face moves most
 PERSON_SIDE = 64  # pixels of the small masks; at most those of the frames
@@ -132,7 +133,8 @@ class HeadRenderer:
 
     def render(self, controls: Controls) -> Rendering:
         """Render a whole clip; the memory needed grows with the frames returned only."""
-        step = max(1, min(8, (256 // self.size) ** 2))
+        # What suits a CPU's cache, or fills a GPU.
+        step = max(1, min(8, (256 // self.size) ** 2)) if self.device.type == "cpu" else FRAMES_AT_ONCE
         return joined([self.render_chunk(controls, a, b) for a, b in stretches(len(controls), step)])
 
     @torch.inference_mode()

@@ -41,6 +41,7 @@ class Settings:
     draws: int = _setting("clips of the same head and speech that differ in motion", 1)
     long_clips: int = _setting("speeches of 60 to 75 s among them, spread over the splits", 0)
     twins: bool = _setting("clips of val and test on a second head, too, with the same motion", False)
+    train_twins: float = _setting("share of the clips of train that have such a twin, too", 0.0)
     intensity: str = _setting(
         "whether what is heard tells how much somebody moves", "free", choices=("free", "speech")
     )
@@ -48,6 +49,7 @@ class Settings:
         "whether who is seen tells how somebody moves", "free", choices=("free", "identity")
     )
     camera: str = _setting("a fixed camera, or one held by hand", "still", choices=("still", "moving"))
+    turns: float = _setting("share of the clips whose head also looks round, beyond the variance budget", 0.0)
     dense: bool = _setting("also mask, depth and optical flow: 0.2 MB a frame at 128 pixels", False)
 
     @property
@@ -83,6 +85,8 @@ class Settings:
              f"clips {self.clips} --draws {self.draws}: that is {speeches} speeches; {three} are needed, {each}"),
             (MIN_IDENTITIES <= self.heads <= speeches,
              f"identities {self.heads}: {three} and at most one for each of the {speeches} speeches (clips / draws)"),
+            (0 <= self.turns <= 1, f"turns {self.turns:g}: a share, 0 to 1"),
+            (0 <= self.train_twins <= 1, f"train-twins {self.train_twins:g}: a share, 0 to 1"),
             (not self.dense or dense <= MOST_GB,
              f"dense: clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each, {large}"),
             (frames <= MOST_GB, f"size {self.size}: the frames of clips of {longest:g} s take {frames:.1f} GB each, {large}"),

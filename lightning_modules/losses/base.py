@@ -15,7 +15,7 @@ class RenderedPairs(NamedTuple):
 
     Attributes:
         source: the encoded source frames.
-        motion: ``(B, M)`` coefficients of the driving frames.
+        motion: ``(B, M)`` coefficients of the frames whose motion is shown.
         decoded: the sources in that motion.
     """
 

@@ -45,7 +45,7 @@ def batch(**fields: Tensor) -> FramePairBatch:
         "person": torch.zeros(2, 2, 0, 0),
     }
     known["visible"] = torch.full(points.shape[:3], torch.nan)
-    return FramePairBatch(frames[:2], frames[2:], **known | fields)
+    return FramePairBatch(frames[:2], frames[2:], **{"shown": frames[2:]} | known | fields)
 
 
 def rendered(frame: Tensor, **fields: Tensor) -> RenderedPairs:

@@ -39,7 +39,7 @@ def batch() -> FramePairBatch:
     boxes = torch.tensor([[[0.2, 0.5, 0.8, 0.9]] * 3] * 2)
     pose = torch.linspace(-1, 1, 32).view(2, 2, 8)
     nothing = torch.zeros(2, 2, 0, 2), pose, torch.zeros(2, 2, 0), torch.zeros(2, 2, 0, 0)
-    return FramePairBatch(frames[:2], frames[2:], boxes, *nothing)
+    return FramePairBatch(frames[:2], frames[2:], frames[2:], boxes, *nothing)
 
 
 def test_training_overfits_a_pair(trainer, loader, moved):
@@ -84,7 +84,8 @@ class Brightness(Renderer):
 
 def test_another_renderer_is_trained_and_shown_without_a_word_about_it(trainer, loader):
     module = MotionAutoencoderModule(Brightness(), adam(0.05), {"l1": L1Loss(), "place": PlaceLoss()})
-    pair = batch()._replace(driving=batch().source + 0.3)
+    moved = batch().source + 0.3
+    pair = batch()._replace(driving=moved, shown=moved)
     trainer(max_steps=40).fit(module, loader(pair, 2, 40))
     assert float(module.network.gain.detach()) == pytest.approx(1, abs=0.1)
     assert contact_sheet(module, pair, 1).shape == (32, 3 * 32, 3)

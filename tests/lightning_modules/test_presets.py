@@ -35,7 +35,7 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None
         torch.ones(count, 2, 9),
         torch.rand(count, 2, 64, 64),
     )
-    batch = FramePairBatch(frames[0], frames[1], boxes.expand(count, -1, -1), *known)
+    batch = FramePairBatch(frames[0], frames[1], frames[1], boxes.expand(count, -1, -1), *known)
     parts = [model.network, model.gan.discriminator] if gan else [model.network]
     learned = [moved(part) for part in parts]
     run = trainer(max_steps=1)

@@ -22,8 +22,12 @@ class Animation:
     blink_intensity: np.ndarray  # ``(T,)`` blinks of the moment relative to one every three seconds
 
 
-def animate(narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still") -> Animation:
+def animate(
+    narration: Narration, style: Style, rng: np.random.Generator, camera: str = "still", turns: float = 0.0
+) -> Animation:
     """Control curves of a clip of ``narration.frames`` frames, in the given style; the camera is ``still`` or ``moving``.
+
+    ``turns`` is the probability that the head looks round, too.
 
     Every part of the motion has a stream of random numbers of its own, so that a change to one leaves the others.
     """
@@ -31,7 +35,7 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     controls = Controls.neutral(frames)
     units = visemes.split_phonemes(narration.phonemes)
     stresses = stressed_moments(units)
-    for_mouth, for_head, for_body, for_eyes, for_face, for_camera = rng.spawn(6)
+    for_mouth, for_head, for_body, for_eyes, for_face, for_camera, for_turns = rng.spawn(7)
 
     mouth_intensity = style.mouth_intensity * changing_level(frames, 1.4, 0.35, for_mouth)
     loud = visemes.articulation_from_loudness(narration.speech)
@@ -39,7 +43,8 @@ def animate(narration: Narration, style: Style, rng: np.random.Generator, camera
     articulation = loud * np.interp(at, np.arange(frames), mouth_intensity)
     for name, curve in visemes.mouth_curves(units, articulation, frames).items():
         controls[name][:] = curve
-    motion = head_motion.head_motion(speech_drives(narration, units), style, for_head)
+    turn = head_motion.look_round(frames, turns, for_turns)
+    motion = head_motion.head_motion(speech_drives(narration, units), style, for_head, turn)
     head_motion.move_head(controls, motion, style, for_head)
     head_motion.move_shoulders(controls, style, for_body)
     head_motion.swing(controls, for_body)

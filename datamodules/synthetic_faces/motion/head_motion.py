@@ -25,6 +25,9 @@ from datamodules.synthetic_faces.motion.style import AXES, Style
 
 BUDGET = {"speech": 0.20, "style": 0.30, "free": 0.50}
 """Shares of the variance of each axis of the head's rotation."""
+TURNS = (20.0, 8.0, 6.0)
+"""Standard deviation in degrees of yaw, pitch and roll of heads that look round: what a renderer must have seen."""
+TURN_CUTOFF = 0.25  # Hz
 LIMITS = {"yaw": 38.0, "pitch": 26.0, "roll": 24.0}  # degrees that the head approaches but does not pass
 
 # Of yaw, pitch and roll (rows) to ``speech_drives.DRIVE_NAMES``: everybody's answer, and the scale of speakers' own.
@@ -49,15 +52,25 @@ class HeadMotion:
     style: np.ndarray
     free: np.ndarray
     intensity: np.ndarray  # ``(T,)`` head intensity of the moment in degrees
+    turn: np.ndarray  # ``(T, 3)`` looking round, beside the budget: nothing in most clips
 
     @property
     def total(self) -> np.ndarray:
         """``(T, 3)`` degrees."""
-        return self.speech + self.style + self.free
+        return self.speech + self.style + self.free + self.turn
 
 
-def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> HeadMotion:
-    """Draw the head's motion for the drives ``(T, D)`` of ``speech_drives``."""
+def look_round(frames: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Slow turns ``(T, 3)`` of yaw, pitch and roll in degrees in a ``share`` of the clips, zeros in the others."""
+    if rng.random() >= share:
+        return np.zeros((frames, len(AXES)))
+    return np.stack([size * smooth_noise(frames, TURN_CUTOFF, rng) for size in TURNS], axis=1)
+
+
+def head_motion(
+    drives: np.ndarray, style: Style, rng: np.random.Generator, turn: np.ndarray | None = None
+) -> HeadMotion:
+    """Draw the head's motion for the drives ``(T, D)`` of ``speech_drives``; ``turn (T, 3)`` joins it."""
     frames = len(drives)
     intensity = style.head_intensity * changing_level(frames, 3.0, 0.35, rng)
     curves = np.empty((len(BUDGET), frames, len(AXES)))
@@ -68,7 +81,7 @@ def head_motion(drives: np.ndarray, style: Style, rng: np.random.Generator) -> H
         curves[:, :, axis] = common, own, _orthogonal([common, own], noise)
     roots = np.sqrt(list(BUDGET.values()))[:, None, None]
     speech, own, free = roots * style.axis_shares * intensity[:, None] * curves
-    return HeadMotion(speech, own, free, intensity)
+    return HeadMotion(speech, own, free, intensity, np.zeros_like(free) if turn is None else turn)
 
 
 def move_head(controls: Controls, motion: HeadMotion, style: Style, rng: np.random.Generator) -> None:

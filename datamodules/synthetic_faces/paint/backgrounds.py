@@ -1,4 +1,4 @@
-"""Backgrounds: soft gradients, out-of-focus lights, a textured wall, a window; larger than the picture."""
+"""Backgrounds: gradients, blurred lights, a textured wall, a window, shelves of books, leaves; larger than the picture."""
 
 from functools import partial
 
@@ -68,6 +68,10 @@ def paint_background(person: Identity, size: int, margin: int) -> np.ndarray:
         picture = _wall(picture, x, y, rng)
     elif person.background == "window":
         picture = _window(picture, x, y, rng)
+    elif person.background == "shelves":
+        picture = _shelves(picture, x, y, rng)
+    elif person.background == "leaves":
+        picture = _leaves(picture, x, y, rng)
     picture = np.clip(picture, 0, 1) ** 2
     grid = BEYOND + np.arange(-margin, size + margin + 1) * (FINE / size)
     total = np.zeros((len(place) + 1, len(place) + 1, 3))
@@ -120,3 +124,46 @@ def _window(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Ge
     light = gaussian_filter((pane & ~bar).astype(float), 5)
     shelf = gaussian_filter(((y > 0.76) & (y < 0.80)).astype(float), 3) * 0.3
     return mix(mix(picture, sky, 0.75 * light[..., None]), picture * 0.5, shelf[..., None])
+
+
+def _shelves(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows of books of all colours and heights, a little out of focus."""
+    high = rng.uniform(0.14, 0.24)
+    row = np.floor(y / high).astype(int)
+    inside = y / high - row
+    wood = picture * rng.uniform(0.35, 0.8)
+    result = np.broadcast_to(wood, picture.shape).copy()
+    low, end = x.min(), x.max()
+    for number in range(row.min(), row.max() + 1):
+        widths = rng.uniform(0.012, 0.045, 160)
+        borders = low + np.cumsum(widths)
+        borders = borders[borders < end]
+        colours = np.clip(
+            rng.uniform(0.1, 0.85, (len(borders) + 1, 1)) + rng.normal(0, 0.08, (len(borders) + 1, 3)), 0, 1
+        )
+        tops = rng.uniform(0.05, 0.35, len(borders) + 1)
+        band = rng.uniform(0.3, 0.8, len(borders) + 1)
+        here = row == number
+        book = np.searchsorted(borders, x[here])
+        edges = np.concatenate([[low], borders, [end]])
+        across = (x[here] - edges[book]) / (edges[book + 1] - edges[book])
+        shade = 0.75 + 0.5 * across * (1 - across) + 0.25 * (np.abs(inside[here] - band[book]) < 0.05)
+        shown = (inside[here] > tops[book]) & (inside[here] < 0.93)
+        result[here] = np.where(shown[:, None], colours[book] * shade[:, None], result[here] * 0.6)
+    return gaussian_filter(np.clip(result, 0, 1), (rng.uniform(0.8, 3.0),) * 2 + (0,))
+
+
+def _leaves(picture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Leaves in light and shadow, from blurred to nearly sharp."""
+    side = len(x) / FINE
+    fields = [noise(rng, x.shape, round(cells * side)) for cells in (4, 14, 40, 90)]
+    light = np.clip(
+        0.45 + 0.22 * fields[0] + 0.18 * fields[1] + 0.16 * fields[2] + 0.10 * fields[3], 0.02, 1.3
+    )
+    green = np.array([0.32, 0.46, 0.18]) * rng.uniform(0.7, 1.3, 3)
+    autumn = np.array([0.55, 0.38, 0.16])
+    colour = mix(green, autumn, np.clip(0.3 * fields[1] + rng.uniform(-0.3, 0.6), 0, 1)[..., None])
+    sky = smoothstep(1.0, 1.5, 0.45 + 0.5 * fields[1] + 0.3 * fields[2])[..., None] * rng.uniform(0, 0.8)
+    leaves = mix(colour * light[..., None], np.array([0.85, 0.92, 0.95]), sky)
+    blur = rng.uniform(0.7, 4.0)
+    return gaussian_filter(np.clip(mix(leaves, picture, 0.15), 0, 1), (blur, blur, 0))

@@ -55,6 +55,7 @@ def paint_tiles(person: Identity, rig: Rig, size: int) -> dict[str, np.ndarray]:
     """All tiles ``(h, w, 4)`` by name, with a resolution that suits pictures of ``size`` pixels."""
     scale = int(np.clip(size * 2, 192, 768))
     rng = np.random.default_rng(person.seed)
+    mouth = np.random.default_rng((person.seed, 1))
     skin = skin_colour(person)
     lip = mix(natural_lip(person), skin, 0.1)
     tiles = {
@@ -68,9 +69,9 @@ def paint_tiles(person: Identity, rig: Rig, size: int) -> dict[str, np.ndarray]:
         "lip": _ramp(lip * 0.55, np.array([0.22, 0.05, 0.05]), 0.35),
         "lash": _flat((0.10, 0.06, 0.05), 0.05),
         "rim": _flat(mix(skin, np.array([0.85, 0.55, 0.52]), 0.5) * 0.8, 0.3),
-        "upper_teeth": _teeth(scale // 4, upper=True),
-        "lower_teeth": _teeth(scale // 4, upper=False),
-        "tongue": _ramp(np.array([0.72, 0.32, 0.34]), np.array([0.55, 0.22, 0.24]), 0.3)[::-1],
+        "upper_teeth": _teeth(person, scale // 4, True, mouth),
+        "lower_teeth": _teeth(person, scale // 4, False, mouth),
+        "tongue": _tongue(scale // 8, mouth),
         "headwear": _headwear(person, scale // 2, rng),
         "visor": _flat(from_hex(person.headwear_colour) * 0.9, 0.08),
         "visor_under": _flat(from_hex(person.headwear_colour) * 0.45, 0.05),
@@ -186,17 +187,48 @@ def _ear(person: Identity, skin: np.ndarray, size: int) -> np.ndarray:
     return _tile(colour * shade[..., None], 0.12)
 
 
-def _teeth(size: int, upper: bool) -> np.ndarray:
-    """A row of teeth, darker towards the corners; the gum lies above the upper and below the lower ones."""
+def _tongue(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Rough, with a furrow along its middle; v runs from the root to the tip."""
+    size = max(size, 32)
+    v, u = _texels(size, size)
+    colour = mix(np.array([0.55, 0.22, 0.24]), np.array([0.72, 0.32, 0.34]), v[..., None])
+    rough = (
+        1 + 0.05 * noise(rng, v.shape, size // 3) - 0.16 * falloff(u - 0.5, 0.05) * smoothstep(1.0, 0.7, v)
+    )
+    return _tile(colour * rough[..., None], 0.3)
+
+
+def _teeth(person: Identity, size: int, upper: bool, rng: np.random.Generator) -> np.ndarray:
+    """A row of single teeth, darker towards the corners; the gum lies above the upper and below the lower ones.
+
+    Width, tone and length of each are its own; the incisors in the middle are the widest.
+    """
     size = max(size, 48)
     v, u = _texels(size, 2 * size)
     along = u - 0.5
     count = 10 if upper else 12
-    phase = (along * count) % 1.0
-    gap = falloff(np.minimum(phase, 1 - phase), 0.07)
-    colour = np.array([0.955, 0.935, 0.885]) * (1 - 0.10 * gap)[..., None]
+    middle = np.abs(np.arange(count) - (count - 1) / 2)
+    widths = 1 + (0.30 if upper else 0.05) * (middle < 1) + 0.06 * rng.normal(size=count).clip(-2, 2)
+    borders = np.concatenate([[0.0], np.cumsum(widths) / widths.sum()])
+    which = np.clip(np.searchsorted(borders, u, side="right") - 1, 0, count - 1)
+    low, high = borders[which], borders[which + 1]
+    phase = (u - low) / (high - low)
+    from_gap = np.minimum(u - low, high - u) * count  # in tooth widths
+    tone = 1 + 0.035 * rng.normal(size=count).clip(-2, 2)
+    yellow = 0.03 + 0.10 * person.age * rng.uniform(0.3, 1.0)
+    enamel = np.array([0.955, 0.935 - 0.4 * yellow, 0.90 - 1.2 * yellow]) * tone[which][..., None]
+    round_tooth = 1 - 0.10 * (2 * phase - 1) ** 2
+    colour = enamel * (round_tooth * (1 - 0.42 * falloff(from_gap, 0.05)))[..., None]
     shade = 1 - 0.60 * smoothstep(0.20, 0.52, np.abs(along))
     if not upper:
         v, shade = 1 - v, shade * 0.92
+    # Corners of the biting edge are cut: the dark of the mouth shows between two teeth.
+    edge = (
+        0.97
+        - 0.05 * np.abs(rng.normal(size=count).clip(-1.5, 1.5))[which]
+        - 0.10 * np.abs(2 * phase - 1) ** 6
+    )
+    dark = smoothstep(edge - 0.01, edge + 0.02, v)[..., None]
+    colour = mix(colour, np.array([0.17, 0.05, 0.05]), dark)
     gum = smoothstep(0.30, 0.22, v + 0.05 * np.cos(2 * np.pi * phase))[..., None]
     return _tile(mix(colour, np.array([0.72, 0.38, 0.38]), gum) * shade[..., None], 0.45)

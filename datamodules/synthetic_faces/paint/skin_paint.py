@@ -52,7 +52,7 @@ def paint_skin(person: Identity, rig: Rig, size: int, rng: np.random.Generator) 
     c.gloss = 0.10 + 0.06 * bump(c.x, c.y, 0, c.m.nose_y + 0.12, 0.10, 0.2)
     c.gloss = c.gloss + 0.05 * bump(c.x, c.y, 0, 0.5, 0.3, 0.15)
     c.colour *= (1 + 0.012 * c.noise(9) + 0.012 * c.noise(40))[..., None]
-    for paint in (_complexion, _occlusion, _beard, _lips, _brows, _lashes, _scalp):
+    for paint in (_grain, _complexion, _occlusion, _beard, _lips, _brows, _lashes, _scalp):
         paint(c, c.m, c.x, c.y)
     tile = np.concatenate([np.clip(c.colour, 0, 1), c.gloss[..., None]], axis=-1)
     return tile.reshape(size, 2, size, 2, 4).mean(axis=(1, 3)).astype(np.float32)
@@ -100,6 +100,16 @@ def _complexion(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> Non
         c.shade(0.16 * deep * fold * smoothstep(m.nose_y + 0.06, m.nose_y, y) * c.front)
         lines = sum(falloff(y - h - 0.03 * c.ax**2, 0.010) for h in (0.47, 0.54, 0.61))
         c.shade(0.05 * deep * lines * smoothstep(0.45, 0.25, c.ax) * c.front)
+
+
+def _grain(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:
+    """Pores and blotches: rougher where somebody is older, redder here and paler there."""
+    rng = np.random.default_rng((c.person.seed, 2))
+    rough = rng.uniform(0.4, 1.0) + 0.6 * c.person.age
+    pores, fine = (noise(rng, x.shape, cells) for cells in (110, 260))
+    c.shade(0.020 * rough * np.clip(pores, -2, 2) + 0.022 * rough * np.clip(fine, -2, 2))
+    red = noise(rng, x.shape, 22) * rng.uniform(0.2, 1.0)
+    c.colour *= 1 + 0.012 * red[..., None] * np.array([1.0, -1.2, -1.0])
 
 
 def _occlusion(c: _Canvas, m: Proportions, x: np.ndarray, y: np.ndarray) -> None:

@@ -82,6 +82,23 @@ def test_points_of_the_surface_follow_the_landmarks_with_what_hides_them(mixed) 
     assert torch.equal(blurred[0, 2].source, dataset[0, 2].source)
 
 
+def test_motion_is_read_off_a_twin_at_times(mixed) -> None:
+    root, records = mixed
+    twins = {records[0].id: records[1]}
+    plain = FramePairDataset(ClipFrames(root, 16), records, 40)
+    dataset = FramePairDataset(ClipFrames(root, 16), records, 40, twins=twins, twin_share=0.5)
+    pairs = [dataset[0, index] for index in range(80)]
+    assert all(torch.equal(pair.shown, pair.driving) for pair in pairs[40:])  # a clip without a twin
+    read_off = [index for index in range(40) if not torch.equal(pairs[index].shown, pairs[index].driving)]
+    assert 8 < len(read_off) < 32
+    for index in read_off:
+        assert torch.equal(plain[0, index].source, pairs[index].source)
+        assert torch.equal(plain[0, index].driving, pairs[index].driving)
+    frames = ClipFrames(root, 16).get(records[1], np.arange(records[1].frames))
+    shown = ((pairs[read_off[0]].shown + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert (np.abs(frames.astype(float) - shown).max(axis=(1, 2, 3)) < 1).any()
+
+
 def test_what_no_clip_knows_takes_no_room(mixed) -> None:
     root, records = mixed
     pair = FramePairDataset(ClipFrames(root, 16), records[2:], 1)[0, 0]

@@ -76,3 +76,13 @@ def test_settings_out_of_range_are_named_in_one_line(wrong: dict) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(wrong))}".replace("_", "-")) as caught:
         Settings(**({"clips": 12} | wrong)).check()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_training_clips_has_twins_of_train(share: float) -> None:
+    plans = plan_clips(Settings(200, identities=20, train_twins=share))
+    training = [plan for plan in plans if plan.split == "train"]
+    twins = [plan for plan in plans if plan.is_twin]
+    assert {plan.split for plan in twins} <= {"train"}
+    assert len(twins) == pytest.approx(share * (len(training) - len(twins)), abs=2)
+    assert not {plan.seen for plan in twins} & {plan.seen for plan in plans if plan.split != "train"}

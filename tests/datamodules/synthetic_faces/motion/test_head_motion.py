@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.synthetic_faces.motion.controls import Controls
 from datamodules.synthetic_faces.motion.curves import changing_level, lag_behind, random_events, smooth_noise
-from datamodules.synthetic_faces.motion.head_motion import BUDGET, head_motion, move_head
+from datamodules.synthetic_faces.motion.head_motion import BUDGET, head_motion, look_round, move_head
 from datamodules.synthetic_faces.motion.speech_drives import DRIVE_NAMES
 from datamodules.synthetic_faces.motion.style import Style
 
@@ -97,3 +97,18 @@ def test_a_swinging_mass_lags_and_settles() -> None:
     assert lag[100] < -0.5
     assert lag[100:120].max() > 0.1  # it overshoots
     assert np.abs(lag[-10:]).max() < 0.02
+
+
+def test_some_heads_look_round_and_the_budget_stays() -> None:
+    drives = some_drives()
+    frames = len(drives)
+    assert not look_round(frames, 0.0, np.random.default_rng(0)).any()
+    turns = [look_round(300, 0.5, np.random.default_rng(seed)) for seed in range(60)]
+    turning = [one for one in turns if one.any()]
+    assert 18 < len(turning) < 42
+    assert np.median([np.ptp(one[:, 0]) for one in turning]) > 35  # degrees of yaw
+    turn = look_round(frames, 1.0, np.random.default_rng(1))
+    style = Style.sample(np.random.default_rng(2))
+    plain, turned = (head_motion(drives, style, np.random.default_rng(3), one) for one in (None, turn))
+    np.testing.assert_allclose(turned.total - plain.total, turn)
+    np.testing.assert_array_equal(turned.speech, plain.speech)
