@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
+    from lightning_modules.generation.talking_head import TalkingHead
 
 FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
 """Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
@@ -79,6 +80,8 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     flag("--speech-model", metavar="DIR|NAME", help=text)
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
     flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
+    text = "side of the frames in pixels: the model's (default), or larger where it moves the portrait's own pixels"
+    flag("--size", type=int, help=text)
     flag("--paste-back", action="store_true", help="put the face back into the whole picture")
 
 
@@ -111,11 +114,10 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
         log.info("%s: its sound is silence throughout: nobody will speak", args.audio)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     model = TalkingHead.from_pretrained(folder, args.speech_model)
-    source = model.prepare_source(portrait)
+    size = frame_size(model, args, crop)
+    source = model.prepare_source(portrait, size)
     motion = model.generate_motion(source, waveform, options)
     frames = model.render(source, motion)
-    if args.paste_back:
-        note_softness(args.image, crop, model.size)
     write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
     return 0
 
@@ -168,11 +170,19 @@ def frame_portrait(image: np.ndarray, path: Path, find_face: FaceFinder) -> "tup
     return to_float(pixels), crop
 
 
-def note_softness(path: Path, crop: "SquareCrop", size: int) -> None:
-    """Tell the reader that frames of ``size`` pixels are enlarged to be put back into a picture."""
-    if crop.side > 1.1 * size:
+def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop") -> int:
+    """Side of the frames: as asked for, or the model's own; the place in the picture where they are put back into it.
+
+    Tells the reader if frames must be enlarged for that.
+    """
+    if args.size is not None or not args.paste_back:
+        size = args.size or model.size
+    else:
+        size = next((one for one in model.sizes if one >= crop.side), model.sizes[-1])
+    if args.paste_back and crop.side > 1.1 * size:
         told = "%s: the model paints %d pixels, its place in the picture has %.0f: the face will be softer"
-        log.info(told, path, size, crop.side)
+        log.info(told, args.image, size, crop.side)
+    return size
 
 
 def write_result(

@@ -16,7 +16,7 @@ from experiments.generate import (
     face_choice,
     face_finder,
     frame_portrait,
-    note_softness,
+    frame_size,
     write_result,
 )
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     start, face = first_face(driving, find_face or face_finder(args.video_face, "video"))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, args.speech_model)
-    source = model.prepare_source(portrait)
+    source = model.prepare_source(portrait, frame_size(model, args, crop))
     motion = driving_motion(model, driving, framing(face), start)
     driving.warn_of_damage()
     if args.relative:
@@ -78,8 +78,6 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     if sound is not None:
         sound = fit_sound(sound[round(start * rate / FPS) :], rate, len(motion))
     frames = model.render(source, motion)
-    if args.paste_back:
-        note_softness(args.image, crop, model.size)
     write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
     return 0
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.errors import UserError
 from datamodules.media.pictures import to_pixels
 from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
 
@@ -32,11 +33,27 @@ class Reenactor(nn.Module):
         """Device of the weights."""
         return next(self.autoencoder.parameters()).device
 
+    @property
+    def sizes(self) -> list[int]:
+        """Sides of the frames that can be rendered, the network's own first."""
+        return [self.size * factor for factor in range(1, self.autoencoder.largest_factor + 1)]
+
     @torch.inference_mode()
-    def prepare_source(self, image: Tensor) -> SourceEncoding:
-        """Encode a portrait ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1], framed as training clips are."""
+    def prepare_source(self, image: Tensor, size: int | None = None) -> SourceEncoding:
+        """Encode a portrait, framed as training clips are.
+
+        Args:
+            image: ``(1, 3, H, W)`` or ``(3, H, W)`` float32 in [-1, 1].
+            size: Side of the frames, one of ``sizes``; None: the network's own.
+
+        Raises:
+            UserError: This model doesn't render frames of that size.
+        """
+        if size is not None and size not in self.sizes:
+            known = ", ".join(map(str, self.sizes))
+            raise UserError(f"--size {size}: this model renders frames of {known} pixels")
         image = image[None] if image.ndim == 3 else image
-        return self.autoencoder.encode(_resized(image.to(self.device), self.size))
+        return self.autoencoder.encode(_resized(image.to(self.device), size or self.size))
 
     @torch.inference_mode()
     def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
@@ -46,7 +63,7 @@ class Reenactor(nn.Module):
 
     @torch.inference_mode()
     def render(self, source: SourceEncoding, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
-        """Render frames uint8 ``(S, S, 3)`` of one source in raw motion ``(T, M)``, one after the other."""
+        """Render frames uint8 ``(S, S, 3)``, as large as the source, in raw motion ``(T, M)``, one after the other."""
         for chunk in motion.to(self.device).split(batch_size):
             decoded = self.autoencoder.decode(source.expand(len(chunk)), chunk)
             yield from to_pixels(decoded.frame)

@@ -63,16 +63,18 @@ class Renderer(nn.Module, ABC):
         motion_dim: number of motion coefficients M.
         latent_dim: size L of the appearance latent.
         required_losses: names of the losses without which a part of it learns nothing.
+        largest_factor: portraits of up to so many times S, by whole numbers, are rendered at their own size.
     """
 
     size: int
     motion_dim: int
     latent_dim: int
     required_losses: tuple[str, ...] = ()
+    largest_factor: int = 1
 
     @abstractmethod
     def encode(self, image: Tensor) -> SourceEncoding:
-        """Encode source pictures ``(B, 3, S, S)`` in [-1, 1]: everything that depends on the source alone."""
+        """Encode source pictures ``(B, 3, S, S)``, or larger, in [-1, 1]: everything that depends on the source alone."""
 
     @abstractmethod
     def motion(self, image: Tensor) -> Tensor:

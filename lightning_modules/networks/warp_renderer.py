@@ -118,6 +118,8 @@ class WarpRenderer(Renderer):
         person: whether the background stays where it is in the portrait; else, for comparison, the flow moves it, too.
     """
 
+    largest_factor = 4
+
     def __init__(
         self,
         size: int = 256,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from datamodules.errors import UserError
 from datamodules.faces.finding import FaceBox
-from datamodules.faces.framing import crop_square, framing
+from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.media.audio import load_audio_native, write_wav
 from datamodules.media.pictures import read_image, to_float
 from datamodules.media.video import VideoReader, probe, read_video, write_video
@@ -316,13 +317,37 @@ def test_the_choice_of_a_face_reaches_the_finder(inputs, model_folder, tmp_path,
             parser.parse_args([*words(name, inputs, tmp_path / "out.mp4", model_folder), f"--face={wrong}"])
 
 
+def asked_size(sizes: list[int], size: int | None = None, paste_back: bool = True, side: float = 968) -> int:
+    """`frame_size` of a model of these sizes for a portrait that fills a square of so many pixels."""
+    model = SimpleNamespace(size=sizes[0], sizes=sizes)
+    args = SimpleNamespace(size=size, paste_back=paste_back, image=Path("a.png"))
+    return generate.frame_size(model, args, SquareCrop(0, 0, side))
+
+
 def test_an_enlarged_face_is_told(caplog):
     with caplog.at_level("INFO"):
-        generate.note_softness(Path("a.png"), framing(FaceBox(0, 0, 500, 600)), 128)
-        generate.note_softness(Path("b.png"), framing(FaceBox(0, 0, 50, 60)), 128)
+        assert asked_size([128]) == asked_size([128], side=100) == 128
     assert caplog.messages == [
         "a.png: the model paints 128 pixels, its place in the picture has 968: the face will be softer"
     ]
+
+
+def test_a_face_is_put_back_at_the_size_of_its_place_where_the_model_can(caplog):
+    several = [256, 512, 768, 1024]
+    with caplog.at_level("INFO"):
+        assert [asked_size(several, side=side) for side in (100, 256, 257, 800, 1100)] == [
+            256,
+            256,
+            512,
+            1024,
+            1024,
+        ]
+        assert asked_size(several, paste_back=False) == 256
+        assert asked_size(several, size=512, paste_back=False) == 512
+    assert not caplog.messages
+    with caplog.at_level("INFO"):
+        asked_size(several, size=512)
+    assert "paints 512 pixels" in caplog.text
 
 
 def test_a_pipe_is_heard_once(inputs, model_folder, tmp_path):

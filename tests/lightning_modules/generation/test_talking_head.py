@@ -13,6 +13,7 @@ import torch
 
 from datamodules.errors import UserError
 from lightning_modules.generation.options import GenerationOptions
+from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.statistics_conditioning import read_statistics
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.model_folder import resolve_model
@@ -40,6 +41,27 @@ def test_frames_are_pictures_of_the_model_size(model):
     assert len(frames) == 10
     assert frames[0].shape == (32, 32, 3)
     assert frames[0].dtype == np.uint8
+
+
+def test_a_larger_portrait_is_rendered_at_its_size_where_the_renderer_can(model):
+    with pytest.raises(UserError, match=r"--size 64: this model renders frames of 32 pixels"):
+        model.prepare_source(torch.zeros(3, 64, 64), 64)
+    sizes = {
+        "size": 64,
+        "width": 8,
+        "blocks": 1,
+        "latent_dim": 16,
+        "face_views": 8,
+        "style_dim": 8,
+        "painters": 8,
+    }
+    large = Reenactor(build_network("warp_renderer", **sizes).eval())
+    assert large.sizes == [64, 128, 192, 256]
+    portrait = torch.rand(3, 150, 150) * 2 - 1
+    driving = large.motion_of(torch.rand(2, 3, 80, 80) * 2 - 1)
+    for size in (None, 128):
+        frames = list(large.render(large.prepare_source(portrait, size), driving))
+        assert [frame.shape for frame in frames] == [(size or 64, size or 64, 3)] * 2
 
 
 def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, tmp_path):
