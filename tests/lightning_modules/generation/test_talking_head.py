@@ -50,7 +50,7 @@ def test_a_larger_portrait_is_rendered_at_its_size_where_the_renderer_can(model)
         "size": 64,
         "width": 8,
         "blocks": 1,
-        "latent_dim": 16,
+        "latent_dim": 32,
         "face_views": 8,
         "style_dim": 8,
         "painters": 8,
