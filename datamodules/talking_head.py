@@ -56,6 +56,8 @@ class TalkingHeadDataModule(LightningDataModule):
         mouth_share: Share of the training pairs from shut to open lips (see ``FramePairDataset``).
         background_blur: Pixels of the Gaussian that blurs frame pairs outside the person (see ``FramePairDataset``).
         twin_share: Share of the training pairs of clips with a twin whose motion is read off it (see ``FramePairDataset``).
+        deform: Share of the training pairs whose faces are given another place and shape (see ``FramePairDataset``).
+        degrade: Share of the training pairs that look as from a worse camera (see ``FramePairDataset``).
         splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
 
@@ -83,6 +85,8 @@ class TalkingHeadDataModule(LightningDataModule):
         mouth_share: float = 0.0,
         background_blur: int = 0,
         twin_share: float = 0.0,
+        deform: float = 0.0,
+        degrade: float = 0.0,
         splits: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -103,6 +107,7 @@ class TalkingHeadDataModule(LightningDataModule):
                 f"background_blur {background_blur} is the side of a kernel: an odd number, or 0 for none"
             )
         self.background_blur, self.twin_share = background_blur, twin_share
+        self.deform, self.degrade = deform, degrade
         self.splits = None if splits is None else find_splits(splits)
         self._datasets: dict[str, Dataset] = {}
         self._place: dict[str, int] | None = None
@@ -193,6 +198,8 @@ class TalkingHeadDataModule(LightningDataModule):
             background_blur=self.background_blur,
             twins=twins_of(self.all_records()) if training and self.twin_share else {},
             twin_share=self.twin_share,
+            deform=self.deform if training else 0.0,
+            degrade=self.degrade if training else 0.0,
         )
 
     def state_dict(self) -> dict[str, int]:

@@ -25,6 +25,7 @@ from datamodules.batches import (
 from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_frames
 from datamodules.clips.augmentation import augment_pair, blur_background, change_voice
 from datamodules.clips.clip_store import ClipFrames, ClipSounds
+from datamodules.clips.deformation import Deformation, deform_pair, degrade_pair
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.media.audio import MEL_DIM
@@ -108,6 +109,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
             annotations know the person; 0 = none.
         twins: Clips of the same motion on another head, by the ids of those that they belong to.
         twin_share: Share of the pairs of such clips whose motion is read off the twin: one head in another's motion.
+        deform: Share of the pairs whose faces are given another place and shape, alike in all frames (see `deform_pair`).
+        degrade: Share of the pairs that look as from a worse camera (see `degrade_pair`).
     """
 
     def __init__(
@@ -122,8 +125,11 @@ class FramePairDataset(Dataset[FramePairBatch]):
         background_blur: int = 0,
         twins: Mapping[str, ClipRecord] = MappingProxyType({}),
         twin_share: float = 0.0,
+        deform: float = 0.0,
+        degrade: float = 0.0,
     ) -> None:
         self.twins, self.twin_share = twins, twin_share
+        self.deform, self.degrade = deform, degrade
         self.background_blur = background_blur
         self.frames, self.records = frames, list(records)
         self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
@@ -181,6 +187,10 @@ class FramePairDataset(Dataset[FramePairBatch]):
             visible,
             person,
         )
+        if self.deform and generator.random() < self.deform:
+            pair = deform_pair(pair, Deformation.draw(generator), POSE_CENTRE, POSE_SPREAD)
+        if self.degrade and generator.random() < self.degrade:
+            pair = degrade_pair(pair, generator)
         return augment_pair(pair, generator) if self.augment else pair
 
     def _shown(

@@ -38,6 +38,13 @@ def to_float(pixels: "np.ndarray | Tensor") -> "Tensor":
     return pixels.float() / 127.5 - 1
 
 
+def through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """Pixels uint8 ``(H, W, 3)`` as a JPEG of a quality 1 to 95 gives them back."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
+
+
 def to_uint8(images: "Tensor") -> "Tensor":
     """What networks paint as pixels: floats in [-1, 1], clamped and rounded; any shape, uint8 stays as it is."""
     import torch
