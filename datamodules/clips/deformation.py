@@ -140,14 +140,16 @@ def degrade_pair(pair: FramePairBatch, generator: np.random.Generator) -> FrameP
 
 
 def _blurred(frames: Tensor, sigma: float) -> Tensor:
-    """Frames ``(N, 3, S, S)`` under a Gaussian of 7 pixels."""
-    offsets = torch.arange(-3, 4, dtype=frames.dtype)
-    taps = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
-    taps = (taps / taps.sum()).view(1, 1, 1, -1)
-    planes = frames.flatten(0, 1)[:, None]
-    planes = F.conv2d(F.pad(planes, (3, 3, 0, 0), mode="replicate"), taps)
-    planes = F.conv2d(F.pad(planes, (0, 0, 3, 3), mode="replicate"), taps.transpose(2, 3))
-    return planes.view_as(frames)
+    """Frames ``(N, 3, S, S)`` under a Gaussian of 7 pixels; sums of shifted frames, faster here than a convolution."""
+    taps = torch.exp(-0.5 * (torch.arange(-3, 4) / max(sigma, 1e-3)) ** 2)
+    taps = taps / taps.sum()
+    for axis, sides in ((-1, (3, 3, 0, 0)), (-2, (0, 0, 3, 3))):
+        padded = F.pad(frames, sides, mode="replicate")
+        side = frames.shape[axis]
+        frames = torch.zeros_like(frames)
+        for start, weight in enumerate(taps.tolist()):
+            frames.add_(padded.narrow(axis, start, side), alpha=weight)
+    return frames
 
 
 def _coded(frame: Tensor, generator: np.random.Generator) -> Tensor:
