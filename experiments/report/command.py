@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "It loads nothing and can be sent as one file."
     )
     what = "folder of a run, an evaluation, a sweep or a demo"
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=what)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=what)
     parser.add_argument("--output", type=Path, help="the page (default: report.html in the first folder)")
+    what = "show instead what each direction of a model's motion does (default page: templates.html)"
+    parser.add_argument("--templates", type=Path, metavar="MODEL", help=what)
+    what = "with --templates: the portrait (default: a photograph that comes along)"
+    parser.add_argument("--image", type=Path, help=what)
     parser.add_argument("--title", default=TITLE, help="heading of the page")
 
 
@@ -32,6 +37,13 @@ def run(args: argparse.Namespace) -> int:
     """Write the page as the command line says."""
     if args.output is not None:
         require_output_folder(args.output.parent)
+    if bool(args.runs) == (args.templates is not None):
+        raise UserError("report: name folders, or one model by --templates")
+    if args.templates is not None:
+        from experiments.report.templates import write_templates
+
+        log.info("report: %s", write_templates(args.templates, args.image, args.output))
+        return 0
     log.info("report: %s", write_report(args.runs, args.output, args.title))
     return 0
 
