@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batches import WholeClip
 from datamodules.clips.clip_store import ClipFrames, ClipStore
-from datamodules.clips.datasets import EpochSampler, FramePairDataset, MotionWindowDataset, SyncWindowDataset
+from datamodules.clips.datasets import EpochSampler, MotionWindowDataset, SyncWindowDataset
+from datamodules.clips.frame_pairs import FramePairDataset
 from datamodules.clips.manifest import (
     MANIFEST_NAME,
     SPLITS,
@@ -101,6 +102,9 @@ class TalkingHeadDataModule(LightningDataModule):
         self.pairs_per_clip, self.windows_per_clip = pairs_per_clip, windows_per_clip
         self.latents = None if latents is None else Path(latents)
         self.augment, self.cache_frames = augment, cache_frames
+        shares = {"twin_share": twin_share, "deform": deform, "degrade": degrade}
+        if wrong := [f"{name} {share:g}" for name, share in shares.items() if not 0 <= share <= 1]:
+            raise UserError(f"{', '.join(wrong)}: a share of the pairs, 0 to 1")
         self.blink_share, self.mouth_share = blink_share, mouth_share
         if background_blur < 0 or (background_blur and background_blur % 2 == 0):
             raise UserError(
@@ -187,6 +191,9 @@ class TalkingHeadDataModule(LightningDataModule):
         frames = ClipFrames(self.store(), self.size, self.cache_frames)
         if self.task == "sync_windows":
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
+        twins = twins_of(self.all_records()) if training and self.twin_share else {}
+        if training and self.twin_share and not twins:
+            log.info("%s: no clip has a twin; motion is read off the driving frames alone", self.root)
         return FramePairDataset(
             frames,
             records,
@@ -196,7 +203,7 @@ class TalkingHeadDataModule(LightningDataModule):
             blink_share=self.blink_share if training else 0.0,
             mouth_share=self.mouth_share if training else 0.0,
             background_blur=self.background_blur,
-            twins=twins_of(self.all_records()) if training and self.twin_share else {},
+            twins=twins,
             twin_share=self.twin_share,
             deform=self.deform if training else 0.0,
             degrade=self.degrade if training else 0.0,

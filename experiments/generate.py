@@ -176,10 +176,10 @@ def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop
     Tells the reader if frames must be enlarged for that.
     """
     if args.size is not None or not args.paste_back:
-        size = args.size or model.size
+        size = model.size if args.size is None else args.size
     else:
         size = next((one for one in model.sizes if one >= crop.side), model.sizes[-1])
-    if args.paste_back and crop.side > 1.1 * size:
+    if args.paste_back and size in model.sizes and crop.side > 1.1 * size:
         told = "%s: the model paints %d pixels, its place in the picture has %.0f: the face will be softer"
         log.info(told, args.image, size, crop.side)
     return size

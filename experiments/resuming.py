@@ -58,11 +58,11 @@ def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", m
         read_network_record,
     )
 
-    new = _leaves(json.loads(json.dumps(asdict(record))))
+    new = _meaning(record)
     for checkpoint in dict.fromkeys([resume, *checkpoints_of(run_dir)]):
         if not any((folder / RECORD_NAME).exists() for folder in checkpoint.resolve().parents[:2]):
             continue
-        old = _leaves(asdict(read_network_record(checkpoint)))
+        old = _meaning(read_network_record(checkpoint))
         for key in dict.fromkeys([*old, *new]):
             if old.get(key) != new.get(key):
                 raise UserError(
@@ -88,6 +88,16 @@ def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", m
                 f"{resume}: can't be resumed in this model: {name} is {had.get(name, 'missing')}, "
                 f"expected {needed.get(name, 'none')}"
             )
+
+
+def _meaning(record: "NetworkRecord") -> dict[str, Any]:
+    """What a record says by dotted key, with the defaults of what it doesn't say."""
+    from lightning_modules.networks.registry import NETWORKS, whole_spec
+
+    said = asdict(record)
+    if said["network"].get("name") in NETWORKS:
+        said["network"] = whole_spec(said["network"])
+    return _leaves(json.loads(json.dumps(said)))
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

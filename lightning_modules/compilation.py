@@ -26,9 +26,8 @@ def compile_network(network: nn.Module, mode: bool | str, backend: str = "induct
         raise UserError(f"compile={mode}: use true, false or one of {', '.join(known)}")
     parts = [network]
     if isinstance(network, Renderer):
-        children = list(network.children())
-        parts = [
-            one for child in children for one in (child if isinstance(child, nn.ModuleList) else [child])
-        ]
+        parts = []
+        for child in network.children():  # a list or map of modules is called one by one
+            parts += list(child.children()) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]
     for part in parts:
         part.compile(mode=None if mode is True else mode, backend=backend)

@@ -86,7 +86,7 @@ def mirror(pair: FramePairBatch) -> FramePairBatch:
 def augment_pair(pair: FramePairBatch, generator: np.random.Generator) -> FramePairBatch:
     """Change both frames of a pair, without a batch axis, alike, so that only the motion differs between them.
 
-    The frame whose motion is read has colours of its own, unless it is the driving one.
+    The frame whose motion is read has colours of its own, unless it is just the driving one.
     """
     if generator.random() < FLIP_PROBABILITY:
         pair = mirror(pair)

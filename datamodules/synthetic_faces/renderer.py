@@ -21,7 +21,7 @@ from datamodules.synthetic_faces.rasteriser import Fragments, rasterise
 CAMERA_DISTANCE = 7.0  # head radii from the head's centre
 SUPERSAMPLING = 2
 MEASURED_AT_ONCE = 64  # frames
-FRAMES_AT_ONCE = 64  # drawn on a GPU
+FRAMES_AT_ONCE = 64  # drawn on a GPU, of 256 pixels or less: 5 GB
 DARKEST_WRINKLE = 0.4  # of the colour around it
 SURFACE_POINTS = 768  # vertices, drawn from all of the mesh, which is finest where a face moves most
 PERSON_SIDE = 64  # pixels of the small masks; at most those of the frames
@@ -134,7 +134,7 @@ class HeadRenderer:
     def render(self, controls: Controls) -> Rendering:
         """Render a whole clip; the memory needed grows with the frames returned only."""
         # What suits a CPU's cache, or fills a GPU.
-        step = max(1, min(8, (256 // self.size) ** 2)) if self.device.type == "cpu" else FRAMES_AT_ONCE
+        step = max(1, min(8, (256 // self.size) ** 2)) if self.device.type == "cpu" else _at_once(self.size)
         return joined([self.render_chunk(controls, a, b) for a, b in stretches(len(controls), step)])
 
     @torch.inference_mode()
@@ -272,6 +272,11 @@ class HeadRenderer:
         x, y = cell.clamp(0, large - 1).unbind(dim=-1)
         frame = torch.arange(len(marks), device=self.device)[:, None]
         return inside & (inverse * 1.0012 >= furthest[frame, 0, y, x])
+
+
+def _at_once(size: int) -> int:
+    """Frames of a size that a GPU draws in one go."""
+    return max(1, min(FRAMES_AT_ONCE, FRAMES_AT_ONCE * 256**2 // size**2))
 
 
 def stretches(stop: int, step: int) -> list[tuple[int, int]]:

@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         require_output_folder(args.output.parent)
     if bool(args.runs) == (args.templates is not None):
         raise UserError("report: name folders, or one model by --templates")
+    if args.image is not None and args.templates is None:
+        raise UserError("report: --image goes with --templates")
     if args.templates is not None:
         from experiments.report.templates import write_templates
 

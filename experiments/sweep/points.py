@@ -206,7 +206,7 @@ class PointMeter:
 
     def metrics(self, point: Point, clips: Sequence[ClipFiles]) -> dict[str, Interval]:
         """Measures of a point over clips with their intervals, and of real clips (``NAME_real``)."""
-        pooled = bool(self.pools.networks)
+        pooled = bool(self.pools.networks.networks)
         records = self.records(point, clips, features=pooled)
         results = [record.result(files) for record, files in zip(records, clips, strict=True)]
         metrics = aggregate(results, self.evaluated.protocol, self.judges)

@@ -53,7 +53,7 @@ class Reenactor(nn.Module):
             known = ", ".join(map(str, self.sizes))
             raise UserError(f"--size {size}: this model renders frames of {known} pixels")
         image = image[None] if image.ndim == 3 else image
-        return self.autoencoder.encode(_resized(image.to(self.device), size or self.size))
+        return self.autoencoder.encode(_resized(image.to(self.device), self.size if size is None else size))
 
     @torch.inference_mode()
     def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:

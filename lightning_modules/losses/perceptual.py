@@ -153,5 +153,5 @@ def _load_weights(net: nn.Module, pretrained: str) -> None:
         raise UserError(
             f"VGG19 weights ({pretrained}): {reason}; put vgg19-dcbb9e9d.pth of torchvision into torch hub's checkpoints "
             "folder, or set model.losses.perceptual.features.pretrained to its path or to 'torchvision' (downloads 575 MB), "
-            "or model.losses.perceptual=null"
+            "or model.losses.perceptual=null monitor=val/loss"
         ) from error

@@ -244,10 +244,21 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     return sample_in_border(x.float(), grid, align_corners=True).to(x.dtype)
 
 
-def sample_in_border(x: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
-    """Sample ``x (B, C, H, W)`` bilinearly at ``grid (B, h, w, 2)``; border pixels repeat outside.
+def warp_by_centres(x: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
+    """Sample ``x (B, C, H, W)`` at its pixels' centres plus ``flow (B, 2, h, w)`` in half pictures, whatever its size.
+
+    Unlike `warp`, whose grid ends at the centres of the corner pixels, this one means the same at every resolution.
+    """
+    height, width = flow.shape[2:]
+    lines = [(2 * torch.arange(side, device=x.device) + 1) / side - 1 for side in (width, height)]
+    grid = torch.stack(torch.meshgrid(*lines, indexing="xy"), dim=-1) + flow.float().permute(0, 2, 3, 1)
+    return sample_in_border(x.float(), grid, align_corners=False, mode=mode).to(x.dtype)
+
+
+def sample_in_border(x: Tensor, grid: Tensor, align_corners: bool, mode: str = "bilinear") -> Tensor:
+    """Sample ``x (B, C, H, W)`` at ``grid (B, h, w, 2)``; border pixels repeat outside.
 
     Where the grid is NaN it is taken as the middle: on a CPU the backward of torch's function ends the process there. What
     made it NaN gets gradients of NaN all the same.
     """
-    return F.grid_sample(x, grid.nan_to_num(), padding_mode="border", align_corners=align_corners)
+    return F.grid_sample(x, grid.nan_to_num(), mode=mode, padding_mode="border", align_corners=align_corners)

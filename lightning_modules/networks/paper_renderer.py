@@ -27,6 +27,7 @@ from lightning_modules.networks.layers import (
     upsample,
     warp,
 )
+from lightning_modules.networks.motion_templates import MotionTemplates
 from lightning_modules.networks.mouth_painter import MouthPainter
 
 
@@ -52,23 +53,6 @@ class Encoder(nn.Module):
             x = block(x)
             maps.append(x)
         return self.norm(self.head(x.flatten(1)).float()), tuple(reversed(maps[:-1]))
-
-
-class MotionTemplates(nn.Module):
-    """Dictionary of M directions in the latent space, made orthonormal by a QR decomposition at each use."""
-
-    def __init__(self, latent_dim: int, motion_dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(latent_dim, motion_dim))
-
-    def directions(self) -> Tensor:
-        """Orthonormal templates ``(L, M)``; the sign of each follows its parameter column, so that it is unique."""
-        q, r = torch.linalg.qr(self.weight.float() + 1e-8)
-        return q * torch.sign(torch.diagonal(r))
-
-    def forward(self, motion: Tensor) -> Tensor:
-        """Map motion coefficients ``(B, M)`` to a latent offset ``(B, L)``."""
-        return motion.float() @ self.directions().t()
 
 
 class DecoderScale(nn.Module):

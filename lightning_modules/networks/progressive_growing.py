@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from lightning_modules.networks.base_renderer import Renderer
+from lightning_modules.networks.layers import RGBHead
 
 
 @torch.no_grad()
@@ -41,7 +42,9 @@ def grow(small: Renderer, large: Renderer) -> None:
     large.load_state_dict(own | state)
     _pass_colours(small, large)
     finest: Any = large.scales[-1]  # type: ignore[index]
-    for parameter in finest.to_rgb.parameters():
+    # Its own layer starts as nothing, what modulates it does not: else neither would ever get a gradient.
+    colours: Any = finest.to_rgb.conv if isinstance(finest.to_rgb, RGBHead) else finest.to_rgb
+    for parameter in (colours.weight, colours.bias, finest.to_flow.weight, finest.to_flow.bias):
         parameter.zero_()
 
 

@@ -93,12 +93,12 @@ class Patch(NamedTuple):
         )
         return Patch(factor * corners, paint, cover)
 
-    def on(self, frame: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """A frame ``(B, 3, S, S)`` with the paint on it, and the share ``(B, 1, S, S)`` of it that is not painted."""
-        below = cut_windows(frame, self.corners, self.paint.shape[-2:])
-        left = cut_windows(alpha, self.corners, self.paint.shape[-2:])
-        frame = _paste_windows(frame, below + self.cover * (self.paint - below), self.corners)
-        return frame, _paste_windows(alpha, left * (1 - self.cover), self.corners)
+    def on(self, frame: Tensor) -> Tensor:
+        """A frame ``(B, 3, S, S)`` with the paint on it, one window after the other, as two eyes may overlap."""
+        for corners, paint, cover in zip(*(field.split(1, dim=1) for field in self), strict=True):
+            below = cut_windows(frame, corners, paint.shape[-2:])
+            frame = _paste_windows(frame, below + cover * (paint - below), corners)
+        return frame
 
 
 def window_corners(centres: Tensor, sides: Sequence[int], size: int) -> Tensor:

@@ -90,6 +90,17 @@ def network_spec(network: nn.Module) -> dict[str, Any]:
     return spec
 
 
+def whole_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's name with all its arguments, those that are not given at their defaults: what an older spec means now."""
+    module, _, class_name = NETWORKS[spec["name"]].partition(":")
+    parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
+    defaults = {key: one.default for key, one in parameters.items() if one.default is not one.empty}
+    given = {
+        k: whole_spec(v) if isinstance(v, dict) and v.get("name") in NETWORKS else v for k, v in spec.items()
+    }
+    return defaults | given
+
+
 def checked_arguments(target: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Keyword arguments for a class out of plain values from outside, checked by its signature and annotations.
 

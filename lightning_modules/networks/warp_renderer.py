@@ -15,8 +15,14 @@ from torch.nn import functional as F
 from datamodules.batches import REGION_NAMES
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.face_view_head import FaceViewHead
-from lightning_modules.networks.layers import NORM_GROUPS, ModulatedNormConv, RunningNorm, full_precision
-from lightning_modules.networks.paper_renderer import MotionTemplates
+from lightning_modules.networks.layers import (
+    NORM_GROUPS,
+    ModulatedNormConv,
+    RunningNorm,
+    full_precision,
+    warp_by_centres,
+)
+from lightning_modules.networks.motion_templates import MotionTemplates
 from lightning_modules.networks.region_painter import (
     Patch,
     RegionPainter,
@@ -181,7 +187,13 @@ class WarpRenderer(Renderer):
         return torch.tanh(self.motion_head(self._seen(image)).float())
 
     def _seen(self, image: Tensor) -> Tensor:
-        """The picture at the network's size."""
+        """The picture at the network's size.
+
+        Raises:
+            ValueError: its side is no multiple of that.
+        """
+        if image.shape[-1] % self.size:
+            raise ValueError(f"a portrait of {image.shape[-1]} px is no multiple of {self.size}")
         return image if image.shape[-1] == self.size else F.interpolate(image, (self.size,) * 2, mode="area")
 
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
@@ -193,13 +205,13 @@ class WarpRenderer(Renderer):
         flow, logits, moving = self.flow(motions, coarse, style, quarter)
         # What the trunk sees: features and pixels, moved, and how far they can be seen.
         shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
-        warped = warp(seen, resized(flow, size), "bicubic").clamp(-1, 1)
-        x = torch.cat([warp(middle, flow) * shown, moving, F.pixel_unshuffle(warped, FOLD)], dim=1)
+        warped = warp_by_centres(seen, resized(flow, size), "bicubic").clamp(-1, 1)
+        x = torch.cat([warp_by_centres(middle, flow) * shown, moving, F.pixel_unshuffle(warped, FOLD)], dim=1)
         x = self.enter(x, style)
         for first, second in zip(self.trunk[::2], self.trunk[1::2], strict=True):
             x = x + second(first(x, style), style)
         x = F.pixel_shuffle(self.rise(x), 2)
-        x = torch.cat([x, warp(fine, resized(flow, half)) * resized(shown, half)], dim=1)
+        x = torch.cat([x, warp_by_centres(fine, resized(flow, half)) * resized(shown, half)], dim=1)
         painted = F.pixel_shuffle(self.paint(F.silu(x)), 2).float()  # (B, 5, S, S)
         # Frames of the network's size; then the same at the portrait's.
         frame, alpha, person = self._composed(painted, seen, warped)
@@ -209,10 +221,10 @@ class WarpRenderer(Renderer):
             patches = self._patches(places, own, frame, warped, style)
         whole = source.image.shape[-1]
         if whole != size:
-            warped = warp(source.image.float(), resized(flow, whole), "bicubic").clamp(-1, 1)
+            warped = warp_by_centres(source.image.float(), resized(flow, whole), "bicubic").clamp(-1, 1)
             frame, alpha, person = self._composed(resized(painted, whole), source.image, warped)
         for patch in patches:
-            frame, alpha = patch.enlarged(whole // size).on(frame, alpha)
+            frame = patch.enlarged(whole // size).on(frame)
         return DecoderOutput(frame, warped, resized(flow, whole), alpha, places, person)
 
     def _composed(
@@ -279,12 +291,3 @@ class Places(nn.Module):
 def resized(x: Tensor, side: int) -> Tensor:
     """``(B, C, side, side)`` bilinearly, by pixel centres."""
     return x if x.shape[-1] == side else F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
-
-
-def warp(x: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """Sample ``x (B, C, H, W)`` at its pixel centres plus ``flow (B, 2, H, W)`` in half pictures; the border repeats."""
-    height, width = flow.shape[2:]
-    lines = [(2 * torch.arange(side, device=x.device) + 1) / side - 1 for side in (width, height)]
-    grid = torch.stack(torch.meshgrid(*lines, indexing="xy"), dim=-1) + flow.float().permute(0, 2, 3, 1)
-    moved = F.grid_sample(x.float(), grid.nan_to_num(), mode, padding_mode="border", align_corners=False)
-    return moved.to(x.dtype)

