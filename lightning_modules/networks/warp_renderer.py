@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datamodules.batches import REGION_NAMES
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.layers import (
@@ -40,7 +39,7 @@ OPEN = 3.0
 WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
 """Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
 REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
-"""Where a framed face usually has its ``REGION_NAMES``, x, y in [0, 1]."""
+"""Where a framed face usually has its mouth, left and right eye (the person's), x, y in [0, 1]."""
 
 
 class SourcePyramid(nn.Module):
@@ -169,7 +168,7 @@ class WarpRenderer(Renderer):
         self.places = Places(motion_dim, latent_dim) if painters else None
         self.painters = nn.ModuleDict()
         for name in WINDOWS if painters else ():
-            self.painters[name] = RegionPainter(style_dim + len(REGION_NAMES), painters)
+            self.painters[name] = RegionPainter(style_dim + len(REST), painters)
         self.required_losses = ("place",) if painters else ()
 
     def encode(self, image: Tensor) -> SourceEncoding:
@@ -252,7 +251,7 @@ class WarpRenderer(Renderer):
     ) -> list[Patch]:
         """The paint of the mouth and of the eyes, from the portrait's own windows and what is there so far."""
         seen = self._windows(torch.cat([frame, warped], dim=1), places)
-        names = torch.eye(len(REGION_NAMES), device=style.device).expand(len(style), -1, -1)
+        names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
         patches = []
         for name, mine, (corners, windows), which in zip(
             WINDOWS, own, seen, names.split((1, 2), dim=1), strict=True
@@ -282,7 +281,7 @@ class Places(nn.Module):
             self.of_motion.bias.copy_(torch.tensor(REST).flatten())
 
     def forward(self, motion: Tensor, latent: Tensor) -> Tensor:
-        """Centres ``(B, 3, 2)`` of ``REGION_NAMES``, x, y in [0, 1]."""
+        """Centres ``(B, 3, 2)`` of mouth, left and right eye, x, y in [0, 1]."""
         with full_precision(motion.device):
             found = self.of_motion(motion.float()) + self.of_face(latent.float())
         return found.view(-1, len(REST), 2)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from datamodules.batches import REGION_NAMES
 from datamodules.errors import UserError
 from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
@@ -103,6 +104,13 @@ def test_one_network_renders_larger_portraits_in_the_same_motion(factor):
     with FlopCounterMode(display=False) as at_usual:
         model.decode(model.encode(least), model.motion(driving))
     assert at_large.get_total_flops() == at_usual.get_total_flops()  # no convolution at that size
+
+
+def test_places_stand_in_the_order_that_batches_promise():
+    assert REGION_NAMES == ("mouth", "left_eye", "right_eye")
+    mouth, left, right = small().places(torch.zeros(1, 6), torch.zeros(1, 16))[0]
+    assert mouth[1] > left[1]
+    assert left[0] > 0.5 > right[0]  # the person's left is the picture's right
 
 
 def test_every_part_learns():
