@@ -38,7 +38,8 @@ def test_each_row_moves_one_direction_alone() -> None:
         assert (motion[1:, k] >= motion[:-1, k]).all()
 
 
-def test_the_page_shows_all_of_them(tmp_path: Path) -> None:
+def test_the_page_shows_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.report.templates.DEVIATIONS", (-3.0, 3.0))
     page = tmp_path / "page.html"
     assert run_command(["report", "--templates", "synthetic-128", "--output", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
