@@ -113,7 +113,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         images = to_float(self.frames.get(record, np.array([source, driving])))  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
         person = self._mask(notes)
-        if self.background_blur:
+        if self.background_blur and "person" in notes:
             images = blur_background(images, person, self.background_blur)
         landmarks, visible = self._seen_points(notes)
         shown, pose = images[1], _pose(notes, self._pose)

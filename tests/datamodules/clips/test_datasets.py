@@ -107,6 +107,8 @@ def test_what_no_clip_knows_takes_no_room(mixed) -> None:
     assert pair.landmarks.shape == (2, 0, 2)
     assert pair.pose.shape == (2, 0)
     assert pair.person.shape == (2, 0, 0)
+    blurred = FramePairDataset(ClipFrames(root, 16), records[2:], 1, background_blur=5)[0, 0]
+    assert torch.equal(blurred.source, pair.source)  # where no clip knows the person nothing is blurred
     assert FramePairDataset(ClipFrames(root, 16), records[1:], 1)[0, 0].pose.shape == (2, 0)
 
 
