@@ -158,9 +158,7 @@ class WarpRenderer(Renderer):
         self.enter = ModulatedNormConv(64 + 32 + 3 * FOLD**2, width, style_dim)
         self.trunk = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2 * blocks))
         self.rise = nn.Conv2d(width, 64, 3, padding=1)  # shuffled to 16 channels at half the size
-        self.paint = nn.Conv2d(
-            32, 5 * 4, 3, padding=1
-        )  # shuffled to colours, alpha and person at the whole size
+        self.paint = nn.Conv2d(32, 5 * 4, 3, padding=1)  # to colours, alpha and person at the whole size
         nn.init.zeros_(self.paint.weight)
         with torch.no_grad():
             start = torch.tensor([0.0, 0.0, 0.0, OPEN, 0.0])
