@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
     from lightning_modules.generation.talking_head import TalkingHead
+    from lightning_modules.networks.base_renderer import SourceEncoding
 
 FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
 """Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
@@ -117,8 +118,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     size = frame_size(model, args, crop)
     source = model.prepare_source(portrait, size)
     motion = model.generate_motion(source, waveform, options)
-    frames = model.render(source, motion)
-    write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
+    frames = rendered(model, source, motion, (image, crop) if args.paste_back else None)
+    write_result(args.output, frames, len(motion), sound, rate)
     return 0
 
 
@@ -185,29 +186,38 @@ def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop
     return size
 
 
-def write_result(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    count: int,
-    sound: np.ndarray | None,
-    rate: int,
+def rendered(
+    model: "TalkingHead",
+    source: "SourceEncoding",
+    motion: "Tensor",
     back: "tuple[np.ndarray, SquareCrop] | None" = None,
+) -> Iterable[np.ndarray]:
+    """Frames uint8 ``(H, W, 3)`` of a portrait in motion ``(T, M)``.
+
+    With a whole picture and the place that the portrait was cut from they are put back there, the background untouched where
+    the model tells the person from it.
+    """
+    from datamodules.faces.framing import paste_back
+
+    if back is None:
+        return model.render(source, motion)
+    return (paste_back(frame, *back, cover) for frame, cover in model.render_covers(source, motion))
+
+
+def write_result(
+    path: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray | None, rate: int
 ) -> None:
     """Write frames and sound to an mp4, with progress; the file appears when it is whole.
 
     Args:
         path: the mp4.
-        frames: uint8 ``(N, N, 3)`` each.
+        frames: uint8 ``(H, W, 3)`` each.
         count: how many.
         sound: ``(S, C)``, or None.
         rate: of the sound, in Hz.
-        back: a whole picture and the place that the portrait was cut from, where the frames are put back.
     """
-    from datamodules.faces.framing import paste_back
     from datamodules.media.video import write_video
     from datamodules.progress import track
 
-    if back is not None:
-        frames = (paste_back(frame, *back) for frame in frames)
     write_video(path, track(frames, count, "rendering"), audio=sound, sample_rate=rate)
     log.info("%s: %d frames, %.2f s", path, count, count / 25)

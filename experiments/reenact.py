@@ -17,6 +17,7 @@ from experiments.generate import (
     face_finder,
     frame_portrait,
     frame_size,
+    rendered,
     write_result,
 )
 
@@ -46,9 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "which face of the video, as --face"
     parser.add_argument("--video-face", type=face_choice, default="largest", metavar="WHICH", help=text)
     how = parser.add_mutually_exclusive_group()
-    text = "add the change since the video's first frame to the portrait's own pose (default)"
-    how.add_argument("--relative", dest="relative", action="store_true", default=True, help=text)
-    how.add_argument("--absolute", dest="relative", action="store_false", help="take over the pose as it is")
+    text = (
+        "add the change since the video's first frame to the portrait's own pose; lips and lids from where both faces "
+        "have them shut or at rest (default)"
+    )
+    how.add_argument("--retarget", dest="transfer", action="store_const", const="retarget", help=text)
+    text = "add the change since the video's first frame, of lips and lids, too"
+    how.add_argument("--relative", dest="transfer", action="store_const", const="relative", help=text)
+    text = "take over the motion as it is"
+    how.add_argument("--absolute", dest="transfer", action="store_const", const="absolute", help=text)
+    parser.set_defaults(transfer="retarget")
 
 
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
@@ -63,6 +71,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
     from datamodules.media.video import VideoReader
+    from lightning_modules.generation.retargeting import relative_motion, retargeted_motion
     from lightning_modules.generation.talking_head import TalkingHead
 
     driving = VideoReader(args.video)
@@ -73,12 +82,14 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     source = model.prepare_source(portrait, frame_size(model, args, crop))
     motion = driving_motion(model, driving, framing(face), start)
     driving.warn_of_damage()
-    if args.relative:
+    if args.transfer == "retarget":
+        motion = retargeted_motion(motion, source.motion, model.basis)
+    elif args.transfer == "relative":
         motion = relative_motion(motion, source.motion)
     if sound is not None:
         sound = fit_sound(sound[round(start * rate / FPS) :], rate, len(motion))
-    frames = model.render(source, motion)
-    write_result(args.output, frames, len(motion), sound, rate, (image, crop) if args.paste_back else None)
+    frames = rendered(model, source, motion, (image, crop) if args.paste_back else None)
+    write_result(args.output, frames, len(motion), sound, rate)
     return 0
 
 
@@ -143,11 +154,6 @@ def driving_motion(
         cropped = np.stack([crop_square(picture, crop, model.size) for picture in pictures])
         parts.append(model.motion_of(to_float(cropped)))
     return torch.cat(parts)
-
-
-def relative_motion(motion: "Tensor", own: "Tensor") -> "Tensor":
-    """The change of motion ``(T, M)`` since its first frame, added to a portrait's own ``(1, M)``; within [-1, 1]."""
-    return (motion - motion[:1] + own).clamp(-1, 1)
 
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:

@@ -143,11 +143,14 @@ def _blurred(region: np.ndarray, reach: float) -> np.ndarray:
     )
 
 
-def paste_back(frame: np.ndarray, image: np.ndarray, crop: SquareCrop) -> np.ndarray:
+def paste_back(
+    frame: np.ndarray, image: np.ndarray, crop: SquareCrop, cover: np.ndarray | None = None
+) -> np.ndarray:
     """Put a square frame back to where `crop_square` took it from, faded in over 8 % of its side.
 
     ``frame`` is ``(S, S, 3)`` and ``image`` ``(H, W, 3)`` uint8 RGB; so is the result, which equals ``image`` outside the
-    square. Parts of it beyond the picture are dropped.
+    square. Parts of it beyond the picture are dropped. With a ``cover``, ``(S, S)`` float32 in [0, 1], so much of each pixel
+    is put back.
     """
     height, width = image.shape[:2]
     left, top = max(0, math.floor(crop.x)), max(0, math.floor(crop.y))
@@ -156,18 +159,22 @@ def paste_back(frame: np.ndarray, image: np.ndarray, crop: SquareCrop) -> np.nda
     if right <= left or bottom <= top:
         return result
     size = min(len(frame), max(1, round(crop.side)))  # shrinking is done by an antialiased resize first
-    picture = Image.fromarray(frame).resize((size, size), Image.Resampling.LANCZOS)
     step = size / crop.side  # frame pixels per picture pixel
     placement = (step, 0.0, (left - crop.x) * step, 0.0, step, (top - crop.y) * step)
-    placed = picture.transform(
-        (right - left, bottom - top), Image.Transform.AFFINE, placement, resample=Image.Resampling.BICUBIC
-    )
+
+    def placed(pixels: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
+        shape, how = (right - left, bottom - top), Image.Transform.AFFINE
+        return np.asarray(picture.transform(shape, how, placement, resample=Image.Resampling.BICUBIC))
+
     weight = (
         _feather(np.arange(top, bottom) + 0.5 - crop.y, crop.side)[:, None, None]
         * _feather(np.arange(left, right) + 0.5 - crop.x, crop.side)[:, None]
     )
+    if cover is not None:
+        weight = weight * (placed(np.rint(255 * cover).astype(np.uint8)) / 255.0)[..., None]
     target = result[top:bottom, left:right]
-    target[:] = np.rint(target * (1 - weight) + np.asarray(placed) * weight).astype(np.uint8)
+    target[:] = np.rint(target * (1 - weight) + placed(frame) * weight).astype(np.uint8)
     return result
 
 

@@ -1,6 +1,7 @@
 """A trained motion autoencoder at work: portraits in, frames out. Inference alone; Lightning is not imported."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 from datamodules.errors import UserError
 from datamodules.media.pictures import to_pixels
 from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
+
+RIM = 1 / 32
+"""Share of the side round the person that a pasted frame brings along."""
 
 
 class Reenactor(nn.Module):
@@ -67,6 +71,34 @@ class Reenactor(nn.Module):
         for chunk in motion.to(self.device).split(batch_size):
             decoded = self.autoencoder.decode(source.expand(len(chunk)), chunk)
             yield from to_pixels(decoded.frame)
+
+    @torch.inference_mode()
+    def render_covers(
+        self, source: SourceEncoding, motion: Tensor, batch_size: int = 8
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Frames as of `render`, each with its cover: what of it is to be put into a larger picture.
+
+        Covers are float32 ``(S, S)`` in [0, 1], 1 where the person is or was in the portrait, falling to 0 in the background;
+        None of a renderer that doesn't tell the person.
+        """
+        before = self.autoencoder.decode(source, source.motion).person
+        for chunk in motion.to(self.device).split(batch_size):
+            decoded = self.autoencoder.decode(source.expand(len(chunk)), chunk)
+            if decoded.person is None or before is None:
+                covers: Any = [None] * len(chunk)
+            else:
+                covers = _widened(torch.maximum(decoded.person, before))[:, 0].cpu().numpy()
+            yield from zip(to_pixels(decoded.frame), covers, strict=True)
+
+
+def _widened(person: Tensor) -> Tensor:
+    """Shares of the person ``(B, 1, S, S)`` with a rim of ``RIM`` round it, in which they fall to nothing."""
+    side = person.shape[-1]
+    reach = max(1, round(RIM * side))
+    low = F.interpolate(person.float(), (max(1, side // reach),) * 2, mode="area")
+    wide = F.max_pool2d((2 * low).clamp(max=1), 3, 1, 1)
+    soft = F.interpolate(wide, (side, side), mode="bilinear", align_corners=False)
+    return torch.maximum(soft, person.float())
 
 
 def _resized(image: Tensor, size: int) -> Tensor:

@@ -22,7 +22,7 @@ from datamodules.media.pictures import read_image, to_float
 from datamodules.media.video import VideoReader, probe, read_video, write_video
 from experiments import generate, reenact
 from experiments.cli import Parser
-from experiments.reenact import driving_motion, relative_motion
+from experiments.reenact import driving_motion
 from lightning_modules.generation.talking_head import TalkingHead
 from tests.datamodules.media.numbered_videos import remux
 
@@ -198,14 +198,6 @@ def test_the_motion_of_each_frame_is_taken_over(inputs, model_folder, motions):
     assert (motions["driving"] - wanted.flip(0)).abs().max() > 0.9 * moved
     still = (motions["still"] - motions["still"][:1]).abs().max()
     assert still < 0.1 * moved
-
-
-def test_relative_motion_is_the_change_added_to_the_portraits_own(motions):
-    own = torch.full((1, 20), 0.25)
-    moved = relative_motion(motions["driving"], own)
-    torch.testing.assert_close(moved[:1], own)
-    torch.testing.assert_close(moved - own, motions["driving"] - motions["driving"][:1], atol=1e-6, rtol=1e-4)
-    assert relative_motion(motions["driving"], own + 0.75).max() == 1
 
 
 def test_the_driving_video_is_read_in_chunks(inputs, model_folder, motions):

@@ -95,6 +95,21 @@ def test_pasted_face_is_opaque_inside_and_fades_out(size):
     np.testing.assert_array_equal(framing.paste_back(pasted[:50, :50], image, SquareCrop(300, 0, 50)), image)
 
 
+def test_of_a_pasted_face_what_its_cover_says_is_taken():
+    image = texture(80, 100)
+    face, cover = np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64), np.float32)
+    crop = SquareCrop(30, 10, 64)
+    np.testing.assert_array_equal(framing.paste_back(face, image, crop, cover), image)
+    cover[:, :32] = 1
+    pasted = framing.paste_back(face, image, crop, cover)
+    assert (pasted[16:68, 36:61] == 200).all()
+    np.testing.assert_array_equal(pasted[:, 63:], image[:, 63:])
+    np.testing.assert_array_equal(
+        framing.paste_back(face, image, crop, np.ones((64, 64), np.float32)),
+        framing.paste_back(face, image, crop),
+    )
+
+
 def boxes(x: np.ndarray, y: np.ndarray, side: float = 100.0) -> np.ndarray:
     return np.stack([x - side / 2, y - side / 2, x + side / 2, y + side / 2], axis=1)
 

@@ -17,6 +17,7 @@ from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.statistics_conditioning import read_statistics
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.model_folder import resolve_model
+from lightning_modules.networks.base_renderer import DecoderOutput
 from lightning_modules.networks.registry import build_network, network_spec
 
 
@@ -43,9 +44,9 @@ def test_frames_are_pictures_of_the_model_size(model):
     assert frames[0].dtype == np.uint8
 
 
-def test_a_larger_portrait_is_rendered_at_its_size_where_the_renderer_can(model):
-    with pytest.raises(UserError, match=r"--size 64: this model renders frames of 32 pixels"):
-        model.prepare_source(torch.zeros(3, 64, 64), 64)
+@pytest.fixture(scope="module")
+def large() -> Reenactor:
+    """An untrained renderer of larger portraits, too."""
     sizes = {
         "size": 64,
         "width": 8,
@@ -55,13 +56,48 @@ def test_a_larger_portrait_is_rendered_at_its_size_where_the_renderer_can(model)
         "style_dim": 8,
         "painters": 8,
     }
-    large = Reenactor(build_network("warp_renderer", **sizes).eval())
+    return Reenactor(build_network("warp_renderer", **sizes).eval())
+
+
+def test_a_larger_portrait_is_rendered_at_its_size_where_the_renderer_can(model, large):
+    with pytest.raises(UserError, match=r"--size 64: this model renders frames of 32 pixels"):
+        model.prepare_source(torch.zeros(3, 64, 64), 64)
     assert large.sizes == [64, 128, 192, 256]
     portrait = torch.rand(3, 150, 150) * 2 - 1
     driving = large.motion_of(torch.rand(2, 3, 80, 80) * 2 - 1)
     for size in (None, 128):
         frames = list(large.render(large.prepare_source(portrait, size), driving))
         assert [frame.shape for frame in frames] == [(size or 64, size or 64, 3)] * 2
+
+
+class HalfPerson(torch.nn.Module):
+    """Stands for a renderer that tells a person in the left half, or, in its own motion, in the upper one."""
+
+    def decode(self, source, motion):
+        person = torch.zeros(len(motion), 1, 64, 64)
+        for mask, driven in zip(person, motion, strict=True):
+            mask[0, :32] = driven.any() == 0
+            mask[0, :, :32] += driven.any()
+        return DecoderOutput(torch.zeros(len(motion), 3, 64, 64), person=person)
+
+
+def test_covers_hold_the_person_of_portrait_and_frame_with_a_soft_rim(model, large):
+    source = large.prepare_source(torch.zeros(3, 64, 64))._replace(motion=torch.zeros(1, 20))
+    half = Reenactor(HalfPerson())
+    half.autoencoder.register_parameter("weight", torch.nn.Parameter(torch.zeros(1)))
+    covers = [cover for _, cover in half.render_covers(source, torch.ones(3, 20))]
+    assert len(covers) == 3
+    for cover in covers:
+        assert cover.shape == (64, 64)
+        assert (cover[:32] == 1).all()
+        assert (cover[:, :32] == 1).all()
+        assert cover[40:, 40:].max() == 0
+        assert 0 < cover[33, 33] <= 1
+    untold = [
+        cover
+        for _, cover in model.render_covers(model.prepare_source(torch.zeros(3, 32, 32)), torch.zeros(2, 20))
+    ]
+    assert untold == [None, None]
 
 
 def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, tmp_path):

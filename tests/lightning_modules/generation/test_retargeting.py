@@ -1,0 +1,83 @@
+"""Motion of a driver for a portrait: the plain change, and lips and lids counted from where both faces have them shut."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules.generation.retargeting import relative_motion, retargeted_motion
+from lightning_modules.networks.motion_basis import MotionBasis, fit_motion_basis
+
+DIM = 8
+FRAMES = 400
+
+
+@pytest.fixture(scope="module")
+def faces() -> dict[str, Tensor]:
+    """Raw motion of many frames, of which lips, lids and yaw are linear readouts."""
+    generator = torch.Generator().manual_seed(0)
+    lips = torch.rand(FRAMES, generator=generator).square()
+    lids = (torch.rand(FRAMES, generator=generator) < 0.1).float()
+    yaw = torch.randn(FRAMES, generator=generator)
+    mixing = 0.1 * torch.randn(3, DIM, generator=generator)
+    noise = 0.01 * torch.randn(FRAMES, DIM, generator=generator)
+    motion = torch.stack([yaw, lips, lids], dim=1) @ mixing + noise
+    return {"motion": motion, "yaw": yaw, "lip_opening": lips, "blink": lids, "mixing": mixing}
+
+
+@pytest.fixture(scope="module")
+def basis(faces) -> MotionBasis:
+    return fit_motion_basis(faces["motion"], {name: faces[name] for name in ("yaw", "lip_opening", "blink")})
+
+
+def told(faces: dict[str, Tensor], motion: Tensor) -> Tensor:
+    """Yaw, lips and lids ``(T, 3)`` of motion."""
+    return torch.linalg.lstsq(faces["mixing"].t(), motion.t()).solution.t()
+
+
+def driver(faces: dict[str, Tensor], lips: Tensor, lids: Tensor, yaw: Tensor) -> Tensor:
+    return torch.stack([yaw, lips, lids], dim=1) @ faces["mixing"]
+
+
+def test_relative_motion_is_the_change_added_to_the_portraits_own():
+    motion, own = (
+        0.1 * torch.randn(20, 20, generator=torch.Generator().manual_seed(0)),
+        torch.full((1, 20), 0.25),
+    )
+    moved = relative_motion(motion, own)
+    torch.testing.assert_close(moved[:1], own)
+    torch.testing.assert_close(moved - own, motion - motion[:1])
+    assert relative_motion(motion, own + 0.75).max() == 1
+
+
+def test_a_drivers_shut_lips_and_open_lids_are_the_portraits_whatever_its_first_frame_shows(faces, basis):
+    time = torch.linspace(0, 6.28, 40)
+    lips = 0.4 + 0.4 * torch.cos(time)  # wide open at first
+    lids = (torch.arange(40) < 4).float()  # shut at first
+    yaw = torch.linspace(1, 2, 40)
+    smiling = driver(faces, torch.tensor([0.5]), torch.zeros(1), torch.tensor([-1.0]))  # with open lips
+    motion = driver(faces, lips, lids, yaw)
+    plain, moved = (
+        told(faces, found)
+        for found in (relative_motion(motion, smiling), retargeted_motion(motion, smiling, basis))
+    )
+    assert plain[:, 1].min() < -0.2  # lips pressed through each other
+    assert abs(moved[:, 1].min()) < 0.1
+    assert torch.corrcoef(torch.stack([moved[:, 1], lips]))[0, 1] > 0.99
+    assert abs(moved[:, 1].max() - moved[:, 1].min() - 0.8) < 0.05
+    assert plain[20, 2] < -0.8  # lids torn open
+    assert moved[:4, 2].min() > 0.8
+    assert moved[10:, 2].abs().max() < 0.15
+    torch.testing.assert_close(moved[:, 0], yaw - 2, atol=0.15, rtol=0)  # the head: its change
+
+
+def test_a_driver_as_the_portrait_itself_moves_it_as_it_moves(faces, basis):
+    lips, lids = 0.5 * torch.rand(60, generator=torch.Generator().manual_seed(1)), torch.zeros(60)
+    lips[:6] = 0.0
+    motion = driver(faces, lips, lids, torch.linspace(0, 1, 60))
+    moved = told(faces, retargeted_motion(motion, motion[:1], basis))
+    torch.testing.assert_close(moved, told(faces, motion), atol=0.1, rtol=0)
+
+
+def test_without_blocks_it_is_the_plain_change(faces):
+    motion, own = faces["motion"][:20], faces["motion"][30:31]
+    torch.testing.assert_close(retargeted_motion(motion, own, MotionBasis(DIM)), relative_motion(motion, own))
