@@ -93,7 +93,9 @@ class MotionAutoencoderModule(L.LightningModule):
         # The discriminator, by the same frames; the renderer is frozen.
         if gan is not None:
             with others[0].toggle_model():
-                loss = gan.discriminator_loss(batch.driving, pairs.decoded.frame, self.global_step)
+                loss = gan.discriminator_loss(
+                    batch.driving, pairs.decoded.frame, batch.regions, self.global_step
+                )
                 self._backward(others[0], loss)
                 # Not by `LightningOptimizer.step`, which counts: the trainer's steps are batches, with a GAN, too.
                 self.trainer.strategy.optimizer_step(others[0].optimizer, lambda: None)
@@ -126,7 +128,7 @@ class MotionAutoencoderModule(L.LightningModule):
         """All loss terms, with a GAN ``adversarial``, too, and their weighted sum ``loss``, each a scalar."""
         values = evaluate_terms(self.losses, pairs, batch)
         if gan is not None:
-            values["adversarial"] = gan.generator_loss(pairs.decoded.frame)
+            values["adversarial"] = gan.generator_loss(pairs.decoded.frame, batch.regions)
             values["loss"] = values["loss"] + gan.weight * values["adversarial"]
         return values
 

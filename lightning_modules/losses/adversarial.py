@@ -19,6 +19,7 @@ class AdversarialLoss(nn.Module):
         r1: weight of the squared gradient of the logits of real frames (Mescheder et al. 2018, arXiv 1801.04406); 0 = none,
             as the authors' files have it.
         r1_every: batches from one such penalty to the next, which counts so many times (lazy, as StyleGAN2 does).
+        windows: cuts out of the frames, by the boxes of mouth and eyes, what the discriminator sees; None: all of them.
     """
 
     def __init__(
@@ -29,26 +30,32 @@ class AdversarialLoss(nn.Module):
         start: int = 0,
         r1: float = 0.0,
         r1_every: int = 16,
+        windows: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.windows = windows
         self.r1, self.r1_every = r1, r1_every
         self.discriminator, self.optimizer = discriminator, optimizer
         self.weight, self.start = weight, start
 
-    def generator_loss(self, frames: Tensor) -> Tensor:
-        """Low where generated frames ``(B, 3, S, S)`` look real; a scalar."""
-        return F.softplus(-self.discriminator(frames)).mean()
+    def generator_loss(self, frames: Tensor, regions: Tensor) -> Tensor:
+        """Low where generated frames ``(B, 3, S, S)`` with boxes ``(B, 3, 4)`` of mouth and eyes look real; a scalar."""
+        return F.softplus(-self.discriminator(self._cut(frames, regions))).mean()
 
-    def discriminator_loss(self, real: Tensor, generated: Tensor, step: int) -> Tensor:
+    def discriminator_loss(self, real: Tensor, generated: Tensor, regions: Tensor, step: int) -> Tensor:
         """Low where the discriminator tells real from generated frames, both ``(B, 3, S, S)``; a scalar.
 
-        Every ``r1_every``-th ``step`` the penalty of its gradient joins.
+        Every ``r1_every``-th ``step`` the penalty of its gradient joins. The boxes ``(B, 3, 4)`` hold for both.
         """
         penalised = self.r1 > 0 and step % self.r1_every == 0
-        real = real.detach().requires_grad_(penalised)
+        real = self._cut(real, regions).detach().requires_grad_(penalised)
         logits = self.discriminator(real)
-        loss = F.softplus(-logits).mean() + F.softplus(self.discriminator(generated.detach())).mean()
+        false = self.discriminator(self._cut(generated.detach(), regions))
+        loss = F.softplus(-logits).mean() + F.softplus(false).mean()
         if penalised:
             (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
             loss = loss + self.r1_every * self.r1 / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
         return loss
+
+    def _cut(self, frames: Tensor, regions: Tensor) -> Tensor:
+        return frames if self.windows is None else self.windows(frames, regions)

@@ -1,5 +1,6 @@
-"""Discriminator of the StyleGAN2 type (arXiv 1912.04958): residual pyramid, minibatch deviation, two linear layers."""
+"""Discriminators: StyleGAN2's of whole frames (arXiv 1912.04958), and one of patches, for windows of a face."""
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +11,7 @@ from lightning_modules.networks.paper_renderer import scale_list
 
 
 class Discriminator(nn.Module):
-    """Real-or-generated logit of single frames.
+    """Real-or-generated logit of single frames: residual pyramid, minibatch deviation, two linear layers (StyleGAN2).
 
     Args:
         size: picture side, a power of two from 16.
@@ -38,3 +39,29 @@ class Discriminator(nn.Module):
         x = torch.cat([x, deviation.expand(x.shape[0], 1, 4, 4)], dim=1)
         x = activate(self.last(x)).flatten(1)
         return self.logit(activate(self.hidden(x)))[:, 0]
+
+
+class PatchDiscriminator(nn.Module):
+    """Real-or-generated logits of overlapping patches of a picture (Isola et al. 2017, arXiv 1611.07004).
+
+    Args:
+        channels: of the picture.
+        width: channels after the first convolution; twice as many after each further one.
+        layers: convolutions of stride 2.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 32, layers: int = 3) -> None:
+        super().__init__()
+        widths = [channels, *(width * 2**layer for layer in range(layers))]
+        self.layers = nn.ModuleList(
+            nn.utils.parametrizations.spectral_norm(nn.Conv2d(one, two, 4, 2, 1))
+            for one, two in itertools.pairwise(widths)
+        )
+        self.logit = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map ``(B, C, h, w)`` to logits ``(B, h' w')``; positive = looks real."""
+        x = image
+        for layer in self.layers:
+            x = nn.functional.leaky_relu(layer(x), 0.2)
+        return self.logit(x).flatten(1)

@@ -26,6 +26,7 @@ NETWORKS = {
     "mel_encoder": "lightning_modules.networks.audio_encoder:MelEncoder",
     "feature_projection": "lightning_modules.networks.audio_encoder:FeatureProjection",
     "discriminator": "lightning_modules.networks.discriminator:Discriminator",
+    "patch_discriminator": "lightning_modules.networks.discriminator:PatchDiscriminator",
     "syncnet": "metrics.judges.syncnet:SyncNet",
 }
 """Name -> module and class; imported when the network is built. A new network adds its line here."""

@@ -169,12 +169,15 @@ def test_the_lazy_penalty_is_that_of_every_batch_on_average():
         def forward(self, frames: torch.Tensor) -> torch.Tensor:
             return self.weight * frames.sum(dim=(1, 2, 3))
 
-    frames = torch.zeros(2, 3, 4, 4)
+    frames, boxes = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4)
     plain, lazy = (AdversarialLoss(Linear(), adam(), r1=r1, r1_every=4) for r1 in (0.0, 3.0))
     extra = [
-        float(lazy.discriminator_loss(frames, frames, k) - plain.discriminator_loss(frames, frames, k))
+        float(
+            lazy.discriminator_loss(frames, frames, boxes, k)
+            - plain.discriminator_loss(frames, frames, boxes, k)
+        )
         for k in range(8)
     ]
     assert extra == pytest.approx([4 * 3 / 2 * 48 * 0.25, 0, 0, 0] * 2)
-    lazy.discriminator_loss(frames, frames, 0).backward()
+    lazy.discriminator_loss(frames, frames, boxes, 0).backward()
     assert lazy.discriminator.weight.grad == pytest.approx(4 * 3 / 2 * 48 * 2 * 0.5)
