@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from datamodules.batches import POSE_NAMES
+from datamodules.clips.annotations import read_annotations
 from experiments.evaluate import with_run
 from experiments.evaluation_setup import log_progress, open_data
-from experiments.model_clips import reconstruct, with_gallery
+from experiments.model_clips import read_truth, through_autoencoder, with_gallery
 from experiments.results import machine_record
+from experiments.yaw_distance import YawDistances
 from lightning_modules.checkpoints import load_autoencoder, weights_hash
 from lightning_modules.generation.reenactment import Reenactor
 from metrics.evaluation.clip_results import ROW_FAMILIES
@@ -31,24 +36,28 @@ def evaluate_autoencoder(
 ) -> dict[str, Any]:
     """The content of results.json of the autoencoder that a config of `ifmdm evaluate` names; ``method`` is its name.
 
-    Sheets and videos of the first ``gallery_clips`` go to the folder ``gallery``.
+    Where the clips' annotations know the head's rotation, ``by_yaw`` says how well frames are made by the yaw between source
+    and frame, see `YawDistances`. Sheets and videos of the first ``gallery_clips`` go to the folder ``gallery``.
 
     Raises:
         UserError: No such autoencoder, data or judge.
     """
     started = time.perf_counter()
     model = Reenactor(load_autoencoder(config["autoencoder"])[0])
+    size, turning = config["size"] or model.size, YawDistances()
     chosen = {key: config[key] for key in ("judge", "judge_seconds", "split", "clips", "max_frames")}
     data, names, looks, protocol = open_data(
-        Path(config["data"]["root"]), model.size, load_judge, task=TASK, progress=log_progress, **chosen
+        Path(config["data"]["root"]), size, load_judge, task=TASK, progress=log_progress, **chosen
     )
     slots = {slot for one in measures_of(TASK) for slot in one.judges}
     judges = judges or load_judges(slots, protocol, looks)
 
     def render(clip: RenderedClip) -> RenderedClip:
         begun = time.perf_counter()
-        made = reconstruct(model, clip.real)
+        made = through_autoencoder(model, clip.real)
         facts = {"fps": len(clip) / (time.perf_counter() - begun)}
+        if (yaw := _yaw(clip)) is not None:
+            turning.add(made, clip.real, yaw, read_truth(clip).regions)
         return dataclasses.replace(clip, rows={"generated": (made,)}, facts=facts)
 
     clips = rendered_clips(data, protocol.reading, render)
@@ -60,10 +69,22 @@ def evaluate_autoencoder(
         "model": {
             "weights": weights_hash(model),
             "size": model.size,
+            "compared_at": size,
             "name": Path(config["autoencoder"]).name,
         },
         "judge": {"name": looks.name, **getattr(looks, "facts", {})},
         "split": config["split"],
         "seconds": round(time.perf_counter() - started, 1),
     }
+    if by_yaw := turning.table():
+        results["by_yaw"] = by_yaw
     return with_run(results, method, facts, judges)
+
+
+def _yaw(clip: RenderedClip) -> np.ndarray | None:
+    """Annotated yaw ``(T,)`` in degrees of a clip's frames; None where it isn't known of all of them."""
+    path = clip.files.annotations
+    rotation = read_annotations(path).arrays.get("rotation") if path else None
+    if rotation is None or len(rotation) < len(clip) or not np.isfinite(rotation[: len(clip)]).all():
+        return None
+    return rotation[: len(clip), POSE_NAMES.index("yaw")]

@@ -21,9 +21,10 @@ GALLERY_ROWS = ("autoencoder", "generated")
 
 
 def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
-    """Real motion of frames ``(T, S, S, 3)`` uint8 of the model's size through its autoencoder, from the first one."""
+    """Real motion of frames ``(T, S, S, 3)`` uint8 of a size of the model's through its autoencoder, from the first one."""
     images = to_float(frames)
-    return np.stack(list(model.render(model.prepare_source(images[0]), model.motion_of(images))))
+    source = model.prepare_source(images[0], None if frames.shape[1] == model.size else frames.shape[1])
+    return np.stack(list(model.render(source, model.motion_of(images))))
 
 
 def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
@@ -35,7 +36,8 @@ def through_autoencoder(model: Any, frames: np.ndarray) -> np.ndarray:
     height, width = frames.shape[1:3]
     if height != width:
         raise ValueError(f"{width} x {height} pixels are no square for the autoencoder; use --crop face")
-    return resize(reconstruct(model, resize(frames, model.size, model.size)), height, width)
+    side = height if height in model.sizes else model.size
+    return resize(reconstruct(model, resize(frames, side, side)), height, width)
 
 
 def generate(

@@ -106,11 +106,14 @@ def frame_sharpness(frames: Tensor, real: Tensor) -> float:
     Of frames ``(T, 3, H, W)``, uint8 or float in [-1, 1], of one size, as detail is counted in pixels; errors as of
     `as_uint8_pair`. Below 1 blurred, above 1 sharpened or noisy; NaN where the real clip has no detail.
     """
-    energy, whole = (
-        sum(float(_laplacian(_luma(part.float())).double().square().sum()) for part in images.split(_CHUNK))
-        for images in as_uint8_pair(frames, real)
-    )
+    energy, whole = map(detail_energy, as_uint8_pair(frames, real))
     return math.sqrt(energy / whole) if whole > 0 else float("nan")
+
+
+def detail_energy(frames: Tensor) -> float:
+    """Squares of what a 3x3 Laplacian sees in the grey levels of ``(N, 3, H, W)``, uint8 or float in [-1, 1], summed."""
+    parts = as_uint8(frames).split(_CHUNK)
+    return sum(float(_laplacian(_luma(part.float())).double().square().sum()) for part in parts)
 
 
 def sharpness(

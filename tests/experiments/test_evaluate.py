@@ -69,13 +69,13 @@ class Options:
 class FakeModel(torch.nn.Module):
     """A talking head that opens the lips by the loudness of the speech, ``late`` frames too late."""
 
-    size, device = SIZE, "cpu"
+    size, sizes, device = SIZE, (SIZE,), "cpu"
 
     def __init__(self, late: int = 0, broken: str = "") -> None:
         super().__init__()
         self.late, self.broken = late, broken
 
-    def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
         assert image.shape == (3, SIZE, SIZE)
         assert image.min() >= -1
         assert image.max() <= 1
@@ -104,7 +104,7 @@ class PickyModel(FakeModel):
         super().__init__()
         self.asked, self.error = -refused, error or ValueError("the source's shoulders are not in view")
 
-    def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
         self.asked += 1
         if not self.asked:
             raise self.error
@@ -206,7 +206,7 @@ class Recorded(FakeModel):
         super().__init__()
         self.made = made
 
-    def prepare_source(self, image: torch.Tensor) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
         return image
 
     def motion_of(self, frames: torch.Tensor) -> torch.Tensor:
