@@ -173,6 +173,8 @@ class StreamingDataModule(TalkingHeadDataModule):
 
     def __init__(self, root: str, size: int, cache: str | Path, **options: Any) -> None:
         super().__init__(Path(cache), size, **options)
+        if self.also:
+            raise UserError("data.also: clips of a stream and of folders can't be mixed")
         self.address = root
         self._store: StreamedClips | None = None
 

@@ -1,5 +1,6 @@
 """The DataModule that all data sources share: batches for every stage from a folder of prepared clips."""
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ class TalkingHeadDataModule(LightningDataModule):
         degrade: Share of the training pairs that look as from a worse camera (see ``FramePairDataset``).
         splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
+        also: Further prepared folders whose training clips join the frame pairs; one that is named twice counts twice.
 
     Raises:
         UserError: Unknown task, shares that are none, or no such splits.
@@ -89,6 +91,7 @@ class TalkingHeadDataModule(LightningDataModule):
         deform: float = 0.0,
         degrade: float = 0.0,
         splits: str | Path | None = None,
+        also: Sequence[str | Path] = (),
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -113,6 +116,9 @@ class TalkingHeadDataModule(LightningDataModule):
         self.background_blur, self.twin_share = background_blur, twin_share
         self.deform, self.degrade = deform, degrade
         self.splits = None if splits is None else find_splits(splits)
+        self.also = [Path(folder) for folder in also]
+        if self.also and task != "frame_pairs":
+            raise UserError("data.also is for frame pairs: only they are drawn from several folders")
         self._datasets: dict[str, Dataset] = {}
         self._place: dict[str, int] | None = None
 
@@ -188,6 +194,8 @@ class TalkingHeadDataModule(LightningDataModule):
             cache.check(records)
             windows = self.windows_per_clip if training else None
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
+        if training:
+            records = [*records, *(record for folder in self.also for record in _elsewhere(folder))]
         frames = ClipFrames(self.store(), self.size, self.cache_frames)
         if self.task == "sync_windows":
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
@@ -264,3 +272,16 @@ class TalkingHeadDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """The same batches every time."""
         return self._loader("test")
+
+
+def _elsewhere(folder: Path) -> list[ClipRecord]:
+    """The training clips of another prepared folder, under names and paths that hold everywhere; without twins."""
+    records = [record for record in without_twins(read_manifest(folder)) if record.split == "train"]
+    if not records:
+        raise UserError(f"{folder / MANIFEST_NAME}: no clips in the split 'train', which data.also asks for")
+    place, found = folder.resolve(), []
+    for record in records:
+        files = {name: getattr(record, name) for name in ("video", "audio", "annotations")}
+        placed = {name: None if file is None else str(place / file) for name, file in files.items()}
+        found.append(dataclasses.replace(record, id=f"{place.name}-{record.id}", **placed))
+    return found

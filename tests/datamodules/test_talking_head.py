@@ -1,5 +1,7 @@
 """The batches of the DataModule: contracts, reproducibility, shares of processes; and that it needs nothing but a Trainer."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import lightning
@@ -9,11 +11,12 @@ import torch
 
 from datamodules.batches import FramePairBatch, MotionWindowBatch
 from datamodules.clips.clip_store import ClipFrames
-from datamodules.clips.manifest import read_manifest
+from datamodules.clips.manifest import read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import build_latents
 from datamodules.latents import LatentCache
 from datamodules.media.audio import log_mel
+from datamodules.media.video import write_video
 from datamodules.talking_head import TalkingHeadDataModule
 
 
@@ -241,3 +244,23 @@ def test_training_windows_may_be_heard_in_other_voices(fake_clips: Path, tmp_pat
         assert not torch.allclose(one.audio, two.audio, atol=0.1)
     judged = (epochs(window_module(fake_clips, latents, augment=a), 1, "val") for a in (False, True))
     assert same(*(batches[0] for batches in judged))
+
+
+def test_clips_of_other_folders_join_the_training_pairs_alone(fake_clips: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(fake_clips, other)
+    records = read_manifest(other)
+    write_manifest(other, [dataclasses.replace(one, identity=f"other_{one.identity}") for one in records])
+    for one in records:
+        write_video(other / one.video, np.full((one.frames, 32, 32, 3), 200, np.uint8))
+    plain, joined = pair_module(fake_clips), pair_module(fake_clips, also=[other, other])
+    (before,), (after,) = epochs(plain, 1), epochs(joined, 1)
+    assert (len(before), len(after)) == (3, 9)  # 4 clips of 4 pairs; 12 clips of 4 pairs
+    blank = torch.cat([pair.source.std(dim=(1, 2, 3)) < 0.1 for pair in after])
+    assert blank.float().mean() == pytest.approx(2 / 3, abs=0.1)
+    assert same(epochs(plain, 1, "val")[0], epochs(joined, 1, "val")[0])
+    with pytest.raises(UserError, match="frame pairs"):
+        TalkingHeadDataModule(fake_clips, 16, task="motion_windows", also=[other])
+    write_manifest(other, [dataclasses.replace(one, split="test") for one in records])
+    with pytest.raises(UserError, match=r"other/manifest.jsonl: no clips in the split 'train'"):
+        pair_module(fake_clips, also=[other])
