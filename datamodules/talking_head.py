@@ -282,6 +282,8 @@ def _elsewhere(folder: Path) -> list[ClipRecord]:
     place, found = folder.resolve(), []
     for record in records:
         files = {name: getattr(record, name) for name in ("video", "audio", "annotations")}
-        placed = {name: None if file is None else str(place / file) for name, file in files.items()}
+        placed: dict[str, Any] = {
+            name: None if file is None else str(place / file) for name, file in files.items()
+        }
         found.append(dataclasses.replace(record, id=f"{place.name}-{record.id}", **placed))
     return found
