@@ -113,6 +113,25 @@ def blink_rate(blink: np.ndarray, settings: BlinkSettings = BLINK) -> float:
     return float(len(blink_starts(blink, settings)) * 60 * FPS / len(blink))
 
 
+def blinks_followed(
+    blink: np.ndarray, real: np.ndarray, settings: BlinkSettings = BLINK, beside: int = 2
+) -> float:
+    """Share of the real blinks in which the lids shut, too: in one of its frames, or ``beside`` it.
+
+    Of ``blink`` and ``real`` ``(T,)``, 0 open .. 1 closed, frame by frame; a frame without a face counts as open. NaN where
+    the real lids never blink.
+    """
+    starts = blink_starts(real, settings)
+    if not len(starts):
+        return float("nan")
+    shut, open_again = np.nan_to_num(blink) > settings.threshold, np.nan_to_num(real) <= settings.threshold
+    followed = []
+    for start in starts:
+        end = start + np.argmax(np.append(open_again[start:], True))
+        followed.append(shut[max(0, start - beside) : end + beside].any())
+    return float(np.mean(followed))
+
+
 def jitter(curves: np.ndarray, settings: JitterSettings = JITTER) -> float:
     """RMS of what a rigid curve holds above 6 Hz, which no head does: trembling.
 

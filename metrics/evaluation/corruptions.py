@@ -36,7 +36,7 @@ CORRUPTIONS = {
         {
             "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
             "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1, "fvd": 1,
-            "blink_rate": -1,
+            "blink_rate": -1, "blinks_followed": -1,
         },
     ),
     "slowed": Corruption(

@@ -204,6 +204,7 @@ def unasked(rows: Sequence[dict[str, Any]], absent: Sequence[Missing]) -> list[M
         "lip_closure": NO_PHONES,
         "blink_interval_distance": "fewer than five intervals between blinks",
         "blink_rate": "nobody blinks",
+        "blinks_followed": "nobody blinks",
     }
     return [entry("*", name, whys.get(name, "no clip has a value")) for name in names if name not in told]
 

@@ -6,6 +6,7 @@ from metrics.motion import (
     MotionCurves,
     blink_rate,
     blink_starts,
+    blinks_followed,
     head_motion,
     jitter,
     lagged_correlation,
@@ -126,3 +127,18 @@ def test_measure_refuses_what_is_no_clip():
     assert len(measure_motion(np.zeros((4, 8, 8, 3), np.uint8), Judge())) == 4
     with pytest.raises(ValueError, match="uint8"):
         measure_motion(np.zeros((4, 8, 8, 3), np.float32), Judge())
+
+
+def test_blinks_are_followed_where_lids_shut_in_them_or_beside_them():
+    real = np.zeros(100)
+    for start in (10, 30, 50, 70):
+        real[start : start + 4] = 0.9
+    real[90] = 0.9  # one frame is no blink
+    made = np.zeros(100)
+    made[12] = 0.6  # in the first
+    made[35] = 0.6  # two frames after the second
+    made[46] = 0.6  # four frames before the third
+    assert blinks_followed(made, real) == 0.5
+    assert blinks_followed(real, real) == 1
+    assert blinks_followed(np.full(100, np.nan), real) == 0
+    assert np.isnan(blinks_followed(made, np.zeros(100)))
