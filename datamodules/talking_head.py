@@ -13,7 +13,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.batches import WholeClip
-from datamodules.clips.clip_store import ClipFrames, ClipStore
+from datamodules.clips.clip_store import ClipFrames, ClipStore, DeviceFrames
 from datamodules.clips.datasets import EpochSampler, MotionWindowDataset, SyncWindowDataset
 from datamodules.clips.frame_pairs import FramePairDataset
 from datamodules.clips.manifest import (
@@ -32,6 +32,8 @@ from datamodules.media.audio import fit_length
 log = logging.getLogger(__name__)
 
 Task = Literal["frame_pairs", "motion_windows", "sync_windows"]
+ROOM = 0.5
+"""Share of a GPU's free memory that frames may take."""
 TASKS: tuple[Task, ...] = ("frame_pairs", "motion_windows", "sync_windows")
 
 
@@ -62,6 +64,8 @@ class TalkingHeadDataModule(LightningDataModule):
         degrade: Share of the training pairs that look as from a worse camera (see ``FramePairDataset``).
         splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
+        on_device: Whether frame pairs are made on the training's device from frames that all stay in its memory, without
+            loader processes; None: where it is a GPU with room for them.
         also: Further prepared folders whose training clips join the frame pairs; one that is named twice counts twice.
 
     Raises:
@@ -92,6 +96,7 @@ class TalkingHeadDataModule(LightningDataModule):
         degrade: float = 0.0,
         splits: str | Path | None = None,
         also: Sequence[str | Path] = (),
+        on_device: bool | None = None,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -116,6 +121,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.background_blur, self.twin_share = background_blur, twin_share
         self.deform, self.degrade = deform, degrade
         self.splits = None if splits is None else find_splits(splits)
+        self.on_device = on_device
         self.also = [Path(folder) for folder in also]
         if self.also and task != "frame_pairs":
             raise UserError("data.also is for frame pairs: only they are drawn from several folders")
@@ -196,14 +202,17 @@ class TalkingHeadDataModule(LightningDataModule):
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
         if training:
             records = [*records, *(record for folder in self.also for record in _elsewhere(folder))]
-        frames = ClipFrames(self.store(), self.size, self.cache_frames)
         if self.task == "sync_windows":
+            frames = ClipFrames(self.store(), self.size, self.cache_frames)
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
         twins = twins_of(self.all_records()) if training and self.twin_share else {}
         if training and self.twin_share and not twins:
             log.info("%s: no clip has a twin; motion is read off the driving frames alone", self.root)
+        device = self._device([*records, *twins.values()]) if training else None
         return FramePairDataset(
-            frames,
+            ClipFrames(self.store(), self.size, self.cache_frames)
+            if device is None
+            else DeviceFrames(self.store(), self.size, device, self.cache_frames),
             records,
             self.pairs_per_clip,
             self.seed,
@@ -216,6 +225,20 @@ class TalkingHeadDataModule(LightningDataModule):
             deform=self.deform if training else 0.0,
             degrade=self.degrade if training else 0.0,
         )
+
+    def _device(self, records: Sequence[ClipRecord]) -> torch.device | None:
+        """Where the frames of all these clips are to stay; None: nowhere, they are read when they are asked for."""
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if self.on_device is not None:
+            return device if self.on_device else None
+        if device.type != "cuda":
+            return None
+        needed = 3 * self.size**2 * sum(record.frames for record in records)
+        free = torch.cuda.mem_get_info(device)[0]
+        fits = needed < ROOM * free
+        told = "frame pairs are made there" if fits else "frames are read when they are asked for"
+        log.info("%s: %.1f GB of frames, %.1f GB free: %s", device, needed / 1e9, free / 1e9, told)
+        return device if fits else None
 
     def state_dict(self) -> dict[str, int]:
         """Where the training is in its data, for checkpoints: the epoch, and how many of its items each process has had."""
@@ -246,6 +269,8 @@ class TalkingHeadDataModule(LightningDataModule):
     def _loader(self, split: str) -> DataLoader:
         dataset, training = self._datasets[split], split == "train"
         rank, ranks = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        on_device = isinstance(dataset, FramePairDataset) and dataset.device is not None
+        workers = 0 if on_device else self.num_workers
         sampler = EpochSampler(dataset, shuffle=training, seed=self.seed, rank=rank, ranks=ranks)
         if training and self._place is not None:
             sampler.resume(**self._place)
@@ -253,12 +278,12 @@ class TalkingHeadDataModule(LightningDataModule):
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             drop_last=training and len(sampler) >= self.batch_size,
             # Workers take a seed, which no item depends on. Drawn from the training's own source when a loader is first
             # used, it would tell a resumed training, whose loaders are new, from another.
-            generator=torch.Generator() if self.num_workers else None,
+            generator=torch.Generator() if workers else None,
         )
 
     def train_dataloader(self) -> DataLoader:

@@ -48,7 +48,7 @@ def saturation_matrix(factor: float) -> Tensor:
 def change_colours(frames: Tensor, generator: np.random.Generator) -> Tensor:
     """Change brightness, contrast, saturation, hue, white balance and gamma of ``(N, 3, H, W)`` in [-1, 1], alike in all."""
     draw = generator.uniform
-    gains = torch.from_numpy(draw(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)).float()
+    gains = torch.as_tensor(draw(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)).float()
     matrix = hue_matrix(draw(-HUE_DEGREES, HUE_DEGREES)) @ saturation_matrix(
         draw(1 - SATURATION, 1 + SATURATION)
     )
@@ -117,8 +117,8 @@ def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
     place = axis * (1 + generator.normal(0, THROAT_STRETCH)) + generator.normal(0, THROAT_SHIFT)
     place = place.clip(0, MEL_BANDS - 1)
     low = place.astype(int).clip(max=MEL_BANDS - 2)
-    share = torch.from_numpy(place - low).float()
+    share = torch.as_tensor(place - low).float()
     moved = (1 - share) * bands[..., low] + share * bands[..., low + 1]
     tone = np.interp(axis, np.linspace(0, MEL_BANDS - 1, 5), generator.normal(0, TONE, 5))
-    hiss = torch.from_numpy(generator.normal(0, HISS, bands.shape)).float()
-    return (moved + torch.from_numpy(tone).float() + hiss).flatten(1)
+    hiss = torch.as_tensor(generator.normal(0, HISS, bands.shape)).float()
+    return (moved + torch.as_tensor(tone).float() + hiss).flatten(1)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.clips.annotations import read_shapes
@@ -125,6 +126,37 @@ class ClipFrames:
         with whole_output(path) as temporary:
             np.save(temporary, resize_bilinear(frames, self.size))
         return np.load(path, mmap_mode="r")
+
+
+class DeviceFrames(ClipFrames):
+    """As `ClipFrames`, but every clip stays in the memory of a device from its first access on, and gives its frames there.
+
+    For a GPU with room for all of them, 12 GB for 60,000 frames at 256 pixels: then nothing is copied to it any more.
+
+    Args:
+        clips: Dataset folder, or where else the clips' files are.
+        size: Edge of the frames in pixels.
+        device: Where they are kept.
+        cache: Whether to keep decoded frames on disk, too.
+    """
+
+    def __init__(self, clips: Path | ClipStore, size: int, device: torch.device, cache: bool = False) -> None:
+        super().__init__(clips, size, cache)
+        self.device = device
+        self._held: dict[str, torch.Tensor] = {}
+
+    def get(self, record: ClipRecord, indices: np.ndarray) -> torch.Tensor:  # type: ignore[override]
+        """Frames ``(N, 3, size, size)`` uint8 RGB of one clip by their indices ``(N,)``, on the device.
+
+        Raises:
+            UserError: The video is missing or damaged, or shorter than the manifest says.
+        """
+        if record.id not in self._held:
+            frames = np.ascontiguousarray(super().get(record, np.arange(record.frames)))
+            self._held[record.id] = (
+                torch.as_tensor(frames, device=self.device).permute(0, 3, 1, 2).contiguous()
+            )
+        return self._held[record.id][torch.as_tensor(indices, device=self.device)]
 
 
 class ClipSounds:

@@ -54,8 +54,8 @@ class Deformation:
     @classmethod
     def draw(cls, generator: np.random.Generator) -> "Deformation":
         """A random one."""
-        bends = torch.from_numpy(generator.normal(0, BEND, (2, BENDS, BENDS))).float()
-        shift = torch.from_numpy(generator.normal(0, SHIFT, 2)).float()
+        bends = torch.as_tensor(generator.normal(0, BEND, (2, BENDS, BENDS))).float()
+        shift = torch.as_tensor(generator.normal(0, SHIFT, 2)).float()
         angle, zoom = generator.normal(0, TURN_DEGREES), generator.normal(0, ZOOM_LOG)
         return cls(float(np.clip(angle, -15, 15)), math.exp(float(np.clip(zoom, -0.12, 0.25))), shift, bends)
 
@@ -99,7 +99,7 @@ class Deformation:
         roll, x = POSE_NAMES.index("roll"), POSE_NAMES.index("shift_x")
         changed[:, roll] += self.angle / float(spread[roll])
         here = slice(x, x + 2)  # shift_x, shift_y
-        low, size = torch.from_numpy(centre[here]), torch.from_numpy(spread[here])
+        low, size = torch.as_tensor(centre[here]), torch.as_tensor(spread[here])
         changed[:, here] = (self.image(pose[:, here] * size + low) - low) / size
         return changed
 
@@ -133,9 +133,9 @@ def degrade_pair(pair: FramePairBatch, generator: np.random.Generator) -> FrameP
     """A pair, without a batch axis, as from a worse camera: blurred alike; what motion is read off is noisy, too."""
     frames = torch.stack([pair.source, pair.driving, pair.shown])
     frames = _blurred(frames, generator.uniform(0, BLUR))
-    shown = frames[2] + generator.uniform(0, NOISE) * torch.from_numpy(
-        generator.normal(size=frames[2].shape)
-    ).to(frames)
+    seed = int(generator.integers(2**31))
+    noise = torch.randn(frames[2].shape, generator=torch.Generator(frames.device).manual_seed(seed))
+    shown = frames[2] + generator.uniform(0, NOISE) * noise
     return pair._replace(source=frames[0], driving=frames[1], shown=_coded(shown, generator))
 
 
@@ -154,5 +154,5 @@ def _blurred(frames: Tensor, sigma: float) -> Tensor:
 
 def _coded(frame: Tensor, generator: np.random.Generator) -> Tensor:
     """A frame ``(3, S, S)`` through JPEG."""
-    levels = to_uint8(frame).permute(1, 2, 0).numpy()
-    return to_float(through_jpeg(levels, int(generator.integers(*QUALITIES))))
+    levels = to_uint8(frame).permute(1, 2, 0).cpu().numpy()
+    return to_float(through_jpeg(levels, int(generator.integers(*QUALITIES)))).to(frame.device)

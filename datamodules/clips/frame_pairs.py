@@ -1,5 +1,6 @@
 """Pairs of frames of one clip, as the motion autoencoder trains on."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -10,9 +11,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from datamodules.batches import POSE_NAMES, FramePairBatch
-from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_frames
+from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_annotations, read_frames
 from datamodules.clips.augmentation import augment_pair, blur_background
-from datamodules.clips.clip_store import ClipFrames
+from datamodules.clips.clip_store import ClipFrames, DeviceFrames
 from datamodules.clips.datasets import EpochIndex, item_generator
 from datamodules.clips.deformation import Deformation, deform_pair, degrade_pair
 from datamodules.clips.manifest import ClipRecord
@@ -49,7 +50,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
     the most of them, then as many points of the surface, NaN where a clip has fewer or its annotations don't know them.
 
     Args:
-        frames: Access to the frames.
+        frames: Access to the frames; with `DeviceFrames` items are made on their device, and annotations stay in memory.
         records: Clips to draw from.
         pairs_per_clip: Items of each clip in an epoch.
         seed: >= 0.
@@ -69,7 +70,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
 
     def __init__(
         self,
-        frames: ClipFrames,
+        frames: ClipFrames | DeviceFrames,
         records: Sequence[ClipRecord],
         pairs_per_clip: int,
         seed: int = 0,
@@ -86,6 +87,8 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self.deform, self.degrade = deform, degrade
         self.background_blur = background_blur
         self.frames, self.records = frames, list(records)
+        self.device = frames.device if isinstance(frames, DeviceFrames) else None
+        self._notes: dict[str, dict[str, np.ndarray]] = {}
         self.pairs_per_clip, self.seed, self.augment = pairs_per_clip, seed, augment
         self.blink_share, self.mouth_share = blink_share, mouth_share
         shapes = [frames.clips.shapes(record) for record in self.records]
@@ -101,6 +104,10 @@ class FramePairDataset(Dataset[FramePairBatch]):
 
     def __getitem__(self, item: EpochIndex) -> FramePairBatch:
         """One pair without a batch axis."""
+        with self.device or contextlib.nullcontext():  # where tensors are made
+            return self._pair(item)
+
+    def _pair(self, item: EpochIndex) -> FramePairBatch:
         epoch, index = item
         generator = item_generator(self.seed, epoch, index)
         record = self.records[index // self.pairs_per_clip]
@@ -125,7 +132,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
             source=images[0].contiguous(),
             driving=images[1].contiguous(),
             shown=shown.contiguous(),
-            regions=torch.from_numpy(notes["regions"][1]) if "regions" in notes else torch.zeros(3, 4),
+            regions=torch.as_tensor(notes["regions"][1]) if "regions" in notes else torch.zeros(3, 4),
             landmarks=landmarks,
             pose=pose,
             visible=visible,
@@ -145,14 +152,14 @@ class FramePairDataset(Dataset[FramePairBatch]):
             last = first + notes[name].shape[1] if name in notes else first
             for known, into in ((name, landmarks), (seen, visible)):
                 if known in notes:
-                    into[:, first:last] = torch.from_numpy(notes[known])
+                    into[:, first:last] = torch.as_tensor(notes[known])
         return landmarks, visible
 
     def _mask(self, notes: dict[str, np.ndarray]) -> Tensor:
         """Share of the person ``(2, s, s)`` in the pixels of both frames."""
         if "person" not in notes:
             return torch.full((2, self._person, self._person), torch.nan)
-        known = torch.from_numpy(notes["person"])[:, None] / 255
+        known = torch.as_tensor(notes["person"])[:, None] / 255
         return F.interpolate(known, (self._person, self._person), mode="area")[:, 0]
 
     def _shut_frame(
@@ -181,12 +188,20 @@ class FramePairDataset(Dataset[FramePairBatch]):
         self, record: ClipRecord, frames: Sequence[int], names: Sequence[str] = FRAME_ANNOTATIONS
     ) -> dict[str, np.ndarray]:
         path = self.frames.clips.annotations(record)
-        return {} if path is None else read_frames(path, names, frames)
+        if path is None:
+            return {}
+        if self.device is None:
+            return read_frames(path, names, frames)
+        if record.id not in self._notes:
+            known = read_annotations(path).arrays
+            self._notes[record.id] = {name: known[name] for name in set(FRAME_ANNOTATIONS) & set(known)}
+        held = self._notes[record.id]
+        return {name: held[name][np.asarray(frames)].astype(np.float32) for name in set(names) & set(held)}
 
 
 def _pose(notes: dict[str, np.ndarray], length: int) -> Tensor:
     """``POSE_NAMES`` of two frames ``(2, length)``, centred and scaled; NaN where it is not known."""
     pose = torch.full((2, length), torch.nan)
     if (told := pose_of(notes)) is not None:
-        pose[:] = torch.from_numpy((told - POSE_CENTRE) / POSE_SPREAD)
+        pose[:] = torch.as_tensor((told - POSE_CENTRE) / POSE_SPREAD)
     return pose

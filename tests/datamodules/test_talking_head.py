@@ -264,3 +264,17 @@ def test_clips_of_other_folders_join_the_training_pairs_alone(fake_clips: Path, 
     write_manifest(other, [dataclasses.replace(one, split="test") for one in records])
     with pytest.raises(UserError, match=r"other/manifest.jsonl: no clips in the split 'train'"):
         pair_module(fake_clips, also=[other])
+
+
+def test_pairs_made_on_the_trainings_device_are_those_that_loaders_make(fake_clips: Path) -> None:
+    words = {"deform": 1.0, "degrade": 1.0, "blink_share": 0.3, "mouth_share": 0.3}
+    plain, held = (
+        pair_module(fake_clips, **words),
+        pair_module(fake_clips, **words, on_device=True, num_workers=2),
+    )
+    dataset = held.train_dataloader().dataset
+    assert (plain.train_dataloader().dataset.device, dataset.device) == (None, torch.device("cpu"))
+    assert held.train_dataloader().num_workers == 0
+    assert same(epochs(plain, 2)[1], epochs(held, 2)[1])
+    frames = dataset.frames.get(dataset.records[0], np.array([3, 1]))
+    assert (frames.dtype, frames.shape) == (torch.uint8, (2, 3, 16, 16))
