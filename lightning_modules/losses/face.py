@@ -8,6 +8,8 @@ from lightning_modules.losses.base import LossTerm, RenderedPairs
 from lightning_modules.losses.reconstruction import box_masks, gradient_l1, pyramid_l1
 from lightning_modules.networks.processes import shared_count
 
+FACE_NAMES = ("lip_opening", "lip_width", "blink")
+"""Those of ``POSE_NAMES`` that are not of the head as a whole."""
 MOUTH = REGION_NAMES.index("mouth")
 
 
@@ -53,19 +55,24 @@ class PoseLoss(LossTerm):
     Args:
         motion_dim: number of motion coefficients.
         weight: factor in the sum.
+        face_gain: weight of lips and lids, where that of the head's pose is 1: they move few pixels.
     """
 
-    def __init__(self, motion_dim: int, weight: float = 1.0) -> None:
+    gains: Tensor
+
+    def __init__(self, motion_dim: int, weight: float = 1.0, face_gain: float = 1.0) -> None:
         super().__init__(weight)
         self.readout = nn.Linear(motion_dim, len(POSE_NAMES))
+        gains = torch.tensor([face_gain if name in FACE_NAMES else 1.0 for name in POSE_NAMES])
+        self.register_buffer("gains", gains, persistent=False)
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
-        """Mean over the known values of source and driving frames; None where the data know no pose."""
+        """Mean over the known values of source and driving frames, under gains; None where the data know no pose."""
         if not batch.pose.shape[-1]:
             return None
         both = torch.stack([pairs.source.motion, pairs.motion], dim=1)  # (B, 2, M)
         known = batch.pose.isfinite()  # (B, 2, 8)
-        error = torch.where(known, self.readout(both) - batch.pose.nan_to_num(), 0.0).square()
+        error = torch.where(known, self.readout(both) - batch.pose.nan_to_num(), 0.0).square() * self.gains
         return error.sum() / shared_count(known.sum(), least=1)
 
 
