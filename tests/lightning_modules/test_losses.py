@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import VGG19_Weights
 
-from datamodules.batches import FramePairBatch
+from datamodules.batches import POSE_NAMES, FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.losses.base import RenderedPairs, evaluate_terms
 from lightning_modules.losses.face import (
@@ -139,6 +139,12 @@ def test_pose_is_read_off_both_motions_where_it_is_known():
     loss.backward()
     assert term.readout.weight.grad.isfinite().all()
     assert term(pairs, batch()) is None
+    gained = PoseLoss(4, face_gain=5.0)
+    gained.readout.load_state_dict(term.readout.state_dict())
+    for name, error in (("yaw", 1 / 8), ("lip_width", 5 / 8), ("blink", 5 / 8)):
+        off = true.clone()
+        off[..., POSE_NAMES.index(name)] += 1
+        assert gained(pairs, batch(pose=off)).item() == pytest.approx(error, rel=1e-5)
 
 
 def test_landmark_flow_is_zero_for_the_true_flow_and_leads_there():
