@@ -36,7 +36,8 @@ class LandmarkLoss(LossTerm):
 class OcclusionLoss(LossTerm):
     """Cross-entropy of the share that a renderer takes from the moved portrait, at points that the driving frame shows.
 
-    It is to be all where the source shows the point, too, and nothing where it hides it.
+    It is to be all where the source shows the point, too, and nothing where it hides it; painters of mouth and eyes are to
+    leave what can be moved, such as lips, as it is.
     """
 
     needs = ("mask",)
@@ -49,7 +50,10 @@ class OcclusionLoss(LossTerm):
         shown, seen = batch.visible.unbind(1)  # each (B, L)
         known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & shown.isfinite()
         driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
-        found = _at_points(pairs.decoded.mask.float(), 2 * driving - 1)[:, 0]
+        taken, covered = pairs.decoded.mask.float(), pairs.decoded.covered
+        if covered is not None:
+            taken = taken * (1 - covered.float())
+        found = _at_points(taken, 2 * driving - 1)[:, 0]
         error = _cross_entropy(found, shown.nan_to_num())
         return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
 

@@ -46,6 +46,7 @@ class DecoderOutput(NamedTuple):
         places: ``(B, R, 2)`` where the first R of ``REGION_NAMES`` (the mouth, or the eyes, too) are thought to be, x, y in
             [0, 1]; None of a renderer that doesn't look.
         person: ``(B, 1, S, S)`` share of the person, 0..1, beside the background; None of a renderer that doesn't tell.
+        covered: ``(B, 1, S, S)`` share, 0..1, that the painters of mouth and eyes take of what is there before; None without.
     """
 
     frame: Tensor
@@ -54,6 +55,7 @@ class DecoderOutput(NamedTuple):
     mask: Tensor | None = None
     places: Tensor | None = None
     person: Tensor | None = None
+    covered: Tensor | None = None
 
 
 class Renderer(nn.Module, ABC):

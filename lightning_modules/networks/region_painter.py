@@ -93,6 +93,10 @@ class Patch(NamedTuple):
         )
         return Patch(factor * corners, paint, cover)
 
+    def covering(self, covered: Tensor) -> Tensor:
+        """What is covered ``(B, 1, S, S)``, 0..1, with this paint on it."""
+        return Patch(self.corners, torch.ones_like(self.cover), self.cover).on(covered)
+
     def on(self, frame: Tensor) -> Tensor:
         """A frame ``(B, 3, S, S)`` with the paint on it, one window after the other, as two eyes may overlap."""
         for corners, paint, cover in zip(*(field.split(1, dim=1) for field in self), strict=True):

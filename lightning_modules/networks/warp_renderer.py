@@ -216,13 +216,18 @@ class WarpRenderer(Renderer):
         if self.places is not None:
             places = self.places(motion, latent)
             patches = self._patches(places, own, frame, warped, style)
-        whole = source.image.shape[-1]
+        whole, covered = source.image.shape[-1], None
+        if patches:
+            covered = torch.zeros_like(alpha)
+            for patch in patches:
+                covered = patch.covering(covered)
+            covered = resized(covered, whole)
         if whole != size:
             warped = warp_by_centres(source.image.float(), resized(flow, whole), "bicubic").clamp(-1, 1)
             frame, alpha, person = self._composed(resized(painted, whole), source.image, warped)
         for patch in patches:
             frame = patch.enlarged(whole // size).on(frame)
-        return DecoderOutput(frame, warped, resized(flow, whole), alpha, places, person)
+        return DecoderOutput(frame, warped, resized(flow, whole), alpha, places, person, covered)
 
     def _composed(
         self, painted: Tensor, source: Tensor, warped: Tensor
