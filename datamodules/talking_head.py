@@ -62,6 +62,7 @@ class TalkingHeadDataModule(LightningDataModule):
         twin_share: Share of the training pairs of clips with a twin whose motion is read off it (see ``FramePairDataset``).
         deform: Share of the training pairs whose faces are given another place and shape (see ``FramePairDataset``).
         degrade: Share of the training pairs that look as from a worse camera (see ``FramePairDataset``).
+        backdrop: Share of the training pairs that are given another background (see ``FramePairDataset``).
         splits: What says which identity is in which split, in place of the manifest: a CSV file, or the name of one that
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
         on_device: Whether frame pairs are made on the training's device from frames that all stay in its memory, without
@@ -94,6 +95,7 @@ class TalkingHeadDataModule(LightningDataModule):
         twin_share: float = 0.0,
         deform: float = 0.0,
         degrade: float = 0.0,
+        backdrop: float = 0.0,
         splits: str | Path | None = None,
         also: Sequence[str | Path] = (),
         on_device: bool | None = None,
@@ -110,7 +112,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.pairs_per_clip, self.windows_per_clip = pairs_per_clip, windows_per_clip
         self.latents = None if latents is None else Path(latents)
         self.augment, self.cache_frames = augment, cache_frames
-        shares = {"twin_share": twin_share, "deform": deform, "degrade": degrade}
+        shares = {"twin_share": twin_share, "deform": deform, "degrade": degrade, "backdrop": backdrop}
         if wrong := [f"{name} {share:g}" for name, share in shares.items() if not 0 <= share <= 1]:
             raise UserError(f"{', '.join(wrong)}: a share of the pairs, 0 to 1")
         self.blink_share, self.mouth_share = blink_share, mouth_share
@@ -119,7 +121,7 @@ class TalkingHeadDataModule(LightningDataModule):
                 f"background_blur {background_blur} is the side of a kernel: an odd number, or 0 for none"
             )
         self.background_blur, self.twin_share = background_blur, twin_share
-        self.deform, self.degrade = deform, degrade
+        self.deform, self.degrade, self.backdrop = deform, degrade, backdrop
         self.splits = None if splits is None else find_splits(splits)
         self.on_device = on_device
         self.also = [Path(folder) for folder in also]
@@ -224,6 +226,7 @@ class TalkingHeadDataModule(LightningDataModule):
             twin_share=self.twin_share,
             deform=self.deform if training else 0.0,
             degrade=self.degrade if training else 0.0,
+            backdrop=self.backdrop if training else 0.0,
         )
 
     def _device(self, records: Sequence[ClipRecord]) -> torch.device | None:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from datamodules.batches import POSE_NAMES, FramePairBatch
 from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_annotations, read_frames
 from datamodules.clips.augmentation import augment_pair, blur_background
+from datamodules.clips.backdrops import draw_backdrop, replace_background
 from datamodules.clips.clip_store import ClipFrames, DeviceFrames
 from datamodules.clips.datasets import EpochIndex, item_generator
 from datamodules.clips.deformation import Deformation, deform_pair, degrade_pair
@@ -66,6 +67,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
         twin_share: Share of the pairs of such clips whose motion is read off the twin: one head in another's motion.
         deform: Share of the pairs whose faces are given another place and shape, alike in all frames (see `deform_pair`).
         degrade: Share of the pairs that look as from a worse camera (see `degrade_pair`).
+        backdrop: Share of the pairs that are given another background, in clips whose annotations know the person.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class FramePairDataset(Dataset[FramePairBatch]):
         twin_share: float = 0.0,
         deform: float = 0.0,
         degrade: float = 0.0,
+        backdrop: float = 0.0,
     ) -> None:
         self.twins, self.twin_share = twins, twin_share
-        self.deform, self.degrade = deform, degrade
+        self.deform, self.degrade, self.backdrop = deform, degrade, backdrop
         self.background_blur = background_blur
         self.frames, self.records = frames, list(records)
         self.device = frames.device if isinstance(frames, DeviceFrames) else None
@@ -138,11 +141,18 @@ class FramePairDataset(Dataset[FramePairBatch]):
             visible=visible,
             person=person,
         )
+        if self.backdrop and generator.random() < self.backdrop:
+            pair = replace_background(pair, draw_backdrop(self._any_frame(generator), generator))
         if self.deform and generator.random() < self.deform:
             pair = deform_pair(pair, Deformation.draw(generator), POSE_CENTRE, POSE_SPREAD)
         if self.degrade and generator.random() < self.degrade:
             pair = degrade_pair(pair, generator)
         return augment_pair(pair, generator) if self.augment else pair
+
+    def _any_frame(self, generator: np.random.Generator) -> Tensor:
+        """A frame ``(3, H, W)`` of any clip."""
+        record = self.records[int(generator.integers(len(self.records)))]
+        return to_float(self.frames.get(record, generator.integers(record.frames, size=1)))[0]
 
     def _seen_points(self, notes: dict[str, np.ndarray]) -> tuple[Tensor, Tensor]:
         """Landmarks and points of the surface ``(2, L, 2)``, and whether something hides them ``(2, L)``."""

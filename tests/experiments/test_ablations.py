@@ -31,7 +31,8 @@ REFUSED = {
 """What a base has or lacks already."""
 OF_RENDERER = {
     "warp_renderer": [
-        "no_occlusion", "no_dense_flow", "no_person_mask", "no_painters", "no_twins", "no_deformation", "factored_32",
+        "no_occlusion", "no_dense_flow", "no_person_mask", "no_painters", "no_twins", "no_deformation", "no_backdrop",
+        "factored_32",
     ],
     "paper_renderer": ["no_local_flow"],
 }  # fmt: skip
