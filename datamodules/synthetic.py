@@ -49,6 +49,7 @@ class SyntheticDataModule(TalkingHeadDataModule):
         Raises:
             UserError: The folder holds other data, or speech synthesis is not installed.
         """
+        self.require_also()
         from datamodules.synthetic_faces.dataset import prepare_synthetic  # loads the renderer
 
         with folder_lock(self.root), show_progress("rendering clips") as progress:

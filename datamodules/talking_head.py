@@ -1,6 +1,7 @@
 """The DataModule that all data sources share: batches for every stage from a folder of prepared clips."""
 
 import dataclasses
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ class TalkingHeadDataModule(LightningDataModule):
 
     origin = "any videos, by `ifmdm prepare folder --raw DIR --output ROOT`"
     """Where prepared clips of this kind come from, for messages."""
+    also_origin = f"they come from {origin}"
 
     def __init__(
         self,
@@ -95,9 +97,9 @@ class TalkingHeadDataModule(LightningDataModule):
         twin_share: float = 0.0,
         deform: float = 0.0,
         degrade: float = 0.0,
-        backdrop: float = 0.0,
+        backdrop: float | None = None,
         splits: str | Path | None = None,
-        also: Sequence[str | Path] = (),
+        also: Sequence[str | Path] | None = None,
         on_device: bool | None = None,
     ) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.pairs_per_clip, self.windows_per_clip = pairs_per_clip, windows_per_clip
         self.latents = None if latents is None else Path(latents)
         self.augment, self.cache_frames = augment, cache_frames
-        shares = {"twin_share": twin_share, "deform": deform, "degrade": degrade, "backdrop": backdrop}
+        shares = {"twin_share": twin_share, "deform": deform, "degrade": degrade, "backdrop": backdrop or 0.0}
         if wrong := [f"{name} {share:g}" for name, share in shares.items() if not 0 <= share <= 1]:
             raise UserError(f"{', '.join(wrong)}: a share of the pairs, 0 to 1")
         self.blink_share, self.mouth_share = blink_share, mouth_share
@@ -121,10 +123,10 @@ class TalkingHeadDataModule(LightningDataModule):
                 f"background_blur {background_blur} is the side of a kernel: an odd number, or 0 for none"
             )
         self.background_blur, self.twin_share = background_blur, twin_share
-        self.deform, self.degrade, self.backdrop = deform, degrade, backdrop
+        self.deform, self.degrade, self.backdrop = deform, degrade, backdrop or 0.0
         self.splits = None if splits is None else find_splits(splits)
         self.on_device = on_device
-        self.also = [Path(folder) for folder in also]
+        self.also = [Path(folder) for folder in also or ()]
         if self.also and task != "frame_pairs":
             raise UserError("data.also is for frame pairs: only they are drawn from several folders")
         self._datasets: dict[str, Dataset] = {}
@@ -138,13 +140,16 @@ class TalkingHeadDataModule(LightningDataModule):
         """All clips of all splits, as the manifest lists them; UserError without a good one."""
         return read_manifest(self.root)
 
+    def _split_records(self) -> list[ClipRecord]:
+        """Clips of all splits, without twins."""
+        records = without_twins(self.all_records())
+        return records if self.splits is None else with_splits(records, read_splits(self.splits))
+
     def records(self, split: str) -> list[ClipRecord]:
         """Clips of ``train``, ``val`` or ``test``, without twins; UserError where there are none."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-        records = without_twins(self.all_records())
-        if self.splits is not None:
-            records = with_splits(records, read_splits(self.splits))
+        records = self._split_records()
         require_disjoint(records, self.root / MANIFEST_NAME)
         chosen = [record for record in records if record.split == split]
         if not chosen:
@@ -180,8 +185,17 @@ class TalkingHeadDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make what is missing: here nothing can be, so UserError says where prepared clips come from."""
+        self.require_also()
         if not (self.root / MANIFEST_NAME).is_file():
             raise UserError(f"{self.root}: no prepared clips there; they come from {self.origin}")
+
+    def require_also(self) -> None:
+        """UserError where one of the further folders has no manifest: said before anything slow is done."""
+        for folder in self.also:
+            if not (folder / MANIFEST_NAME).is_file():
+                raise UserError(
+                    f"{folder}: no prepared clips there, which data.also asks for; {self.also_origin}"
+                )
 
     def setup(self, stage: str) -> None:
         """Build the datasets of a stage (``fit``, ``validate``, ``test``); UserError where clips or latents don't fit."""
@@ -202,15 +216,18 @@ class TalkingHeadDataModule(LightningDataModule):
             cache.check(records)
             windows = self.windows_per_clip if training else None
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
-        if training:
-            records = [*records, *(record for folder in self.also for record in _elsewhere(folder))]
+        if training and self.also:
+            added = [record for folder in self.also for record in _elsewhere(folder)]
+            require_disjoint([*self._split_records(), *added], self.root / MANIFEST_NAME)
+            records = [*records, *added]
         if self.task == "sync_windows":
             frames = ClipFrames(self.store(), self.size, self.cache_frames)
             return SyncWindowDataset(frames, records, self.windows_per_clip, self.seed)
         twins = twins_of(self.all_records()) if training and self.twin_share else {}
         if training and self.twin_share and not twins:
             log.info("%s: no clip has a twin; motion is read off the driving frames alone", self.root)
-        device = self._device([*records, *twins.values()]) if training else None
+        read_off = [twins[record.id] for record in records if record.id in twins]
+        device = self._device([*records, *read_off]) if training else None
         return FramePairDataset(
             ClipFrames(self.store(), self.size, self.cache_frames)
             if device is None
@@ -236,7 +253,7 @@ class TalkingHeadDataModule(LightningDataModule):
             return device if self.on_device else None
         if device.type != "cuda":
             return None
-        needed = 3 * self.size**2 * sum(record.frames for record in records)
+        needed = 3 * self.size**2 * sum({record.id: record.frames for record in records}.values())
         free = torch.cuda.mem_get_info(device)[0]
         fits = needed < ROOM * free
         told = "frame pairs are made there" if fits else "frames are read when they are asked for"
@@ -308,10 +325,13 @@ def _elsewhere(folder: Path) -> list[ClipRecord]:
     if not records:
         raise UserError(f"{folder / MANIFEST_NAME}: no clips in the split 'train', which data.also asks for")
     place, found = folder.resolve(), []
+    name = (
+        f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"  # folders may be called alike
+    )
     for record in records:
-        files = {name: getattr(record, name) for name in ("video", "audio", "annotations")}
+        files = {kind: getattr(record, kind) for kind in ("video", "audio", "annotations")}
         placed: dict[str, Any] = {
-            name: None if file is None else str(place / file) for name, file in files.items()
+            kind: None if file is None else str(place / file) for kind, file in files.items()
         }
-        found.append(dataclasses.replace(record, id=f"{place.name}-{record.id}", **placed))
+        found.append(dataclasses.replace(record, id=f"{name}-{record.id}", **placed))
     return found

@@ -44,7 +44,7 @@ def evaluate_autoencoder(
     """
     started = time.perf_counter()
     model = Reenactor(load_autoencoder(config["autoencoder"])[0])
-    size, turning = config["compared_at"] or model.size, YawDistances()
+    size, turning = config["compared_at"] or model.size, YawDistances(model.device)
     chosen = {key: config[key] for key in ("judge", "judge_seconds", "split", "clips", "max_frames")}
     data, names, looks, protocol = open_data(
         Path(config["data"]["root"]), size, load_judge, task=TASK, progress=log_progress, **chosen

@@ -272,7 +272,14 @@ class Demo:
         from experiments.report.verdict import verdict_section
 
         results = read_results(self.folder / "evaluation" / "results.json")
+        began = (
+            "All stages began from nothing."
+            if self.from_scratch
+            else "The renderer is the shipped one, which could move faces before and went on learning from these few heads; "
+            "what speech does was learned here, from nothing."
+        )
         verdict = verdict_section(results, sweep_rows(read_json(self.folder / "sweep" / "sweep.json")))
+        verdict.lead = f"{verdict.lead} {began}"
         return write_report([self.folder], title="IF-MDM demo", verdict=verdict)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.clips.manifest import MANIFEST_NAME
+from datamodules.clips.manifest import MANIFEST_NAME, MAX_SIZE
 from datamodules.errors import UserError
 from experiments.config import require_model
 from experiments.evaluation_flags import (
@@ -245,6 +245,7 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
 
     config = compose_evaluation(overrides, "evaluate")
     method, output = check_method(config["method"]), require_results_folder(config["output"])
+    _check_size(config)
     shown = config["gallery_clips"]
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
@@ -263,6 +264,16 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
         path = replace_results(output, results, gallery if gallery.is_dir() else None)
     log_results(path, results)
     return 0
+
+
+def _check_size(config: dict[str, Any]) -> None:
+    side = config["compared_at"]
+    if side is None:
+        return
+    if not config["autoencoder"]:
+        raise UserError("compared_at is for an autoencoder alone: give autoencoder=RUN, too")
+    if isinstance(side, bool) or not isinstance(side, int) or not 16 <= side <= MAX_SIZE:
+        raise UserError(f"compared_at={side}: use a whole number of pixels, 16 to {MAX_SIZE}")
 
 
 def evaluate_model(

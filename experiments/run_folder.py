@@ -46,6 +46,7 @@ INFRASTRUCTURE = (
     "data.render_workers",
     "data.num_workers",
     "data.cache_frames",
+    "data.on_device",
     "data.latents",
     "data.cache",
     "trainer.accelerator",

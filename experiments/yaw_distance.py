@@ -21,12 +21,13 @@ class YawDistances:
 
     Measures, of a bin's frames pooled: ``psnr``; means of ``ssim`` and ``features`` (distance of unit features of
     EfficientNet-Lite0, 0 = equal); ``sharpness``, RMS detail as a share of the real frames'; shares of the squared error of
-    copying at mouth and eyes that is taken away. Each but the last two also of the source frame itself, as ``NAME_copy``.
+    copying at mouth and eyes that is taken away. All but the last two are also given for
+    the source frame itself, as ``NAME_copy``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         self.sums: dict[str, dict[str, float]] = {name: {} for name in BINS}
-        self.features = PerceptualLoss(UnitFeatures())
+        self.features, self.device = PerceptualLoss(UnitFeatures()).to(device), device
 
     def add(self, made: np.ndarray, real: np.ndarray, yaw: np.ndarray, regions: np.ndarray | None) -> None:
         """Frames made and real, ``(T, S, S, 3)`` uint8, of a clip whose first is the source.
@@ -61,7 +62,9 @@ class YawDistances:
             found[f"ssim{suffix}"] = float(structural_similarity(frames, target).sum())
             found[f"detail{suffix or '_made'}"] = detail_energy(frames)
             with torch.inference_mode():
-                found[f"features{suffix}"] = len(real) * float(self.features.distance(frames, target))
+                found[f"features{suffix}"] = len(real) * float(
+                    self.features.distance(frames.to(self.device), target.to(self.device))
+                )
             if boxes is not None:
                 parts = region_errors(frames, target, boxes)
                 found |= {

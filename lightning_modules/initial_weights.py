@@ -4,6 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from datamodules.errors import UserError
 from datamodules.files import require_shapes
 from lightning_modules.checkpoints import NetworkRecord, load_network, read_network_record
@@ -15,6 +18,7 @@ log = logging.getLogger(__name__)
 def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
     """Put the trained weights of ``source`` into a LightningModule's network, and the motion basis that they were learned in.
 
+    What the losses of stage 1 learned, such as to read pose off the motion, comes along where both have it.
     The basis comes along where the motion is that of the same autoencoder; else the model keeps its own.
 
     Args:
@@ -35,6 +39,7 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
     )
     require_shapes(has, fits, f"init={source}")
     load_state(model.network, weights, Path(source))
+    _keep_readouts(state, model)
     if record.motion_space is None:
         return
     if found.motion_space == record.motion_space:
@@ -43,3 +48,14 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
         log.warning(
             "init=%s: trained on the motion of another autoencoder; the motion basis is fitted anew", source
         )
+
+
+def _keep_readouts(state: dict[str, Tensor], model: Any) -> None:
+    """Layers that losses train for themselves: a new one would pull a trained motion encoder by random numbers."""
+    mine = {
+        f"losses.{name}": value for name, value in getattr(model, "losses", nn.Module()).state_dict().items()
+    }
+    with torch.no_grad():
+        for name, value in mine.items():
+            if name in state and state[name].shape == value.shape:
+                value.copy_(state[name])

@@ -147,11 +147,15 @@ def read_frames(path: Path, names: Sequence[str], frames: Sequence[int]) -> dict
     with _opened(path) as file:
         for name in set(names) & set(file.keys()):
             values = file.get_slice(name)
-            length = values.get_shape()[0]
-            if max(frames) >= length:
-                raise UserError(f"{path}: only {length} frames are annotated; prepare the data again")
+            require_frames(path, values.get_shape()[0], frames)
             found[name] = np.concatenate([values[int(a) : int(b)] for a, b in runs]).astype(np.float32)
     return found
+
+
+def require_frames(path: Path, length: int, frames: Sequence[int]) -> None:
+    """UserError where annotations of so many frames end before one of these."""
+    if max(frames) >= length:
+        raise UserError(f"{path}: only {length} frames are annotated; prepare the data again")
 
 
 def pose_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:

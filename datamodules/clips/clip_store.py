@@ -131,7 +131,7 @@ class ClipFrames:
 class DeviceFrames(ClipFrames):
     """As `ClipFrames`, but every clip stays in the memory of a device from its first access on, and gives its frames there.
 
-    For a GPU with room for all of them, 12 GB for 60,000 frames at 256 pixels: then nothing is copied to it any more.
+    For a GPU with room for all of them: 12 GB for 60,000 frames at 256 pixels.
 
     Args:
         clips: Dataset folder, or where else the clips' files are.

@@ -134,7 +134,8 @@ def degrade_pair(pair: FramePairBatch, generator: np.random.Generator) -> FrameP
     frames = torch.stack([pair.source, pair.driving, pair.shown])
     frames = _blurred(frames, generator.uniform(0, BLUR))
     seed = int(generator.integers(2**31))
-    noise = torch.randn(frames[2].shape, generator=torch.Generator(frames.device).manual_seed(seed))
+    source = torch.Generator("cpu").manual_seed(seed)  # the same on every device
+    noise = torch.randn(frames[2].shape, generator=source, device="cpu").to(frames.device)
     shown = frames[2] + generator.uniform(0, NOISE) * noise
     return pair._replace(source=frames[0], driving=frames[1], shown=_coded(shown, generator))
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from datamodules.batches import POSE_NAMES, FramePairBatch
-from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_annotations, read_frames
+from datamodules.clips.annotations import POSE_ARRAYS, pose_of, read_annotations, read_frames, require_frames
 from datamodules.clips.augmentation import augment_pair, blur_background
 from datamodules.clips.backdrops import draw_backdrop, replace_background
 from datamodules.clips.clip_store import ClipFrames, DeviceFrames
@@ -205,8 +205,11 @@ class FramePairDataset(Dataset[FramePairBatch]):
         if record.id not in self._notes:
             known = read_annotations(path).arrays
             self._notes[record.id] = {name: known[name] for name in set(FRAME_ANNOTATIONS) & set(known)}
-        held = self._notes[record.id]
-        return {name: held[name][np.asarray(frames)].astype(np.float32) for name in set(names) & set(held)}
+        held, found = self._notes[record.id], {}
+        for name in set(names) & set(held):
+            require_frames(path, len(held[name]), frames)
+            found[name] = held[name][np.asarray(frames)].astype(np.float32)
+        return found
 
 
 def _pose(notes: dict[str, np.ndarray], length: int) -> Tensor:

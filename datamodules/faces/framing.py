@@ -149,7 +149,7 @@ def paste_back(
     """Put a square frame back to where `crop_square` took it from, faded in over 8 % of its side.
 
     ``frame`` is ``(S, S, 3)`` and ``image`` ``(H, W, 3)`` uint8 RGB; so is the result, which equals ``image`` outside the
-    square. Parts of it beyond the picture are dropped. With a ``cover``, ``(S, S)`` float32 in [0, 1], so much of each pixel
+    square. Parts of it beyond the picture are dropped. A ``cover``, ``(S, S)`` float32 in [0, 1], says how much of each pixel
     is put back.
     """
     height, width = image.shape[:2]

@@ -19,7 +19,7 @@ class AdversarialLoss(nn.Module):
         r1: weight of the squared gradient of the logits of real frames (Mescheder et al. 2018, arXiv 1801.04406); 0 = none,
             as the authors' files have it.
         r1_every: batches from one such penalty to the next, which counts so many times (lazy, as StyleGAN2 does).
-        windows: cuts out of the frames, by the boxes of mouth and eyes, what the discriminator sees; None: all of them.
+        windows: cuts what the discriminator sees out of the frames, by boxes of mouth and eyes; None: it sees whole ones.
     """
 
     def __init__(

@@ -46,7 +46,8 @@ class DecoderOutput(NamedTuple):
         places: ``(B, R, 2)`` where the first R of ``REGION_NAMES`` (the mouth, or the eyes, too) are thought to be, x, y in
             [0, 1]; None of a renderer that doesn't look.
         person: ``(B, 1, S, S)`` share of the person, 0..1, beside the background; None of a renderer that doesn't tell.
-        covered: ``(B, 1, S, S)`` share, 0..1, that the painters of mouth and eyes take of what is there before; None without.
+        covered: ``(B, 1, S, S)`` share, 0..1, that painters of mouth and eyes take of what is there before; None of a
+            renderer without them.
     """
 
     frame: Tensor

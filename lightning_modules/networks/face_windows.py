@@ -38,7 +38,7 @@ class FaceWindows(nn.Module):
         found = torch.cat([(low + high) / 2, (high - low).amax(dim=-1, keepdim=True)], dim=-1)  # (B, 3, 3)
         found = torch.where(known, found, found.new_tensor(USUAL))
         centres, sides = found[..., :2], found[..., 2] * found.new_tensor(WIDER)
-        # A half of the face lies about the middle of eye and mouth, a little to the outside.
+        # A half of the face lies under its eye, a quarter of the way to the mouth.
         mouth, eyes = centres[:, :1], centres[:, 1:]
         reach = (eyes - mouth).norm(dim=-1)  # (B, 2)
         centres = torch.cat([centres, (mouth + 3 * eyes) / 4], dim=1)

@@ -94,7 +94,7 @@ class Patch(NamedTuple):
         return Patch(factor * corners, paint, cover)
 
     def covering(self, covered: Tensor) -> Tensor:
-        """What is covered ``(B, 1, S, S)``, 0..1, with this paint on it."""
+        """The covered share ``(B, 1, S, S)``, 0..1, after this paint is added."""
         return Patch(self.corners, torch.ones_like(self.cover), self.cover).on(covered)
 
     def on(self, frame: Tensor) -> Tensor:

@@ -267,7 +267,7 @@ def test_clips_of_other_folders_join_the_training_pairs_alone(fake_clips: Path, 
 
 
 def test_pairs_made_on_the_trainings_device_are_those_that_loaders_make(fake_clips: Path) -> None:
-    words = {"deform": 1.0, "degrade": 1.0, "blink_share": 0.3, "mouth_share": 0.3}
+    words = {"deform": 1.0, "degrade": 1.0, "backdrop": 0.5, "blink_share": 0.3, "mouth_share": 0.3}
     plain, held = (
         pair_module(fake_clips, **words),
         pair_module(fake_clips, **words, on_device=True, num_workers=2),

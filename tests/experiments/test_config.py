@@ -27,7 +27,7 @@ from lightning_modules.networks.motion_basis import MotionBasis
 from metrics.callbacks import MetricCallback
 
 EXPERIMENTS = config_names("experiment")
-FILLED = ["autoencoder=run", "run_dir=run"]
+FILLED = ["autoencoder=run", "init=run", "run_dir=run"]
 
 
 def words(experiment: str, *more: str) -> list[str]:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from datamodules.batches import SAMPLES_PER_FRAME
-from datamodules.clips.annotations import write_annotations
+from datamodules.clips.annotations import read_annotations, write_annotations
 from datamodules.clips.manifest import SYNTHETIC_SOURCE, ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.media.audio import load_audio, write_wav
 from datamodules.media.video import read_video, write_video
+from experiments import autoencoder_evaluation
 from experiments.cli import main
 from experiments.evaluate import check_method, evaluate_main, evaluate_model, evaluate_videos, write_videos
 from experiments.evaluation_setup import choose_clips, compose_evaluation, set_up
@@ -598,3 +599,32 @@ def test_an_unreadable_folder_is_one_line(places, monkeypatch, capsys):
     words = ["--videos", places["VIDEOS"], "--reference", places["REFERENCE"], "--method", "m"]
     assert main(["evaluate", *words]) == 2
     assert capsys.readouterr().err.endswith("may not be read or written; check its permissions\n")
+
+
+def test_an_autoencoder_alone_is_judged_by_the_yaw_from_the_source_too(root, tmp_path, monkeypatch, refused):
+    data = Path(shutil.copytree(root, tmp_path / "data"))
+    rotation = np.zeros((FRAMES, 3), np.float32)
+    rotation[:, 0] = 100 + np.linspace(0, 20, FRAMES)  # yaw; the others rest
+    for path in (data / "clips").glob("*.safetensors"):
+        write_annotations(path, {**read_annotations(path).arrays, "rotation": rotation}, {})
+    monkeypatch.setattr(autoencoder_evaluation, "load_autoencoder", lambda source: (None, {}))
+    monkeypatch.setattr(autoencoder_evaluation, "Reenactor", lambda network: FakeModel())
+    monkeypatch.setattr(autoencoder_evaluation, "weights_hash", lambda model: "0")
+    config = compose_evaluation(["autoencoder=run", f"data.root={data}", "clips=2"], "evaluate")
+    judge = BandJudge()
+    parts = {"load_judge": lambda *args, **more: judge, "judges": motion_judges(judge)}
+    found = autoencoder_evaluation.evaluate_autoencoder(config, "alone", **parts)
+    away = rotation[1:, 0] - 100
+    counts = [
+        2 * int(((away >= low) & (away < high)).sum()) for low, high in ((0, 3), (3, 10), (10, 15), (15, 180))
+    ]
+    assert [one["frames"] for one in found["by_yaw"].values()] == counts
+    assert found["by_yaw"]["over 15"]["psnr"] > found["by_yaw"]["over 15"]["psnr_copy"]
+    assert found["run"]["model"]["compared_at"] == SIZE
+    plain = compose_evaluation(["autoencoder=run", f"data.root={root}", "clips=1"], "evaluate")
+    assert "by_yaw" not in autoencoder_evaluation.evaluate_autoencoder(
+        plain, "alone", **parts
+    )  # nothing is known of it
+    there = ["evaluate", f"data.root={data}"]
+    refused([*there, "model=synthetic-128", "compared_at=64"], "give autoencoder=RUN")
+    refused([*there, "autoencoder=run", "compared_at=big"], "compared_at=big: use a whole number of pixels")

@@ -211,7 +211,10 @@ def test_the_driving_video_is_read_in_chunks(inputs, model_folder, motions):
 def test_reenact_keeps_sound_as_long_as_the_pictures(inputs, model_folder, tmp_path, video):
     """Relative and absolute motion differ: the portrait is not posed as the video's first frame."""
     made = []
-    for how in ("--relative", "--absolute"):
+    for how in (
+        "--relative",
+        "--absolute",
+    ):  # its basis has no blocks, without which --retarget is --relative
         output = tmp_path / f"out{how}.mp4"
         given = words("reenact", inputs, output, model_folder, f"--video={video}", how)
         assert with_face(reenact, given) == 0
@@ -361,3 +364,14 @@ def test_names_that_are_no_text_are_used_all_the_same(inputs, model_folder, tmp_
     given = words("reenact", inputs, output, model_folder)
     assert with_face(reenact, [*given, "--video", str(video)]) == 0
     assert probe(output).frames == 20
+
+
+def test_reenactment_retargets_unless_it_is_told_otherwise():
+    parser = Parser()
+    reenact.add_arguments(parser)
+    words = ["--image", "a.png", "--video", "b.mp4", "--output", "c.mp4"]
+    found = [
+        parser.parse_args([*words, *more]).transfer
+        for more in ([], ["--retarget"], ["--relative"], ["--absolute"])
+    ]
+    assert found == ["retarget", "retarget", "relative", "absolute"]

@@ -8,7 +8,7 @@ from datamodules.batches import WINDOW, FramePairBatch
 from experiments.config import compose, instantiate
 from lightning_modules.networks.motion_basis import MotionBasis
 
-AUTOENCODERS = ["tiny", "small", pytest.param("base", marks=pytest.mark.slow), "paper", "warp"]
+AUTOENCODERS = ["tiny", "small", pytest.param("base", marks=pytest.mark.slow), "paper", "warp", "warp_sharp"]
 SIZES = ["tiny", "small", pytest.param("base", marks=pytest.mark.slow), "paper"]
 MOTION = 20
 AUDIO = {"tiny": 160, "small": 160, "base": 160, "paper": 768}
@@ -23,9 +23,16 @@ def build(experiment: str, *more: str, **stage: nn.Module):
 
 @pytest.mark.parametrize("size", AUTOENCODERS)
 def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None:
-    gan = size in ("base", "paper")
+    gan = size in ("base", "paper", "warp_sharp")
     judge = ["model.losses.perceptual.features.pretrained=random", "model.losses.perceptual.levels=1"]
-    more = ["model.gan.start=0", *judge] if gan else []
+    more = (
+        [
+            "model.gan.start=0",
+            *(judge if size in ("base", "paper") else ["init=run"]),
+        ]
+        if gan
+        else []
+    )
     model = build(f"autoencoder_{size}", *more)
     frames = torch.rand(2, 2, 3, model.network.size, model.network.size)[:, : 1 if gan else 2] * 2 - 1
     boxes = torch.tensor([[0.3, 0.6, 0.7, 0.9], [0.2, 0.3, 0.4, 0.5], [0.6, 0.3, 0.8, 0.5]])
