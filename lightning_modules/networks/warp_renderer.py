@@ -121,6 +121,8 @@ class WarpRenderer(Renderer):
         painters: channels of the painters of mouth and eyes, a multiple of 8; 0 = none.
         occlusion: whether paint takes the place of what the flow can't show; else, for comparison, it is added to it.
         person: whether the background stays where it is in the portrait; else, for comparison, the flow moves it, too.
+        input_noise: largest std, in training, of noise on all that the network looks at, where pictures are in [-1, 1]: it is
+            to go by shapes, not by how smooth a drawn skin is. The pixels that it moves stay clean.
     """
 
     largest_factor = 4
@@ -138,12 +140,13 @@ class WarpRenderer(Renderer):
         painters: int = 48,
         occlusion: bool = True,
         person: bool = True,
+        input_noise: float = 0.0,
     ) -> None:
         super().__init__()
         if size % 64:
             raise ValueError(f"size must be a multiple of 64, got {size}")
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
-        self.occlusion, self.person = occlusion, person
+        self.occlusion, self.person, self.input_noise = occlusion, person, input_noise
         self.motion_head = FaceViewHead(motion_dim, face_views, norm="group", factors=factors)
         self.source = SourcePyramid(latent_dim, fine=16, middle=64, coarse=64)
         self.own_motion = nn.Linear(motion_dim, latent_dim, bias=False)
@@ -172,16 +175,26 @@ class WarpRenderer(Renderer):
     def encode(self, image: Tensor) -> SourceEncoding:
         """Encode source pictures ``(B, 3, k S, k S)`` in [-1, 1]: everything that depends on the source alone."""
         seen = self._seen(image)
-        latent, maps = self.source(seen)
+        looked_at = self._noised(seen)
+        latent, maps = self.source(looked_at)
         motion = self.motion(seen)
         own: tuple[Tensor, ...] = ()
         if self.places is not None:
-            own = tuple(one for _, one in self._windows(seen, self.places(motion, latent)))
+            own = tuple(one for _, one in self._windows(looked_at, self.places(motion, latent)))
         return SourceEncoding(image, motion, latent + self.own_motion(motion), (seen, *maps, latent, own))
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, k S, k S)`` in [-1, 1]."""
-        return torch.tanh(self.motion_head(self._seen(image)).float())
+        return torch.tanh(self.motion_head(self._noised(self._seen(image))).float())
+
+    def _noised(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(B, C, S, S)``; in training with noise of pixels and of spots, in each of a strength of its own."""
+        if not self.training or not self.input_noise:
+            return pictures
+        spots = torch.randn_like(pictures[..., ::4, ::4])
+        noise = torch.randn_like(pictures) + resized(spots, pictures.shape[-1])
+        strength = self.input_noise * torch.rand(len(pictures), 1, 1, 1, device=pictures.device)
+        return pictures + strength * noise
 
     def _seen(self, image: Tensor) -> Tensor:
         """The picture at the network's size.
@@ -203,7 +216,10 @@ class WarpRenderer(Renderer):
         # What the trunk sees: features and pixels, moved, and how far they can be seen.
         shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
         warped = warp_by_centres(seen, resized(flow, size), "bicubic").clamp(-1, 1)
-        x = torch.cat([warp_by_centres(middle, flow) * shown, moving, F.pixel_unshuffle(warped, FOLD)], dim=1)
+        x = torch.cat(
+            [warp_by_centres(middle, flow) * shown, moving, F.pixel_unshuffle(self._noised(warped), FOLD)],
+            dim=1,
+        )
         x = self.enter(x, style)
         for first, second in zip(self.trunk[::2], self.trunk[1::2], strict=True):
             x = x + second(first(x, style), style)
@@ -253,7 +269,7 @@ class WarpRenderer(Renderer):
         self, places: Tensor, own: Sequence[Tensor], frame: Tensor, warped: Tensor, style: Tensor
     ) -> list[Patch]:
         """The paint of the mouth and of the eyes, from the portrait's own windows and what is there so far."""
-        seen = self._windows(torch.cat([frame, warped], dim=1), places)
+        seen = self._windows(self._noised(torch.cat([frame, warped], dim=1)), places)
         names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
         patches = []
         for name, mine, (corners, windows), which in zip(

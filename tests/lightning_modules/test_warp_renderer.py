@@ -121,6 +121,18 @@ def test_every_part_learns():
     assert not idle
 
 
+def test_noise_in_training_reaches_what_the_network_decides_and_not_the_pixels_that_it_moves():
+    model, source, driving = lively(small(input_noise=0.5)), pictures(2), pictures(4)[2:]
+    once, again = (model.train()(source, driving) for _ in range(2))
+    for field in ("flow", "mask", "person", "places", "covered"):
+        assert not torch.equal(getattr(once, field), getattr(again, field)), field
+    still = model.decode(model.encode(source)._replace(motion=torch.zeros(2, 6)), torch.zeros(2, 6))
+    moved = warp_by_centres(source, still.flow, "bicubic").clamp(-1, 1)
+    torch.testing.assert_close(still.warped, moved, atol=0.02, rtol=0)
+    calm = [model.eval()(source, driving).frame for _ in range(2)]
+    assert torch.equal(*calm)
+
+
 def test_what_is_not_the_person_stays_where_it_was():
     model, source = lively(small(painters=0)), pictures(2)
     nn.init.zeros_(model.paint.weight)
