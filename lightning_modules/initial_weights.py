@@ -52,9 +52,10 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
 
 def _keep_readouts(state: dict[str, Tensor], model: Any) -> None:
     """Layers that losses train for themselves: a new one would pull a trained motion encoder by random numbers."""
-    mine = {
-        f"losses.{name}": value for name, value in getattr(model, "losses", nn.Module()).state_dict().items()
-    }
+    losses = getattr(model, "losses", None)
+    if not isinstance(losses, nn.Module):  # of the other stages it is a method
+        return
+    mine = {f"losses.{name}": value for name, value in losses.state_dict().items()}
     with torch.no_grad():
         for name, value in mine.items():
             if name in state and state[name].shape == value.shape:

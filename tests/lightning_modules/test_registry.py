@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mel_encoder": {"width": 8},
     "feature_projection": {"in_dim": 8, "out_dim": 8},
     "discriminator": {"size": 16, "channels": CHANNELS},
+    "patch_discriminator": {"width": 8},
     "syncnet": {"width": 0.05, "size": 64, "region": [0, 0.5, 1, 1]},
 }
 
