@@ -21,8 +21,8 @@ class YawDistances:
 
     Measures, of a bin's frames pooled: ``psnr``; means of ``ssim`` and ``features`` (distance of unit features of
     EfficientNet-Lite0, 0 = equal); ``sharpness``, RMS detail as a share of the real frames'; shares of the squared error of
-    copying at mouth and eyes that is taken away. All but the last two are also given for
-    the source frame itself, as ``NAME_copy``.
+    copying at mouth and eyes that is taken away. All but the last two are also given for the source frame itself, as
+    ``NAME_copy``.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:

@@ -117,8 +117,8 @@ def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
     place = axis * (1 + generator.normal(0, THROAT_STRETCH)) + generator.normal(0, THROAT_SHIFT)
     place = place.clip(0, MEL_BANDS - 1)
     low = place.astype(int).clip(max=MEL_BANDS - 2)
-    share = torch.as_tensor(place - low).float()
+    share = torch.from_numpy(place - low).float()
     moved = (1 - share) * bands[..., low] + share * bands[..., low + 1]
     tone = np.interp(axis, np.linspace(0, MEL_BANDS - 1, 5), generator.normal(0, TONE, 5))
-    hiss = torch.as_tensor(generator.normal(0, HISS, bands.shape)).float()
-    return (moved + torch.as_tensor(tone).float() + hiss).flatten(1)
+    hiss = torch.from_numpy(generator.normal(0, HISS, bands.shape)).float()
+    return (moved + torch.from_numpy(tone).float() + hiss).flatten(1)
