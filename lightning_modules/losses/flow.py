@@ -8,6 +8,9 @@ from datamodules.batches import FramePairBatch
 from lightning_modules.losses.base import LossTerm, RenderedPairs
 from lightning_modules.networks.processes import shared_count
 
+BACKGROUND = 0.1
+"""Share of the person in a pixel below which it counts as background."""
+
 
 class LandmarkLoss(LossTerm):
     """Error of the backward flow at points that both frames show: where the driving one has it, it must lead to the source's.
@@ -15,9 +18,17 @@ class LandmarkLoss(LossTerm):
     Points of which it is not known whether something hides them count, too.
 
     Points pull the flow from any distance, where pixels only do so within an edge's width.
+
+    Args:
+        weight: factor in the sum.
+        region_gain: extra weight of points in the boxes of mouth and eyes: lips and lids are few of them.
     """
 
     needs = ("flow",)
+
+    def __init__(self, weight: float = 1.0, region_gain: float = 0.0) -> None:
+        super().__init__(weight)
+        self.region_gain = region_gain
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
         """Mean in half picture widths over the points seen in both frames, 0 where none is; None for data without points."""
@@ -30,32 +41,49 @@ class LandmarkLoss(LossTerm):
         source, driving = (2 * landmarks - 1).to(flow).unbind(1)  # each (B, L, 2), in half picture widths
         found = _at_points(flow, driving).transpose(1, 2)  # (B, L, 2)
         error = (found - (source - driving)).abs().mean(dim=-1)  # (B, L)
-        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
+        low, high = batch.regions[:, :, None].split(2, dim=-1)  # (B, 3, 1, 2)
+        at = landmarks[:, 1, None]  # (B, 1, L, 2)
+        inside = ((at > low) & (at < high)).all(dim=-1).any(dim=1)  # (B, L)
+        weights = known * (1 + self.region_gain * inside)
+        return (weights * error).sum() / shared_count(weights.sum(), least=1)
 
 
 class OcclusionLoss(LossTerm):
-    """Cross-entropy of the share that a renderer takes from the moved portrait, at points that the driving frame shows.
+    """Cross-entropy of the share that a renderer takes from the portrait, and of what it thinks that the flow can show.
 
-    It is to be all where the source shows the point, too, and nothing where it hides it; painters of mouth and eyes are to
-    leave what can be moved, such as lips, as it is.
+    At points that the driving frame shows it is to be all where the source shows the point, too, and nothing where it hides
+    it; painters of mouth and eyes are to leave what can be moved, such as lips, as it is. Behind the driving frame's person
+    it is to be the background, but where the source's person stood.
     """
 
-    needs = ("mask",)
+    needs = ("mask", "shown")
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
-        """Mean over the points of which that is known, 0 where it is of none; None for data without points."""
+        """Mean over the points of which that is known, and over the background; None for data without points."""
         if not batch.landmarks.shape[2]:
             return None
-        assert pairs.decoded.mask is not None
-        shown, seen = batch.visible.unbind(1)  # each (B, L)
-        known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & shown.isfinite()
-        driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
-        taken, covered = pairs.decoded.mask.float(), pairs.decoded.covered
+        taken, shown = pairs.decoded.mask, pairs.decoded.shown
+        assert taken is not None
+        assert shown is not None
+        covered, sides = pairs.decoded.covered, taken.shape[-2:]
         if covered is not None:
-            taken = taken * (1 - covered.float())
-        found = _at_points(taken, 2 * driving - 1)[:, 0]
-        error = _cross_entropy(found, shown.nan_to_num())
-        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
+            taken = taken * (1 - F.interpolate(covered, sides, mode="bilinear"))
+        maps = torch.cat([taken, F.interpolate(shown, sides, mode="bilinear")], dim=1).float()
+        # The surface of the person, at points.
+        before, seen = batch.visible.unbind(1)  # each (B, L)
+        known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & before.isfinite()
+        driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
+        error = _cross_entropy(_at_points(maps, 2 * driving - 1), before.nan_to_num()[:, None]).mean(dim=1)
+        loss = torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
+        # The background, by both masks.
+        side = batch.person.shape[-1]
+        if not side:
+            return loss
+        before, after = batch.person.unbind(1)  # each (B, s, s)
+        behind = (after < BACKGROUND) & ((before < BACKGROUND) | (before > 1 - BACKGROUND))
+        found = F.interpolate(maps, (side, side), mode="area")
+        error = _cross_entropy(found, 1 - before.nan_to_num()[:, None]).mean(dim=1)
+        return loss + torch.where(behind, error, 0.0).sum() / shared_count(behind.sum(), least=1)
 
 
 class PersonLoss(LossTerm):

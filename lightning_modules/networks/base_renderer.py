@@ -46,8 +46,10 @@ class DecoderOutput(NamedTuple):
         places: ``(B, R, 2)`` where the first R of ``REGION_NAMES`` (the mouth, or the eyes, too) are thought to be, x, y in
             [0, 1]; None of a renderer that doesn't look.
         person: ``(B, 1, S, S)`` share of the person, 0..1, beside the background; None of a renderer that doesn't tell.
-        covered: ``(B, 1, S, S)`` share, 0..1, that painters of mouth and eyes take of what is there before; None of a
+        covered: ``(B, 1, s, s)`` share, 0..1, that painters of mouth and eyes take of what is there before; None of a
             renderer without them.
+        shown: ``(B, 1, s, s)`` how far the flow can show what is there, 0..1, before anything is looked at more closely;
+            None of a renderer that doesn't tell.
     """
 
     frame: Tensor
@@ -57,6 +59,7 @@ class DecoderOutput(NamedTuple):
     places: Tensor | None = None
     person: Tensor | None = None
     covered: Tensor | None = None
+    shown: Tensor | None = None
 
 
 class Renderer(nn.Module, ABC):

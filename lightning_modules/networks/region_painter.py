@@ -1,7 +1,7 @@
-"""Paints mouth and eyes: what a shut mouth or a shut lid hides, no flow can bring.
+"""Moves lips and lids by a finer flow, and paints what a shut mouth or a shut lid hides and no flow can bring.
 
-Ours. Each is looked at in a window that goes along with it on whole pixels, so that teeth and iris are at about the same
-place in every frame and nothing is resampled.
+Ours. Mouth and eyes are looked at in windows that go along with them on whole pixels, so that teeth and iris are at about
+the same place in every frame and nothing is resampled.
 """
 
 from collections.abc import Sequence
@@ -21,41 +21,49 @@ PLATE, PLATE_FEATURES = 12, 8
 """Side and channels of the features that motion alone says, stretched over the window."""
 SHUT = -3.0
 """Logit of the paint's cover at the start: hardly anything is painted."""
-SEEN = 3 + 3 + 3
-"""Channels that are looked at: the portrait's own window, the frame's, and that of the portrait's moved pixels."""
+SEEN = 3 + 3 + 3 + 1
+"""Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is hidden."""
+SWAY = 64
+"""Width of the layer behind what motion alone says of the flow."""
 
 
 class RegionPainter(nn.Module):
-    """Paint and its cover for windows of one kind: a U-Net of one level, modulated by motion.
+    """Flow, paint and its cover for windows of one kind: a U-Net of one level, modulated by motion.
 
     Args:
         style_dim: size of the vector that says motion, and which of several alike windows this is.
         width: channels of the convolutions, a multiple of 8.
+        motion_dim: size of the vector that says motion and window alone: what the flow follows on any face.
     """
 
-    def __init__(self, style_dim: int, width: int) -> None:
+    def __init__(self, style_dim: int, width: int, motion_dim: int) -> None:
         super().__init__()
+        self.sway = nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, 2 * PLATE**2))
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
         self.fine = ModulatedNormConv(SEEN * FOLD**2 + PLATE_FEATURES, width, style_dim)
         self.down = ModulatedNormConv(width, width, style_dim, stride=2)
         self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
         self.up = ModulatedNormConv(2 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 4 * FOLD**2, 1)
-        nn.init.zeros_(self.paint.weight)
+        self.paint = nn.Conv2d(width, 6 * FOLD**2, 1)
+        for parameter in (*self.sway[-1].parameters(), self.paint.weight):
+            nn.init.zeros_(parameter)
         with torch.no_grad():
-            start = torch.tensor([0.0, 0.0, 0.0, SHUT])
+            start = torch.tensor([0.0, 0.0, 0.0, SHUT, 0.0, 0.0])
             self.paint.bias.copy_(start.repeat_interleave(FOLD**2))  # type: ignore[union-attr]
 
-    def forward(self, own: Tensor, frame: Tensor, warped: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-        """Colours ``(N, 3, h, w)`` in [-1, 1] and their cover ``(N, 1, h, w)`` in [0, 1], 0 at the edges.
+    def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Change of colour ``(N, 3, h, w)`` in (-1, 1), its cover ``(N, 1, h, w)`` in [0, 1] and flow ``(N, 2, h, w)``.
+
+        Cover and flow, in half pictures, fall to 0 at the edges.
 
         Args:
-            own: ``(N, 3, h, w)`` the window of the portrait, in [-1, 1]; sides are multiples of four.
-            frame: that of the frame so far.
-            warped: that of the portrait's pixels, moved.
+            window: ``(N, 10, h, w)`` see ``SEEN``, in [-1, 1]; sides are multiples of four.
             style: ``(N, D)``.
+            motions: ``(N, M)``.
         """
-        window = F.pixel_unshuffle(torch.cat([own, frame, warped], dim=1), FOLD)  # (N, 36, h / 2, w / 2)
+        sides = window.shape[2:]
+        sway = self.sway(motions.float()).view(-1, 2, PLATE, PLATE)
+        window = F.pixel_unshuffle(window, FOLD)  # (N, 40, h / 2, w / 2)
         plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
         plate = F.interpolate(plate, window.shape[2:], mode="bilinear", align_corners=False)
         fine = self.fine(torch.cat([window, plate.to(window.dtype)], dim=1), style)  # (N, W, h / 2, w / 2)
@@ -63,9 +71,10 @@ class RegionPainter(nn.Module):
         for layer in self.coarse:
             hidden = hidden + layer(hidden, style)
         hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)
-        paint = F.pixel_shuffle(self.paint(hidden), FOLD).float()
-        cover = torch.sigmoid(paint[:, 3:]) * _fading(paint)
-        return torch.tanh(paint[:, :3]), cover
+        paint, cover, flow = F.pixel_shuffle(self.paint(hidden), FOLD).float().split((3, 1, 2), dim=1)
+        flow = flow + F.interpolate(sway, sides, mode="bilinear", align_corners=False)
+        fading = _fading(paint)
+        return torch.tanh(paint), torch.sigmoid(cover) * fading, flow * fading
 
 
 class Patch(NamedTuple):
@@ -75,34 +84,48 @@ class Patch(NamedTuple):
         corners: ``(B, n, 2)`` int64 first row and column.
         paint: ``(B, n, 3, h, w)`` colours in [-1, 1].
         cover: ``(B, n, 1, h, w)`` in [0, 1].
+        flow: ``(B, n, 2, h, w)`` beside that of the whole frame, in half pictures.
     """
 
     corners: Tensor
     paint: Tensor
     cover: Tensor
+    flow: Tensor
 
     def enlarged(self, factor: int) -> "Patch":
         """The same for pictures so many times as large."""
         corners, *pictures = self
         sides = [factor * side for side in self.paint.shape[-2:]]
-        paint, cover = (
+        enlarged = (
             F.interpolate(one.flatten(0, 1), sides, mode="bilinear", align_corners=False).unflatten(
                 0, one.shape[:2]
             )
             for one in pictures
         )
-        return Patch(factor * corners, paint, cover)
+        return Patch(factor * corners, *enlarged)
 
     def covering(self, covered: Tensor) -> Tensor:
         """The covered share ``(B, 1, S, S)``, 0..1, after this paint is added."""
-        return Patch(self.corners, torch.ones_like(self.cover), self.cover).on(covered)
+        return self._pasted(covered, torch.ones_like(self.cover), self.cover)
 
     def on(self, frame: Tensor) -> Tensor:
-        """A frame ``(B, 3, S, S)`` with the paint on it, one window after the other, as two eyes may overlap."""
-        for corners, paint, cover in zip(*(field.split(1, dim=1) for field in self), strict=True):
-            below = cut_windows(frame, corners, paint.shape[-2:])
-            frame = _paste_windows(frame, below + cover * (paint - below), corners)
-        return frame
+        """A frame ``(B, 3, S, S)`` with the paint on it."""
+        return self._pasted(frame, self.paint, self.cover)
+
+    def moving(self, flow: Tensor) -> Tensor:
+        """A flow ``(B, 2, S, S)`` with that of the windows added."""
+        for corners, added in zip(self.corners.split(1, dim=1), self.flow.split(1, dim=1), strict=True):
+            flow = _paste_windows(flow, cut_windows(flow, corners, added.shape[-2:]) + added, corners)
+        return flow
+
+    def _pasted(self, below: Tensor, paint: Tensor, cover: Tensor) -> Tensor:
+        """One window after the other, as two eyes may overlap."""
+        for at, colours, share in zip(
+            *(one.split(1, dim=1) for one in (self.corners, paint, cover)), strict=True
+        ):
+            there = cut_windows(below, at, colours.shape[-2:])
+            below = _paste_windows(below, there + share * (colours - there), at)
+        return below
 
 
 def window_corners(centres: Tensor, sides: Sequence[int], size: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
+from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.layers import (
     NORM_GROUPS,
@@ -34,6 +35,8 @@ GRID = 16
 GRID_FEATURES = 8
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
+BLUR = 8
+"""Side of the squares of pixels whose mean colour paint starts from."""
 OPEN = 3.0
 """Logit of what can be seen at the start: what can be moved is moved, not painted."""
 WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
@@ -121,6 +124,8 @@ class WarpRenderer(Renderer):
         painters: channels of the painters of mouth and eyes, a multiple of 8; 0 = none.
         occlusion: whether paint takes the place of what the flow can't show; else, for comparison, it is added to it.
         person: whether the background stays where it is in the portrait; else, for comparison, the flow moves it, too.
+        disguise: in training, how far the pictures that motion is read off change in colour, light and texture, each by
+            itself, from 0 to 1 (see `disguised`).
         input_noise: largest std, in training, of noise on all that the network looks at, where pictures are in [-1, 1]: it is
             to go by shapes, not by how smooth a drawn skin is. The pixels that it moves stay clean.
     """
@@ -141,12 +146,14 @@ class WarpRenderer(Renderer):
         occlusion: bool = True,
         person: bool = True,
         input_noise: float = 0.0,
+        disguise: float = 0.0,
     ) -> None:
         super().__init__()
         if size % 64:
             raise ValueError(f"size must be a multiple of 64, got {size}")
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
-        self.occlusion, self.person, self.input_noise = occlusion, person, input_noise
+        self.occlusion, self.person = occlusion, person
+        self.input_noise, self.disguise = input_noise, disguise
         self.motion_head = FaceViewHead(motion_dim, face_views, norm="group", factors=factors)
         self.source = SourcePyramid(latent_dim, fine=16, middle=64, coarse=64)
         self.own_motion = nn.Linear(motion_dim, latent_dim, bias=False)
@@ -158,18 +165,16 @@ class WarpRenderer(Renderer):
             nn.SiLU(),
         )
         self.flow = FlowNetwork(motion_dim, 64, style_dim)
-        self.enter = ModulatedNormConv(64 + 32 + 3 * FOLD**2, width, style_dim)
+        self.enter = ModulatedNormConv(64 + 32 + 2 * 3 * FOLD**2, width, style_dim)
         self.trunk = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2 * blocks))
         self.rise = nn.Conv2d(width, 64, 3, padding=1)  # shuffled to 16 channels at half the size
         self.paint = nn.Conv2d(32, 5 * 4, 3, padding=1)  # to colours, alpha and person at the whole size
-        nn.init.zeros_(self.paint.weight)
-        with torch.no_grad():
-            start = torch.tensor([0.0, 0.0, 0.0, OPEN, 0.0])
-            self.paint.bias.copy_(start.repeat_interleave(4))  # type: ignore[union-attr]
+        for parameter in self.paint.parameters():
+            nn.init.zeros_(parameter)
         self.places = Places(motion_dim, latent_dim) if painters else None
         self.painters = nn.ModuleDict()
         for name in WINDOWS if painters else ():
-            self.painters[name] = RegionPainter(style_dim + len(REST), painters)
+            self.painters[name] = RegionPainter(style_dim + len(REST), painters, 2 * motion_dim + len(REST))
         self.required_losses = ("place",) if painters else ()
 
     def encode(self, image: Tensor) -> SourceEncoding:
@@ -185,14 +190,18 @@ class WarpRenderer(Renderer):
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, k S, k S)`` in [-1, 1]."""
-        return torch.tanh(self.motion_head(self._noised(self._seen(image))).float())
+        seen = self._noised(self._seen(image))
+        if self.training and self.disguise:
+            seen = disguised(seen, self.disguise)
+        return torch.tanh(self.motion_head(seen).float())
 
     def _noised(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(B, C, S, S)``; in training with noise of pixels and of spots, in each of a strength of its own."""
+        """Pictures ``(B, C, h, w)``; in training with noise of pixels and of spots, in each of a strength of its own."""
         if not self.training or not self.input_noise:
             return pictures
         spots = torch.randn_like(pictures[..., ::4, ::4])
-        noise = torch.randn_like(pictures) + resized(spots, pictures.shape[-1])
+        spots = F.interpolate(spots, pictures.shape[-2:], mode="bilinear", align_corners=False)
+        noise = torch.randn_like(pictures) + spots
         strength = self.input_noise * torch.rand(len(pictures), 1, 1, 1, device=pictures.device)
         return pictures + strength * noise
 
@@ -208,53 +217,70 @@ class WarpRenderer(Renderer):
 
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1], at the size of their pictures."""
-        seen, fine, middle, coarse, latent, own = source.features
-        size, half, quarter = self.size, self.size // 2, self.size // 4
+        seen, *maps, latent, own = source.features
+        size, whole = self.size, source.image.shape[-1]
         motions = torch.cat([source.motion, motion], dim=1).float()
         style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
-        flow, logits, moving = self.flow(motions, coarse, style, quarter)
-        # What the trunk sees: features and pixels, moved, and how far they can be seen.
+        coarse_flow, logits, moving = self.flow(motions, maps.pop(), style, size // 4)
         shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
-        warped = warp_by_centres(seen, resized(flow, size), "bicubic").clamp(-1, 1)
-        x = torch.cat(
-            [warp_by_centres(middle, flow) * shown, moving, F.pixel_unshuffle(self._noised(warped), FOLD)],
-            dim=1,
-        )
-        x = self.enter(x, style)
+        flow = resized(coarse_flow, size)
+        warped = warp_by_centres(seen, flow, "bicubic").clamp(-1, 1)
+        painted = self._painted((warped, seen), maps, coarse_flow, shown, moving, style)
+        person = torch.sigmoid(painted[:, 4:]) if self.person else None
+        scene = _scene(seen, warped, person)
+        if self.occlusion:  # colours near those that are there, so that no face's are far off
+            colours = (_blurred(scene) + torch.tanh(painted[:, :3])).clamp(-1, 1)
+            alpha = torch.sigmoid(resized(logits, size) + painted[:, 3:4])
+        else:
+            colours, alpha = torch.tanh(painted[:, :3]), torch.ones_like(painted[:, 3:4])
+        # Mouth and eyes: where they are in this frame, and what is to be added to it there.
+        places, covered, patches = None, None, []
+        if self.places is not None:
+            places = self.places(motion, latent)
+            hidden = 1 - resized(shown, size) if self.occlusion else torch.ones_like(alpha)
+            frame = self._composed(scene, colours, alpha)
+            patches = self._patches(places, own, torch.cat([frame, warped, hidden], dim=1), style, motions)
+            covered = torch.zeros_like(alpha)
+            for patch in patches:
+                flow, covered = patch.moving(flow), patch.covering(covered)
+        # The frame at the portrait's size.
+        flow = resized(flow, whole)
+        if patches or whole != size:
+            warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
+        colours, alpha = resized(colours, whole), resized(alpha, whole)
+        person = None if person is None else resized(person, whole)
+        frame = self._composed(_scene(source.image, warped, person), colours, alpha)
+        for patch in patches:
+            frame = patch.enlarged(whole // size).on(frame)
+        return DecoderOutput(frame, warped, flow, alpha, places, person, covered, shown)
+
+    def _painted(
+        self,
+        pictures: Sequence[Tensor],
+        maps: Sequence[Tensor],
+        flow: Tensor,
+        shown: Tensor,
+        moving: Tensor,
+        style: Tensor,
+    ) -> Tensor:
+        """Colours, alpha and person ``(B, 5, S, S)``, unbounded.
+
+        It sees the features ``maps``, moved, how far they can be seen, and the ``pictures``: the portrait's pixels as they
+        were moved and, of the background, as they are.
+        """
+        fine, middle = maps
+        half = fine.shape[-1]
+        pixels = F.pixel_unshuffle(self._noised(torch.cat(list(pictures), dim=1)), FOLD)
+        x = self.enter(torch.cat([warp_by_centres(middle, flow) * shown, moving, pixels], dim=1), style)
         for first, second in zip(self.trunk[::2], self.trunk[1::2], strict=True):
             x = x + second(first(x, style), style)
         x = F.pixel_shuffle(self.rise(x), 2)
         x = torch.cat([x, warp_by_centres(fine, resized(flow, half)) * resized(shown, half)], dim=1)
-        painted = F.pixel_shuffle(self.paint(F.silu(x)), 2).float()  # (B, 5, S, S)
-        # Frames of the network's size; then the same at the portrait's.
-        frame, alpha, person = self._composed(painted, seen, warped)
-        places, patches = None, []
-        if self.places is not None:
-            places = self.places(motion, latent)
-            patches = self._patches(places, own, frame, warped, style)
-        whole, covered = source.image.shape[-1], None
-        if patches:
-            covered = torch.zeros_like(alpha)
-            for patch in patches:
-                covered = patch.covering(covered)
-            covered = resized(covered, whole)
-        if whole != size:
-            warped = warp_by_centres(source.image.float(), resized(flow, whole), "bicubic").clamp(-1, 1)
-            frame, alpha, person = self._composed(resized(painted, whole), source.image, warped)
-        for patch in patches:
-            frame = patch.enlarged(whole // size).on(frame)
-        return DecoderOutput(frame, warped, resized(flow, whole), alpha, places, person, covered)
+        return F.pixel_shuffle(self.paint(F.silu(x)), 2).float()
 
-    def _composed(
-        self, painted: Tensor, source: Tensor, warped: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Frame, share of it that is not painted, and mask of the person, of the trunk's paint ``(B, 5, s, s)``."""
-        colours, alpha = torch.tanh(painted[:, :3]), torch.sigmoid(painted[:, 3:4])
-        person = torch.sigmoid(painted[:, 4:]) if self.person else None
-        scene = warped if person is None else source + person * (warped - source)
-        if not self.occlusion:
-            return scene + colours, torch.ones_like(alpha), person
-        return colours + alpha * (scene - colours), alpha, person
+    def _composed(self, scene: Tensor, colours: Tensor, alpha: Tensor) -> Tensor:
+        """Frame ``(B, 3, s, s)`` of what can be moved and of paint."""
+        return colours + alpha * (scene - colours) if self.occlusion else scene + colours
 
     def _windows(self, pictures: Tensor, places: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Corners ``(B, n, 2)`` and windows ``(B, n, C, h, w)`` of the mouth and of the eyes about places ``(B, 3, 2)``."""
@@ -266,20 +292,31 @@ class WarpRenderer(Renderer):
         return found
 
     def _patches(
-        self, places: Tensor, own: Sequence[Tensor], frame: Tensor, warped: Tensor, style: Tensor
+        self, places: Tensor, own: Sequence[Tensor], now: Tensor, style: Tensor, motions: Tensor
     ) -> list[Patch]:
-        """The paint of the mouth and of the eyes, from the portrait's own windows and what is there so far."""
-        seen = self._windows(self._noised(torch.cat([frame, warped], dim=1)), places)
+        """What is to be added at the mouth and at the eyes, from the portrait's own windows and what is there so far.
+
+        ``now`` ``(B, 7, S, S)``: the frame so far, the moved pixels, what is hidden; paint may lie only on that.
+        """
+        seen = self._windows(now, places)
         names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
         patches = []
         for name, mine, (corners, windows), which in zip(
             WINDOWS, own, seen, names.split((1, 2), dim=1), strict=True
         ):
             shape = windows.shape[:2]  # (B, n)
-            styles = torch.cat([style[:, None].expand(*shape, -1), which], dim=2).flatten(0, 1)
-            now, moved = windows.flatten(0, 1).split(3, dim=1)
-            paint, cover = self.painters[name](mine.flatten(0, 1), now, moved, styles)
-            patches.append(Patch(corners, paint.unflatten(0, shape), cover.unflatten(0, shape)))
+            styles, moved = (
+                torch.cat([one[:, None].expand(*shape, -1), which], dim=2).flatten(0, 1)
+                for one in (style, motions)
+            )
+            frame, warped, hidden = windows.flatten(0, 1).split((3, 3, 1), dim=1)
+            looked_at = torch.cat(
+                [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
+            )
+            change, cover, flow = self.painters[name](looked_at, styles, moved)
+            paint = (_blurred(frame) + change).clamp(-1, 1)
+            added = (one.unflatten(0, shape) for one in (paint, cover * hidden, flow))
+            patches.append(Patch(corners, *added))
         return patches
 
     def parts(self) -> dict[str, Any]:
@@ -304,6 +341,17 @@ class Places(nn.Module):
         with full_precision(motion.device):
             found = self.of_motion(motion.float()) + self.of_face(latent.float())
         return found.view(-1, len(REST), 2)
+
+
+def _scene(source: Tensor, warped: Tensor, person: Tensor | None) -> Tensor:
+    """The moved person before the portrait's background, or all of the portrait moved."""
+    return warped if person is None else source + person * (warped - source)
+
+
+def _blurred(pictures: Tensor) -> Tensor:
+    """Pictures ``(B, C, h, w)`` without what is smaller than ``BLUR`` pixels."""
+    small = F.avg_pool2d(pictures, BLUR, ceil_mode=True, count_include_pad=False)
+    return F.interpolate(small, pictures.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def resized(x: Tensor, side: int) -> Tensor:

@@ -55,7 +55,8 @@ def rendered(frame: Tensor, **fields: Tensor) -> RenderedPairs:
 
 def landmark_loss(flow: Tensor, landmarks: Tensor) -> Tensor:
     """The loss of a backward flow, of landmarks of source and driving frame."""
-    return LandmarkLoss()(rendered(batch().source, flow=flow), batch(landmarks=landmarks))
+    pair = batch(landmarks=landmarks, regions=torch.zeros(len(landmarks), 3, 4))
+    return LandmarkLoss()(rendered(batch().source, flow=flow), pair)
 
 
 def test_region_weights_lift_the_box_and_keep_the_mean():
@@ -188,20 +189,50 @@ def test_what_is_hidden_leads_no_flow_and_says_where_to_paint():
     torch.testing.assert_close(hidden, landmark_loss(flow, seen))
 
     mask = torch.full((2, 1, SIZE, SIZE), 0.5, requires_grad=True)
+    shown = torch.full((2, 1, SIZE, SIZE), 0.5, requires_grad=True)
     pair = batch(landmarks=landmarks, visible=visible)
-    OcclusionLoss()(rendered(pair.source, mask=mask), pair).backward()
+    OcclusionLoss()(rendered(pair.source, mask=mask, shown=shown), pair).backward()
+    torch.testing.assert_close(mask.grad, shown.grad)  # both are to know
     places = (landmarks[:, 1] * SIZE).long()
     for item, point in ((0, 0), (1, 2), (0, 3), (1, 5)):
         column, row = places[item, point]
         step = mask.grad[item, 0, row - 1 : row + 2, column - 1 : column + 2].sum()  # down where it is hidden
         assert (step > 0) == (point < 3)
     covered = torch.full((2, 1, SIZE, SIZE), 0.1, requires_grad=True)
-    OcclusionLoss()(rendered(pair.source, mask=torch.ones_like(mask), covered=covered), pair).backward()
+    ones = torch.ones_like(mask)
+    OcclusionLoss()(rendered(pair.source, mask=ones, shown=ones, covered=covered), pair).backward()
     column, row = places[1, 5]  # shown by both: to be left as it is
     assert covered.grad[1, 0, row - 1 : row + 2, column - 1 : column + 2].sum() > 0
     unknown = batch(landmarks=landmarks)
-    assert OcclusionLoss()(rendered(pair.source, mask=mask), unknown) == 0
-    assert OcclusionLoss()(rendered(pair.source, mask=mask), batch()) is None
+    assert OcclusionLoss()(rendered(pair.source, mask=mask, shown=shown), unknown) == 0
+    assert OcclusionLoss()(rendered(pair.source, mask=mask, shown=shown), batch()) is None
+
+
+def test_where_the_person_stood_is_to_be_painted_and_other_background_is_not():
+    person = torch.zeros(2, 2, SIZE, SIZE)
+    person[0, 0, :, :8] = 1  # stood there, and is gone
+    person[1, 1, :, :8] = 1  # came there: it is the points' matter
+    points = torch.rand(2, 2, 3, 2)
+    pair = batch(person=person, landmarks=points, visible=torch.full((2, 2, 3), torch.nan))
+    mask = torch.full((2, 1, SIZE, SIZE), 0.5, requires_grad=True)
+    OcclusionLoss()(rendered(pair.source, mask=mask, shown=torch.ones_like(mask)), pair).backward()
+    assert (mask.grad[0, 0, :, :8] > 0).all()
+    assert (mask.grad[0, 0, :, 8:] < 0).all()
+    assert not mask.grad[1, 0, :, :8].any()
+    right = (1 - person[:, :1]).clamp(1e-4, 1 - 1e-4)
+    assert OcclusionLoss()(rendered(pair.source, mask=right, shown=right), pair) < 1e-3
+
+
+def test_points_of_mouth_and_eyes_may_weigh_more():
+    flow = torch.zeros(2, 2, SIZE, SIZE)
+    points = torch.full((2, 2, 2, 2), 0.05)
+    points[:, :, 1] = BOXES[0, 0].view(2, 2).mean(0)
+    for moved, share in ((0, 1 / 6), (1, 5 / 6)):
+        landmarks = points.clone()
+        landmarks[:, 0, moved] += 0.1
+        pairs, pair = rendered(batch().source, flow=flow), batch(landmarks=landmarks)
+        assert LandmarkLoss()(pairs, pair).item() == pytest.approx(0.2 / 2)
+        assert LandmarkLoss(region_gain=4.0)(pairs, pair).item() == pytest.approx(0.2 * share)
 
 
 def test_the_mask_of_the_person_is_that_of_the_driving_frame_where_it_is_known():
