@@ -7,6 +7,7 @@ clip, normalisation keeps the gradients even, and its convolutions are strided f
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,11 @@ VIEWS = (
     ((0.18, 0.25, 0.82, 0.61), (36, 64)),
 )
 """Face, mouth, eyes: box x0, y0, x1, y1 of the framed picture, and the height and width that it is resized to."""
+KNOWN_SIZES = ((96, 112), (64, 112))
+"""Height and width of mouth and eyes for a network that knows pictures: multiples of 16."""
+KNOWN_CHANNELS = 112
+NARROW = 48
+"""Channels of its features that a tower goes on with."""
 NORMS = ("batch", "group")
 GROUP = 8
 """Channels that a group norm takes together; all of those where they can't be parted so."""
@@ -32,9 +38,12 @@ class FaceViewHead(nn.Module):
         hidden: outputs of each tower.
         norm: ``group``: every picture by itself; ``batch``: over those that one process has in a batch (of old models).
         factors: how many coefficients are read off each view alone, in the order of ``VIEWS``; empty: all off all of them.
+        known_features: whether mouth and eyes are read off features of EfficientNet-Lite0, frozen, which has seen a million
+            photographs: a tower that has seen drawn heads alone reads lips and lids of people less well.
 
     Raises:
         ValueError: there is no such norm, or the factors don't add up.
+        UserError: EfficientNet-Lite0 is not installed.
     """
 
     def __init__(
@@ -44,6 +53,7 @@ class FaceViewHead(nn.Module):
         hidden: int = 96,
         norm: str = "batch",
         factors: Sequence[int] = (),
+        known_features: bool = False,
     ) -> None:
         super().__init__()
         if factors and (len(factors) != len(VIEWS) or sum(factors) != motion_dim):
@@ -51,7 +61,16 @@ class FaceViewHead(nn.Module):
         if norm not in NORMS:
             raise ValueError(f"norm is one of {', '.join(NORMS)}, got {norm!r}")
         self.norm = norm
-        self.towers = nn.ModuleList(self._tower(size, width, hidden) for _, size in VIEWS)
+        self.sizes = [size for _, size in VIEWS]
+        self.features: Any = None
+        if known_features:
+            from metrics.judges.efficientnet import load_efficientnet
+
+            self.features, self.sizes[1:] = load_efficientnet(), KNOWN_SIZES
+        self.towers = nn.ModuleList(
+            _known_tower(size, hidden) if number and known_features else self._tower(size, width, hidden)
+            for number, size in enumerate(self.sizes)
+        )
         self.factors = tuple(factors)
         if factors:
             self.heads = nn.ModuleList(_head(hidden, outputs) for outputs in factors)
@@ -76,12 +95,25 @@ class FaceViewHead(nn.Module):
         side = image.shape[-1]
         seen = []
         # Each view at its own size through its own tower: (B, hidden).
-        for ((x0, y0, x1, y1), size), tower in zip(VIEWS, self.towers, strict=True):
+        for number, tower in enumerate(self.towers):
+            x0, y0, x1, y1 = VIEWS[number][0]
             cut = image[..., round(y0 * side) : round(y1 * side), round(x0 * side) : round(x1 * side)]
-            seen.append(tower(F.interpolate(cut, size, mode="bilinear", antialias=True, align_corners=False)))
+            view = F.interpolate(
+                cut, self.sizes[number], mode="bilinear", antialias=True, align_corners=False
+            )
+            if number and self.features is not None:
+                view = self.features.maps(view)[-1]  # (B, 112, h / 16, w / 16)
+            seen.append(tower(view))
         if self.factors:
             return torch.cat([head(one) for head, one in zip(self.heads, seen, strict=True)], dim=1)
         return self.head(torch.cat(seen, dim=1))
+
+
+def _known_tower(size: tuple[int, int], hidden: int) -> nn.Sequential:
+    """A linear layer over all places of features that are there."""
+    cells = size[0] // 16 * (size[1] // 16)
+    narrowed = [nn.Conv2d(KNOWN_CHANNELS, NARROW, 1), nn.GroupNorm(NARROW // GROUP, NARROW), nn.SiLU()]
+    return nn.Sequential(*narrowed, nn.Flatten(), nn.Linear(NARROW * cells, hidden), nn.SiLU())
 
 
 def _head(inputs: int, outputs: int, hidden: int = 96) -> nn.Sequential:

@@ -120,6 +120,7 @@ class WarpRenderer(Renderer):
         face_views: width of the motion encoder, see `FaceViewHead`.
         factors: how many coefficients are of the face, the mouth and the eyes, each seen in its own view alone; empty: all
             are of all views.
+        known_features: whether mouth and eyes are read off features of a network that knows photographs, see `FaceViewHead`.
         style_dim: size of the vector that modulates all convolutions.
         painters: channels of the painters of mouth and eyes, a multiple of 8; 0 = none.
         occlusion: whether paint takes the place of what the flow can't show; else, for comparison, it is added to it.
@@ -141,6 +142,7 @@ class WarpRenderer(Renderer):
         motion_dim: int = 20,
         face_views: int = 24,
         factors: Sequence[int] = (),
+        known_features: bool = False,
         style_dim: int = 128,
         painters: int = 48,
         occlusion: bool = True,
@@ -154,7 +156,7 @@ class WarpRenderer(Renderer):
         self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
         self.occlusion, self.person = occlusion, person
         self.input_noise, self.disguise = input_noise, disguise
-        self.motion_head = FaceViewHead(motion_dim, face_views, norm="group", factors=factors)
+        self.motion_head = FaceViewHead(motion_dim, face_views, 96, "group", factors, known_features)
         self.source = SourcePyramid(latent_dim, fine=16, middle=64, coarse=64)
         self.own_motion = nn.Linear(motion_dim, latent_dim, bias=False)
         self.templates = MotionTemplates(latent_dim, motion_dim)

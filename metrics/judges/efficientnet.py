@@ -82,4 +82,4 @@ def load_efficientnet(weights: str | Path | None = None) -> EfficientNetFeatures
     with torch.random.fork_rng(devices=[]):
         network = EfficientNet.from_name(NAME)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
-    return EfficientNetFeatures(network)
+    return EfficientNetFeatures(network).to(torch.get_default_device())  # also "meta", which has shapes alone

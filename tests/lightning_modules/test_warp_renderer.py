@@ -19,19 +19,14 @@ MOST_FLOPS = 3.3e9
 """Of a frame at 256: what two CPU cores render 40 times a second."""
 
 
+SMALL = {
+    "size": 64, "width": 8, "blocks": 1, "latent_dim": 16, "motion_dim": 6, "face_views": 8, "style_dim": 8, "painters": 8,
+}  # fmt: skip
+
+
 def small(**options) -> WarpRenderer:
     torch.manual_seed(0)
-    given = {
-        "size": 64,
-        "width": 8,
-        "blocks": 1,
-        "latent_dim": 16,
-        "motion_dim": 6,
-        "face_views": 8,
-        "style_dim": 8,
-        "painters": 8,
-    }
-    return build_network("warp_renderer", **(given | options))  # fmt: skip
+    return build_network("warp_renderer", **(SMALL | options))
 
 
 def pictures(count: int = 4, side: int = 64) -> Tensor:
@@ -168,6 +163,24 @@ def test_factors_are_seen_in_their_own_views_alone():
     assert moved.tolist() == [True, True, True, True, False, False]
     with pytest.raises(UserError, match="add up to 6"):
         small(factors=[2, 2, 1])
+
+
+def test_lips_and_lids_may_be_read_off_features_that_do_not_train():
+    model = small(known_features=True).train()
+    features = model.motion_head.features
+    before = {name: value.clone() for name, value in features.state_dict().items()}
+    for side in (64, 128):
+        model.motion(pictures(2, side)).sum().backward()
+    assert not any(one.requires_grad for one in features.parameters())
+    assert all(
+        torch.equal(value, before[name]) for name, value in features.state_dict().items()
+    )  # norms, too
+    towers = model.motion_head.towers
+    assert all(one.grad.any() for one in towers.parameters())
+    assert not any("features" in name for name, _ in small().named_parameters())
+    kept = build_network("warp_renderer", **SMALL, known_features=True)
+    kept.load_state_dict(model.state_dict())
+    torch.testing.assert_close(kept.eval().motion(pictures(2)), model.eval().motion(pictures(2)))
 
 
 def test_a_portrait_of_no_whole_multiple_is_refused():
