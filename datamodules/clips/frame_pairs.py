@@ -32,6 +32,8 @@ LIP_SHARE = 0.2
 """Share of a clip's frames that count as those with the least, or the most, open lips."""
 MIN_PAIR_DISTANCE = 10
 """Frames between the two frames of a pair where the clip is long enough."""
+MOST_TURN = 35.0
+"""Degrees of yaw between the frames of a pair: of what lies beyond, a portrait shows too little."""
 SHUT = 0.5
 """Value of ``blink`` from which lids count as shut."""
 
@@ -120,6 +122,7 @@ class FramePairDataset(Dataset[FramePairBatch]):
             driving = self._shut_frame(record, source, driving, generator)
         elif kind < self.blink_share + self.mouth_share:
             source, driving = self._opening_pair(record, source, driving, generator)
+        driving = self._in_reach(record, source, driving, generator)
         images = to_float(self.frames.get(record, np.array([source, driving])))  # (2, 3, H, W)
         notes = self._annotations(record, [source, driving])
         person = self._mask(notes)
@@ -193,6 +196,18 @@ class FramePairDataset(Dataset[FramePairBatch]):
             return source, driving
         source, driving = (generator.choice(np.flatnonzero(c)) for c in (lips <= shut, lips >= wide))
         return int(source), int(driving)
+
+    def _in_reach(self, record: ClipRecord, source: int, driving: int, generator: np.random.Generator) -> int:
+        """``driving``, or a frame whose head is turned less far from the source's, in clips that know how it is turned."""
+        known = self._annotations(record, range(record.frames), ("rotation",)).get("rotation")
+        if known is None:
+            return driving
+        turn = np.abs(known[:, 0] - known[source, 0])  # (T,), NaN where no face was found
+        if not turn[driving] > MOST_TURN:
+            return driving
+        near = np.flatnonzero(turn <= MOST_TURN)
+        near = near[near != source]
+        return int(generator.choice(near)) if len(near) else driving
 
     def _annotations(
         self, record: ClipRecord, frames: Sequence[int], names: Sequence[str] = FRAME_ANNOTATIONS

@@ -24,7 +24,7 @@ SHUT = -3.0
 SEEN = 3 + 3 + 3 + 1
 """Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is hidden."""
 SWAY = 64
-"""Width of the layer behind what motion alone says of the flow."""
+"""Width of the layer behind what motion alone says of flow and cover."""
 
 
 class RegionPainter(nn.Module):
@@ -33,12 +33,12 @@ class RegionPainter(nn.Module):
     Args:
         style_dim: size of the vector that says motion, and which of several alike windows this is.
         width: channels of the convolutions, a multiple of 8.
-        motion_dim: size of the vector that says motion and window alone: what the flow follows on any face.
+        motion_dim: size of the vector that says motion and window alone: what flow and cover follow on any face.
     """
 
     def __init__(self, style_dim: int, width: int, motion_dim: int) -> None:
         super().__init__()
-        self.sway = nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, 2 * PLATE**2))
+        self.sway = nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, 3 * PLATE**2))
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
         self.fine = ModulatedNormConv(SEEN * FOLD**2 + PLATE_FEATURES, width, style_dim)
         self.down = ModulatedNormConv(width, width, style_dim, stride=2)
@@ -62,7 +62,8 @@ class RegionPainter(nn.Module):
             motions: ``(N, M)``.
         """
         sides = window.shape[2:]
-        sway = self.sway(motions.float()).view(-1, 2, PLATE, PLATE)
+        sway = self.sway(motions.float()).view(-1, 3, PLATE, PLATE)
+        sway, opening = F.interpolate(sway, sides, mode="bilinear", align_corners=False).split((2, 1), dim=1)
         window = F.pixel_unshuffle(window, FOLD)  # (N, 40, h / 2, w / 2)
         plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
         plate = F.interpolate(plate, window.shape[2:], mode="bilinear", align_corners=False)
@@ -72,9 +73,9 @@ class RegionPainter(nn.Module):
             hidden = hidden + layer(hidden, style)
         hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)
         paint, cover, flow = F.pixel_shuffle(self.paint(hidden), FOLD).float().split((3, 1, 2), dim=1)
-        flow = flow + F.interpolate(sway, sides, mode="bilinear", align_corners=False)
+        cover = torch.sigmoid(cover) * torch.sigmoid(opening)
         fading = _fading(paint)
-        return torch.tanh(paint), torch.sigmoid(cover) * fading, flow * fading
+        return torch.tanh(paint), cover * fading, (flow + sway) * fading
 
 
 class Patch(NamedTuple):

@@ -35,6 +35,8 @@ GRID = 16
 GRID_FEATURES = 8
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
+HOLE = 7
+"""Part of the side that a hole of the person's mask is at least wide."""
 BLUR = 8
 """Side of the squares of pixels whose mean colour paint starts from."""
 OPEN = 3.0
@@ -228,7 +230,7 @@ class WarpRenderer(Renderer):
         flow = resized(coarse_flow, size)
         warped = warp_by_centres(seen, flow, "bicubic").clamp(-1, 1)
         painted = self._painted((warped, seen), maps, coarse_flow, shown, moving, style)
-        person = torch.sigmoid(painted[:, 4:]) if self.person else None
+        person = without_holes(torch.sigmoid(painted[:, 4:])) if self.person else None
         scene = _scene(seen, warped, person)
         if self.occlusion:  # colours near those that are there, so that no face's are far off
             colours = (_blurred(scene) + torch.tanh(painted[:, :3])).clamp(-1, 1)
@@ -298,7 +300,7 @@ class WarpRenderer(Renderer):
     ) -> list[Patch]:
         """What is to be added at the mouth and at the eyes, from the portrait's own windows and what is there so far.
 
-        ``now`` ``(B, 7, S, S)``: the frame so far, the moved pixels, what is hidden; paint may lie only on that.
+        ``now`` ``(B, 7, S, S)``: the frame so far, the moved pixels, what is hidden.
         """
         seen = self._windows(now, places)
         names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
@@ -317,7 +319,7 @@ class WarpRenderer(Renderer):
             )
             change, cover, flow = self.painters[name](looked_at, styles, moved)
             paint = (_blurred(frame) + change).clamp(-1, 1)
-            added = (one.unflatten(0, shape) for one in (paint, cover * hidden, flow))
+            added = (one.unflatten(0, shape) for one in (paint, cover, flow))
             patches.append(Patch(corners, *added))
         return patches
 
@@ -348,6 +350,19 @@ class Places(nn.Module):
 def _scene(source: Tensor, warped: Tensor, person: Tensor | None) -> Tensor:
     """The moved person before the portrait's background, or all of the portrait moved."""
     return warped if person is None else source + person * (warped - source)
+
+
+def without_holes(mask: Tensor) -> Tensor:
+    """A mask ``(B, 1, S, S)`` whose holes and bays are filled, where they are narrower than a ``HOLE``-th of the side.
+
+    The mouth or an eye of a face unlike all drawn ones is taken for background otherwise, and stays behind.
+    """
+    small = F.avg_pool2d(mask, FOLD)
+    reach = small.shape[-1] // HOLE // 2
+    grown = F.max_pool2d(small, 2 * reach + 1, 1, reach)
+    closed = -F.max_pool2d(-grown, 2 * reach + 1, 1, reach)
+    inside = (2 * resized(closed, mask.shape[-1]) - 1).clamp(min=0)  # what enlarging blurs stays within the outline
+    return torch.maximum(mask, inside)
 
 
 def _blurred(pictures: Tensor) -> Tensor:

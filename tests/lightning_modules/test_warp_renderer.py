@@ -11,9 +11,9 @@ from datamodules.errors import UserError
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
-from lightning_modules.networks.region_painter import Patch, cut_windows, window_corners
+from lightning_modules.networks.region_painter import PLATE, Patch, cut_windows, window_corners
 from lightning_modules.networks.registry import build_network
-from lightning_modules.networks.warp_renderer import WarpRenderer
+from lightning_modules.networks.warp_renderer import WarpRenderer, without_holes
 
 MOST_FLOPS = 3.3e9
 """Of a frame at 256: what two CPU cores render 40 times a second."""
@@ -267,11 +267,30 @@ def test_lips_and_lids_are_moved_in_their_windows_alone(factor):
     )
 
 
-def test_paint_of_mouth_and_eyes_stays_off_what_the_flow_can_show():
+def test_motion_alone_can_keep_paint_of_mouth_and_eyes_off():
     model = lively(small()).eval()
+    sides = PLATE**2
     with torch.no_grad():
-        model.flow.out.bias[2] = 30
+        for painter in model.painters.values():
+            painter.sway[-1].weight.zero_()
+            painter.sway[-1].bias[2 * sides :] = -30
     assert model(pictures(1), pictures(2)[1:]).covered.max() < 1e-3
+    with torch.no_grad():
+        for painter in model.painters.values():
+            painter.sway[-1].bias[2 * sides :] = 30
+    assert model(pictures(1), pictures(2)[1:]).covered.max() > 0.02
+
+
+def test_a_mouth_that_looks_like_background_is_of_the_person_all_the_same():
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:56, 16:48] = 1
+    holed = mask.clone()
+    holed[..., 40:46, 24:40] = 0  # a mouth
+    torch.testing.assert_close(without_holes(holed)[..., 40:46, 24:40], torch.ones(1, 1, 6, 16))
+    assert (without_holes(holed) - mask).abs().mean() < 0.01
+    wide = mask.clone()
+    wide[..., 24:48, 20:44] = 0
+    assert without_holes(wide)[..., 32:40, 28:36].max() == 0
 
 
 def test_a_disguise_changes_colours_and_light_and_no_shapes():

@@ -13,7 +13,7 @@ from datamodules.batches import FramePairBatch
 from datamodules.clips.annotations import read_annotations, write_annotations
 from datamodules.clips.clip_store import ClipFrames
 from datamodules.clips.datasets import EpochSampler, MotionWindowDataset, cut_window, sample_source
-from datamodules.clips.frame_pairs import FramePairDataset, sample_pair
+from datamodules.clips.frame_pairs import MOST_TURN, FramePairDataset, sample_pair
 from datamodules.clips.manifest import ClipRecord, read_manifest
 from datamodules.errors import UserError
 
@@ -144,6 +144,24 @@ def test_opening_pairs_lead_from_shut_to_open_lips(mixed) -> None:
     for still in (np.full(90, 0.2), np.full(90, np.nan)):
         write_annotations(path, arrays | {"lip_opening": still.astype(np.float32)}, {})
         assert dataset._opening_pair(records[0], 1, 2, generator) == (1, 2)
+
+
+def test_no_pair_asks_for_more_turn_than_a_portrait_can_show(mixed) -> None:
+    root, records = mixed
+    path = root / str(records[0].annotations)
+    yaw = np.linspace(-60, 60, 90)
+    yaw[7] = np.nan
+    arrays = read_annotations(path).arrays
+    turned = {"rotation": np.stack([yaw, 0 * yaw, 0 * yaw], axis=1).astype(np.float32)}
+    write_annotations(path, arrays | turned, {})
+    dataset, generator = FramePairDataset(ClipFrames(root, 16), records, 1), np.random.default_rng(0)
+    drawn = [dataset._in_reach(records[0], 10, 80, generator) for _ in range(100)]
+    assert np.abs(yaw[drawn] - yaw[10]).max() <= MOST_TURN
+    assert len(set(drawn)) > 20
+    assert 10 not in drawn
+    for near in (12, 7):  # near enough, and not known
+        assert dataset._in_reach(records[0], 10, near, generator) == near
+    assert dataset._in_reach(records[2], 10, 80, generator) == 80
 
 
 def test_shares_of_chosen_pairs_are_what_they_say(mixed) -> None:
