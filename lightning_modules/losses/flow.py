@@ -52,8 +52,8 @@ class OcclusionLoss(LossTerm):
     """Cross-entropy of the share that a renderer takes from the portrait, and of what it thinks that the flow can show.
 
     At points that the driving frame shows it is to be all where the source shows the point, too, and nothing where it hides
-    it; painters of mouth and eyes are to leave what can be moved, such as lips, as it is. Behind the driving frame's person
-    it is to be the background, but where the source's person stood.
+    it; painters of mouth and eyes are to leave what can be moved, such as lips, as it is. Where both frames show the
+    background it is to be all, too.
     """
 
     needs = ("mask", "shown")
@@ -75,19 +75,18 @@ class OcclusionLoss(LossTerm):
         driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
         error = _cross_entropy(_at_points(maps, 2 * driving - 1), before.nan_to_num()[:, None]).mean(dim=1)
         loss = torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
-        # The background, by both masks.
+        # The background that both frames show, by their masks.
         side = batch.person.shape[-1]
         if not side:
             return loss
-        before, after = batch.person.unbind(1)  # each (B, s, s)
-        behind = (after < BACKGROUND) & ((before < BACKGROUND) | (before > 1 - BACKGROUND))
+        behind = (batch.person < BACKGROUND).all(dim=1)  # (B, s, s)
         found = F.interpolate(maps, (side, side), mode="area")
-        error = _cross_entropy(found, 1 - before.nan_to_num()[:, None]).mean(dim=1)
+        error = _cross_entropy(found, torch.ones_like(found)).mean(dim=1)
         return loss + torch.where(behind, error, 0.0).sum() / shared_count(behind.sum(), least=1)
 
 
 class PersonLoss(LossTerm):
-    """Cross-entropy of a renderer's mask of the person in the driving frame."""
+    """Cross-entropy of a renderer's masks of the person in the driving frame and, if it tells that, in the portrait."""
 
     needs = ("person",)
 
@@ -96,12 +95,19 @@ class PersonLoss(LossTerm):
         side = batch.person.shape[-1]
         if not side:
             return None
-        assert pairs.decoded.person is not None
-        found = F.interpolate(pairs.decoded.person.float(), (side, side), mode="area")[:, 0]
-        target = batch.person[:, 1]
-        known = target.isfinite()
-        error = torch.where(known, _cross_entropy(found, target.nan_to_num()), 0.0)
-        return error.sum() / shared_count(known.sum(), least=1)
+        errors = []
+        for found, target in zip(
+            (pairs.decoded.stood, pairs.decoded.person), batch.person.unbind(1), strict=True
+        ):
+            if found is None:
+                continue
+            if found.shape[-1] < side:
+                target = F.interpolate(target[:, None], found.shape[-2:], mode="area")[:, 0]
+            share = F.interpolate(found.float(), target.shape[-2:], mode="area")[:, 0]
+            known = target.isfinite()
+            error = torch.where(known, _cross_entropy(share, target.nan_to_num()), 0.0)
+            errors.append(error.sum() / shared_count(known.sum(), least=1))
+        return torch.stack(errors).mean()
 
 
 class FoldLoss(LossTerm):

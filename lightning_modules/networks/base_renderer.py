@@ -50,6 +50,7 @@ class DecoderOutput(NamedTuple):
             renderer without them.
         shown: ``(B, 1, s, s)`` how far the flow can show what is there, 0..1, before anything is looked at more closely;
             None of a renderer that doesn't tell.
+        stood: ``(B, 1, s, s)`` share of the person in the portrait; None of a renderer that doesn't tell.
     """
 
     frame: Tensor
@@ -60,6 +61,7 @@ class DecoderOutput(NamedTuple):
     person: Tensor | None = None
     covered: Tensor | None = None
     shown: Tensor | None = None
+    stood: Tensor | None = None
 
 
 class Renderer(nn.Module, ABC):

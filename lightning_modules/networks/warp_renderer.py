@@ -37,6 +37,8 @@ FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
 HOLE = 7
 """Part of the side that a hole of the person's mask is at least wide."""
+LEAST_FILL, ENOUGH = 4, 0.5
+"""Side of the coarsest grid that a background is guessed by; share of a square to be known for its colour to count fully."""
 BLUR = 8
 """Side of the squares of pixels whose mean colour paint starts from."""
 OPEN = 3.0
@@ -48,7 +50,7 @@ REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
 
 
 class SourcePyramid(nn.Module):
-    """Feature maps of a portrait at 1/2, 1/4 and 1/16 of the network's size, and its latent; computed once."""
+    """Feature maps of a portrait at 1/2, 1/4 and 1/16 of the network's size, its latent, its person; computed once."""
 
     def __init__(self, latent_dim: int, fine: int, middle: int, coarse: int) -> None:
         super().__init__()
@@ -64,15 +66,21 @@ class SourcePyramid(nn.Module):
         )
         self.head = nn.Linear(coarse * 16, latent_dim)
         self.norm = RunningNorm(latent_dim)
+        self.person = nn.Sequential(
+            nn.Conv2d(middle + coarse, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 1, 3, padding=1)
+        )
 
-    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Latent ``(B, L)`` and the maps, fine to coarse, of ``(B, 3, S, S)``."""
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Latent ``(B, L)``, maps, fine to coarse, and share of the person ``(B, 1, S / 4, S / 4)`` of ``(B, 3, S, S)``."""
         x, maps = image, []
         for step in self.steps:
             x = step(x)
             maps.append(x)
         latent = self.norm(self.head(F.adaptive_avg_pool2d(F.silu(x), 4).flatten(1)).float())
-        return latent, [maps[0], maps[1], maps[3]]
+        fine, middle, _, coarse = maps
+        seen = torch.cat([middle, resized(coarse, middle.shape[-1])], dim=1)
+        person = without_holes(torch.sigmoid(self.person(F.silu(seen)).float()))
+        return latent, [fine, middle, coarse], person
 
 
 class FlowNetwork(nn.Module):
@@ -185,12 +193,17 @@ class WarpRenderer(Renderer):
         """Encode source pictures ``(B, 3, k S, k S)`` in [-1, 1]: everything that depends on the source alone."""
         seen = self._seen(image)
         looked_at = self._noised(seen)
-        latent, maps = self.source(looked_at)
+        latent, maps, stood = self.source(looked_at)
         motion = self.motion(seen)
         own: tuple[Tensor, ...] = ()
         if self.places is not None:
             own = tuple(one for _, one in self._windows(looked_at, self.places(motion, latent)))
-        return SourceEncoding(image, motion, latent + self.own_motion(motion), (seen, *maps, latent, own))
+        # What stands behind the person, where it can be seen, and a guess of the rest.
+        behind: tuple[Tensor, ...] = (image, seen)
+        if self.person:
+            behind = tuple(filled(one, 1 - resized(stood, one.shape[-1])) for one in behind)
+        features = (seen, behind, stood, *maps, latent, own)
+        return SourceEncoding(image, motion, latent + self.own_motion(motion), features)
 
     def motion(self, image: Tensor) -> Tensor:
         """Motion coefficients ``(B, M)`` in (-1, 1) of pictures ``(B, 3, k S, k S)`` in [-1, 1]."""
@@ -221,7 +234,7 @@ class WarpRenderer(Renderer):
 
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1], at the size of their pictures."""
-        seen, *maps, latent, own = source.features
+        seen, (whole_behind, behind), stood, *maps, latent, own = source.features
         size, whole = self.size, source.image.shape[-1]
         motions = torch.cat([source.motion, motion], dim=1).float()
         style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
@@ -229,9 +242,9 @@ class WarpRenderer(Renderer):
         shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
         flow = resized(coarse_flow, size)
         warped = warp_by_centres(seen, flow, "bicubic").clamp(-1, 1)
-        painted = self._painted((warped, seen), maps, coarse_flow, shown, moving, style)
+        painted = self._painted((warped, behind), maps, coarse_flow, shown, moving, style)
         person = without_holes(torch.sigmoid(painted[:, 4:])) if self.person else None
-        scene = _scene(seen, warped, person)
+        scene = _scene(behind, warped, person)
         if self.occlusion:  # colours near those that are there, so that no face's are far off
             colours = (_blurred(scene) + torch.tanh(painted[:, :3])).clamp(-1, 1)
             alpha = torch.sigmoid(resized(logits, size) + painted[:, 3:4])
@@ -253,10 +266,10 @@ class WarpRenderer(Renderer):
             warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
         colours, alpha = resized(colours, whole), resized(alpha, whole)
         person = None if person is None else resized(person, whole)
-        frame = self._composed(_scene(source.image, warped, person), colours, alpha)
+        frame = self._composed(_scene(whole_behind, warped, person), colours, alpha)
         for patch in patches:
             frame = patch.enlarged(whole // size).on(frame)
-        return DecoderOutput(frame, warped, flow, alpha, places, person, covered, shown)
+        return DecoderOutput(frame, warped, flow, alpha, places, person, covered, shown, stood)
 
     def _painted(
         self,
@@ -347,9 +360,28 @@ class Places(nn.Module):
         return found.view(-1, len(REST), 2)
 
 
-def _scene(source: Tensor, warped: Tensor, person: Tensor | None) -> Tensor:
+def _scene(behind: Tensor, warped: Tensor, person: Tensor | None) -> Tensor:
     """The moved person before the portrait's background, or all of the portrait moved."""
-    return warped if person is None else source + person * (warped - source)
+    return warped if person is None else behind + person * (warped - behind)
+
+
+def filled(pictures: Tensor, known: Tensor) -> Tensor:
+    """Pictures ``(B, C, S, S)`` where ``known`` ``(B, 1, S, S)`` is 1; where it is 0 the colours of what is known nearby.
+
+    Each pixel takes what the smallest square about it knows (the pull-push of Gortler et al., The Lumigraph, 1996).
+    """
+    pictures, known = pictures.float(), known.float()
+    sums, weights = [pictures * known], [known]
+    while weights[-1].shape[-1] % 2 == 0 and weights[-1].shape[-1] > LEAST_FILL:
+        sums.append(F.avg_pool2d(sums[-1], 2))
+        weights.append(F.avg_pool2d(weights[-1], 2))
+    total = weights[-1].mean(dim=(2, 3), keepdim=True).clamp_min(1e-4)
+    found = (sums[-1].mean(dim=(2, 3), keepdim=True) / total).expand_as(sums[-1])
+    for total, weight in zip(reversed(sums), reversed(weights), strict=True):
+        enough = (weight / ENOUGH).clamp(max=1)
+        found = resized(found, total.shape[-1])
+        found = found + enough * (total / weight.clamp_min(1e-4) - found)
+    return found
 
 
 def without_holes(mask: Tensor) -> Tensor:
@@ -357,11 +389,13 @@ def without_holes(mask: Tensor) -> Tensor:
 
     The mouth or an eye of a face unlike all drawn ones is taken for background otherwise, and stays behind.
     """
-    small = F.avg_pool2d(mask, FOLD)
+    small = F.avg_pool2d(mask, max(mask.shape[-1] // GRID // 4, 1))
     reach = small.shape[-1] // HOLE // 2
     grown = F.max_pool2d(small, 2 * reach + 1, 1, reach)
     closed = -F.max_pool2d(-grown, 2 * reach + 1, 1, reach)
-    inside = (2 * resized(closed, mask.shape[-1]) - 1).clamp(min=0)  # what enlarging blurs stays within the outline
+    inside = (2 * resized(closed, mask.shape[-1]) - 1).clamp(
+        min=0
+    )  # what enlarging blurs stays within the outline
     return torch.maximum(mask, inside)
 
 

@@ -13,7 +13,7 @@ from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
 from lightning_modules.networks.region_painter import PLATE, Patch, cut_windows, window_corners
 from lightning_modules.networks.registry import build_network
-from lightning_modules.networks.warp_renderer import WarpRenderer, without_holes
+from lightning_modules.networks.warp_renderer import WarpRenderer, filled, without_holes
 
 MOST_FLOPS = 3.3e9
 """Of a frame at 256: what two CPU cores render 40 times a second."""
@@ -131,6 +131,8 @@ def test_what_is_not_the_person_stays_where_it_was():
     nn.init.zeros_(model.paint.weight)
     with torch.no_grad():
         model.paint.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 30.0, -30.0]).repeat_interleave(4))
+        model.source.person[-1].weight.zero_()
+        model.source.person[-1].bias.fill_(-30)
     found = model(source, pictures(4)[2:])
     assert (found.warped - source).abs().max() > 0.02
     torch.testing.assert_close(found.frame, source, atol=1e-5, rtol=0)
@@ -279,6 +281,25 @@ def test_motion_alone_can_keep_paint_of_mouth_and_eyes_off():
         for painter in model.painters.values():
             painter.sway[-1].bias[2 * sides :] = 30
     assert model(pictures(1), pictures(2)[1:]).covered.max() > 0.02
+
+
+def test_behind_a_person_the_background_goes_on():
+    scene = torch.full((1, 3, 64, 64), 0.2)
+    scene[..., 32:] = 0.6
+    known = torch.ones(1, 1, 64, 64)
+    known[..., 20:50, 10:28] = 0
+    person = torch.where(known == 1, scene, -torch.ones(()))
+    torch.testing.assert_close(filled(person, known), scene, atol=0.1, rtol=0)
+    torch.testing.assert_close((filled(person, known) * known), scene * known)  # what is known stays
+    nothing = filled(person, torch.zeros_like(known))
+    assert nothing.isfinite().all()
+    model = lively(small(painters=0)).eval()
+    with torch.no_grad():
+        model.source.person[-1].weight.zero_()
+        for stood, kept in ((-30, True), (30, False)):
+            model.source.person[-1].bias.fill_(stood)
+            behind, _ = model.encode(pictures(1)).features[1]
+            assert torch.allclose(behind, pictures(1), atol=1e-4) is kept
 
 
 def test_a_mouth_that_looks_like_background_is_of_the_person_all_the_same():
