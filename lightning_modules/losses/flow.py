@@ -8,9 +8,6 @@ from datamodules.batches import FramePairBatch
 from lightning_modules.losses.base import LossTerm, RenderedPairs
 from lightning_modules.networks.processes import shared_count
 
-BACKGROUND = 0.1
-"""Share of the person in a pixel below which it counts as background."""
-
 
 class LandmarkLoss(LossTerm):
     """Error of the backward flow at points that both frames show: where the driving one has it, it must lead to the source's.
@@ -52,14 +49,13 @@ class OcclusionLoss(LossTerm):
     """Cross-entropy of the share that a renderer takes from the portrait, and of what it thinks that the flow can show.
 
     At points that the driving frame shows it is to be all where the source shows the point, too, and nothing where it hides
-    it; painters of mouth and eyes are to leave what can be moved, such as lips, as it is. Where both frames show the
-    background it is to be all, too.
+    it; painters of mouth and eyes are to leave what can be moved, such as lips, as it is.
     """
 
     needs = ("mask", "shown")
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
-        """Mean over the points of which that is known, and over the background; None for data without points."""
+        """Mean over the points of which that is known, 0 where it is of none; None for data without points."""
         if not batch.landmarks.shape[2]:
             return None
         taken, shown = pairs.decoded.mask, pairs.decoded.shown
@@ -69,20 +65,11 @@ class OcclusionLoss(LossTerm):
         if covered is not None:
             taken = taken * (1 - F.interpolate(covered, sides, mode="bilinear"))
         maps = torch.cat([taken, F.interpolate(shown, sides, mode="bilinear")], dim=1).float()
-        # The surface of the person, at points.
         before, seen = batch.visible.unbind(1)  # each (B, L)
         known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & before.isfinite()
         driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
         error = _cross_entropy(_at_points(maps, 2 * driving - 1), before.nan_to_num()[:, None]).mean(dim=1)
-        loss = torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
-        # The background that both frames show, by their masks.
-        side = batch.person.shape[-1]
-        if not side:
-            return loss
-        behind = (batch.person < BACKGROUND).all(dim=1)  # (B, s, s)
-        found = F.interpolate(maps, (side, side), mode="area")
-        error = _cross_entropy(found, torch.ones_like(found)).mean(dim=1)
-        return loss + torch.where(behind, error, 0.0).sum() / shared_count(behind.sum(), least=1)
+        return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
 
 
 class PersonLoss(LossTerm):

@@ -43,6 +43,8 @@ BLUR = 8
 """Side of the squares of pixels whose mean colour paint starts from."""
 OPEN = 3.0
 """Logit of what can be seen at the start: what can be moved is moved, not painted."""
+NOBODY = -5.0
+"""Logit of the portrait's person at the start: nothing is hidden by it."""
 WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
 """Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
 REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
@@ -69,6 +71,8 @@ class SourcePyramid(nn.Module):
         self.person = nn.Sequential(
             nn.Conv2d(middle + coarse, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 1, 3, padding=1)
         )
+        nn.init.zeros_(self.person[-1].weight)
+        nn.init.constant_(self.person[-1].bias, NOBODY)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Latent ``(B, L)``, maps, fine to coarse, and share of the person ``(B, 1, S / 4, S / 4)`` of ``(B, 3, S, S)``."""
@@ -201,7 +205,9 @@ class WarpRenderer(Renderer):
         # What stands behind the person, where it can be seen, and a guess of the rest.
         behind: tuple[Tensor, ...] = (image, seen)
         if self.person:
-            behind = tuple(filled(one, 1 - resized(stood, one.shape[-1])) for one in behind)
+            edge = F.max_pool2d(stood, 3, 1, 1)  # hair and seams are the person's, too
+            known = (1 - 2 * edge).clamp(min=0)
+            behind = tuple(filled(one, resized(known, one.shape[-1])) for one in behind)
         features = (seen, behind, stood, *maps, latent, own)
         return SourceEncoding(image, motion, latent + self.own_motion(motion), features)
 
@@ -244,9 +250,8 @@ class WarpRenderer(Renderer):
         warped = warp_by_centres(seen, flow, "bicubic").clamp(-1, 1)
         painted = self._painted((warped, behind), maps, coarse_flow, shown, moving, style)
         person = without_holes(torch.sigmoid(painted[:, 4:])) if self.person else None
-        scene = _scene(behind, warped, person)
         if self.occlusion:  # colours near those that are there, so that no face's are far off
-            colours = (_blurred(scene) + torch.tanh(painted[:, :3])).clamp(-1, 1)
+            colours = (_blurred(warped) + torch.tanh(painted[:, :3])).clamp(-1, 1)
             alpha = torch.sigmoid(resized(logits, size) + painted[:, 3:4])
         else:
             colours, alpha = torch.tanh(painted[:, :3]), torch.ones_like(painted[:, 3:4])
@@ -255,7 +260,7 @@ class WarpRenderer(Renderer):
         if self.places is not None:
             places = self.places(motion, latent)
             hidden = 1 - resized(shown, size) if self.occlusion else torch.ones_like(alpha)
-            frame = self._composed(scene, colours, alpha)
+            frame = self._composed(behind, warped, colours, alpha, person)
             patches = self._patches(places, own, torch.cat([frame, warped, hidden], dim=1), style, motions)
             covered = torch.zeros_like(alpha)
             for patch in patches:
@@ -266,7 +271,7 @@ class WarpRenderer(Renderer):
             warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
         colours, alpha = resized(colours, whole), resized(alpha, whole)
         person = None if person is None else resized(person, whole)
-        frame = self._composed(_scene(whole_behind, warped, person), colours, alpha)
+        frame = self._composed(whole_behind, warped, colours, alpha, person)
         for patch in patches:
             frame = patch.enlarged(whole // size).on(frame)
         return DecoderOutput(frame, warped, flow, alpha, places, person, covered, shown, stood)
@@ -295,9 +300,12 @@ class WarpRenderer(Renderer):
         x = torch.cat([x, warp_by_centres(fine, resized(flow, half)) * resized(shown, half)], dim=1)
         return F.pixel_shuffle(self.paint(F.silu(x)), 2).float()
 
-    def _composed(self, scene: Tensor, colours: Tensor, alpha: Tensor) -> Tensor:
-        """Frame ``(B, 3, s, s)`` of what can be moved and of paint."""
-        return colours + alpha * (scene - colours) if self.occlusion else scene + colours
+    def _composed(
+        self, behind: Tensor, warped: Tensor, colours: Tensor, alpha: Tensor, person: Tensor | None
+    ) -> Tensor:
+        """Frame ``(B, 3, s, s)``: the person, moved and painted, before the background; or all of the portrait so."""
+        figure = colours + alpha * (warped - colours) if self.occlusion else warped + colours
+        return figure if person is None else behind + person * (figure - behind)
 
     def _windows(self, pictures: Tensor, places: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Corners ``(B, n, 2)`` and windows ``(B, n, C, h, w)`` of the mouth and of the eyes about places ``(B, 3, 2)``."""
@@ -358,11 +366,6 @@ class Places(nn.Module):
         with full_precision(motion.device):
             found = self.of_motion(motion.float()) + self.of_face(latent.float())
         return found.view(-1, len(REST), 2)
-
-
-def _scene(behind: Tensor, warped: Tensor, person: Tensor | None) -> Tensor:
-    """The moved person before the portrait's background, or all of the portrait moved."""
-    return warped if person is None else behind + person * (warped - behind)
 
 
 def filled(pictures: Tensor, known: Tensor) -> Tensor:

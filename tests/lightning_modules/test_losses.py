@@ -208,18 +208,6 @@ def test_what_is_hidden_leads_no_flow_and_says_where_to_paint():
     assert OcclusionLoss()(rendered(pair.source, mask=mask, shown=shown), batch()) is None
 
 
-def test_background_that_both_frames_show_is_not_to_be_painted():
-    person = torch.zeros(2, 2, SIZE, SIZE)
-    person[0, 0, :, :8] = 1  # stood there, and is gone
-    person[1, 1, :, :8] = 1  # came there: it is the points' matter
-    points = torch.rand(2, 2, 3, 2)
-    pair = batch(person=person, landmarks=points, visible=torch.full((2, 2, 3), torch.nan))
-    mask = torch.full((2, 1, SIZE, SIZE), 0.5, requires_grad=True)
-    OcclusionLoss()(rendered(pair.source, mask=mask, shown=torch.ones_like(mask)), pair).backward()
-    assert (mask.grad[..., 8:] < 0).all()
-    assert not mask.grad[..., :8].any()
-
-
 def test_points_of_mouth_and_eyes_may_weigh_more():
     flow = torch.zeros(2, 2, SIZE, SIZE)
     points = torch.full((2, 2, 2, 2), 0.05)
