@@ -11,6 +11,7 @@ import numpy as np
 
 from datamodules.errors import UserError
 from datamodules.files import require_file, require_output_folder, require_short_name
+from lightning_modules.model_folder import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
 """Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
 log = logging.getLogger(__name__)
+USUAL_SIZE = 256
+"""Side of the frames in pixels where nobody says another and the model can."""
 SILENT = 1e-4
 """Level, -80 dB of full scale, below which nothing is heard."""
 
@@ -73,7 +76,7 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     flag("--image", type=Path, required=True, help="portrait, such as JPEG, PNG or WebP")
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
-    flag("--model", default="synthetic-128", help="model folder or name of a shipped model")
+    flag("--model", default=DEFAULT_MODEL, help="model folder or name of a shipped model")
     text = (
         "wav2vec2 or HuBERT model that the model hears by: a folder, or a hub name, which is downloaded (default: the "
         "folder 'audio' in the model folder)"
@@ -81,7 +84,7 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     flag("--speech-model", metavar="DIR|NAME", help=text)
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
     flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
-    text = "side of the frames in pixels: the model's (default), or larger where it moves the portrait's own pixels"
+    text = "side of the frames in pixels (default: 256, or the model's largest where that is less)"
     flag("--size", type=int, help=text)
     flag("--paste-back", action="store_true", help="put the face back into the whole picture")
 
@@ -172,14 +175,14 @@ def frame_portrait(image: np.ndarray, path: Path, find_face: FaceFinder) -> "tup
 
 
 def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop") -> int:
-    """Side of the frames: as asked for, or the model's own; the place in the picture where they are put back into it.
+    """Side of the frames: as asked for, or `USUAL_SIZE`; the place in the picture where they are put back into it.
+
+    The nearest larger one that the model renders, or its largest.
 
     Tells the reader if frames must be enlarged for that.
     """
-    if args.size is not None or not args.paste_back:
-        size = model.size if args.size is None else args.size
-    else:
-        size = next((one for one in model.sizes if one >= crop.side), model.sizes[-1])
+    wanted = crop.side if args.paste_back else USUAL_SIZE
+    size = args.size or next((one for one in model.sizes if one >= wanted), model.sizes[-1])
     if args.paste_back and size in model.sizes and crop.side > 1.1 * size:
         told = "%s: the model paints %d pixels, its place in the picture has %.0f: the face will be softer"
         log.info(told, args.image, size, crop.side)

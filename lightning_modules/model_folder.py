@@ -11,7 +11,7 @@ from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
-DEFAULT_MODEL = "synthetic-128"
+DEFAULT_MODEL = "synthetic-256"
 CONFIG_NAME = "config.json"
 BASIS_NAME = "basis.safetensors"
 AUDIO_FOLDER = "audio"

@@ -72,7 +72,7 @@ def test_experiment_names_itself_and_builds(experiment: str, tmp_path: Path) -> 
     assert experiment.startswith(plain["stage"])
     task = {"autoencoder": "frame_pairs", "sync": "sync_windows"}.get(plain["stage"], "motion_windows")
     assert plain["data"]["task"] == task
-    sizes = {"tiny": 64, "small": 128, "base": 256, "warp": 256, "paper": 512}
+    sizes = {"tiny": 64, "demo": 128, "small": 128, "base": 256, "warp": 256, "paper": 512}
     size = next(word for word in experiment.split("_") if word in sizes)
     assert plain["data"]["size"] == sizes[size]
     assert plain["trainer"]["max_steps"] > 0

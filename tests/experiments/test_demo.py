@@ -66,4 +66,16 @@ def test_only_a_demo_folder_loses_its_unfinished_run(tmp_path):
     (tmp_path / MARKER_NAME).write_text("{}")
     demo.train("autoencoder")
     assert not precious.exists()
-    assert called[0][:2] == ["train", "experiment=autoencoder_tiny"]
+    assert called[0][:3] == ["train", "experiment=autoencoder_demo", "data.size=128"]
+
+
+def test_a_demo_from_scratch_has_other_settings_and_a_smaller_renderer(tmp_path):
+    called: list[list[str]] = []
+    demo = Demo(tmp_path, 1, fast=True, command=called.append, from_scratch=True)
+    demo.claim()
+    demo.train("autoencoder")
+    demo.train("diffusion")
+    assert called[0][:3] == ["train", "experiment=autoencoder_tiny", "data.size=64"]
+    assert called[1][:3] == ["train", "experiment=diffusion_tiny", "data.size=64"]
+    with pytest.raises(UserError, match="from_scratch True instead of False"):
+        Demo(tmp_path, 1, fast=True).claim()

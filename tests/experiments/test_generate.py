@@ -327,6 +327,12 @@ def test_an_enlarged_face_is_told(caplog):
     ]
 
 
+def test_frames_have_256_pixels_where_the_model_can():
+    for sizes, side in (([128, 256, 384, 512], 256), ([64, 128], 128), ([256, 512], 256), ([512], 512)):
+        assert asked_size(sizes, paste_back=False) == side
+    assert asked_size([128, 256], size=128, paste_back=False) == 128
+
+
 def test_a_face_is_put_back_at_the_size_of_its_place_where_the_model_can(caplog):
     several = [256, 512, 768, 1024]
     with caplog.at_level("INFO"):

@@ -14,7 +14,8 @@ from lightning_modules.generation.talking_head import TalkingHead
 
 def test_each_row_moves_one_direction_alone() -> None:
     model = TalkingHead.from_pretrained()
-    source = model.prepare_source(torch.zeros(3, 128, 128))
+    usual = model.basis.mean[None]  # far from the bounds
+    source = model.prepare_source(torch.zeros(3, 128, 128))._replace(motion=usual)
     rest = model.basis.encode(source.motion)[0]
     rows = list(coordinate_motions(model, source))
     assert len(rows) == model.basis.motion_dim
@@ -41,13 +42,13 @@ def test_each_row_moves_one_direction_alone() -> None:
 def test_the_page_shows_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.report.templates.DEVIATIONS", (-3.0, 3.0))
     page = tmp_path / "page.html"
-    assert run_command(["report", "--templates", "synthetic-128", "--output", str(page)]) == 0
+    assert run_command(["report", "--templates", "synthetic-256", "--output", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 2
     assert "Coordinates of the motion basis" in text
 
 
-@pytest.mark.parametrize("words", [[], ["folder", "--templates", "synthetic-128"]])
+@pytest.mark.parametrize("words", [[], ["folder", "--templates", "synthetic-256"]])
 def test_a_report_is_of_folders_or_of_one_model(words: list[str]) -> None:
     with pytest.raises(UserError, match="name folders, or one model by --templates"):
         run_command(["report", *words])

@@ -16,7 +16,7 @@ from lightning_modules.checkpoints import load_autoencoder, weights_hash
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.legacy_format import spec_of_config
-from lightning_modules.model_folder import read_model_config, resolve_model
+from lightning_modules.model_folder import DEFAULT_MODEL, read_model_config, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,10 @@ def portrait() -> torch.Tensor:
 
 
 def test_the_folder_is_small_and_has_a_card():
-    folder = resolve_model("synthetic-128")
+    folder = resolve_model(DEFAULT_MODEL)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 25e6
     assert "synthetic" in (folder / "README.md").read_text()
+    assert {256, 512} < set(TalkingHead.from_pretrained().sizes)
 
 
 def test_its_basis_has_blocks_and_its_frames_show_the_portrait(model, portrait):
@@ -83,28 +84,15 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
 
 
 def test_its_preset_is_that_of_the_configs():
-    shipped = read_model_config(resolve_model("synthetic-128")).networks
-    defaults = {  # said by the configs alone
-        "refine_channels": 0,
-        "local_flow": True,
-        "bounded_flow": True,
-        "published": False,
-        "norm": "batch",
-        "tokens": ["hint", "mean", "std"],
-        "audio_conditioning": "framewise",
-        "joined_branch": True,
-    }
-    since = {"autoencoder": ["model.network.norm=batch"]}  # it was trained before group norm was there
+    shipped = read_model_config(resolve_model(DEFAULT_MODEL)).networks
+    trained = {"autoencoder": ["experiment=autoencoder_warp", "data.size=128"]}
     for stage in ("autoencoder", "statistics", "diffusion"):
-        chosen = compose([f"experiment={stage}_small", *since.get(stage, ())])
+        chosen = compose(trained.get(stage, [f"experiment={stage}_small"]))
         config = OmegaConf.to_container(chosen.model.network, resolve=True)
-        spec = json.loads(json.dumps(spec_of_config(config)))
-        if stage == "diffusion":
-            assert spec["audio_encoder"].pop("dropout") == 0.0
-        assert shipped[stage] == {k: v for k, v in spec.items() if defaults.get(k) != v}, stage
+        assert shipped[stage] == json.loads(json.dumps(spec_of_config(config))), stage
 
 
 def test_its_autoencoder_is_found_by_name(model):
-    network, spec = load_autoencoder("synthetic-128")
-    assert spec == read_model_config(resolve_model("synthetic-128")).networks["autoencoder"]
+    network, spec = load_autoencoder(DEFAULT_MODEL)
+    assert spec == read_model_config(resolve_model(DEFAULT_MODEL)).networks["autoencoder"]
     assert weights_hash(network) == weights_hash(model.autoencoder)
