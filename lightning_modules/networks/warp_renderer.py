@@ -68,11 +68,10 @@ class SourcePyramid(nn.Module):
         )
         self.head = nn.Linear(coarse * 16, latent_dim)
         self.norm = RunningNorm(latent_dim)
-        self.person = nn.Sequential(
-            nn.Conv2d(middle + coarse, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 1, 3, padding=1)
-        )
-        nn.init.zeros_(self.person[-1].weight)
-        nn.init.constant_(self.person[-1].bias, NOBODY)
+        last = nn.Conv2d(32, 1, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, NOBODY)  # type: ignore[arg-type]
+        self.person = nn.Sequential(nn.Conv2d(middle + coarse, 32, 3, padding=1), nn.SiLU(), last)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Latent ``(B, L)``, maps, fine to coarse, and share of the person ``(B, 1, S / 4, S / 4)`` of ``(B, 3, S, S)``."""
