@@ -19,7 +19,8 @@ def allowed(path: Path) -> tuple[str, ...]:
     """Modules and packages of the project that a file may import from."""
     package = path.parts[0]
     if path.is_relative_to("lightning_modules/networks"):
-        return ("lightning_modules.networks", "datamodules.errors")
+        # and a frozen network of others, which a loss and a measure look with, too
+        return ("lightning_modules.networks", "datamodules.errors", "metrics.judges.efficientnet")
     if package == "experiments":
         return PACKAGES
     if package == "datamodules":
