@@ -182,7 +182,9 @@ def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop
     Tells the reader if frames must be enlarged for that.
     """
     wanted = crop.side if args.paste_back else USUAL_SIZE
-    size = args.size or next((one for one in model.sizes if one >= wanted), model.sizes[-1])
+    size = args.size
+    if size is None:
+        size = next((one for one in model.sizes if one >= wanted), model.sizes[-1])
     if args.paste_back and size in model.sizes and crop.side > 1.1 * size:
         told = "%s: the model paints %d pixels, its place in the picture has %.0f: the face will be softer"
         log.info(told, args.image, size, crop.side)

@@ -228,6 +228,11 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+def resized(x: Tensor, side: int) -> Tensor:
+    """``(B, C, side, side)`` bilinearly, by pixel centres."""
+    return x if x.shape[-1] == side else F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+
+
 def identity_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Sampling grid ``(1, H, W, 2)`` (x, y in [-1, 1], corner pixels at the ends) that ``warp`` maps to a copy."""
     lines = [torch.linspace(-1, 1, side, device=device) for side in (width, height)]

@@ -13,7 +13,8 @@ from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
 from lightning_modules.networks.region_painter import PLATE, Patch, cut_windows, window_corners
 from lightning_modules.networks.registry import build_network
-from lightning_modules.networks.warp_renderer import WarpRenderer, filled, without_holes
+from lightning_modules.networks.source_pyramid import filled, without_holes
+from lightning_modules.networks.warp_renderer import WarpRenderer
 
 MOST_FLOPS = 3.3e9
 """Of a frame at 256: what two CPU cores render 40 times a second."""
