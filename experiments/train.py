@@ -202,6 +202,9 @@ def build(config: DictConfig, words: Sequence[str]) -> "tuple[LightningDataModul
     """Data and model of a config; latents that they need are made, or found where several processes run."""
     if config.data.task != "motion_windows":
         datamodule, model = instantiate(config.data), instantiate(config.model)
+        network: Any = model.network
+        if config.data.task == "frame_pairs" and config.data.size > network.largest_factor * network.size:
+            raise _sizes_differ(config.data.size, network.size)
         if config.lift:
             _lift(model, config.lift)
         return datamodule, model
@@ -315,6 +318,14 @@ def _lift(model: Any, path: str) -> None:
         raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 
 
+def _sizes_differ(of_data: int, of_network: int) -> UserError:
+    """Few renderers take pictures larger than what their network looks at, and those in whole multiples."""
+    return UserError(
+        f"data.size is {of_data} but model.network.size is {of_network}: set data.size alone, or, with the warp renderer, "
+        "2 or 4 times what its network looks at"
+    )
+
+
 def _checked(config: DictConfig) -> dict[str, Any]:
     """The resolved config, of which everything is refused that can be before anything slow is imported."""
     if not config.get("name") or config.get("model") is None:
@@ -333,10 +344,8 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         )
     if data["task"] == "motion_windows" and not plain["autoencoder"]:
         raise UserError(f"stage '{stage}' needs autoencoder=PATH, a run or model with a trained stage 1")
-    if data["task"] == "frame_pairs" and network.get("size", data["size"]) != data["size"]:
-        raise UserError(
-            f"data.size is {data['size']} but model.network.size is {network['size']}: set data.size alone"
-        )
+    if data["task"] == "frame_pairs" and data["size"] % (side := network.get("size", data["size"])):
+        raise _sizes_differ(data["size"], side)
     if plain["lift"] and plain["init"]:
         raise UserError("lift= and init= both say what to start from: give one of them")
     for key in SOURCES:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.losses.base import LossTerm, RenderedPairs
+from lightning_modules.networks.face_windows import FaceWindows
 
 LAYERS = {"relu_1": (1, 6, 11, 20, 29), "relu_2": (3, 8, 13, 22, 31)}
 """Indices in torchvision's VGG19 behind the first or second convolution of each of its five blocks."""
@@ -100,22 +101,31 @@ class PerceptualLoss(LossTerm):
         weight: factor in the sum.
         features: has ``maps``: of pictures in [-1, 1] a list of feature maps.
         levels: number of resolutions, each half the last.
+        side: at which larger pictures are looked at; None = at their own.
         total: whether depths and resolutions are summed, as published recipes do, instead of averaged.
     """
 
     probe: Tensor
 
     def __init__(
-        self, features: nn.Module, weight: float = 1.0, levels: int = 1, total: bool = False
+        self,
+        features: nn.Module,
+        weight: float = 1.0,
+        levels: int = 1,
+        side: int | None = None,
+        total: bool = False,
     ) -> None:
         super().__init__(weight)
         self._shared = _Shared(features)
-        self.levels, self.total = levels, total
+        self.levels, self.side, self.total = levels, side, total
         self.register_buffer("probe", torch.zeros(()), persistent=False)
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """Distance of the rendered frames from the driving ones."""
-        return self.distance(pairs.decoded.frame, batch.driving)
+        frame, driving = pairs.decoded.frame, batch.driving
+        if self.side is not None and frame.shape[-1] > self.side:
+            frame, driving = (F.interpolate(one, (self.side,) * 2, mode="area") for one in (frame, driving))
+        return self.distance(frame, driving)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Distance of two batches ``(B, 3, S, S)`` in [-1, 1]; a scalar."""
@@ -131,6 +141,26 @@ class PerceptualLoss(LossTerm):
             ]
         distances = torch.stack(found)
         return distances.sum() if self.total else distances.mean()
+
+
+class FaceFeatureLoss(PerceptualLoss):
+    """The same distance of mouth, eyes and halves of the face, each cut out and brought to one size: a closer look.
+
+    Args:
+        features: as in `PerceptualLoss`.
+        weight: factor in the sum.
+        side: of the windows in pixels.
+    """
+
+    def __init__(self, features: nn.Module, weight: float = 1.0, side: int = 80) -> None:
+        super().__init__(features, weight)
+        self.windows = FaceWindows(side)
+
+    def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
+        """Distance of the windows of the rendered frames from those of the driving ones."""
+        return self.distance(
+            *(self.windows(one, batch.regions)[:, :3] for one in (pairs.decoded.frame, batch.driving))
+        )
 
 
 def _load_weights(net: nn.Module, pretrained: str) -> None:

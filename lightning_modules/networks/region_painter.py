@@ -4,17 +4,17 @@ Ours. Mouth and eyes are looked at in windows that go along with them on whole p
 the same place in every frame and nothing is resampled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.layers import ModulatedNormConv, upsample
+from lightning_modules.networks.layers import ModulatedNormConv, full_precision, upsample
 
 FOLD = 2
-"""Side of the squares of pixels that are folded into channels: the convolutions work at half the resolution."""
+"""Side of the squares of the network's pixels that are folded into channels: convolutions work at half its resolution."""
 FADE = 0.125
 """Share of the window at each edge over which the paint fades to nothing."""
 PLATE, PLATE_FEATURES = 12, 8
@@ -25,6 +25,27 @@ SEEN = 3 + 3 + 3 + 1
 """Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is hidden."""
 SWAY = 64
 """Width of the layer behind what motion alone says of flow and cover."""
+REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
+"""Where a framed face usually has its mouth, left and right eye (the person's), x, y in [0, 1]."""
+
+
+class Places(nn.Module):
+    """Where the parts of the face are: linear in motion and appearance; taught by their boxes alone."""
+
+    def __init__(self, motion_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.of_motion = nn.Linear(motion_dim, 2 * len(REST))
+        self.of_face = nn.Linear(latent_dim, 2 * len(REST), bias=False)
+        nn.init.zeros_(self.of_motion.weight)
+        nn.init.zeros_(self.of_face.weight)
+        with torch.no_grad():
+            self.of_motion.bias.copy_(torch.tensor(REST).flatten())
+
+    def forward(self, motion: Tensor, latent: Tensor) -> Tensor:
+        """Centres ``(B, 3, 2)`` of mouth, left and right eye, x, y in [0, 1]."""
+        with full_precision(motion.device):
+            found = self.of_motion(motion.float()) + self.of_face(latent.float())
+        return found.view(-1, len(REST), 2)
 
 
 class RegionPainter(nn.Module):
@@ -34,57 +55,66 @@ class RegionPainter(nn.Module):
         style_dim: size of the vector that says motion, and which of several alike windows this is.
         width: channels of the convolutions, a multiple of 8.
         motion_dim: size of the vector that says motion and window alone: what flow and cover follow on any face.
+        detail: pixels that are looked at and painted along each side of one of the network's.
     """
 
-    def __init__(self, style_dim: int, width: int, motion_dim: int) -> None:
+    def __init__(self, style_dim: int, width: int, motion_dim: int, detail: int = 1) -> None:
         super().__init__()
+        self.detail, self.fold = detail, detail * FOLD
         self.sway = nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, 3 * PLATE**2))
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
-        self.fine = ModulatedNormConv(SEEN * FOLD**2 + PLATE_FEATURES, width, style_dim)
+        self.fine = ModulatedNormConv(SEEN * self.fold**2 + PLATE_FEATURES, width, style_dim)
         self.down = ModulatedNormConv(width, width, style_dim, stride=2)
         self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
         self.up = ModulatedNormConv(2 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 6 * FOLD**2, 1)
+        self.paint = nn.Conv2d(width, 4 * self.fold**2 + 2 * FOLD**2, 1)  # of colours, cover and flow
         for parameter in (*self.sway[-1].parameters(), self.paint.weight):
             nn.init.zeros_(parameter)
         with torch.no_grad():
-            start = torch.tensor([0.0, 0.0, 0.0, SHUT, 0.0, 0.0])
-            self.paint.bias.copy_(start.repeat_interleave(FOLD**2))  # type: ignore[union-attr]
+            self.paint.bias.zero_()  # type: ignore[union-attr]
+            self.paint.bias[3 * self.fold**2 : 4 * self.fold**2] = SHUT  # type: ignore[index]
 
     def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Change of colour ``(N, 3, h, w)`` in (-1, 1), its cover ``(N, 1, h, w)`` in [0, 1] and flow ``(N, 2, h, w)``.
+        """Change of colour ``(N, 3, d h, d w)`` in (-1, 1), cover ``(N, 1, d h, d w)`` in [0, 1], flow ``(N, 2, h, w)``.
 
         Cover and flow, in half pictures, fall to 0 at the edges.
 
         Args:
-            window: ``(N, 10, h, w)`` see ``SEEN``, in [-1, 1]; sides are multiples of four.
+            window: ``(N, 10, d h, d w)`` see ``SEEN``, in [-1, 1], d the detail; h and w are multiples of four.
             style: ``(N, D)``.
             motions: ``(N, M)``.
         """
-        sides = window.shape[2:]
+        painted = window.shape[2:]
+        moved = [side // self.detail for side in painted]
         sway = self.sway(motions.float()).view(-1, 3, PLATE, PLATE)
-        sway, opening = F.interpolate(sway, sides, mode="bilinear", align_corners=False).split((2, 1), dim=1)
-        window = F.pixel_unshuffle(window, FOLD)  # (N, 40, h / 2, w / 2)
+        sway, opening = sway.split((2, 1), dim=1)
+        window = F.pixel_unshuffle(window, self.fold)  # (N, 10 (2 d)^2, h / 2, w / 2)
         plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
-        plate = F.interpolate(plate, window.shape[2:], mode="bilinear", align_corners=False)
+        plate = _stretched(plate, window.shape[2:])
         fine = self.fine(torch.cat([window, plate.to(window.dtype)], dim=1), style)  # (N, W, h / 2, w / 2)
         hidden = self.down(fine, style)  # (N, W, h / 4, w / 4)
         for layer in self.coarse:
             hidden = hidden + layer(hidden, style)
-        hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)
-        paint, cover, flow = F.pixel_shuffle(self.paint(hidden), FOLD).float().split((3, 1, 2), dim=1)
-        cover = torch.sigmoid(cover) * torch.sigmoid(opening)
-        fading = _fading(paint)
-        return torch.tanh(paint), cover * fading, (flow + sway) * fading
+        found = self.paint(self.up(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
+        found, flow = found.tensor_split((4 * self.fold**2,), dim=1)
+        paint, cover = F.pixel_shuffle(found, self.fold).split((3, 1), dim=1)
+        cover = torch.sigmoid(cover) * torch.sigmoid(_stretched(opening, painted)) * _fading(paint)
+        flow = F.pixel_shuffle(flow, FOLD) + _stretched(sway, moved)
+        return torch.tanh(paint), cover, flow * _fading(flow)
+
+
+def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
+    """Maps ``(N, C, h, w)`` bilinearly at other sides."""
+    return F.interpolate(maps, list(sides), mode="bilinear", align_corners=False)
 
 
 class Patch(NamedTuple):
-    """Paint for n windows of one kind in each picture.
+    """What moves and paints n windows of one kind in each picture.
 
     Attributes:
-        corners: ``(B, n, 2)`` int64 first row and column.
-        paint: ``(B, n, 3, h, w)`` colours in [-1, 1].
-        cover: ``(B, n, 1, h, w)`` in [0, 1].
+        corners: ``(B, n, 2)`` int64 first row and column, in pixels of the flow.
+        paint: ``(B, n, 3, d h, d w)`` colours in [-1, 1].
+        cover: ``(B, n, 1, d h, d w)`` in [0, 1].
         flow: ``(B, n, 2, h, w)`` beside that of the whole frame, in half pictures.
     """
 
@@ -93,66 +123,13 @@ class Patch(NamedTuple):
     cover: Tensor
     flow: Tensor
 
-    def enlarged(self, factor: int) -> "Patch":
-        """The same for pictures so many times as large."""
-        corners, *pictures = self
-        sides = [factor * side for side in self.paint.shape[-2:]]
-        enlarged = (
-            F.interpolate(one.flatten(0, 1), sides, mode="bilinear", align_corners=False).unflatten(
-                0, one.shape[:2]
-            )
-            for one in pictures
-        )
-        return Patch(factor * corners, *enlarged)
-
-    def covering(self, covered: Tensor) -> Tensor:
-        """The covered share ``(B, 1, S, S)``, 0..1, after this paint is added."""
-        return self._pasted(covered, torch.ones_like(self.cover), self.cover)
-
-    def on(self, frame: Tensor) -> Tensor:
-        """A frame ``(B, 3, S, S)`` with the paint on it."""
-        return self._pasted(frame, self.paint, self.cover)
-
-    def moving(self, flow: Tensor) -> Tensor:
-        """A flow ``(B, 2, S, S)`` with that of the windows added."""
-        for corners, added in zip(self.corners.split(1, dim=1), self.flow.split(1, dim=1), strict=True):
-            flow = _paste_windows(flow, cut_windows(flow, corners, added.shape[-2:]) + added, corners)
-        return flow
-
-    def _pasted(self, below: Tensor, paint: Tensor, cover: Tensor) -> Tensor:
-        """One window after the other, as two eyes may overlap."""
-        for at, colours, share in zip(
-            *(one.split(1, dim=1) for one in (self.corners, paint, cover)), strict=True
-        ):
-            there = cut_windows(below, at, colours.shape[-2:])
-            below = _paste_windows(below, there + share * (colours - there), at)
-        return below
-
-
-def window_corners(centres: Tensor, sides: Sequence[int], size: int) -> Tensor:
-    """First row and column ``(B, n, 2)`` int64 of windows about centres ``(B, n, 2)`` (x, y in [0, 1]), in the picture."""
-    extent = torch.tensor(sides, device=centres.device)
-    corners = (centres.flip(-1).detach().float() * size - extent / 2).nan_to_num().round().long()
-    return torch.minimum(corners.clamp(min=0), size - extent)
-
-
-def cut_windows(pictures: Tensor, corners: Tensor, sides: Sequence[int]) -> Tensor:
-    """Windows ``(B, n, C, h, w)``, height and width ``sides``, of pictures ``(B, C, S, S)`` from corners ``(B, n, 2)`` on."""
-    return pictures.permute(0, 2, 3, 1)[_pixels(corners, sides)].permute(0, 1, 4, 2, 3)
-
-
-def _paste_windows(pictures: Tensor, windows: Tensor, corners: Tensor) -> Tensor:
-    """Pictures ``(B, C, S, S)`` with windows ``(B, n, C, h, w)`` in place of what was there."""
-    places = _pixels(corners, windows.shape[-2:])
-    return pictures.permute(0, 2, 3, 1).index_put(places, windows.permute(0, 1, 3, 4, 2)).permute(0, 3, 1, 2)
-
-
-def _pixels(corners: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the pictures ``(B, 1, 1, 1)``, their rows ``(B, n, h, 1)`` and columns ``(B, n, 1, w)``."""
-    which = torch.arange(len(corners), device=corners.device)[:, None, None, None]
-    rows = corners[..., :1, None] + torch.arange(sides[0], device=corners.device)[:, None]
-    columns = corners[..., 1:, None] + torch.arange(sides[1], device=corners.device)
-    return which, rows, columns
+    def at(self, factor: int) -> Iterator["Patch"]:
+        """One window after the other, as two may overlap, for pictures ``factor`` times as large as the network's."""
+        sides = [factor * side for side in self.flow.shape[-2:]]
+        fields = [factor * self.corners]
+        for field in (self.paint, self.cover, self.flow):
+            fields.append(_stretched(field.flatten(0, 1), sides).unflatten(0, field.shape[:2]))
+        yield from map(Patch, *(field.split(1, dim=1) for field in fields))
 
 
 def _fading(paint: Tensor) -> Tensor:

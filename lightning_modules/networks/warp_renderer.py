@@ -6,6 +6,7 @@ seen, and what is to be painted; frames are made at the portrait's size, which c
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,15 +16,17 @@ from torch.nn import functional as F
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import FaceViewHead
-from lightning_modules.networks.layers import ModulatedNormConv, full_precision, resized, warp_by_centres
+from lightning_modules.networks.layers import ModulatedNormConv, resized, warp_by_centres
 from lightning_modules.networks.motion_templates import MotionTemplates
-from lightning_modules.networks.region_painter import (
-    Patch,
-    RegionPainter,
+from lightning_modules.networks.region_painter import REST, Patch, Places, RegionPainter
+from lightning_modules.networks.source_pyramid import SourcePyramid, filled, without_holes
+from lightning_modules.networks.windows import (
     cut_windows,
+    laid_on,
+    paste_windows,
+    warp_windows,
     window_corners,
 )
-from lightning_modules.networks.source_pyramid import SourcePyramid, filled, without_holes
 
 GRID = 16
 """Side of the grid of flow and features that motion alone says, in a model of any size."""
@@ -31,13 +34,11 @@ GRID_FEATURES = 8
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
 BLUR = 8
-"""Side of the squares of pixels whose mean colour paint starts from."""
+"""Side of the squares of the network's pixels whose mean colour paint starts from."""
 OPEN = 3.0
 """Logit of what can be seen at the start: what can be moved is moved, not painted."""
 WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
 """Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
-REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
-"""Where a framed face usually has its mouth, left and right eye (the person's), x, y in [0, 1]."""
 
 
 class FlowNetwork(nn.Module):
@@ -90,6 +91,7 @@ class WarpRenderer(Renderer):
         known_features: whether mouth and eyes are read off features of a network that knows photographs, see `FaceViewHead`.
         style_dim: size of the vector that modulates all convolutions.
         painters: channels of the painters of mouth and eyes, a multiple of 8; 0 = none.
+        detail: 1 or 2: how many times as fine as the network looks it paints, which costs next to nothing.
         occlusion: whether paint takes the place of what the flow can't show; else, for comparison, it is added to it.
         person: whether the background stays where it is in the portrait; else, for comparison, the flow moves it, too.
         disguise: in training, how far the pictures that motion is read off change in colour, light and texture, each by
@@ -112,6 +114,7 @@ class WarpRenderer(Renderer):
         known_features: bool = False,
         style_dim: int = 128,
         painters: int = 48,
+        detail: int = 1,
         occlusion: bool = True,
         person: bool = True,
         input_noise: float = 0.0,
@@ -120,7 +123,9 @@ class WarpRenderer(Renderer):
         super().__init__()
         if size % 64:
             raise ValueError(f"size must be a multiple of 64, got {size}")
-        self.size, self.latent_dim, self.motion_dim = size, latent_dim, motion_dim
+        if detail not in (1, 2):
+            raise ValueError(f"detail must be 1 or 2, got {detail}")
+        self.size, self.latent_dim, self.motion_dim, self.detail = size, latent_dim, motion_dim, detail
         self.occlusion, self.person = occlusion, person
         self.input_noise, self.disguise = input_noise, disguise
         self.motion_head = FaceViewHead(motion_dim, face_views, 96, "group", factors, known_features)
@@ -137,13 +142,15 @@ class WarpRenderer(Renderer):
         self.enter = ModulatedNormConv(64 + 32 + 2 * 3 * FOLD**2, width, style_dim)
         self.trunk = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2 * blocks))
         self.rise = nn.Conv2d(width, 64, 3, padding=1)  # shuffled to 16 channels at half the size
-        self.paint = nn.Conv2d(32, 5 * 4, 3, padding=1)  # to colours, alpha and person at the whole size
+        self.paint = nn.Conv2d(32, 4 * (3 * detail**2 + 2), 3, padding=1)  # of colours, alpha and person
         for parameter in self.paint.parameters():
             nn.init.zeros_(parameter)
         self.places = Places(motion_dim, latent_dim) if painters else None
         self.painters = nn.ModuleDict()
         for name in WINDOWS if painters else ():
-            self.painters[name] = RegionPainter(style_dim + len(REST), painters, 2 * motion_dim + len(REST))
+            self.painters[name] = RegionPainter(
+                style_dim + len(REST), painters, 2 * motion_dim + len(REST), detail
+            )
         self.required_losses = ("place",) if painters else ()
 
     def encode(self, image: Tensor) -> SourceEncoding:
@@ -154,7 +161,7 @@ class WarpRenderer(Renderer):
         motion = self.motion(seen)
         own: tuple[Tensor, ...] = ()
         if self.places is not None:
-            own = tuple(one for _, one in self._windows(looked_at, self.places(motion, latent)))
+            own = tuple(one for _, one in self._windows(self._noised(image), self.places(motion, latent)))
         # What stands behind the person, where it can be seen, and a guess of the rest.
         behind = image
         if self.person:
@@ -198,35 +205,40 @@ class WarpRenderer(Renderer):
         style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
         coarse_flow, logits, moving = self.flow(motions, maps.pop(), style, size // 4)
         shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
-        flow = resized(coarse_flow, size)
-        warped = warp_by_centres(seen, flow, "bicubic").clamp(-1, 1)
-        painted = self._painted((warped, behind), maps, coarse_flow, shown, moving, style)
-        person = without_holes(torch.sigmoid(painted[:, 4:])) if self.person else None
-        if self.occlusion:  # colours near those that are there, so that no face's are far off
-            colours = (_blurred(warped) + torch.tanh(painted[:, :3])).clamp(-1, 1)
-            alpha = torch.sigmoid(resized(logits, size) + painted[:, 3:4])
+        warped = warp_by_centres(seen, resized(coarse_flow, size), "bicubic").clamp(-1, 1)
+        change, alpha, person = self._painted((warped, behind), maps, coarse_flow, shown, moving, style)
+        colours = torch.tanh(change)
+        if self.occlusion:  # near the colours that are there, so that no face's are far off
+            colours = (resized(_blurred(warped, BLUR), change.shape[-1]) + colours).clamp(-1, 1)
+            alpha = torch.sigmoid(resized(logits, size) + alpha)
         else:
-            colours, alpha = torch.tanh(painted[:, :3]), torch.ones_like(painted[:, 3:4])
-        # Mouth and eyes: where they are in this frame, and what is to be added to it there.
-        places, covered, patches = None, None, []
+            alpha = torch.ones_like(alpha)
+        # The frame at the portrait's size.
+        colours, alpha = resized(colours, whole), resized(alpha, whole)
+        mask = resized(without_holes(torch.sigmoid(person)), whole) if self.person else None
+        portrait, flow = source.image.float(), resized(coarse_flow, whole)
+        warped = warp_by_centres(portrait, flow, "bicubic").clamp(-1, 1)
+        frame = self._composed(warped, colours, alpha, whole_behind, mask)
+        # Mouth and eyes: where they are in this frame, how they move beside it, and what is painted there.
+        places, covered = None, None
         if self.places is not None:
             places = self.places(motion, latent)
-            hidden = 1 - resized(shown, size) if self.occlusion else torch.ones_like(alpha)
-            frame = self._composed(behind, warped, colours, alpha, person)
+            hidden = resized(1 - shown, whole) if self.occlusion else torch.ones_like(alpha)
             patches = self._patches(places, own, torch.cat([frame, warped, hidden], dim=1), style, motions)
+            windows = [one for patch in patches for one in patch.at(whole // size)]
+            for corners, _, _, added in windows:
+                flow = paste_windows(flow, cut_windows(flow, corners, added.shape[-2:]) + added, corners)
+            for corners, _, _, added in windows:
+                cut = partial(cut_windows, corners=corners, sides=added.shape[-2:])
+                moved = warp_windows(portrait, cut(flow), corners).clamp(-1, 1)
+                person_there = None if mask is None else cut(mask)
+                figure = self._composed(moved, cut(colours), cut(alpha), cut(whole_behind), person_there)
+                warped, frame = paste_windows(warped, moved, corners), paste_windows(frame, figure, corners)
             covered = torch.zeros_like(alpha)
-            for patch in patches:
-                flow, covered = patch.moving(flow), patch.covering(covered)
-        # The frame at the portrait's size.
-        flow = resized(flow, whole)
-        if patches or whole != size:
-            warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
-        colours, alpha = resized(colours, whole), resized(alpha, whole)
-        person = None if person is None else resized(person, whole)
-        frame = self._composed(whole_behind, warped, colours, alpha, person)
-        for patch in patches:
-            frame = patch.enlarged(whole // size).on(frame)
-        return DecoderOutput(frame, warped, flow, alpha, places, person, covered, shown, stood)
+            for corners, paint, cover, _ in windows:
+                frame = laid_on(frame, paint, cover, corners)
+                covered = laid_on(covered, torch.ones_like(cover), cover, corners)
+        return DecoderOutput(frame, warped, flow, alpha, places, mask, covered, shown, stood)
 
     def _painted(
         self,
@@ -236,8 +248,8 @@ class WarpRenderer(Renderer):
         shown: Tensor,
         moving: Tensor,
         style: Tensor,
-    ) -> Tensor:
-        """Colours, alpha and person ``(B, 5, S, S)``, unbounded.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Change of colours ``(B, 3, d S, d S)`` with the detail d, alpha and person ``(B, 1, S, S)``, unbounded.
 
         It sees the features ``maps``, moved, how far they can be seen, and the ``pictures``: the portrait's pixels as they
         were moved and, of the background, as they are.
@@ -250,22 +262,32 @@ class WarpRenderer(Renderer):
             x = x + second(first(x, style), style)
         x = F.pixel_shuffle(self.rise(x), 2)
         x = torch.cat([x, warp_by_centres(fine, resized(flow, half)) * resized(shown, half)], dim=1)
-        return F.pixel_shuffle(self.paint(F.silu(x)), 2).float()
+        found = self.paint(F.silu(x)).float()
+        change, masks = found.tensor_split((-8,), dim=1)
+        alpha, person = F.pixel_shuffle(masks, 2).split(1, dim=1)
+        return F.pixel_shuffle(change, 2 * self.detail), alpha, person
 
     def _composed(
-        self, behind: Tensor, warped: Tensor, colours: Tensor, alpha: Tensor, person: Tensor | None
+        self, warped: Tensor, colours: Tensor, alpha: Tensor, behind: Tensor, person: Tensor | None
     ) -> Tensor:
         """Frame ``(B, 3, s, s)``: the person, moved and painted, before the background; or all of the portrait so."""
         figure = colours + alpha * (warped - colours) if self.occlusion else warped + colours
         return figure if person is None else behind + person * (figure - behind)
 
     def _windows(self, pictures: Tensor, places: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Corners ``(B, n, 2)`` and windows ``(B, n, C, h, w)`` of the mouth and of the eyes about places ``(B, 3, 2)``."""
-        found = []
+        """Corners ``(B, n, 2)`` and windows ``(B, n, C, d h, d w)`` of the mouth and of the eyes about places ``(B, 3, 2)``.
+
+        The corners are those at the network's size, where the windows have sides h and w; d is the detail.
+        """
+        found, factor = [], pictures.shape[-1] // self.size
         for (height, width), centres in zip(WINDOWS.values(), places.split((1, 2), dim=1), strict=True):
             sides = tuple(max(round(share * self.size / 4), 1) * 4 for share in (height, width))
             corners = window_corners(centres, sides, self.size)
-            found.append((corners, cut_windows(pictures, corners, sides)))
+            windows = cut_windows(pictures, factor * corners, [factor * side for side in sides])
+            painted = [self.detail * side for side in sides]
+            mode = {"mode": "area"} if factor > self.detail else {"mode": "bilinear", "align_corners": False}
+            fitting = F.interpolate(windows.flatten(0, 1), painted, **mode)
+            found.append((corners, fitting.unflatten(0, windows.shape[:2])))
         return found
 
     def _patches(
@@ -273,7 +295,7 @@ class WarpRenderer(Renderer):
     ) -> list[Patch]:
         """What is to be added at the mouth and at the eyes, from the portrait's own windows and what is there so far.
 
-        ``now`` ``(B, 7, S, S)``: the frame so far, the moved pixels, what is hidden.
+        ``now`` ``(B, 7, k S, k S)``: the frame so far, the moved pixels, what is hidden.
         """
         seen = self._windows(now, places)
         names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
@@ -291,7 +313,7 @@ class WarpRenderer(Renderer):
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
             change, cover, flow = self.painters[name](looked_at, styles, moved)
-            paint = (_blurred(frame) + change).clamp(-1, 1)
+            paint = (_blurred(frame, BLUR * self.detail) + change).clamp(-1, 1)
             added = (one.unflatten(0, shape) for one in (paint, cover, flow))
             patches.append(Patch(corners, *added))
         return patches
@@ -301,26 +323,7 @@ class WarpRenderer(Renderer):
         return {"paint": [self.enter, self.trunk, self.rise, self.paint, self.painters]}
 
 
-class Places(nn.Module):
-    """Where the parts of the face are: linear in motion and appearance; taught by their boxes alone."""
-
-    def __init__(self, motion_dim: int, latent_dim: int) -> None:
-        super().__init__()
-        self.of_motion = nn.Linear(motion_dim, 2 * len(REST))
-        self.of_face = nn.Linear(latent_dim, 2 * len(REST), bias=False)
-        nn.init.zeros_(self.of_motion.weight)
-        nn.init.zeros_(self.of_face.weight)
-        with torch.no_grad():
-            self.of_motion.bias.copy_(torch.tensor(REST).flatten())
-
-    def forward(self, motion: Tensor, latent: Tensor) -> Tensor:
-        """Centres ``(B, 3, 2)`` of mouth, left and right eye, x, y in [0, 1]."""
-        with full_precision(motion.device):
-            found = self.of_motion(motion.float()) + self.of_face(latent.float())
-        return found.view(-1, len(REST), 2)
-
-
-def _blurred(pictures: Tensor) -> Tensor:
-    """Pictures ``(B, C, h, w)`` without what is smaller than ``BLUR`` pixels."""
-    small = F.avg_pool2d(pictures, BLUR, ceil_mode=True, count_include_pad=False)
+def _blurred(pictures: Tensor, pixels: int) -> Tensor:
+    """Pictures ``(B, C, h, w)`` without what is smaller than so many pixels."""
+    small = F.avg_pool2d(pictures, pixels, ceil_mode=True, count_include_pad=False)
     return F.interpolate(small, pictures.shape[-2:], mode="bilinear", align_corners=False)

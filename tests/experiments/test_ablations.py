@@ -32,7 +32,7 @@ REFUSED = {
 OF_RENDERER = {
     "warp_renderer": [
         "no_occlusion", "no_dense_flow", "no_person_mask", "no_painters", "no_twins", "no_deformation", "no_backdrop",
-        "no_disguise", "no_known_features", "factored_32",
+        "no_disguise", "no_known_features", "factored_32", "no_close_look", "no_detail",
     ],
     "paper_renderer": ["no_local_flow"],
 }  # fmt: skip

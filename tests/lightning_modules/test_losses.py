@@ -20,7 +20,7 @@ from lightning_modules.losses.face import (
     inside_weights,
 )
 from lightning_modules.losses.flow import FoldLoss, LandmarkLoss, OcclusionLoss, PersonLoss
-from lightning_modules.losses.perceptual import PerceptualLoss, UnitFeatures, VGGFeatures
+from lightning_modules.losses.perceptual import FaceFeatureLoss, PerceptualLoss, UnitFeatures, VGGFeatures
 from lightning_modules.losses.reconstruction import (
     EdgeLoss,
     L1Loss,
@@ -299,6 +299,21 @@ def test_features_without_a_download_mind_blur_more_than_brightness():
     worse = [float(loss.distance(F.avg_pool2d(sharp, size, 1, size // 2), sharp)) for size in (1, 3, 5, 7)]
     assert worse == sorted(worse)
     assert worse[0] == 0
+
+
+def test_a_closer_look_is_at_mouth_and_eyes_and_large_pictures_may_be_looked_at_smaller():
+    pair, features = batch(), VGGFeatures("random")
+    low, high = (SIZE * BOXES[0, 0]).round().long().split(2)
+    for at, counts in (((low + high) // 2, True), (torch.tensor([1, 1]), False)):
+        frame = pair.driving.clone()
+        frame[0, :, at[1], at[0]] *= -1
+        assert bool(FaceFeatureLoss(features, side=32)(rendered(frame), pair) > 0) is counts
+    whole, smaller = (
+        PerceptualLoss(features, side=side)(rendered(pair.source), pair) for side in (None, SIZE // 2)
+    )
+    halves = (F.avg_pool2d(one, 2) for one in (pair.source, pair.driving))
+    torch.testing.assert_close(smaller, PerceptualLoss(features).distance(*halves))
+    assert whole != smaller
 
 
 def test_nothing_big_is_downloaded_without_a_word(tmp_path, monkeypatch, caplog):

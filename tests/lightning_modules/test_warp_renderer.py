@@ -11,10 +11,17 @@ from datamodules.errors import UserError
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
-from lightning_modules.networks.region_painter import PLATE, Patch, cut_windows, window_corners
+from lightning_modules.networks.region_painter import PLATE, Patch
 from lightning_modules.networks.registry import build_network
 from lightning_modules.networks.source_pyramid import filled, without_holes
 from lightning_modules.networks.warp_renderer import WarpRenderer
+from lightning_modules.networks.windows import (
+    cut_windows,
+    laid_on,
+    paste_windows,
+    warp_windows,
+    window_corners,
+)
 
 MOST_FLOPS = 3.3e9
 """Of a frame at 256: what two CPU cores render 40 times a second."""
@@ -72,8 +79,9 @@ def test_the_flow_is_that_of_all_renderers():
         )
 
 
-def test_untrained_it_shows_the_portrait_in_every_motion():
-    model, source = small(), pictures(2)
+@pytest.mark.parametrize("detail", [1, 2])
+def test_untrained_it_shows_the_portrait_in_every_motion(detail):
+    model, source = small(detail=detail), pictures(2)
     found = model(source, pictures(4)[2:])
     assert not found.flow.any()
     torch.testing.assert_close(found.warped, source, atol=1e-5, rtol=0)
@@ -82,8 +90,9 @@ def test_untrained_it_shows_the_portrait_in_every_motion():
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_one_network_renders_larger_portraits_in_the_same_motion(factor):
-    model = lively(small())
+@pytest.mark.parametrize("detail", [1, 2])
+def test_one_network_renders_larger_portraits_in_the_same_motion(factor, detail):
+    model = lively(small(detail=detail))
     driving, large = pictures(4)[2:], pictures(2, 64 * factor)
     least = F.interpolate(large, (64, 64), mode="area")
     big, usual = model(large, driving), model(least, driving)
@@ -98,6 +107,17 @@ def test_one_network_renders_larger_portraits_in_the_same_motion(factor):
     with FlopCounterMode(display=False) as at_usual:
         model.decode(model.encode(least), model.motion(driving))
     assert at_large.get_total_flops() == at_usual.get_total_flops()  # no convolution at that size
+
+
+def test_with_detail_it_paints_more_finely_than_it_looks():
+    plain = torch.full((1, 3, 128, 128), 0.3)
+    fine = []
+    for detail in (1, 2):
+        found = lively(small(detail=detail)).eval()(plain, pictures(1)).frame
+        fine.append((found - F.interpolate(F.avg_pool2d(found, 2), (128, 128))).abs().mean())
+    assert fine[1] > 3 * fine[0]
+    with pytest.raises(UserError, match="detail must be 1 or 2"):
+        small(detail=3)
 
 
 def test_places_stand_in_the_order_that_batches_promise():
@@ -199,8 +219,7 @@ def test_windows_lie_in_the_picture_and_come_back_where_they_were():
     assert ((corners >= 0) & (corners <= 64 - torch.tensor([8, 16]))).all()
     windows = cut_windows(image, corners, (8, 16))
     torch.testing.assert_close(windows[0, 0], image[0, :, 12:20, 24:40])
-    flow = torch.zeros(2, 2, 2, 8, 16)
-    painted = Patch(corners, -windows, torch.ones(2, 2, 1, 8, 16), flow).on(image)
+    painted = paste_windows(image, -windows, corners)
     torch.testing.assert_close(cut_windows(painted, corners, (8, 16)), -windows)
     changed = (painted != image).any(dim=1)
     assert changed.sum() <= 4 * 8 * 16
@@ -209,18 +228,25 @@ def test_windows_lie_in_the_picture_and_come_back_where_they_were():
 
 def test_two_windows_may_overlap():
     """Each is laid over what is there, as if painted by itself and then the other: no edge of one cuts the other."""
-    image = pictures(1)
     corners = torch.tensor([[[10, 10], [10, 18]]])
     cover = torch.linspace(0, 1, 16).minimum(torch.linspace(1, 0, 16)).expand(1, 2, 1, 8, 16)
     paint = torch.stack([torch.ones(3, 8, 16), -torch.ones(3, 8, 16)])[None]
     both = Patch(corners, paint, cover, torch.ones(1, 2, 2, 8, 16))
-    one, other = (Patch(*(field[:, k : k + 1] for field in both)) for k in range(2))
-    torch.testing.assert_close(both.on(image), other.on(one.on(image)))
-    inside = both.on(image)[0, 0, 14, 18:26] - other.on(image)[0, 0, 14, 18:26]
+    frame, alone = pictures(1), pictures(1)
+    for at, colours, share, _ in both.at(1):
+        frame, alone = laid_on(frame, colours, share, at), laid_on(pictures(1), colours, share, at)
+    inside = (frame - alone)[0, 0, 14, 18:26]
     assert (inside.abs() > 1e-3).any()  # what the first left shows through the second
-    moved = both.moving(torch.zeros(1, 2, 64, 64))
-    assert moved.sum() == 2 * 2 * 8 * 16  # flows add up
-    assert moved.max() == 2
+    large = [(at.tolist(), colours.shape[-2:]) for at, colours, *_ in both.at(2)]
+    assert large == [([[[20, 20]]], (16, 32)), ([[[20, 36]]], (16, 32))]
+
+
+def test_windows_are_moved_as_the_whole_is():
+    image, flow = pictures(2), 0.3 * torch.randn(2, 2, 64, 64, generator=torch.Generator().manual_seed(3))
+    corners = torch.tensor([[[0, 8], [20, 30]], [[56, 48], [1, 2]]])
+    whole = warp_by_centres(image, flow, "bicubic")
+    found = warp_windows(image, cut_windows(flow, corners, (8, 16)), corners)
+    torch.testing.assert_close(found, cut_windows(whole, corners, (8, 16)), atol=1e-5, rtol=0)
 
 
 def test_paint_fades_to_nothing_at_the_windows_edges():

@@ -71,11 +71,27 @@ def test_a_drivers_shut_lips_and_open_lids_are_the_portraits_whatever_its_first_
 
 
 def test_a_driver_as_the_portrait_itself_moves_it_as_it_moves(faces, basis):
-    lips, lids = 0.5 * torch.rand(60, generator=torch.Generator().manual_seed(1)), torch.zeros(60)
+    lips, lids = 0.9 * torch.rand(60, generator=torch.Generator().manual_seed(1)), torch.zeros(60)
     lips[:6] = 0.0
     motion = driver(faces, lips, lids, torch.linspace(0, 1, 60))
     moved = told(faces, retargeted_motion(motion, motion[:1], basis))
     torch.testing.assert_close(moved, told(faces, motion), atol=0.1, rtol=0)
+
+
+def test_small_lips_and_lids_that_hardly_shut_are_enlarged_and_silence_is_not(faces, basis):
+    """As people's are read by an encoder that has seen drawn heads alone."""
+    time = torch.linspace(0, 12.6, 80)
+    lips, lids = 0.2 + 0.1 * torch.cos(time), torch.zeros(80)
+    lids[40:43] = 0.7
+    still, yaw = torch.zeros(80), torch.zeros(80)
+    rest = driver(faces, torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    moved = told(faces, retargeted_motion(driver(faces, lips, lids, yaw), rest, basis))
+    assert 1.5 < (moved[:, 1].max() - moved[:, 1].min()) / 0.2 < 1.65
+    assert abs(moved[:, 1].min()) < 0.05
+    assert 0.85 < moved[40:43, 2].mean() < 1.15
+    silent = told(faces, retargeted_motion(driver(faces, still + 0.2, 0.1 * lids, yaw), rest, basis))
+    assert silent[:, 1].abs().max() < 0.05
+    assert silent[:, 2].max() < 0.1
 
 
 def test_without_blocks_it_is_the_plain_change(faces):
