@@ -40,9 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "how much head and body move; 0 = at rest (default 1)"
     flag("--intensity", type=float, default=1.0, help=text)
     text = (
-        "what --intensity scales: the generated motion (default), or the statistics that it is generated from"
+        "what the intensities scale: the statistics that motion is generated from (default where the model follows "
+        "them), or the generated motion"
     )
-    flag("--scaling", default="motion", choices=("motion", "statistics"), help=text)
+    flag("--scaling", choices=("motion", "statistics"), help=text)
     flag("--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)")
     text = "motion statistics: estimated (default), none, source, previous, or a .npz file with mean and std"
     flag("--statistics", default="estimated", help=text)

@@ -1,6 +1,7 @@
 """Stage 3: trains the motion diffusion model on motion windows."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -12,6 +13,7 @@ from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.schedules import expand
+from lightning_modules.diffusion.window_units import WindowUnits
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.networks.diffusion_transformer import (
     CONDITION_TOKENS,
@@ -30,7 +32,10 @@ _VALIDATION_DRAWS = 4
 
 
 class Window(NamedTuple):
-    """In basis coordinates: data ``(B, T, M)``, audio, ``(B, M)`` conditions, validity ``(B, T)``."""
+    """Data ``(B, T, M)``, audio, ``(B, M)`` conditions, validity ``(B, T)``.
+
+    In basis coordinates; data and hint of a standardised window in its own units, see `WindowUnits`.
+    """
 
     x0: Tensor
     audio: Tensor
@@ -40,10 +45,12 @@ class Window(NamedTuple):
     valid: Tensor
 
 
-def encode_window(batch: MotionWindowBatch, basis: MotionBasis) -> Window:
+def encode_window(batch: MotionWindowBatch, basis: MotionBasis, standardised: bool = False) -> Window:
     """Moves a batch into basis coordinates and measures its statistics there."""
     motion = basis.encode(batch.motion)  # (B, 65, M)
     mean, std = window_statistics(motion, batch.valid)
+    if standardised:
+        motion = WindowUnits.of(mean, std).encode(motion)
     return Window(motion[:, 1:], batch.audio, motion[:, 0], mean, std, batch.valid)
 
 
@@ -168,7 +175,7 @@ class MotionDiffusionModule(L.LightningModule):
 
     def training_step(self, batch: MotionWindowBatch, batch_idx: int) -> Tensor:
         """One random time and one noise for each window."""
-        window = encode_window(batch, self.basis)
+        window = encode_window(batch, self.basis, self.diffusion.standardised)
         size, frames = window.x0.shape[0], window.x0.shape[1:]
         # A time (B,), the dropped conditions and the noise, drawn for each window of all processes by itself.
         count = whole_batch(size)
@@ -183,7 +190,7 @@ class MotionDiffusionModule(L.LightningModule):
     def validation_step(self, batch: MotionWindowBatch, batch_idx: int) -> None:
         """Loss with all conditions at fixed times and noise; on the first batch also the error of samples."""
         generator = torch.Generator().manual_seed(batch_idx)
-        window = encode_window(batch, self.basis)
+        window = encode_window(batch, self.basis, self.diffusion.standardised)
         # Every window several times, at times that are spread evenly over [0, 1].
         repeated = Window(*(value.repeat(_VALIDATION_DRAWS, *[1] * (value.ndim - 1)) for value in window))
         count = len(repeated.x0)
@@ -208,10 +215,18 @@ class MotionDiffusionModule(L.LightningModule):
         """
         noise = torch.randn(window.x0.shape, generator=generator).to(window.x0)
         conditions = self.network.embed(window.audio, window.hint, window.mean, window.std)
-        sample = self.diffusion.sample(lambda x, t: self.network.denoise(x, t, conditions), noise, generator)
+        corrected, decoded = None, (lambda motion: motion)
+        if self.diffusion.standardised:
+            units = WindowUnits.of(window.mean, window.std)
+            corrected, decoded = partial(units.fitted, before=window.hint[:, None]), units.decode
+        network = partial(self.network.denoise, conditions=conditions)
+        sample, true = (
+            decoded(one)
+            for one in (self.diffusion.sample(network, noise, generator, None, corrected), window.x0)
+        )
         figures = {}
         for name, part in (self.basis.blocks or {"motion": slice(None)}).items():
-            drawn, truth = sample[..., part], window.x0[..., part]
+            drawn, truth = sample[..., part], true[..., part]
             figures[f"sample_mse_{name}"] = masked_mean((drawn - truth).square(), window.valid)
             figures[f"sample_correlation_{name}"] = _correlation(drawn, truth, window.valid)
         return figures

@@ -15,7 +15,6 @@ from lightning_modules.networks.processes import shared_count
 from lightning_modules.networks.statistics_estimator import (
     StatisticsEstimator,
     StatisticsMixture,
-    statistics_target,
     window_statistics,
 )
 
@@ -23,7 +22,7 @@ from lightning_modules.networks.statistics_estimator import (
 class MotionStatisticsModule(L.LightningModule):
     """Negative log-likelihood, scores, optimizer and logging of the motion-statistics estimator.
 
-    Likelihoods are logged in nats per dimension of ``(mean - source motion, log std)``.
+    Likelihoods are logged in nats per dimension of the network's ``target``.
 
     Args:
         network: The estimator.
@@ -49,10 +48,11 @@ class MotionStatisticsModule(L.LightningModule):
         optimizer = self._optimizer(self.network.parameters())
         return scheduled(optimizer, self._scheduler, self.trainer)
 
-    def measure(self, batch: MotionWindowBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, std and source motion of a batch in basis coordinates, each ``(B, M)``."""
-        mean, std = window_statistics(self.basis.encode(batch.motion), batch.valid)
-        return mean, std, self.basis.encode(batch.source_motion)
+    def measure(self, batch: MotionWindowBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean, std, source motion and hint of a batch in basis coordinates, each ``(B, M)``."""
+        motion = self.basis.encode(batch.motion)
+        mean, std = window_statistics(motion, batch.valid)
+        return mean, std, self.basis.encode(batch.source_motion), motion[:, 0]
 
     def predict(self, batch: MotionWindowBatch) -> StatisticsMixture:
         """Distribution of the statistics of every window of a batch."""
@@ -60,6 +60,7 @@ class MotionStatisticsModule(L.LightningModule):
             batch.audio,
             batch.appearance,
             self.basis.encode(batch.source_motion),
+            self.basis.encode(batch.motion[:, 0]),
             torch.stack(window_statistics(self.basis.encode(batch.previous)), dim=1),
             batch.has_previous,
         )
@@ -75,16 +76,16 @@ class MotionStatisticsModule(L.LightningModule):
         ):  # a loader with workers that stay is used up by a second pass, and the first epoch were empty
             loader = data.train_dataloader()
         measured = [self.measure(self.transfer_batch_to_device(batch, self.device, 0)) for batch in loader]
-        mean, std, source = (torch.cat(values) for values in zip(*measured, strict=True))
+        found = torch.stack([torch.cat(values) for values in zip(*measured, strict=True)])  # (4, N, M)
         if self.trainer.world_size > 1:
-            gathered = self.all_gather(torch.stack([mean, std, source]))  # (ranks, 3, N, M)
+            gathered = self.all_gather(found)  # (ranks, 4, N, M)
             assert isinstance(gathered, Tensor)
-            mean, std, source = gathered.transpose(0, 1).flatten(1, 2)
-        self.network.fit(mean, std, source)
+            found = gathered.transpose(0, 1).flatten(1, 2)
+        self.network.fit(*found)
 
     def training_step(self, batch: MotionWindowBatch, batch_idx: int) -> Tensor:
         """Negative log-likelihood; windows count by their share of valid frames."""
-        target = statistics_target(*self.measure(batch))
+        target = self.network.target(*self.measure(batch))
         nll = -self.predict(batch).log_prob(target) / target.shape[-1]
         weight = batch.valid.to(nll).mean(dim=1)
         loss = (weight * nll).sum() / shared_count(weight.sum(), least=1e-6)
@@ -96,7 +97,7 @@ class MotionStatisticsModule(L.LightningModule):
 
         ``val/pit_error`` is the mean distance of the sorted PIT values from uniform ones (0 = calibrated).
         """
-        target = statistics_target(*self.measure(batch))
+        target = self.network.target(*self.measure(batch))
         predicted, baseline = self.predict(batch), self.network.unconditional()
         baseline = StatisticsMixture(*(value.expand(len(target), *value.shape[1:]) for value in baseline))
         scale = self.network.target_scale

@@ -40,6 +40,8 @@ class GaussianDiffusion:
         statistics_guidance: Scale of the statistics guidance; 1 switches it off.
         learned_variance: Whether the network also predicts the variance of the reverse step.
         discrete_steps: Steps of the discrete schedules.
+        standardised: Whether windows are diffused in units of their own mean and std, so that samples have the statistics
+            that are asked for, see `WindowUnits`; fixed by training, too.
 
     Raises:
         UserError: If a name is unknown or two choices do not go together.
@@ -54,6 +56,7 @@ class GaussianDiffusion:
     statistics_guidance: float = 1.0
     learned_variance: bool = False
     discrete_steps: int = DISCRETE_STEPS
+    standardised: bool = False
 
     def __post_init__(self) -> None:
         for axis, known in AXES.items():
@@ -140,6 +143,7 @@ class GaussianDiffusion:
         noise: Tensor,
         generator: torch.Generator | None = None,
         steps: int | None = None,
+        corrected: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Walks from standard normal noise to data, both ``(B, T, M)``.
 
@@ -148,11 +152,17 @@ class GaussianDiffusion:
             noise: Where the walk starts.
             generator: Source of further noise (ancestral sampling).
             steps: Sampler steps; the setting's where None.
+            corrected: What is made of the data ``(B, T, M)`` that each step predicts; the noise follows it.
         """
 
         def predict(noisy: Tensor, time: Tensor) -> Prediction:
             t = time.to(noisy).expand(noisy.shape[0])
-            return self.read(network(noisy, t), noisy, t)
+            found = self.read(network(noisy, t), noisy, t)
+            if corrected is None:
+                return found
+            x0 = corrected(found.x0)
+            alpha, sigma = (expand(values, noisy) for values in self.noise_schedule.alpha_sigma(t))
+            return Prediction(x0, (noisy - alpha * x0) / sigma.clamp(min=1e-6), found.variance)
 
         times = self.noise_schedule.sampling_times(steps or self.sampler_steps, self.target)
         return SAMPLERS[self.sampler](predict, noise, times, self.noise_schedule, generator)

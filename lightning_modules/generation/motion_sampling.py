@@ -1,12 +1,14 @@
 """Generating motion for speech of any length, window after window; needs no Lightning."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.guidance import CFGDenoiser
+from lightning_modules.diffusion.window_units import WindowUnits
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 
 StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor | None]]
@@ -50,7 +52,7 @@ def sample_motion(
         generator: Source of all noise, on the CPU.
 
     Raises:
-        ValueError: If the audio holds an odd number of features or none.
+        ValueError: If the audio holds an odd number of features or none, or a standardised window gets no statistics.
     """
     if audio.shape[1] == 0 or audio.shape[1] % 2:
         raise ValueError(f"{audio.shape[1]} audio features: two for each of at least one frame are needed")
@@ -67,9 +69,17 @@ def sample_motion(
             part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
         # From noise to the motion of its 64 frames, given its statistics.
         mean, std = statistics(index, previous)
-        denoiser = CFGDenoiser(network, part, hint, mean, std, audio_scale, statistics_scale)
+        before, units, corrected = hint[:, None], None, None
+        if diffusion.standardised:
+            if mean is None or std is None:
+                raise ValueError("windows in units of their statistics need both mean and std")
+            units = WindowUnits.of(mean, std)
+            before = units.encode(before)
+            corrected = partial(units.fitted, before=before)
+        denoiser = CFGDenoiser(network, part, before[:, 0], mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
-        motions.append(diffusion.sample(denoiser, temperature * noise, generator, steps))  # (1, 64, M)
+        found = diffusion.sample(denoiser, temperature * noise, generator, steps, corrected)  # (1, 64, M)
+        motions.append(found if units is None else units.decode(found))
         # What the next window goes on from.
         previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)
         hint = motions[-1][:, -1]

@@ -40,8 +40,8 @@ class GenerationOptions:
 
     Attributes:
         intensity: Factor on how much head and the remaining motion move, >= 0; 1 = as estimated, 0 = the head rests.
-        scaling: What the intensity scales: the generated ``motion`` about the portrait's own (exact: at 0 the head rests), or
-            the ``statistics`` that the diffusion model is given (the paper's way: as exact as the model follows them).
+        scaling: What the intensities scale: the ``statistics`` that the windows are given, or the generated ``motion``. None:
+            the statistics where the model follows them by construction, else the motion.
         mouth_intensity: Factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
         statistics: Where each window's motion statistics come from: ``estimated`` (sampled from the estimator), ``none``
             (both dropped), ``source`` (mean = motion of the portrait, std dropped), ``previous`` (mean = last frame of the
@@ -58,7 +58,7 @@ class GenerationOptions:
     """
 
     intensity: float = 1.0
-    scaling: str = "motion"
+    scaling: str | None = None
     mouth_intensity: float = 1.0
     statistics: str = "estimated"
     std_quantile: float | None = None
@@ -78,7 +78,7 @@ class GenerationOptions:
         check_factor("intensity", self.intensity)
         check_factor("mouth intensity", self.mouth_intensity)
         check_factor("temperature", self.temperature)
-        if self.scaling not in SCALINGS:
+        if self.scaling is not None and self.scaling not in SCALINGS:
             raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
         if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:
             raise UserError(f"std quantile is {self.std_quantile}: use a number from 0 to 1")
@@ -114,9 +114,10 @@ class GenerationOptions:
             ("std", told, of_file),
             ("std", "std quantile", self.std_quantile is not None),
         ):
-            if asked and token not in model.denoiser.tokens:
+            if asked and token not in model.denoiser.tokens and not model.diffusion.standardised:
                 raise UserError(f"{option}: this model is not steered by a {token}; leave it out")
-        if model.estimator is None and (self.statistics == "estimated" or self.std_quantile is not None):
+        drawn = self.statistics == "estimated" or self.std_quantile is not None
+        if model.estimator is None and (drawn or (model.diffusion.standardised and not of_file)):
             raise UserError(
                 "no estimator of motion statistics here: choose statistics none, source, previous or a file"
             )

@@ -14,10 +14,9 @@ from torch import Tensor
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.files import require_file
-from lightning_modules.generation.motion_intensity import scale_statistics
+from lightning_modules.generation.motion_intensity import IntensityScaling
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
 from lightning_modules.networks.base_renderer import SourceEncoding
-from lightning_modules.networks.statistics_estimator import target_statistics
 
 if TYPE_CHECKING:
     from lightning_modules.generation.talking_head import TalkingHead
@@ -58,10 +57,20 @@ class StatisticsConditioner:
             self.file = read_statistics(Path(options.statistics), model.basis.motion_dim)
         self.previous: tuple[Tensor, Tensor] | None = None
         self.asked: list[Tensor] = []
+        self.scaling = IntensityScaling(
+            model.basis, rest, options.intensity, options.mouth_intensity if self.by_construction else 1.0
+        )
+
+    @property
+    def by_construction(self) -> bool:
+        """Whether each window has the statistics that it is given, whatever the model makes of their tokens."""
+        return self.model.diffusion.standardised
 
     @property
     def steers_std(self) -> bool:
-        """Whether windows get a std token; without one, intensity scales the generated motion instead."""
+        """Whether windows are told their std; if not, intensity scales the generated motion instead."""
+        if self.by_construction:
+            return True
         if "std" not in self.model.denoiser.tokens:
             return False
         by_mode = self.options.statistics == "estimated" or self.file is not None
@@ -69,28 +78,43 @@ class StatisticsConditioner:
 
     def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
-        mean, std = self._of_mode(window, generated)
+        before = self.rest if generated is None else generated[:, -1]
+        if (
+            self.by_construction
+        ):  # what has been generated is scaled; the estimator knows motion as it is in the data
+            before = self.scaling.undone(before)
+        mean, std = self._of_mode(window, before)
         if self.options.std_quantile is not None:
             assert self.model.estimator is not None  # the options were checked
             std = self.model.estimator.std_quantile(self.options.std_quantile)[None].to(self.rest)
+        if self.by_construction and (mean is None or std is None):
+            usual = self._usual(before)
+            mean, std = (
+                given if given is not None else one for given, one in zip((mean, std), usual, strict=True)
+            )
         if std is None:
             return mean, None
-        blocks, intensity = self.model.basis.blocks, self.options.intensity
-        scaled, std = scale_statistics(self.rest if mean is None else mean, std, self.rest, blocks, intensity)
+        scaled, std = self.scaling.of_statistics(self.rest if mean is None else mean, std)
         self.asked.append(std)
         return (None if mean is None else scaled), std
 
-    def _of_mode(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def _of_mode(self, window: int, before: Tensor) -> tuple[Tensor | None, Tensor | None]:
         mode = self.options.statistics
         if self.file is not None:
             return self.file[0].to(self.rest), self.file[1].to(self.rest)
         if mode == "estimated":
-            return self._estimate(window)
+            return self._estimate(window, before)
         if mode == "none":
             return None, None
-        return (self.rest if mode == "source" or generated is None else generated[:, -1]), None
+        return (self.rest if mode == "source" else before), None
 
-    def _estimate(self, window: int) -> tuple[Tensor, Tensor]:
+    def _usual(self, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Statistics of a window of anything, drawn from those of all training windows."""
+        assert self.model.estimator is not None  # the options were checked
+        drawn = self.model.estimator.unconditional().sample(self.generator)
+        return self.model.estimator.statistics(drawn, self.rest, before)
+
+    def _estimate(self, window: int, before: Tensor) -> tuple[Tensor, Tensor]:
         """Sample from the estimator; the next window sees what was sampled here, before any scaling."""
         start = 2 * WINDOW * window
         audio = self.audio[:, start : start + 2 * WINDOW]
@@ -98,11 +122,11 @@ class StatisticsConditioner:
         audio = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1)
         previous = torch.stack(self.previous or (torch.zeros_like(self.rest),) * 2, dim=1)  # (1, 2, M)
         has_previous = torch.tensor([self.previous is not None], device=self.rest.device)
-        assert self.model.estimator is not None  # the options were checked
-        mixture = self.model.estimator(audio, self.source.latent, self.rest, previous, has_previous)
-        mean, std = target_statistics(mixture.sample(self.generator), self.rest)
-        self.previous = mean, std
-        return mean, std
+        estimator = self.model.estimator
+        assert estimator is not None  # the options were checked
+        mixture = estimator(audio, self.source.latent, self.rest, before, previous, has_previous)
+        self.previous = estimator.statistics(mixture.sample(self.generator), self.rest, before)
+        return self.previous
 
 
 def read_statistics(path: Path, motion_dim: int) -> tuple[Tensor, Tensor]:

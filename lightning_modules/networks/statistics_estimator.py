@@ -35,7 +35,7 @@ def window_statistics(motion: Tensor, valid: Tensor | None = None) -> tuple[Tens
 
 
 class StatisticsMixture(NamedTuple):
-    """Mixture of K Gaussians with independent dimensions over ``(mean - source motion, log(std + floor))``.
+    """Mixture of K Gaussians with independent dimensions over what a `StatisticsEstimator` models.
 
     Attributes:
         logits: ``(B, K)`` unnormalised log weights.
@@ -84,15 +84,20 @@ class StatisticsMixture(NamedTuple):
         return error - spread / (samples * (samples - 1))
 
 
-def statistics_target(mean: Tensor, std: Tensor, source: Tensor) -> Tensor:
-    """What the estimator models: ``(B, M)`` mean, std and source motion -> ``(B, 2M)``."""
-    return torch.cat([mean - source, torch.log(std + STD_FLOOR)], dim=-1)
+def statistics_target(mean: Tensor, std: Tensor, origin: Tensor, in_stds: bool = False) -> Tensor:
+    """What the estimator models: ``(B, M)`` mean, std and a frame that the mean is counted from -> ``(B, 2M)``.
+
+    With ``in_stds`` the mean's distance is in units of the std: a window reaches no further than its std lets it.
+    """
+    distance = (mean - origin) / (std + STD_FLOOR) if in_stds else mean - origin
+    return torch.cat([distance, torch.log(std + STD_FLOOR)], dim=-1)
 
 
-def target_statistics(target: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+def target_statistics(target: Tensor, origin: Tensor, in_stds: bool = False) -> tuple[Tensor, Tensor]:
     """Inverse of ``statistics_target``: ``(B, 2M)``, ``(B, M)`` -> mean and std >= 0, each ``(B, M)``."""
-    offset, log_std = target.chunk(2, dim=-1)
-    return source + offset, (log_std.exp() - STD_FLOOR).clamp(min=0)
+    distance, log_std = target.chunk(2, dim=-1)
+    spread = log_std.exp()
+    return origin + (distance * spread if in_stds else distance), (spread - STD_FLOOR).clamp(min=0)
 
 
 class StatisticsEstimator(nn.Module):
@@ -108,6 +113,8 @@ class StatisticsEstimator(nn.Module):
         appearance_dim: Size of the appearance latent.
         width: Hidden size.
         components: Gaussians in the mixture.
+        hint: Whether it sees the frame before the window, and counts the window's mean from there, in units of its std; else
+            from the source frame, which the paper's has.
         dropout: Dropout on every input embedding and the hidden layer; the data are few.
     """
 
@@ -123,9 +130,11 @@ class StatisticsEstimator(nn.Module):
         width: int = 128,
         components: int = 4,
         dropout: float = 0.2,
+        hint: bool = False,
     ) -> None:
         super().__init__()
         self.motion_dim, self.appearance_dim, self.components = motion_dim, appearance_dim, components
+        self.hint = hint
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
         self.pooling = AttentionPooling(audio_dim)
@@ -134,12 +143,13 @@ class StatisticsEstimator(nn.Module):
             nn.LayerNorm(appearance_dim), nn.Linear(appearance_dim, width)
         )
         self.source_embedding = nn.Linear(motion_dim, width)
+        self.hint_embedding = nn.Linear(motion_dim, width) if hint else None
         self.previous_embedding = nn.Linear(2 * motion_dim, width)
         self.no_previous = nn.Parameter(torch.empty(width))
         self.input_dropout = ItemDropout(dropout)
         self.body = nn.Sequential(
-            nn.LayerNorm(4 * width),
-            nn.Linear(4 * width, width),
+            nn.LayerNorm((5 if hint else 4) * width),
+            nn.Linear((5 if hint else 4) * width, width),
             nn.GELU(),
             ItemDropout(dropout),
             nn.Linear(width, width),
@@ -164,12 +174,21 @@ class StatisticsEstimator(nn.Module):
             means = self.head.bias.view(self.components, -1)[:, 1 : 1 + 2 * self.motion_dim]
             means.copy_(0.2 * torch.randn(means.shape))
 
-    def fit(self, mean: Tensor, std: Tensor, source: Tensor) -> None:
+    def target(self, mean: Tensor, std: Tensor, source: Tensor, hint: Tensor) -> Tensor:
+        """What is modelled ``(B, 2M)`` of a window's mean and std, source motion and frame before, each ``(B, M)``."""
+        return statistics_target(mean, std, hint if self.hint else source, self.hint)
+
+    def statistics(self, target: Tensor, source: Tensor, hint: Tensor) -> tuple[Tensor, Tensor]:
+        """Inverse of ``target``: mean and std >= 0."""
+        return target_statistics(target, hint if self.hint else source, self.hint)
+
+    def fit(self, mean: Tensor, std: Tensor, source: Tensor, hint: Tensor) -> None:
         """Sets the target moments and the quantiles of the std.
 
-        Means and stds of training windows and motion of their source frames are ``(N, M)`` in basis coordinates, N >= 2.
+        Means and stds of training windows, motion of their source frames and of the frames before them are ``(N, M)`` in
+        basis coordinates, N >= 2.
         """
-        target = statistics_target(mean, std, source)
+        target = self.target(mean, std, source, hint)
         self.target_mean.copy_(target.mean(dim=0))
         self.target_scale.copy_(target.std(dim=0).clamp(min=1e-3))
         self.std_quantiles.copy_(torch.quantile(std.float(), torch.linspace(0, 1, QUANTILES).to(std), dim=0))
@@ -188,20 +207,27 @@ class StatisticsEstimator(nn.Module):
         return StatisticsMixture(mean.new_zeros(1, 1), mean, scale)
 
     def forward(
-        self, audio: Tensor, appearance: Tensor, source: Tensor, previous: Tensor, has_previous: Tensor
+        self,
+        audio: Tensor,
+        appearance: Tensor,
+        source: Tensor,
+        hint: Tensor,
+        previous: Tensor,
+        has_previous: Tensor,
     ) -> StatisticsMixture:
-        """Distribution of the window's ``statistics_target``.
+        """Distribution of the window's ``target``.
 
         Args:
             audio: ``(B, 2T, D)`` audio features of the window at 50 Hz.
             appearance: ``(B, 512)`` appearance latent of the source frame.
             source: ``(B, M)`` motion of the source frame.
+            hint: ``(B, M)`` motion of the frame before the window.
             previous: ``(B, 2, M)`` mean and std of the previous window; ignored where there is none.
             has_previous: ``(B,)`` bool.
         """
         # The statistics of the window before, standardised as the target is.
         mean, std = previous.unbind(1)
-        before = statistics_target(mean, std.clamp(min=0), source)
+        before = self.target(mean, std.clamp(min=0), source, hint)
         before = self.previous_embedding((before - self.target_mean) / self.target_scale)  # (B, W)
         # One embedding (B, W) for each input; a learned vector where there was no window before.
         inputs = [
@@ -210,7 +236,9 @@ class StatisticsEstimator(nn.Module):
             self.source_embedding(source),
             torch.where(has_previous[:, None], before, self.no_previous),
         ]
-        hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W)
+        if self.hint_embedding is not None:
+            inputs.append(self.hint_embedding(hint - source))
+        hidden = torch.cat([self.input_dropout(part) for part in inputs], dim=-1)  # (B, 4 W or 5 W)
         # Weight, means and scales of each Gaussian; a head of zeros gives standardised scales of 1.
         raw = self.head(self.body(hidden)).unflatten(-1, (self.components, -1))  # (B, K, 1 + 4 M)
         logits, means, log_scales = raw.split([1, 2 * self.motion_dim, 2 * self.motion_dim], dim=-1)

@@ -18,10 +18,10 @@ from lightning_modules.networks.statistics_estimator import (
 M, D = 4, 6
 
 
-def build_estimator():
+def build_estimator(**options):
     torch.manual_seed(0)
     encoder = MelEncoder(D, 16, 16)
-    return StatisticsEstimator(encoder, motion_dim=M, appearance_dim=8, width=24, components=3)
+    return StatisticsEstimator(encoder, motion_dim=M, appearance_dim=8, width=24, components=3, **options)
 
 
 @pytest.fixture
@@ -74,30 +74,32 @@ def test_crps_of_a_gaussian_is_the_closed_form():
         assert float(estimate) == pytest.approx(exact, abs=0.03)
 
 
-def test_target_inverts():
+@pytest.mark.parametrize("in_stds", [False, True])
+def test_target_inverts(in_stds):
     mean, source = torch.randn(2, 7, M)
     std = torch.rand(7, M)
     std[0] = 0
-    back = target_statistics(statistics_target(mean, std, source), source)
+    back = target_statistics(statistics_target(mean, std, source, in_stds), source, in_stds)
     torch.testing.assert_close(back[0], mean)
     torch.testing.assert_close(back[1], std, atol=1e-5, rtol=1e-4)
     assert statistics_target(mean, std, source).isfinite().all()
 
 
-def test_every_input_matters_and_missing_history_is_ignored(windows):
-    estimator = build_estimator().eval()
+@pytest.mark.parametrize("hint", [False, True])
+def test_every_input_matters_and_missing_history_is_ignored(windows, hint):
+    estimator = build_estimator(hint=hint).eval()
     torch.nn.init.normal_(estimator.head.weight, std=0.3)
     batch = windows(4)
     previous = torch.rand(4, 2, M)
-    values = [batch.audio, batch.appearance, batch.source_motion, previous]
+    values = [batch.audio, batch.appearance, batch.source_motion, batch.motion[:, 0], previous]
     has = torch.ones(4, dtype=torch.bool)
     base = estimator(*values, has).means
-    for i in range(4):
+    for i in range(5):
         other = list(values)
         other[i] = other[i] + torch.linspace(0, 1, other[i].shape[-1])
-        assert not torch.allclose(estimator(*other, has).means, base)
+        assert torch.allclose(estimator(*other, has).means, base) is (i == 3 and not hint)
     assert not torch.allclose(estimator(*values, ~has).means, base)
-    later = [*values[:3], values[3] + 1]
+    later = [*values[:4], values[4] + 1]
     assert torch.equal(estimator(*later, ~has).means, estimator(*values, ~has).means)
 
 
@@ -127,7 +129,7 @@ def test_training_beats_the_unconditional_gaussian(trainer, loader, windows, tmp
 def test_std_quantiles():
     estimator = build_estimator()
     std = torch.rand(1000, M)
-    estimator.fit(torch.randn(1000, M), std, torch.randn(1000, M))
+    estimator.fit(torch.randn(1000, M), std, *torch.randn(2, 1000, M))
     torch.testing.assert_close(estimator.std_quantile(0.5), std.median(0).values, atol=0.01, rtol=0)
     torch.testing.assert_close(estimator.std_quantile(1.0), std.max(0).values)
     with pytest.raises(ValueError, match="outside"):
