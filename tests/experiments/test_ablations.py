@@ -14,7 +14,6 @@ from experiments.multirun import run_multirun
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.motion_diffusion import encode_window
 from lightning_modules.networks.motion_basis import MotionBasis
-from lightning_modules.networks.statistics_estimator import statistics_target
 
 ABLATIONS = {name: read_ablation(name) for name in ablation_names()}
 TRAINED = [name for name, one in ABLATIONS.items() if one.stage is not None]
@@ -128,7 +127,7 @@ def test_an_ablation_of_the_motion_stages_learns(name: str, stage: str, tmp_path
         torch.tensor([True, False]), torch.ones(2, WINDOW, dtype=torch.bool),
     )  # fmt: skip
     if stage == "statistics":
-        loss = -model.predict(batch).log_prob(statistics_target(*model.measure(batch))).mean()
+        loss = -model.predict(batch).log_prob(model.network.target(*model.measure(batch))).mean()
     else:
         torch.nn.init.normal_(model.network.final.weight)
         window = encode_window(batch, model.basis)

@@ -6,6 +6,7 @@ import json
 import math
 import tracemalloc
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,36 @@ def test_what_was_requested_is_what_the_windows_were_given_scaled(model, source)
     expected = model.estimator.std_quantile(0.1)[None].expand(2, -1)
     torch.testing.assert_close(model.motion_and_request(source, audio, low).requested, expected)
     assert model.motion_and_request(source, audio, GenerationOptions(statistics="source")).requested is None
+
+
+@pytest.fixture(scope="module")
+def followed(model):
+    """The model, as if its windows were in units of their statistics."""
+    diffusion, estimator = replace(model.diffusion, standardised=True), copy.deepcopy(model.estimator)
+    estimator.target_mean[
+        20:
+    ] = -2.0  # of the logarithm of the std: so small that no coefficient leaves [-1, 1]
+    estimator.target_scale.fill_(0.1)
+    parts = (model.autoencoder, model.basis, model.denoiser, diffusion, estimator, model.frontend)
+    return TalkingHead(*parts).eval()
+
+
+@pytest.mark.parametrize("statistics", ["estimated", "none", "source", "previous"])
+@pytest.mark.parametrize("intensity", [0.25, 1.0, 2.0])
+def test_by_construction_motion_has_the_std_that_was_requested(followed, source, statistics, intensity):
+    options = GenerationOptions(intensity=intensity, mouth_intensity=0.5, statistics=statistics)
+    audio, blocks = followed.speech_features(speech(128)), followed.basis.blocks
+    found, asked = followed.motion_and_request(source, audio, options)
+    plain = followed.motion_and_request(source, audio, replace(options, intensity=1.0, mouth_intensity=1.0))
+    for block, factor in {"head": intensity, "mouth": 0.5, "eyes": 1.0}.items():
+        torch.testing.assert_close(
+            asked[:1, blocks[block]], factor * plain.requested[:1, blocks[block]], msg=block
+        )
+    motion = followed.basis.encode(torch.cat([source.motion, found]))
+    for window, wanted in enumerate(asked):
+        std = motion[64 * window : 64 * window + 65].std(dim=0)
+        for block in ("head", "mouth", "eyes"):
+            torch.testing.assert_close(std[blocks[block]], wanted[blocks[block]], atol=0.02, rtol=0.05)
 
 
 def test_without_a_std_intensity_scales_the_motion_itself(model, source):
