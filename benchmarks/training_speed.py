@@ -15,10 +15,9 @@ import torch
 from printing import markdown_table
 from torch import Tensor
 
-from datamodules.batches import WINDOW, FramePairBatch, MotionWindowBatch
+from datamodules.batches import CONTEXT, WINDOW, FramePairBatch, MotionWindowBatch
 from experiments.config import compose, instantiate
 from lightning_modules.compilation import compile_network
-from lightning_modules.motion_diffusion import encode_window
 from lightning_modules.networks.motion_basis import MotionBasis
 
 STAGES = ("autoencoder", "statistics", "diffusion")
@@ -61,15 +60,15 @@ def loss_of(stage: str, module: Any, batch_size: int, device: str) -> Callable[[
     windows = MotionWindowBatch(
         motion=draw(WINDOW + 1, dim),
         audio=draw(2 * WINDOW, features),
+        audio_around=draw(2, 2 * CONTEXT, features),
         source_motion=draw(dim),
         appearance=draw(appearance),
         previous=draw(WINDOW + 1, dim),
-        has_previous=known,
         valid=known[:, None].expand(-1, WINDOW),
     )
     if stage == "statistics":
         return lambda: -module.predict(windows).log_prob(draw(2 * dim)).mean()
-    window = encode_window(windows, module.basis)
+    window = module.encode(windows)
     times, noise = draw().sigmoid(), draw(WINDOW, dim)
     return lambda: module.losses(window, times, noise, None)["loss"]
 

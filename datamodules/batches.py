@@ -15,6 +15,8 @@ SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 WINDOW = 64
 """Frames generated per motion window; with the hint frame before them a window holds 65 motion vectors."""
+CONTEXT = 16
+"""Most frames on either side of a motion window whose speech and motion a model may see besides."""
 
 POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
 """What is told of a frame's pose: rotation, mean of the landmarks in the picture, lips, lids."""
@@ -93,18 +95,24 @@ class MotionWindowBatch(NamedTuple):
     Attributes:
         motion: ``(B, 65, M)`` float32 raw motion coefficients: hint frame, then 64 frames.
         audio: ``(B, 128, D)`` float32 audio features at 50 Hz of the 64 frames after the hint.
+        audio_around: ``(B, 2, 32, D)`` those of the 16 frames that end at the hint, and of the 16 after the window; at the
+            ends of the clip the last is repeated.
         source_motion: ``(B, M)`` raw motion of a source frame of the same clip outside the window.
         appearance: ``(B, 512)`` appearance latent of that source frame.
-        previous: ``(B, 65, M)`` raw motion of the window before, the 65 frames that end at the hint; zeros where there
-            are none. Whole vectors, because a std in rotated coordinates needs the covariance of the raw ones.
-        has_previous: ``(B,)`` bool.
+        previous: ``(B, 65, M)`` raw motion of the window before, the 65 frames that end at the hint; NaN where there are
+            none. Whole vectors, because a std in rotated coordinates needs the covariance of the raw ones.
         valid: ``(B, 64)`` bool; False on frames past the end of the clip, which hold repeated values.
     """
 
     motion: Tensor
     audio: Tensor
+    audio_around: Tensor
     source_motion: Tensor
     appearance: Tensor
     previous: Tensor
-    has_previous: Tensor
     valid: Tensor
+
+    @property
+    def has_previous(self) -> Tensor:
+        """``(B,)`` bool: whether a whole window is before this one."""
+        return self.previous.isfinite().all(dim=-1).all(dim=-1)

@@ -32,9 +32,15 @@ _VALIDATION_DRAWS = 4
 
 
 class Window(NamedTuple):
-    """Data ``(B, T, M)``, audio, ``(B, M)`` conditions, validity ``(B, T)``.
+    """What the network sees and is to say, in basis coordinates; of a standardised window in its own units.
 
-    In basis coordinates; data and hint of a standardised window in its own units, see `WindowUnits`.
+    Attributes:
+        x0: ``(B, T, M)`` data.
+        audio: ``(B, 2 (P + T + P), D)`` speech of the window and of a prefix's P frames on either side.
+        hint: ``(B, 1, M)`` frame before; ``(B, P, M)`` of a prefix, NaN where not known.
+        mean: ``(B, M)`` over hint and window, in basis coordinates always.
+        std: ``(B, M)`` likewise.
+        valid: ``(B, T)``.
     """
 
     x0: Tensor
@@ -45,13 +51,28 @@ class Window(NamedTuple):
     valid: Tensor
 
 
-def encode_window(batch: MotionWindowBatch, basis: MotionBasis, standardised: bool = False) -> Window:
-    """Moves a batch into basis coordinates and measures its statistics there."""
+def encode_window(
+    batch: MotionWindowBatch, basis: MotionBasis, standardised: bool = False, prefix: int = 0
+) -> Window:
+    """Moves a batch into basis coordinates and measures its statistics there.
+
+    Args:
+        batch: raw motion and its speech.
+        basis: motion basis.
+        standardised: whether motion is in units of the window's own statistics, see `WindowUnits`.
+        prefix: P, frames before the window that the network sees, `CONTEXT` at most; 0: the hint alone.
+    """
     motion = basis.encode(batch.motion)  # (B, 65, M)
     mean, std = window_statistics(motion, batch.valid)
+    x0, hint, audio = motion[:, 1:], motion[:, :1], batch.audio
+    if prefix:
+        hint = basis.encode(batch.previous[:, -prefix:])
+        before, after = batch.audio_around.unbind(dim=1)
+        audio = torch.cat([before[:, -2 * prefix :], audio, after[:, : 2 * prefix]], dim=1)
     if standardised:
-        motion = WindowUnits.of(mean, std).encode(motion)
-    return Window(motion[:, 1:], batch.audio, motion[:, 0], mean, std, batch.valid)
+        units = WindowUnits.of(mean, std)
+        x0, hint = units.encode(x0), units.encode(hint)
+    return Window(x0, audio, hint, mean, std, batch.valid)
 
 
 def dropout_probabilities(condition_dropout: float | Mapping[str, float]) -> dict[str, float]:
@@ -160,7 +181,7 @@ class MotionDiffusionModule(L.LightningModule):
         # Steps from frame to frame of the data that it predicts.
         if self.hparams["velocity_weight"] > 0:
             predicted = self.diffusion.read(output, noisy, t).x0
-            first = window.hint.unsqueeze(1)
+            first = window.hint[:, -1:]
             found, true = (torch.cat([first, x0], dim=1).diff(dim=1) for x0 in (predicted, window.x0))
             alpha = expand(self.diffusion.noise_schedule.alpha_sigma(t)[0], noisy)
             terms["velocity"] = masked_mean((alpha * (found - true)).square(), window.valid)
@@ -173,9 +194,13 @@ class MotionDiffusionModule(L.LightningModule):
             loss = loss + scale * terms["variational"]
         return {"loss": loss, **terms}
 
+    def encode(self, batch: MotionWindowBatch) -> Window:
+        """See `encode_window`."""
+        return encode_window(batch, self.basis, self.diffusion.standardised, self.network.prefix)
+
     def training_step(self, batch: MotionWindowBatch, batch_idx: int) -> Tensor:
         """One random time and one noise for each window."""
-        window = encode_window(batch, self.basis, self.diffusion.standardised)
+        window = self.encode(batch)
         size, frames = window.x0.shape[0], window.x0.shape[1:]
         # A time (B,), the dropped conditions and the noise, drawn for each window of all processes by itself.
         count = whole_batch(size)
@@ -190,7 +215,7 @@ class MotionDiffusionModule(L.LightningModule):
     def validation_step(self, batch: MotionWindowBatch, batch_idx: int) -> None:
         """Loss with all conditions at fixed times and noise; on the first batch also the error of samples."""
         generator = torch.Generator().manual_seed(batch_idx)
-        window = encode_window(batch, self.basis, self.diffusion.standardised)
+        window = self.encode(batch)
         # Every window several times, at times that are spread evenly over [0, 1].
         repeated = Window(*(value.repeat(_VALIDATION_DRAWS, *[1] * (value.ndim - 1)) for value in window))
         count = len(repeated.x0)
@@ -218,7 +243,7 @@ class MotionDiffusionModule(L.LightningModule):
         corrected, decoded = None, (lambda motion: motion)
         if self.diffusion.standardised:
             units = WindowUnits.of(window.mean, window.std)
-            corrected, decoded = partial(units.fitted, before=window.hint[:, None]), units.decode
+            corrected, decoded = partial(units.fitted, before=window.hint[:, -1:]), units.decode
         network = partial(self.network.denoise, conditions=conditions)
         sample, true = (
             decoded(one)

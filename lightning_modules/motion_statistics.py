@@ -61,7 +61,7 @@ class MotionStatisticsModule(L.LightningModule):
             batch.appearance,
             self.basis.encode(batch.source_motion),
             self.basis.encode(batch.motion[:, 0]),
-            torch.stack(window_statistics(self.basis.encode(batch.previous)), dim=1),
+            torch.stack(window_statistics(self.basis.encode(batch.previous.nan_to_num())), dim=1),
             batch.has_previous,
         )
 

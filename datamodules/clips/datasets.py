@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from datamodules.batches import (
+    CONTEXT,
     SYNC_FRAMES,
     WINDOW,
     MotionWindowBatch,
@@ -79,20 +80,22 @@ def cut_window(latents: dict[str, Tensor], start: int, source: int) -> MotionWin
     """
     motion, audio = latents["motion"].float(), latents["audio"]
     frames = len(motion)
+
+    def heard(first: int, count: int) -> Tensor:
+        """Two audio features of each of so many frames, ``(2 count, D)``."""
+        held = torch.arange(first, first + count).clamp(0, frames - 1)
+        return audio[(held[:, None] * 2 + torch.arange(2)).flatten()].float()
+
     wanted = torch.arange(start, start + VECTORS)
-    held = wanted.clamp(max=frames - 1)
-    steps = (held[1:, None] * 2 + torch.arange(2)).flatten()  # two audio features a frame
-    has_previous = start >= WINDOW
-    before = (
-        motion[start - WINDOW : start + 1].clone() if has_previous else torch.zeros(VECTORS, motion.shape[1])
-    )
+    before = torch.arange(start - WINDOW, start + 1)
+    around = [heard(start - CONTEXT + 1, CONTEXT), heard(start + VECTORS, CONTEXT)]
     return MotionWindowBatch(
-        motion=motion[held],
-        audio=audio[steps].float(),
+        motion=motion[wanted.clamp(max=frames - 1)],
+        audio=heard(start + 1, WINDOW),
+        audio_around=torch.stack(around),
         source_motion=motion[source].clone(),
         appearance=latents["appearance"][source].float().clone(),
-        previous=before,
-        has_previous=torch.tensor(has_previous),
+        previous=torch.where(before[:, None] >= 0, motion[before.clamp(min=0)], torch.nan),
         valid=wanted[1:] < frames,
     )
 
@@ -154,10 +157,18 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         source = sample_source(record.frames, start, generator)
         window = cut_window(self.latents.load(record.id), start, source)
         self.latents.require_finite(
-            record.id, window.motion, window.audio, window.source_motion, window.appearance, window.previous
+            record.id,
+            window.motion,
+            window.audio,
+            window.audio_around,
+            window.source_motion,
+            window.appearance,
         )
         if self.augment and window.audio.shape[1] == MEL_DIM:
-            return window._replace(audio=change_voice(window.audio, generator))
+            before, after = window.audio_around
+            changed = change_voice(torch.cat([before, window.audio, after]), generator)
+            before, audio, after = changed.split([2 * CONTEXT, 2 * WINDOW, 2 * CONTEXT])
+            return window._replace(audio=audio, audio_around=torch.stack([before, after]))
         return window
 
 

@@ -16,8 +16,8 @@ class CFGDenoiser:
 
     Args:
         network: Diffusion transformer.
-        audio: ``(B, 2T, D)`` audio features of the window.
-        hint: ``(B, M)`` motion of the frame before.
+        audio: ``(B, 2 (P + T + P), D)`` audio features of the window and of the P frames of a prefix on either side.
+        hint: ``(B, 1, M)`` motion of the frame before, or ``(B, P, M)`` of a prefix.
         mean: ``(B, M)`` window mean; None drops it.
         std: ``(B, M)`` window std; None drops it.
         audio_scale: Audio guidance; 1 = off.
@@ -44,7 +44,7 @@ class CFGDenoiser:
         if statistics_scale != 1 and not (mean is None and std is None):
             masks.append(keep.without_statistics())
             self.scales.append(statistics_scale)
-        mean, std = (torch.zeros_like(hint) if values is None else values for values in (mean, std))
+        mean, std = (torch.zeros_like(hint[:, -1]) if values is None else values for values in (mean, std))
         embedded = [network.embed(audio, hint, mean, std, mask) for mask in masks]
         self.network = network
         sides = zip(*embedded, strict=True)  # what this network has no use for is None on each side

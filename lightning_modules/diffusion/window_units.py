@@ -6,12 +6,13 @@ about the data, at low noise the data shows it.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 FLOOR = 0.1
 """Smallest unit, in basis coordinates: what moves less is noise, and stays small."""
-LEAST = 0.05
-"""Smallest factor that brings a predicted window to its std."""
+LEAST = 0.5
+"""Share of the std that a window's own frames have at least, where the frame before takes up most of what was asked for."""
 
 
 class WindowUnits(NamedTuple):
@@ -46,13 +47,13 @@ class WindowUnits(NamedTuple):
 
         Args:
             motion: ``(B, T, M)`` in these units.
-            before: ``(B, 1, M)`` the frame before, likewise. Where it is further from the mean than this std allows, the mean
-                alone is kept.
+            before: ``(B, 1, M)`` the frame before, likewise. Where it is further from the mean than this std allows, the std
+                comes out larger.
         """
         frames = motion.shape[1]
         # Over 1 + T frames the mean is to be 0 and the squares T spread^2; the frame before is what it is.
-        rest = frames * self.spread.square() - before.square() * (1 + 1 / frames)
+        asked = frames * self.spread.square()
+        left = torch.maximum(asked - before.square() * (1 + 1 / frames), LEAST**2 * asked)
         centred = motion - motion.mean(dim=1, keepdim=True)
         squares = centred.square().sum(dim=1, keepdim=True)
-        factor = (rest.clamp(min=0) / squares.clamp(min=1e-6)).sqrt().clamp(min=LEAST)
-        return factor * centred - before / frames
+        return (left / squares.clamp(min=1e-6)).sqrt() * centred - before / frames

@@ -36,7 +36,7 @@ def sample_motion(
 ) -> Tensor:
     """Generates the motion ``(1, T, M)`` of a whole speech, one window of 64 frames after the other.
 
-    The last generated frame of a window is the hint of the next. Everything is in basis coordinates.
+    A window goes on from the last generated frame, its hint, or from a prefix of those. Everything is in basis coordinates.
 
     Args:
         network: Diffusion transformer, in evaluation mode.
@@ -56,31 +56,32 @@ def sample_motion(
     """
     if audio.shape[1] == 0 or audio.shape[1] % 2:
         raise ValueError(f"{audio.shape[1]} audio features: two for each of at least one frame are needed")
-    total, window = audio.shape[1] // 2, network.window
+    total, window, prefix = audio.shape[1] // 2, network.window, network.prefix
     audio_scale = diffusion.guidance if guidance is None else guidance
     statistics_scale = diffusion.statistics_guidance if statistics_guidance is None else statistics_guidance
-    previous: Tensor | None = None
-    motions = []
+    # As in training: beyond its ends the two features of the speech's outermost frames are repeated.
+    short = -total % window
+    ends = (audio[:, :2].repeat(1, prefix, 1), audio[:, -2:].repeat(1, short + prefix, 1))
+    audio = torch.cat([ends[0], audio, ends[1]], dim=1)
+    # All motion so far, from the frame before the first; what is before that is not known.
+    unknown = hint.new_full((1, max(prefix - 1, 0), hint.shape[-1]), torch.nan)
+    motion = torch.cat([unknown, hint[:, None]], dim=1)
     for index, start in enumerate(range(0, total, window)):
-        # The window's speech (1, 128, D).
-        part = audio[:, 2 * start : 2 * (start + window)]
-        if missing := 2 * window - part.shape[1]:
-            # As in training: past the end the last frame's two features are repeated.
-            part = torch.cat([part, part[:, -2:].repeat(1, missing // 2, 1)], dim=1)
-        # From noise to the motion of its 64 frames, given its statistics.
-        mean, std = statistics(index, previous)
-        before, units, corrected = hint[:, None], None, None
+        # What goes before (1, P or 1, M), and the statistics of what is to come.
+        before = motion[:, -max(prefix, 1) :]
+        mean, std = statistics(index, None if index == 0 else motion[:, -window - 1 :])
+        units, corrected = None, None
         if diffusion.standardised:
             if mean is None or std is None:
                 raise ValueError("windows in units of their statistics need both mean and std")
             units = WindowUnits.of(mean, std)
             before = units.encode(before)
-            corrected = partial(units.fitted, before=before)
-        denoiser = CFGDenoiser(network, part, before[:, 0], mean, std, audio_scale, statistics_scale)
+            corrected = partial(units.fitted, before=before[:, -1:])
+        # From noise to the motion of the window's 64 frames, by its speech and that about it.
+        part = audio[:, 2 * start : 2 * (start + window + 2 * prefix)]
+        denoiser = CFGDenoiser(network, part, before, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
         found = diffusion.sample(denoiser, temperature * noise, generator, steps, corrected)  # (1, 64, M)
-        motions.append(found if units is None else units.decode(found))
-        # What the next window goes on from.
-        previous = torch.cat([hint.unsqueeze(1), motions[-1]], dim=1)
-        hint = motions[-1][:, -1]
-    return torch.cat(motions, dim=1)[:, :total]
+        motion = torch.cat([motion, found if units is None else units.decode(found)], dim=1)
+    first = motion.shape[1] - (total + short)
+    return motion[:, first : first + total]

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.networks.transformer_blocks import CrossAttention, DiTBlock
+
 CONDITION_TOKENS = ("hint", "mean", "std")
 """Conditions that can have a token of their own, in the order of the tokens."""
 AUDIO_CONDITIONINGS = ("framewise", "mean", "cross_attention")
@@ -51,15 +53,19 @@ class KeepMask(NamedTuple):
 class Conditions(NamedTuple):
     """Embedded conditions: computed once a window, used at every sampler step.
 
+    The frames are the P of the prefix, then the T of the window.
+
     Attributes:
         tokens: ``(B, K, W)``, one for each condition token of the network.
-        modulation: Audio part of the frames' modulation, ``(B, T, W)``; of the mean ``(B, 1, W)``; None: attended to.
-        attended: ``(B, 2T, W)`` audio tokens that frames attend to; None without cross-attention.
-        joined: ``(B, T, 2 E)`` a frame's two audio embeddings; None without the joined branch.
+        prefix: ``(B, P, W)`` tokens of the frames before the window; None without a prefix.
+        modulation: Audio part of the frames' modulation, ``(B, P + T, W)``; of the mean ``(B, 1, W)``; None: attended to.
+        attended: ``(B, 2 (P + T), W)`` audio tokens that frames attend to; None without cross-attention.
+        joined: ``(B, T, 2 E)`` two audio embeddings of each frame of the window; None without the joined branch.
         joined_motion: ``(B,)`` bool, whether the joined branch sees the noisy motion.
     """
 
     tokens: Tensor
+    prefix: Tensor | None
     modulation: Tensor | None
     attended: Tensor | None
     joined: Tensor | None
@@ -77,69 +83,11 @@ def _mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_dim, hidden), nn.SiLU(), nn.Linear(hidden, out_dim))
 
 
-class CrossAttention(nn.Module):
-    """Tokens attend to others that stay as they are; the last layer starts as zero."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor, attended: Tensor) -> Tensor:
-        """Tokens ``(B, T, W)`` with what they read off ``attended`` ``(B, S, W)`` added."""
-        query = self.query(self.norm(tokens)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = self.key_value(attended).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value)  # (B, heads, T, W / heads)
-        return tokens + self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class DiTBlock(nn.Module):
-    """Transformer block, each token with its own scale, shift and gate (adaLN-Zero, arXiv 2212.09748).
-
-    With ``cross_attention`` the frames' tokens, the last ones, attend to the audio between attention and MLP.
-    """
-
-    def __init__(self, width: int, heads: int, mlp_ratio: float, cross_attention: bool = False) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        hidden = int(mlp_ratio * width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
-        )
-        self.modulation = nn.Linear(width, 6 * width)
-        self.listen = CrossAttention(width, heads) if cross_attention else None
-
-    def forward(
-        self, tokens: Tensor, control: Tensor, audio: Tensor | None = None, frames: int = 0
-    ) -> Tensor:
-        """Tokens and the control of each, ``(B, N, W)``; the last T ``frames`` attend to ``audio`` ``(B, 2T, W)``."""
-        # For each token its shift, scale and gate of either branch, each (B, N, W).
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(control).chunk(6, dim=-1)
-        # Attention among all tokens.
-        hidden = self.norm_attention(tokens) * (1 + scale_a) + shift_a
-        qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, W / heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, W / heads)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + gate_a * self.out(mixed.transpose(1, 2).flatten(2))
-        # Frames listen to the audio of the whole window.
-        if self.listen is not None and audio is not None:
-            conditions, moving = tokens[:, :-frames], tokens[:, -frames:]
-            tokens = torch.cat([conditions, self.listen(moving, audio)], dim=1)
-        # MLP on each token by itself.
-        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
-
-
 class DiffusionTransformer(nn.Module):
     """Predicts the diffusion target of a motion window from noisy motion, speech and motion statistics.
 
-    Tokens: hint frame, window mean, window std (K = 3, or those of them that are asked for), then one token a frame.
+    Tokens: hint frame, window mean, window std (K = 3, or those of them that are asked for), then one token a frame, those of
+    a prefix before those of the window.
     For each frame the mean of its two embedded audio vectors plus the embedded time drives the modulation of that
     frame's token. The condition tokens get no time: a learned constant vector for each of them takes the place of the
     control vector. Frame positions are sinusoids, condition tokens have learned ones.
@@ -162,7 +110,11 @@ class DiffusionTransformer(nn.Module):
         audio_conditioning: ``"framewise"``; or for comparison ``"mean"``: the window's mean audio modulates every frame;
             ``"cross_attention"``: time alone modulates, frames attend to the 2T audio vectors in each block.
         joined_branch: Whether each frame's token also holds its noisy motion joined with its audio.
+        prefix: P, frames before the window that have tokens of their own in front of its frames, motion and speech, so that a
+            window goes on from them; 0: the hint's token alone (the paper's). It then hears P more frames on either side.
     """
+
+    positions: Tensor
 
     def __init__(
         self,
@@ -178,6 +130,7 @@ class DiffusionTransformer(nn.Module):
         tokens: Sequence[str] = CONDITION_TOKENS,
         audio_conditioning: str = "framewise",
         joined_branch: bool = True,
+        prefix: int = 0,
     ) -> None:
         super().__init__()
         if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
@@ -190,7 +143,9 @@ class DiffusionTransformer(nn.Module):
             raise ValueError(f"no audio conditioning named {audio_conditioning!r}: use any of {known}")
         if width % (2 * heads) != 0:
             raise ValueError(f"width {width} is not an even multiple of {heads} heads")
-        self.motion_dim, self.window = motion_dim, window
+        if prefix and "hint" in tokens:
+            raise ValueError("a prefix takes the place of the hint's token: leave that out")
+        self.motion_dim, self.window, self.prefix = motion_dim, window, prefix
         self.null_condition, self.learned_variance = null_condition, learned_variance
         self.audio_conditioning, self.joined_branch = audio_conditioning, joined_branch
         self.tokens = tuple(name for name in CONDITION_TOKENS if name in tokens)
@@ -214,7 +169,10 @@ class DiffusionTransformer(nn.Module):
         if joined_branch:
             self.joined_motion_embedding = nn.Linear(motion_dim, width)
             self.joined_mlp = _mlp(width + 2 * audio_dim, width, width)
-        self.register_buffer("positions", sinusoid(torch.arange(window), width), persistent=False)
+        if prefix:  # what its frames have in place of a time, and in place of motion that is not known
+            self.prefix_control = nn.Parameter(torch.empty(width))
+            self.null_prefix = nn.Parameter(torch.empty(width))
+        self.register_buffer("positions", sinusoid(torch.arange(prefix + window), width), persistent=False)
         # Transformer, and the readout of the frames' tokens.
         listens = audio_conditioning == "cross_attention"
         self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio, listens) for _ in range(depth))
@@ -234,7 +192,9 @@ class DiffusionTransformer(nn.Module):
             if isinstance(module, nn.Linear) and module not in encoder:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        vectors = ("condition_positions", "condition_control", "null_tokens", "null_audio")
+        vectors = (
+            "condition_positions", "condition_control", "null_tokens", "null_audio", "prefix_control", "null_prefix"
+        )  # fmt: skip
         learned = [getattr(self, name) for name in vectors if hasattr(self, name)]
         learned += [layer.weight for layer in self.time_control if isinstance(layer, nn.Linear)]
         for parameter in learned:
@@ -252,32 +212,51 @@ class DiffusionTransformer(nn.Module):
         """Embeds what does not change during the diffusion.
 
         Args:
-            audio: ``(B, 2T, D)`` audio features at 50 Hz.
-            hint: ``(B, M)`` motion of the frame before the window, basis coordinates, about unit std.
+            audio: ``(B, 2 (P + T + P), D)`` audio features at 50 Hz of prefix, window and what follows.
+            hint: ``(B, M)`` motion of the frame before the window, basis coordinates, about unit std; or ``(B, P, M)`` of
+                those before, NaN where not known.
             mean: ``(B, M)`` mean over hint and window.
             std: ``(B, M)`` unbiased standard deviation over hint and window, at least 0.
             keep: Conditions kept by each sample; all where None.
         """
         keep = keep or KeepMask.all(len(hint), hint.device)
-        tokens = self._embed_tokens({"hint": hint, "mean": mean, "std": std}, keep)
+        hint = hint if hint.ndim == 3 else hint[:, None]
+        tokens = self._embed_tokens({"hint": hint[:, -1], "mean": mean, "std": std}, keep)
         # Speech, once for both branches, and what takes its place where a branch drops it, of size E.
-        encoded = self.audio_encoder(audio)  # (B, 2T, E)
+        encoded = self.audio_encoder(audio)
+        encoded = encoded[:, : encoded.shape[1] - 2 * self.prefix]  # (B, 2 (P + T), E)
         if self.null_condition == "mask":
             null_modulation, null_joined = self.null_audio
         else:
-            null_modulation = null_joined = self.audio_encoder(torch.zeros_like(audio[:1]))
+            null_modulation = null_joined = self.audio_encoder(torch.zeros_like(audio[:1]))[
+                :, : encoded.shape[1]
+            ]
         modulation = torch.where(keep.modulation_audio[:, None, None], encoded, null_modulation)
         joined = torch.where(keep.joined_audio[:, None, None], encoded, null_joined)
         # Two audio vectors fall on a frame: their mean modulates its token, both together join its motion.
-        heard, attended = self.audio_control(modulation), None  # (B, 2T, W)
-        modulated: Tensor | None = heard.unflatten(1, (-1, 2)).mean(dim=2)  # (B, T, W)
+        heard, attended = self.audio_control(modulation), None  # (B, 2 (P + T), W)
+        modulated: Tensor | None = heard.unflatten(1, (-1, 2)).mean(dim=2)  # (B, P + T, W)
         if self.audio_conditioning == "mean":
             modulated = heard.mean(dim=1, keepdim=True)  # (B, 1, W)
-        elif self.audio_conditioning == "cross_attention":
-            positions: Tensor = self.positions  # type: ignore[assignment]  # of a vector: its frame's
-            modulated, attended = None, heard + positions.repeat_interleave(2, dim=0)
-        together = joined.unflatten(1, (-1, 2)).flatten(2) if self.joined_branch else None  # (B, T, 2 E)
-        return Conditions(tokens, modulated, attended, together, keep.joined_motion)
+        elif self.audio_conditioning == "cross_attention":  # of a vector: its frame's
+            modulated, attended = None, heard + self.positions.repeat_interleave(2, dim=0)
+        together = joined.unflatten(1, (-1, 2)).flatten(2) if self.joined_branch else None  # (B, P + T, 2 E)
+        prefix = None
+        if self.prefix:
+            known = hint.isfinite().all(dim=-1, keepdim=True) & keep.hint[:, None, None]  # (B, P, 1)
+            before = None if together is None else together[:, : self.prefix]
+            prefix = self._frames(hint.nan_to_num(), before, keep.joined_motion)
+            prefix = torch.where(known, prefix, self.null_prefix) + self.positions[: self.prefix]
+        together = None if together is None else together[:, self.prefix :]
+        return Conditions(tokens, prefix, modulated, attended, together, keep.joined_motion)
+
+    def _frames(self, motion: Tensor, joined: Tensor | None, joined_motion: Tensor) -> Tensor:
+        """Tokens ``(B, T, W)`` of frames' motion ``(B, T, M)``, also joined with their speech ``(B, T, 2 E)``."""
+        frames = self.motion_embedding(motion)
+        if joined is None:
+            return frames
+        moved = self.joined_motion_embedding(motion) * joined_motion[:, None, None]
+        return frames + self.joined_mlp(torch.cat([moved, joined], dim=-1))
 
     def _embed_tokens(self, values: dict[str, Tensor], keep: KeepMask) -> Tensor:
         """Condition tokens ``(B, K, W)`` of values ``(B, M)`` by name."""
@@ -303,27 +282,27 @@ class DiffusionTransformer(nn.Module):
             conditions: From ``embed``.
         """
         # Frame tokens: the noisy motion, its joint embedding with the frame's speech, the place in the window.
-        frames = self.motion_embedding(noisy)  # (B, T, W)
-        if conditions.joined is not None:
-            motion = self.joined_motion_embedding(noisy) * conditions.joined_motion[:, None, None]
-            frames = frames + self.joined_mlp(torch.cat([motion, conditions.joined], dim=-1))
-        frames = frames + self.positions
-        tokens = torch.cat([conditions.tokens, frames], dim=1)  # (B, K + T, W)
+        frames = self._frames(noisy, conditions.joined, conditions.joined_motion)  # (B, T, W)
+        frames = frames + self.positions[self.prefix :]
         # Control of each token: speech and time for frames, a constant for conditions.
         time = self.time_control(sinusoid(1000 * t, 256).to(noisy)).unsqueeze(1)  # (B, 1, W)
+        time = time.expand_as(frames)
+        if conditions.prefix is not None:  # no noise is on those: a constant takes the place of the time
+            frames = torch.cat([conditions.prefix, frames], dim=1)  # (B, P + T, W)
+            time = torch.cat([self.prefix_control.expand_as(conditions.prefix), time], dim=1)
         if conditions.modulation is not None:
             time = conditions.modulation + time
-        frame_control = nn.functional.silu(time).expand_as(frames)  # (B, T, W)
-        control = frame_control
+        frame_control = control = nn.functional.silu(time)  # (B, P + T, W)
+        tokens = torch.cat([conditions.tokens, frames], dim=1)  # (B, K + P + T, W)
         if self.tokens:
             constant = nn.functional.silu(self.condition_control).expand(len(noisy), -1, -1)
-            control = torch.cat([constant, frame_control], dim=1)  # (B, K + T, W)
+            control = torch.cat([constant, frame_control], dim=1)  # (B, K + P + T, W)
         # Frames and conditions attend to each other.
         for block in self.blocks:
             tokens = block(tokens, control, conditions.attended, frames.shape[1])
-        # The frames' tokens alone are read out, modulated once more.
-        shift, scale = self.final_modulation(frame_control).chunk(2, dim=-1)
-        hidden = self.final_norm(tokens[:, len(self.tokens) :]) * (1 + scale) + shift
+        # The tokens of the window's frames alone are read out, modulated once more.
+        shift, scale = self.final_modulation(frame_control[:, self.prefix :]).chunk(2, dim=-1)
+        hidden = self.final_norm(tokens[:, len(self.tokens) + self.prefix :]) * (1 + scale) + shift
         return self.final(hidden)  # (B, T, M) or (B, T, 2 M)
 
     def forward(

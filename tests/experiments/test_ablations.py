@@ -6,13 +6,12 @@ import pytest
 import torch
 import transformers
 
-from datamodules.batches import WINDOW, MotionWindowBatch
+from datamodules.batches import CONTEXT, WINDOW, MotionWindowBatch
 from datamodules.errors import UserError
 from experiments.ablations import ablation_names, read_ablation, read_base, refuse_without_effect
 from experiments.config import compose, config_names, instantiate
 from experiments.multirun import run_multirun
 from lightning_modules.generation.options import GenerationOptions
-from lightning_modules.motion_diffusion import encode_window
 from lightning_modules.networks.motion_basis import MotionBasis
 
 ABLATIONS = {name: read_ablation(name) for name in ablation_names()}
@@ -122,15 +121,15 @@ def test_an_ablation_of_the_motion_stages_learns(name: str, stage: str, tmp_path
     audio = instantiate(config.audio)(torch.randn(1, 640 * WINDOW)).expand(2, -1, -1)
     model = instantiate(config.model, basis=MotionBasis(config.motion_dim))
     motion = torch.randn(3, 2, WINDOW + 1, config.motion_dim)
+    around = audio[:, None, : 2 * CONTEXT].expand(-1, 2, -1, -1)
     batch = MotionWindowBatch(
-        motion[0], audio, motion[1, :, 0], torch.randn(2, 512), motion[2],
-        torch.tensor([True, False]), torch.ones(2, WINDOW, dtype=torch.bool),
+        motion[0], audio, around, motion[1, :, 0], torch.randn(2, 512), motion[2], torch.ones(2, WINDOW, dtype=torch.bool)
     )  # fmt: skip
     if stage == "statistics":
         loss = -model.predict(batch).log_prob(model.network.target(*model.measure(batch))).mean()
     else:
         torch.nn.init.normal_(model.network.final.weight)
-        window = encode_window(batch, model.basis)
+        window = model.encode(batch)
         loss = model.losses(window, torch.tensor([0.2, 0.8]), torch.randn_like(window.x0), None)["loss"]
     loss.backward()
     assert loss.isfinite()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from datamodules.batches import WINDOW, MotionWindowBatch
+from datamodules.batches import CONTEXT, WINDOW, MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.generation.talking_head import TalkingHead
 
@@ -138,8 +138,12 @@ def motion_windows() -> Callable[..., MotionWindowBatch]:
         rest = {
             "source_motion": torch.randn(motion[:, 0].shape, generator=generator),
             "appearance": torch.randn(count, appearance_dim, generator=generator),
-            "previous": torch.rand(motion.shape, generator=generator),
-            "has_previous": torch.arange(count) % 2 == 0,
+            "audio_around": torch.randn(count, 2, 2 * CONTEXT, audio.shape[-1], generator=generator),
+            "previous": torch.where(
+                (torch.arange(count) % 2 == 0)[:, None, None],
+                torch.rand(motion.shape, generator=generator),
+                torch.nan,
+            ),
             "valid": torch.ones(count, WINDOW, dtype=torch.bool),
         }
         return MotionWindowBatch(motion=motion, audio=audio, **rest | known)

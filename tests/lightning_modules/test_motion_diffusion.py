@@ -59,9 +59,9 @@ def windows(motion_windows):
     return motion_windows(torch.cat([frames[:, :1], frames], 1), audio)
 
 
-def build_module(diffusion=None, awake=False, **options):
+def build_module(diffusion=None, awake=False, network=None, **options):
     diffusion = diffusion or GaussianDiffusion()
-    network = build_network(awake, learned_variance=diffusion.learned_variance)
+    network = build_network(awake, learned_variance=diffusion.learned_variance, **network or {})
     optimizer = functools.partial(torch.optim.AdamW, lr=3e-3)
     scheduler = functools.partial(warmup_cosine, warmup_steps=5)
     return MotionDiffusionModule(network, MotionBasis(M), diffusion, optimizer, scheduler, **options)
@@ -257,3 +257,47 @@ def test_guided_denoiser_is_the_formula(audio_scale, statistics_scale):
         expected += (scale - 1) * (full - network(**v, keep=mask))[..., :M]
     torch.testing.assert_close(out[..., :M], expected)
     torch.testing.assert_close(out[..., M:], full[..., M:])
+
+
+def test_a_prefix_stands_in_front_of_the_window_and_what_is_not_known_of_it_counts_nothing():
+    network = build_network(tokens=["mean", "std"], prefix=4, awake=True).eval()
+    v = inputs(frames=64)
+    audio = torch.randn(2, 2 * 72, D, generator=torch.Generator().manual_seed(1))
+    prefix = torch.randn(2, 4, M, generator=torch.Generator().manual_seed(2))
+
+    def out(hint, audio=audio, keep=None):
+        return network(v["noisy"], v["t"], audio, hint, v["mean"], v["std"], keep)
+
+    whole = out(prefix)
+    assert whole.shape == (2, 64, M)
+    for place in range(4):  # each of its frames is heard and seen
+        moved, spoken = prefix.clone(), audio.clone()
+        moved[:, place] += 1
+        spoken[:, 2 * place] += 1
+        assert not torch.allclose(out(moved), whole)
+        assert not torch.allclose(out(prefix, spoken), whole)
+    unknown, other = prefix.clone(), prefix.clone()
+    unknown[:, :3], other[:, :3] = torch.nan, torch.nan
+    other[:, 3] += 1
+    assert out(unknown).isfinite().all()
+    assert not torch.allclose(out(unknown), whole)
+    assert not torch.allclose(out(unknown), out(other))
+    dropped = KeepMask.all(2)._replace(hint=torch.zeros(2, dtype=torch.bool))
+    torch.testing.assert_close(out(prefix, keep=dropped), out(torch.full_like(prefix, torch.nan)))
+    with pytest.raises(ValueError, match="takes the place of the hint"):
+        build_network(prefix=4)
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_windows_with_a_prefix_train_and_know_what_was_before(windows, standardised):
+    diffusion = GaussianDiffusion(standardised=standardised)
+    module = build_module(diffusion, True, {"tokens": ["mean", "std"], "prefix": 4}, velocity_weight=1.0)
+    windows.previous[:, -1] = windows.motion[:, 0]
+    window = module.encode(windows)
+    assert window.audio.shape == (8, 2 * 72, D)
+    torch.testing.assert_close(window.audio[:, 8:-8], windows.audio)
+    known = window.hint.isfinite().all(dim=-1)
+    assert known.tolist() == [[True] * 4, [False] * 3 + [True]] * 4
+    module.losses(window, torch.full((8,), 0.5), torch.randn(8, 64, M), None)["loss"].backward()
+    assert module.network.null_prefix.grad.any()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.network.parameters())

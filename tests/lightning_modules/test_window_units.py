@@ -39,12 +39,13 @@ def test_fitting_changes_scale_and_shift_alone_and_nothing_that_fits():
     torch.testing.assert_close(shape / shape.std(1, keepdim=True), other / other.std(1, keepdim=True))
 
 
-def test_a_frame_before_that_is_too_far_keeps_the_mean_alone():
+def test_a_frame_before_that_is_too_far_lets_the_window_move_all_the_same():
     units = WindowUnits.of(torch.zeros(1, 1), torch.ones(1, 1))
     before = torch.full((1, 1, 1), 20.0)
     fitted = units.fitted(motions(1, 64, 1), before)
     assert fitted.isfinite().all()
     torch.testing.assert_close(torch.cat([before, fitted], 1).mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+    assert 0.45 < fitted.std() < 0.55
 
 
 @pytest.mark.parametrize("target", ["x0", "epsilon", "v"])

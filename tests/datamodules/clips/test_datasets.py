@@ -217,11 +217,26 @@ def test_previous_motion_is_that_of_the_window_before(start: int, known: bool) -
     clip = {"motion": torch.randn(200, 4), "appearance": torch.randn(200, 6), "audio": torch.randn(400, 2)}
     window = cut_window(clip, start, 0)
     assert bool(window.has_previous) == known
-    expected = clip["motion"][start - 64 : start + 1] if known else torch.zeros(65, 4)
-    assert torch.equal(window.previous, expected)
+    there = clip["motion"][max(start - 64, 0) : start + 1]
+    assert torch.equal(window.previous[-len(there) :], there)
+    assert window.previous[: -len(there)].isnan().all()
     if known and start > 64:
         earlier = cut_window(clip, start - 64, 0).motion  # the window that was generated before this one
         assert torch.equal(window.previous, earlier)
+
+
+def test_speech_around_a_window_goes_on_from_its_own_and_ends_with_the_clip() -> None:
+    clip = {
+        "motion": torch.zeros(100, 4),
+        "appearance": torch.zeros(100, 6),
+        "audio": torch.arange(200.0)[:, None],
+    }
+    before, after = cut_window(clip, 20, 0).audio_around[..., 0]
+    assert before.tolist() == list(range(10, 42))  # frames 5 to 20
+    assert after.tolist() == [*range(170, 200), 198, 199]
+    first = cut_window(clip, 0, 0)
+    assert first.audio_around[0, :, 0].tolist() == [0, 1] * 16
+    assert first.audio[0] == 2
 
 
 @pytest.mark.parametrize("windows_per_clip", [None, 2])

@@ -7,6 +7,7 @@ from torch import Tensor
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.motion_sampling import no_statistics, sample_motion
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks.registry import build_network, network_spec
 
 HINT = torch.linspace(-1, 1, 20)[None]
 
@@ -32,7 +33,8 @@ def test_windows_are_chained_by_the_hint_and_statistics(model, monkeypatch):
 
     monkeypatch.setattr(model.denoiser, "embed", spy)
     motion = sample(model, statistics=statistics)
-    torch.testing.assert_close(hints, [HINT, motion[:, 63], motion[:, 127]], rtol=0, atol=0)
+    given = [hint[:, -1] for hint in hints]
+    torch.testing.assert_close(given, [HINT, motion[:, 63], motion[:, 127]], rtol=0, atol=0)
     assert [index for index, _ in seen] == [0, 1, 2]
     assert seen[0][1] is None
     assert torch.equal(seen[2][1], motion[:, 63:128])
@@ -55,3 +57,32 @@ def test_settings_of_the_process_change_the_motion(model):
 def test_odd_audio_and_none_are_refused(model, features):
     with pytest.raises(ValueError, match="audio features"):
         sample(model, features)
+
+
+@pytest.mark.parametrize("features", [2, 128, 300])
+def test_a_prefix_is_what_was_generated_last_and_speech_has_its_surroundings(model, monkeypatch, features):
+    settings = network_spec(model.denoiser) | {"tokens": ["mean", "std"], "prefix": 5}
+    torch.manual_seed(0)
+    network = build_network(**settings).eval()
+    torch.nn.init.normal_(network.final.weight)
+    seen, embed = [], network.embed
+
+    def spy(audio, hint, *rest):
+        seen.append((audio, hint))
+        return embed(audio, hint, *rest)
+
+    monkeypatch.setattr(network, "embed", spy)
+    draw = torch.Generator().manual_seed(0)
+    audio = torch.randn(1, features, 160, generator=draw)
+    motion = sample_motion(network, model.diffusion, audio, HINT, generator=draw)
+    assert motion.shape == (1, features // 2, 20)
+    first = seen[0][1]
+    assert first[:, :4].isnan().all()
+    assert torch.equal(first[:, 4], HINT)
+    assert all(part.shape == (1, 2 * 74, 160) for part, _ in seen)
+    for number, (part, before) in enumerate(seen[1:], start=1):
+        start = 64 * number
+        assert torch.equal(before, motion[:, start - 5 : start])
+        known = audio[:, 2 * (start - 5) : 2 * (start + 69)]
+        assert torch.equal(part[:, : known.shape[1]], known)
+        assert (part[:, known.shape[1] :: 2] == audio[:, -2]).all()
