@@ -1,10 +1,12 @@
 """Generating motion for speech of any length, window after window; needs no Lightning."""
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.guidance import CFGDenoiser
@@ -14,6 +16,26 @@ from lightning_modules.networks.diffusion_transformer import DiffusionTransforme
 StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor | None]]
 """``(window index, hint and generated frames (1, 65, M) of the window before or None) -> (mean, std)``, each
 ``(1, M)`` or None for a dropped one."""
+
+
+MARKS = 48
+"""Bits of a speech that go into the seed of its motion."""
+
+
+def speech_seed(seed: int, audio: Tensor) -> int:
+    """Seed of all random numbers of one speech: with the same seed two speeches get two head motions.
+
+    It is made of which parts of the speech are above its mean, so that rounding hardly ever changes it: features that were
+    stored in half precision give the same motion.
+
+    Args:
+        seed: what a user asks for.
+        audio: ``(1, 2T, D)`` audio features.
+    """
+    levels = F.adaptive_avg_pool1d(audio.float().mean(dim=-1), MARKS)[0]  # (MARKS,)
+    bits = (levels > levels.mean()).tolist()
+    digest = hashlib.sha256(f"{seed} {bits}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1  # of 63 bits
 
 
 def no_statistics(index: int, previous: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -51,7 +51,7 @@ class GenerationOptions:
         guidance: Scale of the audio guidance; None = the model's own, 1 = off.
         statistics_guidance: Scale of the guidance by the statistics, likewise; does nothing where none are given.
         temperature: Factor on the noise that sampling starts from, >= 0; 1 = as in training.
-        seed: Of all random numbers.
+        seed: Of all random numbers, together with the speech: two speeches get two head motions.
 
     Raises:
         UserError: A number out of range, or no such choice or file.

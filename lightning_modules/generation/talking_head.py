@@ -22,7 +22,7 @@ from lightning_modules.audio_frontend import AudioFrontend, load_frontend
 from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
-from lightning_modules.generation.motion_sampling import sample_motion
+from lightning_modules.generation.motion_sampling import sample_motion, speech_seed
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.statistics_conditioning import StatisticsConditioner
@@ -192,7 +192,7 @@ class TalkingHead(Reenactor):
         self, source: SourceEncoding, rest: Tensor, audio: Tensor, options: GenerationOptions
     ) -> tuple[Tensor, StatisticsConditioner]:
         """Motion ``(1, T, M)`` in basis coordinates, and what gave its windows their statistics."""
-        generator = torch.Generator().manual_seed(options.seed)
+        generator = torch.Generator().manual_seed(speech_seed(options.seed, audio))
         statistics = StatisticsConditioner(self, source, rest, audio, options, generator)
         settings: dict[str, Any] = {
             "steps": options.steps,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.motion_sampling import no_statistics, sample_motion
+from lightning_modules.generation.motion_sampling import no_statistics, sample_motion, speech_seed
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.registry import build_network, network_spec
 
@@ -51,6 +51,15 @@ def test_settings_of_the_process_change_the_motion(model):
     both = {"statistics": lambda index, previous: (ones, ones)}
     assert not torch.allclose(sample(model, **both), sample(model, **both, statistics_guidance=2.0))
     torch.testing.assert_close(sample(model, guidance=1.0), base)
+
+
+def test_the_seed_is_of_the_speech_too_and_rounding_does_not_change_it():
+    speeches = torch.randn(3, 1, 300, 160, generator=torch.Generator().manual_seed(0)).cumsum(dim=2)
+    seeds = [speech_seed(seed, audio) for seed in (0, 1) for audio in speeches]
+    assert len(set(seeds)) == 6
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds[:3] == [speech_seed(0, audio.half().float()) for audio in speeches]
+    assert speech_seed(0, torch.zeros(1, 2, 160)) == speech_seed(0, torch.zeros(1, 2, 160))
 
 
 @pytest.mark.parametrize("features", [0, 3])
