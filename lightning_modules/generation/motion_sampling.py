@@ -18,6 +18,8 @@ StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor 
 ``(1, M)`` or None for a dropped one."""
 
 
+JOINED = 8
+"""Frames over which a window with a prefix is bent to go on from that."""
 MARKS = 48
 """Bits of a speech that go into the seed of its motion."""
 
@@ -92,18 +94,28 @@ def sample_motion(
         # What goes before (1, P or 1, M), and the statistics of what is to come.
         before = motion[:, -max(prefix, 1) :]
         mean, std = statistics(index, None if index == 0 else motion[:, -window - 1 :])
-        units, corrected = None, None
+        units = None
         if diffusion.standardised:
             if mean is None or std is None:
                 raise ValueError("windows in units of their statistics need both mean and std")
             units = WindowUnits.of(mean, std)
             before = units.encode(before)
-            corrected = partial(units.fitted, before=before[:, -1:])
         # From noise to the motion of the window's 64 frames, by its speech and that about it.
         part = audio[:, 2 * start : 2 * (start + window + 2 * prefix)]
         denoiser = CFGDenoiser(network, part, before, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
+        corrected = partial(_corrected, before=before, units=units)
         found = diffusion.sample(denoiser, temperature * noise, generator, steps, corrected)  # (1, 64, M)
         motion = torch.cat([motion, found if units is None else units.decode(found)], dim=1)
     first = motion.shape[1] - (total + short)
     return motion[:, first : first + total]
+
+
+def _corrected(motion: Tensor, before: Tensor, units: WindowUnits | None) -> Tensor:
+    """A predicted window ``(1, T, M)`` that goes on from those before it ``(1, P, M)`` and has the statistics asked for."""
+    if before.shape[1] > 1 and before[:, -2:].isfinite().all():
+        # Its first step is the last one; what that moves falls to nothing over some frames.
+        gap = 2 * before[:, -1:] - before[:, -2:-1] - motion[:, :1]
+        fading = torch.cos(torch.linspace(0, torch.pi / 2, JOINED + 1, device=motion.device)[:-1]).square()
+        motion = torch.cat([motion[:, :JOINED] + fading[:, None] * gap, motion[:, JOINED:]], dim=1)
+    return motion if units is None else units.fitted(motion, before[:, -1:])

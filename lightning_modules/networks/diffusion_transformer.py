@@ -106,12 +106,12 @@ class DiffusionTransformer(nn.Module):
         null_condition: ``"mask"``: a dropped condition is a learned vector; ``"zero"``: a zero input through
             the same layers, as the authors do.
         learned_variance: Whether the output also holds the variance.
-        tokens: Conditions that have a token, any of ``CONDITION_TOKENS``; the others are ignored.
+        tokens: Conditions that the network is given, any of ``CONDITION_TOKENS``, a token for each; the others are ignored.
         audio_conditioning: ``"framewise"``; or for comparison ``"mean"``: the window's mean audio modulates every frame;
             ``"cross_attention"``: time alone modulates, frames attend to the 2T audio vectors in each block.
         joined_branch: Whether each frame's token also holds its noisy motion joined with its audio.
-        prefix: P, frames before the window that have tokens of their own in front of its frames, motion and speech, so that a
-            window goes on from them; 0: the hint's token alone (the paper's). It then hears P more frames on either side.
+        prefix: P, how the hint is given: 0: by its token (the paper's); else by the P frames before the window, motion and
+            speech, as tokens in front of the window's. It then hears P more frames on either side.
     """
 
     positions: Tensor
@@ -143,12 +143,13 @@ class DiffusionTransformer(nn.Module):
             raise ValueError(f"no audio conditioning named {audio_conditioning!r}: use any of {known}")
         if width % (2 * heads) != 0:
             raise ValueError(f"width {width} is not an even multiple of {heads} heads")
-        if prefix and "hint" in tokens:
-            raise ValueError("a prefix takes the place of the hint's token: leave that out")
-        self.motion_dim, self.window, self.prefix = motion_dim, window, prefix
+        self.motion_dim, self.window = motion_dim, window
+        self.prefix = prefix if "hint" in tokens else 0
         self.null_condition, self.learned_variance = null_condition, learned_variance
         self.audio_conditioning, self.joined_branch = audio_conditioning, joined_branch
-        self.tokens = tuple(name for name in CONDITION_TOKENS if name in tokens)
+        self.tokens = tuple(
+            name for name in CONDITION_TOKENS if name in tokens and not (name == "hint" and prefix)
+        )
         self.audio_encoder = audio_encoder
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
         count = len(self.tokens)
@@ -169,10 +170,12 @@ class DiffusionTransformer(nn.Module):
         if joined_branch:
             self.joined_motion_embedding = nn.Linear(motion_dim, width)
             self.joined_mlp = _mlp(width + 2 * audio_dim, width, width)
-        if prefix:  # what its frames have in place of a time, and in place of motion that is not known
+        if self.prefix:  # what its frames have in place of a time, and in place of motion that is not known
             self.prefix_control = nn.Parameter(torch.empty(width))
             self.null_prefix = nn.Parameter(torch.empty(width))
-        self.register_buffer("positions", sinusoid(torch.arange(prefix + window), width), persistent=False)
+        self.register_buffer(
+            "positions", sinusoid(torch.arange(self.prefix + window), width), persistent=False
+        )
         # Transformer, and the readout of the frames' tokens.
         listens = audio_conditioning == "cross_attention"
         self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio, listens) for _ in range(depth))

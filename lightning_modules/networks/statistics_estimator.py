@@ -14,6 +14,10 @@ STD_FLOOR = 0.02
 SMALLEST_SCALE = 0.05
 """Smallest scale of a mixture component in standardised targets: keeps the likelihood from spiking."""
 QUANTILES = 101
+RIDGE = 0.01
+"""Of the linear part, in variances of the motion, which are about 1."""
+REACH = 2.5
+"""How many stds a window's mean is from the frame before at most; of the windows of synthetic heads 98 in 100 are nearer."""
 
 
 def window_statistics(motion: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -84,20 +88,15 @@ class StatisticsMixture(NamedTuple):
         return error - spread / (samples * (samples - 1))
 
 
-def statistics_target(mean: Tensor, std: Tensor, origin: Tensor, in_stds: bool = False) -> Tensor:
-    """What the estimator models: ``(B, M)`` mean, std and a frame that the mean is counted from -> ``(B, 2M)``.
-
-    With ``in_stds`` the mean's distance is in units of the std: a window reaches no further than its std lets it.
-    """
-    distance = (mean - origin) / (std + STD_FLOOR) if in_stds else mean - origin
-    return torch.cat([distance, torch.log(std + STD_FLOOR)], dim=-1)
+def statistics_target(mean: Tensor, std: Tensor, origin: Tensor) -> Tensor:
+    """What the estimator models: ``(B, M)`` mean, std and the frame that the mean is counted from -> ``(B, 2M)``."""
+    return torch.cat([mean - origin, torch.log(std + STD_FLOOR)], dim=-1)
 
 
-def target_statistics(target: Tensor, origin: Tensor, in_stds: bool = False) -> tuple[Tensor, Tensor]:
+def target_statistics(target: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Inverse of ``statistics_target``: ``(B, 2M)``, ``(B, M)`` -> mean and std >= 0, each ``(B, M)``."""
-    distance, log_std = target.chunk(2, dim=-1)
-    spread = log_std.exp()
-    return origin + (distance * spread if in_stds else distance), (spread - STD_FLOOR).clamp(min=0)
+    offset, log_std = target.chunk(2, dim=-1)
+    return origin + offset, (log_std.exp() - STD_FLOOR).clamp(min=0)
 
 
 class StatisticsEstimator(nn.Module):
@@ -113,11 +112,12 @@ class StatisticsEstimator(nn.Module):
         appearance_dim: Size of the appearance latent.
         width: Hidden size.
         components: Gaussians in the mixture.
-        hint: Whether it sees the frame before the window, and counts the window's mean from there, in units of its std; else
-            from the source frame, which the paper's has.
+        hint: Whether it sees the frame before the window and models what of the statistics is no linear function of that and
+            of the source frame; else, as the paper's does, it counts the mean from the source frame.
         dropout: Dropout on every input embedding and the hidden layer; the data are few.
     """
 
+    linear: Tensor
     target_mean: Tensor
     target_scale: Tensor
     std_quantiles: Tensor
@@ -159,6 +159,8 @@ class StatisticsEstimator(nn.Module):
         self.register_buffer("target_mean", torch.zeros(2 * motion_dim))
         self.register_buffer("target_scale", torch.ones(2 * motion_dim))
         self.register_buffer("std_quantiles", torch.ones(QUANTILES, motion_dim))
+        if hint:
+            self.register_buffer("linear", torch.zeros(2 * motion_dim, 2 * motion_dim))
         self._initialize()
 
     def _initialize(self) -> None:
@@ -174,20 +176,43 @@ class StatisticsEstimator(nn.Module):
             means = self.head.bias.view(self.components, -1)[:, 1 : 1 + 2 * self.motion_dim]
             means.copy_(0.2 * torch.randn(means.shape))
 
+    def _expected(self, source: Tensor, hint: Tensor) -> Tensor:
+        """What of the target ``(B, 2M)`` is a linear function of the two frames, but for a constant."""
+        return torch.cat([hint, source], dim=-1) @ self.linear
+
     def target(self, mean: Tensor, std: Tensor, source: Tensor, hint: Tensor) -> Tensor:
         """What is modelled ``(B, 2M)`` of a window's mean and std, source motion and frame before, each ``(B, M)``."""
-        return statistics_target(mean, std, hint if self.hint else source, self.hint)
+        if not self.hint:
+            return statistics_target(mean, std, source)
+        return statistics_target(mean, std, hint) - self._expected(source, hint)
 
     def statistics(self, target: Tensor, source: Tensor, hint: Tensor) -> tuple[Tensor, Tensor]:
-        """Inverse of ``target``: mean and std >= 0."""
-        return target_statistics(target, hint if self.hint else source, self.hint)
+        """Mean and std >= 0 of a sampled target; inverse of ``target`` for what windows can have.
+
+        With a hint the std is one of the training windows, but for their outermost hundredths, and the mean no further from
+        the hint than windows of that std get.
+        """
+        if not self.hint:
+            return target_statistics(target, source)
+        mean, std = target_statistics(target + self._expected(source, hint), hint)
+        std = std.clamp(self.std_quantiles[1], self.std_quantiles[-2])
+        reach = REACH * (std + STD_FLOOR)
+        return hint + (mean - hint).clamp(-reach, reach), std
 
     def fit(self, mean: Tensor, std: Tensor, source: Tensor, hint: Tensor) -> None:
-        """Sets the target moments and the quantiles of the std.
+        """Sets the target's moments, the quantiles of the std and, with a hint, the linear part.
 
         Means and stds of training windows, motion of their source frames and of the frames before them are ``(N, M)`` in
         basis coordinates, N >= 2.
         """
+        if self.hint:  # ridge regression
+            target, frames = (
+                statistics_target(mean, std, hint).double(),
+                torch.cat([hint, source], -1).double(),
+            )
+            target, frames = target - target.mean(0), frames - frames.mean(0)
+            gram = frames.t() @ frames + RIDGE * len(frames) * torch.eye(frames.shape[1]).to(frames)
+            self.linear.copy_(torch.linalg.solve(gram, frames.t() @ target))
         target = self.target(mean, std, source, hint)
         self.target_mean.copy_(target.mean(dim=0))
         self.target_scale.copy_(target.std(dim=0).clamp(min=1e-3))

@@ -260,7 +260,7 @@ def test_guided_denoiser_is_the_formula(audio_scale, statistics_scale):
 
 
 def test_a_prefix_stands_in_front_of_the_window_and_what_is_not_known_of_it_counts_nothing():
-    network = build_network(tokens=["mean", "std"], prefix=4, awake=True).eval()
+    network = build_network(prefix=4, awake=True).eval()
     v = inputs(frames=64)
     audio = torch.randn(2, 2 * 72, D, generator=torch.Generator().manual_seed(1))
     prefix = torch.randn(2, 4, M, generator=torch.Generator().manual_seed(2))
@@ -284,14 +284,16 @@ def test_a_prefix_stands_in_front_of_the_window_and_what_is_not_known_of_it_coun
     assert not torch.allclose(out(unknown), out(other))
     dropped = KeepMask.all(2)._replace(hint=torch.zeros(2, dtype=torch.bool))
     torch.testing.assert_close(out(prefix, keep=dropped), out(torch.full_like(prefix, torch.nan)))
-    with pytest.raises(ValueError, match="takes the place of the hint"):
-        build_network(prefix=4)
+    assert network.tokens == ("mean", "std")
+    assert (
+        build_network(tokens=["mean", "std"], prefix=4).prefix == 0
+    )  # without a hint nothing is before the window
 
 
 @pytest.mark.parametrize("standardised", [False, True])
 def test_windows_with_a_prefix_train_and_know_what_was_before(windows, standardised):
     diffusion = GaussianDiffusion(standardised=standardised)
-    module = build_module(diffusion, True, {"tokens": ["mean", "std"], "prefix": 4}, velocity_weight=1.0)
+    module = build_module(diffusion, True, {"prefix": 4}, velocity_weight=1.0)
     windows.previous[:, -1] = windows.motion[:, 0]
     window = module.encode(windows)
     assert window.audio.shape == (8, 2 * 72, D)
