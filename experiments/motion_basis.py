@@ -42,7 +42,7 @@ def motion_basis(
             return load_basis(dimensions, folder, path.name)
         cache = LatentCache(folder)
         motion, targets = _motion_and_targets(cache, train, store)
-        basis = fit_motion_basis(motion, targets) if kind == "whitened" else fit_raw_basis(motion)
+        basis = fit_motion_basis(motion, targets, bent=True) if kind == "whitened" else fit_raw_basis(motion)
         with whole_output(path) as temporary:
             save_file(basis.state_dict(), temporary)
     if held_out and targets and basis.blocks:

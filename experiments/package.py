@@ -109,7 +109,7 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
         raise UserError(
             f"{statistics} and {diffusion}: trained in different motion bases; train both on one autoencoder"
         )
-    basis = MotionBasis(built["autoencoder"].motion_dim)
+    basis = MotionBasis(built["autoencoder"].motion_dim, "bend" in second)
     load_state(basis, second, diffusion)
     settings = checked_arguments(
         GaussianDiffusion, records["diffusion"].diffusion or {}, f"{diffusion}: diffusion"

@@ -308,10 +308,11 @@ def load_basis(motion_dim: int, folder: Path, name: str) -> MotionBasis:
         UserError: See `load_weights`, or its blocks don't fit the motion.
     """
     path = file_inside(folder, name)
+    found = tensor_shapes(path)
     with torch.device("meta"):
-        plan = MotionBasis(motion_dim)
-    _require_fit(plan, tensor_shapes(path), path)
-    basis = MotionBasis(motion_dim)
+        plan = MotionBasis(motion_dim, "bend" in found)
+    _require_fit(plan, found, path)
+    basis = MotionBasis(motion_dim, plan.bent)
     load_weights(basis, folder, name)
     sizes = basis.sizes.tolist()
     if min(sizes) < 0 or sum(sizes) > motion_dim:

@@ -19,31 +19,50 @@ BLOCK_TARGETS = {
 """Measured quantities that span each block; what none of them explains is the block ``rest``."""
 FRAMES_PER_DIMENSION = 4
 """Frames that a fit needs for each motion coefficient."""
+BEND = 0.95
+"""Coefficients times this are bent: those of renderers are in (-1, 1), and near the ends a little means much."""
+EDGE = 0.999
+"""Largest bent coefficient: what is beyond counts as that."""
 INDEPENDENT = 0.1
 """A direction of length 1 counts if more than this of it lies outside the span of the others."""
 
 
 class MotionBasis(nn.Module):
-    """Affine change of coordinates of motion vectors.
+    """Change of coordinates of motion vectors: affine, or affine behind an inverse hyperbolic tangent.
+
+    Bent so, coordinates of any size are coefficients in (-1, 1): what is sampled or scaled is never cut off, and keeps the
+    statistics that it was asked for.
+
+    Args:
+        motion_dim: M, the number of coefficients.
+        bent: whether it is, by ``BEND``.
 
     Attributes:
         blocks: name -> slice of the coordinates, never an empty one; no names where no targets were known.
         closed: ``(M,)`` mean coordinates of frames with closed lips; zeros where no targets were known.
     """
 
+    bend: Tensor
     mean: Tensor
     matrix: Tensor
     inverse: Tensor
     sizes: Tensor
     closed: Tensor
 
-    def __init__(self, motion_dim: int = 20) -> None:
+    def __init__(self, motion_dim: int = 20, bent: bool = False) -> None:
         super().__init__()
+        if bent:
+            self.register_buffer("bend", torch.tensor(BEND))
         self.register_buffer("mean", torch.zeros(motion_dim))
         self.register_buffer("matrix", torch.eye(motion_dim))
         self.register_buffer("inverse", torch.eye(motion_dim))
         self.register_buffer("closed", torch.zeros(motion_dim))
         self.register_buffer("sizes", torch.zeros(len(BLOCK_TARGETS), dtype=torch.long))
+
+    @property
+    def bent(self) -> bool:
+        """Whether coefficients are bent before they are mapped."""
+        return hasattr(self, "bend")
 
     @property
     def motion_dim(self) -> int:
@@ -66,15 +85,20 @@ class MotionBasis(nn.Module):
     def encode(self, motion: Tensor) -> Tensor:
         """Raw coefficients ``(..., M)`` to whitened coordinates ``(..., M)``."""
         with torch.autocast(motion.device.type, enabled=False):  # half precision loses the small coordinates
-            return (motion - self.mean) @ self.matrix.t()
+            return (self._straightened(motion) - self.mean) @ self.matrix.t()
 
     def decode(self, coordinates: Tensor) -> Tensor:
         """Whitened coordinates ``(..., M)`` to raw coefficients ``(..., M)``; inverse of ``encode``."""
-        return coordinates @ self.inverse.t() + self.mean
+        found = coordinates @ self.inverse.t() + self.mean
+        return torch.tanh(found) / self.bend if self.bent else found
+
+    def _straightened(self, motion: Tensor) -> Tensor:
+        """Coefficients before they were bent."""
+        return torch.atanh((self.bend * motion).clamp(-EDGE, EDGE)) if self.bent else motion
 
 
 def fit_motion_basis(
-    motion: Tensor, targets: Mapping[str, Tensor] | None = None, ridge: float = 1e-2
+    motion: Tensor, targets: Mapping[str, Tensor] | None = None, ridge: float = 1e-2, bent: bool = False
 ) -> MotionBasis:
     """Fit the basis to motion vectors and, where known, to pose, lips and lids.
 
@@ -88,6 +112,7 @@ def fit_motion_basis(
         targets: name -> ``(N,)`` for names in ``BLOCK_TARGETS``; blocks without a target are left out of the basis only
             if all are missing.
         ridge: regularisation of the regressions, relative to N.
+        bent: whether the coefficients are those of a renderer, in (-1, 1), see `MotionBasis`.
 
     Raises:
         ValueError: fewer than 4 M frames.
@@ -95,15 +120,15 @@ def fit_motion_basis(
     count, dim = motion.shape
     if count < FRAMES_PER_DIMENSION * dim:
         raise ValueError(f"{count} frames are too few for a basis of {dim} dimensions")
+    basis = MotionBasis(dim, bent)
+    coefficients, motion = motion, basis._straightened(motion).double()
     # Whitening (M, M), by the principal components.
-    motion = motion.double()
     mean = motion.mean(0)
     covariance = torch.cov((motion - mean).t()).reshape(dim, dim)
     values, vectors = torch.linalg.eigh(covariance)
     floor = values.max() * 1e-6
     whiten = vectors.t() * torch.rsqrt(values.clamp_min(floor))[:, None]
     # The blocks, one after the other: orthonormal readout directions of their targets that no block before spans.
-    basis = MotionBasis(dim)
     taken, sizes = torch.zeros(0, dim, dtype=torch.double), []
     if targets:
         white = (motion - mean) @ whiten.t()
@@ -126,7 +151,7 @@ def fit_motion_basis(
     if targets and "lip_opening" in targets:
         opening = targets["lip_opening"]
         shut = opening <= torch.quantile(opening[:: max(1, count // 100_000)], 0.1)
-        basis.closed.copy_(basis.encode(motion[shut].float()).mean(0))
+        basis.closed.copy_(basis.encode(coefficients[shut].float()).mean(0))
     return basis
 
 

@@ -21,7 +21,11 @@ def mixed(count: int = 4000) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 def test_encode_and_decode_invert_each_other_and_coordinates_are_white():
     motion, targets = mixed()
-    for basis in (fit_motion_basis(motion), fit_motion_basis(motion, targets)):
+    for basis in (
+        fit_motion_basis(motion),
+        fit_motion_basis(motion, targets),
+        fit_motion_basis(motion, targets, bent=True),
+    ):
         coordinates = basis.encode(motion)
         assert torch.allclose(basis.decode(coordinates), motion, atol=1e-4)
         assert coordinates.mean(0).abs().max() < 1e-3
@@ -49,6 +53,22 @@ def test_scaling_the_head_leaves_the_lips_where_they_were():
     still = basis.decode(coordinates)
     before, after = (motion - motion.mean(0)) @ readout, (still - motion.mean(0)) @ readout
     assert torch.corrcoef(torch.cat([before, after], 1).t())[0, 1] > 0.99
+
+
+def test_what_is_bent_stays_in_bounds_and_comes_back_as_it_was():
+    """Coordinates that no frame had are those of coefficients that a renderer takes, and are found in them again."""
+    motion, targets = mixed()
+    bent, straight = (fit_motion_basis(motion, targets, bent=bent) for bent in (True, False))
+    wild = 30 * torch.randn(200, 20, generator=torch.Generator().manual_seed(1))
+    coefficients = bent.decode(wild)
+    assert coefficients.abs().max() < 1.06
+    assert straight.decode(wild).abs().max() > 1.06
+    mild = 3 * torch.randn(200, 20, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(bent.encode(bent.decode(mild)), mild, atol=1e-2, rtol=1e-2)
+    loaded = MotionBasis(20, bent=True)
+    loaded.load_state_dict(bent.state_dict())
+    assert torch.equal(loaded.encode(motion), bent.encode(motion))
+    assert not straight.bent
 
 
 def test_a_basis_without_targets_has_no_blocks_and_survives_saving():
