@@ -42,6 +42,7 @@ class GaussianDiffusion:
         discrete_steps: Steps of the discrete schedules.
         standardised: Whether windows are diffused in units of their own mean and std, so that samples have the statistics
             that are asked for, see `WindowUnits`; fixed by training, too.
+        projected: Whether the window that each step predicts is brought to its statistics where it is not standardised.
 
     Raises:
         UserError: If a name is unknown or two choices do not go together.
@@ -57,6 +58,12 @@ class GaussianDiffusion:
     learned_variance: bool = False
     discrete_steps: int = DISCRETE_STEPS
     standardised: bool = False
+    projected: bool = False
+
+    @property
+    def by_construction(self) -> bool:
+        """Whether samples have the statistics that are asked for, whatever the network makes of them."""
+        return self.standardised or self.projected
 
     def __post_init__(self) -> None:
         for axis, known in AXES.items():

@@ -95,27 +95,33 @@ def sample_motion(
         before = motion[:, -max(prefix, 1) :]
         mean, std = statistics(index, None if index == 0 else motion[:, -window - 1 :])
         units = None
-        if diffusion.standardised:
+        if diffusion.by_construction:
             if mean is None or std is None:
                 raise ValueError("windows in units of their statistics need both mean and std")
             units = WindowUnits.of(mean, std)
-            before = units.encode(before)
+            before = units.encode(before) if diffusion.standardised else before
         # From noise to the motion of the window's 64 frames, by its speech and that about it.
         part = audio[:, 2 * start : 2 * (start + window + 2 * prefix)]
         denoiser = CFGDenoiser(network, part, before, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
-        corrected = partial(_corrected, before=before, units=units)
+        corrected = partial(_corrected, before=before, units=units, encoded=diffusion.standardised)
         found = diffusion.sample(denoiser, temperature * noise, generator, steps, corrected)  # (1, 64, M)
-        motion = torch.cat([motion, found if units is None else units.decode(found)], dim=1)
+        found = units.decode(found) if units is not None and diffusion.standardised else found
+        motion = torch.cat([motion, found], dim=1)
     first = motion.shape[1] - (total + short)
     return motion[:, first : first + total]
 
 
-def _corrected(motion: Tensor, before: Tensor, units: WindowUnits | None) -> Tensor:
-    """A predicted window ``(1, T, M)`` that goes on from those before it ``(1, P, M)`` and has the statistics asked for."""
+def _corrected(motion: Tensor, before: Tensor, units: WindowUnits | None, encoded: bool) -> Tensor:
+    """A predicted window ``(1, T, M)`` that goes on from those before it ``(1, P, M)`` and has the statistics asked for.
+
+    ``encoded``: whether both are in units of those.
+    """
     if before.shape[1] > 1 and before[:, -2:].isfinite().all():
         # Its first step is the last one; what that moves falls to nothing over some frames.
         gap = 2 * before[:, -1:] - before[:, -2:-1] - motion[:, :1]
         fading = torch.cos(torch.linspace(0, torch.pi / 2, JOINED + 1, device=motion.device)[:-1]).square()
         motion = torch.cat([motion[:, :JOINED] + fading[:, None] * gap, motion[:, JOINED:]], dim=1)
-    return motion if units is None else units.fitted(motion, before[:, -1:])
+    if units is None or encoded:
+        return motion if units is None else units.fitted(motion, before[:, -1:])
+    return units.decode(units.fitted(units.encode(motion), units.encode(before[:, -1:])))

@@ -114,10 +114,10 @@ class GenerationOptions:
             ("std", told, of_file),
             ("std", "std quantile", self.std_quantile is not None),
         ):
-            if asked and token not in model.denoiser.tokens and not model.diffusion.standardised:
+            if asked and token not in model.denoiser.tokens and not model.diffusion.by_construction:
                 raise UserError(f"{option}: this model is not steered by a {token}; leave it out")
         drawn = self.statistics == "estimated" or self.std_quantile is not None
-        if model.estimator is None and (drawn or (model.diffusion.standardised and not of_file)):
+        if model.estimator is None and (drawn or (model.diffusion.by_construction and not of_file)):
             raise UserError(
                 "no estimator of motion statistics here: choose statistics none, source, previous or a file"
             )

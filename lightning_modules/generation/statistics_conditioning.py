@@ -64,7 +64,7 @@ class StatisticsConditioner:
     @property
     def by_construction(self) -> bool:
         """Whether each window has the statistics that it is given, whatever the model makes of their tokens."""
-        return self.model.diffusion.standardised
+        return self.model.diffusion.by_construction
 
     @property
     def steers_std(self) -> bool:

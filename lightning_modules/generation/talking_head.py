@@ -160,7 +160,7 @@ class TalkingHead(Reenactor):
         options.check(self)
         blocks = self.basis.blocks
         rest = self.basis.encode(source.motion)  # (1, M)
-        if self.diffusion.standardised and options.scaling != "motion":
+        if self.diffusion.by_construction and options.scaling != "motion":
             # Each window has the statistics that it is given: intensities scale those, and there is one pass.
             coordinates, given = self._sample(source, rest, audio, options)
             return GeneratedMotion(self.basis.decode(coordinates)[0].clamp(-1, 1), torch.cat(given.asked))
@@ -176,7 +176,7 @@ class TalkingHead(Reenactor):
                 log.info("no std steers this motion: intensity scales the generated motion itself")
         # 3. Eyes of a third one without statistics: a blink is in some windows and not in others, so that given estimated
         #    statistics the lids hardly move.
-        if "eyes" in blocks and options.statistics != "none" and not self.diffusion.standardised:
+        if "eyes" in blocks and options.statistics != "none" and not self.diffusion.by_construction:
             free = replace(options, intensity=1.0, statistics="none", std_quantile=None)
             coordinates = self._with_block(coordinates, self._sample(source, rest, audio, free)[0], "eyes")
         # 4. What no statistics scaled is scaled as motion. Less of it rests at the portrait; more swings wider about its own

@@ -11,6 +11,8 @@ from lightning_modules.networks.transformer_blocks import CrossAttention, DiTBlo
 
 CONDITION_TOKENS = ("hint", "mean", "std")
 """Conditions that can have a token of their own, in the order of the tokens."""
+LEAST_STD = 0.02
+"""Added to a std before the logarithm."""
 AUDIO_CONDITIONINGS = ("framewise", "mean", "cross_attention")
 """How speech reaches the frames beside the joined branch: modulation by their own or by the mean audio, or attention."""
 
@@ -112,6 +114,7 @@ class DiffusionTransformer(nn.Module):
         joined_branch: Whether each frame's token also holds its noisy motion joined with its audio.
         prefix: P, how the hint is given: 0: by its token (the paper's); else by the P frames before the window, motion and
             speech, as tokens in front of the window's. It then hears P more frames on either side.
+        statistics_modulation: Whether mean and logarithm of the std also modulate the frames' tokens.
     """
 
     positions: Tensor
@@ -131,6 +134,7 @@ class DiffusionTransformer(nn.Module):
         audio_conditioning: str = "framewise",
         joined_branch: bool = True,
         prefix: int = 0,
+        statistics_modulation: bool = False,
     ) -> None:
         super().__init__()
         if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
@@ -165,6 +169,7 @@ class DiffusionTransformer(nn.Module):
         # Control of the frames' tokens: speech and time. With cross-attention speech is embedded to be attended to.
         self.audio_control = nn.Linear(audio_dim, width)
         self.time_control = _mlp(256, width, width)
+        self.statistics_control = nn.Linear(2 * motion_dim, width) if statistics_modulation else None
         # Frame tokens (T, W): noisy motion, alone and joined with the frame's speech, and the frame's place.
         self.motion_embedding = nn.Linear(motion_dim, width)
         if joined_branch:
@@ -243,6 +248,10 @@ class DiffusionTransformer(nn.Module):
             modulated = heard.mean(dim=1, keepdim=True)  # (B, 1, W)
         elif self.audio_conditioning == "cross_attention":  # of a vector: its frame's
             modulated, attended = None, heard + self.positions.repeat_interleave(2, dim=0)
+        if self.statistics_control is not None:
+            told = torch.cat([mean * keep.mean[:, None], (std + LEAST_STD).log() * keep.std[:, None]], dim=-1)
+            told = self.statistics_control(told)[:, None]
+            modulated = told if modulated is None else modulated + told
         together = joined.unflatten(1, (-1, 2)).flatten(2) if self.joined_branch else None  # (B, P + T, 2 E)
         prefix = None
         if self.prefix:

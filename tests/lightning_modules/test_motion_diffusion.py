@@ -303,3 +303,13 @@ def test_windows_with_a_prefix_train_and_know_what_was_before(windows, standardi
     module.losses(window, torch.full((8,), 0.5), torch.randn(8, 64, M), None)["loss"].backward()
     assert module.network.null_prefix.grad.any()
     assert all(p.grad is None or p.grad.isfinite().all() for p in module.network.parameters())
+
+
+def test_statistics_may_modulate_every_frame():
+    network, v = build_network(statistics_modulation=True, tokens=[]), inputs()
+    base = network(**v)
+    for name, mask in (("mean", "mean"), ("std", "std")):
+        changed = network(**v | {name: v[name] + 1})
+        assert (changed - base).abs().amax(dim=(0, 2)).min() > 1e-4
+        keep = KeepMask.all(2)._replace(**{mask: torch.zeros(2, dtype=torch.bool)})
+        assert torch.equal(network(**v, keep=keep), network(**v | {name: v[name] + 1}, keep=keep))

@@ -48,10 +48,11 @@ def test_a_frame_before_that_is_too_far_lets_the_window_move_all_the_same():
     assert 0.45 < fitted.std() < 0.55
 
 
+@pytest.mark.parametrize("way", ["standardised", "projected"])
 @pytest.mark.parametrize("target", ["x0", "epsilon", "v"])
-def test_samples_have_the_statistics_that_they_were_asked_for(model, target):
+def test_samples_have_the_statistics_that_they_were_asked_for(model, target, way):
     """Of an untrained network: by construction, not by what it has learnt."""
-    diffusion = GaussianDiffusion(target=target, standardised=True, sampler_steps=4)
+    diffusion = GaussianDiffusion(target=target, sampler_steps=4, **{way: True})
     asked, hint = [], torch.zeros(1, 20)
 
     def statistics(index, previous):
