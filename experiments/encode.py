@@ -72,9 +72,9 @@ class ClipEncoder:
 
     def parts(self) -> tuple[str | int, ...]:
         """Hashes of both networks, the picture size and the version of the format."""
-        from lightning_modules.checkpoints import weights_hash
+        from lightning_modules.checkpoints import motion_space_of
 
-        return weights_hash(self.autoencoder), self.frontend.identity(), self.size, SCHEMA
+        return motion_space_of(self.autoencoder), self.frontend.identity(), self.size, SCHEMA
 
     def to(self, device: str) -> "ClipEncoder":
         """The same, computing on that device."""

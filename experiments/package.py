@@ -82,7 +82,7 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     """
     import torch
 
-    from lightning_modules.checkpoints import find_weights, load_network, weights_hash
+    from lightning_modules.checkpoints import find_weights, load_network, motion_space_of
     from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
     from lightning_modules.generation.talking_head import write_model_folder
     from lightning_modules.networks.motion_basis import MotionBasis
@@ -94,7 +94,7 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     records = {stage: _record_of(path, stage) for stage, path in runs.items()}
     loaded = {stage: load_network(path) for stage, path in runs.items()}
     built: dict[str, Any] = {stage: network for stage, (network, _, _) in loaded.items()}
-    motion_space = weights_hash(built["autoencoder"])
+    motion_space = motion_space_of(built["autoencoder"])
     for stage in STAGES[1:]:
         if records[stage].motion_space != motion_space:
             raise UserError(

@@ -136,10 +136,10 @@ def own_run_folder(run_dir: Path) -> Iterator[None]:
 
 def record_of(plain: dict[str, Any], model: Any) -> "NetworkRecord":
     """What ``network.json`` says of a resolved config and its LightningModule."""
-    from lightning_modules.checkpoints import load_autoencoder, network_record, weights_hash
+    from lightning_modules.checkpoints import load_autoencoder, motion_space_of, network_record
 
     on_latents = plain["data"]["task"] == "motion_windows"
-    space = weights_hash(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
+    space = motion_space_of(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
     diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
     audio = plain["audio"] if on_latents else None
     return network_record(plain["stage"], model.network, diffusion, audio, space)

@@ -43,7 +43,7 @@ class NetworkRecord:
         network: Name and arguments of the network (see `build_network`).
         diffusion: Settings of the diffusion process, of stage ``diffusion``.
         audio: Name and source of the audio front end, of the stages that are driven by audio.
-        motion_space: Hash of the autoencoder whose motion the stage was trained on.
+        motion_space: Of the autoencoder whose motion the stage was trained on, see `motion_space_of`.
     """
 
     stage: str
@@ -127,7 +127,7 @@ def read_network_record(path: Path | str) -> NetworkRecord:
     config = read_model_config(folder)
     diffusion, audio, space = None, None, None
     if stage != "autoencoder":
-        audio, space = {"name": config.audio, "source": None}, weights_hash(load_autoencoder(folder)[0])
+        audio, space = {"name": config.audio, "source": None}, motion_space_of(load_autoencoder(folder)[0])
     if stage == "diffusion":
         diffusion = config.diffusion
     return NetworkRecord(stage, config.networks[stage], diffusion, audio, space)
@@ -329,6 +329,14 @@ def _require_fit(plan: nn.Module, found: Mapping[str, Sequence[int]], path: Path
         raise UserError(
             f"{path}: its network holds {unsaved:,} numbers beside its weights: that is too large"
         )
+
+
+def motion_space_of(renderer: Renderer) -> str:
+    """Hash of all that a renderer's latents depend on: stages 2 and 3 belong to every renderer with the same."""
+    parts = renderer.latent_parts()
+    if len(parts) == 1:
+        return weights_hash(parts[0])
+    return hashlib.sha256(" ".join(map(weights_hash, parts)).encode()).hexdigest()[:16]
 
 
 def weights_hash(module: nn.Module) -> str:

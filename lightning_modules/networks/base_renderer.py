@@ -93,6 +93,10 @@ class Renderer(nn.Module, ABC):
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
 
+    def latent_parts(self) -> Sequence[nn.Module]:
+        """All that motion and appearance latent depend on: while it stays, so does what was learnt of latents."""
+        return [self]
+
     def parts(self) -> dict[str, Sequence[nn.Module | nn.Parameter]]:
         """Parts that can be trained alone, by name; ``all`` need not be named."""
         return {}

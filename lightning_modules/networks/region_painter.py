@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.layers import ModulatedNormConv, full_precision, upsample
 
-FOLD = 2
-"""Side of the squares of the network's pixels that are folded into channels: convolutions work at half its resolution."""
+BLOCKS = 4
+"""Residual convolutions at a quarter of the resolution."""
 FADE = 0.125
 """Share of the window at each edge over which the paint fades to nothing."""
 PLATE, PLATE_FEATURES = 12, 8
 """Side and channels of the features that motion alone says, stretched over the window."""
-SHUT = -3.0
+SHUT = -4.0
 """Logit of the paint's cover at the start: hardly anything is painted."""
 SEEN = 3 + 3 + 3 + 1
 """Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is hidden."""
@@ -49,30 +49,31 @@ class Places(nn.Module):
 
 
 class RegionPainter(nn.Module):
-    """Flow, paint and its cover for windows of one kind: a U-Net of one level, modulated by motion.
+    """Flow, paint and its cover for windows of one kind: a U-Net of three levels, modulated by motion.
 
     Args:
         style_dim: size of the vector that says motion, and which of several alike windows this is.
-        width: channels of the convolutions, a multiple of 8.
+        width: channels at the network's resolution, a multiple of 8; below it there are twice as many.
         motion_dim: size of the vector that says motion and window alone: what flow and cover follow on any face.
         detail: pixels that are looked at and painted along each side of one of the network's.
     """
 
     def __init__(self, style_dim: int, width: int, motion_dim: int, detail: int = 1) -> None:
         super().__init__()
-        self.detail, self.fold = detail, detail * FOLD
+        self.detail = detail
         self.sway = nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, 3 * PLATE**2))
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
-        self.fine = ModulatedNormConv(SEEN * self.fold**2 + PLATE_FEATURES, width, style_dim)
-        self.down = ModulatedNormConv(width, width, style_dim, stride=2)
-        self.coarse = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2))
-        self.up = ModulatedNormConv(2 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 4 * self.fold**2 + 2 * FOLD**2, 1)  # of colours, cover and flow
-        for parameter in (*self.sway[-1].parameters(), self.paint.weight):
+        self.fine = ModulatedNormConv(SEEN * detail**2 + PLATE_FEATURES, width, style_dim)
+        self.middle = ModulatedNormConv(width, 2 * width, style_dim, stride=2)
+        self.coarse = ModulatedNormConv(2 * width, 2 * width, style_dim, stride=2)
+        self.blocks = nn.ModuleList(ModulatedNormConv(2 * width, 2 * width, style_dim) for _ in range(BLOCKS))
+        self.up = ModulatedNormConv(4 * width, 2 * width, style_dim)
+        self.rise = ModulatedNormConv(3 * width, width, style_dim)
+        self.paint = nn.Conv2d(width, 4 * detail**2 + 2, 3, padding=1)  # of colours, cover and flow
+        for parameter in (*self.sway[-1].parameters(), *self.paint.parameters()):
             nn.init.zeros_(parameter)
         with torch.no_grad():
-            self.paint.bias.zero_()  # type: ignore[union-attr]
-            self.paint.bias[3 * self.fold**2 : 4 * self.fold**2] = SHUT  # type: ignore[index]
+            self.paint.bias[3 * detail**2 : 4 * detail**2] = SHUT  # type: ignore[index]
 
     def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Change of colour ``(N, 3, d h, d w)`` in (-1, 1), cover ``(N, 1, d h, d w)`` in [0, 1], flow ``(N, 2, h, w)``.
@@ -85,22 +86,22 @@ class RegionPainter(nn.Module):
             motions: ``(N, M)``.
         """
         painted = window.shape[2:]
-        moved = [side // self.detail for side in painted]
+        window = F.pixel_unshuffle(window, self.detail)  # (N, 10 d^2, h, w)
+        sides = window.shape[2:]
         sway = self.sway(motions.float()).view(-1, 3, PLATE, PLATE)
         sway, opening = sway.split((2, 1), dim=1)
-        window = F.pixel_unshuffle(window, self.fold)  # (N, 10 (2 d)^2, h / 2, w / 2)
-        plate = self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE)
-        plate = _stretched(plate, window.shape[2:])
-        fine = self.fine(torch.cat([window, plate.to(window.dtype)], dim=1), style)  # (N, W, h / 2, w / 2)
-        hidden = self.down(fine, style)  # (N, W, h / 4, w / 4)
-        for layer in self.coarse:
-            hidden = hidden + layer(hidden, style)
-        found = self.paint(self.up(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
-        found, flow = found.tensor_split((4 * self.fold**2,), dim=1)
-        paint, cover = F.pixel_shuffle(found, self.fold).split((3, 1), dim=1)
-        cover = torch.sigmoid(cover) * torch.sigmoid(_stretched(opening, painted)) * _fading(paint)
-        flow = F.pixel_shuffle(flow, FOLD) + _stretched(sway, moved)
-        return torch.tanh(paint), cover, flow * _fading(flow)
+        plate = _stretched(self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE), sides)
+        fine = self.fine(torch.cat([window, plate.to(window.dtype)], dim=1), style)  # (N, W, h, w)
+        middle = self.middle(fine, style)  # (N, 2 W, h / 2, w / 2)
+        hidden = self.coarse(middle, style)  # (N, 2 W, h / 4, w / 4)
+        for block in self.blocks:
+            hidden = hidden + block(hidden, style)
+        hidden = self.up(torch.cat([middle, upsample(hidden)], dim=1), style)
+        found = self.paint(self.rise(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
+        found, flow = found.tensor_split((-2,), dim=1)
+        paint, cover = F.pixel_shuffle(found, self.detail).split((3, 1), dim=1)
+        cover = torch.sigmoid(cover + _stretched(opening, painted)) * _fading(paint)
+        return torch.tanh(paint), cover, (flow + _stretched(sway, sides)) * _fading(flow)
 
 
 def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:

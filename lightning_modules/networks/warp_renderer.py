@@ -142,7 +142,7 @@ class WarpRenderer(Renderer):
         self.enter = ModulatedNormConv(64 + 32 + 2 * 3 * FOLD**2, width, style_dim)
         self.trunk = nn.ModuleList(ModulatedNormConv(width, width, style_dim) for _ in range(2 * blocks))
         self.rise = nn.Conv2d(width, 64, 3, padding=1)  # shuffled to 16 channels at half the size
-        self.paint = nn.Conv2d(32, 4 * (3 * detail**2 + 2), 3, padding=1)  # of colours, alpha and person
+        self.paint = nn.Conv2d(32, 5 * (2 * detail) ** 2, 3, padding=1)  # of colours, alpha and person
         for parameter in self.paint.parameters():
             nn.init.zeros_(parameter)
         self.places = Places(motion_dim, latent_dim) if painters else None
@@ -210,7 +210,7 @@ class WarpRenderer(Renderer):
         colours = torch.tanh(change)
         if self.occlusion:  # near the colours that are there, so that no face's are far off
             colours = (resized(_blurred(warped, BLUR), change.shape[-1]) + colours).clamp(-1, 1)
-            alpha = torch.sigmoid(resized(logits, size) + alpha)
+            alpha = torch.sigmoid(resized(logits, alpha.shape[-1]) + alpha)
         else:
             alpha = torch.ones_like(alpha)
         # The frame at the portrait's size.
@@ -249,7 +249,7 @@ class WarpRenderer(Renderer):
         moving: Tensor,
         style: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Change of colours ``(B, 3, d S, d S)`` with the detail d, alpha and person ``(B, 1, S, S)``, unbounded.
+        """Change of colours ``(B, 3, d S, d S)`` with the detail d, alpha and person ``(B, 1, d S, d S)``, unbounded.
 
         It sees the features ``maps``, moved, how far they can be seen, and the ``pictures``: the portrait's pixels as they
         were moved and, of the background, as they are.
@@ -262,10 +262,9 @@ class WarpRenderer(Renderer):
             x = x + second(first(x, style), style)
         x = F.pixel_shuffle(self.rise(x), 2)
         x = torch.cat([x, warp_by_centres(fine, resized(flow, half)) * resized(shown, half)], dim=1)
-        found = self.paint(F.silu(x)).float()
-        change, masks = found.tensor_split((-8,), dim=1)
-        alpha, person = F.pixel_shuffle(masks, 2).split(1, dim=1)
-        return F.pixel_shuffle(change, 2 * self.detail), alpha, person
+        found = F.pixel_shuffle(self.paint(F.silu(x)).float(), 2 * self.detail)
+        change, alpha, person = found.split((3, 1, 1), dim=1)
+        return change, alpha, person
 
     def _composed(
         self, warped: Tensor, colours: Tensor, alpha: Tensor, behind: Tensor, person: Tensor | None
@@ -317,6 +316,10 @@ class WarpRenderer(Renderer):
             added = (one.unflatten(0, shape) for one in (paint, cover, flow))
             patches.append(Patch(corners, *added))
         return patches
+
+    def latent_parts(self) -> Sequence[nn.Module]:
+        """Motion encoder and source pyramid: flow and painters may learn on."""
+        return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
         """``paint``: trunk, painters and what they paint, without the flow."""

@@ -22,6 +22,7 @@ from experiments.package import pack_model
 from lightning_modules.checkpoints import (
     load_autoencoder,
     load_network,
+    motion_space_of,
     network_record,
     weights_hash,
     write_network_record,
@@ -213,7 +214,7 @@ def write_run(folder: Path, model: TalkingHead, stage: str, audio: Any = None) -
     state = {f"network.{k}": v for k, v in networks[stage].state_dict().items()}
     state |= {f"basis.{k}": v for k, v in model.basis.state_dict().items()}
     torch.save({"state_dict": state, "global_step": 1}, folder / "checkpoints" / "last.ckpt")
-    space = weights_hash(model.autoencoder)
+    space = motion_space_of(model.autoencoder)
     write_network_record(
         folder, network_record(stage, networks[stage], model.diffusion.settings(), audio, space)
     )

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.batches import REGION_NAMES
 from datamodules.errors import UserError
+from lightning_modules.checkpoints import motion_space_of
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
@@ -24,7 +25,7 @@ from lightning_modules.networks.windows import (
 )
 
 MOST_FLOPS = 3.3e9
-"""Of a frame at 256: what two CPU cores render 40 times a second."""
+"""Of a frame at 256, as the shipped model makes it: what two CPU cores render 40 times a second."""
 
 
 SMALL = {
@@ -173,7 +174,7 @@ def test_a_still_portrait_is_encoded_once():
     source, motion = model.encode(pictures(1)), model.motion(pictures(3))
     together = model.decode(source.expand(3), motion).frame
     alone = torch.cat([model.decode(source, one[None]).frame for one in motion])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
 def test_factors_are_seen_in_their_own_views_alone():
@@ -259,8 +260,7 @@ def test_paint_fades_to_nothing_at_the_windows_edges():
                 painter.paint.weight.zero_()
                 painter.sway[-1].bias.zero_()
                 painter.sway[-1].weight.zero_()
-                start = torch.tensor([colour] * 3 + [cover, 0.0, 0.0])
-                painter.paint.bias.copy_(start.repeat_interleave(4))
+                painter.paint.bias.copy_(torch.tensor([colour] * 3 + [cover, 0.0, 0.0]))
     found, without = model(pictures(1), pictures(1)), bare(pictures(1), pictures(1))
     torch.testing.assert_close(found.mask, without.mask)  # what the flow shows is no painter's affair
     change = (found.frame - without.frame).abs().amax(dim=1)[0]
@@ -357,9 +357,26 @@ def test_a_disguise_changes_colours_and_light_and_no_shapes():
     assert torch.equal(*(model.eval().motion(still[:2]) for _ in range(2)))
 
 
+def test_painters_that_learn_on_leave_the_motion_space_as_it_is():
+    model = lively(small())
+    space = motion_space_of(model)
+    with torch.no_grad():
+        for part in model.parts()["paint"]:
+            for parameter in part.parameters():
+                parameter.add_(1)
+    assert motion_space_of(model) == space
+    before = model.eval().encode(pictures(1)).latent
+    for part in (model.motion_head, model.source, model.own_motion):
+        with torch.no_grad():
+            next(part.parameters()).add_(0.1)
+        assert motion_space_of(model) != space
+        space = motion_space_of(model)
+    assert not torch.equal(model.encode(pictures(1)).latent, before)
+
+
 def test_a_frame_costs_what_two_cpu_cores_can_pay():
     with torch.device("meta"):
-        model = build_network("warp_renderer", size=256)
+        model = build_network("warp_renderer", size=128, detail=2)
         source = model.encode(torch.zeros(1, 3, 256, 256))
         with FlopCounterMode(display=False) as count:
             model.decode(source, torch.zeros(1, 20))
