@@ -321,8 +321,8 @@ def _lift(model: Any, path: str) -> None:
 def _sizes_differ(of_data: int, of_network: int) -> UserError:
     """Few renderers take pictures larger than what their network looks at, and those in whole multiples."""
     return UserError(
-        f"data.size is {of_data} but model.network.size is {of_network}: set data.size alone, or, with the warp renderer, "
-        "2 or 4 times what its network looks at"
+        f"data.size is {of_data} but model.network.size is {of_network}: set both to the same, or, with the warp renderer, "
+        "data.size to up to 4 times as much"
     )
 
 
@@ -344,8 +344,12 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         )
     if data["task"] == "motion_windows" and not plain["autoencoder"]:
         raise UserError(f"stage '{stage}' needs autoencoder=PATH, a run or model with a trained stage 1")
-    if data["task"] == "frame_pairs" and data["size"] % (side := network.get("size", data["size"])):
-        raise _sizes_differ(data["size"], side)
+    sides = data["size"], network.get("size", data["size"])
+    numbers = all(
+        isinstance(side, int) and side > 0 for side in sides
+    )  # others are refused where they are used
+    if data["task"] == "frame_pairs" and numbers and sides[0] % sides[1]:
+        raise _sizes_differ(*sides)
     if plain["lift"] and plain["init"]:
         raise UserError("lift= and init= both say what to start from: give one of them")
     for key in SOURCES:

@@ -317,6 +317,8 @@ def load_basis(motion_dim: int, folder: Path, name: str) -> MotionBasis:
     sizes = basis.sizes.tolist()
     if min(sizes) < 0 or sum(sizes) > motion_dim:
         raise UserError(f"{path}: its blocks of sizes {sizes} don't fit the motion")
+    if basis.bent and not 0 < float(basis.bend) < 1:
+        raise UserError(f"{path}: its bend is {float(basis.bend):g}, not a number between 0 and 1")
     return basis
 
 

@@ -18,6 +18,7 @@ from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.base import LossTerm, RenderedPairs, evaluate_terms
 from lightning_modules.networks.base_renderer import Renderer
+from lightning_modules.networks.layers import RunningNorm
 
 
 class MotionAutoencoderModule(L.LightningModule):
@@ -69,8 +70,14 @@ class MotionAutoencoderModule(L.LightningModule):
         """Optimizer of the trained part and, with a GAN, of the discriminator; each with the schedule."""
         if self.hparams["trainable"] != "all":
             BaseFinetuning.freeze(self.network, train_bn=False)
+            for module in self.network.modules():
+                if isinstance(module, RunningNorm):
+                    module.frozen = True
             for part in self.network.parts()[self.hparams["trainable"]]:
                 part.requires_grad_(True)
+                for module in part.modules() if isinstance(part, nn.Module) else ():
+                    if isinstance(module, RunningNorm):
+                        module.frozen = False
         trained = [*self.network.parameters(), *self.losses.parameters()]
         optimizers = [self._optimizer([p for p in trained if p.requires_grad])]
         if self.gan is not None:

@@ -13,7 +13,7 @@ from datamodules.batches import MotionWindowBatch
 from datamodules.errors import UserError
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.schedules import expand
-from lightning_modules.diffusion.window_units import WindowUnits
+from lightning_modules.diffusion.window_units import WindowUnits, going_on
 from lightning_modules.learning_rate import Scheduler, scheduled
 from lightning_modules.networks.diffusion_transformer import (
     CONDITION_TOKENS,
@@ -240,15 +240,14 @@ class MotionDiffusionModule(L.LightningModule):
         """
         noise = torch.randn(window.x0.shape, generator=generator).to(window.x0)
         conditions = self.network.embed(window.audio, window.hint, window.mean, window.std)
-        corrected, decoded = None, (lambda motion: motion)
-        if self.diffusion.standardised:
-            units = WindowUnits.of(window.mean, window.std)
-            corrected, decoded = partial(units.fitted, before=window.hint[:, -1:]), units.decode
+        units = None
+        if self.diffusion.by_construction:
+            units = WindowUnits.of(window.mean, window.std, self.diffusion.standardised)
+        corrected = partial(going_on, before=window.hint, units=units)
         network = partial(self.network.denoise, conditions=conditions)
-        sample, true = (
-            decoded(one)
-            for one in (self.diffusion.sample(network, noise, generator, None, corrected), window.x0)
-        )
+        sample, true = self.diffusion.sample(network, noise, generator, None, corrected), window.x0
+        if units is not None:
+            sample, true = units.unseen(sample), units.unseen(true)
         figures = {}
         for name, part in (self.basis.blocks or {"motion": slice(None)}).items():
             drawn, truth = sample[..., part], true[..., part]

@@ -156,14 +156,16 @@ class MotionWindowDataset(Dataset[MotionWindowBatch]):
         record = self.records[clip]
         source = sample_source(record.frames, start, generator)
         window = cut_window(self.latents.load(record.id), start, source)
-        self.latents.require_finite(
-            record.id,
+        past = window.previous[max(0, WINDOW - start) :]  # what is before the clip is NaN
+        read = (
             window.motion,
             window.audio,
             window.audio_around,
             window.source_motion,
             window.appearance,
+            past,
         )
+        self.latents.require_finite(record.id, *read)
         if self.augment and window.audio.shape[1] == MEL_DIM:
             before, after = window.audio_around
             changed = change_voice(torch.cat([before, window.audio, after]), generator)

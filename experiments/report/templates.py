@@ -66,14 +66,14 @@ def coordinate_motions(
     for k in range(model.basis.motion_dim):
         moved = rest.repeat(len(DEVIATIONS), 1)
         moved[:, k] += torch.tensor(DEVIATIONS)
-        yield f"{block_of.get(k, 'direction')} {k + 1}", model.basis.decode(moved).clamp(-1, 1)
+        yield f"{block_of.get(k, 'direction')} {k + 1}", model.basis.coefficients(moved)
 
 
 def template_motions(model: "TalkingHead", source: "SourceEncoding") -> "Iterator[tuple[str, torch.Tensor]]":
     """Label and raw motion ``(N, M)`` of each template, with the standard deviation of its coefficient."""
     import torch
 
-    spread = model.basis.inverse.norm(dim=1)  # whitened coordinates have unit covariance
+    spread = model.basis.coefficient_std()
     for k in range(model.basis.motion_dim):
         moved = source.motion.repeat(len(DEVIATIONS), 1)
         moved[:, k] += spread[k] * torch.tensor(DEVIATIONS)

@@ -42,6 +42,12 @@ def _stacked(frames: Iterable[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(list(frames))).movedim(-1, 1).contiguous()
 
 
+def _side(renderer: Reenactor, clip: WholeClip) -> int | None:
+    """Side of the frames: the clip's, if this renderer makes such; None: its own."""
+    side = clip.frames.shape[-1]
+    return side if side in renderer.sizes else None
+
+
 class ReconstructedClips:
     """Clips through an autoencoder that is being trained, some frames at a time: the first in the motion of each frame."""
 
@@ -57,7 +63,7 @@ class ReconstructedClips:
     def __call__(self, module: LightningModule, clip: WholeClip) -> Tensor:
         """Frames ``(T, 3, S, S)`` uint8 by the autoencoder, in evaluation mode, of a real clip."""
         renderer = Reenactor(module.network)  # type: ignore[arg-type]
-        source = renderer.prepare_source(to_float(clip.frames[:1]))
+        source = renderer.prepare_source(to_float(clip.frames[:1]), _side(renderer, clip))
         chunks = clip.frames.split(self.batch_size)
         motion = torch.cat([renderer.motion_of(to_float(chunk), self.batch_size) for chunk in chunks])
         return _stacked(renderer.render(source, motion, self.batch_size))
@@ -66,7 +72,8 @@ class ReconstructedClips:
 class GeneratedClips:
     """Clips by a motion diffusion model that is being trained: first frame and own speech become video.
 
-    Motion is sampled without statistics, so that stage 2 need not be trained yet, and rendered by a trained autoencoder.
+    Motion is sampled without statistics, or with usual ones, so that stage 2 need not be trained yet; a trained autoencoder
+    renders it.
 
     Args:
         autoencoder: run folder or checkpoint of stage 1; it is read when the first clip is rendered.
@@ -110,6 +117,6 @@ class GeneratedClips:
         with torch.inference_mode(False):  # parameters moved within it could not be used outside
             autoencoder = self.autoencoder.to(module.device)
         head = TalkingHead(autoencoder, module.basis, module.network, module.diffusion)  # type: ignore[arg-type]
-        source = head.prepare_source(to_float(clip.frames[:1]))
+        source = head.prepare_source(to_float(clip.frames[:1]), _side(head, clip))
         motion = head.motion_from_features(source, clip.audio[None].to(module.device), self.options)
         return _stacked(head.render(source, motion, self.batch_size))

@@ -77,6 +77,8 @@ class GaussianDiffusion:
             raise UserError(
                 "the flow schedule has no reverse variance: use ddim, dpm_solver_2m, euler or heun"
             )
+        if self.standardised and self.projected:
+            raise UserError("standardised windows have their statistics: leave projected=true out")
         if self.sampler_steps < 1:
             raise UserError(f"sampler_steps is {self.sampler_steps}: use at least 1")
         self.noise_schedule = NoiseSchedule(self.schedule, self.discrete_steps)

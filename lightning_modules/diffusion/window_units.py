@@ -11,6 +11,8 @@ from torch import Tensor
 
 FLOOR = 0.1
 """Smallest unit, in basis coordinates: what moves less is noise, and stays small."""
+JOINED = 8
+"""Frames over which a window is bent to go on from those before it."""
 LEAST = 0.5
 """Share of the std that a window's own frames have at least, where the frame before takes up most of what was asked for."""
 
@@ -22,17 +24,27 @@ class WindowUnits(NamedTuple):
         mean: ``(B, 1, M)`` mean over the frame before and the window, basis coordinates.
         unit: ``(B, 1, M)`` its std, at least ``FLOOR``.
         spread: ``(B, 1, M)`` its std in these units, at most 1.
+        standardised: whether the network sees motion in these units; else they are what it is brought to.
     """
 
     mean: Tensor
     unit: Tensor
     spread: Tensor
+    standardised: bool = True
 
     @classmethod
-    def of(cls, mean: Tensor, std: Tensor) -> "WindowUnits":
+    def of(cls, mean: Tensor, std: Tensor, standardised: bool = True) -> "WindowUnits":
         """Those of windows with such statistics, both ``(B, M)``."""
         unit = std.clamp(min=FLOOR)
-        return cls(mean[:, None], unit[:, None], (std / unit)[:, None])
+        return cls(mean[:, None], unit[:, None], (std / unit)[:, None], standardised)
+
+    def seen(self, motion: Tensor) -> Tensor:
+        """Motion ``(B, T, M)`` as a network sees it: in these units, or, of one that knows none, as it is."""
+        return self.encode(motion) if self.standardised else motion
+
+    def unseen(self, motion: Tensor) -> Tensor:
+        """Inverse of ``seen``."""
+        return self.decode(motion) if self.standardised else motion
 
     def encode(self, motion: Tensor) -> Tensor:
         """Motion ``(B, T, M)`` in these units."""
@@ -57,3 +69,23 @@ class WindowUnits(NamedTuple):
         centred = motion - motion.mean(dim=1, keepdim=True)
         squares = centred.square().sum(dim=1, keepdim=True)
         return (left / squares.clamp(min=1e-6)).sqrt() * centred - before / frames
+
+
+def going_on(motion: Tensor, before: Tensor, units: WindowUnits | None) -> Tensor:
+    """A predicted window ``(B, T, M)`` that goes on from the frames before it and has the statistics asked for.
+
+    Args:
+        motion: as the network sees it.
+        before: ``(B, P, M)`` likewise, NaN where not known. If there are two or more the window's first step is the last one;
+            what that moves falls to nothing over ``JOINED`` frames.
+        units: of the window; None: it keeps the statistics that it has.
+    """
+    if before.shape[1] > 1:
+        gap = (2 * before[:, -1:] - before[:, -2:-1] - motion[:, :1]).nan_to_num()
+        fading = torch.cos(torch.linspace(0, torch.pi / 2, JOINED + 1, device=motion.device)[:-1]).square()
+        motion = torch.cat([motion[:, :JOINED] + fading[:, None] * gap, motion[:, JOINED:]], dim=1)
+    if units is None:
+        return motion
+    if units.standardised:
+        return units.fitted(motion, before[:, -1:])
+    return units.decode(units.fitted(units.encode(motion), units.encode(before[:, -1:])))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.guidance import CFGDenoiser
-from lightning_modules.diffusion.window_units import WindowUnits
+from lightning_modules.diffusion.window_units import WindowUnits, going_on
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 
 StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor | None]]
@@ -18,8 +18,6 @@ StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor 
 ``(1, M)`` or None for a dropped one."""
 
 
-JOINED = 8
-"""Frames over which a window with a prefix is bent to go on from that."""
 MARKS = 48
 """Bits of a speech that go into the seed of its motion."""
 
@@ -35,7 +33,7 @@ def speech_seed(seed: int, audio: Tensor) -> int:
         audio: ``(1, 2T, D)`` audio features.
     """
     levels = F.adaptive_avg_pool1d(audio.float().mean(dim=-1), MARKS)[0]  # (MARKS,)
-    bits = (levels > levels.mean()).tolist()
+    bits = (levels > levels.mean() + 1e-2).tolist()  # of silence none
     digest = hashlib.sha256(f"{seed} {bits}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1  # of 63 bits
 
@@ -98,30 +96,16 @@ def sample_motion(
         if diffusion.by_construction:
             if mean is None or std is None:
                 raise ValueError("windows in units of their statistics need both mean and std")
-            units = WindowUnits.of(mean, std)
-            before = units.encode(before) if diffusion.standardised else before
+            units = WindowUnits.of(mean, std, diffusion.standardised)
+            before = units.seen(before)
         # From noise to the motion of the window's 64 frames, by its speech and that about it.
         part = audio[:, 2 * start : 2 * (start + window + 2 * prefix)]
         denoiser = CFGDenoiser(network, part, before, mean, std, audio_scale, statistics_scale)
         noise = torch.randn((1, window, network.motion_dim), generator=generator).to(hint)
-        corrected = partial(_corrected, before=before, units=units, encoded=diffusion.standardised)
+        goes_on = partial(going_on, before=before, units=units)
+        corrected = goes_on if prefix > 1 or units is not None else None
         found = diffusion.sample(denoiser, temperature * noise, generator, steps, corrected)  # (1, 64, M)
-        found = units.decode(found) if units is not None and diffusion.standardised else found
+        found = found if units is None else units.unseen(found)
         motion = torch.cat([motion, found], dim=1)
     first = motion.shape[1] - (total + short)
     return motion[:, first : first + total]
-
-
-def _corrected(motion: Tensor, before: Tensor, units: WindowUnits | None, encoded: bool) -> Tensor:
-    """A predicted window ``(1, T, M)`` that goes on from those before it ``(1, P, M)`` and has the statistics asked for.
-
-    ``encoded``: whether both are in units of those.
-    """
-    if before.shape[1] > 1 and before[:, -2:].isfinite().all():
-        # Its first step is the last one; what that moves falls to nothing over some frames.
-        gap = 2 * before[:, -1:] - before[:, -2:-1] - motion[:, :1]
-        fading = torch.cos(torch.linspace(0, torch.pi / 2, JOINED + 1, device=motion.device)[:-1]).square()
-        motion = torch.cat([motion[:, :JOINED] + fading[:, None] * gap, motion[:, JOINED:]], dim=1)
-    if units is None or encoded:
-        return motion if units is None else units.fitted(motion, before[:, -1:])
-    return units.decode(units.fitted(units.encode(motion), units.encode(before[:, -1:])))

@@ -44,8 +44,9 @@ class GenerationOptions:
             the statistics where the model follows them by construction, else the motion.
         mouth_intensity: Factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
         statistics: Where each window's motion statistics come from: ``estimated`` (sampled from the estimator), ``none``
-            (both dropped), ``source`` (mean = motion of the portrait, std dropped), ``previous`` (mean = last frame of the
-            previous window, std dropped), or a ``.npz`` file with ``mean`` (M) and ``std`` (M) in basis coordinates.
+            (neither), ``source`` (mean = motion of the portrait, no std), ``previous`` (mean = last frame of the previous
+            window, no std), or a ``.npz`` file with ``mean`` (M) and ``std`` (M) in basis coordinates.
+            What is not given is dropped, or, of windows that need it, drawn from those of all training windows.
         std_quantile: Replaces the std by this quantile (0..1) of the training windows' std; keeps the mode's mean.
         steps: Sampler steps; None = the model's own.
         guidance: Scale of the audio guidance; None = the model's own, 1 = off.
@@ -116,8 +117,7 @@ class GenerationOptions:
         ):
             if asked and token not in model.denoiser.tokens and not model.diffusion.by_construction:
                 raise UserError(f"{option}: this model is not steered by a {token}; leave it out")
-        drawn = self.statistics == "estimated" or self.std_quantile is not None
-        if model.estimator is None and (drawn or (model.diffusion.by_construction and not of_file)):
+        if model.estimator is None and (self.statistics == "estimated" or self.std_quantile is not None):
             raise UserError(
                 "no estimator of motion statistics here: choose statistics none, source, previous or a file"
             )

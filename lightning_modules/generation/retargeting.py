@@ -53,7 +53,7 @@ def retargeted_motion(motion: Tensor, own: Tensor, basis: MotionBasis) -> Tensor
     if (eyes := basis.blocks.get("eyes")) is not None:
         away = driver[:, eyes] - driver[:, eyes].median(dim=0).values
         moved[:, eyes] = _enlarging(away.abs().max(), SHUT_LIDS, A_BLINK) * away + portrait[:, eyes]
-    return basis.decode(moved).clamp(-1, 1)
+    return basis.coefficients(moved)
 
 
 def _lips(driver: Tensor, portrait: Tensor, closed: Tensor) -> Tensor:

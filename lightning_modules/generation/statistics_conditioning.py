@@ -17,11 +17,14 @@ from datamodules.files import require_file
 from lightning_modules.generation.motion_intensity import IntensityScaling
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
 from lightning_modules.networks.base_renderer import SourceEncoding
+from lightning_modules.networks.statistics_estimator import within_reach
 
 if TYPE_CHECKING:
     from lightning_modules.generation.talking_head import TalkingHead
 
 
+USUAL_STD = 0.7
+"""Of a window, in coordinates whose variance over all windows is 1."""
 MAX_BYTES = 2**20
 """Of a file of statistics, and of an array in it."""
 
@@ -69,8 +72,6 @@ class StatisticsConditioner:
     @property
     def steers_std(self) -> bool:
         """Whether windows are told their std; if not, intensity scales the generated motion instead."""
-        if self.by_construction:
-            return True
         if "std" not in self.model.denoiser.tokens:
             return False
         by_mode = self.options.statistics == "estimated" or self.file is not None
@@ -78,20 +79,18 @@ class StatisticsConditioner:
 
     def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
-        before = self.rest if generated is None else generated[:, -1]
-        if (
-            self.by_construction
-        ):  # what has been generated is scaled; the estimator knows motion as it is in the data
-            before = self.scaling.undone(before)
+        before = self.rest
+        if generated is not None:  # is scaled; the estimator knows motion as it is in the data
+            before = self.scaling.undone(generated[:, -1]) if self.by_construction else generated[:, -1]
         mean, std = self._of_mode(window, before)
         if self.options.std_quantile is not None:
             assert self.model.estimator is not None  # the options were checked
             std = self.model.estimator.std_quantile(self.options.std_quantile)[None].to(self.rest)
-        if self.by_construction and (mean is None or std is None):
-            usual = self._usual(before)
-            mean, std = (
-                given if given is not None else one for given, one in zip((mean, std), usual, strict=True)
-            )
+        if self.by_construction:
+            if mean is None or std is None:
+                usual = self._usual(before)
+                mean, std = usual[0] if mean is None else mean, usual[1] if std is None else std
+            mean = within_reach(mean, std, before)
         if std is None:
             return mean, None
         scaled, std = self.scaling.of_statistics(self.rest if mean is None else mean, std)
@@ -109,8 +108,9 @@ class StatisticsConditioner:
         return (self.rest if mode == "source" else before), None
 
     def _usual(self, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Statistics of a window of anything, drawn from those of all training windows."""
-        assert self.model.estimator is not None  # the options were checked
+        """Statistics of a window of anything, drawn from those of all training windows; usual ones without an estimator."""
+        if self.model.estimator is None:
+            return torch.zeros_like(before), torch.full_like(before, USUAL_STD)
         drawn = self.model.estimator.unconditional().sample(self.generator)
         return self.model.estimator.statistics(drawn, self.rest, before)
 

@@ -163,7 +163,7 @@ class TalkingHead(Reenactor):
         if self.diffusion.by_construction and options.scaling != "motion":
             # Each window has the statistics that it is given: intensities scale those, and there is one pass.
             coordinates, given = self._sample(source, rest, audio, options)
-            return GeneratedMotion(self.basis.decode(coordinates)[0].clamp(-1, 1), torch.cat(given.asked))
+            return GeneratedMotion(self.basis.coefficients(coordinates)[0], torch.cat(given.asked))
         # 1. The motion as the statistics say, at intensity 1.
         plain, given = self._sample(source, rest, audio, replace(options, intensity=1.0, mouth_intensity=1.0))
         coordinates, intensity = plain, options.intensity
@@ -186,7 +186,7 @@ class TalkingHead(Reenactor):
         coordinates = scale_motion(coordinates, centre, blocks, intensity, options.mouth_intensity, closed)
         factors = intensity_factors(blocks, rest.shape[-1], options.intensity, options.mouth_intensity)
         requested = factors.to(rest) * torch.cat(given.asked) if given.asked else None
-        return GeneratedMotion(self.basis.decode(coordinates)[0].clamp(-1, 1), requested)
+        return GeneratedMotion(self.basis.coefficients(coordinates)[0], requested)
 
     def _sample(
         self, source: SourceEncoding, rest: Tensor, audio: Tensor, options: GenerationOptions

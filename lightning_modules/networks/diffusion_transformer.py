@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from datamodules.batches import CONTEXT
 from lightning_modules.networks.transformer_blocks import CrossAttention, DiTBlock
 
 CONDITION_TOKENS = ("hint", "mean", "std")
@@ -21,7 +22,7 @@ class KeepMask(NamedTuple):
     """Which conditions each sample keeps; False drops one, where the network has it. All ``(B,)`` bool.
 
     Attributes:
-        hint: The hint frame's token.
+        hint: The hint: its token, or the frames of the prefix.
         mean: The token of the window's mean.
         std: The token of the window's standard deviation.
         modulation_audio: The audio that drives the modulation, or that frames attend to.
@@ -145,6 +146,8 @@ class DiffusionTransformer(nn.Module):
         if audio_conditioning not in AUDIO_CONDITIONINGS:
             known = ", ".join(AUDIO_CONDITIONINGS)
             raise ValueError(f"no audio conditioning named {audio_conditioning!r}: use any of {known}")
+        if not 0 <= prefix <= CONTEXT:
+            raise ValueError(f"prefix is {prefix}: use a number from 0 to {CONTEXT}")
         if width % (2 * heads) != 0:
             raise ValueError(f"width {width} is not an even multiple of {heads} heads")
         self.motion_dim, self.window = motion_dim, window

@@ -184,7 +184,8 @@ class RunningNorm(nn.Module):
     """Standardises each value by its running mean and variance, in training and evaluation alike.
 
     A random encoder maps all pictures to nearly the same latent; without this the little that tells them apart would first
-    have to be found. Statistics carry no gradient; the first batches count fully, later ones with ``momentum``.
+    have to be found. Statistics carry no gradient; the first batches count fully, later ones with ``momentum``; none
+    once it is ``frozen``, as where the layers before it don't learn.
     """
 
     mean: Tensor
@@ -193,14 +194,14 @@ class RunningNorm(nn.Module):
 
     def __init__(self, dim: int, momentum: float = 0.01) -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.frozen = momentum, False
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("variance", torch.ones(dim))
         self.register_buffer("batches", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise ``(B, dim)``."""
-        if self.training and whole_batch(len(x)) > 1:
+        if self.training and not self.frozen and whole_batch(len(x)) > 1:
             with torch.no_grad():
                 self.batches += 1
                 share = max(self.momentum, 1.0 / float(self.batches))

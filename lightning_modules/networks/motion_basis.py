@@ -1,4 +1,4 @@
-"""Motion basis: an invertible linear map from raw motion coefficients to whitened head | mouth | eyes | rest blocks.
+"""Motion basis: raw coefficients to whitened head | mouth | eyes | rest blocks and back, linear but for a bend.
 
 The raw coefficients of a motion autoencoder mix everything (in trials all of them correlated with yaw), so that "move
 the head half as much" has no meaning for them. After stage 1 the basis is fitted once against measured or true pose,
@@ -30,8 +30,8 @@ INDEPENDENT = 0.1
 class MotionBasis(nn.Module):
     """Change of coordinates of motion vectors: affine, or affine behind an inverse hyperbolic tangent.
 
-    Bent so, coordinates of any size are coefficients in (-1, 1): what is sampled or scaled is never cut off, and keeps the
-    statistics that it was asked for.
+    Bent so, coordinates of any size are coefficients of about (-1, 1): what is sampled or scaled is never cut off, and keeps
+    the statistics that it was asked for.
 
     Args:
         motion_dim: M, the number of coefficients.
@@ -91,6 +91,19 @@ class MotionBasis(nn.Module):
         """Whitened coordinates ``(..., M)`` to raw coefficients ``(..., M)``; inverse of ``encode``."""
         found = coordinates @ self.inverse.t() + self.mean
         return torch.tanh(found) / self.bend if self.bent else found
+
+    def coefficients(self, coordinates: Tensor) -> Tensor:
+        """As ``decode``, of coordinates that no frame need have had: within what renderers know.
+
+        Bent coefficients are so by themselves, within 1 / ``BEND``; others are cut off at 1.
+        """
+        found = self.decode(coordinates)
+        return found if self.bent else found.clamp(-1, 1)
+
+    def coefficient_std(self) -> Tensor:
+        """Std ``(M,)`` of each raw coefficient in the clips that the basis was fitted to; of bent ones about their mean."""
+        std = self.inverse.norm(dim=1)  # whitened coordinates have unit covariance
+        return std * (1 - torch.tanh(self.mean).square()) / self.bend if self.bent else std
 
     def _straightened(self, motion: Tensor) -> Tensor:
         """Coefficients before they were bent."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.audio_encoder import AttentionPooling
+from lightning_modules.networks.layers import full_precision
 from lightning_modules.networks.processes import ItemDropout
 
 STD_FLOOR = 0.02
@@ -99,6 +100,12 @@ def target_statistics(target: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
     return origin + offset, (log_std.exp() - STD_FLOOR).clamp(min=0)
 
 
+def within_reach(mean: Tensor, std: Tensor, before: Tensor) -> Tensor:
+    """A window's mean, no further from the frame before than windows of that std get; all ``(B, M)``."""
+    reach = REACH * (std + STD_FLOOR)
+    return before + (mean - before).clamp(-reach, reach)
+
+
 class StatisticsEstimator(nn.Module):
     """Models a window's motion statistics given the speech, the source and the window before.
 
@@ -113,7 +120,7 @@ class StatisticsEstimator(nn.Module):
         width: Hidden size.
         components: Gaussians in the mixture.
         hint: Whether it sees the frame before the window and models what of the statistics is no linear function of that and
-            of the source frame; else, as the paper's does, it counts the mean from the source frame.
+            of the source frame; else it counts the mean from the source frame.
         dropout: Dropout on every input embedding and the hidden layer; the data are few.
     """
 
@@ -178,7 +185,8 @@ class StatisticsEstimator(nn.Module):
 
     def _expected(self, source: Tensor, hint: Tensor) -> Tensor:
         """What of the target ``(B, 2M)`` is a linear function of the two frames, but for a constant."""
-        return torch.cat([hint, source], dim=-1) @ self.linear
+        with full_precision(hint.device):
+            return torch.cat([hint, source], dim=-1).float() @ self.linear
 
     def target(self, mean: Tensor, std: Tensor, source: Tensor, hint: Tensor) -> Tensor:
         """What is modelled ``(B, 2M)`` of a window's mean and std, source motion and frame before, each ``(B, M)``."""
@@ -196,8 +204,7 @@ class StatisticsEstimator(nn.Module):
             return target_statistics(target, source)
         mean, std = target_statistics(target + self._expected(source, hint), hint)
         std = std.clamp(self.std_quantiles[1], self.std_quantiles[-2])
-        reach = REACH * (std + STD_FLOOR)
-        return hint + (mean - hint).clamp(-reach, reach), std
+        return within_reach(mean, std, hint), std
 
     def fit(self, mean: Tensor, std: Tensor, source: Tensor, hint: Tensor) -> None:
         """Sets the target's moments, the quantiles of the std and, with a hint, the linear part.

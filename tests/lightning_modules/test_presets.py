@@ -6,6 +6,7 @@ from torch import nn
 
 from datamodules.batches import WINDOW, FramePairBatch
 from experiments.config import compose, instantiate
+from lightning_modules.checkpoints import motion_space_of
 from lightning_modules.networks.motion_basis import MotionBasis
 
 AUTOENCODERS = [
@@ -50,9 +51,11 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None
     trained = nn.ModuleList(model.network.parts()["paint"]) if goes_on else model.network
     parts = [trained, model.gan.discriminator] if gan else [trained]
     learned = [moved(part) for part in parts]
+    space = motion_space_of(model.network)
     run = trainer(max_steps=1)
     run.fit(model, loader(batch, count))
     assert run.global_step == 1
+    assert (motion_space_of(model.network) == space) is goes_on
     for part, names in zip(parts, learned, strict=True):
         # Behind layers that start at zero nothing moves in the first step.
         assert len(names()) > 0.05 * len(list(part.parameters()))
