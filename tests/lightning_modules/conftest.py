@@ -146,6 +146,7 @@ def motion_windows() -> Callable[..., MotionWindowBatch]:
             ),
             "valid": torch.ones(count, WINDOW, dtype=torch.bool),
         }
+        rest["previous"][:, -1] = motion[:, 0]  # the hint is always known
         return MotionWindowBatch(motion=motion, audio=audio, **rest | known)
 
     return make
