@@ -1,6 +1,6 @@
 """TalkingHead: a portrait and speech become frames. Inference alone; Lightning is not imported.
 
-All motion is computed first (windows of 64 frames, each starting from the last frame of the one before), then rendered
+All motion is computed first (windows of 64 frames, each going on from the frames before it), then rendered
 in small batches, so that memory does not grow with the length of the speech except by its sound, its features and 20
 numbers a frame.
 """
