@@ -95,22 +95,22 @@ class MotionWindowBatch(NamedTuple):
     Attributes:
         motion: ``(B, 65, M)`` float32 raw motion coefficients: hint frame, then 64 frames.
         audio: ``(B, 128, D)`` float32 audio features at 50 Hz of the 64 frames after the hint.
-        audio_around: ``(B, 2, 32, D)`` those of the 16 frames that end at the hint, and of the 16 after the window; at the
-            ends of the clip the last is repeated.
         source_motion: ``(B, M)`` raw motion of a source frame of the same clip outside the window.
         appearance: ``(B, 512)`` appearance latent of that source frame.
         previous: ``(B, 65, M)`` raw motion of the window before, the 65 frames that end at the hint; NaN where there are
             none. Whole vectors, because a std in rotated coordinates needs the covariance of the raw ones.
         valid: ``(B, 64)`` bool; False on frames past the end of the clip, which hold repeated values.
+        audio_around: ``(B, 2, 32, D)`` audio features of the 16 frames that end at the hint and of the 16 after the window;
+            beyond the ends of the clip the last is repeated.
     """
 
     motion: Tensor
     audio: Tensor
-    audio_around: Tensor
     source_motion: Tensor
     appearance: Tensor
     previous: Tensor
     valid: Tensor
+    audio_around: Tensor
 
     @property
     def has_previous(self) -> Tensor:

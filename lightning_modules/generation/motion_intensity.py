@@ -10,10 +10,6 @@ from torch import Tensor
 
 from datamodules.errors import UserError
 from lightning_modules.generation.options import check_factor
-from lightning_modules.networks.motion_basis import MotionBasis
-
-SMALLEST = 1e-3
-"""A factor below it stops all motion."""
 
 
 def intensity_factors(
@@ -36,37 +32,20 @@ def intensity_factors(
     return factors
 
 
-class IntensityScaling:
-    """Scales what a window is told before it is made, about the portrait's own motion; the mouth about the closed lips.
+def scale_statistics(
+    mean: Tensor, std: Tensor, source: Tensor, blocks: dict[str, slice], intensity: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Scales the statistics of a window before they enter the diffusion model; the mouth's stay.
 
     Args:
-        basis: Motion basis.
-        source: ``(1, M)`` motion of the source frame, basis coordinates.
+        mean: ``(..., M)`` window mean, basis coordinates.
+        std: ``(..., M)`` window standard deviation.
+        source: ``(..., M)`` motion of the source frame; deviations of the mean from it are scaled.
+        blocks: Slices of the blocks; empty for the raw basis.
         intensity: Factor of the head and the rest.
-        mouth_intensity: Factor of the mouth.
-
-    Raises:
-        UserError: See `intensity_factors`.
     """
-
-    def __init__(
-        self, basis: MotionBasis, source: Tensor, intensity: float = 1.0, mouth_intensity: float = 1.0
-    ) -> None:
-        blocks = basis.blocks
-        self.factors = intensity_factors(blocks, source.shape[-1], intensity, mouth_intensity).to(source)
-        self.centre = source
-        if "mouth" in blocks and mouth_intensity != 1:
-            self.centre = source.clone()
-            self.centre[..., blocks["mouth"]] = basis.closed[blocks["mouth"]].to(source)
-
-    def of_statistics(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and std of a window, each ``(1, M)``, scaled."""
-        return self.centre + self.factors * (mean - self.centre), self.factors * std
-
-    def undone(self, motion: Tensor) -> Tensor:
-        """Scaled motion ``(1, M)`` as it would be at intensity 1; where nothing moves, the centre."""
-        moved = (motion - self.centre) / self.factors.clamp(min=SMALLEST)
-        return self.centre + torch.where(self.factors < SMALLEST, 0.0, moved)
+    factors = intensity_factors(blocks, mean.shape[-1], intensity).to(mean)
+    return source + factors * (mean - source), factors * std
 
 
 def scale_motion(
@@ -77,7 +56,7 @@ def scale_motion(
     mouth_intensity: float = 1.0,
     mouth_closed: Tensor | None = None,
 ) -> Tensor:
-    """Scales generated motion ``(..., T, M)`` itself: what intensity means where no statistics steer the generation.
+    """Scales generated motion ``(..., T, M)``, and with it the statistics of all its windows.
 
     Args:
         motion: In basis coordinates.

@@ -95,6 +95,10 @@ class GenerationOptions:
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
 
+    def scaling_of(self, by_construction: bool) -> str:
+        """What the intensities scale, of a model whose windows have the statistics that they are given, or of another."""
+        return self.scaling or ("statistics" if by_construction else "motion")
+
     def check(self, model: "TalkingHead") -> None:
         """Refuse what a model can't follow, before any work is done.
 

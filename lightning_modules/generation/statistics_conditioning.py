@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.files import require_file
-from lightning_modules.generation.motion_intensity import IntensityScaling
+from lightning_modules.generation.motion_intensity import scale_statistics
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
 from lightning_modules.networks.base_renderer import SourceEncoding
 from lightning_modules.networks.statistics_estimator import within_reach
@@ -60,9 +60,6 @@ class StatisticsConditioner:
             self.file = read_statistics(Path(options.statistics), model.basis.motion_dim)
         self.previous: tuple[Tensor, Tensor] | None = None
         self.asked: list[Tensor] = []
-        self.scaling = IntensityScaling(
-            model.basis, rest, options.intensity, options.mouth_intensity if self.by_construction else 1.0
-        )
 
     @property
     def by_construction(self) -> bool:
@@ -79,9 +76,7 @@ class StatisticsConditioner:
 
     def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
-        before = self.rest
-        if generated is not None:  # is scaled; the estimator knows motion as it is in the data
-            before = self.scaling.undone(generated[:, -1]) if self.by_construction else generated[:, -1]
+        before = self.rest if generated is None else generated[:, -1]
         mean, std = self._of_mode(window, before)
         if self.options.std_quantile is not None:
             assert self.model.estimator is not None  # the options were checked
@@ -93,7 +88,8 @@ class StatisticsConditioner:
             mean = within_reach(mean, std, before)
         if std is None:
             return mean, None
-        scaled, std = self.scaling.of_statistics(self.rest if mean is None else mean, std)
+        blocks, intensity = self.model.basis.blocks, self.options.intensity
+        scaled, std = scale_statistics(self.rest if mean is None else mean, std, self.rest, blocks, intensity)
         self.asked.append(std)
         return (None if mean is None else scaled), std
 

@@ -160,28 +160,29 @@ class TalkingHead(Reenactor):
         options.check(self)
         blocks = self.basis.blocks
         rest = self.basis.encode(source.motion)  # (1, M)
-        if self.diffusion.by_construction and options.scaling != "motion":
-            # Each window has the statistics that it is given: intensities scale those, and there is one pass.
-            coordinates, given = self._sample(source, rest, audio, options)
-            return GeneratedMotion(self.basis.coefficients(coordinates)[0], torch.cat(given.asked))
+        by_construction = self.diffusion.by_construction
         # 1. The motion as the statistics say, at intensity 1.
-        plain, given = self._sample(source, rest, audio, replace(options, intensity=1.0, mouth_intensity=1.0))
+        plain, given = self._sample(source, rest, audio, replace(options, intensity=1.0))
         coordinates, intensity = plain, options.intensity
-        # 2. Scaled statistics steer a second one; they are unlike any in training and disturb the lips, so the first's stay.
-        if options.scaling == "statistics" and intensity != 1.0:
+        # 2. Of other models, scaled statistics steer a second one; they are unlike any in training and disturb the lips, so
+        #    the first's stay.
+        statistics = options.scaling_of(by_construction) == "statistics"
+        if statistics and intensity != 1.0 and not by_construction:
             steered, scaled = self._sample(source, rest, audio, options)
             if scaled.steers_std:
                 coordinates, intensity = self._with_block(steered, plain, "mouth"), 1.0
             else:
                 log.info("no std steers this motion: intensity scales the generated motion itself")
         # 3. Eyes of a third one without statistics: a blink is in some windows and not in others, so that given estimated
-        #    statistics the lids hardly move.
-        if "eyes" in blocks and options.statistics != "none" and not self.diffusion.by_construction:
+        #    statistics the lids of such a model hardly move.
+        if "eyes" in blocks and options.statistics != "none" and not by_construction:
             free = replace(options, intensity=1.0, statistics="none", std_quantile=None)
             coordinates = self._with_block(coordinates, self._sample(source, rest, audio, free)[0], "eyes")
-        # 4. What no statistics scaled is scaled as motion. Less of it rests at the portrait; more swings wider about its own
-        #    mean, and doesn't leave the portrait further.
-        centre = rest if intensity <= 1 else coordinates.mean(dim=1)
+        # 4. What no statistics scaled is scaled about the portrait: where windows have the statistics that they are given,
+        #    mean and std of each are then scaled, and nothing else. As motion alone, more swings wider about its own mean,
+        #    and doesn't leave the portrait further.
+        about_portrait = intensity <= 1 or (statistics and by_construction)
+        centre = rest if about_portrait else coordinates.mean(dim=1)
         closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
         coordinates = scale_motion(coordinates, centre, blocks, intensity, options.mouth_intensity, closed)
         factors = intensity_factors(blocks, rest.shape[-1], options.intensity, options.mouth_intensity)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from datamodules.batches import CONTEXT
 from lightning_modules.networks.transformer_blocks import CrossAttention, DiTBlock
 
 CONDITION_TOKENS = ("hint", "mean", "std")
 """Conditions that can have a token of their own, in the order of the tokens."""
+MOST_PREFIX = 16
+"""Frames; as many as windows of the data come with speech of."""
 LEAST_STD = 0.02
 """Added to a std before the logarithm."""
 AUDIO_CONDITIONINGS = ("framewise", "mean", "cross_attention")
@@ -146,8 +147,8 @@ class DiffusionTransformer(nn.Module):
         if audio_conditioning not in AUDIO_CONDITIONINGS:
             known = ", ".join(AUDIO_CONDITIONINGS)
             raise ValueError(f"no audio conditioning named {audio_conditioning!r}: use any of {known}")
-        if not 0 <= prefix <= CONTEXT:
-            raise ValueError(f"prefix is {prefix}: use a number from 0 to {CONTEXT}")
+        if not 0 <= prefix <= MOST_PREFIX:
+            raise ValueError(f"prefix is {prefix}: use a number from 0 to {MOST_PREFIX}")
         if width % (2 * heads) != 0:
             raise ValueError(f"width {width} is not an even multiple of {heads} heads")
         self.motion_dim, self.window = motion_dim, window

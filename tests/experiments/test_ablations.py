@@ -123,7 +123,7 @@ def test_an_ablation_of_the_motion_stages_learns(name: str, stage: str, tmp_path
     motion = torch.randn(3, 2, WINDOW + 1, config.motion_dim)
     around = audio[:, None, : 2 * CONTEXT].expand(-1, 2, -1, -1)
     batch = MotionWindowBatch(
-        motion[0], audio, around, motion[1, :, 0], torch.randn(2, 512), motion[2], torch.ones(2, WINDOW, dtype=torch.bool)
+        motion[0], audio, motion[1, :, 0], torch.randn(2, 512), motion[2], torch.ones(2, WINDOW, dtype=torch.bool), around
     )  # fmt: skip
     if stage == "statistics":
         loss = -model.predict(batch).log_prob(model.network.target(*model.measure(batch))).mean()

@@ -68,7 +68,9 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
     speech = 0.1 * np.random.default_rng(0).standard_normal(640 * 96).astype(np.float32)
     blocks = model.basis.blocks
     takes = {
-        value: model.basis.encode(model.generate_motion(source, speech, GenerationOptions(intensity=value)))
+        value: model.basis.encode(
+            model.generate_motion(source, speech, GenerationOptions(intensity=value, scaling=scaling))
+        )
         for value in (0.0, 0.5, 1.0, 2.0)
     }
     spread = [float(motion[:, blocks["head"]].std(0).mean()) for motion in takes.values()]
@@ -85,7 +87,7 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
 
 def test_its_preset_is_that_of_the_configs():
     shipped = read_model_config(resolve_model(DEFAULT_MODEL)).networks
-    trained = {"autoencoder": ["experiment=autoencoder_warp", "data.size=128"]}
+    trained = {"autoencoder": ["experiment=autoencoder_warp_paint", "init=run"]}
     for stage in ("autoencoder", "statistics", "diffusion"):
         chosen = compose(trained.get(stage, [f"experiment={stage}_small"]))
         config = OmegaConf.to_container(chosen.model.network, resolve=True)

@@ -189,22 +189,6 @@ def test_by_construction_no_estimator_is_needed_where_nothing_is_estimated(follo
         alone.generate_motion(source, speech(70))
 
 
-def test_mouth_intensity_leaves_the_lips_of_the_portrait_where_they_were_seen(followed, source):
-    """The portrait itself is not scaled: what the estimator is told of the frame before the first is that frame."""
-    told, forward = [], followed.estimator.forward
-
-    def spy(audio, appearance, origin, hint, *rest):
-        told.append(hint - origin)
-        return forward(audio, appearance, origin, hint, *rest)
-
-    followed.estimator.forward = spy
-    try:
-        followed.generate_motion(source, speech(64), GenerationOptions(mouth_intensity=0.25))
-    finally:
-        followed.estimator.forward = forward
-    assert not told[0].any()
-
-
 def test_without_a_std_intensity_scales_the_motion_itself(model, source):
     options = [GenerationOptions(statistics="none", intensity=intensity) for intensity in (0.0, 1.0)]
     motions = [model.generate_motion(source, speech(64), one) for one in options]
