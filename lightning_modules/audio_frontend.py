@@ -13,14 +13,17 @@ from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes
 from datamodules.media.audio import MEL_DIM, log_mel
 from lightning_modules.networks.registry import MAX_NUMBER, MAX_NUMBERS, MAX_PARAMETERS
+from lightning_modules.whisper import LONGEST, Whisper
 
-FRONTENDS = ("mel", "wav2vec2", "hubert")
+FRONTENDS = ("mel", "wav2vec2", "hubert", "whisper")
 HOP = 320
 """Samples that the speech models go on by for each vector."""
 CHUNK = 1500
 """Frames of speech, a minute, that are listened to at once."""
 CONTEXT = 125
 """Frames of speech before and after a chunk that a speech model hears, too."""
+WHISPER_CHUNK = LONGEST - 2 * CONTEXT
+"""What Whisper, which hears 30 s in all, listens to at once."""
 _PADDING = 40
 """Samples added each side for the speech models: 640 T + 80 give 2 T vectors (window 400, hop 320)."""
 
@@ -30,8 +33,9 @@ class AudioFrontend(nn.Module):
 
     Args:
         name: ``mel`` (stacked log-mel, nothing to download), ``wav2vec2`` or ``hubert`` (last hidden layer of a frozen
-            transformer).
-        source: Local folder or hub name of the speech model. Nothing is downloaded unless a hub name is given here.
+            transformer), or ``whisper`` (see `Whisper`).
+        source: Local folder or hub name of the speech model. Nothing is downloaded unless a hub name is given here. Whisper
+            needs none where the package of its tiny model is installed.
         own: Whether ``source`` is the folder ``audio`` of a model folder, which may come from a stranger.
 
     Raises:
@@ -45,7 +49,10 @@ class AudioFrontend(nn.Module):
         self.name, self.source = name, source
         self.speech_model: Any = None
         self.normalise, self.dim = False, MEL_DIM
-        if name != "mel":
+        if name == "whisper":
+            self.speech_model = Whisper(source)
+            self.dim = self.speech_model.dim
+        elif name != "mel":
             if not source:
                 raise UserError(
                     f"audio front end {name!r} needs a model: give its folder or hub name as source"
@@ -66,6 +73,7 @@ class AudioFrontend(nn.Module):
         Speech of over a minute goes through in chunks with 5 s of context, so that memory beside its features doesn't grow
         with it. Log-mel is the same to rounding. A speech model attends to all that it is given: its features differ from
         those of the whole by under 1 % (root mean square; 0.3 % measured with random weights, trained ones not measured).
+        Whisper has no whole of over 30 s, and its vectors depend on where in it they are (see there).
         """
         if self.normalise:
             # Zero mean and unit variance for each clip, as the speech models were trained.
@@ -73,12 +81,14 @@ class AudioFrontend(nn.Module):
             variance = waveform.var(dim=-1, keepdim=True, unbiased=False)
             waveform = (waveform - mean) / torch.sqrt(variance + 1e-7)
         frames = waveform.shape[1] // SAMPLES_PER_FRAME
-        if frames <= CHUNK:
+        whisper = self.name == "whisper"
+        chunk = WHISPER_CHUNK if whisper else CHUNK
+        if frames <= (LONGEST if whisper else CHUNK):
             return self._features(waveform)
         features = waveform.new_empty(len(waveform), 2 * frames, self.dim)
         context = 1 if self.speech_model is None else CONTEXT  # log-mel hears 120 samples further
-        for start in range(0, frames, CHUNK):
-            first, end = max(start - context, 0), min(start + CHUNK, frames)
+        for start in range(0, frames, chunk):
+            first, end = max(start - context, 0), min(start + chunk, frames)
             until = None if end == frames else (end + context) * SAMPLES_PER_FRAME
             found = self._features(waveform[:, first * SAMPLES_PER_FRAME : until])
             features[:, 2 * start : 2 * end] = found[:, 2 * (start - first) : 2 * (end - first)]
@@ -87,6 +97,8 @@ class AudioFrontend(nn.Module):
     def _features(self, waveform: Tensor) -> Tensor:
         if self.speech_model is None:
             return log_mel(waveform)
+        if self.name == "whisper":
+            return self.speech_model(waveform)
         padded = nn.functional.pad(waveform, (_PADDING, _PADDING))
         return self.speech_model(padded).last_hidden_state.float()  # (B, 2T, dim)
 
@@ -94,6 +106,8 @@ class AudioFrontend(nn.Module):
         """Name and content of the encoder, for the key of the latent cache."""
         if self.speech_model is None:
             return f"mel-{self.dim}"
+        if self.name == "whisper":
+            return f"whisper-{self.speech_model.digest}"
         digest = hashlib.sha256(f"normalise={self.normalise}".encode())
         for key, tensor in sorted(self.speech_model.state_dict().items()):
             digest.update(key.encode())
@@ -117,6 +131,8 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
         raise UserError(f"{folder.parent}: hears by log-mel, not by a speech model: leave --speech-model out")
     if name not in FRONTENDS or name == "mel" or speech_model is not None:
         return AudioFrontend(name, None if speech_model is None else str(speech_model))
+    if name == "whisper":  # the package's, which is nobody's to change
+        return AudioFrontend(name)
     if not folder.exists():
         raise UserError(
             f"{folder.parent}: hears by a {name} model, which is not in it: name its folder or hub name by --speech-model, "
