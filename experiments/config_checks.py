@@ -73,6 +73,24 @@ def check_numbers(plain: dict[str, Any]) -> None:
             raise UserError(f"config: {key}={value}: use {kind} from {least:g} to {most:.10g}")
 
 
+def check_sides(of_data: Any, of_network: Any, largest_factor: int | None = None) -> None:
+    """Refuse frames whose side is no whole multiple of what a renderer's network looks at, or one that it doesn't take.
+
+    Args:
+        of_data: side of the frames; where one of the two is no whole number, that is told where it is used.
+        of_network: side at which the network looks.
+        largest_factor: the largest multiple that the renderer takes; None where it isn't known yet.
+    """
+    if not all(isinstance(side, int) and side > 0 for side in (of_data, of_network)):
+        return
+    factor, rest = divmod(of_data, of_network)
+    if rest or (largest_factor is not None and factor > largest_factor):
+        raise UserError(
+            f"data.size is {of_data} but model.network.size is {of_network}: set both to the same, or, with the warp "
+            "renderer, data.size to up to 4 times as much"
+        )
+
+
 def require_source(key: str, source: str) -> None:
     """Refuse a path or name of weights that nothing has, before torch is loaded.
 

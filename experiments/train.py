@@ -23,7 +23,7 @@ from experiments.config import (
     instantiate_all,
     resolve,
 )
-from experiments.config_checks import SOURCES, STAGES, check_numbers, require_source
+from experiments.config_checks import SOURCES, STAGES, check_numbers, check_sides, require_source
 from experiments.resuming import checkpoint_to_resume, refuse_other_network, refuse_unrestored
 from experiments.run_folder import (
     RUN_DIR_VARIABLE,
@@ -203,8 +203,8 @@ def build(config: DictConfig, words: Sequence[str]) -> "tuple[LightningDataModul
     if config.data.task != "motion_windows":
         datamodule, model = instantiate(config.data), instantiate(config.model)
         network: Any = model.network
-        if config.data.task == "frame_pairs" and config.data.size > network.largest_factor * network.size:
-            raise _sizes_differ(config.data.size, network.size)
+        if config.data.task == "frame_pairs":
+            check_sides(config.data.size, network.size, network.largest_factor)
         if config.lift:
             _lift(model, config.lift)
         return datamodule, model
@@ -318,14 +318,6 @@ def _lift(model: Any, path: str) -> None:
         raise UserError(f"{path}: can't be lifted to this model: {error}") from error
 
 
-def _sizes_differ(of_data: int, of_network: int) -> UserError:
-    """Few renderers take pictures larger than what their network looks at, and those in whole multiples."""
-    return UserError(
-        f"data.size is {of_data} but model.network.size is {of_network}: set both to the same, or, with the warp renderer, "
-        "data.size to up to 4 times as much"
-    )
-
-
 def _checked(config: DictConfig) -> dict[str, Any]:
     """The resolved config, of which everything is refused that can be before anything slow is imported."""
     if not config.get("name") or config.get("model") is None:
@@ -344,12 +336,8 @@ def _checked(config: DictConfig) -> dict[str, Any]:
         )
     if data["task"] == "motion_windows" and not plain["autoencoder"]:
         raise UserError(f"stage '{stage}' needs autoencoder=PATH, a run or model with a trained stage 1")
-    sides = data["size"], network.get("size", data["size"])
-    numbers = all(
-        isinstance(side, int) and side > 0 for side in sides
-    )  # others are refused where they are used
-    if data["task"] == "frame_pairs" and numbers and sides[0] % sides[1]:
-        raise _sizes_differ(*sides)
+    if data["task"] == "frame_pairs":
+        check_sides(data["size"], network.get("size", data["size"]))
     if plain["lift"] and plain["init"]:
         raise UserError("lift= and init= both say what to start from: give one of them")
     for key in SOURCES:
