@@ -20,13 +20,15 @@ from lightning_modules.networks.diffusion_transformer import (
     DiffusionTransformer,
     KeepMask,
 )
-from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.motion_basis import BLOCKS, MotionBasis
 from lightning_modules.networks.processes import own_items, shared_count, whole_batch
 from lightning_modules.networks.statistics_estimator import window_statistics
 
 AUDIO_DROPOUTS = ("joint", "paper")
 CONDITIONS = (*CONDITION_TOKENS, "audio")
 """What may be dropped in training."""
+MOST_OF_EVENTS = 4.0
+"""Squared distance from the window's mean, in stds, beyond which a frame is no more of an event."""
 _VALIDATION_DRAWS = 4
 """Noise levels at which every validation window is judged."""
 
@@ -92,6 +94,20 @@ def dropout_probabilities(condition_dropout: float | Mapping[str, float]) -> dic
     return chosen
 
 
+def block_values(given: Mapping[str, float] | None, what: str) -> dict[str, float]:
+    """Numbers by block of a basis; with one that has no such block they say nothing, so that it needs no other config.
+
+    Raises:
+        UserError: no basis has a block of such a name, or a number is negative or infinite.
+    """
+    values = dict(given or {})
+    if wrong := sorted(set(values) - set(BLOCKS)):
+        raise UserError(f"{what} names {wrong[0]!r:.40}: use some of {', '.join(BLOCKS)}")
+    if wrong := [name for name, value in values.items() if not 0 <= value < float("inf")]:
+        raise UserError(f"{what} of {wrong[0]} is {values[wrong[0]]}: use a number of at least 0")
+    return values
+
+
 def random_keep(
     batch: int,
     probabilities: Mapping[str, float],
@@ -131,9 +147,14 @@ class MotionDiffusionModule(L.LightningModule):
             included) of the predicted data, times alpha^2, which keeps it bounded for every target.
         variational_weight: Weight lambda of the variational bound with learned variance (arXiv 2102.09672,
             eq. 16).
+        block_weights: Of the squared errors of the blocks that the basis has, by name, 1 where none is given. The block of
+            the rest has most coordinates, and would have most of the loss.
+        event_gains: By block likewise, extra weight of the frames that are far from the window's mean, such as blinks: as
+            many times the squared distance in stds, which counts up to ``MOST_OF_EVENTS``.
 
     Raises:
-        UserError: If a dropout is unknown, or network and diffusion disagree on the learned variance.
+        UserError: If a dropout or a block is unknown, a weight is none, or network and diffusion disagree on the learned
+            variance.
     """
 
     def __init__(
@@ -147,8 +168,14 @@ class MotionDiffusionModule(L.LightningModule):
         audio_dropout: str = "joint",
         velocity_weight: float = 0.0,
         variational_weight: float = 0.001,
+        block_weights: Mapping[str, float] | None = None,
+        event_gains: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        self.block_weights, self.event_gains = (
+            block_values(given, name)
+            for given, name in ((block_weights, "block_weights"), (event_gains, "event_gains"))
+        )
         if audio_dropout not in AUDIO_DROPOUTS:
             known = ", ".join(AUDIO_DROPOUTS)
             raise UserError(f"audio_dropout {audio_dropout!r} is unknown: use one of {known}")
@@ -176,7 +203,8 @@ class MotionDiffusionModule(L.LightningModule):
         noisy = self.diffusion.add_noise(window.x0, noise, t)
         output = self.network(noisy, t, window.audio, window.hint, window.mean, window.std, keep)
         error = self.diffusion.squared_error(output, window.x0, noise, t)
-        loss = masked_mean(error, window.valid)
+        weights = self.weights(window)
+        loss = masked_mean(weights * error, window.valid)
         terms = {"output": loss}
         # Steps from frame to frame of the data that it predicts.
         if self.hparams["velocity_weight"] > 0:
@@ -184,7 +212,7 @@ class MotionDiffusionModule(L.LightningModule):
             first = window.hint[:, -1:]
             found, true = (torch.cat([first, x0], dim=1).diff(dim=1) for x0 in (predicted, window.x0))
             alpha = expand(self.diffusion.noise_schedule.alpha_sigma(t)[0], noisy)
-            terms["velocity"] = masked_mean((alpha * (found - true)).square(), window.valid)
+            terms["velocity"] = masked_mean(weights * (alpha * (found - true)).square(), window.valid)
             loss = loss + self.hparams["velocity_weight"] * terms["velocity"]
         # The variance that it predicts.
         if self.diffusion.learned_variance:
@@ -193,6 +221,22 @@ class MotionDiffusionModule(L.LightningModule):
             scale = self.hparams["variational_weight"] * self.diffusion.noise_schedule.steps
             loss = loss + scale * terms["variational"]
         return {"loss": loss, **terms}
+
+    def weights(self, window: Window) -> Tensor | float:
+        """What the squared errors of a window ``(B, T, M)`` count, by blocks and events; their mean over blocks is 1."""
+        parts = self.basis.blocks
+        if not parts or not (self.block_weights or self.event_gains):
+            return 1.0
+        of_block, of_event = torch.ones_like(window.x0[0, 0]), torch.zeros_like(window.x0[0, 0])
+        for name, part in parts.items():
+            of_block[part] = self.block_weights.get(name, 1.0)
+            of_event[part] = self.event_gains.get(name, 0.0)
+        of_block = of_block / of_block.mean()
+        if not self.event_gains:
+            return of_block
+        mean, std = (x.unsqueeze(1) for x in (window.mean, window.std))
+        away = window.x0 if self.diffusion.standardised else (window.x0 - mean) / std.clamp(min=1e-3)
+        return of_block * (1 + of_event * away.square().clamp(max=MOST_OF_EVENTS))
 
     def encode(self, batch: MotionWindowBatch) -> Window:
         """See `encode_window`."""

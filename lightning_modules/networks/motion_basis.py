@@ -17,6 +17,7 @@ BLOCK_TARGETS = {
     "eyes": ("blink",),
 }
 """Measured quantities that span each block; what none of them explains is the block ``rest``."""
+BLOCKS = (*BLOCK_TARGETS, "rest")
 FRAMES_PER_DIMENSION = 4
 """Frames that a fit needs for each motion coefficient."""
 BEND = 0.95
@@ -76,7 +77,7 @@ class MotionBasis(nn.Module):
             return {}
         slices, start = {}, 0
         sizes = self.sizes.tolist()
-        for name, size in zip((*BLOCK_TARGETS, "rest"), (*sizes, self.motion_dim - sum(sizes)), strict=True):
+        for name, size in zip(BLOCKS, (*sizes, self.motion_dim - sum(sizes)), strict=True):
             if size:
                 slices[name] = slice(start, start + size)
             start += size

@@ -9,6 +9,7 @@ from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.guidance import CFGDenoiser
 from lightning_modules.learning_rate import warmup_cosine
 from lightning_modules.motion_diffusion import (
+    MOST_OF_EVENTS,
     MotionDiffusionModule,
     dropout_probabilities,
     encode_window,
@@ -205,6 +206,52 @@ def test_loss_options_matter(windows):
     assert loss(GaussianDiffusion(target="v")) != base
     learned = GaussianDiffusion("linear", "epsilon", sampler="ancestral", learned_variance=True)
     assert loss(learned) > loss(learned, variational_weight=0.0)
+
+
+def with_blocks(module):
+    """A basis of two coordinates of the head, one each of mouth and eyes, two of the rest."""
+    module.basis.sizes.copy_(torch.tensor([2, 1, 1]))
+    return module
+
+
+def test_blocks_and_events_weigh_what_they_are_told_to(windows):
+    window = encode_window(windows, MotionBasis(M))
+    plain = with_blocks(build_module()).weights(window)
+    assert plain == 1.0
+    weighted = with_blocks(build_module(block_weights={"rest": 0.25, "mouth": 3.0})).weights(window)
+    torch.testing.assert_close(weighted.mean(), torch.tensor(1.0))
+    torch.testing.assert_close(weighted / weighted[0], torch.tensor([1.0, 1.0, 3.0, 1.0, 0.25, 0.25]))
+    lids = torch.zeros(8, 64, M)
+    lids[:, 10, 3] = 1.5  # a blink, for one frame
+    mean, std = torch.zeros(8, M), torch.ones(8, M)
+    events = with_blocks(build_module(event_gains={"eyes": 2.0})).weights(
+        window._replace(x0=lids, mean=mean, std=std)
+    )
+    assert events[0, 10, 3] == 1 + 2 * 1.5**2
+    assert events.sum() == events.numel() + 8 * 2 * 1.5**2
+    far = window._replace(x0=100 * lids, mean=mean, std=std)
+    assert with_blocks(build_module(event_gains={"eyes": 2.0})).weights(far).max() == 1 + 2 * MOST_OF_EVENTS
+    without = build_module(block_weights={"rest": 0.25}, event_gains={"eyes": 1.0})  # a basis without blocks
+    assert without.weights(window) == 1.0
+
+
+@pytest.mark.parametrize("values", [{"gaze": 1.0}, {"rest": -1.0}, {"rest": float("inf")}])
+@pytest.mark.parametrize("setting", ["block_weights", "event_gains"])
+def test_weights_of_unknown_blocks_or_below_zero_are_refused(setting, values):
+    with pytest.raises(UserError, match=rf"{setting} (names 'gaze'|of rest is)"):
+        build_module(**{setting: values})
+
+
+def test_a_block_of_no_weight_teaches_nothing(windows):
+    module = with_blocks(build_module(awake=True, block_weights={"rest": 0.0}, velocity_weight=1.0))
+    window = encode_window(windows, module.basis)
+    t, noise = torch.full((8,), 0.5), torch.randn_like(window.x0)
+    changed = window._replace(x0=window.x0.clone())
+    changed.x0[..., 4:] += 5
+    add_noise = module.diffusion.add_noise
+    module.diffusion.add_noise = lambda x0, *rest: add_noise(window.x0, *rest)
+    first, second = (module.losses(w, t, noise, None)["loss"] for w in (window, changed))
+    torch.testing.assert_close(first, second)
 
 
 def test_training_overfits_validates_and_reloads(trainer, loader, windows, tmp_path):
