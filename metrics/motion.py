@@ -28,6 +28,14 @@ class JitterSettings:
 
 
 @dataclass(frozen=True)
+class EdgeSettings:
+    """Where what is generated in windows may jerk."""
+
+    window: int = 64  # frames from one window's beginning to the next
+    still: float = 1e-6  # degrees a frame below which a head doesn't move
+
+
+@dataclass(frozen=True)
 class LagSettings:
     """How curves are correlated."""
 
@@ -36,7 +44,7 @@ class LagSettings:
     still: float = 1e-6  # standard deviation below which a curve is constant but for rounding
 
 
-BLINK, JITTER, LAG = BlinkSettings(), JitterSettings(), LagSettings()
+BLINK, JITTER, EDGE, LAG = BlinkSettings(), JitterSettings(), EdgeSettings(), LagSettings()
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,34 @@ def head_motion(rotation: np.ndarray) -> float:
     """RMS over yaw, pitch and roll, ``(T, 3)`` in degrees, of their standard deviation over time."""
     known = rotation[np.isfinite(rotation).all(axis=1)]
     return float(np.sqrt(known.var(axis=0).mean())) if len(known) > 1 else float("nan")
+
+
+def edge_steps(rotation: np.ndarray, settings: EdgeSettings = EDGE) -> float:
+    """Mean step of the head from one window of frames to the next, over the clip's median step.
+
+    A step is the norm of the change of yaw, pitch and roll, ``(T, 3)`` in degrees, from one frame to the next. NaN for clips
+    of a single window, and for heads that don't move.
+    """
+    steps, edges = _steps(rotation, settings)
+    return _ratio(steps[edges], float(np.nanmedian(steps)) if np.isfinite(steps).any() else 0.0, settings)
+
+
+def edge_step_ratio(rotation: np.ndarray, settings: EdgeSettings = EDGE) -> float:
+    """Mean step of the head from window to window over that inside of windows, see `edge_steps`; about 1 without seams."""
+    steps, edges = _steps(rotation, settings)
+    inside = steps[~edges]
+    return _ratio(steps[edges], float(np.nanmean(inside)) if np.isfinite(inside).any() else 0.0, settings)
+
+
+def _steps(rotation: np.ndarray, settings: EdgeSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Steps ``(T - 1,)`` of the head in degrees, and which of them lead from one window to the next."""
+    steps = np.linalg.norm(np.diff(rotation, axis=0), axis=1)
+    return steps, np.arange(len(steps)) % settings.window == settings.window - 1
+
+
+def _ratio(edges: np.ndarray, usual: float, settings: EdgeSettings) -> float:
+    known = edges[np.isfinite(edges)]
+    return float(known.mean() / usual) if len(known) and usual > settings.still else float("nan")
 
 
 def mouth_motion(lip_opening: np.ndarray) -> float:

@@ -15,7 +15,8 @@ from metrics.evaluation.registry import Measure
 SHOWN = {
     "generation": (
         "lip_corr_zero", "av_corr_zero", "lse_d", "lse_c", "lip_closure", "csim", "head_motion", "mouth_motion",
-        "blink_rate", "jitter", "sharpness", "head_velocity_distance", "head_spectrum_distance", "fid", "fvd",
+        "blink_rate", "jitter", "edge_step_ratio", "sharpness", "head_velocity_distance", "head_spectrum_distance", "fid",
+        "fvd",
     ),
     "reconstruction": (
         "psnr", "ssim", "l1", "lpips", "mouth_error_removed", "eye_error_removed", "sharpness", "akd", "aed", "lmd", "csim",

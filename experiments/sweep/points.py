@@ -37,6 +37,7 @@ MEASURED = (
     "head_motion", "mouth_motion", "blink_rate", "csim", "lip_corr_zero", "lip_corr", "lip_lag", "av_corr_zero", "av_corr",
     "av_lag", "lse_c", "lse_d", "av_offset", "lip_closure", "jitter", "sharpness", "sharpness_mouth", "sharpness_eyes",
     "flicker", "fid", "kid", "fd_efficientnet_lite0", "fvd", "lpips", "motion_frechet", "head_velocity_distance",
+    "edge_step_ratio",
 )  # fmt: skip
 """Measures of a row by their names in the registry, as far as their judges are there. LPIPS against the real frames rewards
 stillness in free generation, and so do all measures that compare frame with frame: it is there to be seen, not ranked by."""

@@ -31,7 +31,7 @@ from metrics.judges.face_embedder import AlignmentSettings
 from metrics.judges.mfcc import MfccSettings
 from metrics.landmarks import KeypointSettings, LandmarkSettings
 from metrics.lip_closure import ClosureSettings, LipRangeSettings
-from metrics.motion import BlinkSettings, JitterSettings, LagSettings
+from metrics.motion import BlinkSettings, EdgeSettings, JitterSettings, LagSettings
 from metrics.sharpness import FineDetailSettings, SharpnessSettings, StillFaceSettings
 from metrics.sync import FaceCropSettings, SyncSettings
 
@@ -85,6 +85,7 @@ class Protocol:
     keypoints: KeypointSettings = field(default_factory=KeypointSettings)
     blinks: BlinkSettings = field(default_factory=BlinkSettings)
     jitter: JitterSettings = field(default_factory=JitterSettings)
+    edges: EdgeSettings = field(default_factory=EdgeSettings)
     codec: CodecSettings = field(default_factory=CodecSettings)
     jitter_floor: JitterFloorSettings = field(default_factory=JitterFloorSettings)
     still_face: StillFaceSettings = field(default_factory=StillFaceSettings)

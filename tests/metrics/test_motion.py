@@ -7,6 +7,8 @@ from metrics.motion import (
     blink_rate,
     blink_starts,
     blinks_followed,
+    edge_step_ratio,
+    edge_steps,
     head_motion,
     jitter,
     lagged_correlation,
@@ -88,6 +90,32 @@ def test_a_blink_begins_within_the_clip(unseen):
 def test_a_clip_without_a_face_has_no_blink_rate():
     assert np.isnan(blink_rate(np.full(50, np.nan)))
     assert np.isnan(blink_rate(np.empty(0)))
+
+
+def test_a_jerk_counts_where_windows_meet_alone():
+    walk = np.zeros((192, 3))
+    walk[:, 0] = np.arange(192) * 0.5  # half a degree from each frame to the next
+    assert edge_steps(walk) == pytest.approx(1.0)
+    assert edge_step_ratio(walk) == pytest.approx(1.0)
+    seams = walk.copy()
+    seams[64:, 1] += 2.0  # between the first and the second window
+    seams[128:, 2] -= 2.0
+    expected = np.hypot(0.5, 2.0) / 0.5
+    assert edge_steps(seams) == pytest.approx(expected)
+    assert edge_step_ratio(seams) == pytest.approx(expected)
+    inside = walk.copy()
+    inside[30:, 1] += 2.0
+    assert edge_steps(inside) == pytest.approx(1.0)
+    assert edge_step_ratio(inside) < 1.0
+    lost = seams.copy()
+    lost[100:105] = np.nan  # no face
+    assert edge_steps(lost) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rotation", [np.zeros((200, 3)), np.random.rand(64, 3), np.full((200, 3), np.nan)])
+def test_heads_that_stand_still_and_single_windows_have_no_edges(rotation):
+    assert np.isnan(edge_steps(rotation))
+    assert np.isnan(edge_step_ratio(rotation))
 
 
 def test_jitter_is_only_what_is_fast():
