@@ -98,8 +98,7 @@ class MotionStatisticsModule(L.LightningModule):
         ``val/pit_error`` is the mean distance of the sorted PIT values from uniform ones (0 = calibrated).
         """
         target = self.network.target(*self.measure(batch))
-        predicted, baseline = self.predict(batch), self.network.unconditional()
-        baseline = StatisticsMixture(*(value.expand(len(target), *value.shape[1:]) for value in baseline))
+        predicted, baseline = self.predict(batch), self.network.unconditional().expand(len(target))
         scale = self.network.target_scale
         figures = {}
         for name, mixture in (("", predicted), ("_unconditional", baseline)):

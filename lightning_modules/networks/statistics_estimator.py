@@ -17,6 +17,8 @@ SMALLEST_SCALE = 0.05
 QUANTILES = 101
 RIDGE = 0.01
 """Of the linear part, in variances of the motion, which are about 1."""
+SHRUNK = 0.1
+"""Share of no correlation in the correlations of the target's dimensions: windows are few."""
 REACH = 2.5
 """How many stds a window's mean is from the frame before at most; of the windows of synthetic heads 98 in 100 are nearer."""
 
@@ -40,23 +42,40 @@ def window_statistics(motion: Tensor, valid: Tensor | None = None) -> tuple[Tens
 
 
 class StatisticsMixture(NamedTuple):
-    """Mixture of K Gaussians with independent dimensions over what a `StatisticsEstimator` models.
+    """Mixture of K Gaussians over what a `StatisticsEstimator` models, whose dimensions vary together as a factor says.
 
     Attributes:
         logits: ``(B, K)`` unnormalised log weights.
         means: ``(B, K, 2M)``.
-        scales: ``(B, K, 2M)``, above 0.
+        scales: ``(B, K, 2M)``, above 0, of the independent variables that the factor joins.
+        factor: ``(2M, 2M)`` lower triangular: a Gaussian is ``mean + factor @ (scales * noise)``. None: the dimensions are
+            independent.
     """
 
     logits: Tensor
     means: Tensor
     scales: Tensor
+    factor: Tensor | None = None
+
+    def expand(self, count: int) -> "StatisticsMixture":
+        """The only one, for so many conditions."""
+        each = (value.expand(count, *value.shape[1:]) for value in (self.logits, self.means, self.scales))
+        return StatisticsMixture(*each, self.factor)
 
     def log_prob(self, target: Tensor) -> Tensor:
         """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
-        z = (target.unsqueeze(1) - self.means) / self.scales  # (B, K, 2M)
+        away, stretched = (
+            target.unsqueeze(1) - self.means,
+            torch.zeros((), device=target.device),
+        )  # (B, K, 2M)
+        if self.factor is not None:
+            away = torch.linalg.solve_triangular(self.factor, away.transpose(-1, -2), upper=False).transpose(
+                -1, -2
+            )
+            stretched = self.factor.diagonal().abs().log().sum()
+        z = away / self.scales
         each = -(0.5 * z.square() + self.scales.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)  # (B, K)
-        return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, dim=-1)
+        return torch.logsumexp(torch.log_softmax(self.logits, -1) + each, dim=-1) - stretched
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each condition: ``(B, 2M)``. Random numbers come from the CPU."""
@@ -65,14 +84,20 @@ class StatisticsMixture(NamedTuple):
         component = torch.multinomial(weights, 1, generator=generator).to(self.means.device)
         index = component.unsqueeze(-1).expand(-1, 1, self.means.shape[-1])
         noise = torch.randn(self.means[:, 0].shape, generator=generator).to(self.means)
-        return self.means.gather(1, index).squeeze(1) + self.scales.gather(1, index).squeeze(1) * noise
+        noise = self.scales.gather(1, index).squeeze(1) * noise
+        return self.means.gather(1, index).squeeze(1) + (
+            noise if self.factor is None else noise @ self.factor.t()
+        )
 
     def cdf(self, target: Tensor) -> Tensor:
         """Marginal distribution function of every dimension, the probability integral transform (PIT): ``(B, 2M)``.
 
         For a calibrated model its values over many windows are uniform in [0, 1].
         """
-        below = torch.special.ndtr((target.unsqueeze(1) - self.means) / self.scales)
+        scales = self.scales
+        if self.factor is not None:
+            scales = (scales.square() @ self.factor.square().t()).sqrt()
+        below = torch.special.ndtr((target.unsqueeze(1) - self.means) / scales)
         return (torch.softmax(self.logits, -1).unsqueeze(-1) * below).sum(dim=1)
 
     def crps(self, target: Tensor, samples: int = 64, generator: torch.Generator | None = None) -> Tensor:
@@ -121,10 +146,12 @@ class StatisticsEstimator(nn.Module):
         components: Gaussians in the mixture.
         hint: Whether it sees the frame before the window and models what of the statistics is no linear function of that and
             of the source frame; else it counts the mean from the source frame.
+        correlated: Whether the dimensions vary together as they do in the training windows; else each by itself.
         dropout: Dropout on every input embedding and the hidden layer; the data are few.
     """
 
     linear: Tensor
+    correlation_factor: Tensor | None
     target_mean: Tensor
     target_scale: Tensor
     std_quantiles: Tensor
@@ -138,6 +165,7 @@ class StatisticsEstimator(nn.Module):
         components: int = 4,
         dropout: float = 0.2,
         hint: bool = False,
+        correlated: bool = False,
     ) -> None:
         super().__init__()
         self.motion_dim, self.appearance_dim, self.components = motion_dim, appearance_dim, components
@@ -168,6 +196,7 @@ class StatisticsEstimator(nn.Module):
         self.register_buffer("std_quantiles", torch.ones(QUANTILES, motion_dim))
         if hint:
             self.register_buffer("linear", torch.zeros(2 * motion_dim, 2 * motion_dim))
+        self.register_buffer("correlation_factor", torch.eye(2 * motion_dim) if correlated else None)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -223,6 +252,11 @@ class StatisticsEstimator(nn.Module):
         target = self.target(mean, std, source, hint)
         self.target_mean.copy_(target.mean(dim=0))
         self.target_scale.copy_(target.std(dim=0).clamp(min=1e-3))
+        if self.correlation_factor is not None:  # of what the moments leave
+            rest = ((target - target.mean(dim=0)) / self.target_scale).double()
+            together = rest.t() @ rest / max(len(rest) - 1, 1)
+            together = (1 - SHRUNK) * together + SHRUNK * torch.eye(len(together)).to(together)
+            self.correlation_factor.copy_(torch.linalg.cholesky(together))
         self.std_quantiles.copy_(torch.quantile(std.float(), torch.linspace(0, 1, QUANTILES).to(std), dim=0))
 
     def std_quantile(self, quantile: float) -> Tensor:
@@ -235,8 +269,14 @@ class StatisticsEstimator(nn.Module):
 
     def unconditional(self) -> StatisticsMixture:
         """The Gaussian fitted on the training windows, as a mixture of one: the baseline."""
-        mean, scale = (moment.view(1, 1, -1) for moment in (self.target_mean, self.target_scale))
-        return StatisticsMixture(mean.new_zeros(1, 1), mean, scale)
+        mean = self.target_mean.view(1, 1, -1)
+        return self._mixture(mean.new_zeros(1, 1), mean, torch.ones_like(mean))
+
+    def _mixture(self, logits: Tensor, means: Tensor, scales: Tensor) -> StatisticsMixture:
+        """Of means in units of the target and scales in those of its moments."""
+        if self.correlation_factor is None:
+            return StatisticsMixture(logits, means, self.target_scale * scales)
+        return StatisticsMixture(logits, means, scales, self.target_scale[:, None] * self.correlation_factor)
 
     def forward(
         self,
@@ -277,5 +317,4 @@ class StatisticsEstimator(nn.Module):
         spread = nn.functional.softplus(log_scales + math.log(math.e - 1))
         scales = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * spread
         # Back to the units of the target.
-        means, scales = self.target_mean + self.target_scale * means, self.target_scale * scales
-        return StatisticsMixture(logits.squeeze(-1), means, scales)
+        return self._mixture(logits.squeeze(-1), self.target_mean + self.target_scale * means, scales)
