@@ -20,6 +20,7 @@ from datamodules.synthetic_faces.data_card import CARD_NAME, data_card
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.espeak import espeak_paths
+from datamodules.synthetic_faces.speech.natural import require_natural_voice
 
 
 def prepare_synthetic(
@@ -57,6 +58,8 @@ def prepare_synthetic(
         return output
     _check_machine(workers, device)
     espeak_paths()
+    if settings.natural_voices:
+        require_natural_voice()
     _claim(output, settings.to_dict())
     todo = [plan for plan in plans if plan.clip_id not in records]
     progress(len(records), len(plans))

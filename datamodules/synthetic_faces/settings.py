@@ -50,6 +50,9 @@ class Settings:
     )
     camera: str = _setting("a fixed camera, or one held by hand", "still", choices=("still", "moving"))
     turns: float = _setting("share of the clips whose head also looks round, beyond the variance budget", 0.0)
+    natural_voices: float = _setting(
+        "share of the heads of train that speak with a natural voice (extra voices)", 0.0
+    )
     dense: bool = _setting("also mask, depth and optical flow: 0.2 MB a frame at 128 pixels", False)
 
     @property
@@ -86,6 +89,7 @@ class Settings:
             (MIN_IDENTITIES <= self.heads <= speeches,
              f"identities {self.heads}: {three} and at most one for each of the {speeches} speeches (clips / draws)"),
             (0 <= self.turns <= 1, f"turns {self.turns:g}: a share, 0 to 1"),
+            (0 <= self.natural_voices <= 1, f"natural-voices {self.natural_voices:g}: a share, 0 to 1"),
             (0 <= self.train_twins <= 1, f"train-twins {self.train_twins:g}: a share, 0 to 1"),
             (not self.dense or dense <= MOST_GB,
              f"dense: clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each, {large}"),
@@ -102,5 +106,10 @@ class Settings:
                 raise UserError(f"--{problem}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the dataset's settings file."""
-        return {"version": VERSION} | asdict(self) | {"seconds": list(self.seconds), "identities": self.heads}
+        """Plain values for the dataset's settings file; without what came later and changes no clip."""
+        values = (
+            {"version": VERSION} | asdict(self) | {"seconds": list(self.seconds), "identities": self.heads}
+        )
+        if not self.natural_voices:
+            del values["natural_voices"]
+        return values

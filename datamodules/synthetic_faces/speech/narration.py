@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from datamodules.batches import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, synthesise_speech
+from datamodules.synthetic_faces.speech.natural import speak_naturally
 from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_noise, reverberate, room_response
 from datamodules.synthetic_faces.speech.voices import Voice
 
@@ -82,7 +83,7 @@ def narrate(
 
     track = _Track()
     track.pause(rng.uniform(0.12, 0.45))
-    for utterance in synthesise_speech(texts, voice):
+    for utterance in (speak_naturally if voice.natural else synthesise_speech)(texts, voice):
         if track.end >= target:
             break
         track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))

@@ -7,6 +7,10 @@ import numpy as np
 from datamodules.clips.manifest import SPLITS
 
 TRACTS = (0.9, 1.12)  # range of the vocal tracts' scale
+# Of the natural speaker, who is a woman: as a man she has a longer throat and half an octave less.
+MASCULINE_TRACTS = (0.8, 0.9)
+NATURAL_PITCHES, MASCULINE_PITCHES = (42, 58), (22, 36)
+NATURAL_RATES, NATURAL_RANGES = (145, 186), (40, 66)
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Voice:
     split: str  # the only split whose clips this voice speaks in
     # frequency of all formants (and of the pitch) relative to the variant's: > 1 is a shorter throat
     tract: float = 1.0
+    natural: bool = False  # not espeak-ng's, see `natural.py`
 
     @property
     def variant(self) -> str:
@@ -101,3 +106,12 @@ def own_voice(rng: np.random.Generator, split: str, feminine: bool) -> Voice:
     voice = fitting[int(rng.integers(len(fitting)))]
     tract = round(float(rng.uniform(*TRACTS)), 3)
     return replace(voice, name=f"{voice.name}_{round(1000 * tract)}", tract=tract)
+
+
+def natural_voice(rng: np.random.Generator, feminine: bool) -> Voice:
+    """The natural speaker, in train alone, as a person of that sex: with a throat, pitch and liveliness of its own."""
+    tract = round(float(rng.uniform(*(TRACTS if feminine else MASCULINE_TRACTS))), 3)
+    pitch = int(rng.integers(*(NATURAL_PITCHES if feminine else MASCULINE_PITCHES)))
+    rate, liveliness = (int(rng.integers(*reach)) for reach in (NATURAL_RATES, NATURAL_RANGES))
+    name = f"hibari_{round(1000 * tract)}_{pitch}"
+    return Voice(name, "en", "", rate, pitch, liveliness, "train", tract, natural=True)
