@@ -59,8 +59,10 @@ class StatisticsMixture(NamedTuple):
 
     def expand(self, count: int) -> "StatisticsMixture":
         """The only one, for so many conditions."""
-        each = (value.expand(count, *value.shape[1:]) for value in (self.logits, self.means, self.scales))
-        return StatisticsMixture(*each, self.factor)
+        logits, means, scales = (
+            value.expand(count, *value.shape[1:]) for value in (self.logits, self.means, self.scales)
+        )
+        return StatisticsMixture(logits, means, scales, self.factor)
 
     def log_prob(self, target: Tensor) -> Tensor:
         """Log density, nats; ``(B, 2M)`` -> ``(B,)``."""
