@@ -13,7 +13,7 @@ from metrics.evaluation.detections import Detections
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.protocol import Protocol
 from metrics.landmarks import LandmarkSettings, mouth_distance, rigid_jitter
-from metrics.motion import JitterSettings, LagSettings, jitter, lagged_correlation
+from metrics.motion import JitterSettings, LagSettings, jitter, lagged_correlation, shared_motion
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,12 @@ def best_mouth_lmd(
 def mouth_diversity(takes: Sequence[Detections], settings: LandmarkSettings) -> float:
     """Mean mouth distance between the takes of every two seeds."""
     return float(np.mean([_mouth_lmd(*pair, settings) for pair in combinations(takes, 2)]))
+
+
+def head_by_speech(takes: Sequence[Detections]) -> float:
+    """What the head's motion in the takes of all seeds has in common, see `shared_motion`."""
+    length = min(len(one.motion) for one in takes)
+    return shared_motion(np.stack([one.motion.rotation[:length] for one in takes]))
 
 
 def true_lips(lips: np.ndarray, true: np.ndarray, settings: LagSettings) -> dict[str, float]:

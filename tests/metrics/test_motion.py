@@ -14,6 +14,7 @@ from metrics.motion import (
     lagged_correlation,
     measure_motion,
     mouth_motion,
+    shared_motion,
 )
 
 
@@ -116,6 +117,23 @@ def test_a_jerk_counts_where_windows_meet_alone():
 def test_heads_that_stand_still_and_single_windows_have_no_edges(rotation):
     assert np.isnan(edge_steps(rotation))
     assert np.isnan(edge_step_ratio(rotation))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("draws", [2, 3, 6])
+def test_what_draws_have_in_common_is_told_whatever_their_number(share, draws):
+    random = np.random.default_rng(0)
+    common, own = random.normal(size=(4000, 3)), random.normal(size=(draws, 4000, 3))
+    found = shared_motion(np.sqrt(share) * common + np.sqrt(1 - share) * own)
+    assert found == pytest.approx(share, abs=0.03)
+
+
+def test_draws_of_a_still_head_or_of_one_frame_have_no_share():
+    assert np.isnan(shared_motion(np.zeros((3, 50, 3))))
+    assert np.isnan(shared_motion(np.random.rand(1, 50, 3)))
+    lost = np.random.rand(2, 50, 3)
+    lost[0, :49] = np.nan
+    assert np.isnan(shared_motion(lost))
 
 
 def test_jitter_is_only_what_is_fast():
