@@ -42,11 +42,13 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
     _keep_readouts(state, model)
     if record.motion_space is None:
         return
-    if found.motion_space == record.motion_space:
-        load_state(model.basis, part_of(state, "basis."), Path(source))
+    basis = part_of(state, "basis.")
+    if found.motion_space == record.motion_space and basis.keys() == model.basis.state_dict().keys():
+        load_state(model.basis, basis, Path(source))
     else:
         log.warning(
-            "init=%s: trained on the motion of another autoencoder; the motion basis is fitted anew", source
+            "init=%s: trained on the motion of another autoencoder, or in a basis of before; the motion basis is fitted anew",
+            source,
         )
 
 

@@ -49,7 +49,7 @@ class OcclusionLoss(LossTerm):
     """Cross-entropy of the share that a renderer takes from the portrait, and of what it thinks that the flow can show.
 
     At points that the driving frame shows it is to be all where the source shows the point, too, and nothing where it hides
-    it; painters of mouth and eyes are to leave what can be moved, such as lips, as it is.
+    it: what can be moved, such as lips, is not painted.
     """
 
     needs = ("mask", "shown")
@@ -61,10 +61,7 @@ class OcclusionLoss(LossTerm):
         taken, shown = pairs.decoded.mask, pairs.decoded.shown
         assert taken is not None
         assert shown is not None
-        covered, sides = pairs.decoded.covered, taken.shape[-2:]
-        if covered is not None:
-            taken = taken * (1 - F.interpolate(covered, sides, mode="bilinear"))
-        maps = torch.cat([taken, F.interpolate(shown, sides, mode="bilinear")], dim=1).float()
+        maps = torch.cat([taken, F.interpolate(shown, taken.shape[-2:], mode="bilinear")], dim=1).float()
         before, seen = batch.visible.unbind(1)  # each (B, L)
         known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & before.isfinite()
         driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)

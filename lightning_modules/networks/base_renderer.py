@@ -41,13 +41,10 @@ class DecoderOutput(NamedTuple):
         frame: ``(B, 3, S, S)``, about [-1, 1] (not clamped).
         warped: ``(B, 3, S, S)`` source pixels moved by the finest flow; None of a renderer that moves none.
         flow: ``(B, 2, S, S)`` backward flow at full size in half picture widths (2 = S pixels); None of a renderer without.
-        mask: ``(B, 1, S, S)`` share taken from the warped source, 0..1, before mouth and eyes are painted; None of a
-            renderer without one.
+        mask: ``(B, 1, S, S)`` share taken from the warped source, 0..1; None of a renderer without one.
         places: ``(B, R, 2)`` where the first R of ``REGION_NAMES`` (the mouth, or the eyes, too) are thought to be, x, y in
             [0, 1]; None of a renderer that doesn't look.
         person: ``(B, 1, S, S)`` share of the person, 0..1, beside the background; None of a renderer that doesn't tell.
-        covered: ``(B, 1, s, s)`` share, 0..1, that painters of mouth and eyes take of what is there before; None of a
-            renderer without them.
         shown: ``(B, 1, s, s)`` how far the flow can show what is there, 0..1, before anything is looked at more closely;
             None of a renderer that doesn't tell.
         stood: ``(B, 1, s, s)`` share of the person in the portrait; None of a renderer that doesn't tell.
@@ -59,7 +56,6 @@ class DecoderOutput(NamedTuple):
     mask: Tensor | None = None
     places: Tensor | None = None
     person: Tensor | None = None
-    covered: Tensor | None = None
     shown: Tensor | None = None
     stood: Tensor | None = None
 

@@ -1,4 +1,4 @@
-"""Moves lips and lids by a finer flow, and paints what a shut mouth or a shut lid hides and no flow can bring.
+"""Moves lips and lids by a finer flow, and paints more finely what a shut mouth or a shut lid hides and no flow can bring.
 
 Ours. Mouth and eyes are looked at in windows that go along with them on whole pixels, so that teeth and iris are at about
 the same place in every frame and nothing is resampled.
@@ -19,10 +19,8 @@ FADE = 0.125
 """Share of the window at each edge over which the paint fades to nothing."""
 PLATE, PLATE_FEATURES = 12, 8
 """Side and channels of the features that motion alone says, stretched over the window."""
-SHUT = -4.0
-"""Logit of the paint's cover at the start: hardly anything is painted."""
 SEEN = 3 + 3 + 3 + 1
-"""Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is hidden."""
+"""Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is painted."""
 SWAY = 64
 """Width of the layer behind what motion alone says of flow and cover."""
 REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
@@ -49,12 +47,15 @@ class Places(nn.Module):
 
 
 class RegionPainter(nn.Module):
-    """Flow, paint and its cover for windows of one kind: a U-Net of three levels, modulated by motion.
+    """What is to be added to flow, paint and its share in windows of one kind: a U-Net of three levels, modulated by motion.
+
+    It goes on from what the whole frame's trunk makes of the window: a painter whose paint were laid over the trunk's, by a
+    cover of its own, would be worse than that at first, be covered up, and never learn.
 
     Args:
         style_dim: size of the vector that says motion, and which of several alike windows this is.
         width: channels at the network's resolution, a multiple of 8; below it there are twice as many.
-        motion_dim: size of the vector that says motion and window alone: what flow and cover follow on any face.
+        motion_dim: size of the vector that says motion and window alone: what flow and share follow on any face.
         detail: pixels that are looked at and painted along each side of one of the network's.
     """
 
@@ -69,16 +70,14 @@ class RegionPainter(nn.Module):
         self.blocks = nn.ModuleList(ModulatedNormConv(2 * width, 2 * width, style_dim) for _ in range(BLOCKS))
         self.up = ModulatedNormConv(4 * width, 2 * width, style_dim)
         self.rise = ModulatedNormConv(3 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 4 * detail**2 + 2, 3, padding=1)  # of colours, cover and flow
+        self.paint = nn.Conv2d(width, 4 * detail**2 + 2, 3, padding=1)  # of colours, share and flow
         for parameter in (*self.sway[-1].parameters(), *self.paint.parameters()):
             nn.init.zeros_(parameter)
-        with torch.no_grad():
-            self.paint.bias[3 * detail**2 : 4 * detail**2] = SHUT  # type: ignore[index]
 
     def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Change of colour ``(N, 3, d h, d w)`` in (-1, 1), cover ``(N, 1, d h, d w)`` in [0, 1], flow ``(N, 2, h, w)``.
+        """Change of colour ``(N, 3, d h, d w)`` in (-1, 1), of the logit of the painted share ``(N, 1, d h, d w)``, flow.
 
-        Cover and flow, in half pictures, fall to 0 at the edges.
+        All, the flow ``(N, 2, h, w)`` in half pictures, fall to 0 at the edges.
 
         Args:
             window: ``(N, 10, d h, d w)`` see ``SEEN``, in [-1, 1], d the detail; h and w are multiples of four.
@@ -99,9 +98,10 @@ class RegionPainter(nn.Module):
         hidden = self.up(torch.cat([middle, upsample(hidden)], dim=1), style)
         found = self.paint(self.rise(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
         found, flow = found.tensor_split((-2,), dim=1)
-        paint, cover = F.pixel_shuffle(found, self.detail).split((3, 1), dim=1)
-        cover = torch.sigmoid(cover + _stretched(opening, painted)) * _fading(paint)
-        return torch.tanh(paint), cover, (flow + _stretched(sway, sides)) * _fading(flow)
+        change, share = F.pixel_shuffle(found, self.detail).split((3, 1), dim=1)
+        fading = _fading(change)
+        share = (share + _stretched(opening, painted)) * fading
+        return torch.tanh(change) * fading, share, (flow + _stretched(sway, sides)) * _fading(flow)
 
 
 def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
@@ -110,25 +110,25 @@ def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 class Patch(NamedTuple):
-    """What moves and paints n windows of one kind in each picture.
+    """What is added to what moves and paints n windows of one kind in each picture.
 
     Attributes:
         corners: ``(B, n, 2)`` int64 first row and column, in pixels of the flow.
-        paint: ``(B, n, 3, d h, d w)`` colours in [-1, 1].
-        cover: ``(B, n, 1, d h, d w)`` in [0, 1].
-        flow: ``(B, n, 2, h, w)`` beside that of the whole frame, in half pictures.
+        change: ``(B, n, 3, d h, d w)`` of the colours of the paint.
+        share: ``(B, n, 1, d h, d w)`` of the logit of what is painted.
+        flow: ``(B, n, 2, h, w)`` in half pictures.
     """
 
     corners: Tensor
-    paint: Tensor
-    cover: Tensor
+    change: Tensor
+    share: Tensor
     flow: Tensor
 
     def at(self, factor: int) -> Iterator["Patch"]:
         """One window after the other, as two may overlap, for pictures ``factor`` times as large as the network's."""
         sides = [factor * side for side in self.flow.shape[-2:]]
         fields = [factor * self.corners]
-        for field in (self.paint, self.cover, self.flow):
+        for field in (self.change, self.share, self.flow):
             fields.append(_stretched(field.flatten(0, 1), sides).unflatten(0, field.shape[:2]))
         yield from map(Patch, *(field.split(1, dim=1) for field in fields))
 

@@ -22,7 +22,6 @@ from lightning_modules.networks.region_painter import REST, Patch, Places, Regio
 from lightning_modules.networks.source_pyramid import SourcePyramid, filled, without_holes
 from lightning_modules.networks.windows import (
     cut_windows,
-    laid_on,
     paste_windows,
     warp_windows,
     window_corners,
@@ -35,6 +34,8 @@ FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
 BLUR = 8
 """Side of the squares of the network's pixels whose mean colour paint starts from."""
+SURE = 0.005
+"""How near to 0 and 1 a share counts where painters add to its logit."""
 OPEN = 3.0
 """Logit of what can be seen at the start: what can be moved is moved, not painted."""
 WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
@@ -219,26 +220,27 @@ class WarpRenderer(Renderer):
         portrait, flow = source.image.float(), resized(coarse_flow, whole)
         warped = warp_by_centres(portrait, flow, "bicubic").clamp(-1, 1)
         frame = self._composed(warped, colours, alpha, whole_behind, mask)
-        # Mouth and eyes: where they are in this frame, how they move beside it, and what is painted there.
-        places, covered = None, None
+        # Mouth and eyes: where they are in this frame, how they move beside it, and what is painted there more finely.
+        places = None
         if self.places is not None:
             places = self.places(motion, latent)
-            hidden = resized(1 - shown, whole) if self.occlusion else torch.ones_like(alpha)
-            patches = self._patches(places, own, torch.cat([frame, warped, hidden], dim=1), style, motions)
+            now = torch.cat([frame, warped, 1 - alpha], dim=1)
+            patches = self._patches(places, own, now, style, motions)
             windows = [one for patch in patches for one in patch.at(whole // size)]
-            for corners, _, _, added in windows:
-                flow = paste_windows(flow, cut_windows(flow, corners, added.shape[-2:]) + added, corners)
+            for corners, change, share, added in windows:
+                cut = partial(cut_windows, corners=corners, sides=added.shape[-2:])
+                flow = paste_windows(flow, cut(flow) + added, corners)
+                colours = paste_windows(colours, cut(colours) + change, corners)
+                if self.occlusion:
+                    painted = torch.sigmoid(torch.logit(cut(alpha), SURE) - share)
+                    alpha = paste_windows(alpha, painted, corners)
             for corners, _, _, added in windows:
                 cut = partial(cut_windows, corners=corners, sides=added.shape[-2:])
                 moved = warp_windows(portrait, cut(flow), corners).clamp(-1, 1)
                 person_there = None if mask is None else cut(mask)
                 figure = self._composed(moved, cut(colours), cut(alpha), cut(whole_behind), person_there)
                 warped, frame = paste_windows(warped, moved, corners), paste_windows(frame, figure, corners)
-            covered = torch.zeros_like(alpha)
-            for corners, paint, cover, _ in windows:
-                frame = laid_on(frame, paint, cover, corners)
-                covered = laid_on(covered, torch.ones_like(cover), cover, corners)
-        return DecoderOutput(frame, warped, flow, alpha, places, mask, covered, shown, stood)
+        return DecoderOutput(frame, warped, flow, alpha, places, mask, shown, stood)
 
     def _painted(
         self,
@@ -294,7 +296,7 @@ class WarpRenderer(Renderer):
     ) -> list[Patch]:
         """What is to be added at the mouth and at the eyes, from the portrait's own windows and what is there so far.
 
-        ``now`` ``(B, 7, k S, k S)``: the frame so far, the moved pixels, what is hidden.
+        ``now`` ``(B, 7, k S, k S)``: the frame so far, the moved pixels, what is painted.
         """
         seen = self._windows(now, places)
         names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
@@ -311,10 +313,8 @@ class WarpRenderer(Renderer):
             looked_at = torch.cat(
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
-            change, cover, flow = self.painters[name](looked_at, styles, moved)
-            paint = (_blurred(frame, BLUR * self.detail) + change).clamp(-1, 1)
-            added = (one.unflatten(0, shape) for one in (paint, cover, flow))
-            patches.append(Patch(corners, *added))
+            added = self.painters[name](looked_at, styles, moved)
+            patches.append(Patch(corners, *(one.unflatten(0, shape) for one in added)))
         return patches
 
     def latent_parts(self) -> Sequence[nn.Module]:
@@ -322,8 +322,9 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``paint``: trunk, painters and what they paint, without the flow."""
-        return {"paint": [self.enter, self.trunk, self.rise, self.paint, self.painters]}
+        """``paint``: trunk, painters and what they paint, without the flow; ``painters``: those of mouth and eyes alone."""
+        trunk = [self.enter, self.trunk, self.rise, self.paint]
+        return {"paint": [*trunk, self.painters], "painters": [self.painters]}
 
 
 def _blurred(pictures: Tensor, pixels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Windows of pictures on whole pixels: cut out, pasted in, painted on, moved."""
+"""Windows of pictures on whole pixels: cut out, pasted in, moved."""
 
 from collections.abc import Sequence
 
@@ -24,12 +24,6 @@ def paste_windows(pictures: Tensor, windows: Tensor, corners: Tensor) -> Tensor:
     """Pictures ``(B, C, S, S)`` with windows ``(B, n, C, h, w)`` in place of what was there."""
     places = _pixels(corners, windows.shape[-2:])
     return pictures.permute(0, 2, 3, 1).index_put(places, windows.permute(0, 1, 3, 4, 2)).permute(0, 3, 1, 2)
-
-
-def laid_on(below: Tensor, paint: Tensor, cover: Tensor, corners: Tensor) -> Tensor:
-    """Pictures ``(B, C, s, s)`` with windows ``(B, n, C, h, w)`` of paint over a share ``(B, n, 1, h, w)`` of them."""
-    there = cut_windows(below, corners, paint.shape[-2:])
-    return paste_windows(below, there + cover * (paint - there), corners)
 
 
 def warp_windows(pictures: Tensor, flow: Tensor, corners: Tensor) -> Tensor:

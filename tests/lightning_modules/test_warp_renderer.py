@@ -18,7 +18,6 @@ from lightning_modules.networks.source_pyramid import filled, without_holes
 from lightning_modules.networks.warp_renderer import WarpRenderer
 from lightning_modules.networks.windows import (
     cut_windows,
-    laid_on,
     paste_windows,
     warp_windows,
     window_corners,
@@ -139,7 +138,7 @@ def test_every_part_learns():
 def test_noise_in_training_reaches_what_the_network_decides_and_not_the_pixels_that_it_moves():
     model, source, driving = lively(small(input_noise=0.5)), pictures(2), pictures(4)[2:]
     once, again = (model.train()(source, driving) for _ in range(2))
-    for field in ("flow", "mask", "person", "places", "covered"):
+    for field in ("flow", "mask", "person", "places"):
         assert not torch.equal(getattr(once, field), getattr(again, field)), field
     still = model.decode(model.encode(source)._replace(motion=torch.zeros(2, 6)), torch.zeros(2, 6))
     moved = warp_by_centres(source, still.flow, "bicubic").clamp(-1, 1)
@@ -228,16 +227,14 @@ def test_windows_lie_in_the_picture_and_come_back_where_they_were():
 
 
 def test_two_windows_may_overlap():
-    """Each is laid over what is there, as if painted by itself and then the other: no edge of one cuts the other."""
-    corners = torch.tensor([[[10, 10], [10, 18]]])
-    cover = torch.linspace(0, 1, 16).minimum(torch.linspace(1, 0, 16)).expand(1, 2, 1, 8, 16)
-    paint = torch.stack([torch.ones(3, 8, 16), -torch.ones(3, 8, 16)])[None]
-    both = Patch(corners, paint, cover, torch.ones(1, 2, 2, 8, 16))
-    frame, alone = pictures(1), pictures(1)
-    for at, colours, share, _ in both.at(1):
-        frame, alone = laid_on(frame, colours, share, at), laid_on(pictures(1), colours, share, at)
-    inside = (frame - alone)[0, 0, 14, 18:26]
-    assert (inside.abs() > 1e-3).any()  # what the first left shows through the second
+    """Where they do, what both add is there: no edge of one cuts the other."""
+    corners, flow = torch.tensor([[[10, 10], [10, 18]]]), torch.zeros(1, 2, 64, 64)
+    both = Patch(corners, torch.ones(1, 2, 3, 8, 16), torch.ones(1, 2, 1, 8, 16), torch.ones(1, 2, 2, 8, 16))
+    for at, _, _, added in both.at(1):
+        flow = paste_windows(flow, cut_windows(flow, at, (8, 16)) + added, at)
+    torch.testing.assert_close(
+        flow[0, 0, 14, 8:36], torch.tensor([0.0] * 2 + [1] * 8 + [2] * 8 + [1] * 8 + [0] * 2)
+    )
     large = [(at.tolist(), colours.shape[-2:]) for at, colours, *_ in both.at(2)]
     assert large == [([[[20, 20]]], (16, 32)), ([[[20, 36]]], (16, 32))]
 
@@ -254,15 +251,14 @@ def test_paint_fades_to_nothing_at_the_windows_edges():
     model = lively(small()).eval()
     bare = lively(small()).eval()
     with torch.no_grad():
-        for one, colour, cover in ((model, 3.0, 30.0), (bare, 0.0, -30.0)):
+        for one, colour, share in ((model, 3.0, 30.0), (bare, 0.0, 0.0)):
             one.flow.out.bias[2] = -30  # all is hidden: on what can be seen nothing is painted
             for painter in one.painters.values():
                 painter.paint.weight.zero_()
                 painter.sway[-1].bias.zero_()
                 painter.sway[-1].weight.zero_()
-                painter.paint.bias.copy_(torch.tensor([colour] * 3 + [cover, 0.0, 0.0]))
+                painter.paint.bias.copy_(torch.tensor([colour] * 3 + [share, 0.0, 0.0]))
     found, without = model(pictures(1), pictures(1)), bare(pictures(1), pictures(1))
-    torch.testing.assert_close(found.mask, without.mask)  # what the flow shows is no painter's affair
     change = (found.frame - without.frame).abs().amax(dim=1)[0]
     height, width = 16, 24  # of the mouth's window
     row, column = window_corners(found.places[:, :1], (height, width), 64)[0, 0].tolist()
@@ -296,18 +292,31 @@ def test_lips_and_lids_are_moved_in_their_windows_alone(factor):
     )
 
 
-def test_motion_alone_can_keep_paint_of_mouth_and_eyes_off():
+@pytest.mark.parametrize(("said", "low", "high"), [(-30, 0.99, 1.0), (30, 0.0, 0.01)])
+def test_motion_alone_can_say_whether_mouth_and_eyes_are_painted(said, low, high):
     model = lively(small()).eval()
-    sides = PLATE**2
     with torch.no_grad():
         for painter in model.painters.values():
             painter.sway[-1].weight.zero_()
-            painter.sway[-1].bias[2 * sides :] = -30
-    assert model(pictures(1), pictures(2)[1:]).covered.max() < 1e-3
+            painter.sway[-1].bias[2 * PLATE**2 :] = said
+    found = model(pictures(1), pictures(2)[1:])
+    corners = window_corners(found.places[:, :1], (16, 24), 64)
+    inside = cut_windows(found.mask, corners, (16, 24))[..., 4:-4, 4:-4]
+    assert low <= inside.min()
+    assert inside.max() <= high
+
+
+def test_painters_learn_from_the_first_step():
+    """What is painted gets the whole of the frame's error: nothing has to be worth looking at before it is looked at."""
+    model = small()
     with torch.no_grad():
-        for painter in model.painters.values():
-            painter.sway[-1].bias[2 * sides :] = 30
-    assert model(pictures(1), pictures(2)[1:]).covered.max() > 0.02
+        model.flow.out.bias[2] = -30  # all is hidden
+    image = pictures(2)
+    (model(image[:1], image[1:]).frame - image[1:]).square().sum().backward()
+    fine, coarse = model.painters["mouth"].paint.bias.grad[:3], model.paint.bias.grad[:3]
+    window = 16 * 24 / 64**2
+    assert fine.norm() > 0.2 * window * coarse.norm()
+    assert model.painters["mouth"].paint.bias.grad[3].abs() > 0
 
 
 def test_behind_a_person_the_background_goes_on():
