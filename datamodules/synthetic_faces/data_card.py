@@ -18,15 +18,12 @@ def data_card(settings: Settings, records: Sequence[ClipRecord]) -> str:
         heads = len({record.identity for record in mine})
         voices = len({record.voice for record in mine})
         rows.append(f"| {split} | {len(mine)} | {minutes:.1f} | {heads} | {voices} |")
-    natural = (
-        ""
-        if not settings.natural_voices
-        else " and, for a share of the heads of train, by the network of hibari"
-    )
+    natural = ", for some heads of train by hibari, a network that learnt another synthesiser's voice"
+    natural = natural if settings.natural_voices else ""
     values = "\n".join(f"- `{name}`: {value}" for name, value in settings.to_dict().items())
     return f"""# Synthetic talking heads
 
-Procedural heads that speak. Nobody was filmed or recorded; no face, scan or voice of anybody was used. Heads,
+Procedural heads that speak. Nobody was filmed or recorded; no face, scan or recording of anybody is in it. Heads,
 sentences and motion are drawn by the code that wrote this folder (`datamodules/synthetic_faces`, version {VERSION});
 the speech is synthesised by espeak-ng{natural}.
 

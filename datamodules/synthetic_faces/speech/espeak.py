@@ -15,7 +15,8 @@ from datamodules.errors import UserError
 from datamodules.synthetic_faces.speech.voices import Voice
 
 _PROCESS = Path(__file__).with_name("espeak_process.py")
-_STRESS = {"ˈ": 2, "ˌ": 1}
+STRESS = {"ˈ": 2, "ˌ": 1}
+"""Marks in front of a stressed sound, and what they say."""
 _LENGTH_MARKS = "ːˑ"
 
 
@@ -93,8 +94,8 @@ def _phonemes(events: list[list], duration: float) -> list[Phoneme]:
     for seconds, name in events:
         if name.startswith("("):  # a change of language, such as "(en)", is not a sound
             continue
-        stress = max((_STRESS.get(symbol, 0) for symbol in name), default=0)
-        ipa = "".join(symbol for symbol in unicodedata.normalize("NFC", name) if symbol not in _STRESS)
+        stress = max((STRESS.get(symbol, 0) for symbol in name), default=0)
+        ipa = "".join(symbol for symbol in unicodedata.normalize("NFC", name) if symbol not in STRESS)
         if ipa.strip(_LENGTH_MARKS):
             onsets.append((min(seconds, duration), ipa, stress))
         elif onsets:

@@ -1,4 +1,4 @@
-"""Text to waveform with exact phoneme times, by a natural voice: hibari's network, which is made to tell its durations too.
+"""Text to waveform with phoneme times, by a natural voice: hibari's network, which is made to tell its durations, too.
 
 One American speaker; other pitches, tempos and throats of hers are other voices.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from datamodules.batches import SAMPLE_RATE
 from datamodules.errors import UserError
-from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance
+from datamodules.synthetic_faces.speech.espeak import STRESS, Phoneme, Utterance
 from datamodules.synthetic_faces.speech.voices import Voice
 
 WORDS_A_MINUTE = 165
@@ -31,7 +31,6 @@ SOUNDS = {
     "A": "eɪ", "I": "aɪ", "O": "oʊ", "W": "aʊ", "Y": "ɔɪ", "Q": "əʊ", "ᵊ": "ə", "ʤ": "dʒ", "ʧ": "tʃ", "T": "ɾ",
 }  # fmt: skip
 """IPA of the letters of its alphabet that stand for two sounds, or are no IPA."""
-STRESS = {"ˈ": 2, "ˌ": 1}
 _VOICED = 40.0  # Hz below which a frame has no voice
 
 
