@@ -66,12 +66,12 @@ def test_help_lists_every_command() -> None:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_is_quick(name: str) -> None:
-    """It loads nothing heavy, and takes less than a second of processor time."""
+    """It loads nothing heavy, which is what takes seconds."""
     code = f"""
-import sys, time
+import sys
 from experiments.cli import main
 assert main(["{name}", "--help"]) == 0
-print([module for module in {HEAVY} if module in sys.modules], time.process_time() < 1)
+print([module for module in {HEAVY} if module in sys.modules])
 """
     told = run_python(code)
     assert told.startswith(f"usage: ifmdm {name}")
@@ -79,7 +79,7 @@ print([module for module in {HEAVY} if module in sys.modules], time.process_time
         listed = told.replace("\n", " ")
         assert all(f"{one}" in listed for group in GROUPS for one in [f"{group}: ", *config_names(group)])
     assert "--threads N" in told
-    assert told.splitlines()[-1] == "[] True"
+    assert told.splitlines()[-1] == "[]"
 
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:
