@@ -135,7 +135,7 @@ class MotionAutoencoderModule(L.LightningModule):
         """All loss terms, with a GAN ``adversarial``, too, and their weighted sum ``loss``, each a scalar."""
         values = evaluate_terms(self.losses, pairs, batch)
         if gan is not None:
-            values["adversarial"] = gan.generator_loss(pairs.decoded.frame, batch.regions)
+            values["adversarial"] = gan.generator_loss(pairs.decoded.frame, batch.driving, batch.regions)
             values["loss"] = values["loss"] + gan.weight * values["adversarial"]
         return values
 

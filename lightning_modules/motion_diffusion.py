@@ -176,6 +176,8 @@ class MotionDiffusionModule(L.LightningModule):
             block_values(given, name)
             for given, name in ((block_weights, "block_weights"), (event_gains, "event_gains"))
         )
+        if not any(self.block_weights.get(name, 1.0) for name in BLOCKS):
+            raise UserError("all block_weights are 0: nothing would be learnt; give one block a weight")
         if audio_dropout not in AUDIO_DROPOUTS:
             known = ", ".join(AUDIO_DROPOUTS)
             raise UserError(f"audio_dropout {audio_dropout!r} is unknown: use one of {known}")

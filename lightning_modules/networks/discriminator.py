@@ -61,7 +61,11 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``(B, C, h, w)`` to logits ``(B, h' w')``; positive = looks real."""
-        x = image
+        return self.judged(image)[0]
+
+    def judged(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The logits, and the feature maps of all layers that they are said by."""
+        maps = [image]
         for layer in self.layers:
-            x = nn.functional.leaky_relu(layer(x), 0.2)
-        return self.logit(x).flatten(1)
+            maps.append(nn.functional.leaky_relu(layer(maps[-1]), 0.2))
+        return self.logit(maps[-1]).flatten(1), maps[1:]

@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,8 +60,33 @@ def test_a_patch_discriminator_learns_to_tell_blurred_mouths_and_says_where_to_s
         optimizer.step()
     real = torch.rand(4, 3, 64, 64) * 2 - 1
     blurred = F.avg_pool2d(real, 5, 1, 2).requires_grad_()
-    said = gan.generator_loss(blurred, boxes)
-    assert gan.generator_loss(real, boxes) < said - 0.1
+    said = gan.generator_loss(blurred, real, boxes)
+    assert gan.generator_loss(real, real, boxes) < said - 0.1
     (gradient,) = torch.autograd.grad(said, blurred)
     assert gradient[..., 44:46, 28:36].abs().mean() > 0  # in the mouth
     assert gradient[..., :8, :8].abs().max() == 0  # where no window is
+
+
+def test_matching_is_the_distance_of_the_discriminators_features_to_the_real_frames():
+    torch.manual_seed(0)
+    network = build_network("patch_discriminator", channels=FaceWindows.channels, width=8, layers=2).eval()
+    partial = functools.partial(torch.optim.Adam, lr=2e-2)
+    plain, matching = (
+        AdversarialLoss(network, partial, windows=FaceWindows(16), matching=m) for m in (0.0, 3.0)
+    )
+    boxes = torch.tensor([[MOUTH, LEFT, RIGHT]] * 2)
+    real, made = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    windows = FaceWindows(16)
+    (said, found), (_, wanted) = (network.judged(windows(one, boxes)) for one in (made, real))
+    assert torch.equal(said, network(windows(made, boxes)))
+    assert [one.shape[1] for one in found] == [8, 16]
+    apart = sum((one - other).abs().mean() for one, other in zip(found, wanted, strict=True))
+    extra = matching.generator_loss(made, real, boxes) - plain.generator_loss(made, real, boxes)
+    torch.testing.assert_close(extra, 3 * apart)
+    same = matching.generator_loss(real, real, boxes) - plain.generator_loss(real, real, boxes)
+    assert abs(same) < 1e-6
+
+
+def test_matching_wants_a_discriminator_that_shows_its_features():
+    with pytest.raises(ValueError, match="Linear shows no features"):
+        AdversarialLoss(torch.nn.Linear(2, 1), functools.partial(torch.optim.Adam, lr=1.0), matching=1.0)

@@ -242,6 +242,11 @@ def test_weights_of_unknown_blocks_or_below_zero_are_refused(setting, values):
         build_module(**{setting: values})
 
 
+def test_all_blocks_of_no_weight_are_refused():
+    with pytest.raises(UserError, match="all block_weights are 0"):
+        build_module(block_weights=dict.fromkeys(("head", "mouth", "eyes", "rest"), 0.0))
+
+
 def test_a_block_of_no_weight_teaches_nothing(windows):
     module = with_blocks(build_module(awake=True, block_weights={"rest": 0.0}, velocity_weight=1.0))
     window = encode_window(windows, module.basis)
