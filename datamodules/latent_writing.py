@@ -3,6 +3,7 @@
 import contextlib
 import json
 import multiprocessing
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -98,7 +99,7 @@ def build_latents(
     fair = sum(record.frames for record in todo) // (2 * len(devices)) + 1
     groups = list(group_clips(todo, min(fair, shard_frames)))
     try:
-        for finished in _write_in_processes(groups, (clips, folder, encode, size), devices):
+        for finished in _write_in_processes(groups, (clips, folder, pickle.dumps(encode), size), devices):
             progress(there + finished, len(records))
     except BrokenProcessPool as error:
         raise UserError(
@@ -141,12 +142,14 @@ _write: Callable[[Sequence[ClipRecord]], None]
 
 
 def _start_worker(
-    clips: Path | ClipStore, folder: Path, encoder: Encoder, size: int | None, free: Any, finished: Any
+    clips: Path | ClipStore, folder: Path, encoder: bytes, size: int | None, free: Any, finished: Any
 ) -> None:
     """Set a worker process up: one thread, and the next free device."""
     die_with_parent()
     torch.set_num_threads(1)
-    encode = encoder.to(free.get())
+    encode = pickle.loads(encoder).to(
+        free.get()
+    )  # of the parent; here alone, as what it loads may ask for all threads
 
     def clip_done() -> None:
         with finished.get_lock():

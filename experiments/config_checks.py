@@ -91,6 +91,15 @@ def check_sides(of_data: Any, of_network: Any, largest_factor: int | None = None
         )
 
 
+def check_features(name: str, heard: int, taken: int) -> None:
+    """Refuse an audio front end whose vectors have another size than the network's audio encoder takes."""
+    if heard != taken:
+        raise UserError(
+            f"audio.name={name} hears vectors of {heard} values, the network takes {taken}: set "
+            "model/audio_encoder@model.network.audio_encoder to mel, speech_model or whisper, or its in_dim"
+        )
+
+
 def require_source(key: str, source: str) -> None:
     """Refuse a path or name of weights that nothing has, before torch is loaded.
 

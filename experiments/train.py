@@ -210,11 +210,13 @@ def build(config: DictConfig, words: Sequence[str]) -> "tuple[LightningDataModul
         return datamodule, model
     from lightning.pytorch.utilities.seed import isolate_rng
 
+    from experiments.config_checks import check_features
     from experiments.encode import encode_data, find_latents
     from lightning_modules.networks.motion_basis import MotionBasis
 
     with isolate_rng():  # wrong settings are told before latents are made, which takes long
-        instantiate(config.model, basis=MotionBasis(config.motion_dim))
+        model = instantiate(config.model, basis=MotionBasis(config.motion_dim))
+        check_features(config.audio.name, instantiate(config.audio).dim, model.network.audio_encoder.in_dim)
     latents = find_latents(config, words) if one_of_several_processes() else encode_data(config)
     assert latents is not None  # all clips are one shard
     datamodule = instantiate(config.data, latents=str(latents.folder))

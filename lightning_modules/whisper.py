@@ -131,10 +131,13 @@ def _by_ctranslate2(folder: Path) -> tuple[Callable[[Tensor], Tensor], int, int]
 
 def _transformers_encoder(source: str) -> nn.Module:
     """The encoder of a model of transformers; code beside it is never run."""
-    from transformers import WhisperModel
+    from transformers import AutoConfig, WhisperModel
 
     try:
-        return WhisperModel.from_pretrained(source, trust_remote_code=False).encoder
+        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+        if kind != "whisper":  # all its weights would be drawn anew, without a word
+            raise UserError(f"{source!r} holds a {kind} model, not whisper: change one of the two")
+        return WhisperModel.from_pretrained(source, trust_remote_code=False).encoder.float()
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"cannot read the whisper model {source!r}: {str(error).strip().splitlines()[0]}"

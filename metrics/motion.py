@@ -125,8 +125,8 @@ def shared_motion(draws: np.ndarray) -> float:
     """Share of the variance of head rotation over a clip that several draws of it have in common: what its speech explains.
 
     The variance over time of the mean curve, less what of it is chance, over the whole, summed over yaw, pitch and roll
-    (one-way analysis of variance, the moments of time as groups). 0 on average for draws that nothing joins, so that a clip's
-    may be below 0; 1 for equal ones.
+    (one-way analysis of variance, the moments of time as groups), of draws each about its own mean: the posture is no motion.
+    About 0 for draws that nothing joins, so that a clip's may be below 0; 1 for equal ones.
 
     Args:
         draws: ``(D, T, 3)`` in degrees, at least two of them; moments at which one has no face don't count.
@@ -134,6 +134,7 @@ def shared_motion(draws: np.ndarray) -> float:
     known = draws[:, np.isfinite(draws).all(axis=(0, 2))]
     if min(known.shape[:2]) < 2:
         return float("nan")
+    known = known - known.mean(axis=1, keepdims=True)
     chance = known.var(axis=0, ddof=1).mean(axis=0)  # (3,) between draws, at one moment
     common = known.mean(axis=0).var(axis=0, ddof=1) - chance / len(known)
     whole = (common + chance).sum()

@@ -48,5 +48,6 @@ motion of the clip without that ending on another head.
 ## Good for, and not
 
 Made for training from scratch, ablations and tests where exact truth is needed. It is a small world: one family of head
-shapes, studio-like light, one voice engine. Results on it say what a method can learn, not how it looks on real people.
+shapes, studio-like light, one or two voice engines. Results on it say what a method can learn, not how it looks on real
+people.
 """

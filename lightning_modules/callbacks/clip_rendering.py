@@ -79,7 +79,7 @@ class GeneratedClips:
         autoencoder: run folder or checkpoint of stage 1; it is read when the first clip is rendered.
         steps: sampler steps; None = the model's own.
         guidance: scale of the audio guidance; None = the model's own.
-        seed: of the noise, which is the same for every clip and every time.
+        seed: of the noise, which hangs on the clip's speech, too, and is the same every time.
         batch_size: frames rendered at a time.
     """
 

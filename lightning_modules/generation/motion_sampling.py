@@ -25,15 +25,18 @@ MARKS = 48
 def speech_seed(seed: int, audio: Tensor) -> int:
     """Seed of all random numbers of one speech: with the same seed two speeches get two head motions.
 
-    It is made of which parts of the speech are above its mean, so that rounding hardly ever changes it: features that were
-    stored in half precision give the same motion.
+    It is made of which parts of the speech are further from its mean than most, so that rounding hardly ever changes it:
+    features that were stored in half precision give the same motion.
 
     Args:
         seed: what a user asks for.
         audio: ``(1, 2T, D)`` audio features.
     """
-    levels = F.adaptive_avg_pool1d(audio.float().mean(dim=-1), MARKS)[0]  # (MARKS,)
-    bits = (levels > levels.mean() + 1e-2).tolist()  # of silence none
+    away = audio.float() - audio.float().mean(
+        dim=1, keepdim=True
+    )  # of features of any mean, layer-normed ones, too
+    levels = F.adaptive_avg_pool1d(away.square().mean(dim=-1).sqrt(), MARKS)[0]  # (MARKS,)
+    bits = (levels > levels.mean() + max(0.1 * float(levels.std()), 1e-2)).tolist()  # of silence none
     digest = hashlib.sha256(f"{seed} {bits}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1  # of 63 bits
 

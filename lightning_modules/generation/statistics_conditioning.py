@@ -85,7 +85,8 @@ class StatisticsConditioner:
             if mean is None or std is None:
                 usual = self._usual(before)
                 mean, std = usual[0] if mean is None else mean, usual[1] if std is None else std
-            mean = within_reach(mean, std, before)
+            if self.file is None:  # what somebody asks for is not brought nearer
+                mean = within_reach(mean, std, before)
         if std is None:
             return mean, None
         blocks, intensity = self.model.basis.blocks, self.options.intensity
@@ -114,8 +115,8 @@ class StatisticsConditioner:
         """Sample from the estimator; the next window sees what was sampled here, before any scaling."""
         start = 2 * WINDOW * window
         audio = self.audio[:, start : start + 2 * WINDOW]
-        missing = 2 * WINDOW - audio.shape[1]
-        audio = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1)
+        missing = WINDOW - audio.shape[1] // 2  # frames, of two vectors each
+        audio = torch.cat([audio, audio[:, -2:].repeat(1, missing, 1)], dim=1)
         previous = torch.stack(self.previous or (torch.zeros_like(self.rest),) * 2, dim=1)  # (1, 2, M)
         has_previous = torch.tensor([self.previous is not None], device=self.rest.device)
         estimator = self.model.estimator

@@ -20,8 +20,8 @@ class AdversarialLoss(nn.Module):
             as the authors' files have it.
         r1_every: batches from one such penalty to the next, which counts so many times (lazy, as StyleGAN2 does).
         windows: cuts what the discriminator sees out of the frames, by boxes of mouth and eyes; None: it sees whole ones.
-        matching: weight beside the logits of how far the discriminator's features of a generated frame are from those of the
-            real one (Wang et al. 2018, arXiv 1711.11585, equation 3), of one that has ``judged``; 0 = none.
+        feature_matching: weight beside the logits of how far the discriminator's features of a generated frame are from those
+            of the real one (Wang et al. 2018, arXiv 1711.11585, equation 3), if it has ``logits_and_features``; 0 = none.
     """
 
     def __init__(
@@ -33,29 +33,29 @@ class AdversarialLoss(nn.Module):
         r1: float = 0.0,
         r1_every: int = 16,
         windows: nn.Module | None = None,
-        matching: float = 0.0,
+        feature_matching: float = 0.0,
     ) -> None:
         super().__init__()
-        if matching and not hasattr(discriminator, "judged"):
-            raise ValueError(f"{type(discriminator).__name__} shows no features: matching must be 0")
-        self.windows, self.matching = windows, matching
+        if feature_matching and not hasattr(discriminator, "logits_and_features"):
+            raise ValueError(f"{type(discriminator).__name__} shows no features: feature_matching must be 0")
+        self.windows, self.feature_matching = windows, feature_matching
         self.r1, self.r1_every = r1, r1_every
         self.discriminator, self.optimizer = discriminator, optimizer
         self.weight, self.start = weight, start
 
     def generator_loss(self, frames: Tensor, real: Tensor, regions: Tensor) -> Tensor:
-        """Low where generated frames ``(B, 3, S, S)`` look real and, by ``matching``, like the ``real`` ones; a scalar.
+        """Low where generated frames ``(B, 3, S, S)`` look real and, by feature matching, like the ``real`` ones; a scalar.
 
         The boxes ``(B, 3, 4)`` of mouth and eyes hold for both.
         """
         frames = self._cut(frames, regions)
-        if not self.matching:
+        if not self.feature_matching:
             return F.softplus(-self.discriminator(frames)).mean()
-        logits, found = self.discriminator.judged(frames)  # type: ignore[operator]
+        logits, found = self.discriminator.logits_and_features(frames)  # type: ignore[operator]
         with torch.no_grad():
-            _, wanted = self.discriminator.judged(self._cut(real, regions))  # type: ignore[operator]
+            _, wanted = self.discriminator.logits_and_features(self._cut(real, regions))  # type: ignore[operator]
         apart = torch.stack([F.l1_loss(one, other) for one, other in zip(found, wanted, strict=True)])
-        return F.softplus(-logits).mean() + self.matching * apart.sum()
+        return F.softplus(-logits).mean() + self.feature_matching * apart.sum()
 
     def discriminator_loss(self, real: Tensor, generated: Tensor, regions: Tensor, step: int) -> Tensor:
         """Low where the discriminator tells real from generated frames, both ``(B, 3, S, S)``; a scalar.

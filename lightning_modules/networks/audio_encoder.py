@@ -10,7 +10,7 @@ from lightning_modules.networks.processes import ItemDropout
 
 
 class FeatureProjection(nn.Module):
-    """Linear embedding of features of a frozen speech model (wav2vec2, HuBERT).
+    """Linear embedding of features of a frozen speech model (wav2vec2, HuBERT, Whisper).
 
     Args:
         in_dim: Size of a cached feature vector, 768 for the base models.

@@ -46,13 +46,13 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         channels: of the picture.
-        width: channels after the first convolution; twice as many after each further one.
-        layers: convolutions of stride 2.
+        width: channels after the first convolution; twice as many after the second, four times as many from the third on.
+        layers: convolutions of stride 2: the side of what a logit sees is 22 pixels of three, 46 of four.
     """
 
-    def __init__(self, channels: int = 3, width: int = 32, layers: int = 3) -> None:
+    def __init__(self, channels: int = 3, width: int = 32, layers: int = 4) -> None:
         super().__init__()
-        widths = [channels, *(width * 2**layer for layer in range(layers))]
+        widths = [channels, *(width * min(2**layer, 4) for layer in range(layers))]
         self.layers = nn.ModuleList(
             nn.utils.parametrizations.spectral_norm(nn.Conv2d(one, two, 4, 2, 1))
             for one, two in itertools.pairwise(widths)
@@ -61,9 +61,9 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``(B, C, h, w)`` to logits ``(B, h' w')``; positive = looks real."""
-        return self.judged(image)[0]
+        return self.logits_and_features(image)[0]
 
-    def judged(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def logits_and_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The logits, and the feature maps of all layers that they are said by."""
         maps = [image]
         for layer in self.layers:

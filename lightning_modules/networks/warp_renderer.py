@@ -232,8 +232,9 @@ class WarpRenderer(Renderer):
                 flow = paste_windows(flow, cut(flow) + added, corners)
                 colours = paste_windows(colours, cut(colours) + change, corners)
                 if self.occlusion:
-                    painted = torch.sigmoid(torch.logit(cut(alpha), SURE) - share)
-                    alpha = paste_windows(alpha, painted, corners)
+                    before = torch.logit(cut(alpha), SURE)
+                    less = torch.sigmoid(before) - torch.sigmoid(before - share)
+                    alpha = paste_windows(alpha, (cut(alpha) - less).clamp(0, 1), corners)
             for corners, _, _, added in windows:
                 cut = partial(cut_windows, corners=corners, sides=added.shape[-2:])
                 moved = warp_windows(portrait, cut(flow), corners).clamp(-1, 1)
@@ -324,7 +325,7 @@ class WarpRenderer(Renderer):
     def parts(self) -> dict[str, Any]:
         """``paint``: trunk, painters and what they paint, without the flow; ``painters``: those of mouth and eyes alone."""
         trunk = [self.enter, self.trunk, self.rise, self.paint]
-        return {"paint": [*trunk, self.painters], "painters": [self.painters]}
+        return {"paint": [*trunk, self.painters], **({"painters": [self.painters]} if self.painters else {})}
 
 
 def _blurred(pictures: Tensor, pixels: int) -> Tensor:

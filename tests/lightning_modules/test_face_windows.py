@@ -72,12 +72,12 @@ def test_matching_is_the_distance_of_the_discriminators_features_to_the_real_fra
     network = build_network("patch_discriminator", channels=FaceWindows.channels, width=8, layers=2).eval()
     partial = functools.partial(torch.optim.Adam, lr=2e-2)
     plain, matching = (
-        AdversarialLoss(network, partial, windows=FaceWindows(16), matching=m) for m in (0.0, 3.0)
+        AdversarialLoss(network, partial, windows=FaceWindows(16), feature_matching=m) for m in (0.0, 3.0)
     )
     boxes = torch.tensor([[MOUTH, LEFT, RIGHT]] * 2)
     real, made = torch.rand(2, 2, 3, 64, 64) * 2 - 1
     windows = FaceWindows(16)
-    (said, found), (_, wanted) = (network.judged(windows(one, boxes)) for one in (made, real))
+    (said, found), (_, wanted) = (network.logits_and_features(windows(one, boxes)) for one in (made, real))
     assert torch.equal(said, network(windows(made, boxes)))
     assert [one.shape[1] for one in found] == [8, 16]
     apart = sum((one - other).abs().mean() for one, other in zip(found, wanted, strict=True))
@@ -89,4 +89,6 @@ def test_matching_is_the_distance_of_the_discriminators_features_to_the_real_fra
 
 def test_matching_wants_a_discriminator_that_shows_its_features():
     with pytest.raises(ValueError, match="Linear shows no features"):
-        AdversarialLoss(torch.nn.Linear(2, 1), functools.partial(torch.optim.Adam, lr=1.0), matching=1.0)
+        AdversarialLoss(
+            torch.nn.Linear(2, 1), functools.partial(torch.optim.Adam, lr=1.0), feature_matching=1.0
+        )

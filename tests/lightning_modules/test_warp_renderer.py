@@ -306,6 +306,19 @@ def test_motion_alone_can_say_whether_mouth_and_eyes_are_painted(said, low, high
     assert inside.max() <= high
 
 
+def test_what_is_shown_stays_as_it_is_where_painters_say_nothing():
+    model = lively(small()).eval()
+    with torch.no_grad():
+        model.flow.out.bias[2] = 30  # nothing is hidden
+        model.paint.weight.zero_()
+        model.paint.bias.zero_()
+        for painter in model.painters.values():
+            for layer in (painter.sway[-1], painter.paint):
+                layer.weight.zero_()
+                layer.bias.zero_()
+    assert model(pictures(1), pictures(2)[1:]).mask.min() == 1
+
+
 def test_painters_learn_from_the_first_step():
     """What is painted gets the whole of the frame's error: nothing has to be worth looking at before it is looked at."""
     model = small()

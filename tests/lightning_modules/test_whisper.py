@@ -95,6 +95,22 @@ def test_latents_of_other_weights_have_another_key(folder, tmp_path):
     assert first == AudioFrontend("whisper", folder).identity()
 
 
+def test_a_model_of_another_kind_is_refused_and_half_precision_is_read(folder, tmp_path):
+    from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperModel
+
+    config = Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,), conv_stride=(5,),
+        conv_kernel=(10,), num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    Wav2Vec2Model(config).save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="holds a wav2vec2 model, not whisper"):
+        Whisper(str(tmp_path / "other"))
+    WhisperModel.from_pretrained(folder).half().save_pretrained(tmp_path / "half")
+    heard, full = (Whisper(str(path))(syllables(20)) for path in (tmp_path / "half", folder))
+    assert heard.dtype == torch.float32
+    torch.testing.assert_close(heard, full, atol=0.02, rtol=0.02)
+
+
 def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot read the whisper model"):
         Whisper(str(tmp_path / "nothing"))

@@ -124,8 +124,10 @@ def test_heads_that_stand_still_and_single_windows_have_no_edges(rotation):
 def test_what_draws_have_in_common_is_told_whatever_their_number(share, draws):
     random = np.random.default_rng(0)
     common, own = random.normal(size=(4000, 3)), random.normal(size=(draws, 4000, 3))
-    found = shared_motion(np.sqrt(share) * common + np.sqrt(1 - share) * own)
-    assert found == pytest.approx(share, abs=0.03)
+    curves = np.sqrt(share) * common + np.sqrt(1 - share) * own
+    assert shared_motion(curves) == pytest.approx(share, abs=0.03)
+    postures = 5 * random.normal(size=(draws, 1, 3))
+    assert shared_motion(curves + postures) == pytest.approx(shared_motion(curves))
 
 
 def test_draws_of_a_still_head_or_of_one_frame_have_no_share():

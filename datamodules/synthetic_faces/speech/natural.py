@@ -98,12 +98,13 @@ def _sounds(letters: list[str], edges: np.ndarray) -> list[Phoneme]:
         if letter == " " or letter in STRESS:
             stress = STRESS.get(letter, 0)
             continue
-        if letter.isalpha():
+        if letter == "ː":  # long for the vowel before it
+            if found:
+                found[-1] = replace(found[-1], end=end)
+        elif letter.isalpha():
             found.append(Phoneme(SOUNDS.get(letter, letter), begun, end, stress))
-        elif letter != "ː":  # long for the vowel before it
+        else:
             found.append(Phoneme("", begun, end))
-        elif found:
-            found[-1] = replace(found[-1], end=end)
         stress, begun = 0, None
     return found
 
