@@ -1,6 +1,7 @@
 """Perceptual loss: distance of the features of a network that knows pictures (Johnson et al. 2016, arXiv 1603.08155)."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from datamodules.batches import FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.losses.base import LossTerm, RenderedPairs
-from lightning_modules.networks.face_windows import FaceWindows
+from lightning_modules.networks.face_windows import KINDS, FaceWindows
 
 LAYERS = {"relu_1": (1, 6, 11, 20, 29), "relu_2": (3, 8, 13, 22, 31)}
 """Indices in torchvision's VGG19 behind the first or second convolution of each of its five blocks."""
@@ -150,11 +151,14 @@ class FaceFeatureLoss(PerceptualLoss):
         features: as in `PerceptualLoss`.
         weight: factor in the sum.
         side: of the windows in pixels.
+        kinds: which windows, see `FaceWindows`.
     """
 
-    def __init__(self, features: nn.Module, weight: float = 1.0, side: int = 80) -> None:
+    def __init__(
+        self, features: nn.Module, weight: float = 1.0, side: int = 80, kinds: Sequence[str] = KINDS
+    ) -> None:
         super().__init__(features, weight)
-        self.windows = FaceWindows(side)
+        self.windows = FaceWindows(side, kinds)
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """Distance of the windows of the rendered frames from those of the driving ones."""

@@ -1,5 +1,7 @@
 """Windows of a face for a discriminator that looks closely: mouth, both eyes, a half of the face."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,16 +20,19 @@ class FaceWindows(nn.Module):
 
     Args:
         side: of the windows in pixels.
+        kinds: some of ``KINDS``, in their order.
     """
 
     channels = 3 + len(KINDS)
 
-    def __init__(self, side: int = 64) -> None:
+    def __init__(self, side: int = 64, kinds: Sequence[str] = KINDS) -> None:
         super().__init__()
-        self.side = side
+        if not kinds or list(kinds) != [name for name in KINDS if name in kinds]:
+            raise ValueError(f"kinds must be some of {KINDS}, in that order, got {list(kinds)}")
+        self.side, self.kinds = side, [KINDS.index(name) for name in kinds]
 
     def forward(self, frames: Tensor, regions: Tensor) -> Tensor:
-        """Windows ``(5 B, 3 + 5, side, side)``, those of the first frame first, bilinearly sampled.
+        """Windows ``(K B, 3 + 5, side, side)`` of K kinds, those of the first frame first, bilinearly sampled.
 
         Args:
             frames: ``(B, 3, S, S)``.
@@ -41,14 +46,14 @@ class FaceWindows(nn.Module):
         # A half of the face lies under its eye, a quarter of the way to the mouth.
         mouth, eyes = centres[:, :1], centres[:, 1:]
         reach = (eyes - mouth).norm(dim=-1)  # (B, 2)
-        centres = torch.cat([centres, (mouth + 3 * eyes) / 4], dim=1)
-        sides = torch.cat([sides, HALF * reach], dim=1)  # (B, 5)
+        centres = torch.cat([centres, (mouth + 3 * eyes) / 4], dim=1)[:, self.kinds]
+        sides = torch.cat([sides, HALF * reach], dim=1)[:, self.kinds]  # (B, K)
         steps = (torch.arange(self.side, device=frames.device) + 0.5) / self.side - 0.5
         offsets = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)  # (side, side, 2)
         places = centres[:, :, None, None] + sides[:, :, None, None, None] * offsets
-        grid = (2 * places - 1).flatten(1, 2).to(frames)  # (B, 5 side, side, 2)
+        grid = (2 * places - 1).flatten(1, 2).to(frames)  # (B, K side, side, 2)
         cut = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
-        cut = cut.unflatten(2, (len(KINDS), self.side)).transpose(1, 2)  # (B, 5, 3, side, side)
-        names = torch.eye(len(KINDS), device=frames.device, dtype=cut.dtype)[None, :, :, None, None]
+        cut = cut.unflatten(2, (len(self.kinds), self.side)).transpose(1, 2)  # (B, K, 3, side, side)
+        names = torch.eye(len(KINDS), device=frames.device, dtype=cut.dtype)[None, self.kinds, :, None, None]
         names = names.expand(len(frames), -1, -1, self.side, self.side)
         return torch.cat([cut, names], dim=2).flatten(0, 1)

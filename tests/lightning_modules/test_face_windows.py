@@ -39,6 +39,15 @@ def test_windows_lie_about_mouth_eyes_and_halves_of_the_face():
     torch.testing.assert_close(windows[5:, :2], 1 - windows[:5, :2])  # the second frame
 
 
+def test_some_kinds_of_windows_are_those_of_all_kinds():
+    frames, boxes = torch.rand(2, 3, 64, 64), torch.tensor([[MOUTH, LEFT, RIGHT]] * 2)
+    whole = FaceWindows(16)(frames, boxes).unflatten(0, (2, 5))
+    some = FaceWindows(16, ["mouth", "right eye"])(frames, boxes)
+    assert torch.equal(some, whole[:, [0, 2]].flatten(0, 1))
+    with pytest.raises(ValueError, match="kinds must be some of"):
+        FaceWindows(16, ["nose"])
+
+
 def test_windows_of_unknown_faces_are_where_faces_usually_are():
     middle = FaceWindows(16)(places(), torch.zeros(1, 3, 4))[:3, :2].mean(dim=(2, 3))
     usual = torch.tensor([[0.5, 0.7], [0.62, 0.42], [0.38, 0.42]])
