@@ -323,9 +323,12 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``paint``: trunk, painters and what they paint, without the flow; ``painters``: those of mouth and eyes alone."""
+        """``paint``: trunk, painters and what they paint, without the flow; ``painters``: those alone; ``mouth``: one."""
         trunk = [self.enter, self.trunk, self.rise, self.paint]
-        return {"paint": [*trunk, self.painters], **({"painters": [self.painters]} if self.painters else {})}
+        parts: dict[str, Any] = {"paint": [*trunk, self.painters]}
+        if self.painters:
+            parts |= {"painters": [self.painters], "mouth": [self.painters["mouth"]]}
+        return parts
 
 
 def _blurred(pictures: Tensor, pixels: int) -> Tensor:

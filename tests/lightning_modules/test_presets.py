@@ -48,7 +48,7 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None
         torch.rand(count, 2, 64, 64),
     )
     batch = FramePairBatch(frames[0], frames[1], frames[1], boxes.expand(count, -1, -1), *known)
-    trained = nn.ModuleList(model.network.parts()["paint"]) if goes_on else model.network
+    trained = nn.ModuleList(model.network.parts()[model.hparams["trainable"]]) if goes_on else model.network
     parts = [trained, model.gan.discriminator] if gan else [trained]
     learned = [moved(part) for part in parts]
     space = motion_space_of(model.network)
