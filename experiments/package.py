@@ -119,13 +119,12 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
             temporary, built, basis, GaussianDiffusion(**settings), str(audio.get("name")), half
         )
         weights = sum(parameter.numel() for network in built.values() for parameter in network.parameters())
-        hears = f" --speech-model {audio['source']}" if audio.get("source") else ""
         _write_card(
             temporary,
             folder.name,
             f"Talking-head model of ifmdm: {built['autoencoder'].size} px, 25 fps, {weights / 1e6:.1f} M parameters, hears "
-            f"by {audio['name']}.\nUse: `ifmdm generate --model {folder.name} --image portrait.jpg --audio speech.wav"
-            f"{hears} --output video.mp4`",
+            f"by {audio['name']}.\nUse: `ifmdm generate --model {folder.name} --image portrait.jpg --audio speech.wav "
+            "--output video.mp4`",
             runs,
         )
 

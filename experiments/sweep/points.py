@@ -115,8 +115,6 @@ class PointMeter:
         options = plain(dataclasses.asdict(point.options))
         if options.get("scaling", "") is None:  # the model's own way, which may be asked for by name, too
             options["scaling"] = point.options.scaling_of(self.evaluated.model.diffusion.by_construction)
-        if self.evaluated.model.diffusion.by_construction and point.options.intensity <= 1:
-            options["scaling"] = "statistics"  # both ways are one
         options = {
             name: float(one) if type(one) is int else one for name, one in options.items() if name != "seed"
         }
