@@ -12,6 +12,7 @@ from datamodules.media.video import VideoReader
 from experiments.cli import COMMANDS, main
 
 
+@pytest.mark.timeout(1500)  # five minutes on a slow core, more beside other tests
 def test_every_command(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
