@@ -147,9 +147,8 @@ def _start_worker(
     """Set a worker process up: one thread, and the next free device."""
     die_with_parent()
     torch.set_num_threads(1)
-    encode = pickle.loads(encoder).to(
-        free.get()
-    )  # of the parent; here alone, as what it loads may ask for all threads
+    # Read here, from the parent's bytes: as an argument it would be before threads are few, and take all of them.
+    encode = pickle.loads(encoder).to(free.get())
 
     def clip_done() -> None:
         with finished.get_lock():
