@@ -15,7 +15,9 @@ from datamodules.media.audio import MEL_DIM, log_mel
 from lightning_modules.networks.registry import MAX_NUMBER, MAX_NUMBERS, MAX_PARAMETERS
 from lightning_modules.whisper import LONGEST, Whisper
 
-FRONTENDS = ("mel", "wav2vec2", "hubert", "whisper")
+LAYERS = "_layers"
+"""End of the name of a front end that gives the hidden states of all layers, one behind the other."""
+FRONTENDS = ("mel", "wav2vec2", "hubert", f"wav2vec2{LAYERS}", f"hubert{LAYERS}", "whisper")
 HOP = 320
 """Samples that the speech models go on by for each vector."""
 CHUNK = 1500
@@ -33,7 +35,8 @@ class AudioFrontend(nn.Module):
 
     Args:
         name: ``mel`` (stacked log-mel, nothing to download), ``wav2vec2`` or ``hubert`` (last hidden layer of a frozen
-            transformer), or ``whisper`` (see `Whisper`).
+            transformer), ``wav2vec2_layers`` or ``hubert_layers`` (the vectors before its first and after each of its
+            layers, so many times as long, for `FeatureProjection` to mix), or ``whisper`` (see `Whisper`).
         source: Local folder or hub name of the speech model. Nothing is downloaded unless a hub name is given here. Whisper
             needs none where the package of its tiny model is installed.
         own: Whether ``source`` is the folder ``audio`` of a model folder, which may come from a stranger.
@@ -58,9 +61,10 @@ class AudioFrontend(nn.Module):
                     f"audio front end {name!r} needs a model: give its folder or hub name as source"
                 )
             load = _load_own_speech_model if own else _load_named_speech_model
-            model, self.normalise = load(name, source)
+            model, self.normalise = load(name.removesuffix(LAYERS), source)
             self.speech_model = model.eval().requires_grad_(False)
-            self.dim = int(model.config.hidden_size)
+            count = model.config.num_hidden_layers + 1 if name.endswith(LAYERS) else 1
+            self.dim = count * int(model.config.hidden_size)
 
     def train(self, mode: bool = True) -> "AudioFrontend":
         """Stays in evaluation mode: the speech model is frozen."""
@@ -100,6 +104,9 @@ class AudioFrontend(nn.Module):
         if self.name == "whisper":
             return self.speech_model(waveform)
         padded = nn.functional.pad(waveform, (_PADDING, _PADDING))
+        if self.name.endswith(LAYERS):
+            states = self.speech_model(padded, output_hidden_states=True).hidden_states
+            return torch.cat([state.float() for state in states], dim=-1)  # (B, 2T, dim)
         return self.speech_model(padded).last_hidden_state.float()  # (B, 2T, dim)
 
     def identity(self) -> str:

@@ -15,18 +15,30 @@ class FeatureProjection(nn.Module):
     Args:
         in_dim: Size of a cached feature vector, 768 for the base models.
         out_dim: Size of an embedding.
+        layers: of how many layers' vectors a feature vector is made, one behind the other; what is embedded is their mean
+            under learned weights, each brought to zero mean and unit variance (SUPERB, arXiv 2105.01051, section 3).
+
+    Raises:
+        ValueError: in_dim is no multiple of layers.
     """
 
-    def __init__(self, in_dim: int = 768, out_dim: int = 512) -> None:
+    def __init__(self, in_dim: int = 768, out_dim: int = 512, layers: int = 1) -> None:
         super().__init__()
-        self.in_dim, self.out_dim = in_dim, out_dim
-        self.projection = nn.Linear(in_dim, out_dim)
+        if layers < 1 or in_dim % layers:
+            raise ValueError(f"in_dim must be a multiple of layers, one or more, got {in_dim} and {layers}")
+        self.in_dim, self.out_dim, self.layers = in_dim, out_dim, layers
+        self.projection = nn.Linear(in_dim // layers, out_dim)
+        self.mix = nn.Parameter(torch.zeros(layers)) if layers > 1 else None
         # Xavier weights: the embedding keeps the features' scale.
         nn.init.xavier_uniform_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Embeds each vector by itself: ``(B, 2T, in_dim)`` -> ``(B, 2T, out_dim)``."""
+        if self.mix is not None:
+            states = audio.unflatten(-1, (self.layers, -1))  # (B, 2T, layers, D)
+            states = nn.functional.layer_norm(states, states.shape[-1:])
+            audio = (torch.softmax(self.mix, dim=0)[:, None] * states).sum(dim=-2)
         return self.projection(audio)
 
 

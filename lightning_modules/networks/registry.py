@@ -33,7 +33,7 @@ NETWORKS = {
 MAX_PARAMETERS = 10**9
 """Weights of a network; the largest of the paper's sizes has a twentieth of them."""
 MAX_NUMBER = 8192
-MAX_NUMBERS = {"size": 2048, "depth": 256, "sampler_steps": 1000}
+MAX_NUMBERS = {"size": 2048, "in_dim": 32_768, "depth": 256, "sampler_steps": 1000}
 """Largest value of an argument; of those that aren't listed ``MAX_NUMBER``."""
 MAX_ITEMS = 64
 """Entries of a list or a map."""

@@ -11,6 +11,7 @@ from datamodules.errors import UserError
 from experiments.ablations import ablation_names, read_ablation, read_base, refuse_without_effect
 from experiments.config import compose, config_names, instantiate
 from experiments.multirun import run_multirun
+from lightning_modules.audio_frontend import FRONTENDS, LAYERS
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.networks.motion_basis import MotionBasis
 
@@ -97,7 +98,7 @@ def test_an_autoencoder_without_its_part_builds(name: str) -> None:
 
 def speech_model(name: str, folder: Path) -> str:
     """A folder with a speech model of 16 channels and random weights."""
-    kind = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert"}[name]
+    kind = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert"}[name.removesuffix(LAYERS)]
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = getattr(transformers, f"{kind}Config")(
         **sizes, conv_dim=[8] * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2
@@ -115,9 +116,11 @@ def test_an_ablation_of_the_motion_stages_learns(name: str, stage: str, tmp_path
     speech = name.removeprefix("audio_")
     if speech == "whisper":
         pytest.importorskip("ctranslate2", reason="pip install 'ifmdm[whisper]'")
-    if speech in ("wav2vec2", "hubert"):
-        source = speech_model(speech, tmp_path / "speech")
-        words += [f"audio.source={source}", "model.network.audio_encoder.in_dim=16"]
+    if speech in FRONTENDS and speech not in ("mel", "whisper"):
+        source, layers = speech_model(speech, tmp_path / "speech"), 2 if speech.endswith(LAYERS) else 1
+        encoder = "model.network.audio_encoder"
+        words += [f"audio.source={source}", f"{encoder}.in_dim={16 * layers}"]
+        words += [f"++{encoder}.layers={layers}"] * (layers > 1)
     config = compose(words)
     torch.manual_seed(0)
     audio = instantiate(config.audio)(torch.randn(1, 640 * WINDOW)).expand(2, -1, -1)

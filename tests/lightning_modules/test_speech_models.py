@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from datamodules.errors import UserError
 from lightning_modules import audio_frontend
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
+from lightning_modules.networks.audio_encoder import FeatureProjection
 
 SIZES = {
     "hidden_size": 16,
@@ -81,6 +82,29 @@ def test_features_of_a_frozen_speech_model(
     assert frontend.identity() == AudioFrontend(name, folder).identity()
     with pytest.raises(UserError, match=name):
         AudioFrontend(other, folder)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_all_layers_are_there_to_be_mixed(audio: Path, own: bool) -> None:
+    waveform = 0.1 * torch.randn(2, 640 * 5, generator=torch.Generator().manual_seed(0))
+    last, every = (
+        load_frontend(name, audio) if own else AudioFrontend(name, str(audio))
+        for name in ("wav2vec2", "wav2vec2_layers")
+    )
+    features = every(waveform)
+    layers = features.shape[-1] // 16
+    assert features.shape[-1] == every.dim
+    assert layers == every.speech_model.config.num_hidden_layers + 1
+    torch.testing.assert_close(features[..., -16:], last(waveform))
+    assert not torch.allclose(features[..., :16], features[..., -16:], atol=1e-3)
+    assert every.identity() != last.identity()
+    projection = FeatureProjection(features.shape[-1], 8, layers)
+    with torch.no_grad():
+        projection.mix[-1] = 30.0  # nothing but the last
+    normed = torch.nn.functional.layer_norm(last(waveform), (16,))
+    torch.testing.assert_close(projection(features), projection.projection(normed), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="multiple"):
+        FeatureProjection(17, 8, 2)
 
 
 @pytest.fixture
