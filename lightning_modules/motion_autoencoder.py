@@ -124,10 +124,12 @@ class MotionAutoencoderModule(L.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
 
     def render(self, batch: FramePairBatch) -> RenderedPairs:
-        """The source frames of a batch in the motion that it shows."""
+        """The source frames of a batch in the motion that it shows; in training no more of them than the losses look at."""
         source = self.network.encode(batch.source)
         motion = self.network.motion(batch.shown)
-        return RenderedPairs(source, motion, self.network.decode(source, motion))
+        outlined = self.training and self.gan is None and all(loss.outlines for loss in self.losses.values())
+        decode = self.network.outline if outlined else self.network.decode
+        return RenderedPairs(source, motion, decode(source, motion))
 
     def evaluate(
         self, pairs: RenderedPairs, batch: FramePairBatch, gan: AdversarialLoss | None = None

@@ -32,9 +32,11 @@ class LossTerm(nn.Module, ABC):
 
     Attributes:
         needs: fields of `DecoderOutput` that it looks at and not every renderer gives.
+        outlines: whether it looks at nothing that is painted, so that `Renderer.outline` is enough for it.
     """
 
     needs: tuple[str, ...] = ()
+    outlines: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

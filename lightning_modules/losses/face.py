@@ -39,6 +39,8 @@ class MouthLoss(LossTerm):
 class PlaceLoss(LossTerm):
     """Error with which a renderer reads the places of mouth and eyes off the motion; it teaches the motion encoder, too."""
 
+    outlines = True
+
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
         """See ``centre_l1``; None with a renderer that doesn't look for them."""
         places = pairs.decoded.places
@@ -58,6 +60,7 @@ class PoseLoss(LossTerm):
         face_gain: weight of lips and lids, where that of the head's pose is 1: they move few pixels.
     """
 
+    outlines = True
     gains: Tensor
 
     def __init__(self, motion_dim: int, weight: float = 1.0, face_gain: float = 1.0) -> None:

@@ -22,6 +22,7 @@ class LandmarkLoss(LossTerm):
     """
 
     needs = ("flow",)
+    outlines = True
 
     def __init__(self, weight: float = 1.0, region_gain: float = 0.0) -> None:
         super().__init__(weight)
@@ -52,20 +53,23 @@ class OcclusionLoss(LossTerm):
     it: what can be moved, such as lips, is not painted.
     """
 
-    needs = ("mask", "shown")
+    needs = ("shown",)
+    outlines = True
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
         """Mean over the points of which that is known, 0 where it is of none; None for data without points."""
         if not batch.landmarks.shape[2]:
             return None
-        taken, shown = pairs.decoded.mask, pairs.decoded.shown
-        assert taken is not None
-        assert shown is not None
-        maps = torch.cat([taken, F.interpolate(shown, taken.shape[-2:], mode="bilinear")], dim=1).float()
+        taken, maps = pairs.decoded.mask, pairs.decoded.shown
+        assert maps is not None
+        if taken is not None:
+            maps = torch.cat([taken, F.interpolate(maps, taken.shape[-2:], mode="bilinear")], dim=1)
         before, seen = batch.visible.unbind(1)  # each (B, L)
         known = batch.landmarks.isfinite().all(dim=-1).all(dim=1) & (seen == 1) & before.isfinite()
         driving = torch.where(known[..., None], batch.landmarks[:, 1], 0.5)
-        error = _cross_entropy(_at_points(maps, 2 * driving - 1), before.nan_to_num()[:, None]).mean(dim=1)
+        error = _cross_entropy(_at_points(maps.float(), 2 * driving - 1), before.nan_to_num()[:, None]).mean(
+            dim=1
+        )
         return torch.where(known, error, 0.0).sum() / shared_count(known.sum(), least=1)
 
 
@@ -105,6 +109,7 @@ class FoldLoss(LossTerm):
     """
 
     needs = ("flow",)
+    outlines = True
 
     def __init__(
         self, weight: float = 1.0, margin: float = 0.1, smoothness: float = 0.1, side: int = 64

@@ -89,6 +89,10 @@ class Renderer(nn.Module, ABC):
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
 
+    def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
+        """As ``decode``, without what losses on flow and places don't look at, where that is cheaper."""
+        return self.decode(source, motion)
+
     def latent_parts(self) -> Sequence[nn.Module]:
         """All that motion and appearance latent depend on: while it stays, so does what was learnt of latents."""
         return [self]

@@ -103,6 +103,11 @@ class RegionPainter(nn.Module):
         share = (share + _stretched(opening, painted)) * fading
         return torch.tanh(change) * fading, share, (flow + _stretched(sway, sides)) * _fading(flow)
 
+    def swayed(self, motions: Tensor, sides: Sequence[int]) -> Tensor:
+        """Flow ``(N, 2, h, w)`` in half pictures that motion ``(N, M)`` alone says, 0 at the edges."""
+        flow = _stretched(self.sway(motions.float()).view(-1, 3, PLATE, PLATE)[:, :2], sides)
+        return flow * _fading(flow)
+
 
 def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
     """Maps ``(N, C, h, w)`` bilinearly at other sides."""

@@ -4,10 +4,9 @@ Ours. A small network at one size says where each pixel comes from, which of the
 seen, and what is to be painted; frames are made at the portrait's size, which costs no further convolution.
 """
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import FaceViewHead
+from lightning_modules.networks.flow_network import FlowNetwork
 from lightning_modules.networks.layers import ModulatedNormConv, resized, warp_by_centres
 from lightning_modules.networks.motion_templates import MotionTemplates
 from lightning_modules.networks.region_painter import REST, Patch, Places, RegionPainter
@@ -27,52 +27,14 @@ from lightning_modules.networks.windows import (
     window_corners,
 )
 
-GRID = 16
-"""Side of the grid of flow and features that motion alone says, in a model of any size."""
-GRID_FEATURES = 8
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
 BLUR = 8
 """Side of the squares of the network's pixels whose mean colour paint starts from."""
 SURE = 0.005
 """How near to 0 and 1 a share counts where painters add to its logit."""
-OPEN = 3.0
-"""Logit of what can be seen at the start: what can be moved is moved, not painted."""
 WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
 """Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
-
-
-class FlowNetwork(nn.Module):
-    """Flow and what it can show, at a quarter of the network's size, from both motions and the source's coarse features."""
-
-    def __init__(self, motion_dim: int, coarse: int, style_dim: int) -> None:
-        super().__init__()
-        outputs = (2 + GRID_FEATURES) * GRID**2
-        self.grid = nn.Sequential(nn.Linear(2 * motion_dim, 128), nn.SiLU(), nn.Linear(128, outputs))
-        widths = (coarse + GRID_FEATURES, 96, 64, 32)
-        self.blocks = nn.ModuleList(
-            ModulatedNormConv(one, two, style_dim) for one, two in itertools.pairwise(widths)
-        )
-        self.out = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        for parameter in (*self.grid[-1].parameters(), *self.out.parameters()):
-            nn.init.zeros_(parameter)
-        with torch.no_grad():
-            self.out.bias.copy_(torch.tensor([0.0, 0.0, OPEN]))  # type: ignore[union-attr]
-
-    def forward(
-        self, motions: Tensor, coarse: Tensor, style: Tensor, side: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Flow ``(B, 2, side, side)`` in half pictures, logits ``(B, 1, side, side)`` of what it shows, their features.
-
-        The flow of the grid finds the head's motion long before the convolutions do; they refine it.
-        """
-        grid = self.grid(motions).view(-1, 2 + GRID_FEATURES, GRID, GRID)
-        flow, features = grid.split((2, GRID_FEATURES), dim=1)
-        x = torch.cat([resized(coarse, GRID), features.to(coarse.dtype)], dim=1)
-        for block, at in zip(self.blocks, (GRID, side // 2, side), strict=True):
-            x = block(resized(x, at), style)
-        found = self.out(x).float()
-        return resized(flow.float(), side) + found[:, :2], found[:, 2:], x
 
 
 class WarpRenderer(Renderer):
@@ -202,12 +164,10 @@ class WarpRenderer(Renderer):
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1], at the size of their pictures."""
         seen, (whole_behind, behind), stood, *maps, latent, own = source.features
         size, whole = self.size, source.image.shape[-1]
-        motions = torch.cat([source.motion, motion], dim=1).float()
-        style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
-        coarse_flow, logits, moving = self.flow(motions, maps.pop(), style, size // 4)
+        motions, style, coarse_flow, logits, moving = self._moved(source, motion)
         shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
         warped = warp_by_centres(seen, resized(coarse_flow, size), "bicubic").clamp(-1, 1)
-        change, alpha, person = self._painted((warped, behind), maps, coarse_flow, shown, moving, style)
+        change, alpha, person = self._painted((warped, behind), maps[:2], coarse_flow, shown, moving, style)
         colours = torch.tanh(change)
         if self.occlusion:  # near the colours that are there, so that no face's are far off
             colours = (resized(_blurred(warped, BLUR), change.shape[-1]) + colours).clamp(-1, 1)
@@ -242,6 +202,29 @@ class WarpRenderer(Renderer):
                 figure = self._composed(moved, cut(colours), cut(alpha), cut(whole_behind), person_there)
                 warped, frame = paste_windows(warped, moved, corners), paste_windows(frame, figure, corners)
         return DecoderOutput(frame, warped, flow, alpha, places, mask, shown, stood)
+
+    def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
+        """The flow that motion alone says, at the network's size, and what it can show; its frame is the moved pixels."""
+        seen, _, stood, *_, latent, _ = source.features
+        motions, _, flow, logits, _ = self._moved(source, motion)
+        flow, places = resized(flow, self.size), None
+        if self.places is not None:
+            places = self.places(motion, latent)
+            for name, (corners, sides), which in zip(
+                WINDOWS, self._corners(places), self._names(motions), strict=True
+            ):
+                painter = cast(RegionPainter, self.painters[name])
+                added = painter.swayed(_each(motions, which), sides).unflatten(0, which.shape[:2])
+                for at, one in zip(corners.split(1, dim=1), added.split(1, dim=1), strict=True):
+                    flow = paste_windows(flow, cut_windows(flow, at, sides) + one, at)
+        warped = warp_by_centres(seen, flow)
+        return DecoderOutput(warped, warped, flow, None, places, None, torch.sigmoid(logits), stood)
+
+    def _moved(self, source: SourceEncoding, motion: Tensor) -> tuple[Tensor, ...]:
+        """Both motions ``(B, 2 M)``, style, and what `FlowNetwork` makes of them."""
+        motions = torch.cat([source.motion, motion], dim=1).float()
+        style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
+        return motions, style, *self.flow(motions, source.features[-3], style, self.size // 4)
 
     def _painted(
         self,
@@ -282,15 +265,25 @@ class WarpRenderer(Renderer):
         The corners are those at the network's size, where the windows have sides h and w; d is the detail.
         """
         found, factor = [], pictures.shape[-1] // self.size
-        for (height, width), centres in zip(WINDOWS.values(), places.split((1, 2), dim=1), strict=True):
-            sides = tuple(max(round(share * self.size / 4), 1) * 4 for share in (height, width))
-            corners = window_corners(centres, sides, self.size)
+        for corners, sides in self._corners(places):
             windows = cut_windows(pictures, factor * corners, [factor * side for side in sides])
             painted = [self.detail * side for side in sides]
             mode = {"mode": "area"} if factor > self.detail else {"mode": "bilinear", "align_corners": False}
             fitting = F.interpolate(windows.flatten(0, 1), painted, **mode)
             found.append((corners, fitting.unflatten(0, windows.shape[:2])))
         return found
+
+    def _corners(self, places: Tensor) -> list[tuple[Tensor, list[int]]]:
+        """Corners ``(B, n, 2)`` and sides, at the network's size, of the windows about places ``(B, 3, 2)``."""
+        found = []
+        for shares, centres in zip(WINDOWS.values(), places.split((1, 2), dim=1), strict=True):
+            sides = [max(round(share * self.size / 4), 1) * 4 for share in shares]
+            found.append((window_corners(centres, sides, self.size), sides))
+        return found
+
+    def _names(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Vectors ``(B, n, 3)`` that say which window it is, for B rows, of the mouth and of the eyes."""
+        return torch.eye(len(REST), device=like.device).expand(len(like), -1, -1).split((1, 2), dim=1)
 
     def _patches(
         self, places: Tensor, own: Sequence[Tensor], now: Tensor, style: Tensor, motions: Tensor
@@ -300,21 +293,14 @@ class WarpRenderer(Renderer):
         ``now`` ``(B, 7, k S, k S)``: the frame so far, the moved pixels, what is painted.
         """
         seen = self._windows(now, places)
-        names = torch.eye(len(REST), device=style.device).expand(len(style), -1, -1)
         patches = []
-        for name, mine, (corners, windows), which in zip(
-            WINDOWS, own, seen, names.split((1, 2), dim=1), strict=True
-        ):
+        for name, mine, (corners, windows), which in zip(WINDOWS, own, seen, self._names(style), strict=True):
             shape = windows.shape[:2]  # (B, n)
-            styles, moved = (
-                torch.cat([one[:, None].expand(*shape, -1), which], dim=2).flatten(0, 1)
-                for one in (style, motions)
-            )
             frame, warped, hidden = windows.flatten(0, 1).split((3, 3, 1), dim=1)
             looked_at = torch.cat(
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
-            added = self.painters[name](looked_at, styles, moved)
+            added = self.painters[name](looked_at, _each(style, which), _each(motions, which))
             patches.append(Patch(corners, *(one.unflatten(0, shape) for one in added)))
         return patches
 
@@ -323,12 +309,27 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``paint``: trunk, painters and what they paint, without the flow; ``painters``: those alone; ``mouth``: one."""
-        trunk = [self.enter, self.trunk, self.rise, self.paint]
-        parts: dict[str, Any] = {"paint": [*trunk, self.painters]}
-        if self.painters:
-            parts |= {"painters": [self.painters], "mouth": [self.painters["mouth"]]}
+        """``flow``: all that moves pixels by motion alone; ``decoder``: all that latents don't depend on; ``mouth``."""
+        moves = [self.flow, *(painter.sway for painter in self.painters.values())]
+        decoder = [
+            self.style,
+            self.templates,
+            self.flow,
+            self.enter,
+            self.trunk,
+            self.rise,
+            self.paint,
+            self.painters,
+        ]
+        parts: dict[str, Any] = {"flow": moves, "decoder": decoder}
+        if self.places is not None:
+            parts = parts | {"decoder": [*decoder, self.places], "mouth": [self.painters["mouth"]]}
         return parts
+
+
+def _each(said: Tensor, which: Tensor) -> Tensor:
+    """Vectors ``(B, D)`` for each of n windows, ``(B n, D + 3)``, with ``which`` ``(B, n, 3)`` it is."""
+    return torch.cat([said[:, None].expand(*which.shape[:2], -1), which], dim=2).flatten(0, 1)
 
 
 def _blurred(pictures: Tensor, pixels: int) -> Tensor:

@@ -15,7 +15,7 @@ AUTOENCODERS = [
     pytest.param("base", marks=pytest.mark.slow),
     "paper",
     "warp",
-    "warp_paint",
+    "warp_flow",
     "warp_sharp",
 ]
 SIZES = ["tiny", "small", pytest.param("base", marks=pytest.mark.slow), "paper"]
@@ -32,7 +32,7 @@ def build(experiment: str, *more: str, **stage: nn.Module):
 
 @pytest.mark.parametrize("size", AUTOENCODERS)
 def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None:
-    gan, goes_on = size in ("base", "paper", "warp_sharp"), size in ("warp_paint", "warp_sharp")
+    gan, goes_on = size in ("base", "paper", "warp_sharp"), size in ("warp_flow", "warp_sharp")
     judged = size in ("base", "paper")
     more = ["init=run"] if goes_on else []
     more += ["model.gan.start=0"] if gan else []

@@ -90,7 +90,7 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
 
 def test_its_preset_is_that_of_the_configs():
     shipped = read_model_config(resolve_model(DEFAULT_MODEL)).networks
-    trained = {"autoencoder": ["experiment=autoencoder_warp_paint", "init=run"]}
+    trained = {"autoencoder": ["experiment=autoencoder_warp_sharp", "init=run"]}
     for stage in ("autoencoder", "statistics", "diffusion"):
         chosen = compose(trained.get(stage, [f"experiment={stage}_small"]))
         config = OmegaConf.to_container(chosen.model.network, resolve=True)

@@ -6,9 +6,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodules.batches import REGION_NAMES
+from datamodules.batches import REGION_NAMES, FramePairBatch
 from datamodules.errors import UserError
 from lightning_modules.checkpoints import motion_space_of
+from lightning_modules.losses.face import PlaceLoss
+from lightning_modules.losses.flow import LandmarkLoss
+from lightning_modules.losses.reconstruction import L1Loss
+from lightning_modules.motion_autoencoder import MotionAutoencoderModule
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import VIEWS
 from lightning_modules.networks.layers import warp_by_centres
@@ -379,11 +383,11 @@ def test_a_disguise_changes_colours_and_light_and_no_shapes():
     assert torch.equal(*(model.eval().motion(still[:2]) for _ in range(2)))
 
 
-def test_painters_that_learn_on_leave_the_motion_space_as_it_is():
+def test_a_decoder_that_learns_on_leaves_the_motion_space_as_it_is():
     model = lively(small())
     space = motion_space_of(model)
     with torch.no_grad():
-        for part in model.parts()["paint"]:
+        for part in model.parts()["decoder"]:
             for parameter in part.parameters():
                 parameter.add_(1)
     assert motion_space_of(model) == space
@@ -394,6 +398,37 @@ def test_painters_that_learn_on_leave_the_motion_space_as_it_is():
         assert motion_space_of(model) != space
         space = motion_space_of(model)
     assert not torch.equal(model.encode(pictures(1)).latent, before)
+
+
+@pytest.mark.parametrize("painters", [8, 0])
+def test_the_outline_is_the_flow_of_the_frame_without_what_pictures_say(painters):
+    model = lively(small(painters=painters)).eval()
+    for painter in model.painters.values():
+        with torch.no_grad():
+            painter.paint.weight[-2:] = 0  # its flow, by what it sees
+            painter.paint.bias[-2:] = 0
+    source = model.encode(pictures(2))
+    motion = torch.linspace(-1, 1, 12).view(2, 6)
+    whole, outline = model.decode(source, motion), model.outline(source, motion)
+    torch.testing.assert_close(outline.flow, whole.flow)
+    assert outline.flow.std() > 0.001
+    torch.testing.assert_close(outline.shown, whole.shown)
+    assert (outline.places is None) == (not painters)
+    assert outline.mask is None
+
+
+def test_losses_of_points_alone_render_nothing_in_training():
+    network = lively(small())
+    known = torch.rand(2, 2, 9, 2), torch.zeros(2, 2, 8), torch.ones(2, 2, 9), torch.ones(2, 2, 64, 64)
+    batch = FramePairBatch(*[pictures(2)] * 3, torch.zeros(2, 3, 4), *known)
+    points = {"place": PlaceLoss(), "landmark": LandmarkLoss()}
+    pixels = {**points, "l1": L1Loss()}
+    for losses, trained in ((points, "flow"), (pixels, "decoder")):
+        module = MotionAutoencoderModule(network, torch.optim.SGD, losses, trainable=trained)
+        assert (module.render(batch).decoded.mask is None) == (losses is points)
+        assert module.eval().render(batch).decoded.mask is not None
+    flow = network.parts()["flow"]
+    assert all(painter.sway in flow for painter in network.painters.values())
 
 
 def test_a_frame_costs_what_two_cpu_cores_can_pay():
