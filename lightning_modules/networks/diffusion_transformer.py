@@ -7,14 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.networks.statistics_estimator import STD_FLOOR
 from lightning_modules.networks.transformer_blocks import CrossAttention, DiTBlock
 
 CONDITION_TOKENS = ("hint", "mean", "std")
 """Conditions that can have a token of their own, in the order of the tokens."""
 MOST_PREFIX = 16
 """Frames; as many as windows of the data come with speech of."""
-LEAST_STD = 0.02
-"""Added to a std before the logarithm."""
 AUDIO_CONDITIONINGS = ("framewise", "mean", "cross_attention")
 """How speech reaches the frames beside the joined branch: modulation by their own or by the mean audio, or attention."""
 
@@ -253,7 +252,7 @@ class DiffusionTransformer(nn.Module):
         elif self.audio_conditioning == "cross_attention":  # of a vector: its frame's
             modulated, attended = None, heard + self.positions.repeat_interleave(2, dim=0)
         if self.statistics_control is not None:
-            told = torch.cat([mean * keep.mean[:, None], (std + LEAST_STD).log() * keep.std[:, None]], dim=-1)
+            told = torch.cat([mean * keep.mean[:, None], (std + STD_FLOOR).log() * keep.std[:, None]], dim=-1)
             told = self.statistics_control(told)[:, None]
             modulated = told if modulated is None else modulated + told
         together = joined.unflatten(1, (-1, 2)).flatten(2) if self.joined_branch else None  # (B, P + T, 2 E)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.face_windows import USUAL
 from lightning_modules.networks.layers import ModulatedNormConv, full_precision, upsample
 
 BLOCKS = 4
@@ -23,7 +24,7 @@ SEEN = 3 + 3 + 3 + 1
 """Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is painted."""
 SWAY = 64
 """Width of the layer behind what motion alone says of flow and cover."""
-REST = ((0.5, 0.7), (0.62, 0.42), (0.38, 0.42))
+REST = tuple(place[:2] for place in USUAL)
 """Where a framed face usually has its mouth, left and right eye (the person's), x, y in [0, 1]."""
 
 
