@@ -64,6 +64,9 @@ CORRUPTIONS = {
         (0, 1, 2, 4),
         {"jitter": 1, "akd": 1, "flicker": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "fvd": 1},
     ),
+    "seams": Corruption(
+        "frames that every second window is ahead", (0, 2, 5, 10), {"edge_steps": 1, "edge_step_ratio": 1}
+    ),
     "identity swap": Corruption(
         "share of frames",
         (0, 0.25, 0.5, 1),
@@ -130,6 +133,9 @@ def corrupt(name: str, strength: float, clip: Detections, other: Detections, jud
             return clip.select(every.clip(max=round((1 - strength) * (len(clip) - 1))))
         case "slowed":
             return clip.select((every * (1 - strength)).astype(np.int64))
+        case "seams":
+            ahead = every // clip.protocol.edges.window % 2 * round(strength)
+            return clip.select((every + ahead).clip(max=len(clip) - 1))
         case "blur":
             return judges.detect(blurred(clip.frames, strength), clip.protocol)
         case "landmark noise":

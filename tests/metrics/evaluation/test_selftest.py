@@ -80,12 +80,7 @@ def test_every_measure_with_a_merit_has_a_corruption_that_it_must_answer_to():
         for name, one in MEASURES.items()
         if one.better != "none" and not one.base and one.kind != "portrait"
     }
-    unasked = {
-        "mouth_lmd_best",
-        "edge_steps",
-        "edge_step_ratio",
-    }  # of several takes; no corruption cuts clips into windows
-    assert merits - asked == unasked
+    assert merits - asked == {"mouth_lmd_best"}  # of several takes
 
 
 def test_the_selftest_invents_nothing_for_clips_that_say_nothing(samples, studio):
@@ -101,6 +96,18 @@ def test_the_selftest_invents_nothing_for_clips_that_say_nothing(samples, studio
     assert "av_retrieval" in {one["what"] for one in selftest.unasked(rows, [])}
     frozen = next(row for row in rows if (row["corruption"], row["measure"]) == ("freeze", "av_corr"))
     assert frozen["values"][3] == 0
+
+
+def test_seams_lead_from_window_to_window_and_nowhere_else(samples, studio):
+    long = samples[0].real.select(np.arange(200) % 60)
+    turning = dataclasses.replace(
+        long,
+        raw_motion=dataclasses.replace(long.raw_motion, rotation=np.outer(np.arange(200.0), [1, 0, 0])),
+    )
+    seamed = corrupt("seams", 5, turning, turning, studio.stand_ins()).raw_motion.rotation[:, 0]
+    steps = np.diff(seamed)
+    assert steps[[63, 127, 191]].tolist() == [6, -4, 6]
+    assert (np.delete(steps, [63, 127, 191])[:-5] == 1).all()
 
 
 def test_pixels_of_a_corruption_are_those_of_a_picture_of_256(samples, studio):
