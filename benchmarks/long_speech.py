@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from printing import markdown_table, one_line_errors
 
-from datamodules.batches import FPS, SAMPLES_PER_FRAME
+from datamodules.batches import FPS, SAMPLES_PER_FRAME, WINDOW
 from datamodules.media.audio import load_audio
 from datamodules.media.pictures import read_image
 from experiments.generate import face_finder, frame_portrait
@@ -26,7 +26,8 @@ from metrics.evaluation.protocol_names import TALKING_HEAD
 from metrics.identity import identity_similarity
 from metrics.motion import MotionCurves, blink_rate, edge_step_ratio, head_motion, mouth_motion
 
-MINUTE = 60 * FPS
+MINUTE = 60 * FPS // WINDOW * WINDOW
+"""Frames of a minute, less what is no whole window: seams are looked for where windows meet."""
 PIECE = 10 * FPS
 """Frames that are held at once."""
 HEAD = [
@@ -54,7 +55,7 @@ def minute_row(
     sound: np.ndarray,
     judges: Judges,
     protocol: Protocol,
-    face: np.ndarray,
+    face: np.ndarray | None,
 ) -> list[str]:
     """One minute of frames, looked at piece by piece."""
     rotation, lips, blinks, likeness, sync, seconds, count = [], [], [], [], [], 0.0, 0
@@ -69,7 +70,7 @@ def minute_row(
         rotation.append(curves.rotation)
         lips.append(curves.lip_opening)
         blinks.append(curves.blink)
-        if seen.embeddings is not None:
+        if seen.embeddings is not None and face is not None:
             likeness.append(identity_similarity(face, seen.embeddings))
         heard = sound[count * SAMPLES_PER_FRAME : (count + len(piece)) * SAMPLES_PER_FRAME]
         if judges.sync is not None and len(piece) == PIECE:
@@ -100,7 +101,8 @@ def main() -> None:
     model = TalkingHead.from_pretrained(args.model)
     portrait, _ = frame_portrait(read_image(args.image), args.image, face_finder("largest"))
     speech = np.resize(load_audio(args.audio), args.minutes * MINUTE * SAMPLES_PER_FRAME)
-    source = model.prepare_source(portrait, model.autoencoder.largest_factor * model.autoencoder.size // 2)
+    size = min(2, model.autoencoder.largest_factor) * model.autoencoder.size
+    source = model.prepare_source(portrait, size)
     began, before = time.perf_counter(), most_memory()
     motion = model.generate_motion(source, speech)
     taken = 1000 * (time.perf_counter() - began) / len(motion)
@@ -110,13 +112,13 @@ def main() -> None:
         {"embedder", "sync"}, protocol, load_motion_judge("landmarks", Path()), sync="expert"
     )
     first = judges.detect(np.stack(list(model.render(source, motion[:1]))), protocol)
-    assert first.embeddings is not None
+    face = None if first.embeddings is None else first.embeddings[0]
     rows = []
     for minute in range(args.minutes):
         part = slice(minute * MINUTE, (minute + 1) * MINUTE)
         sound = speech[part.start * SAMPLES_PER_FRAME : part.stop * SAMPLES_PER_FRAME]
         frames = iter(model.render(source, motion[part]))
-        rows.append(minute_row(str(minute + 1), frames, sound, judges, protocol, first.embeddings[0]))
+        rows.append(minute_row(str(minute + 1), frames, sound, judges, protocol, face))
         print(" ".join(rows[-1]), flush=True)
     print(markdown_table(HEAD, rows))
 

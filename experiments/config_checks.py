@@ -96,7 +96,8 @@ def check_features(name: str, heard: int, taken: int) -> None:
     if heard != taken:
         raise UserError(
             f"audio.name={name} hears vectors of {heard} values, the network takes {taken}: set "
-            "model/audio_encoder@model.network.audio_encoder to mel, speech_model, speech_layers or whisper, or its in_dim"
+            "model/audio_encoder@model.network.audio_encoder to mel, speech_model, speech_layers or whisper, or its in_dim "
+            "(and layers)"
         )
 
 

@@ -86,6 +86,8 @@ def _add_flags(parser: argparse.ArgumentParser, settings: type, unset: bool = Fa
         elif "choices" in one.metadata:
             options["choices"] = one.metadata["choices"]
             text += f" (default: {one.default})"
+        elif one.default == "":
+            options["metavar"] = "DIR"
         elif one.default is None:
             options |= {"type": int, "metavar": "N"}
         else:

@@ -36,7 +36,8 @@ class AudioFrontend(nn.Module):
     Args:
         name: ``mel`` (stacked log-mel, nothing to download), ``wav2vec2`` or ``hubert`` (last hidden layer of a frozen
             transformer), ``wav2vec2_layers`` or ``hubert_layers`` (the vectors before its first and after each of its
-            layers, so many times as long, for `FeatureProjection` to mix), or ``whisper`` (see `Whisper`).
+            layers, each of zero mean and unit variance, one behind the other, for `FeatureProjection` to mix), or
+            ``whisper`` (see `Whisper`).
         source: Local folder or hub name of the speech model. Nothing is downloaded unless a hub name is given here. Whisper
             needs none where the package of its tiny model is installed.
         own: Whether ``source`` is the folder ``audio`` of a model folder, which may come from a stranger.
@@ -105,8 +106,10 @@ class AudioFrontend(nn.Module):
             return self.speech_model(waveform)
         padded = nn.functional.pad(waveform, (_PADDING, _PADDING))
         if self.name.endswith(LAYERS):
-            states = self.speech_model(padded, output_hidden_states=True).hidden_states
-            return torch.cat([state.float() for state in states], dim=-1)  # (B, 2T, dim)
+            found = self.speech_model(padded, output_hidden_states=True)
+            states = [*found.hidden_states[:-1], found.last_hidden_state]  # the last as others give it
+            normed = [nn.functional.layer_norm(one.float(), one.shape[-1:]) for one in states]
+            return torch.cat(normed, dim=-1)  # (B, 2T, dim)
         return self.speech_model(padded).last_hidden_state.float()  # (B, 2T, dim)
 
     def identity(self) -> str:
@@ -142,8 +145,8 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
         return AudioFrontend(name)
     if not folder.exists():
         raise UserError(
-            f"{folder.parent}: hears by a {name} model, which is not in it: name its folder or hub name by --speech-model, "
-            f"or put its files into {folder}"
+            f"{folder.parent}: hears by a {name.removesuffix(LAYERS)} model, which is not in it: name its folder or hub "
+            f"name by --speech-model, or put its files into {folder}"
         )
     return AudioFrontend(name, str(folder), own=True)
 

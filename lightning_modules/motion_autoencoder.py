@@ -127,7 +127,8 @@ class MotionAutoencoderModule(L.LightningModule):
         """The source frames of a batch in the motion that it shows; in training no more of them than the losses look at."""
         source = self.network.encode(batch.source)
         motion = self.network.motion(batch.shown)
-        outlined = self.training and self.gan is None and all(loss.outlines for loss in self.losses.values())
+        outlined = self.training and self.hparams["trainable"] in self.network.outlined and self.gan is None
+        outlined = outlined and all(loss.outlines for loss in self.losses.values())
         decode = self.network.outline if outlined else self.network.decode
         return RenderedPairs(source, motion, decode(source, motion))
 

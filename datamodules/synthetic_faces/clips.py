@@ -21,7 +21,8 @@ from datamodules.synthetic_faces.plans import ClipPlan, Stream
 from datamodules.synthetic_faces.renderer import HeadRenderer, Measures, Rendering
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.narration import Narration, narrate
-from datamodules.synthetic_faces.speech.voices import natural_voice, own_voice
+from datamodules.synthetic_faces.speech.recorded import recordings
+from datamodules.synthetic_faces.speech.voices import natural_voice, own_voice, recorded_voice
 
 DENSE_SUFFIX = ".dense.safetensors"
 
@@ -43,6 +44,8 @@ def perform(plan: ClipPlan, settings: Settings) -> Performance:
     voice = own_voice(rng["voice"], plan.split, performer.feminine)
     if plan.split == "train" and rng["voice"].random() < settings.natural_voices:
         voice = natural_voice(rng["voice"], performer.feminine)
+    if plan.split == "train" and settings.recordings and rng["voice"].random() < settings.recorded_voices:
+        voice = recorded_voice(rng["voice"], recordings(Path(settings.recordings)))
     narration = narrate(rng["speech"], voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
     style = draw_style(rng["motion"], performer, narration, settings.intensity, settings.style)
     animation = animate(narration, style, rng["motion"], settings.camera, settings.turns)

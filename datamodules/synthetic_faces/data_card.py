@@ -20,10 +20,12 @@ def data_card(settings: Settings, records: Sequence[ClipRecord]) -> str:
         rows.append(f"| {split} | {len(mine)} | {minutes:.1f} | {heads} | {voices} |")
     natural = ", for some heads of train by hibari, a network that learnt another synthesiser's voice"
     natural = natural if settings.natural_voices else ""
+    if settings.recorded_voices:
+        natural += ", for some heads of train cut out of recordings of people"
     values = "\n".join(f"- `{name}`: {value}" for name, value in settings.to_dict().items())
     return f"""# Synthetic talking heads
 
-Procedural heads that speak. Nobody was filmed or recorded; no face, scan or recording of anybody is in it. Heads,
+Procedural heads that speak. {_nobody(settings)} Heads,
 sentences and motion are drawn by the code that wrote this folder (`datamodules/synthetic_faces`, version {VERSION});
 the speech is synthesised by espeak-ng{natural}.
 
@@ -51,3 +53,9 @@ Made for training from scratch, ablations and tests where exact truth is needed.
 shapes, studio-like light, one or two voice engines. Results on it say what a method can learn, not how it looks on real
 people.
 """
+
+
+def _nobody(settings: Settings) -> str:
+    if settings.recorded_voices:
+        return "Nobody was filmed; no face or scan of anybody is in it, but recorded voices are, under their own licence."
+    return "Nobody was filmed or recorded; no face, scan or recording of anybody is in it."

@@ -21,6 +21,7 @@ from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import Settings
 from datamodules.synthetic_faces.speech.espeak import espeak_paths
 from datamodules.synthetic_faces.speech.natural import require_natural_voice
+from datamodules.synthetic_faces.speech.recorded import require_recordings
 
 
 def prepare_synthetic(
@@ -60,6 +61,8 @@ def prepare_synthetic(
     espeak_paths()
     if settings.natural_voices:
         require_natural_voice()
+    if settings.recorded_voices:
+        require_recordings(Path(settings.recordings))
     _claim(output, settings.to_dict())
     todo = [plan for plan in plans if plan.clip_id not in records]
     progress(len(records), len(plans))

@@ -1,11 +1,13 @@
 """What a synthetic dataset depends on: the settings that its folder keeps, checked."""
 
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from datamodules.batches import FPS
 from datamodules.errors import UserError
 from datamodules.synthetic_faces.identity import DOMAINS
+from datamodules.synthetic_faces.speech.recorded import recordings_digest
 
 VERSION = 5  # raised whenever the same settings give other clips
 SIZES = (32, 1024)
@@ -53,6 +55,13 @@ class Settings:
     natural_voices: float = _setting(
         "share of the heads of train that speak with a natural voice (extra voices)", 0.0
     )
+    recordings: str = _setting(
+        "folder of recorded speech, a file for each speaker, with phones beside them or to be recognised (extra recorded)",
+        "",
+    )
+    recorded_voices: float = _setting(
+        "share of the heads of train that speak with a voice of --recordings", 0.0
+    )
     dense: bool = _setting("also mask, depth and optical flow: 0.2 MB a frame at 128 pixels", False)
 
     @property
@@ -90,6 +99,9 @@ class Settings:
              f"identities {self.heads}: {three} and at most one for each of the {speeches} speeches (clips / draws)"),
             (0 <= self.turns <= 1, f"turns {self.turns:g}: a share, 0 to 1"),
             (0 <= self.natural_voices <= 1, f"natural-voices {self.natural_voices:g}: a share, 0 to 1"),
+            (0 <= self.recorded_voices <= 1, f"recorded-voices {self.recorded_voices:g}: a share, 0 to 1"),
+            (not self.recorded_voices or bool(self.recordings),
+             f"recorded-voices {self.recorded_voices:g}: give the folder of the recordings by --recordings"),
             (0 <= self.train_twins <= 1, f"train-twins {self.train_twins:g}: a share, 0 to 1"),
             (not self.dense or dense <= MOST_GB,
              f"dense: clips of {longest:g} s at {self.size} pixels hold {dense:.1f} GB of dense truth each, {large}"),
@@ -112,4 +124,8 @@ class Settings:
         )
         if not self.natural_voices:
             del values["natural_voices"]
+        if self.recorded_voices:  # what is in the folder counts, not where it lies
+            values["recordings"] = recordings_digest(Path(self.recordings))
+        else:
+            del values["recordings"], values["recorded_voices"]
         return values

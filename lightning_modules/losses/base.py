@@ -32,7 +32,7 @@ class LossTerm(nn.Module, ABC):
 
     Attributes:
         needs: fields of `DecoderOutput` that it looks at and not every renderer gives.
-        outlines: whether it looks at nothing that is painted, so that `Renderer.outline` is enough for it.
+        outlines: whether it can judge what `Renderer.outline` gives, where nothing is painted.
     """
 
     needs: tuple[str, ...] = ()

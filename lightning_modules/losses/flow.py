@@ -47,7 +47,7 @@ class LandmarkLoss(LossTerm):
 
 
 class OcclusionLoss(LossTerm):
-    """Cross-entropy of the share that a renderer takes from the portrait, and of what it thinks that the flow can show.
+    """Cross-entropy of what a renderer thinks that the flow can show and, where it paints, of the share not painted.
 
     At points that the driving frame shows it is to be all where the source shows the point, too, and nothing where it hides
     it: what can be moved, such as lips, is not painted.

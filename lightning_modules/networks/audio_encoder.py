@@ -10,13 +10,13 @@ from lightning_modules.networks.processes import ItemDropout
 
 
 class FeatureProjection(nn.Module):
-    """Linear embedding of features of a frozen speech model (wav2vec2, HuBERT, Whisper).
+    """Linear embedding of features of a frozen speech model (wav2vec2, HuBERT, all their layers, Whisper).
 
     Args:
         in_dim: Size of a cached feature vector, 768 for the base models.
         out_dim: Size of an embedding.
         layers: of how many layers' vectors a feature vector is made, one behind the other; what is embedded is their mean
-            under learned weights, each brought to zero mean and unit variance (SUPERB, arXiv 2105.01051, section 3).
+            under learned weights (as in SUPERB, arXiv 2105.01051).
 
     Raises:
         ValueError: in_dim is no multiple of layers.
@@ -37,7 +37,6 @@ class FeatureProjection(nn.Module):
         """Embeds each vector by itself: ``(B, 2T, in_dim)`` -> ``(B, 2T, out_dim)``."""
         if self.mix is not None:
             states = audio.unflatten(-1, (self.layers, -1))  # (B, 2T, layers, D)
-            states = nn.functional.layer_norm(states, states.shape[-1:])
             audio = (torch.softmax(self.mix, dim=0)[:, None] * states).sum(dim=-2)
         return self.projection(audio)
 

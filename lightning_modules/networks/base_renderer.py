@@ -69,6 +69,7 @@ class Renderer(nn.Module, ABC):
         latent_dim: size L of the appearance latent.
         required_losses: names of the losses without which a part of it learns nothing.
         largest_factor: portraits of up to so many times S, by whole numbers, are rendered at their own size.
+        outlined: parts (see ``parts``) that learn nothing from what ``outline`` leaves out.
     """
 
     size: int
@@ -76,6 +77,7 @@ class Renderer(nn.Module, ABC):
     latent_dim: int
     required_losses: tuple[str, ...] = ()
     largest_factor: int = 1
+    outlined: tuple[str, ...] = ()
 
     @abstractmethod
     def encode(self, image: Tensor) -> SourceEncoding:
@@ -90,7 +92,7 @@ class Renderer(nn.Module, ABC):
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """As ``decode``, without what losses on flow and places don't look at, where that is cheaper."""
+        """What ``decode`` goes on from, where that is cheaper: flow at size S before pictures are looked at, no mask."""
         return self.decode(source, motion)
 
     def latent_parts(self) -> Sequence[nn.Module]:

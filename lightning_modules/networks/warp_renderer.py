@@ -6,7 +6,7 @@ seen, and what is to be painted; frames are made at the portrait's size, which c
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,26 @@ WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
 """Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
 
 
+class _Moved(NamedTuple):
+    """What is known before pictures are looked at.
+
+    Attributes:
+        motions: ``(B, 2 M)`` of source and frame.
+        style: ``(B, D)`` what modulates all convolutions.
+        flow: ``(B, 2, s, s)``, s a quarter of the network's size, in half pictures.
+        logits: ``(B, 1, s, s)`` of what it can show.
+        shown: ``(B, 1, s, s)`` that, 0..1; without occlusion all.
+        moving: ``(B, 32, s, s)`` features of the flow.
+    """
+
+    motions: Tensor
+    style: Tensor
+    flow: Tensor
+    logits: Tensor
+    shown: Tensor
+    moving: Tensor
+
+
 class WarpRenderer(Renderer):
     """Motion encoder, linear motion templates, flow with occlusion, a trunk that paints, painters of mouth and eyes.
 
@@ -64,6 +84,7 @@ class WarpRenderer(Renderer):
     """
 
     largest_factor = 4
+    outlined = ("flow",)
 
     def __init__(
         self,
@@ -164,8 +185,7 @@ class WarpRenderer(Renderer):
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1], at the size of their pictures."""
         seen, (whole_behind, behind), stood, *maps, latent, own = source.features
         size, whole = self.size, source.image.shape[-1]
-        motions, style, coarse_flow, logits, moving = self._moved(source, motion)
-        shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
+        motions, style, coarse_flow, logits, shown, moving = self._moved(source, motion)
         warped = warp_by_centres(seen, resized(coarse_flow, size), "bicubic").clamp(-1, 1)
         change, alpha, person = self._painted((warped, behind), maps[:2], coarse_flow, shown, moving, style)
         colours = torch.tanh(change)
@@ -204,9 +224,9 @@ class WarpRenderer(Renderer):
         return DecoderOutput(frame, warped, flow, alpha, places, mask, shown, stood)
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """The flow that motion alone says, at the network's size, and what it can show; its frame is the moved pixels."""
+        """The flow before pictures are looked at, at the network's size, and what it can show; the moved pixels as frame."""
         seen, _, stood, *_, latent, _ = source.features
-        motions, _, flow, logits, _ = self._moved(source, motion)
+        motions, _, flow, _, shown, _ = self._moved(source, motion)
         flow, places = resized(flow, self.size), None
         if self.places is not None:
             places = self.places(motion, latent)
@@ -218,13 +238,15 @@ class WarpRenderer(Renderer):
                 for at, one in zip(corners.split(1, dim=1), added.split(1, dim=1), strict=True):
                     flow = paste_windows(flow, cut_windows(flow, at, sides) + one, at)
         warped = warp_by_centres(seen, flow)
-        return DecoderOutput(warped, warped, flow, None, places, None, torch.sigmoid(logits), stood)
+        return DecoderOutput(warped, warped, flow, None, places, None, shown, stood)
 
-    def _moved(self, source: SourceEncoding, motion: Tensor) -> tuple[Tensor, ...]:
-        """Both motions ``(B, 2 M)``, style, and what `FlowNetwork` makes of them."""
+    def _moved(self, source: SourceEncoding, motion: Tensor) -> _Moved:
+        coarse = source.features[-3]  # before the latent and the own windows
         motions = torch.cat([source.motion, motion], dim=1).float()
         style = self.style(torch.cat([source.latent + self.templates(motion), motions], dim=1))
-        return motions, style, *self.flow(motions, source.features[-3], style, self.size // 4)
+        flow, logits, moving = self.flow(motions, coarse, style, self.size // 4)
+        shown = torch.sigmoid(logits) if self.occlusion else torch.ones_like(logits)
+        return _Moved(motions, style, flow, logits, shown, moving)
 
     def _painted(
         self,
@@ -309,22 +331,11 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``flow``: all that moves pixels by motion alone; ``decoder``: all that latents don't depend on; ``mouth``."""
+        """``flow``: what moves pixels before pictures are looked at; ``decoder``: all that latents don't depend on."""
         moves = [self.flow, *(painter.sway for painter in self.painters.values())]
-        decoder = [
-            self.style,
-            self.templates,
-            self.flow,
-            self.enter,
-            self.trunk,
-            self.rise,
-            self.paint,
-            self.painters,
-        ]
-        parts: dict[str, Any] = {"flow": moves, "decoder": decoder}
-        if self.places is not None:
-            parts = parts | {"decoder": [*decoder, self.places], "mouth": [self.painters["mouth"]]}
-        return parts
+        paints = [self.enter, self.trunk, self.rise, self.paint, self.painters]
+        places = [] if self.places is None else [self.places]
+        return {"flow": moves, "decoder": [self.style, self.templates, self.flow, *paints, *places]}
 
 
 def _each(said: Tensor, which: Tensor) -> Tensor:

@@ -27,10 +27,27 @@ def test_every_setting_has_a_flag(tmp_path: Path) -> None:
         "synthetic", "--clips", "48", "--size", "64", "--seed", "3", "--domain", "plain", "--identities", "5",
         "--seconds", "1", "2.5", "--draws", "4", "--long-clips", "2", "--twins", "--intensity", "speech",
         "--style", "identity", "--camera", "moving", "--dense", "--turns", "0.5", "--train-twins", "0.25",
-        "--natural-voices", "0.75",
+        "--natural-voices", "0.75", "--recordings", "speech", "--recorded-voices", "0.5",
     )  # fmt: skip
     assert prepare.synthetic_settings(given) == Settings(
-        48, 64, 3, "plain", (1.0, 2.5), 5, 4, 2, True, 0.25, "speech", "identity", "moving", 0.5, 0.75, True
+        48,
+        64,
+        3,
+        "plain",
+        (1.0, 2.5),
+        5,
+        4,
+        2,
+        True,
+        0.25,
+        "speech",
+        "identity",
+        "moving",
+        0.5,
+        0.75,
+        "speech",
+        0.5,
+        True,
     )
     (tmp_path / "s.yaml").write_text("size: 256\nval: 0.3\n")
     flags = ("--size", "64", "--no-require-sound", "--settings", str(tmp_path / "s.yaml"))

@@ -50,7 +50,7 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None
     batch = FramePairBatch(frames[0], frames[1], frames[1], boxes.expand(count, -1, -1), *known)
     trained = nn.ModuleList(model.network.parts()[model.hparams["trainable"]]) if goes_on else model.network
     parts = [trained, model.gan.discriminator] if gan else [trained]
-    learned = [moved(part) for part in parts]
+    learned, anywhere = [moved(part) for part in parts], moved(model.network)
     space = motion_space_of(model.network)
     run = trainer(max_steps=1)
     run.fit(model, loader(batch, count))
@@ -59,6 +59,8 @@ def test_the_autoencoder_takes_a_step(size: str, trainer, loader, moved) -> None
     for part, names in zip(parts, learned, strict=True):
         # Behind layers that start at zero nothing moves in the first step.
         assert len(names()) > 0.05 * len(list(part.parameters()))
+    its = {id(parameter) for parameter in trained.parameters()}
+    assert {id(model.network.get_parameter(name)) for name in anywhere()} <= its
 
 
 @pytest.mark.parametrize("size", SIZES)

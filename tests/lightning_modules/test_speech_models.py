@@ -95,13 +95,13 @@ def test_all_layers_are_there_to_be_mixed(audio: Path, own: bool) -> None:
     layers = features.shape[-1] // 16
     assert features.shape[-1] == every.dim
     assert layers == every.speech_model.config.num_hidden_layers + 1
-    torch.testing.assert_close(features[..., -16:], last(waveform))
+    normed = torch.nn.functional.layer_norm(last(waveform), (16,))
+    torch.testing.assert_close(features[..., -16:], normed)
     assert not torch.allclose(features[..., :16], features[..., -16:], atol=1e-3)
     assert every.identity() != last.identity()
     projection = FeatureProjection(features.shape[-1], 8, layers)
     with torch.no_grad():
         projection.mix[-1] = 30.0  # nothing but the last
-    normed = torch.nn.functional.layer_norm(last(waveform), (16,))
     torch.testing.assert_close(projection(features), projection.projection(normed), atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="multiple"):
         FeatureProjection(17, 8, 2)

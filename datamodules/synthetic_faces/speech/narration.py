@@ -1,5 +1,6 @@
 """The sound track of a clip: sentences with pauses, levels, the echo of a room and background noise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from datamodules.batches import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from datamodules.synthetic_faces.speech.espeak import Phoneme, Utterance, synthesise_speech
 from datamodules.synthetic_faces.speech.natural import speak_naturally
+from datamodules.synthetic_faces.speech.recorded import speak_recorded
 from datamodules.synthetic_faces.speech.room import NOISE_KINDS, background_noise, reverberate, room_response
 from datamodules.synthetic_faces.speech.voices import Voice
 
@@ -75,15 +77,17 @@ def narrate(
     is ``noisy``, some clips are heard in a room, and some with background noise.
     """
     target = rng.uniform(*seconds)
-    stock = sentences(voice.language, split)
-    wanted = int(np.ceil(seconds[1] / _SHORTEST_SENTENCE)) + 1
-    texts = [stock[place] for place in _order(rng, len(stock), wanted)]
+    texts = [] if voice.recording else _texts(rng, sentences(voice.language, split), seconds[1])
     level = float(rng.uniform(*LEVELS))
-    voice = _delivery(rng, voice)
+    voice = voice if voice.recording else _delivery(rng, voice)
+    if voice.recording:
+        utterances = speak_recorded(rng, voice, seconds[1])
+    else:
+        utterances = (speak_naturally if voice.natural else synthesise_speech)(texts, voice)
 
     track = _Track()
     track.pause(rng.uniform(0.12, 0.45))
-    for utterance in (speak_naturally if voice.natural else synthesise_speech)(texts, voice):
+    for utterance in utterances:
         if track.end >= target:
             break
         track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))
@@ -97,7 +101,13 @@ def narrate(
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
     phonemes = [replace(p, end=min(p.end, frames / FPS)) for p in track.phonemes if p.start < frames / FPS]
     heard = _heard(rng, speech, level, noisy)
-    return Narration(voice, " ".join(track.said), speech, heard, phonemes, level)
+    return Narration(voice, " ".join(track.said).strip(), speech, heard, phonemes, level)
+
+
+def _texts(rng: np.random.Generator, stock: Sequence[str], seconds: float) -> list[str]:
+    """Sentences that are enough for so long."""
+    wanted = int(np.ceil(seconds / _SHORTEST_SENTENCE)) + 1
+    return [stock[place] for place in _order(rng, len(stock), wanted)]
 
 
 def _order(rng: np.random.Generator, stock: int, wanted: int) -> list[int]:

@@ -1,6 +1,8 @@
 """The synthetic speakers: language, espeak-ng variant, speaking rate and pitch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +12,7 @@ TRACTS = (0.9, 1.12)  # range of the vocal tracts' scale
 # Of the natural speaker, who is a woman: as a man she has a longer throat and half an octave less.
 MASCULINE_TRACTS = (0.8, 0.9)
 NATURAL_PITCHES, MASCULINE_PITCHES = (42, 58), (22, 36)
+RECORDED_TRACTS = (0.92, 1.1)
 NATURAL_RATES, NATURAL_RANGES = (145, 186), (40, 66)
 
 
@@ -27,6 +30,7 @@ class Voice:
     # frequency of all formants (and of the pitch) relative to the variant's: > 1 is a shorter throat
     tract: float = 1.0
     natural: bool = False  # not espeak-ng's, see `natural.py`
+    recording: str = ""  # sound file that its sentences are cut out of, see `recorded.py`
 
     @property
     def variant(self) -> str:
@@ -115,3 +119,11 @@ def natural_voice(rng: np.random.Generator, feminine: bool) -> Voice:
     rate, liveliness = (int(rng.integers(*reach)) for reach in (NATURAL_RATES, NATURAL_RANGES))
     name = f"hibari_{round(1000 * tract)}_{pitch}"
     return Voice(name, "en", "", rate, pitch, liveliness, "train", tract, natural=True)
+
+
+def recorded_voice(rng: np.random.Generator, recordings: Sequence[Path]) -> Voice:
+    """The voice of one of some recordings, in train alone, with a throat that is a little longer or shorter."""
+    chosen = recordings[int(rng.integers(len(recordings)))]
+    tract = round(float(rng.uniform(*RECORDED_TRACTS)), 3)
+    name = f"recorded_{chosen.stem}_{round(1000 * tract)}"
+    return Voice(name, "", "", 0, 50, 50, "train", tract, recording=str(chosen))
