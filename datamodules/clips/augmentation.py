@@ -28,6 +28,9 @@ THROAT_SHIFT = 1.5
 TONE = 0.25
 """Standard deviation of the change of tone at five places of the mel axis, in units of ``log_mel``."""
 HISS = 0.07
+TELEPHONE_SHARE = 0.1
+TELEPHONE = (7, 57)
+"""First and last mel band of what a telephone lets through, 300 to 3,400 Hz; the others are as quiet as can be."""
 
 
 def hue_matrix(degrees: float) -> Tensor:
@@ -108,7 +111,7 @@ def blur_background(frames: Tensor, person: Tensor, kernel: int) -> Tensor:
 
 
 def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
-    """Log-mel sound as if by another throat, through another microphone: alike at all moments, but for a little hiss.
+    """Log-mel sound as if by another throat, through another microphone or a telephone: alike at all moments but for hiss.
 
     ``mel`` is ``(N, D)`` of `log_mel`, or more of its columns in a row: D is a multiple of 80.
     """
@@ -121,4 +124,8 @@ def change_voice(mel: Tensor, generator: np.random.Generator) -> Tensor:
     moved = (1 - share) * bands[..., low] + share * bands[..., low + 1]
     tone = np.interp(axis, np.linspace(0, MEL_BANDS - 1, 5), generator.normal(0, TONE, 5))
     hiss = torch.from_numpy(generator.normal(0, HISS, bands.shape)).float()
-    return (moved + torch.from_numpy(tone).float() + hiss).flatten(1)
+    moved = moved + torch.from_numpy(tone).float()
+    if generator.random() < TELEPHONE_SHARE:
+        heard = (torch.arange(MEL_BANDS) >= TELEPHONE[0]) & (torch.arange(MEL_BANDS) <= TELEPHONE[1])
+        moved = torch.where(heard, moved, moved.amin())
+    return (moved + hiss).flatten(1)

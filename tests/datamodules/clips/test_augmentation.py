@@ -10,7 +10,7 @@ from datamodules.clips.augmentation import (
     mirror,
     saturation_matrix,
 )
-from datamodules.media.audio import MEL_BANDS
+from datamodules.media.audio import MEL_BANDS, mel_filterbank
 
 
 def test_another_voice_has_its_peaks_elsewhere_and_alike_at_all_moments() -> None:
@@ -24,6 +24,23 @@ def test_another_voice_has_its_peaks_elsewhere_and_alike_at_all_moments() -> Non
         places.append(int(place[0, 0]))
     assert len(set(places)) > 3
     assert max(abs(place - 40) for place in places) < 16
+
+
+def test_some_voices_come_through_a_telephone() -> None:
+    mel = torch.from_numpy(np.random.default_rng(0).normal(size=(64, 160))).float()
+    spread = torch.stack(
+        [
+            change_voice(mel, np.random.default_rng(seed)).unflatten(1, (2, MEL_BANDS)).std(dim=(0, 1))
+            for seed in range(100)
+        ]
+    )
+    narrow = spread[:, 70] < 0.2
+    assert 3 <= narrow.sum() <= 20
+    frequency = mel_filterbank(MEL_BANDS, 16_000, 16_000).argmax(axis=0)  # of the peak of each band, in Hz
+    heard = (spread[narrow] > 0.3).all(dim=0).numpy()
+    assert 250 < frequency[heard].min() < 350
+    assert 3300 < frequency[heard].max() < 3500
+    assert (spread[~narrow] > 0.3).all()
 
 
 def test_a_voice_stays_speech_of_the_same_size() -> None:
