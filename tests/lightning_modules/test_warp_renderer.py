@@ -465,6 +465,23 @@ def test_what_hides_points_is_judged_with_and_without_paint():
     assert not torch.allclose(value, inverse)
 
 
+def test_hidden_points_in_mouth_and_eyes_weigh_more():
+    points = torch.tensor([0.25, 0.75])[None, None, :, None].expand(
+        1, 2, -1, 2
+    )  # the first in the mouth's box
+    regions = torch.zeros(1, 3, 4)
+    regions[:, 0] = torch.tensor([0.2, 0.2, 0.3, 0.3])
+    hidden = torch.tensor([[[0.0, 1.0], [1.0, 1.0]]])  # the first in the source
+    batch = FramePairBatch(
+        *[pictures(1, 16)] * 3, regions, points, torch.zeros(1, 2, 8), hidden, torch.ones(1, 2, 4, 4)
+    )
+    shown = torch.full((1, 1, 16, 16), 0.9)
+    pairs = RenderedPairs(None, None, DecoderOutput(pictures(1, 16), shown=shown))
+    wrong, right = -torch.tensor([0.1, 0.9]).log()
+    torch.testing.assert_close(OcclusionLoss()(pairs, batch), (wrong + right) / 2)
+    torch.testing.assert_close(OcclusionLoss(region_gain=9.0)(pairs, batch), (10 * wrong + right) / 11)
+
+
 def test_a_frame_costs_what_two_cpu_cores_can_pay():
     with torch.device("meta"):
         model = build_network("warp_renderer", size=128, detail=2)
