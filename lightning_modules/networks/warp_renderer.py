@@ -331,11 +331,9 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``flow``: what moves pixels before pictures are looked at; ``decoder``: all that latents don't depend on."""
+        """``flow``: what moves pixels before pictures are looked at; ``paint``: trunk, painters and what they paint."""
         moves = [self.flow, *(painter.sway for painter in self.painters.values())]
-        paints = [self.enter, self.trunk, self.rise, self.paint, self.painters]
-        places = [] if self.places is None else [self.places]
-        return {"flow": moves, "decoder": [self.style, self.templates, self.flow, *paints, *places]}
+        return {"flow": moves, "paint": [self.enter, self.trunk, self.rise, self.paint, self.painters]}
 
 
 def _each(said: Tensor, which: Tensor) -> Tensor:

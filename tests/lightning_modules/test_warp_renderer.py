@@ -387,11 +387,11 @@ def test_a_disguise_changes_colours_and_light_and_no_shapes():
     assert torch.equal(*(model.eval().motion(still[:2]) for _ in range(2)))
 
 
-def test_a_decoder_that_learns_on_leaves_the_motion_space_as_it_is():
+def test_painters_that_learn_on_leave_the_motion_space_as_it_is():
     model = lively(small())
     space = motion_space_of(model)
     with torch.no_grad():
-        for part in model.parts()["decoder"]:
+        for part in model.parts()["paint"]:
             for parameter in part.parameters():
                 parameter.add_(1)
     assert motion_space_of(model) == space
@@ -435,22 +435,12 @@ def test_only_a_part_that_learns_from_points_alone_renders_nothing():
         return module.render(batch).decoded.mask is not None
 
     for losses, part, judge in (
-        (points | {"l1": L1Loss()}, "flow", None), (points, "decoder", None), (points, "flow", gan), (points, "all", None),
+        (points | {"l1": L1Loss()}, "flow", None), (points, "paint", None), (points, "flow", gan), (points, "all", None),
     ):  # fmt: skip
         assert rendered(MotionAutoencoderModule(network, torch.optim.SGD, losses, trainable=part, gan=judge))
     module = MotionAutoencoderModule(network, torch.optim.SGD, points, trainable="flow")
     assert not rendered(module)
     assert rendered(module.eval())
-
-
-def test_what_is_no_part_of_the_latents_is_the_decoders():
-    network = small()
-    of_latents, of_decoder = (
-        {id(one) for part in parts for one in part.parameters()}
-        for parts in (network.latent_parts(), network.parts()["decoder"])
-    )
-    assert of_latents | of_decoder == {id(one) for one in network.parameters()}
-    assert not of_latents & of_decoder
 
 
 def test_what_hides_points_is_judged_with_and_without_paint():
