@@ -79,10 +79,10 @@ def narrate(
     target = rng.uniform(*seconds)
     texts = [] if voice.recording else _texts(rng, sentences(voice.language, split), seconds[1])
     level = float(rng.uniform(*LEVELS))
-    voice = voice if voice.recording else _delivery(rng, voice)
     if voice.recording:
         utterances = speak_recorded(rng, voice, seconds[1])
     else:
+        voice = _delivery(rng, voice)
         utterances = (speak_naturally if voice.natural else synthesise_speech)(texts, voice)
 
     track = _Track()
