@@ -1,5 +1,6 @@
 """Diffusion transformer over motion windows: framewise audio guidance, motion-statistics tokens (IF-MDM)."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -116,6 +117,8 @@ class DiffusionTransformer(nn.Module):
         prefix: P, how the hint is given: 0: by its token (the paper's); else by the P frames before the window, motion and
             speech, as tokens in front of the window's. It then hears P more frames on either side.
         statistics_modulation: Whether mean and logarithm of the std also modulate the frames' tokens.
+        own_joined_audio: Whether the joined branch embeds speech by weights of its own, as the authors' files do; else both
+            paths hear what one encoder says.
     """
 
     positions: Tensor
@@ -136,6 +139,7 @@ class DiffusionTransformer(nn.Module):
         joined_branch: bool = True,
         prefix: int = 0,
         statistics_modulation: bool = False,
+        own_joined_audio: bool = False,
     ) -> None:
         super().__init__()
         if unknown := [name for name in tokens if name not in CONDITION_TOKENS]:
@@ -158,6 +162,9 @@ class DiffusionTransformer(nn.Module):
             name for name in CONDITION_TOKENS if name in tokens and not (name == "hint" and prefix)
         )
         self.audio_encoder = audio_encoder
+        self.joined_audio_encoder = (
+            copy.deepcopy(audio_encoder) if joined_branch and own_joined_audio else None
+        )
         audio_dim = int(audio_encoder.out_dim)  # type: ignore[arg-type]
         count = len(self.tokens)
         # Condition tokens (K, W): an MLP, a position and a constant control for each; what replaces a dropped condition.
@@ -198,9 +205,10 @@ class DiffusionTransformer(nn.Module):
         Xavier linears with zero biases; learned vectors and the time MLP with std 0.02; zero modulation, so that every block
         starts as the identity, and a zero last layer, so that the first prediction is 0 (DiT).
         """
-        encoder = set(self.audio_encoder.modules())
+        encoders = [net for net in (self.audio_encoder, self.joined_audio_encoder) if net is not None]
+        theirs = {module for encoder in encoders for module in encoder.modules()}
         for module in self.modules():
-            if isinstance(module, nn.Linear) and module not in encoder:
+            if isinstance(module, nn.Linear) and module not in theirs:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         vectors = (
@@ -233,17 +241,14 @@ class DiffusionTransformer(nn.Module):
         keep = keep or KeepMask.all(len(hint), hint.device)
         hint = hint if hint.ndim == 3 else hint[:, None]
         tokens = self._embed_tokens({"hint": hint[:, -1], "mean": mean, "std": std}, keep)
-        # Speech, once for both branches, and what takes its place where a branch drops it, of size E.
-        encoded = self.audio_encoder(audio)
-        encoded = encoded[:, : encoded.shape[1] - 2 * self.prefix]  # (B, 2 (P + T), E)
+        # Speech as each branch hears it, and what takes its place where one drops it, of size E.
+        encoded, null_modulation = joining, null_joined = self._hear(self.audio_encoder, audio)
+        if self.joined_audio_encoder is not None:
+            joining, null_joined = self._hear(self.joined_audio_encoder, audio)
         if self.null_condition == "mask":
             null_modulation, null_joined = self.null_audio
-        else:
-            null_modulation = null_joined = self.audio_encoder(torch.zeros_like(audio[:1]))[
-                :, : encoded.shape[1]
-            ]
         modulation = torch.where(keep.modulation_audio[:, None, None], encoded, null_modulation)
-        joined = torch.where(keep.joined_audio[:, None, None], encoded, null_joined)
+        joined = torch.where(keep.joined_audio[:, None, None], joining, null_joined)
         # Two audio vectors fall on a frame: their mean modulates its token, both together join its motion.
         heard, attended = self.audio_control(modulation), None  # (B, 2 (P + T), W)
         modulated: Tensor | None = heard.unflatten(1, (-1, 2)).mean(dim=2)  # (B, P + T, W)
@@ -264,6 +269,14 @@ class DiffusionTransformer(nn.Module):
             prefix = torch.where(known, prefix, self.null_prefix) + self.positions[: self.prefix]
         together = None if together is None else together[:, self.prefix :]
         return Conditions(tokens, prefix, modulated, attended, together, keep.joined_motion)
+
+    def _hear(self, encoder: nn.Module, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded speech ``(B, 2 (P + T), E)`` of prefix and window, and what a zero in its place is embedded to."""
+        encoded = encoder(audio)
+        encoded = encoded[:, : encoded.shape[1] - 2 * self.prefix]
+        if self.null_condition == "mask":
+            return encoded, encoded
+        return encoded, encoder(torch.zeros_like(audio[:1]))[:, : encoded.shape[1]]
 
     def _frames(self, motion: Tensor, joined: Tensor | None, joined_motion: Tensor) -> Tensor:
         """Tokens ``(B, T, W)`` of frames' motion ``(B, T, M)``, also joined with their speech ``(B, T, 2 E)``."""

@@ -21,14 +21,16 @@ class FaceWindows(nn.Module):
     Args:
         side: of the windows in pixels.
         kinds: some of ``KINDS``, in their order.
+        grey: the brightness alone is shown, in three planes alike: no tint is told real then, colours are left to other losses.
     """
 
     channels = 3 + len(KINDS)
 
-    def __init__(self, side: int = 64, kinds: Sequence[str] = KINDS) -> None:
+    def __init__(self, side: int = 64, kinds: Sequence[str] = KINDS, grey: bool = False) -> None:
         super().__init__()
         if not kinds or list(kinds) != [name for name in KINDS if name in kinds]:
             raise ValueError(f"kinds must be some of {KINDS}, in that order, got {list(kinds)}")
+        self.grey = grey
         self.side, self.kinds = side, [KINDS.index(name) for name in kinds]
 
     def forward(self, frames: Tensor, regions: Tensor) -> Tensor:
@@ -53,6 +55,8 @@ class FaceWindows(nn.Module):
         places = centres[:, :, None, None] + sides[:, :, None, None, None] * offsets
         grid = (2 * places - 1).flatten(1, 2).to(frames)  # (B, K side, side, 2)
         cut = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
+        if self.grey:
+            cut = cut.mean(dim=1, keepdim=True).expand_as(cut)
         cut = cut.unflatten(2, (len(self.kinds), self.side)).transpose(1, 2)  # (B, K, 3, side, side)
         names = torch.eye(len(KINDS), device=frames.device, dtype=cut.dtype)[None, self.kinds, :, None, None]
         names = names.expand(len(frames), -1, -1, self.side, self.side)

@@ -66,6 +66,21 @@ def test_defaults_have_the_weights_of_before() -> None:
         transformer(audio_conditioning="loud")
 
 
+@pytest.mark.parametrize("null", ["mask", "zero"])
+def test_joined_branch_with_an_encoder_of_its_own_hears_by_that_alone(null: str) -> None:
+    noisy, t, audio, *conditions = inputs()
+    network = transformer(own_joined_audio=True, null_condition=null)
+    assert network.joined_audio_encoder is not None
+    before = network.embed(audio, *conditions)
+    torch.nn.init.normal_(network.joined_audio_encoder.projection.weight)
+    after = network.embed(audio, *conditions)
+    assert torch.equal(before.modulation, after.modulation)
+    assert not torch.allclose(before.joined, after.joined, atol=1e-3)
+    keep = KeepMask.all(2).without_audio()
+    silent = [network(noisy, t, sound, *conditions, keep) for sound in (audio, audio.flip(0))]
+    assert torch.equal(*silent)
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_without_local_flow_the_finest_flow_is_a_coarse_one(local: bool) -> None:
     torch.manual_seed(0)

@@ -48,6 +48,16 @@ def test_some_kinds_of_windows_are_those_of_all_kinds():
         FaceWindows(16, ["nose"])
 
 
+def test_grey_windows_say_nothing_of_colour():
+    torch.manual_seed(0)
+    frames, boxes = torch.rand(2, 3, 64, 64), torch.tensor([[MOUTH, LEFT, RIGHT]] * 2)
+    grey = FaceWindows(16, grey=True)
+    assert torch.allclose(grey(frames, boxes), grey(frames.flip(1), boxes), atol=1e-6)
+    assert torch.allclose(
+        grey(frames, boxes)[:, :3].mean(1), FaceWindows(16)(frames, boxes)[:, :3].mean(1), atol=1e-6
+    )
+
+
 def test_windows_of_unknown_faces_are_where_faces_usually_are():
     middle = FaceWindows(16)(places(), torch.zeros(1, 3, 4))[:3, :2].mean(dim=(2, 3))
     usual = torch.tensor([[0.5, 0.7], [0.62, 0.42], [0.38, 0.42]])
