@@ -21,7 +21,7 @@ class FaceWindows(nn.Module):
     Args:
         side: of the windows in pixels.
         kinds: some of ``KINDS``, in their order.
-        grey: the brightness alone is shown, in three planes alike: no tint is told real then, colours are left to other losses.
+        grey: brightness alone is shown, in three planes alike: no tint is told real then, colours are left to other losses.
     """
 
     channels = 3 + len(KINDS)
