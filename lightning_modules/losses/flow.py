@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import FramePairBatch
 from lightning_modules.losses.base import LossTerm, RenderedPairs
+from lightning_modules.losses.reconstruction import box_masks
 from lightning_modules.networks.processes import shared_count
 
 
@@ -19,14 +20,16 @@ class LandmarkLoss(LossTerm):
     Args:
         weight: factor in the sum.
         region_gain: extra weight of points in the boxes of mouth and eyes: lips and lids are few of them.
+        shape: weight beside it of the error of the points in a box about that of their mean, so that lips that part count
+            although the whole mouth isn't where it should be.
     """
 
     needs = ("flow",)
     outlines = True
 
-    def __init__(self, weight: float = 1.0, region_gain: float = 0.0) -> None:
+    def __init__(self, weight: float = 1.0, region_gain: float = 0.0, shape: float = 0.0) -> None:
         super().__init__(weight)
-        self.region_gain = region_gain
+        self.region_gain, self.shape = region_gain, shape
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor | None:
         """Mean in half picture widths over the points seen in both frames, 0 where none is; None for data without points."""
@@ -38,9 +41,15 @@ class LandmarkLoss(LossTerm):
         landmarks = torch.where(known[:, None, :, None], batch.landmarks, 0.5)
         source, driving = (2 * landmarks - 1).to(flow).unbind(1)  # each (B, L, 2), in half picture widths
         found = _at_points(flow, driving).transpose(1, 2)  # (B, L, 2)
-        error = (found - (source - driving)).abs().mean(dim=-1)  # (B, L)
-        weights = known * _point_weights(landmarks[:, 1], batch.regions, self.region_gain)
-        return (weights * error).sum() / shared_count(weights.sum(), least=1)
+        error = found - (source - driving)
+        inside = _in_boxes(landmarks[:, 1], batch.regions) & known[:, None]  # (B, R, L)
+        weights = known * (1 + self.region_gain * inside.any(dim=1))
+        loss = (weights * error.abs().mean(dim=-1)).sum() / shared_count(weights.sum(), least=1)
+        if not self.shape:
+            return loss
+        share = inside / inside.sum(dim=-1, keepdim=True).clamp(min=1)
+        beside = (error[:, None] - (share @ error)[:, :, None]).abs().mean(dim=-1)  # (B, R, L)
+        return loss + self.shape * (inside * beside).sum() / shared_count(inside.sum(), least=1)
 
 
 class OcclusionLoss(LossTerm):
@@ -75,7 +84,7 @@ class OcclusionLoss(LossTerm):
         error = _cross_entropy(_at_points(maps.float(), 2 * driving - 1), before.nan_to_num()[:, None]).mean(
             dim=1
         )
-        weights = known * _point_weights(driving, batch.regions, self.region_gain)
+        weights = known * (1 + self.region_gain * _in_boxes(driving, batch.regions).any(dim=1))
         return (weights * error).sum() / shared_count(weights.sum(), least=1)
 
 
@@ -112,16 +121,23 @@ class FoldLoss(LossTerm):
         margin: of what a unit of area of the frame must at least take of the portrait's.
         smoothness: weight of the differences of neighbours beside the folds.
         side: at which the flow is looked at.
+        region_share: of its weight in the boxes of mouth and eyes: lips that part and lids that shut are not smooth.
     """
 
     needs = ("flow",)
     outlines = True
 
     def __init__(
-        self, weight: float = 1.0, margin: float = 0.1, smoothness: float = 0.1, side: int = 64
+        self,
+        weight: float = 1.0,
+        margin: float = 0.1,
+        smoothness: float = 0.1,
+        side: int = 64,
+        region_share: float = 1.0,
     ) -> None:
         super().__init__(weight)
         self.margin, self.smoothness, self.side = margin, smoothness, side
+        self.region_share = region_share
 
     def forward(self, pairs: RenderedPairs, batch: FramePairBatch) -> Tensor:
         """Mean over the pixels, each term 0 for a flow that moves the whole picture."""
@@ -133,8 +149,10 @@ class FoldLoss(LossTerm):
         across = pixels[..., :-1, 1:] - pixels[..., :-1, :-1]  # (B, 2, s - 1, s - 1)
         down = pixels[..., 1:, :-1] - pixels[..., :-1, :-1]
         area = (1 + across[:, 0]) * (1 + down[:, 1]) - across[:, 1] * down[:, 0]
-        folds = F.relu(self.margin - area).mean()
-        return folds + self.smoothness * (across.square() + down.square()).mean()
+        inside = box_masks(batch.regions, flow.shape[-1]).amax(dim=1)[..., :-1, :-1]  # (B, s - 1, s - 1)
+        rough = (across.square() + down.square()).mean(dim=1)
+        cost = F.relu(self.margin - area) + self.smoothness * rough
+        return ((1 - (1 - self.region_share) * inside) * cost).mean()
 
 
 def _at_points(maps: Tensor, points: Tensor) -> Tensor:
@@ -143,11 +161,11 @@ def _at_points(maps: Tensor, points: Tensor) -> Tensor:
     return found[:, :, 0]
 
 
-def _point_weights(points: Tensor, regions: Tensor, gain: float) -> Tensor:
-    """Weights ``(B, L)`` of points ``(B, L, 2)``: 1, and more by ``gain`` in any of the boxes ``(B, R, 4)``."""
+def _in_boxes(points: Tensor, regions: Tensor) -> Tensor:
+    """Which of the points ``(B, L, 2)`` lie in which of the boxes ``(B, R, 4)``: ``(B, R, L)``."""
     low, high = regions[:, :, None].split(2, dim=-1)  # (B, R, 1, 2)
     at = points[:, None]  # (B, 1, L, 2)
-    return 1 + gain * ((at > low) & (at < high)).all(dim=-1).any(dim=1)
+    return ((at > low) & (at < high)).all(dim=-1)
 
 
 def _cross_entropy(share: Tensor, target: Tensor) -> Tensor:

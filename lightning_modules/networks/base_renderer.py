@@ -92,7 +92,7 @@ class Renderer(nn.Module, ABC):
         """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """What ``decode`` goes on from, where that is cheaper: flow at size S before pictures are looked at, no mask."""
+        """What ``decode`` paints over, where that is cheaper: the flow at size S and what it can show, no mask."""
         return self.decode(source, motion)
 
     def latent_parts(self) -> Sequence[nn.Module]:

@@ -234,6 +234,12 @@ def resized(x: Tensor, side: int) -> Tensor:
     return x if x.shape[-1] == side else F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
 
+def blurred(pictures: Tensor, pixels: int) -> Tensor:
+    """Pictures ``(B, C, h, w)`` without what is smaller than so many pixels."""
+    small = F.avg_pool2d(pictures, pixels, ceil_mode=True, count_include_pad=False)
+    return F.interpolate(small, pictures.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def identity_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Sampling grid ``(1, H, W, 2)`` (x, y in [-1, 1], corner pixels at the ends) that ``warp`` maps to a copy."""
     lines = [torch.linspace(-1, 1, side, device=device) for side in (width, height)]

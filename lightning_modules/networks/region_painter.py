@@ -1,4 +1,4 @@
-"""Moves lips and lids by a finer flow, and paints more finely what a shut mouth or a shut lid hides and no flow can bring.
+"""Moves lips and lids by a finer flow that motion alone says, and paints what a shut mouth or lid hides.
 
 Ours. Mouth and eyes are looked at in windows that go along with them on whole pixels, so that teeth and iris are at about
 the same place in every frame and nothing is resampled.
@@ -23,7 +23,7 @@ PLATE, PLATE_FEATURES = 12, 8
 SEEN = 3 + 3 + 3 + 1
 """Channels that are looked at: windows of the portrait, of the frame, of the portrait's moved pixels, of what is painted."""
 SWAY = 64
-"""Width of the layer behind what motion alone says of flow and cover."""
+"""Width of the layers behind what motion alone says of flow and of the painted share."""
 REST = tuple(place[:2] for place in USUAL)
 """Where a framed face usually has its mouth, left and right eye (the person's), x, y in [0, 1]."""
 
@@ -50,8 +50,9 @@ class Places(nn.Module):
 class RegionPainter(nn.Module):
     """What is to be added to flow, paint and its share in windows of one kind: a U-Net of three levels, modulated by motion.
 
-    It goes on from what the whole frame's trunk makes of the window: a painter whose paint were laid over the trunk's, by a
-    cover of its own, would be worse than that at first, be covered up, and never learn.
+    The flow is not the U-Net's: what looks at pictures learns from them that lips had better stay near. Paint goes on from
+    what the whole frame's trunk makes of the window: a painter whose paint were laid over the trunk's, by a cover of its own,
+    would be worse than that at first, be covered up, and never learn.
 
     Args:
         style_dim: size of the vector that says motion, and which of several alike windows this is.
@@ -63,7 +64,10 @@ class RegionPainter(nn.Module):
     def __init__(self, style_dim: int, width: int, motion_dim: int, detail: int = 1) -> None:
         super().__init__()
         self.detail = detail
-        self.sway = nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, 3 * PLATE**2))
+        self.sway, self.opening = (
+            nn.Sequential(nn.Linear(motion_dim, SWAY), nn.SiLU(), nn.Linear(SWAY, maps * PLATE**2))
+            for maps in (2, 1)
+        )
         self.plate = nn.Linear(style_dim, PLATE_FEATURES * PLATE**2)
         self.fine = ModulatedNormConv(SEEN * detail**2 + PLATE_FEATURES, width, style_dim)
         self.middle = ModulatedNormConv(width, 2 * width, style_dim, stride=2)
@@ -71,26 +75,25 @@ class RegionPainter(nn.Module):
         self.blocks = nn.ModuleList(ModulatedNormConv(2 * width, 2 * width, style_dim) for _ in range(BLOCKS))
         self.up = ModulatedNormConv(4 * width, 2 * width, style_dim)
         self.rise = ModulatedNormConv(3 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 4 * detail**2 + 2, 3, padding=1)  # of colours, share and flow
-        for parameter in (*self.sway[-1].parameters(), *self.paint.parameters()):
+        self.paint = nn.Conv2d(width, 4 * detail**2, 3, padding=1)  # of colours and share
+        for parameter in (
+            *self.sway[-1].parameters(),
+            *self.opening[-1].parameters(),
+            *self.paint.parameters(),
+        ):
             nn.init.zeros_(parameter)
 
-    def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Change of colour ``(N, 3, d h, d w)`` in (-1, 1), of the logit of the painted share ``(N, 1, d h, d w)``, flow.
-
-        All, the flow ``(N, 2, h, w)`` in half pictures, fall to 0 at the edges.
+    def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> Tensor:
+        """Change of colours, in (-1, 1), and of the logit of the painted share: ``(N, 3 + 1, d h, d w)``, 0 at the edges.
 
         Args:
             window: ``(N, 10, d h, d w)`` see ``SEEN``, in [-1, 1], d the detail; h and w are multiples of four.
             style: ``(N, D)``.
             motions: ``(N, M)``.
         """
-        painted = window.shape[2:]
+        opening = _stretched(_plate(self.opening, motions), window.shape[2:])
         window = F.pixel_unshuffle(window, self.detail)  # (N, 10 d^2, h, w)
-        sides = window.shape[2:]
-        sway = self.sway(motions.float()).view(-1, 3, PLATE, PLATE)
-        sway, opening = sway.split((2, 1), dim=1)
-        plate = _stretched(self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE), sides)
+        plate = _stretched(self.plate(style).view(-1, PLATE_FEATURES, PLATE, PLATE), window.shape[2:])
         fine = self.fine(torch.cat([window, plate.to(window.dtype)], dim=1), style)  # (N, W, h, w)
         middle = self.middle(fine, style)  # (N, 2 W, h / 2, w / 2)
         hidden = self.coarse(middle, style)  # (N, 2 W, h / 4, w / 4)
@@ -98,16 +101,18 @@ class RegionPainter(nn.Module):
             hidden = hidden + block(hidden, style)
         hidden = self.up(torch.cat([middle, upsample(hidden)], dim=1), style)
         found = self.paint(self.rise(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
-        found, flow = found.tensor_split((-2,), dim=1)
         change, share = F.pixel_shuffle(found, self.detail).split((3, 1), dim=1)
-        fading = _fading(change)
-        share = (share + _stretched(opening, painted)) * fading
-        return torch.tanh(change) * fading, share, (flow + _stretched(sway, sides)) * _fading(flow)
+        return torch.cat([torch.tanh(change), share + opening], dim=1) * _fading(change)
 
     def swayed(self, motions: Tensor, sides: Sequence[int]) -> Tensor:
-        """Flow ``(N, 2, h, w)`` in half pictures that motion ``(N, M)`` alone says, 0 at the edges."""
-        flow = _stretched(self.sway(motions.float()).view(-1, 3, PLATE, PLATE)[:, :2], sides)
+        """Flow ``(N, 2, h, w)`` in half pictures that motion ``(N, M)`` says, 0 at the edges."""
+        flow = _stretched(_plate(self.sway, motions), sides)
         return flow * _fading(flow)
+
+
+def _plate(layers: nn.Module, motions: Tensor) -> Tensor:
+    """Maps ``(N, C, 12, 12)`` of motion ``(N, M)``."""
+    return layers(motions.float()).unflatten(1, (-1, PLATE, PLATE))
 
 
 def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
@@ -116,27 +121,24 @@ def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 class Patch(NamedTuple):
-    """What is added to what moves and paints n windows of one kind in each picture.
+    """What is added to what paints n windows of one kind in each picture.
 
     Attributes:
-        corners: ``(B, n, 2)`` int64 first row and column, in pixels of the flow.
-        change: ``(B, n, 3, d h, d w)`` of the colours of the paint.
-        share: ``(B, n, 1, d h, d w)`` of the logit of what is painted.
-        flow: ``(B, n, 2, h, w)`` in half pictures.
+        corners: ``(B, n, 2)`` int64 first row and column, in the network's pixels.
+        paint: ``(B, n, 3 + 1, d h, d w)`` of the colours of the paint, and of the logit of the painted share.
+        detail: d.
     """
 
     corners: Tensor
-    change: Tensor
-    share: Tensor
-    flow: Tensor
+    paint: Tensor
+    detail: int
 
-    def at(self, factor: int) -> Iterator["Patch"]:
-        """One window after the other, as two may overlap, for pictures ``factor`` times as large as the network's."""
-        sides = [factor * side for side in self.flow.shape[-2:]]
-        fields = [factor * self.corners]
-        for field in (self.change, self.share, self.flow):
-            fields.append(_stretched(field.flatten(0, 1), sides).unflatten(0, field.shape[:2]))
-        yield from map(Patch, *(field.split(1, dim=1) for field in fields))
+    def at(self, factor: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Corners, colours and share of one window after the other, as two may overlap, in ``factor`` times the size."""
+        sides = [factor * side // self.detail for side in self.paint.shape[-2:]]
+        paint = _stretched(self.paint.flatten(0, 1), sides).unflatten(0, self.paint.shape[:2])
+        for corners, one in zip((factor * self.corners).split(1, dim=1), paint.split(1, dim=1), strict=True):
+            yield corners, *one.split((3, 1), dim=2)
 
 
 def _fading(paint: Tensor) -> Tensor:

@@ -16,16 +16,11 @@ from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, So
 from lightning_modules.networks.disguise import disguised
 from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.flow_network import FlowNetwork
-from lightning_modules.networks.layers import ModulatedNormConv, resized, warp_by_centres
+from lightning_modules.networks.layers import ModulatedNormConv, blurred, resized, warp_by_centres
 from lightning_modules.networks.motion_templates import MotionTemplates
 from lightning_modules.networks.region_painter import REST, Patch, Places, RegionPainter
 from lightning_modules.networks.source_pyramid import SourcePyramid, filled, without_holes
-from lightning_modules.networks.windows import (
-    cut_windows,
-    paste_windows,
-    warp_windows,
-    window_corners,
-)
+from lightning_modules.networks.windows import cut_windows, paste_windows, window_corners
 
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
@@ -38,7 +33,7 @@ WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
 
 
 class _Moved(NamedTuple):
-    """What is known before pictures are looked at.
+    """What both motions and the portrait's features say before anything is moved.
 
     Attributes:
         motions: ``(B, 2 M)`` of source and frame.
@@ -190,55 +185,59 @@ class WarpRenderer(Renderer):
         change, alpha, person = self._painted((warped, behind), maps[:2], coarse_flow, shown, moving, style)
         colours = torch.tanh(change)
         if self.occlusion:  # near the colours that are there, so that no face's are far off
-            colours = (resized(_blurred(warped, BLUR), change.shape[-1]) + colours).clamp(-1, 1)
+            colours = (resized(blurred(warped, BLUR), change.shape[-1]) + colours).clamp(-1, 1)
             alpha = torch.sigmoid(resized(logits, alpha.shape[-1]) + alpha)
         else:
             alpha = torch.ones_like(alpha)
         # The frame at the portrait's size.
         colours, alpha = resized(colours, whole), resized(alpha, whole)
         mask = resized(without_holes(torch.sigmoid(person)), whole) if self.person else None
-        portrait, flow = source.image.float(), resized(coarse_flow, whole)
-        warped = warp_by_centres(portrait, flow, "bicubic").clamp(-1, 1)
+        flow, places = self._swayed(coarse_flow, motions, latent, whole)
+        warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
         frame = self._composed(warped, colours, alpha, whole_behind, mask)
-        # Mouth and eyes: where they are in this frame, how they move beside it, and what is painted there more finely.
-        places = None
-        if self.places is not None:
-            places = self.places(motion, latent)
-            now = torch.cat([frame, warped, 1 - alpha], dim=1)
-            patches = self._patches(places, own, now, style, motions)
+        # Mouth and eyes, painted more finely.
+        if places is not None:
+            patches = self._patches(places, own, torch.cat([frame, warped, 1 - alpha], dim=1), style, motions)
             windows = [one for patch in patches for one in patch.at(whole // size)]
-            for corners, change, share, added in windows:
-                cut = partial(cut_windows, corners=corners, sides=added.shape[-2:])
-                flow = paste_windows(flow, cut(flow) + added, corners)
+            for corners, change, share in windows:
+                cut = partial(cut_windows, corners=corners, sides=change.shape[-2:])
                 colours = paste_windows(colours, cut(colours) + change, corners)
                 if self.occlusion:
                     before = torch.logit(cut(alpha), SURE)
                     less = torch.sigmoid(before) - torch.sigmoid(before - share)
                     alpha = paste_windows(alpha, (cut(alpha) - less).clamp(0, 1), corners)
-            for corners, _, _, added in windows:
-                cut = partial(cut_windows, corners=corners, sides=added.shape[-2:])
-                moved = warp_windows(portrait, cut(flow), corners).clamp(-1, 1)
-                person_there = None if mask is None else cut(mask)
-                figure = self._composed(moved, cut(colours), cut(alpha), cut(whole_behind), person_there)
-                warped, frame = paste_windows(warped, moved, corners), paste_windows(frame, figure, corners)
+            for corners, change, _ in windows:
+                cut = partial(cut_windows, corners=corners, sides=change.shape[-2:])
+                there = None if mask is None else cut(mask)
+                figure = self._composed(cut(warped), cut(colours), cut(alpha), cut(whole_behind), there)
+                frame = paste_windows(frame, figure, corners)
         return DecoderOutput(frame, warped, flow, alpha, places, mask, shown, stood)
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """The flow before pictures are looked at, at the network's size, and what it can show; the moved pixels as frame."""
+        """The flow at the network's size, and what it can show; the moved pixels as frame."""
         seen, _, stood, *_, latent, _ = source.features
-        motions, _, flow, _, shown, _ = self._moved(source, motion)
-        flow, places = resized(flow, self.size), None
-        if self.places is not None:
-            places = self.places(motion, latent)
-            for name, (corners, sides), which in zip(
-                WINDOWS, self._corners(places), self._names(motions), strict=True
-            ):
-                painter = cast(RegionPainter, self.painters[name])
-                added = painter.swayed(_each(motions, which), sides).unflatten(0, which.shape[:2])
-                for at, one in zip(corners.split(1, dim=1), added.split(1, dim=1), strict=True):
-                    flow = paste_windows(flow, cut_windows(flow, at, sides) + one, at)
+        motions, _, coarse_flow, _, shown, _ = self._moved(source, motion)
+        flow, places = self._swayed(coarse_flow, motions, latent, self.size)
         warped = warp_by_centres(seen, flow)
         return DecoderOutput(warped, warped, flow, None, places, None, shown, stood)
+
+    def _swayed(
+        self, flow: Tensor, motions: Tensor, latent: Tensor, whole: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The whole flow ``(B, 2, whole, whole)``, with that of lips and lids, and where these are, ``(B, 3, 2)``."""
+        flow = resized(flow, whole)
+        if self.places is None:
+            return flow, None
+        places, factor = self.places(motions.chunk(2, dim=1)[1], latent), whole // self.size
+        kinds = zip(self.painters.values(), self._corners(places), self._names(motions), strict=True)
+        for painter, (corners, sides), which in kinds:
+            sides = [factor * side for side in sides]
+            added = cast(RegionPainter, painter).swayed(_each(motions, which), sides)
+            added = added.unflatten(0, which.shape[:2])
+            for k in range(added.shape[1]):  # one after the other: two may overlap
+                at = factor * corners[:, k : k + 1]
+                flow = paste_windows(flow, cut_windows(flow, at, sides) + added[:, k : k + 1], at)
+        return flow, places
 
     def _moved(self, source: SourceEncoding, motion: Tensor) -> _Moved:
         coarse = source.features[-3]  # before the latent and the own windows
@@ -314,16 +313,15 @@ class WarpRenderer(Renderer):
 
         ``now`` ``(B, 7, k S, k S)``: the frame so far, the moved pixels, what is painted.
         """
-        seen = self._windows(now, places)
         patches = []
-        for name, mine, (corners, windows), which in zip(WINDOWS, own, seen, self._names(style), strict=True):
-            shape = windows.shape[:2]  # (B, n)
+        seen = zip(WINDOWS, own, self._windows(now, places), self._names(style), strict=True)
+        for name, mine, (corners, windows), which in seen:
             frame, warped, hidden = windows.flatten(0, 1).split((3, 3, 1), dim=1)
             looked_at = torch.cat(
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
-            added = self.painters[name](looked_at, _each(style, which), _each(motions, which))
-            patches.append(Patch(corners, *(one.unflatten(0, shape) for one in added)))
+            paint = self.painters[name](looked_at, _each(style, which), _each(motions, which))
+            patches.append(Patch(corners, paint.unflatten(0, which.shape[:2]), self.detail))
         return patches
 
     def latent_parts(self) -> Sequence[nn.Module]:
@@ -331,17 +329,15 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``flow``: what moves pixels before pictures are looked at; ``paint``: trunk, painters and what they paint."""
-        moves = [self.flow, *(painter.sway for painter in self.painters.values())]
-        return {"flow": moves, "paint": [self.enter, self.trunk, self.rise, self.paint, self.painters]}
+        """``flow``: what moves pixels; ``paint``: trunk, painters and what they paint."""
+        moves = [painter.sway for painter in self.painters.values()]
+        paints = [one for painter in self.painters.values() for one in painter.children() if one not in moves]
+        return {
+            "flow": [self.flow, *moves],
+            "paint": [self.enter, self.trunk, self.rise, self.paint, *paints],
+        }
 
 
 def _each(said: Tensor, which: Tensor) -> Tensor:
     """Vectors ``(B, D)`` for each of n windows, ``(B n, D + 3)``, with ``which`` ``(B, n, 3)`` it is."""
     return torch.cat([said[:, None].expand(*which.shape[:2], -1), which], dim=2).flatten(0, 1)
-
-
-def _blurred(pictures: Tensor, pixels: int) -> Tensor:
-    """Pictures ``(B, C, h, w)`` without what is smaller than so many pixels."""
-    small = F.avg_pool2d(pictures, pixels, ceil_mode=True, count_include_pad=False)
-    return F.interpolate(small, pictures.shape[-2:], mode="bilinear", align_corners=False)

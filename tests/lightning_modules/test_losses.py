@@ -159,6 +159,23 @@ def test_landmark_flow_is_zero_for_the_true_flow_and_leads_there():
     assert flow.grad[:, 1].sum() < 0
 
 
+def test_lips_that_part_count_wherever_the_mouth_is():
+    """A mouth that is all of it in the wrong place costs nothing by its shape; one whose lips stay together does."""
+    rows = torch.tensor([0.60, 0.62, 0.70, 0.72])
+    driving = torch.stack([torch.full_like(rows, 0.5), rows], dim=-1)[None]
+    boxes = torch.tensor([[[0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.0, 0.0]]])
+    costs = []
+    for source in (driving + 0.1, driving - torch.tensor([0.0, 0.0, 0.06, 0.06])[None, :, None]):
+        landmarks = torch.stack([source, driving], dim=1)
+        pair = batch(landmarks=landmarks, visible=torch.ones(1, 2, 4), regions=boxes)
+        still = rendered(batch().source, flow=torch.zeros(1, 2, 32, 32))
+        costs.append(LandmarkLoss(shape=1.0)(still, pair) - LandmarkLoss()(still, pair))
+    assert costs[0] == pytest.approx(0.0, abs=1e-6)
+    assert costs[1] == pytest.approx(
+        0.06, rel=1e-4
+    )  # half of what two of four are off by, in half picture widths
+
+
 def test_unknown_landmarks_count_nothing():
     landmarks = torch.rand(3, 2, 4, 2)
     holed = landmarks.clone()
@@ -254,6 +271,16 @@ def test_a_flow_that_folds_costs_and_one_that_moves_the_picture_does_not():
     assert FoldLoss(smoothness=0.0)(rendered(batch().source, flow=large), batch()) == pytest.approx(
         1.1, rel=0.05
     )
+
+
+def test_lips_may_part_by_a_flow_that_is_not_smooth():
+    flow = torch.zeros(1, 2, 64, 64)
+    flow[:, 1, 40:48, 20:44] = 0.1
+    pairs, boxes = rendered(batch().source, flow=flow), torch.tensor([[[0.25, 0.5, 0.75, 0.9]]])
+    free, held = (batch(regions=one) for one in (boxes, torch.zeros(1, 1, 4)))
+    assert FoldLoss()(pairs, free) == FoldLoss()(pairs, held) > 0
+    whole = FoldLoss(region_share=0.1)
+    assert whole(pairs, free) == pytest.approx(0.1 * whole(pairs, held).item(), rel=1e-4)
 
 
 def test_the_perceptual_judge_is_no_part_of_the_model_and_follows_its_type():
