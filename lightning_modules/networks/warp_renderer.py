@@ -329,13 +329,14 @@ class WarpRenderer(Renderer):
         return [self.motion_head, self.source, self.own_motion]
 
     def parts(self) -> dict[str, Any]:
-        """``flow``: what moves pixels; ``paint``: trunk, painters and what they paint."""
-        moves = [painter.sway for painter in self.painters.values()]
-        paints = [one for painter in self.painters.values() for one in painter.children() if one not in moves]
-        return {
-            "flow": [self.flow, *moves],
-            "paint": [self.enter, self.trunk, self.rise, self.paint, *paints],
-        }
+        """``flow``: what moves pixels; ``paint``: trunk and mouth's painter. Eyes stay as all losses have taught them."""
+        moves: list[nn.Module] = [self.flow]
+        paints: list[nn.Module] = [self.enter, self.trunk, self.rise, self.paint]
+        if self.painters:
+            mouth = cast(RegionPainter, self.painters["mouth"])
+            moves.append(mouth.sway)
+            paints.extend(one for one in mouth.children() if one is not mouth.sway)
+        return {"flow": moves, "paint": paints}
 
 
 def _each(said: Tensor, which: Tensor) -> Tensor:
