@@ -50,18 +50,21 @@ class Places(nn.Module):
 class RegionPainter(nn.Module):
     """What is to be added to flow, paint and its share in windows of one kind: a U-Net of three levels, modulated by motion.
 
-    The flow is not the U-Net's: what looks at pictures learns from them that lips had better stay near. Paint goes on from
-    what the whole frame's trunk makes of the window: a painter whose paint were laid over the trunk's, by a cover of its own,
-    would be worse than that at first, be covered up, and never learn.
+    The mouth's flow is not the U-Net's: what looks at pictures learns from them that lips had better stay near. Where a lid
+    goes motion alone doesn't tell. Paint goes on from what the whole frame's trunk makes of the window: a painter whose paint
+    were laid over the trunk's, by a cover of its own, would be worse than that at first, be covered up, and never learn.
 
     Args:
         style_dim: size of the vector that says motion, and which of several alike windows this is.
         width: channels at the network's resolution, a multiple of 8; below it there are twice as many.
         motion_dim: size of the vector that says motion and window alone: what flow and share follow on any face.
         detail: pixels that are looked at and painted along each side of one of the network's.
+        moves: whether what is seen says flow, too.
     """
 
-    def __init__(self, style_dim: int, width: int, motion_dim: int, detail: int = 1) -> None:
+    def __init__(
+        self, style_dim: int, width: int, motion_dim: int, detail: int = 1, moves: bool = False
+    ) -> None:
         super().__init__()
         self.detail = detail
         self.sway, self.opening = (
@@ -75,7 +78,8 @@ class RegionPainter(nn.Module):
         self.blocks = nn.ModuleList(ModulatedNormConv(2 * width, 2 * width, style_dim) for _ in range(BLOCKS))
         self.up = ModulatedNormConv(4 * width, 2 * width, style_dim)
         self.rise = ModulatedNormConv(3 * width, width, style_dim)
-        self.paint = nn.Conv2d(width, 4 * detail**2, 3, padding=1)  # of colours and share
+        outputs = 4 * detail**2 + 2 * moves  # of colours and share; flow
+        self.paint = nn.Conv2d(width, outputs, 3, padding=1)
         for parameter in (
             *self.sway[-1].parameters(),
             *self.opening[-1].parameters(),
@@ -83,8 +87,10 @@ class RegionPainter(nn.Module):
         ):
             nn.init.zeros_(parameter)
 
-    def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> Tensor:
-        """Change of colours, in (-1, 1), and of the logit of the painted share: ``(N, 3 + 1, d h, d w)``, 0 at the edges.
+    def forward(self, window: Tensor, style: Tensor, motions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Change of colours, in (-1, 1), and of the logit of the painted share, ``(N, 3 + 1, d h, d w)``, and flow.
+
+        All, the flow ``(N, 2, h, w)`` in half pictures where it moves, are 0 at the edges.
 
         Args:
             window: ``(N, 10, d h, d w)`` see ``SEEN``, in [-1, 1], d the detail; h and w are multiples of four.
@@ -101,8 +107,10 @@ class RegionPainter(nn.Module):
             hidden = hidden + block(hidden, style)
         hidden = self.up(torch.cat([middle, upsample(hidden)], dim=1), style)
         found = self.paint(self.rise(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
+        found, flow = found.split((4 * self.detail**2, found.shape[1] - 4 * self.detail**2), dim=1)
         change, share = F.pixel_shuffle(found, self.detail).split((3, 1), dim=1)
-        return torch.cat([torch.tanh(change), share + opening], dim=1) * _fading(change)
+        paint = torch.cat([torch.tanh(change), share + opening], dim=1) * _fading(change)
+        return paint, flow * _fading(flow) if flow.shape[1] else None
 
     def swayed(self, motions: Tensor, sides: Sequence[int]) -> Tensor:
         """Flow ``(N, 2, h, w)`` in half pictures that motion ``(N, M)`` says, 0 at the edges."""
@@ -121,24 +129,31 @@ def _stretched(maps: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 class Patch(NamedTuple):
-    """What is added to what paints n windows of one kind in each picture.
+    """What is added to what moves and paints n windows of one kind in each picture.
 
     Attributes:
         corners: ``(B, n, 2)`` int64 first row and column, in the network's pixels.
         paint: ``(B, n, 3 + 1, d h, d w)`` of the colours of the paint, and of the logit of the painted share.
+        flow: ``(B, n, 2, h, w)`` in half pictures, or None.
         detail: d.
     """
 
     corners: Tensor
     paint: Tensor
+    flow: Tensor | None
     detail: int
 
-    def at(self, factor: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Corners, colours and share of one window after the other, as two may overlap, in ``factor`` times the size."""
+    def at(self, factor: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Corners, colours, share, flow of one window after the other, as two may overlap, in ``factor`` times the size."""
         sides = [factor * side // self.detail for side in self.paint.shape[-2:]]
-        paint = _stretched(self.paint.flatten(0, 1), sides).unflatten(0, self.paint.shape[:2])
-        for corners, one in zip((factor * self.corners).split(1, dim=1), paint.split(1, dim=1), strict=True):
-            yield corners, *one.split((3, 1), dim=2)
+        paint, flow = (
+            None if maps is None else _stretched(maps.flatten(0, 1), sides).unflatten(0, maps.shape[:2])
+            for maps in (self.paint, self.flow)
+        )
+        assert paint is not None
+        for k, corners in enumerate((factor * self.corners).split(1, dim=1)):
+            change, share = paint[:, k : k + 1].split((3, 1), dim=2)
+            yield corners, change, share, None if flow is None else flow[:, k : k + 1]
 
 
 def _fading(paint: Tensor) -> Tensor:

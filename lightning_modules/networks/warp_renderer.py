@@ -20,7 +20,7 @@ from lightning_modules.networks.layers import ModulatedNormConv, blurred, resize
 from lightning_modules.networks.motion_templates import MotionTemplates
 from lightning_modules.networks.region_painter import REST, Patch, Places, RegionPainter
 from lightning_modules.networks.source_pyramid import SourcePyramid, filled, without_holes
-from lightning_modules.networks.windows import cut_windows, paste_windows, window_corners
+from lightning_modules.networks.windows import cut_windows, paste_windows, warp_windows, window_corners
 
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
@@ -128,7 +128,7 @@ class WarpRenderer(Renderer):
         self.painters = nn.ModuleDict()
         for name in WINDOWS if painters else ():
             self.painters[name] = RegionPainter(
-                style_dim + len(REST), painters, 2 * motion_dim + len(REST), detail
+                style_dim + len(REST), painters, 2 * motion_dim + len(REST), detail, name == "eye"
             )
         self.required_losses = ("place",) if painters else ()
 
@@ -193,28 +193,33 @@ class WarpRenderer(Renderer):
         colours, alpha = resized(colours, whole), resized(alpha, whole)
         mask = resized(without_holes(torch.sigmoid(person)), whole) if self.person else None
         flow, places = self._swayed(coarse_flow, motions, latent, whole)
-        warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
+        portrait = source.image.float()
+        warped = warp_by_centres(portrait, flow, "bicubic").clamp(-1, 1)
         frame = self._composed(warped, colours, alpha, whole_behind, mask)
         # Mouth and eyes, painted more finely.
         if places is not None:
             patches = self._patches(places, own, torch.cat([frame, warped, 1 - alpha], dim=1), style, motions)
             windows = [one for patch in patches for one in patch.at(whole // size)]
-            for corners, change, share in windows:
+            for corners, change, share, added in windows:
                 cut = partial(cut_windows, corners=corners, sides=change.shape[-2:])
+                flow = flow if added is None else paste_windows(flow, cut(flow) + added, corners)
                 colours = paste_windows(colours, cut(colours) + change, corners)
                 if self.occlusion:
                     before = torch.logit(cut(alpha), SURE)
                     less = torch.sigmoid(before) - torch.sigmoid(before - share)
                     alpha = paste_windows(alpha, (cut(alpha) - less).clamp(0, 1), corners)
-            for corners, change, _ in windows:
+            for corners, change, _, added in windows:
                 cut = partial(cut_windows, corners=corners, sides=change.shape[-2:])
+                if added is not None:
+                    moved = warp_windows(portrait, cut(flow), corners).clamp(-1, 1)
+                    warped = paste_windows(warped, moved, corners)
                 there = None if mask is None else cut(mask)
                 figure = self._composed(cut(warped), cut(colours), cut(alpha), cut(whole_behind), there)
                 frame = paste_windows(frame, figure, corners)
         return DecoderOutput(frame, warped, flow, alpha, places, mask, shown, stood)
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """The flow at the network's size, and what it can show; the moved pixels as frame."""
+        """The flow at the network's size but for what painters see of eyes, and what it can show; the moved pixels as frame."""
         seen, _, stood, *_, latent, _ = source.features
         motions, _, coarse_flow, _, shown, _ = self._moved(source, motion)
         flow, places = self._swayed(coarse_flow, motions, latent, self.size)
@@ -320,8 +325,11 @@ class WarpRenderer(Renderer):
             looked_at = torch.cat(
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
-            paint = self.painters[name](looked_at, _each(style, which), _each(motions, which))
-            patches.append(Patch(corners, paint.unflatten(0, which.shape[:2]), self.detail))
+            paint, flow = self.painters[name](looked_at, _each(style, which), _each(motions, which))
+            paint, flow = (
+                None if one is None else one.unflatten(0, which.shape[:2]) for one in (paint, flow)
+            )
+            patches.append(Patch(corners, paint, flow, self.detail))
         return patches
 
     def latent_parts(self) -> Sequence[nn.Module]:

@@ -1,9 +1,11 @@
-"""Windows of pictures on whole pixels: cut out, pasted in."""
+"""Windows of pictures on whole pixels: cut out, pasted in, moved."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from lightning_modules.networks.layers import sample_in_border
 
 
 def window_corners(centres: Tensor, sides: Sequence[int], size: int) -> Tensor:
@@ -22,6 +24,21 @@ def paste_windows(pictures: Tensor, windows: Tensor, corners: Tensor) -> Tensor:
     """Pictures ``(B, C, S, S)`` with windows ``(B, n, C, h, w)`` in place of what was there."""
     places = _pixels(corners, windows.shape[-2:])
     return pictures.permute(0, 2, 3, 1).index_put(places, windows.permute(0, 1, 3, 4, 2)).permute(0, 3, 1, 2)
+
+
+def warp_windows(pictures: Tensor, flow: Tensor, corners: Tensor) -> Tensor:
+    """Windows ``(B, n, C, h, w)`` of what `warp_by_centres` makes, bicubically, of pictures ``(B, C, S, S)``.
+
+    Args:
+        pictures: what is moved.
+        flow: ``(B, n, 2, h, w)`` in half pictures, in the windows.
+        corners: ``(B, n, 2)`` of the windows.
+    """
+    _, rows, columns = _pixels(corners, flow.shape[-2:])
+    places = torch.stack(torch.broadcast_tensors(columns, rows), dim=2)  # (B, n, 2, h, w), x and y
+    grid = ((2 * places + 1) / pictures.shape[-1] - 1 + flow.float()).permute(0, 1, 3, 4, 2).flatten(1, 2)
+    found = sample_in_border(pictures.float(), grid, align_corners=False, mode="bicubic")
+    return found.unflatten(2, (-1, flow.shape[-2])).transpose(1, 2).to(pictures.dtype)
 
 
 def _pixels(corners: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
