@@ -193,8 +193,7 @@ class WarpRenderer(Renderer):
         colours, alpha = resized(colours, whole), resized(alpha, whole)
         mask = resized(without_holes(torch.sigmoid(person)), whole) if self.person else None
         flow, places = self._swayed(coarse_flow, motions, latent, whole)
-        portrait = source.image.float()
-        warped = warp_by_centres(portrait, flow, "bicubic").clamp(-1, 1)
+        warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
         frame = self._composed(warped, colours, alpha, whole_behind, mask)
         # Mouth and eyes, painted more finely.
         if places is not None:
@@ -211,7 +210,7 @@ class WarpRenderer(Renderer):
             for corners, change, _, added in windows:
                 cut = partial(cut_windows, corners=corners, sides=change.shape[-2:])
                 if added is not None:
-                    moved = warp_windows(portrait, cut(flow), corners).clamp(-1, 1)
+                    moved = warp_windows(source.image.float(), cut(flow), corners).clamp(-1, 1)
                     warped = paste_windows(warped, moved, corners)
                 there = None if mask is None else cut(mask)
                 figure = self._composed(cut(warped), cut(colours), cut(alpha), cut(whole_behind), there)
@@ -219,7 +218,7 @@ class WarpRenderer(Renderer):
         return DecoderOutput(frame, warped, flow, alpha, places, mask, shown, stood)
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """The flow at the network's size but for what painters see of eyes, and what it can show; the moved pixels as frame."""
+        """The flow at the network's size, without what painters see of eyes, and what it shows; the moved pixels as frame."""
         seen, _, stood, *_, latent, _ = source.features
         motions, _, coarse_flow, _, shown, _ = self._moved(source, motion)
         flow, places = self._swayed(coarse_flow, motions, latent, self.size)
@@ -326,10 +325,8 @@ class WarpRenderer(Renderer):
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
             paint, flow = self.painters[name](looked_at, _each(style, which), _each(motions, which))
-            paint, flow = (
-                None if one is None else one.unflatten(0, which.shape[:2]) for one in (paint, flow)
-            )
-            patches.append(Patch(corners, paint, flow, self.detail))
+            flow = None if flow is None else flow.unflatten(0, which.shape[:2])
+            patches.append(Patch(corners, paint.unflatten(0, which.shape[:2]), flow, self.detail))
         return patches
 
     def latent_parts(self) -> Sequence[nn.Module]:
