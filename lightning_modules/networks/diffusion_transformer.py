@@ -271,7 +271,10 @@ class DiffusionTransformer(nn.Module):
         return Conditions(tokens, prefix, modulated, attended, together, keep.joined_motion)
 
     def _hear(self, encoder: nn.Module, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded speech ``(B, 2 (P + T), E)`` of prefix and window, and what a zero in its place is embedded to."""
+        """Embedded speech ``(B, 2 (P + T), E)`` of prefix and window, and what a zero in its place is embedded to.
+
+        The latter is asked for by the null condition ``zero`` alone; else it is the speech again.
+        """
         encoded = encoder(audio)
         encoded = encoded[:, : encoded.shape[1] - 2 * self.prefix]
         if self.null_condition == "mask":
