@@ -138,7 +138,7 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
     Returns:
         ``{"task", "protocol", "judged", "measures": [NAME], "videos": {ROW: {NAME: interval}}, "rows": [{"row", "title",
             "group", "claim", "seeds", "failures", "cost", "code", "measures": {NAME: {"value", "difference", "differs",
-            "by_seeds"}}}]}``; ``videos`` has the rows that are no model's.
+            "by_seeds"}}, "by_yaw": {DEGREES: {NAME: mean over the seeds}}}]}``; ``videos`` has the rows that are no model's.
     """
     names = measures_of(rows)
     found = []
@@ -165,6 +165,7 @@ def study_table(rows: Sequence[RowResult], task: str) -> dict[str, Any]:
                 "cost": _cost(row),
                 "code": _commits(row),
                 "measures": told,
+                "by_yaw": _by_yaw(row),
             }
         )
     first = next((one for row in rows for one in row.known()), None)
@@ -191,6 +192,18 @@ def _videos(results: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[
         row: {name: one for name, one in cells.items() if one and one["value"] is not None}
         for row, cells in rows.items()
         if any(one and one["value"] is not None for one in cells.values())
+    }
+
+
+def _by_yaw(row: RowResult) -> dict[str, dict[str, float]]:
+    """Mean over the seeds of what `YawDistances` says of each bin; empty where results have none."""
+    tables = [one["by_yaw"] for one in row.known() if "by_yaw" in one]
+    return {
+        degrees: {
+            name: float(np.mean([table[degrees][name] for table in tables if name in table.get(degrees, {})]))
+            for name in measures
+        }
+        for degrees, measures in (tables[0] if tables else {}).items()
     }
 
 

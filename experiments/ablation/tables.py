@@ -20,10 +20,19 @@ SHOWN = {
     ),
     "reconstruction": (
         "psnr", "ssim", "l1", "lpips", "mouth_error_removed", "eye_error_removed", "sharpness", "akd", "aed", "lmd", "csim",
-        "blink_rate", "jitter", "fid",
+        "lse_c", "lip_closure", "head_motion", "mouth_motion", "blink_rate", "blinks_followed", "jitter", "fid",
     ),
 }  # fmt: skip
 """Measures of the tables in text, by task, as far as their judges are there; the CSV file has all."""
+
+BY_YAW = {
+    "psnr": "PSNR ↑ (dB)",
+    "features": "Feature distance ↓",
+    "sharpness": "Sharpness ≈ 1",
+    "mouth_error_removed": "Mouth error removed ↑",
+    "eyes_error_removed": "Eye error removed ↑",
+}
+"""Measures of the table by yaw distance, see `experiments.yaw_distance.YawDistances`, and their titles."""
 
 
 def tables(table: dict[str, Any]) -> list[Table]:
@@ -60,12 +69,38 @@ def tables(table: dict[str, Any]) -> list[Table]:
             ["measure", *(row["title"] for row in others)],
             differences,
         ),
+        *_by_yaw(rows),
         Table(
             "Rows and their cost, the mean over seeds",
             ["row", "seeds", "parameters trained anew", "minutes of training", "ms a frame", "code", "claim"],
             costs,
         ),
     ]
+
+
+def _by_yaw(rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """The table of how well frames are made that turn away from the source; none where no head's turn is known."""
+    known = next((row["by_yaw"] for row in rows if row["by_yaw"]), None)
+    if known is None:
+        return []
+    lines = [
+        [
+            degrees,
+            title,
+            *(_plain(row["by_yaw"].get(degrees, {}).get(name)) for row in rows),
+            _plain(known[degrees].get(f"{name}_copy")),
+        ]
+        for name, title in BY_YAW.items()
+        for degrees in known
+        if any(name in row["by_yaw"].get(degrees, {}) for row in rows)
+    ]
+    caption = "By degrees of yaw between source and frame, the frames of all clips pooled, mean over seeds"
+    head = ["degrees", "measure", *(row["title"] for row in rows), "source frame copied"]
+    return [Table(caption, head, lines)]
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
 def _of(judged: Mapping[str, int] | None) -> str:

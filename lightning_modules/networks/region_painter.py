@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.face_windows import USUAL
 from lightning_modules.networks.layers import ModulatedNormConv, full_precision, upsample
+from lightning_modules.networks.windows import cut_windows, window_corners
 
 BLOCKS = 4
 """Residual convolutions at a quarter of the resolution."""
@@ -26,6 +27,8 @@ SWAY = 64
 """Width of the layers behind what motion alone says of flow and of the painted share."""
 REST = tuple(place[:2] for place in USUAL)
 """Where a framed face usually has its mouth, left and right eye (the person's), x, y in [0, 1]."""
+WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
+"""Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
 
 
 class Places(nn.Module):
@@ -45,6 +48,39 @@ class Places(nn.Module):
         with full_precision(motion.device):
             found = self.of_motion(motion.float()) + self.of_face(latent.float())
         return found.view(-1, len(REST), 2)
+
+
+def region_corners(places: Tensor, size: int) -> list[tuple[Tensor, list[int]]]:
+    """Corners ``(B, n, 2)`` and sides of the windows of the mouth and of the eyes about places ``(B, 3, 2)``.
+
+    They are those at the network's side ``size``.
+    """
+    found = []
+    for shares, centres in zip(WINDOWS.values(), places.split((1, 2), dim=1), strict=True):
+        sides = [max(round(share * size / 4), 1) * 4 for share in shares]
+        found.append((window_corners(centres, sides, size), sides))
+    return found
+
+
+def region_windows(pictures: Tensor, places: Tensor, size: int, detail: int) -> list[tuple[Tensor, Tensor]]:
+    """Corners, see `region_corners`, and windows ``(B, n, C, d h, d w)``, d the ``detail``, of ``(B, C, k size, k size)``."""
+    found, factor = [], pictures.shape[-1] // size
+    for corners, sides in region_corners(places, size):
+        windows = cut_windows(pictures, factor * corners, [factor * side for side in sides])
+        mode = {"mode": "area"} if factor > detail else {"mode": "bilinear", "align_corners": False}
+        fitting = F.interpolate(windows.flatten(0, 1), [detail * side for side in sides], **mode)
+        found.append((corners, fitting.unflatten(0, windows.shape[:2])))
+    return found
+
+
+def region_names(like: Tensor) -> tuple[Tensor, ...]:
+    """Vectors ``(B, n, 3)`` that say which window it is, for B rows, of the mouth and of the eyes."""
+    return torch.eye(len(REST), device=like.device).expand(len(like), -1, -1).split((1, 2), dim=1)
+
+
+def each_region(said: Tensor, which: Tensor) -> Tensor:
+    """Vectors ``(B, D)`` for each of n windows, ``(B n, D + 3)``, with ``which`` ``(B, n, 3)`` it is."""
+    return torch.cat([said[:, None].expand(*which.shape[:2], -1), which], dim=2).flatten(0, 1)
 
 
 class RegionPainter(nn.Module):

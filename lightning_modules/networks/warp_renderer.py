@@ -18,9 +18,19 @@ from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.flow_network import FlowNetwork
 from lightning_modules.networks.layers import ModulatedNormConv, blurred, resized, warp_by_centres
 from lightning_modules.networks.motion_templates import MotionTemplates
-from lightning_modules.networks.region_painter import REST, Patch, Places, RegionPainter
+from lightning_modules.networks.region_painter import (
+    REST,
+    WINDOWS,
+    Patch,
+    Places,
+    RegionPainter,
+    each_region,
+    region_corners,
+    region_names,
+    region_windows,
+)
 from lightning_modules.networks.source_pyramid import SourcePyramid, filled, without_holes
-from lightning_modules.networks.windows import cut_windows, paste_windows, warp_windows, window_corners
+from lightning_modules.networks.windows import cut_windows, paste_windows, warp_windows
 
 FOLD = 4
 """Side of the squares of pixels that are folded into channels for the trunk."""
@@ -28,8 +38,6 @@ BLUR = 8
 """Side of the squares of the network's pixels whose mean colour paint starts from."""
 SURE = 0.005
 """How near to 0 and 1 a share counts where painters add to its logit."""
-WINDOWS = {"mouth": (0.25, 0.375), "eye": (0.125, 0.1875)}
-"""Height and width of the painters' windows in picture widths: 64 x 96 and 32 x 48 pixels at 256."""
 
 
 class _Moved(NamedTuple):
@@ -140,7 +148,12 @@ class WarpRenderer(Renderer):
         motion = self.motion(seen)
         own: tuple[Tensor, ...] = ()
         if self.places is not None:
-            own = tuple(one for _, one in self._windows(self._noised(image), self.places(motion, latent)))
+            own = tuple(
+                one
+                for _, one in region_windows(
+                    self._noised(image), self.places(motion, latent), self.size, self.detail
+                )
+            )
         # What stands behind the person, where it can be seen, and a guess of the rest.
         behind = image
         if self.person:
@@ -233,10 +246,12 @@ class WarpRenderer(Renderer):
         if self.places is None:
             return flow, None
         places, factor = self.places(motions.chunk(2, dim=1)[1], latent), whole // self.size
-        kinds = zip(self.painters.values(), self._corners(places), self._names(motions), strict=True)
+        kinds = zip(
+            self.painters.values(), region_corners(places, self.size), region_names(motions), strict=True
+        )
         for painter, (corners, sides), which in kinds:
             sides = [factor * side for side in sides]
-            added = cast(RegionPainter, painter).swayed(_each(motions, which), sides)
+            added = cast(RegionPainter, painter).swayed(each_region(motions, which), sides)
             added = added.unflatten(0, which.shape[:2])
             for k in range(added.shape[1]):  # one after the other: two may overlap
                 at = factor * corners[:, k : k + 1]
@@ -284,32 +299,6 @@ class WarpRenderer(Renderer):
         figure = colours + alpha * (warped - colours) if self.occlusion else warped + colours
         return figure if person is None else behind + person * (figure - behind)
 
-    def _windows(self, pictures: Tensor, places: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Corners ``(B, n, 2)`` and windows ``(B, n, C, d h, d w)`` of the mouth and of the eyes about places ``(B, 3, 2)``.
-
-        The corners are those at the network's size, where the windows have sides h and w; d is the detail.
-        """
-        found, factor = [], pictures.shape[-1] // self.size
-        for corners, sides in self._corners(places):
-            windows = cut_windows(pictures, factor * corners, [factor * side for side in sides])
-            painted = [self.detail * side for side in sides]
-            mode = {"mode": "area"} if factor > self.detail else {"mode": "bilinear", "align_corners": False}
-            fitting = F.interpolate(windows.flatten(0, 1), painted, **mode)
-            found.append((corners, fitting.unflatten(0, windows.shape[:2])))
-        return found
-
-    def _corners(self, places: Tensor) -> list[tuple[Tensor, list[int]]]:
-        """Corners ``(B, n, 2)`` and sides, at the network's size, of the windows about places ``(B, 3, 2)``."""
-        found = []
-        for shares, centres in zip(WINDOWS.values(), places.split((1, 2), dim=1), strict=True):
-            sides = [max(round(share * self.size / 4), 1) * 4 for share in shares]
-            found.append((window_corners(centres, sides, self.size), sides))
-        return found
-
-    def _names(self, like: Tensor) -> tuple[Tensor, ...]:
-        """Vectors ``(B, n, 3)`` that say which window it is, for B rows, of the mouth and of the eyes."""
-        return torch.eye(len(REST), device=like.device).expand(len(like), -1, -1).split((1, 2), dim=1)
-
     def _patches(
         self, places: Tensor, own: Sequence[Tensor], now: Tensor, style: Tensor, motions: Tensor
     ) -> list[Patch]:
@@ -318,13 +307,21 @@ class WarpRenderer(Renderer):
         ``now`` ``(B, 7, k S, k S)``: the frame so far, the moved pixels, what is painted.
         """
         patches = []
-        seen = zip(WINDOWS, own, self._windows(now, places), self._names(style), strict=True)
+        seen = zip(
+            WINDOWS,
+            own,
+            region_windows(now, places, self.size, self.detail),
+            region_names(style),
+            strict=True,
+        )
         for name, mine, (corners, windows), which in seen:
             frame, warped, hidden = windows.flatten(0, 1).split((3, 3, 1), dim=1)
             looked_at = torch.cat(
                 [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
             )
-            paint, flow = self.painters[name](looked_at, _each(style, which), _each(motions, which))
+            paint, flow = self.painters[name](
+                looked_at, each_region(style, which), each_region(motions, which)
+            )
             flow = None if flow is None else flow.unflatten(0, which.shape[:2])
             patches.append(Patch(corners, paint.unflatten(0, which.shape[:2]), flow, self.detail))
         return patches
@@ -342,8 +339,3 @@ class WarpRenderer(Renderer):
             moves.append(mouth.sway)
             paints.extend(one for one in mouth.children() if one is not mouth.sway)
         return {"flow": moves, "paint": paints}
-
-
-def _each(said: Tensor, which: Tensor) -> Tensor:
-    """Vectors ``(B, D)`` for each of n windows, ``(B n, D + 3)``, with ``which`` ``(B, n, 3)`` it is."""
-    return torch.cat([said[:, None].expand(*which.shape[:2], -1), which], dim=2).flatten(0, 1)

@@ -141,3 +141,13 @@ def test_the_page_shows_tables_and_failures(rows):
     assert len(page) == 1
     assert len(page[0].tables) == 3
     assert len(page[0].notes) == 4
+
+
+def test_reconstructions_are_told_by_how_far_heads_turn(rows):
+    """A mean over the seeds that have a bin, beside the source frame's own; no table where no turn is known."""
+    for row in rows[:2]:
+        for place, member in enumerate(row.members):
+            member.results["by_yaw"] = {"0-3": {"frames": 5, "psnr": 24.0 + place, "psnr_copy": 20.0}}
+    table = study_table(rows[:2], "reconstruction")
+    assert table["rows"][0]["by_yaw"]["0-3"]["psnr"] == 25
+    assert "| 0-3 | PSNR ↑ (dB) | 25.0 | 25.0 | 20.0 |" in markdown(table, "how")
