@@ -27,11 +27,18 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
         model: has ``network``, and of stages on latents ``basis``.
 
     Raises:
-        UserError: it is of another stage, or its weights don't fit: names the first difference.
+        UserError: it is of another stage, or its weights don't fit: names the first difference; a part alone is to learn in
+            frames of another size than the rest knows.
     """
     found = read_network_record(source)
     if found.stage != record.stage:
         raise UserError(f"init={source}: trained stage {found.stage!r:.40}, not {record.stage!r}")
+    part, sizes = model.hparams.get("trainable", "all"), [one.network.get("size") for one in (found, record)]
+    if part != "all" and sizes[0] != sizes[1]:
+        raise UserError(
+            f"init={source}: looks at {sizes[0]} px, this training at {sizes[1]} px: model.trainable={part} keeps the "
+            f"latents, so that its size must stay: add model.network.size={sizes[0]}"
+        )
     state = load_network(source)[2]
     weights = part_of(state, "network.")
     fits, has = (
@@ -39,7 +46,7 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
     )
     require_shapes(has, fits, f"init={source}")
     load_state(model.network, weights, Path(source))
-    _keep_readouts(state, model)
+    _keep_readouts(state, model, source)
     if record.motion_space is None:
         return
     basis = part_of(state, "basis.")
@@ -52,13 +59,22 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
         )
 
 
-def _keep_readouts(state: dict[str, Tensor], model: Any) -> None:
+def _keep_readouts(state: dict[str, Tensor], model: Any, source: Path | str) -> None:
     """Layers that losses train for themselves: a new one would pull a trained motion encoder by random numbers."""
     losses = getattr(model, "losses", None)
     if not isinstance(losses, nn.Module):  # of the other stages it is a method
         return
     mine = {f"losses.{name}": value for name, value in losses.state_dict().items()}
+    kept = {name for name, value in mine.items() if name in state and state[name].shape == value.shape}
     with torch.no_grad():
-        for name, value in mine.items():
-            if name in state and state[name].shape == value.shape:
-                value.copy_(state[name])
+        for name in kept:
+            mine[name].copy_(state[name])
+    known = {f"losses.{name}" for name, value in losses.named_parameters() if value.requires_grad}
+    if missing := sorted(known - kept):
+        terms = ", ".join(sorted({name.split(".")[1] for name in missing}))
+        log.warning(
+            "init=%s: has nothing of what the losses learn (%s): what they start with pulls at the motion encoder; "
+            "a run folder has it, or leave such a loss out (model.losses.pose=null)",
+            source,
+            terms,
+        )

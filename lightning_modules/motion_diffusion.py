@@ -15,12 +15,9 @@ from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.schedules import expand
 from lightning_modules.diffusion.window_units import WindowUnits, going_on
 from lightning_modules.learning_rate import Scheduler, scheduled
-from lightning_modules.networks.diffusion_transformer import (
-    CONDITION_TOKENS,
-    DiffusionTransformer,
-    KeepMask,
-)
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import BLOCKS, MotionBasis
+from lightning_modules.networks.motion_conditions import CONDITION_TOKENS, KeepMask
 from lightning_modules.networks.processes import own_items, shared_count, whole_batch
 from lightning_modules.networks.statistics_estimator import window_statistics
 

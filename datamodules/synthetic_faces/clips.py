@@ -42,9 +42,10 @@ def perform(plan: ClipPlan, settings: Settings) -> Performance:
     rng = {name: plan.rng(name, settings.seed) for name in get_args(Stream)}
     performer = Identity.sample(rng["performer"], settings.domain)
     voice = own_voice(rng["voice"], plan.split, performer.feminine)
-    if plan.split == "train" and rng["voice"].random() < settings.natural_voices:
+    drawn = rng["voice"].random() if plan.split == "train" else 1.0
+    if drawn < settings.natural_voices:
         voice = natural_voice(rng["voice"], performer.feminine)
-    if plan.split == "train" and settings.recordings and rng["voice"].random() < settings.recorded_voices:
+    elif drawn < settings.natural_voices + settings.recorded_voices:
         voice = recorded_voice(rng["voice"], recordings(Path(settings.recordings)))
     narration = narrate(rng["speech"], voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
     style = draw_style(rng["motion"], performer, narration, settings.intensity, settings.style)
@@ -126,7 +127,7 @@ def _metadata(performance: Performance, plan: ClipPlan, settings: Settings) -> d
         "performer": f"synthetic_{settings.seed}_{plan.performer:05d}",
         "twin_of": plan.original_id if plan.is_twin else None,
         "identity": asdict(performance.identity),
-        "voice": asdict(narration.voice),
+        "voice": asdict(narration.voice) | {"recording": Path(narration.voice.recording).name},
         "text": narration.text,
         "speech_level": round(narration.speech_level, 3),
         "style": asdict(performance.style),

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.networks.diffusion_transformer import Conditions, DiffusionTransformer, KeepMask
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
+from lightning_modules.networks.motion_conditions import Conditions, KeepMask
 
 
 class CFGDenoiser:

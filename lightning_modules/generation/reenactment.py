@@ -62,7 +62,10 @@ class Reenactor(nn.Module):
     @torch.inference_mode()
     def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
         """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
-        chunks = (_resized(chunk.to(self.device), self.size) for chunk in frames.split(batch_size))
+        size = (
+            frames.shape[-1] if frames.shape[-1] in self.sizes else self.size
+        )  # as sources of that size are looked at
+        chunks = (_resized(chunk.to(self.device), size) for chunk in frames.split(batch_size))
         return torch.cat([self.autoencoder.motion(chunk) for chunk in chunks])
 
     @torch.inference_mode()

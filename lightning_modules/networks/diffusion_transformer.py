@@ -3,77 +3,18 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.networks.motion_conditions import CONDITION_TOKENS, Conditions, KeepMask
 from lightning_modules.networks.statistics_estimator import STD_FLOOR
 from lightning_modules.networks.transformer_blocks import CrossAttention, DiTBlock
 
-CONDITION_TOKENS = ("hint", "mean", "std")
-"""Conditions that can have a token of their own, in the order of the tokens."""
 MOST_PREFIX = 16
 """Frames; as many as windows of the data come with speech of."""
 AUDIO_CONDITIONINGS = ("framewise", "mean", "cross_attention")
 """How speech reaches the frames beside the joined branch: modulation by their own or by the mean audio, or attention."""
-
-
-class KeepMask(NamedTuple):
-    """Which conditions each sample keeps; False drops one, where the network has it. All ``(B,)`` bool.
-
-    Attributes:
-        hint: The hint: its token, or the frames of the prefix.
-        mean: The token of the window's mean.
-        std: The token of the window's standard deviation.
-        modulation_audio: The audio that drives the modulation, or that frames attend to.
-        joined_audio: The audio of the joined audio-motion branch.
-        joined_motion: The noisy motion of that branch (the token itself always holds the noisy motion).
-    """
-
-    hint: Tensor
-    mean: Tensor
-    std: Tensor
-    modulation_audio: Tensor
-    joined_audio: Tensor
-    joined_motion: Tensor
-
-    @classmethod
-    def all(cls, batch: int, device: torch.device | str = "cpu") -> "KeepMask":
-        """Keeps every condition of every sample."""
-        return cls(*torch.ones(len(cls._fields), batch, dtype=torch.bool, device=device).unbind(0))
-
-    def without_audio(self) -> "KeepMask":
-        """The same with the audio of both branches dropped: the dropped side of audio guidance."""
-        nothing = torch.zeros_like(self.hint)
-        return self._replace(modulation_audio=nothing, joined_audio=nothing)
-
-    def without_statistics(self) -> "KeepMask":
-        """The same with mean and std dropped: the dropped side of statistics guidance."""
-        nothing = torch.zeros_like(self.hint)
-        return self._replace(mean=nothing, std=nothing)
-
-
-class Conditions(NamedTuple):
-    """Embedded conditions: computed once a window, used at every sampler step.
-
-    The frames are the P of the prefix, then the T of the window.
-
-    Attributes:
-        tokens: ``(B, K, W)``, one for each condition token of the network.
-        prefix: ``(B, P, W)`` tokens of the frames before the window; None without a prefix.
-        modulation: Audio part of the frames' modulation, ``(B, P + T, W)``; of the mean ``(B, 1, W)``; None: attended to.
-        attended: ``(B, 2 (P + T), W)`` audio tokens that frames attend to; None without cross-attention.
-        joined: ``(B, T, 2 E)`` two audio embeddings of each frame of the window; None without the joined branch.
-        joined_motion: ``(B,)`` bool, whether the joined branch sees the noisy motion.
-    """
-
-    tokens: Tensor
-    prefix: Tensor | None
-    modulation: Tensor | None
-    attended: Tensor | None
-    joined: Tensor | None
-    joined_motion: Tensor
 
 
 def sinusoid(values: Tensor, dim: int) -> Tensor:
@@ -116,7 +57,8 @@ class DiffusionTransformer(nn.Module):
         joined_branch: Whether each frame's token also holds its noisy motion joined with its audio.
         prefix: P, how the hint is given: 0: by its token (the paper's); else by the P frames before the window, motion and
             speech, as tokens in front of the window's. It then hears P more frames on either side.
-        statistics_modulation: Whether mean and logarithm of the std also modulate the frames' tokens.
+        statistics_modulation: Whether mean and logarithm of the std, those that ``tokens`` name, also modulate the frames'
+            tokens; a dropped one is 0.
         own_joined_audio: Whether the joined branch embeds speech by weights of its own, as the authors' files do; else both
             paths hear what one encoder says.
     """
@@ -253,11 +195,14 @@ class DiffusionTransformer(nn.Module):
         heard, attended = self.audio_control(modulation), None  # (B, 2 (P + T), W)
         modulated: Tensor | None = heard.unflatten(1, (-1, 2)).mean(dim=2)  # (B, P + T, W)
         if self.audio_conditioning == "mean":
-            modulated = heard.mean(dim=1, keepdim=True)  # (B, 1, W)
+            modulated = heard[:, 2 * self.prefix :].mean(dim=1, keepdim=True)  # (B, 1, W)
         elif self.audio_conditioning == "cross_attention":  # of a vector: its frame's
             modulated, attended = None, heard + self.positions.repeat_interleave(2, dim=0)
         if self.statistics_control is not None:
-            told = torch.cat([mean * keep.mean[:, None], (std + STD_FLOOR).log() * keep.std[:, None]], dim=-1)
+            kept = [
+                one[:, None] & (name in self.tokens) for name, one in (("mean", keep.mean), ("std", keep.std))
+            ]
+            told = torch.cat([mean * kept[0], (std + STD_FLOOR).log() * kept[1]], dim=-1)
             told = self.statistics_control(told)[:, None]
             modulated = told if modulated is None else modulated + told
         together = joined.unflatten(1, (-1, 2)).flatten(2) if self.joined_branch else None  # (B, P + T, 2 E)

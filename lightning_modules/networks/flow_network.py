@@ -44,7 +44,7 @@ class FlowNetwork(nn.Module):
         grid = self.grid(motions).view(-1, 2 + GRID_FEATURES, GRID, GRID)
         flow, features = grid.split((2, GRID_FEATURES), dim=1)
         x = torch.cat([resized(coarse, GRID), features.to(coarse.dtype)], dim=1)
-        for block, at in zip(self.blocks, (GRID, side // 2, side), strict=True):
+        for block, at in zip(self.blocks, (GRID, max(GRID, side // 2), side), strict=True):
             x = block(resized(x, at), style)
         found = self.out(x).float()
         return resized(flow.float(), side) + found[:, :2], found[:, 2:], x

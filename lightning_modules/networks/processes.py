@@ -28,6 +28,18 @@ def own_items(values: Tensor) -> Tensor:
     return values[rank::ranks]
 
 
+def normal_like(values: Tensor, *sizes: int) -> Tensor:
+    """Normal random numbers ``(B, *sizes)`` for items of the values ``(B, ...)``, on their device; each item has its own."""
+    drawn = torch.randn(whole_batch(len(values)), *sizes, dtype=values.dtype, device=values.device)
+    return own_items(drawn)
+
+
+def uniform_like(values: Tensor, *sizes: int) -> Tensor:
+    """Random numbers in [0, 1) likewise."""
+    drawn = torch.rand(whole_batch(len(values)), *sizes, dtype=values.dtype, device=values.device)
+    return own_items(drawn)
+
+
 def mean_of_processes(values: Tensor) -> Tensor:
     """Mean over the processes of values that each has, without a gradient; all must ask."""
     ranks = rank_and_count()[1]

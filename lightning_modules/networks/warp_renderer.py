@@ -18,6 +18,7 @@ from lightning_modules.networks.face_view_head import FaceViewHead
 from lightning_modules.networks.flow_network import FlowNetwork
 from lightning_modules.networks.layers import ModulatedNormConv, blurred, resized, warp_by_centres
 from lightning_modules.networks.motion_templates import MotionTemplates
+from lightning_modules.networks.processes import normal_like, uniform_like
 from lightning_modules.networks.region_painter import (
     REST,
     WINDOWS,
@@ -170,14 +171,14 @@ class WarpRenderer(Renderer):
         return torch.tanh(self.motion_head(seen).float())
 
     def _noised(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(B, C, h, w)``; in training with noise of pixels and of spots, in each of a strength of its own."""
+        """Pictures ``(B, n, h, w)``; in training with noise of pixels and of spots, in each of a strength of its own."""
         if not self.training or not self.input_noise:
             return pictures
-        spots = torch.randn_like(pictures[..., ::4, ::4])
-        spots = F.interpolate(spots, pictures.shape[-2:], mode="bilinear", align_corners=False)
-        noise = torch.randn_like(pictures) + spots
-        strength = self.input_noise * torch.rand(len(pictures), 1, 1, 1, device=pictures.device)
-        return pictures + strength * noise
+        maps, *sides = pictures.shape[1:]
+        spots = normal_like(pictures, maps, *(-(-side // 4) for side in sides))
+        spots = F.interpolate(spots, sides, mode="bilinear", align_corners=False)
+        strength = self.input_noise * uniform_like(pictures, 1, 1, 1)
+        return pictures + strength * (normal_like(pictures, maps, *sides) + spots)
 
     def _seen(self, image: Tensor) -> Tensor:
         """The picture at the network's size.
@@ -315,10 +316,9 @@ class WarpRenderer(Renderer):
             strict=True,
         )
         for name, mine, (corners, windows), which in seen:
-            frame, warped, hidden = windows.flatten(0, 1).split((3, 3, 1), dim=1)
-            looked_at = torch.cat(
-                [mine.flatten(0, 1), self._noised(torch.cat([frame, warped], dim=1)), hidden], dim=1
-            )
+            pictures, hidden = windows.split((6, 1), dim=2)
+            pictures = self._noised(pictures.flatten(1, 2)).view_as(pictures)
+            looked_at = torch.cat([mine, pictures, hidden], dim=2).flatten(0, 1)
             paint, flow = self.painters[name](
                 looked_at, each_region(style, which), each_region(motions, which)
             )

@@ -4,16 +4,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from datamodules.errors import UserError
+from experiments.config import compose, instantiate
 from experiments.package import pack_model
 from experiments.run_folder import config_hash
 from experiments.train import TrainingResult
-from lightning_modules.checkpoints import load_network
+from lightning_modules.checkpoints import NetworkRecord, load_network
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.initial_weights import start_from
 
 STILL = ["model.optimizer.lr=0", "trainer.max_steps=1", "seed=5"]
 """One step that leaves all parameters as they were."""
@@ -42,7 +45,7 @@ def state_of(run: Path | TrainingResult) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stage", ["autoencoder", "statistics", "diffusion"])
 def test_it_starts_from_a_run_or_model_folder_and_says_so(
-    stage, train, runs, published, autoencoder, tmp_path
+    stage, train, runs, published, autoencoder, tmp_path, caplog
 ) -> None:
     trained = {**runs, "autoencoder": autoencoder}[stage]
     for source, name in ((trained.run_dir, "best.ckpt"), (published, "model.safetensors")):
@@ -57,6 +60,9 @@ def test_it_starts_from_a_run_or_model_folder_and_says_so(
             ("basis.", "losses.") if source == trained.run_dir else ("basis.",)
         )  # a model folder holds no losses
         assert all(torch.equal(found[n], wanted[n]) for n in wanted if n.startswith(kept))
+        assert ("has nothing of what the losses learn (pose)" in caplog.text) == (
+            stage == "autoencoder" and source == published
+        )
         optimizer = torch.load(result.checkpoint, weights_only=True)["optimizer_states"][0]["state"]
         assert {int(one["step"]) for one in optimizer.values()} == {1}
         told = json.loads((result.run_dir / "run.json").read_text())["init"]
@@ -100,6 +106,20 @@ def test_what_does_not_fit_is_one_line(
         train(stage, *more.replace("RUN", str(autoencoder.run_dir)).split())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_part_alone_learns_at_the_size_that_the_rest_knows(autoencoder) -> None:
+    """Its latents would be others, and stages 2 and 3 packed with it as if they weren't."""
+    model = SimpleNamespace(hparams={"trainable": "decoder"})
+    record = NetworkRecord("autoencoder", {"name": "paper_renderer", "size": 64})
+    with pytest.raises(UserError, match=r"looks at 32 px, this training at 64 px: .*network.size=32"):
+        start_from(autoencoder.checkpoint, record, model)
+
+
+def test_the_demo_teaches_no_layer_of_a_loss_from_scratch() -> None:
+    """It starts from a model folder, which holds none: a random one would pull the trained motion encoder away."""
+    losses = instantiate(compose(["experiment=autoencoder_demo"]).model).losses
+    assert not [name for name, value in losses.named_parameters() if value.requires_grad]
 
 
 def test_the_content_of_the_weights_is_part_of_the_identity(autoencoder, tmp_path) -> None:

@@ -41,7 +41,26 @@ def uneven(fake_clips: Path, blobs: Path, tmp_path_factory: pytest.TempPathFacto
     return root
 
 
-@pytest.mark.parametrize("stage", STAGES)
+WARP = [
+    "experiment=autoencoder_warp",
+    "data=folder",
+    "data.num_workers=0",
+    "data.cache_frames=false",
+    "data.pairs_per_clip=4",
+    "data.size=64",
+    "model.network.size=64",
+    "model.network.width=16",
+    "model.network.latent_dim=32",
+    "model.network.painters=8",
+    "model.network.known_features=false",
+    "model.losses.perceptual=null",
+    "model.losses.face=null",
+    "model.scheduler=null",
+    "trainer.accelerator=cpu",
+]
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "autoencoder of warp"])
 def test_two_processes_with_half_the_batch_have_the_gradients_of_one_with_all(
     stage: str, train: Callable[..., TrainingResult], uneven: Path, tmp_path: Path
 ) -> None:
@@ -53,7 +72,11 @@ def test_two_processes_with_half_the_batch_have_the_gradients_of_one_with_all(
         more += ["data.augment=true", "trainer.max_steps=2", f"trainer.strategy={strategy}"]
         more += [f"trainer.devices={processes}", f"data.batch_size={8 // processes}"]
         folder = tmp_path / f"gradients{processes}"
-        train(stage, *more, callback(Gradients, folder))
+        more.append(callback(Gradients, folder))
+        if stage in STAGES:
+            train(stage, *more)
+        else:
+            run_training(compose([*WARP, *more]))
         found.append([torch.load(folder / f"{step}.pt", weights_only=True) for step in range(2)])
     for one, two in zip(*found, strict=True):
         size = torch.stack([gradient.norm() for gradient in one.values()]).norm()

@@ -6,9 +6,10 @@ from torch.nn import functional as F
 
 from lightning_modules.diffusion.guidance import CFGDenoiser
 from lightning_modules.networks.audio_encoder import FeatureProjection
-from lightning_modules.networks.diffusion_transformer import DiffusionTransformer, KeepMask
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.layers import upsample
 from lightning_modules.networks.motion_basis import fit_raw_basis
+from lightning_modules.networks.motion_conditions import KeepMask
 from lightning_modules.networks.paper_renderer import PaperRenderer
 
 T = 8

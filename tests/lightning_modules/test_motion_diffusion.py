@@ -16,8 +16,9 @@ from lightning_modules.motion_diffusion import (
     random_keep,
 )
 from lightning_modules.networks.audio_encoder import FeatureProjection
-from lightning_modules.networks.diffusion_transformer import CONDITION_TOKENS, DiffusionTransformer, KeepMask
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 from lightning_modules.networks.motion_basis import MotionBasis
+from lightning_modules.networks.motion_conditions import CONDITION_TOKENS, KeepMask
 from lightning_modules.networks.statistics_estimator import window_statistics
 
 M, D = 6, 10

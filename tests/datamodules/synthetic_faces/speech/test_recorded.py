@@ -89,6 +89,7 @@ def test_heads_of_train_alone_speak_with_them_and_the_folders_content_counts(fol
         narration = perform(plan, settings).narration
         voices[plan.split].add(narration.voice.name.partition("_")[0] == "recorded")
         if narration.voice.recording:
+            assert narration.voice.recording.startswith(str(folder))
             assert np.abs(narration.waveform).max() > 0.01
             assert all(one.end == pytest.approx(two.start) for one, two in pairwise(narration.phonemes))
     assert voices == {"train": {True, False}, "val": {False}, "test": {False}}
@@ -98,12 +99,18 @@ def test_heads_of_train_alone_speak_with_them_and_the_folders_content_counts(fol
     recorded.recordings_digest.cache_clear()
     (moved / "anna.phones.csv").write_text("start,end,phone\n0,1,a\n")
     assert replace(settings, recordings=str(moved)).to_dict() != kept
-    assert "recordings" not in Settings(30, recordings="x").to_dict()
 
 
 def test_what_cant_be_spoken_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="--recordings"):
         Settings(30, recorded_voices=0.5).check()
+    for more, told in (
+        ({"recorded_voices": 0.0}, "--recordings .*--recorded-voices"),
+        ({"natural_voices": 0.6}, "--natural-voices"),
+        ({"intensity": "speech"}, "--intensity speech"),
+    ):
+        with pytest.raises(UserError, match=told):
+            replace(Settings(30, recordings=str(folder), recorded_voices=0.5), **more).check()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no recordings"):
         require_recordings(tmp_path / "empty")
