@@ -79,8 +79,8 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     flag("--output", type=Path, required=True, help="mp4 to write")
     flag("--model", default=DEFAULT_MODEL, help="model folder or name of a shipped model")
     text = (
-        "wav2vec2 or HuBERT model that the model hears by: a folder, or a hub name, which is downloaded (default: the "
-        "folder 'audio' in the model folder)"
+        "wav2vec2, HuBERT or Whisper model that the model hears by: a folder, or a hub name, which is downloaded "
+        "(default: the folder 'audio' in the model folder, or the package of ifmdm[whisper])"
     )
     flag("--speech-model", metavar="DIR|NAME", help=text)
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"

@@ -26,7 +26,7 @@ MOST_GAIN = 1.6
 
 
 def relative_motion(motion: Tensor, own: Tensor) -> Tensor:
-    """The change of motion ``(T, M)`` since its first frame, added to a portrait's own ``(1, M)``; within [-1, 1]."""
+    """The change of motion ``(T, M)`` since its first frame, added to a portrait's own ``(1, M)``; about within [-1, 1]."""
     return (motion - motion[:1] + own).clamp(-1, 1)
 
 
@@ -44,7 +44,7 @@ def retargeted_motion(motion: Tensor, own: Tensor, basis: MotionBasis) -> Tensor
         basis: tells head, mouth and eyes apart.
 
     Returns:
-        ``(T, M)`` within [-1, 1].
+        ``(T, M)``, about within [-1, 1]: a bent basis goes to 1.06.
     """
     driver, portrait = basis.encode(motion), basis.encode(own)
     moved = driver - driver[:1] + portrait

@@ -89,7 +89,7 @@ class Renderer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """Render B sources in motion ``(B, M)``, coefficients in [-1, 1]."""
+        """Render B sources in motion ``(B, M)``, coefficients about in [-1, 1]."""
 
     def outline(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
         """What ``decode`` paints over, where that is cheaper: the flow at size S and what it can show, no mask."""

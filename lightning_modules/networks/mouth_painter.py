@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.face_windows import USUAL
 from lightning_modules.networks.layers import (
     NORM_GROUPS,
     ModulatedNormConv,
@@ -15,11 +16,10 @@ from lightning_modules.networks.layers import (
     sample_in_border,
     upsample,
 )
+from lightning_modules.networks.windows import fading
 
 WINDOW_SHARE = 0.375
 """Side of the window in picture widths."""
-FADE = 0.125
-"""Share of the window at each edge over which the paint fades to nothing."""
 PLATE = 24
 """Side of the grid of features that motion alone says."""
 PLATE_FEATURES = 8
@@ -58,7 +58,7 @@ class MouthPainter(nn.Module):
         self.paint = nn.Conv2d(width, 3 * FOLD**2, 1)
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
-            self.place.bias.copy_(torch.tensor([0.5, 0.7]))
+            self.place.bias.copy_(torch.tensor(USUAL[0][:2]))
         for parameter in self.paint.parameters():
             nn.init.zeros_(parameter)
 
@@ -95,7 +95,7 @@ class MouthPainter(nn.Module):
         hidden = self.up(torch.cat([fine, upsample(hidden)], dim=1), style)  # (B, W, side / 2, side / 2)
         # Three colours for each pixel, fading out at the window's edges, back in their place.
         paint = F.pixel_shuffle(self.paint(hidden), FOLD)
-        paint = paint.float() * fading(side, paint.device)  # (B, 3, side, side)
+        paint = paint.float() * fading((side, side), paint.device)  # (B, 3, side, side)
         return rgb + paste_window(paint, centre, size)
 
 
@@ -127,10 +127,3 @@ def _sample(picture: Tensor, shift: Tensor, scale: float, side: int, outside: st
     if outside == "border":
         return sample_in_border(picture, grid, align_corners=False)
     return F.grid_sample(picture, grid, padding_mode=outside, align_corners=False)
-
-
-def fading(side: int, device: torch.device | str = "cpu") -> Tensor:
-    """Weight ``(side, side)`` of the window's pixels: 1 inside, falling to 0 at its edges."""
-    from_edge = (torch.arange(side, device=device) + 0.5) / side
-    ramp = (torch.minimum(from_edge, 1 - from_edge) / FADE).clamp(max=1)
-    return ramp[:, None] * ramp

@@ -282,7 +282,7 @@ class PaperRenderer(Renderer):
         return torch.tanh(self.motion_head(seen).float())
 
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """Render B sources (see ``encode``) in motion ``(B, M)``, coefficients in [-1, 1]."""
+        """Render B sources (see ``encode``) in motion ``(B, M)``, coefficients about in [-1, 1]."""
         # From the source's pose to the reference, and from there by the templates to the driving pose.
         latent = source.latent + self.templates(motion)  # (B, L)
         batch = motion.shape[0]

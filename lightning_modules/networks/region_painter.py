@@ -13,12 +13,10 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.face_windows import USUAL
 from lightning_modules.networks.layers import ModulatedNormConv, full_precision, upsample
-from lightning_modules.networks.windows import cut_windows, window_corners
+from lightning_modules.networks.windows import cut_windows, fading, window_corners
 
 BLOCKS = 4
 """Residual convolutions at a quarter of the resolution."""
-FADE = 0.125
-"""Share of the window at each edge over which the paint fades to nothing."""
 PLATE, PLATE_FEATURES = 12, 8
 """Side and channels of the features that motion alone says, stretched over the window."""
 SEEN = 3 + 3 + 3 + 1
@@ -145,13 +143,15 @@ class RegionPainter(nn.Module):
         found = self.paint(self.rise(torch.cat([fine, upsample(hidden)], dim=1), style)).float()
         found, flow = found.split((4 * self.detail**2, found.shape[1] - 4 * self.detail**2), dim=1)
         change, share = F.pixel_shuffle(found, self.detail).split((3, 1), dim=1)
-        paint = torch.cat([torch.tanh(change), share + opening], dim=1) * _fading(change)
-        return paint, flow * _fading(flow) if flow.shape[1] else None
+        paint = torch.cat([torch.tanh(change), share + opening], dim=1) * fading(
+            change.shape[2:], change.device
+        )
+        return paint, flow * fading(flow.shape[2:], flow.device) if flow.shape[1] else None
 
     def swayed(self, motions: Tensor, sides: Sequence[int]) -> Tensor:
         """Flow ``(N, 2, h, w)`` in half pictures that motion ``(N, M)`` says, 0 at the edges."""
         flow = _stretched(_plate(self.sway, motions), sides)
-        return flow * _fading(flow)
+        return flow * fading(flow.shape[2:], flow.device)
 
 
 def _plate(layers: nn.Module, motions: Tensor) -> Tensor:
@@ -190,12 +190,3 @@ class Patch(NamedTuple):
         for k, corners in enumerate((factor * self.corners).split(1, dim=1)):
             change, share = paint[:, k : k + 1].split((3, 1), dim=2)
             yield corners, change, share, None if flow is None else flow[:, k : k + 1]
-
-
-def _fading(paint: Tensor) -> Tensor:
-    """Weight ``(h, w)`` of the pixels of a window: 1 inside, falling to 0 at the edges."""
-    ramps = []
-    for side in paint.shape[-2:]:
-        from_edge = (torch.arange(side, device=paint.device) + 0.5) / side
-        ramps.append((torch.minimum(from_edge, 1 - from_edge) / FADE).clamp(max=1))
-    return ramps[0][:, None] * ramps[1]

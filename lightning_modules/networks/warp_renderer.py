@@ -191,7 +191,7 @@ class WarpRenderer(Renderer):
         return image if image.shape[-1] == self.size else F.interpolate(image, (self.size,) * 2, mode="area")
 
     def decode(self, source: SourceEncoding, motion: Tensor) -> DecoderOutput:
-        """Render B sources in motion ``(B, M)``, coefficients in [-1, 1], at the size of their pictures."""
+        """Render B sources in motion ``(B, M)``, coefficients about in [-1, 1], at the size of their pictures."""
         seen, (whole_behind, behind), stood, *maps, latent, own = source.features
         size, whole = self.size, source.image.shape[-1]
         motions, style, coarse_flow, logits, shown, moving = self._moved(source, motion)

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from lightning_modules.networks.layers import sample_in_border
 
+FADE = 0.125
+"""Share of a window at each edge over which paint fades to nothing."""
+
 
 def window_corners(centres: Tensor, sides: Sequence[int], size: int) -> Tensor:
     """First row and column ``(B, n, 2)`` int64 of windows about centres ``(B, n, 2)`` (x, y in [0, 1]), in the picture."""
@@ -39,6 +42,15 @@ def warp_windows(pictures: Tensor, flow: Tensor, corners: Tensor) -> Tensor:
     grid = ((2 * places + 1) / pictures.shape[-1] - 1 + flow.float()).permute(0, 1, 3, 4, 2).flatten(1, 2)
     found = sample_in_border(pictures.float(), grid, align_corners=False, mode="bicubic")
     return found.unflatten(2, (-1, flow.shape[-2])).transpose(1, 2).to(pictures.dtype)
+
+
+def fading(sides: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """Weight ``(h, w)`` of the pixels of a window of height and width ``sides``: 1 inside, falling to 0 at its edges."""
+    ramps = []
+    for side in sides:
+        from_edge = (torch.arange(side, device=device) + 0.5) / side
+        ramps.append((torch.minimum(from_edge, 1 - from_edge) / FADE).clamp(max=1))
+    return ramps[0][:, None] * ramps[1]
 
 
 def _pixels(corners: Tensor, sides: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

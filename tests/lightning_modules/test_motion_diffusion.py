@@ -358,10 +358,15 @@ def test_windows_with_a_prefix_train_and_know_what_was_before(windows, standardi
 
 
 def test_statistics_may_modulate_every_frame():
-    network, v = build_network(statistics_modulation=True, tokens=[]), inputs()
+    network, v = build_network(statistics_modulation=True, tokens=["mean", "std"]), inputs()
+    for block in network.blocks:  # frames don't hear tokens now
+        torch.nn.init.zeros_(block.modulation.weight)
+        torch.nn.init.zeros_(block.modulation.bias)
     base = network(**v)
     for name, mask in (("mean", "mean"), ("std", "std")):
         changed = network(**v | {name: v[name] + 1})
         assert (changed - base).abs().amax(dim=(0, 2)).min() > 1e-4
         keep = KeepMask.all(2)._replace(**{mask: torch.zeros(2, dtype=torch.bool)})
         assert torch.equal(network(**v, keep=keep), network(**v | {name: v[name] + 1}, keep=keep))
+        alone = build_network(statistics_modulation=True, tokens=[one for one in ("mean", "std") if one != name])
+        assert torch.equal(alone(**v), alone(**v | {name: v[name] + 1}))  # it isn't told what it isn't asked for

@@ -7,10 +7,10 @@ from lightning_modules.losses.face import centre_l1
 from lightning_modules.networks.mouth_painter import (
     MouthPainter,
     cut_window,
-    fading,
     paste_window,
     window_side,
 )
+from lightning_modules.networks.windows import fading
 
 SIZE = 64
 SIDE = window_side(SIZE)
@@ -89,7 +89,7 @@ def test_the_place_is_exact_under_autocast():
 @pytest.mark.parametrize(("size", "side"), [(16, 8), (32, 12), (64, 24), (128, 48), (512, 192)])
 def test_the_window_has_a_fixed_share_of_the_picture_and_fades_towards_its_edges(size: int, side: int):
     assert window_side(size) == side
-    weight = fading(side)
+    weight = fading((side, side))
     assert weight[side // 2, side // 2] == 1
     assert weight[0].max() <= 0.5
     assert torch.allclose(weight, weight.flip(0))
