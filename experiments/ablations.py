@@ -20,7 +20,9 @@ ORDER = ("autoencoder", "statistics", "diffusion")
 SHARED = ("motion_dim", "audio", "basis", "model/audio_encoder@model")
 """Beginnings of the keys that an ablation changes in its stage and in all that follow."""
 GENERATION = "generation."
-DEFAULTS = {"steps": "sampler_steps", "guidance": "guidance", "statistics_guidance": "statistics_guidance"}
+DEFAULTS = {"steps": "sampler_steps"} | {
+    name: name for name in ("guidance", "statistics_guidance", "mouth_temperature")
+}
 """Options of generation that are the diffusion process's own where they are null, and their names there."""
 
 

@@ -26,8 +26,8 @@ AXES = {"schedule": SCHEDULES, "target": TARGETS, "weighting": WEIGHTINGS, "samp
 class GaussianDiffusion:
     """Noise schedule, prediction target, loss weighting, sampler and guidance of an experiment.
 
-    Holds no weights. The first three are fixed by training, so is all that is derived of them; sampler, steps and
-    guidance may be changed afterwards.
+    Holds no weights. The first three are fixed by training, so is all that is derived of them; sampler, steps,
+    guidance and temperature may be changed afterwards.
 
     Attributes:
         schedule: ``"linear"``, ``"cosine"`` or ``"flow"``.
@@ -38,6 +38,8 @@ class GaussianDiffusion:
         sampler_steps: Steps of the sampler.
         guidance: Scale of the audio guidance; 1 switches it off.
         statistics_guidance: Scale of the statistics guidance; 1 switches it off.
+        mouth_temperature: Factor on the noise that sampling starts from, of the mouth's block of the basis: below 1 lips keep
+            closer to what is likeliest for the speech, where windows have statistics by construction at no less motion.
         learned_variance: Whether the network also predicts the variance of the reverse step.
         discrete_steps: Steps of the discrete schedules.
         standardised: Whether windows are diffused in units of their own mean and std, so that samples have the statistics
@@ -55,6 +57,7 @@ class GaussianDiffusion:
     sampler_steps: int = 10
     guidance: float = 1.0
     statistics_guidance: float = 1.0
+    mouth_temperature: float = 1.0
     learned_variance: bool = False
     discrete_steps: int = DISCRETE_STEPS
     standardised: bool = False
@@ -79,6 +82,8 @@ class GaussianDiffusion:
             )
         if self.standardised and self.projected:
             raise UserError("standardised windows have their statistics: leave projected=true out")
+        if not 0 <= self.mouth_temperature <= 100:
+            raise UserError(f"mouth_temperature is {self.mouth_temperature}: use a number from 0 to 100")
         if self.sampler_steps < 1:
             raise UserError(f"sampler_steps is {self.sampler_steps}: use at least 1")
         self.noise_schedule = NoiseSchedule(self.schedule, self.discrete_steps)

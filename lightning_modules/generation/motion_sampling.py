@@ -56,7 +56,7 @@ def sample_motion(
     steps: int | None = None,
     guidance: float | None = None,
     statistics_guidance: float | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Generates the motion ``(1, T, M)`` of a whole speech, one window of 64 frames after the other.
@@ -73,7 +73,7 @@ def sample_motion(
         steps: Sampler steps.
         guidance: Audio guidance scale; 1 = off.
         statistics_guidance: Statistics guidance scale; 1 = off.
-        temperature: Factor on the noise that each window starts from.
+        temperature: Factor on the noise that each window starts from; or one for each coefficient, ``(M,)``.
         generator: Source of all noise, on the CPU.
 
     Raises:

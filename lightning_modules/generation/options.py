@@ -28,10 +28,11 @@ KINDS = {
         "guidance",
         "statistics_guidance",
         "temperature",
+        "mouth_temperature",
     ),
     Integral: ("steps", "seed"),
 }
-OPTIONAL = ("std_quantile", "guidance", "statistics_guidance", "steps")
+OPTIONAL = ("std_quantile", "guidance", "statistics_guidance", "steps", "mouth_temperature")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class GenerationOptions:
         guidance: Scale of the audio guidance; None = the model's own, 1 = off.
         statistics_guidance: Scale of the guidance by the statistics, likewise; does nothing where none are given.
         temperature: Factor on the noise that sampling starts from, >= 0; 1 = as in training.
+        mouth_temperature: Further factor on that of the mouth; None = the model's own. Below 1 lips keep to the speech.
         seed: Of all random numbers, together with the speech: two speeches get two head motions.
 
     Raises:
@@ -67,6 +69,7 @@ class GenerationOptions:
     guidance: float | None = None
     statistics_guidance: float | None = None
     temperature: float = 1.0
+    mouth_temperature: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +82,8 @@ class GenerationOptions:
         check_factor("intensity", self.intensity)
         check_factor("mouth intensity", self.mouth_intensity)
         check_factor("temperature", self.temperature)
+        if self.mouth_temperature is not None:
+            check_factor("mouth temperature", self.mouth_temperature)
         if self.scaling is not None and self.scaling not in SCALINGS:
             raise UserError(f"scaling is {self.scaling!r}: choose one of {', '.join(SCALINGS)}")
         if self.std_quantile is not None and not 0 <= self.std_quantile <= 1:

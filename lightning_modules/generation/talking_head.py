@@ -199,11 +199,21 @@ class TalkingHead(Reenactor):
             "steps": options.steps,
             "guidance": options.guidance,
             "statistics_guidance": options.statistics_guidance,
-            "temperature": options.temperature,
+            "temperature": self._temperatures(options).to(rest),
             "generator": generator,
         }
         coordinates = sample_motion(self.denoiser, self.diffusion, audio, rest, statistics, **settings)
         return coordinates, statistics
+
+    def _temperatures(self, options: GenerationOptions) -> Tensor:
+        """Factors ``(M,)`` on the noise that sampling starts from."""
+        asked = options.mouth_temperature
+        factors = torch.full((self.basis.motion_dim,), options.temperature)
+        if "mouth" in self.basis.blocks:
+            factors[self.basis.blocks["mouth"]] *= (
+                self.diffusion.mouth_temperature if asked is None else asked
+            )
+        return factors
 
     def _with_block(self, coordinates: Tensor, other: Tensor, block: str) -> Tensor:
         """Motion ``(1, T, M)`` with one block of the basis, if it has it, from another motion of that shape."""

@@ -75,10 +75,10 @@ def test_an_evaluation_takes_its_words(name: str) -> None:
 
 def test_an_evaluation_as_the_model_does_itself_is_refused() -> None:
     training = read_base("synthetic_small").training
-    for name in ("steps_20", "guidance_1"):
+    for name in ("steps_8", "guidance_2"):
         with pytest.raises(UserError, match="changes nothing in base=synthetic_small"):
             refuse_without_effect(ABLATIONS[name], training, "synthetic_small")
-    for name in ("steps_4", "guidance_2", "no_estimator_none"):
+    for name in ("steps_4", "guidance_1", "mouth_temperature_1", "no_estimator_none"):
         refuse_without_effect(ABLATIONS[name], training, "synthetic_small")
 
 

@@ -368,5 +368,9 @@ def test_statistics_may_modulate_every_frame():
         assert (changed - base).abs().amax(dim=(0, 2)).min() > 1e-4
         keep = KeepMask.all(2)._replace(**{mask: torch.zeros(2, dtype=torch.bool)})
         assert torch.equal(network(**v, keep=keep), network(**v | {name: v[name] + 1}, keep=keep))
-        alone = build_network(statistics_modulation=True, tokens=[one for one in ("mean", "std") if one != name])
-        assert torch.equal(alone(**v), alone(**v | {name: v[name] + 1}))  # it isn't told what it isn't asked for
+        alone = build_network(
+            statistics_modulation=True, tokens=[one for one in ("mean", "std") if one != name]
+        )
+        assert torch.equal(
+            alone(**v), alone(**v | {name: v[name] + 1})
+        )  # it isn't told what it isn't asked for
