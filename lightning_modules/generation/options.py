@@ -101,7 +101,12 @@ class GenerationOptions:
             raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
 
     def scaling_of(self, by_construction: bool) -> str:
-        """What the intensities scale, of a model whose windows have the statistics that they are given, or of another."""
+        """What the intensities scale, of a model whose windows have the statistics that they are given, or of another.
+
+        Of the former both are one up to 1, and are called by one name.
+        """
+        if by_construction and self.intensity <= 1:
+            return "statistics"
         return self.scaling or ("statistics" if by_construction else "motion")
 
     def check(self, model: "TalkingHead") -> None:

@@ -208,7 +208,7 @@ class TalkingHead(Reenactor):
     def _temperatures(self, options: GenerationOptions) -> Tensor:
         """Factors ``(M,)`` on the noise that sampling starts from."""
         asked = options.mouth_temperature
-        factors = torch.full((self.basis.motion_dim,), options.temperature)
+        factors = torch.full((self.basis.motion_dim,), float(options.temperature))
         if "mouth" in self.basis.blocks:
             factors[self.basis.blocks["mouth"]] *= (
                 self.diffusion.mouth_temperature if asked is None else asked

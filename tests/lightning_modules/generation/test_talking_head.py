@@ -119,11 +119,44 @@ def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, 
         {"guidance": 2.0},
         {"statistics_guidance": 2.0},
         {"temperature": 0.5},
+        {"mouth_temperature": 0},
         {"seed": 1},
     ):
         motion = model.generate_motion(source, speech(100), GenerationOptions(**change))
         assert not any(torch.allclose(motion, other) for other in seen), change
         seen.append(motion)
+
+
+def test_noise_of_the_mouth_has_a_temperature_of_its_own(model, source, monkeypatch):
+    """The model's own, unless one is asked for; beside that of all."""
+    drawn = []
+    real = model.diffusion.sample
+    monkeypatch.setattr(
+        model.diffusion,
+        "sample",
+        lambda network, noise, *more: drawn.append(noise) or real(network, noise, *more),
+    )
+    mouth = torch.zeros(20, dtype=torch.bool)
+    mouth[model.basis.blocks["mouth"]] = True
+    for own, options, factor in (
+        (0.5, {}, 0.5),
+        (0.5, {"mouth_temperature": 2, "temperature": 3}, 6),
+        (1.0, {}, 1),
+    ):
+        monkeypatch.setattr(model.diffusion, "mouth_temperature", own)
+        model.generate_motion(source, speech(64), GenerationOptions(**options))
+        assert drawn[-1][..., mouth].std() == pytest.approx(factor, rel=0.2)
+        assert drawn[-1][..., ~mouth].std() == pytest.approx(options.get("temperature", 1), rel=0.2)
+
+
+def test_scalings_that_are_one_have_one_name():
+    for asked, by_construction, name in (
+        (GenerationOptions(intensity=0.5, scaling="motion"), True, "statistics"),
+        (GenerationOptions(intensity=1.5, scaling="motion"), True, "motion"),
+        (GenerationOptions(intensity=0.5, scaling="motion"), False, "motion"),
+        (GenerationOptions(), False, "motion"),
+    ):
+        assert asked.scaling_of(by_construction) == name
 
 
 def test_what_was_requested_is_what_the_windows_were_given_scaled(model, source):
