@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.face_windows import USUAL
 from lightning_modules.networks.layers import ModulatedNormConv, full_precision, upsample
-from lightning_modules.networks.windows import cut_windows, fading, window_corners
+from lightning_modules.networks.windows import cut_windows, fading, paste_windows, window_corners
 
 BLOCKS = 4
 """Residual convolutions at a quarter of the resolution."""
@@ -69,6 +69,19 @@ def region_windows(pictures: Tensor, places: Tensor, size: int, detail: int) -> 
         fitting = F.interpolate(windows.flatten(0, 1), [detail * side for side in sides], **mode)
         found.append((corners, fitting.unflatten(0, windows.shape[:2])))
     return found
+
+
+def beside_eyes(logits: Tensor, places: Tensor, size: int) -> Tensor:
+    """Logits ``(B, 1, d size, d size)`` of what the trunk says is shown, 0 at eyes: they are their painter's alone.
+
+    What it has seen covered in drawn eyes it would cover in photographs' a little, always: a veil of skin.
+    """
+    factor = logits.shape[-1] // size
+    _, (corners, sides) = region_corners(places, size)
+    for at in (factor * corners).split(1, dim=1):
+        eye = cut_windows(logits, at, [factor * side for side in sides])
+        logits = paste_windows(logits, eye * (1 - fading(eye.shape[-2:], eye.device)), at)
+    return logits
 
 
 def region_names(like: Tensor) -> tuple[Tensor, ...]:

@@ -25,6 +25,7 @@ from lightning_modules.networks.region_painter import (
     Patch,
     Places,
     RegionPainter,
+    beside_eyes,
     each_region,
     region_corners,
     region_names,
@@ -198,15 +199,18 @@ class WarpRenderer(Renderer):
         warped = warp_by_centres(seen, resized(coarse_flow, size), "bicubic").clamp(-1, 1)
         change, alpha, person = self._painted((warped, behind), maps[:2], coarse_flow, shown, moving, style)
         colours = torch.tanh(change)
+        places = self._placed(motion, latent)
         if self.occlusion:  # near the colours that are there, so that no face's are far off
             colours = (resized(blurred(warped, BLUR), change.shape[-1]) + colours).clamp(-1, 1)
+            if places is not None:
+                alpha = beside_eyes(alpha, places, size)
             alpha = torch.sigmoid(resized(logits, alpha.shape[-1]) + alpha)
         else:
             alpha = torch.ones_like(alpha)
         # The frame at the portrait's size.
         colours, alpha = resized(colours, whole), resized(alpha, whole)
         mask = resized(without_holes(torch.sigmoid(person)), whole) if self.person else None
-        flow, places = self._swayed(coarse_flow, motions, latent, whole)
+        flow = self._swayed(coarse_flow, motions, places, whole)
         warped = warp_by_centres(source.image.float(), flow, "bicubic").clamp(-1, 1)
         frame = self._composed(warped, colours, alpha, whole_behind, mask)
         # Mouth and eyes, painted more finely.
@@ -235,18 +239,20 @@ class WarpRenderer(Renderer):
         """The flow at the network's size, without what painters see of eyes, and what it shows; the moved pixels as frame."""
         seen, _, stood, *_, latent, _ = source.features
         motions, _, coarse_flow, _, shown, _ = self._moved(source, motion)
-        flow, places = self._swayed(coarse_flow, motions, latent, self.size)
+        places = self._placed(motion, latent)
+        flow = self._swayed(coarse_flow, motions, places, self.size)
         warped = warp_by_centres(seen, flow)
         return DecoderOutput(warped, warped, flow, None, places, None, shown, stood)
 
-    def _swayed(
-        self, flow: Tensor, motions: Tensor, latent: Tensor, whole: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """The whole flow ``(B, 2, whole, whole)``, with that of lips and lids, and where these are, ``(B, 3, 2)``."""
-        flow = resized(flow, whole)
-        if self.places is None:
-            return flow, None
-        places, factor = self.places(motions.chunk(2, dim=1)[1], latent), whole // self.size
+    def _placed(self, motion: Tensor, latent: Tensor) -> Tensor | None:
+        """Where mouth and eyes are, ``(B, 3, 2)``, or None without painters."""
+        return None if self.places is None else self.places(motion, latent)
+
+    def _swayed(self, flow: Tensor, motions: Tensor, places: Tensor | None, whole: int) -> Tensor:
+        """The whole flow ``(B, 2, whole, whole)``, with that of lips and lids at their places."""
+        flow, factor = resized(flow, whole), whole // self.size
+        if places is None:
+            return flow
         kinds = zip(
             self.painters.values(), region_corners(places, self.size), region_names(motions), strict=True
         )
@@ -257,7 +263,7 @@ class WarpRenderer(Renderer):
             for k in range(added.shape[1]):  # one after the other: two may overlap
                 at = factor * corners[:, k : k + 1]
                 flow = paste_windows(flow, cut_windows(flow, at, sides) + added[:, k : k + 1], at)
-        return flow, places
+        return flow
 
     def _moved(self, source: SourceEncoding, motion: Tensor) -> _Moved:
         coarse = source.features[-3]  # before the latent and the own windows
