@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -175,34 +175,52 @@ def write_latents(
     Arguments and errors as of `build_latents`; ``clip_done`` is called after each clip. Clips without sound get silence.
     """
     store = as_store(clips)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, dict[str, Tensor]] = {}
     for record in records:
         frames = ClipFrames(store, size or record.size).get(record, np.arange(record.frames))
         silent = np.zeros(record.frames * SAMPLES_PER_FRAME, dtype=np.float32)
         waveform = silent if record.audio is None else store.sound(record)
-        latents = _encode_clip(frames, waveform, encode, record.id)
-        tensors |= {f"{record.id}/{name}": value for name, value in latents.items()}
+        with torch.inference_mode():
+            tensors[record.id] = encode(frames, waveform)
         clip_done()
-    contents = {record.id: [record.sha256, record.frames] for record in records}
+    write_shard(folder, tensors, {record.id: (record.sha256, record.frames) for record in records})
+
+
+def write_shard(
+    folder: Path, latents: Mapping[str, Mapping[str, Tensor]], contents: Mapping[str, tuple[str, int]]
+) -> None:
+    """Write a shard of the latents of some clips, by their ids.
+
+    Args:
+        folder: of the cache.
+        latents: of each clip ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D).
+        contents: of each clip a hash of what the latents were made from, and T.
+
+    Raises:
+        UserError: latents are not finite as they are stored.
+        ValueError: they have other shapes.
+    """
+    stored = {
+        f"{clip}/{name}": value
+        for clip, (_, frames) in contents.items()
+        for name, value in _stored(clip, latents[clip], frames)
+    }
     name = cache_key(*(f"{clip} {sha256}" for clip, (sha256, _) in contents.items()))
     with whole_output(folder / f"shard-{name}.safetensors") as temporary:
-        save_file(tensors, temporary, {"clips": json.dumps(contents)})
+        save_file(stored, temporary, {"clips": json.dumps(contents)})
 
 
-def _encode_clip(frames: np.ndarray, waveform: np.ndarray, encode: Encode, clip: str) -> dict[str, Tensor]:
-    with torch.inference_mode():
-        outputs = encode(frames, waveform)
-    latents = {}
+def _stored(clip: str, latents: Mapping[str, Tensor], frames: int) -> Iterator[tuple[str, Tensor]]:
     for name, steps in STEPS_PER_FRAME.items():
-        value = outputs[name].cpu()
-        if value.ndim != 2 or len(value) != steps * len(frames):
-            raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {len(frames)} frames")
-        latents[name] = value.to(STORED_TYPE).contiguous()
-        if not torch.isfinite(latents[name]).all():
+        value = latents[name].cpu()
+        if value.ndim != 2 or len(value) != steps * frames:
+            raise ValueError(f"clip {clip}: {name} of shape {tuple(value.shape)} for {frames} frames")
+        value = value.to(STORED_TYPE).contiguous()
+        if not torch.isfinite(value).all():
             raise UserError(
                 f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?"
             )
-    return latents
+        yield name, value
 
 
 def group_clips(records: Sequence[ClipRecord], frames: int = SHARD_FRAMES) -> Iterator[list[ClipRecord]]:

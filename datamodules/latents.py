@@ -23,6 +23,8 @@ from datamodules.files import write_text
 INFO_NAME = "cache.json"
 STORED_TYPE = torch.float16
 STEPS_PER_FRAME = {"motion": 1, "appearance": 1, "audio": 2}
+UNDRAWN = "undrawn_"
+"""What the names of speeches begin with that were added to a synthetic dataset's latents and never drawn."""
 MAX_OPEN = 32
 """Shards that a loader process keeps mapped."""
 
@@ -93,6 +95,11 @@ class LatentCache:
             return f"have {place.frames} frames, the clip {record.frames}"
         return None
 
+    def undrawn(self, made_from: str | None = None) -> dict[str, int]:
+        """Names of the speeches that nobody drew, in their order, and their frames; all, or those made from such clips."""
+        places = ((name, place) for name, place in sorted(self._places.items()) if name.startswith(UNDRAWN))
+        return {name: place.frames for name, place in places if made_from in (None, place.sha256)}
+
     def check(self, records: Sequence[ClipRecord]) -> None:
         """UserError about the first clip without usable latents."""
         for record in records:
@@ -118,6 +125,11 @@ def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
         sha256, frames = told
         if all(f"{clip}/{name}" in names for name in STEPS_PER_FRAME):
             yield clip, _Place(path, sha256, frames)
+
+
+def undrawn_id(number: int) -> str:
+    """Name of such a speech."""
+    return f"{UNDRAWN}{number:06d}"
 
 
 def claim_cache(folder: Path, parts: Sequence[str | int | float]) -> None:

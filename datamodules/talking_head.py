@@ -68,6 +68,8 @@ class TalkingHeadDataModule(LightningDataModule):
             comes with the package (``hdtf-test-v1``); who is not listed is left out.
         on_device: Whether frame pairs are made on the training's device from frames that all stay in its memory, without
             loader processes; None: where it is a GPU with room for them.
+        undrawn: Speeches that are heard and not drawn, one motion window of each in an epoch beside those of the training
+            clips; see ``datamodules/synthetic_faces/undrawn.py``.
         also: Further prepared folders whose training clips join the frame pairs; one that is named twice counts twice.
 
     Raises:
@@ -101,6 +103,7 @@ class TalkingHeadDataModule(LightningDataModule):
         splits: str | Path | None = None,
         also: Sequence[str | Path] | None = None,
         on_device: bool | None = None,
+        undrawn: int = 0,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -125,7 +128,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.background_blur, self.twin_share = background_blur, twin_share
         self.deform, self.degrade, self.backdrop = deform, degrade, backdrop or 0.0
         self.splits = None if splits is None else find_splits(splits)
-        self.on_device = on_device
+        self.on_device, self.undrawn = on_device, undrawn
         self.also = [Path(folder) for folder in also or ()]
         if self.also and task != "frame_pairs":
             raise UserError("data.also is for frame pairs: only they are drawn from several folders")
@@ -215,6 +218,12 @@ class TalkingHeadDataModule(LightningDataModule):
             cache = LatentCache(self.latents)
             cache.check(records)
             windows = self.windows_per_clip if training else None
+            if windows is not None and self.undrawn:  # of these one window each
+                undrawn = [
+                    dataclasses.replace(records[0], id=name, frames=frames, audio="")
+                    for name, frames in self._undrawn(cache)
+                ]
+                records, windows = [*records * windows, *undrawn], 1
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
         if training and self.also:
             added = [record for folder in self.also for record in _elsewhere(folder)]
@@ -245,6 +254,16 @@ class TalkingHeadDataModule(LightningDataModule):
             degrade=self.degrade if training else 0.0,
             backdrop=self.backdrop if training else 0.0,
         )
+
+    def _undrawn(self, cache: LatentCache) -> list[tuple[str, int]]:
+        """Names and frames of the speeches that nobody drew."""
+        found = list(cache.undrawn().items())[: self.undrawn]
+        if len(found) < self.undrawn:
+            raise UserError(
+                f"{cache.folder}: has {len(found)} speeches that were not drawn, data.undrawn asks for {self.undrawn}; run "
+                "`ifmdm encode` with it"
+            )
+        return found
 
     def _device(self, records: Sequence[ClipRecord]) -> torch.device | None:
         """Where the frames of all these clips are to stay; None: nowhere, they are read when they are asked for."""

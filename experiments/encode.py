@@ -144,7 +144,36 @@ def encode_data(
     """
     encoder, data = _open(config)
     data.prepare_data()
-    return encode_clips(_records(data), data.store(), encoder, data.latents, shard, workers, config.basis)
+    latents = encode_clips(_records(data), data.store(), encoder, data.latents, shard, workers, config.basis)
+    if latents is not None and data.undrawn:
+        _add_undrawn(data, encoder, latents.folder, workers)
+    return latents
+
+
+def _add_undrawn(
+    data: "TalkingHeadDataModule", encoder: ClipEncoder, folder: Path, workers: int | None
+) -> None:
+    """Latents of speeches that nobody drew, beside those of the clips; what is there already is kept."""
+    import torch
+
+    from datamodules.latents import LatentCache
+    from datamodules.synthetic_faces.undrawn import MotionMap, made_from, undrawn_settings, write_undrawn
+
+    count, records = data.undrawn, data.records("train")
+    undrawn_settings(data.root, count)  # a folder without synthetic heads is refused before anything is read
+    device = next(encoder.autoencoder.parameters()).device
+
+    def hear(waveform: "np.ndarray") -> "Tensor":
+        with torch.inference_mode():
+            return encoder.frontend(torch.from_numpy(waveform)[None].to(device))[0]
+
+    with folder_lock(folder), show_progress("speaking") as show:
+        cache = LatentCache(folder)
+        if len(cache.undrawn(made_from(records))) >= count:
+            return
+        fitted = MotionMap.fit(records, data.store(), cache)
+        write_undrawn(data.root, folder, fitted, hear, count, workers or cores_of_process(), show)
+    log.info("%d undrawn speeches; the map to motion explains %.2f of that of the clips", count, fitted.share)
 
 
 def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:

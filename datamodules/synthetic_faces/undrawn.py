@@ -1,0 +1,216 @@
+"""Speeches that are heard and not drawn: latents of the people of a dataset, who say what they never said.
+
+To draw a clip takes ten times as long as to speak it and move its controls, and what sound tells about lips is learnt from
+many voices. Motion follows from the controls by a linear map that the drawn clips teach, about the mean of one of them and
+with what the map leaves of it, in another order.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.clips.annotations import read_annotations
+from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.dataset_folder import SETTINGS_NAME, read_dataset_settings
+from datamodules.clips.manifest import ClipRecord
+from datamodules.errors import UserError
+from datamodules.latent_writing import SHARD_FRAMES, write_shard
+from datamodules.latents import LatentCache, cache_key, undrawn_id
+from datamodules.synthetic_faces.clips import perform
+from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
+from datamodules.synthetic_faces.settings import VERSION, Settings
+
+OTHER_SEED = 1_000_000
+"""What is added to the seed of the dataset: other voices, sentences and motion."""
+RIDGE = 30.0
+"""Penalty of the map, for controls of unit variance, in frames."""
+FEWEST_FRAMES = 500
+
+
+@dataclass(frozen=True)
+class Person:
+    """What stays of a drawn clip where it says something else.
+
+    Attributes:
+        mean: ``(M,)`` of its motion.
+        rest: ``(T, M)`` what the map leaves of its motion.
+        appearance: ``(T, A)``.
+    """
+
+    mean: Tensor
+    rest: Tensor
+    appearance: Tensor
+
+    def moved(self, motion: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Motion ``(T', M)`` and appearance ``(T', A)`` of this person for what the map says, motion about 0."""
+        there_and_back = torch.cat([torch.arange(len(self.rest)), torch.arange(len(self.rest)).flip(0)])
+        start = int(generator.integers(len(there_and_back)))
+        order = there_and_back[(start + torch.arange(len(motion))) % len(there_and_back)]
+        return self.mean + motion + self.rest[order], self.appearance[order]
+
+
+@dataclass(frozen=True)
+class MotionMap:
+    """Linear map from controls to motion, both about their clips' means, and the people that taught it.
+
+    Attributes:
+        weights: ``(C, M)``.
+        people: one for each clip.
+        share: of the variance of motion that it explains.
+        key: see `made_from`.
+    """
+
+    weights: Tensor
+    people: list[Person]
+    share: float
+    key: str
+
+    @classmethod
+    def fit(cls, records: Sequence[ClipRecord], store: ClipStore, cache: LatentCache) -> "MotionMap":
+        """By ridge regression on clips with controls among their annotations.
+
+        Raises:
+            UserError: a clip has none, or there are too few frames.
+        """
+        controls, motions = [], []
+        for record in records:
+            path = store.annotations(record)
+            arrays = {} if path is None else read_annotations(path).arrays
+            if "controls" not in arrays:
+                raise UserError(
+                    f"{store.root}: {record.id} has no controls among its annotations: only synthetic clips have"
+                )
+            controls.append(about_mean(torch.from_numpy(arrays["controls"]).float()))
+            motions.append(cache.load(record.id)["motion"].float())
+        inputs, targets = (
+            torch.cat(controls).double(),
+            torch.cat([about_mean(one) for one in motions]).double(),
+        )
+        if len(inputs) < FEWEST_FRAMES:
+            raise UserError(
+                f"{store.root}: {len(inputs)} frames are too few to tell motion from controls by; draw {FEWEST_FRAMES}"
+            )
+        scale = inputs.std(dim=0).clamp(min=1e-6)
+        scaled = inputs / scale
+        penalty = RIDGE * torch.eye(scaled.shape[1], dtype=torch.double)
+        weights = torch.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ targets) / scale[:, None]
+        share = 1 - float((targets - inputs @ weights).square().sum() / targets.square().sum())
+        weights = weights.float()
+        people = [
+            Person(
+                motion.mean(dim=0), about_mean(motion) - said @ weights, cache.load(record.id)["appearance"]
+            )
+            for record, said, motion in zip(records, controls, motions, strict=True)
+        ]
+        return cls(weights, people, share, made_from(records))
+
+
+def made_from(records: Sequence[ClipRecord]) -> str:
+    """Hash of the clips that a map is fitted on."""
+    return cache_key(*(f"{record.id} {record.sha256}" for record in records))
+
+
+def about_mean(values: Tensor) -> Tensor:
+    """Values ``(T, D)`` less their mean over time."""
+    return values - values.mean(dim=0)
+
+
+def undrawn_settings(root: Path, count: int) -> Settings:
+    """Settings of the further speeches of a synthetic dataset, a voice for each.
+
+    Raises:
+        UserError: the folder holds no synthetic clips, or those of another version.
+    """
+    values = dict(read_dataset_settings(root) or {})
+    if values.pop("version", None) != VERSION:
+        raise UserError(
+            f"{root / SETTINGS_NAME}: tells of no synthetic heads of this version, to which speeches could be added; leave "
+            "data.undrawn out"
+        )
+    known = {name: values[name] for name in {one.name for one in fields(Settings)} & values.keys()}
+    heads = max(ceil(count / 0.8), 10)  # of every ten, eight are for training
+    others: dict[str, Any] = {
+        "clips": heads,
+        "identities": heads,
+        "seed": values["seed"] + OTHER_SEED,
+        "seconds": tuple(values["seconds"]),
+        "draws": 1,
+        "long_clips": 0,
+        "twins": False,
+        "train_twins": 0.0,
+        "recordings": "",  # of which the folder is not known
+        "recorded_voices": 0.0,
+        "dense": False,
+    }
+    return Settings(**known | others)
+
+
+def write_undrawn(
+    root: Path,
+    folder: Path,
+    motion_map: MotionMap,
+    hear: Callable[[np.ndarray], Tensor],
+    count: int,
+    workers: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write latents of ``count`` speeches into the cache of a synthetic dataset; what is there already is kept.
+
+    Args:
+        root: folder of the dataset.
+        folder: of its latents.
+        motion_map: fitted on the drawn clips.
+        hear: waveform ``(S,)`` -> ``(2 T, D)`` audio features.
+        count: number of speeches.
+        workers: processes that speak; 0: this one.
+        progress: called with (finished, all) speeches.
+    """
+    settings = undrawn_settings(root, count)
+    plans = [plan for plan in plan_clips(settings) if plan.split == "train"][:count]
+    known = LatentCache(folder).undrawn(motion_map.key)
+    todo = [plan for number, plan in enumerate(plans) if undrawn_id(number) not in known]
+    numbers = {plan: number for number, plan in enumerate(plans)}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    contents: dict[str, tuple[str, int]] = {}
+    done = count - len(todo)
+    for plan, waveform, controls in _spoken(settings, todo, workers):
+        name, generator = undrawn_id(numbers[plan]), np.random.default_rng((settings.seed, plan.speech))
+        person = motion_map.people[int(generator.integers(len(motion_map.people)))]
+        moved = about_mean(torch.from_numpy(controls).float()) @ motion_map.weights
+        motion, appearance = person.moved(moved, generator)
+        tensors[name] = {"motion": motion, "appearance": appearance, "audio": hear(waveform)}
+        contents[name] = (motion_map.key, len(motion))
+        done += 1
+        progress(done, count)
+        if sum(frames for _, frames in contents.values()) >= SHARD_FRAMES:
+            write_shard(folder, tensors, contents)
+            tensors, contents = {}, {}
+    if contents:
+        write_shard(folder, tensors, contents)
+
+
+def _spoken(
+    settings: Settings, plans: Sequence[ClipPlan], workers: int
+) -> Iterator[tuple[ClipPlan, np.ndarray, np.ndarray]]:
+    """Plans with waveforms ``(640 T,)`` and controls ``(T, C)``, in order."""
+    job = partial(_speak, settings)
+    if workers == 0 or not plans:
+        yield from map(job, plans)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(plans)), spawn, torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(job, plans, chunksize=4)
+
+
+def _speak(settings: Settings, plan: ClipPlan) -> tuple[ClipPlan, np.ndarray, np.ndarray]:
+    performance = perform(plan, settings)
+    return plan, performance.narration.waveform, performance.animation.controls.values

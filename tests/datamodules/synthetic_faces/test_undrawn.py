@@ -1,0 +1,166 @@
+"""Speeches that are heard and not drawn: what their latents are, when they are made anew, how they are served."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.clips.annotations import write_annotations
+from datamodules.clips.clip_store import ClipStore
+from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder
+from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
+from datamodules.errors import UserError
+from datamodules.latent_writing import write_shard
+from datamodules.latents import LatentCache
+from datamodules.synthetic_faces.clips import perform
+from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
+from datamodules.synthetic_faces.plans import plan_clips
+from datamodules.synthetic_faces.settings import Settings
+from datamodules.synthetic_faces.undrawn import MotionMap, Person, about_mean, undrawn_settings, write_undrawn
+from datamodules.talking_head import TalkingHeadDataModule
+
+WEIGHTS = torch.randn(len(CONTROL_NAMES), 4, generator=torch.Generator().manual_seed(0))
+
+
+def hear(waveform: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(waveform).view(-1, SAMPLES_PER_FRAME // 2).mean(dim=1, keepdim=True)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight clips of train, one of val, one of test, of which there are settings and controls, and no pictures."""
+    folder = tmp_path_factory.mktemp("drawn")
+    settings = Settings(10, 32, seed=5, identities=10, seconds=(5.0, 5.5), domain="plain")
+    make_dataset_folder(folder, settings.to_dict())
+    records = []
+    for plan in plan_clips(settings):
+        performance, name = perform(plan, settings), plan.clip_id
+        controls = performance.animation.controls.values.astype(np.float32)
+        write_annotations(folder / f"clips/{name}.safetensors", {"controls": controls}, {})
+        files = (f"clips/{name}.mp4", f"clips/{name}.wav", f"hash of {name}")
+        of_whom = (f"synthetic_5_{plan.seen:05d}", performance.narration.voice.name, plan.split, "drawn")
+        frames = (0.0, len(controls), 32)
+        records.append(ClipRecord(name, *files, *of_whom, *frames, annotations=f"clips/{name}.safetensors"))
+    write_manifest(folder, records)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(root: Path) -> list[ClipRecord]:
+    return [record for record in read_manifest(root) if record.split == "train"]
+
+
+@pytest.fixture
+def cache(root: Path, records: list[ClipRecord], tmp_path: Path) -> LatentCache:
+    """Latents that are the controls by `WEIGHTS`, above a mean that each clip has for itself."""
+    tensors, contents = {}, {}
+    for number, record in enumerate(records):
+        assert record.annotations is not None
+        controls = load_file(root / record.annotations)["controls"]
+        tensors[record.id] = {
+            "motion": 0.01 * about_mean(controls) @ WEIGHTS + 0.01 * number,
+            "appearance": torch.full((record.frames, 3), float(number)),
+            "audio": torch.zeros(2 * record.frames, 1),
+        }
+        contents[record.id] = (record.sha256, record.frames)
+    write_shard(tmp_path, tensors, contents)
+    return LatentCache(tmp_path)
+
+
+def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache) -> None:
+    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    assert fitted.share > 0.99
+    write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
+    made, settings = LatentCache(cache.folder), undrawn_settings(root, 3)
+    plans = [plan for plan in plan_clips(settings) if plan.split == "train"]
+    for plan, (name, frames) in zip(plans, made.undrawn().items(), strict=False):
+        performance, latents = perform(plan, settings), made.load(name)
+        controls = torch.from_numpy(performance.animation.controls.values).float()
+        assert len(controls) == frames
+        torch.testing.assert_close(
+            latents["audio"].float(), hear(performance.narration.waveform), atol=1e-3, rtol=0
+        )
+        person = float(latents["appearance"][0, 0])
+        assert (latents["appearance"] == person).all()
+        wanted = 0.01 * about_mean(controls) @ WEIGHTS
+        found = latents["motion"].float() - 0.01 * person
+        assert (found - wanted).square().mean() < 0.2 * wanted.square().mean()
+    voices = {perform(plan, settings).narration.voice.name for plan in plans[:3]}
+    assert len(voices) == 3
+    assert not {record.identity for record in records} & {
+        f"synthetic_{settings.seed}_{plan.seen:05d}" for plan in plans
+    }
+
+
+def test_what_is_there_is_kept_until_the_clips_are_others(root, records, cache) -> None:
+    def shards() -> set[str]:
+        return {path.name for path in cache.shards()}
+
+    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
+    first, before = shards(), LatentCache(cache.folder).load("undrawn_000001")["motion"].clone()
+    write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
+    assert shards() == first
+    write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
+    more = LatentCache(cache.folder)
+    assert list(more.undrawn()) == ["undrawn_000000", "undrawn_000001", "undrawn_000002"]
+    assert torch.equal(more.load("undrawn_000001")["motion"], before)
+    fewer = MotionMap.fit(records[1:], ClipStore(root), cache)
+    write_undrawn(root, cache.folder, fewer, hear, 2, workers=0)
+    assert len(LatentCache(cache.folder).undrawn(fewer.key)) == 2
+
+
+def test_what_the_map_leaves_goes_on_there_and_back() -> None:
+    rest = torch.arange(5.0)[:, None]
+    person = Person(torch.zeros(1), rest, 10 + rest)
+    motion, appearance = person.moved(torch.zeros(23, 1), np.random.default_rng(0))
+    assert motion.diff(dim=0).abs().max() <= 1
+    assert set(motion.flatten().tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert torch.equal(appearance, 10 + motion)
+
+
+def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, cache) -> None:
+    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    val = [record for record in read_manifest(root) if record.split == "val"]
+    silent = {"motion": (1, 4), "appearance": (1, 3), "audio": (2, 1)}
+    zeros = {
+        record.id: {name: torch.zeros(record.frames * rows, width) for name, (rows, width) in silent.items()}
+        for record in val
+    }
+    write_shard(cache.folder, zeros, {record.id: (record.sha256, record.frames) for record in val})
+    write_undrawn(root, cache.folder, fitted, hear, 4, workers=0)
+
+    def module(undrawn: int) -> TalkingHeadDataModule:
+        made = TalkingHeadDataModule(
+            root, 32, "motion_windows", 2, windows_per_clip=3, latents=cache.folder, undrawn=undrawn
+        )
+        made.setup("fit")
+        return made
+
+    assert len(module(4)._datasets["train"]) == 3 * len(records) + 4
+    assert len(module(0)._datasets["train"]) == 3 * len(records)
+    assert len(module(4)._datasets["val"]) == len(module(0)._datasets["val"])
+    batch = next(iter(module(4).train_dataloader()))
+    assert batch.motion.shape == (2, 65, 4)
+    with pytest.raises(UserError, match=r"has 4 speeches that were not drawn, data.undrawn asks for 5"):
+        module(5)
+
+
+def test_only_synthetic_heads_can_say_more(fake_clips, root, records, cache, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"dataset.json: tells of no synthetic heads of this version"):
+        undrawn_settings(fake_clips, 3)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / SETTINGS_NAME).write_text(
+        (root / SETTINGS_NAME).read_text().replace('"version": ', '"version": 1')
+    )
+    with pytest.raises(UserError, match=r"tells of no synthetic heads of this version"):
+        undrawn_settings(folder, 3)
+    plain = [record for record in read_manifest(fake_clips) if record.split == "train"]
+    with pytest.raises(UserError, match=r"has no controls among its annotations"):
+        MotionMap.fit(plain, ClipStore(fake_clips), cache)
+    with pytest.raises(UserError, match=r"frames are too few to tell motion from controls"):
+        MotionMap.fit(records[:1], ClipStore(root), cache)
