@@ -38,8 +38,9 @@ class GaussianDiffusion:
         sampler_steps: Steps of the sampler.
         guidance: Scale of the audio guidance; 1 switches it off.
         statistics_guidance: Scale of the statistics guidance; 1 switches it off.
-        mouth_temperature: Factor on the noise that sampling starts from, of the mouth's block of the basis: below 1 lips keep
-            closer to what is likeliest for the speech, where windows have statistics by construction at no less motion.
+        mouth_temperature: Factor on the noise that sampling starts from, of the mouth's block of the basis, and on how far
+            its estimated statistics are drawn from the expected ones: below 1 lips keep closer to what is likeliest for the
+            speech, where windows have statistics by construction at no less motion.
         learned_variance: Whether the network also predicts the variance of the reverse step.
         discrete_steps: Steps of the discrete schedules.
         standardised: Whether windows are diffused in units of their own mean and std, so that samples have the statistics

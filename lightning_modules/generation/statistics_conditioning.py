@@ -112,7 +112,10 @@ class StatisticsConditioner:
         return self.model.estimator.statistics(drawn, self.rest, before)
 
     def _estimate(self, window: int, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample from the estimator; the next window sees what was sampled here, before any scaling."""
+        """Sample from the estimator; the next window sees what was sampled here, before any scaling.
+
+        The mouth's are as much nearer to what is expected as its temperature says.
+        """
         start = 2 * WINDOW * window
         audio = self.audio[:, start : start + 2 * WINDOW]
         missing = WINDOW - audio.shape[1] // 2  # frames, of two vectors each
@@ -122,7 +125,9 @@ class StatisticsConditioner:
         estimator = self.model.estimator
         assert estimator is not None  # the options were checked
         mixture = estimator(audio, self.source.latent, self.rest, before, previous, has_previous)
-        self.previous = estimator.statistics(mixture.sample(self.generator), self.rest, before)
+        expected, factors = mixture.mean(), self.model.mouth_factors(self.options).to(self.rest).repeat(2)
+        drawn = expected + factors * (mixture.sample(self.generator) - expected)
+        self.previous = estimator.statistics(drawn, self.rest, before)
         return self.previous
 
 

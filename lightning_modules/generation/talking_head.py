@@ -199,20 +199,18 @@ class TalkingHead(Reenactor):
             "steps": options.steps,
             "guidance": options.guidance,
             "statistics_guidance": options.statistics_guidance,
-            "temperature": self._temperatures(options).to(rest),
+            "temperature": options.temperature * self.mouth_factors(options).to(rest),
             "generator": generator,
         }
         coordinates = sample_motion(self.denoiser, self.diffusion, audio, rest, statistics, **settings)
         return coordinates, statistics
 
-    def _temperatures(self, options: GenerationOptions) -> Tensor:
-        """Factors ``(M,)`` on the noise that sampling starts from."""
+    def mouth_factors(self, options: GenerationOptions) -> Tensor:
+        """Factors ``(M,)`` on what is drawn and not told by the speech: the mouth's temperature there, 1 elsewhere."""
         asked = options.mouth_temperature
-        factors = torch.full((self.basis.motion_dim,), float(options.temperature))
+        factors = torch.ones(self.basis.motion_dim)
         if "mouth" in self.basis.blocks:
-            factors[self.basis.blocks["mouth"]] *= (
-                self.diffusion.mouth_temperature if asked is None else asked
-            )
+            factors[self.basis.blocks["mouth"]] = self.diffusion.mouth_temperature if asked is None else asked
         return factors
 
     def _with_block(self, coordinates: Tensor, other: Tensor, block: str) -> Tensor:

@@ -91,6 +91,10 @@ class StatisticsMixture(NamedTuple):
             noise if self.factor is None else noise @ self.factor.t()
         )
 
+    def mean(self) -> Tensor:
+        """What is expected: ``(B, 2M)``."""
+        return (torch.softmax(self.logits, -1).unsqueeze(-1) * self.means).sum(dim=1)
+
     def cdf(self, target: Tensor) -> Tensor:
         """Marginal distribution function of every dimension, the probability integral transform (PIT): ``(B, 2M)``.
 

@@ -68,6 +68,7 @@ def test_samples_follow_the_mixture(correlated):
     draws = model.sample(torch.Generator().manual_seed(1))
     mean = torch.softmax(model.logits[0], 0) @ model.means[0]
     torch.testing.assert_close(draws.mean(0), mean, atol=0.1 if correlated else 0.06, rtol=0)
+    torch.testing.assert_close(model.mean()[0], mean)
     assert float(pit_error(model.cdf(draws))) < 0.01  # PIT of own samples is uniform
     assert torch.equal(draws, model.sample(torch.Generator().manual_seed(1)))
     assert float(pit_error(model.cdf(draws + 2))) > 0.1

@@ -149,6 +149,25 @@ def test_noise_of_the_mouth_has_a_temperature_of_its_own(model, source, monkeypa
         assert drawn[-1][..., ~mouth].std() == pytest.approx(options.get("temperature", 1), rel=0.2)
 
 
+def test_statistics_of_the_mouth_are_the_expected_ones_at_no_temperature(model, source):
+    """Whatever the seed, for a first window; those of head and eyes differ."""
+    audio, mouth = model.speech_features(speech(64)), model.basis.blocks["mouth"]
+    rest = torch.ones(20, dtype=torch.bool)
+    rest[mouth] = False
+
+    def asked(**options):
+        return model.motion_and_request(source, audio, GenerationOptions(**options)).requested[0]
+
+    cold, other = (asked(mouth_temperature=0, seed=seed) for seed in (0, 1))
+    torch.testing.assert_close(cold[mouth], other[mouth])
+    assert not torch.isclose(cold[rest], other[rest]).any()
+    warm, other = (asked(mouth_temperature=1, seed=seed) for seed in (0, 1))
+    assert not torch.isclose(warm[mouth], other[mouth]).any()
+    torch.testing.assert_close(
+        asked(mouth_temperature=1, seed=0)[rest], asked(mouth_temperature=0, seed=0)[rest]
+    )
+
+
 def test_scalings_that_are_one_have_one_name():
     for asked, by_construction, name in (
         (GenerationOptions(intensity=0.5, scaling="motion"), True, "statistics"),
