@@ -5,12 +5,13 @@ from torch import nn
 
 from datamodules.errors import UserError
 from lightning_modules.networks.base_renderer import Renderer
+from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 
 
 def compile_network(network: nn.Module, mode: bool | str, backend: str = "inductor") -> None:
     """Compile what a training step calls; the first steps take longer.
 
-    Of a renderer, whose methods encode and decode, that is each part by itself; else the whole network.
+    Of a network that is used by methods of its own, such as encode and decode, that is each part by itself; else the whole.
 
     Args:
         network: changed in place.
@@ -25,7 +26,7 @@ def compile_network(network: nn.Module, mode: bool | str, backend: str = "induct
     if mode is not True and mode not in (known := torch._inductor.list_mode_options()):
         raise UserError(f"compile={mode}: use true, false or one of {', '.join(known)}")
     parts = [network]
-    if isinstance(network, Renderer):
+    if isinstance(network, Renderer | DiffusionTransformer):
         parts = []
         for child in network.children():  # a list or map of modules is called one by one
             parts += list(child.children()) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]

@@ -148,6 +148,8 @@ class MotionDiffusionModule(L.LightningModule):
             the rest has most coordinates, and would have most of the loss.
         event_gains: By block likewise, extra weight of the frames that are far from the window's mean, such as blinks: as
             many times the squared distance in stds, which counts up to ``MOST_OF_EVENTS``.
+        speech_weight: Weight of the squared error of the data as a linear layer reads it off the embedded speech alone: what
+            the audio encoder learns by from the first step on.
 
     Raises:
         UserError: If a dropout or a block is unknown, a weight is none, or network and diffusion disagree on the learned
@@ -167,6 +169,7 @@ class MotionDiffusionModule(L.LightningModule):
         variational_weight: float = 0.001,
         block_weights: Mapping[str, float] | None = None,
         event_gains: Mapping[str, float] | None = None,
+        speech_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.block_weights, self.event_gains = (
@@ -184,23 +187,27 @@ class MotionDiffusionModule(L.LightningModule):
         self.save_hyperparameters({"diffusion": diffusion.settings()})
         self.dropout = dropout_probabilities(condition_dropout)
         self.network, self.basis, self.diffusion = network, basis, diffusion
+        self.speech_readout = (
+            nn.Linear(2 * int(network.audio_encoder.out_dim), network.motion_dim) if speech_weight else None  # type: ignore[arg-type]
+        )
         self._optimizer, self._scheduler = optimizer, scheduler
 
     def configure_optimizers(self) -> Any:
         """The optimizer and the learning-rate schedule."""
-        optimizer = self._optimizer([p for p in self.network.parameters() if p.requires_grad])
+        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         return scheduled(optimizer, self._scheduler, self.trainer)
 
     def losses(self, window: Window, t: Tensor, noise: Tensor, keep: KeepMask | None) -> dict[str, Tensor]:
         """Loss terms of one draw of times ``(B,)`` in (0, 1] and noise ``(B, T, M)``; all conditions kept without masks.
 
         Returns:
-            Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``,
+            Scalars: ``loss``, ``output`` (weighted squared error), and where switched on ``velocity``, ``speech``,
                 ``variational`` (nats per dimension and step).
         """
         # The network's output (B, T, M or 2 M) for noisy motion, against the target.
         noisy = self.diffusion.add_noise(window.x0, noise, t)
-        output = self.network(noisy, t, window.audio, window.hint, window.mean, window.std, keep)
+        conditions = self.network.embed(window.audio, window.hint, window.mean, window.std, keep)
+        output = self.network.denoise(noisy, t, conditions)
         error = self.diffusion.squared_error(output, window.x0, noise, t)
         weights = self.weights(window)
         loss = masked_mean(weights * error, window.valid)
@@ -213,6 +220,11 @@ class MotionDiffusionModule(L.LightningModule):
             alpha = expand(self.diffusion.noise_schedule.alpha_sigma(t)[0], noisy)
             terms["velocity"] = masked_mean(weights * (alpha * (found - true)).square(), window.valid)
             loss = loss + self.hparams["velocity_weight"] * terms["velocity"]
+        # What speech alone says of the data.
+        if self.speech_readout is not None:
+            read = self.speech_readout(conditions.heard) - window.x0
+            terms["speech"] = masked_mean(weights * read.square(), window.valid)
+            loss = loss + self.hparams["speech_weight"] * terms["speech"]
         # The variance that it predicts.
         if self.diffusion.learned_variance:
             bound = self.diffusion.variational_bound(output, window.x0, noisy, t)

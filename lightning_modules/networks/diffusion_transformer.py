@@ -213,7 +213,8 @@ class DiffusionTransformer(nn.Module):
             prefix = self._frames(hint.nan_to_num(), before, keep.joined_motion)
             prefix = torch.where(known, prefix, self.null_prefix) + self.positions[: self.prefix]
         together = None if together is None else together[:, self.prefix :]
-        return Conditions(tokens, prefix, modulated, attended, together, keep.joined_motion)
+        said = encoded[:, 2 * self.prefix :].unflatten(1, (-1, 2)).flatten(2)
+        return Conditions(tokens, prefix, modulated, attended, together, keep.joined_motion, said)
 
     def _hear(self, encoder: nn.Module, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Embedded speech ``(B, 2 (P + T), E)`` of prefix and window, and what a zero in its place is embedded to.

@@ -56,6 +56,7 @@ class Conditions(NamedTuple):
         attended: ``(B, 2 (P + T), W)`` audio tokens that frames attend to; None without cross-attention.
         joined: ``(B, T, 2 E)`` two audio embeddings of each frame of the window; None without the joined branch.
         joined_motion: ``(B,)`` bool, whether the joined branch sees the noisy motion.
+        heard: ``(B, T, 2 E)`` two audio embeddings of each frame of the window, dropped or not: for losses alone.
     """
 
     tokens: Tensor
@@ -64,3 +65,4 @@ class Conditions(NamedTuple):
     attended: Tensor | None
     joined: Tensor | None
     joined_motion: Tensor
+    heard: Tensor

@@ -18,11 +18,19 @@ RENDERER = {
     "face_views": 8,
     "norm": "group",
 }
+ENCODER = {"name": "mel_encoder", "width": 8, "out_dim": 8}
+TRANSFORMER = {"name": "diffusion_transformer", "width": 16, "depth": 1, "heads": 2, "audio_encoder": ENCODER}
+CONDITIONS = [(2, 20)] * 3
 PROJECTION = {"name": "feature_projection", "in_dim": 3, "out_dim": 2}
 
 
 @pytest.mark.parametrize(
-    ("spec", "shapes"), [(RENDERER, [(2, 3, 32, 32), (2, 3, 32, 32)]), (PROJECTION, [(2, 4, 3)])]
+    ("spec", "shapes"),
+    [
+        (RENDERER, [(2, 3, 32, 32), (2, 3, 32, 32)]),
+        (TRANSFORMER, [(2, 64, 20), (2,), (2, 128, 160), *CONDITIONS]),
+        (PROJECTION, [(2, 4, 3)]),
+    ],
 )
 def test_weights_keep_their_names_and_values(spec, shapes) -> None:
     network = build_network(**spec)

@@ -209,6 +209,24 @@ def test_loss_options_matter(windows):
     assert loss(learned) > loss(learned, variational_weight=0.0)
 
 
+def test_speech_that_is_read_teaches_the_audio_encoder_from_the_first_step(windows):
+    """The last layer starts as zero, so that nothing else does."""
+
+    def taught(**options):
+        module = build_module(**options)
+        window = module.encode(windows)
+        noise = torch.randn(window.x0.shape, generator=torch.Generator().manual_seed(0))
+        terms = module.losses(window, torch.full((len(noise),), 0.5), noise, None)
+        terms["loss"].backward()
+        gradients = [p.grad for p in module.network.audio_encoder.parameters() if p.grad is not None]
+        return terms, max((float(one.abs().max()) for one in gradients), default=0.0)
+
+    assert taught()[1] == 0
+    terms, most = taught(speech_weight=2.0)
+    assert most > 0
+    torch.testing.assert_close(terms["loss"], terms["output"] + 2 * terms["speech"])
+
+
 def with_blocks(module):
     """A basis of two coordinates of the head, one each of mouth and eyes, two of the rest."""
     module.basis.sizes.copy_(torch.tensor([2, 1, 1]))
