@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
     """Put the trained weights of ``source`` into a LightningModule's network, and the motion basis that they were learned in.
 
-    What the losses of stage 1 learned, such as to read pose off the motion, comes along where both have it.
+    What losses learned, such as to read pose off motion or motion off speech, comes along where both have it.
     The basis comes along where the motion is that of the same autoencoder; else the model keeps its own.
 
     Args:
@@ -60,7 +60,10 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
 
 
 def _keep_readouts(state: dict[str, Tensor], model: Any, source: Path | str) -> None:
-    """Layers that losses train for themselves: a new one would pull a trained motion encoder by random numbers."""
+    """Layers that losses train for themselves: a new one would pull a trained encoder by random numbers."""
+    readout = getattr(model, "speech_readout", None)
+    if isinstance(readout, nn.Module) and (known := part_of(state, "speech_readout.")):
+        load_state(readout, known, Path(source))
     losses = getattr(model, "losses", None)
     if not isinstance(losses, nn.Module):  # of the other stages it is a method
         return
