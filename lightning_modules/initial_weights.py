@@ -62,8 +62,8 @@ def start_from(source: Path | str, record: NetworkRecord, model: Any) -> None:
 def _keep_readouts(state: dict[str, Tensor], model: Any, source: Path | str) -> None:
     """Layers that losses train for themselves: a new one would pull a trained encoder by random numbers."""
     readout = getattr(model, "speech_readout", None)
-    if isinstance(readout, nn.Module) and (known := part_of(state, "speech_readout.")):
-        load_state(readout, known, Path(source))
+    if isinstance(readout, nn.Module) and (learned := part_of(state, "speech_readout.")):
+        load_state(readout, learned, Path(source))
     losses = getattr(model, "losses", None)
     if not isinstance(losses, nn.Module):  # of the other stages it is a method
         return
