@@ -175,42 +175,32 @@ def write_latents(
     Arguments and errors as of `build_latents`; ``clip_done`` is called after each clip. Clips without sound get silence.
     """
     store = as_store(clips)
-    tensors: dict[str, dict[str, Tensor]] = {}
+    tensors: dict[str, Tensor] = {}
     for record in records:
         frames = ClipFrames(store, size or record.size).get(record, np.arange(record.frames))
         silent = np.zeros(record.frames * SAMPLES_PER_FRAME, dtype=np.float32)
         waveform = silent if record.audio is None else store.sound(record)
         with torch.inference_mode():
-            tensors[record.id] = encode(frames, waveform)
+            tensors |= stored_latents(record.id, encode(frames, waveform), record.frames)
         clip_done()
     write_shard(folder, tensors, {record.id: (record.sha256, record.frames) for record in records})
 
 
-def write_shard(
-    folder: Path, latents: Mapping[str, Mapping[str, Tensor]], contents: Mapping[str, tuple[str, int]]
-) -> None:
-    """Write a shard of the latents of some clips, by their ids.
-
-    Args:
-        folder: of the cache.
-        latents: of each clip ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D).
-        contents: of each clip a hash of what the latents were made from, and T.
-
-    Raises:
-        UserError: latents are not finite as they are stored.
-        ValueError: they have other shapes.
-    """
-    stored = {
-        f"{clip}/{name}": value
-        for clip, (_, frames) in contents.items()
-        for name, value in _stored(clip, latents[clip], frames)
-    }
+def write_shard(folder: Path, tensors: dict[str, Tensor], contents: Mapping[str, tuple[str, int]]) -> None:
+    """Write a shard of some clips' `stored_latents`; ``contents``: of each a hash of what they were made from, and T."""
     name = cache_key(*(f"{clip} {sha256}" for clip, (sha256, _) in contents.items()))
     with whole_output(folder / f"shard-{name}.safetensors") as temporary:
-        save_file(stored, temporary, {"clips": json.dumps(contents)})
+        save_file(tensors, temporary, {"clips": json.dumps(contents)})
 
 
-def _stored(clip: str, latents: Mapping[str, Tensor], frames: int) -> Iterator[tuple[str, Tensor]]:
+def stored_latents(clip: str, latents: Mapping[str, Tensor], frames: int) -> dict[str, Tensor]:
+    """Latents of a clip of so many frames, see ``Encode``, as a shard holds them.
+
+    Raises:
+        UserError: they are not finite as they are stored.
+        ValueError: they have other shapes.
+    """
+    stored = {}
     for name, steps in STEPS_PER_FRAME.items():
         value = latents[name].cpu()
         if value.ndim != 2 or len(value) != steps * frames:
@@ -220,7 +210,8 @@ def _stored(clip: str, latents: Mapping[str, Tensor], frames: int) -> Iterator[t
             raise UserError(
                 f"clip {clip}: {name} is not finite as {STORED_TYPE}; is the autoencoder trained?"
             )
-        yield name, value
+        stored[f"{clip}/{name}"] = value
+    return stored
 
 
 def group_clips(records: Sequence[ClipRecord], frames: int = SHARD_FRAMES) -> Iterator[list[ClipRecord]]:

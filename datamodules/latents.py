@@ -100,6 +100,16 @@ class LatentCache:
         places = ((name, place) for name, place in sorted(self._places.items()) if name.startswith(UNDRAWN))
         return {name: place.frames for name, place in places if made_from in (None, place.sha256)}
 
+    def first_undrawn(self, count: int) -> list[tuple[str, int]]:
+        """The first so many of those, UserError where there are fewer."""
+        found = list(self.undrawn().items())[:count]
+        if len(found) < count:
+            raise UserError(
+                f"{self.folder}: has {len(found)} speeches that were not drawn, data.undrawn asks for {count}; run "
+                "`ifmdm encode` with it"
+            )
+        return found
+
     def check(self, records: Sequence[ClipRecord]) -> None:
         """UserError about the first clip without usable latents."""
         for record in records:

@@ -221,7 +221,7 @@ class TalkingHeadDataModule(LightningDataModule):
             if windows is not None and self.undrawn:  # of these one window each
                 undrawn = [
                     dataclasses.replace(records[0], id=name, frames=frames, audio="")
-                    for name, frames in self._undrawn(cache)
+                    for name, frames in cache.first_undrawn(self.undrawn)
                 ]
                 records, windows = [*records * windows, *undrawn], 1
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)
@@ -254,16 +254,6 @@ class TalkingHeadDataModule(LightningDataModule):
             degrade=self.degrade if training else 0.0,
             backdrop=self.backdrop if training else 0.0,
         )
-
-    def _undrawn(self, cache: LatentCache) -> list[tuple[str, int]]:
-        """Names and frames of the speeches that nobody drew."""
-        found = list(cache.undrawn().items())[: self.undrawn]
-        if len(found) < self.undrawn:
-            raise UserError(
-                f"{cache.folder}: has {len(found)} speeches that were not drawn, data.undrawn asks for {self.undrawn}; run "
-                "`ifmdm encode` with it"
-            )
-        return found
 
     def _device(self, records: Sequence[ClipRecord]) -> torch.device | None:
         """Where the frames of all these clips are to stay; None: nowhere, they are read when they are asked for."""

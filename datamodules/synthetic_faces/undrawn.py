@@ -1,6 +1,6 @@
 """Speeches that are heard and not drawn: latents of the people of a dataset, who say what they never said.
 
-To draw a clip takes ten times as long as to speak it and move its controls, and what sound tells about lips is learnt from
+To draw a clip takes thirty times as long as to speak it and move its controls, and what sound tells about lips is learnt from
 many voices. Motion follows from the controls by a linear map that the drawn clips teach, about the mean of one of them and
 with what the map leaves of it, in another order.
 """
@@ -23,7 +23,7 @@ from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.dataset_folder import SETTINGS_NAME, read_dataset_settings
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
-from datamodules.latent_writing import SHARD_FRAMES, write_shard
+from datamodules.latent_writing import SHARD_FRAMES, stored_latents, write_shard
 from datamodules.latents import LatentCache, cache_key, undrawn_id
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
@@ -90,11 +90,8 @@ class MotionMap:
                     f"{store.root}: {record.id} has no controls among its annotations: only synthetic clips have"
                 )
             controls.append(about_mean(torch.from_numpy(arrays["controls"]).float()))
-            motions.append(cache.load(record.id)["motion"].float())
-        inputs, targets = (
-            torch.cat(controls).double(),
-            torch.cat([about_mean(one) for one in motions]).double(),
-        )
+            motions.append(about_mean(cache.load(record.id)["motion"].float()))
+        inputs, targets = torch.cat(controls).double(), torch.cat(motions).double()
         if len(inputs) < FEWEST_FRAMES:
             raise UserError(
                 f"{store.root}: {len(inputs)} frames are too few to tell motion from controls by; draw {FEWEST_FRAMES}"
@@ -104,13 +101,11 @@ class MotionMap:
         penalty = RIDGE * torch.eye(scaled.shape[1], dtype=torch.double)
         weights = torch.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ targets) / scale[:, None]
         share = 1 - float((targets - inputs @ weights).square().sum() / targets.square().sum())
-        weights = weights.float()
-        people = [
-            Person(
-                motion.mean(dim=0), about_mean(motion) - said @ weights, cache.load(record.id)["appearance"]
-            )
-            for record, said, motion in zip(records, controls, motions, strict=True)
-        ]
+        weights, people = weights.float(), []
+        for record, said, motion in zip(records, controls, motions, strict=True):
+            latents = cache.load(record.id)
+            mean = latents["motion"].float().mean(dim=0)
+            people.append(Person(mean, motion - said @ weights, latents["appearance"]))
         return cls(weights, people, share, made_from(records))
 
 
@@ -128,16 +123,18 @@ def undrawn_settings(root: Path, count: int) -> Settings:
     """Settings of the further speeches of a synthetic dataset, a voice for each.
 
     Raises:
-        UserError: the folder holds no synthetic clips, or those of another version.
+        UserError: the folder holds no synthetic clips, or those of another version; or that is no number of speeches.
     """
+    if count < 1:
+        raise UserError(f"data.undrawn={count}: is no number of speeches, 0 or more")
     values = dict(read_dataset_settings(root) or {})
-    if values.pop("version", None) != VERSION:
+    if values.pop("version", None) != VERSION or "draws" not in values:
         raise UserError(
             f"{root / SETTINGS_NAME}: tells of no synthetic heads of this version, to which speeches could be added; leave "
             "data.undrawn out"
         )
     known = {name: values[name] for name in {one.name for one in fields(Settings)} & values.keys()}
-    heads = max(ceil(count / 0.8), 10)  # of every ten, eight are for training
+    heads = 10 * ceil(count / 8)  # of every ten, eight are for training
     others: dict[str, Any] = {
         "clips": heads,
         "identities": heads,
@@ -179,7 +176,7 @@ def write_undrawn(
     known = LatentCache(folder).undrawn(motion_map.key)
     todo = [plan for number, plan in enumerate(plans) if undrawn_id(number) not in known]
     numbers = {plan: number for number, plan in enumerate(plans)}
-    tensors: dict[str, dict[str, Tensor]] = {}
+    tensors: dict[str, Tensor] = {}
     contents: dict[str, tuple[str, int]] = {}
     done = count - len(todo)
     for plan, waveform, controls in _spoken(settings, todo, workers):
@@ -187,7 +184,8 @@ def write_undrawn(
         person = motion_map.people[int(generator.integers(len(motion_map.people)))]
         moved = about_mean(torch.from_numpy(controls).float()) @ motion_map.weights
         motion, appearance = person.moved(moved, generator)
-        tensors[name] = {"motion": motion, "appearance": appearance, "audio": hear(waveform)}
+        latents = {"motion": motion, "appearance": appearance, "audio": hear(waveform)}
+        tensors |= stored_latents(name, latents, len(motion))
         contents[name] = (motion_map.key, len(motion))
         done += 1
         progress(done, count)

@@ -13,7 +13,7 @@ from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder
 from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
-from datamodules.latent_writing import write_shard
+from datamodules.latent_writing import stored_latents, write_shard
 from datamodules.latents import LatentCache
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
@@ -56,15 +56,16 @@ def records(root: Path) -> list[ClipRecord]:
 @pytest.fixture
 def cache(root: Path, records: list[ClipRecord], tmp_path: Path) -> LatentCache:
     """Latents that are the controls by `WEIGHTS`, above a mean that each clip has for itself."""
-    tensors, contents = {}, {}
+    tensors, contents = dict[str, torch.Tensor](), {}
     for number, record in enumerate(records):
         assert record.annotations is not None
         controls = load_file(root / record.annotations)["controls"]
-        tensors[record.id] = {
+        latents = {
             "motion": 0.01 * about_mean(controls) @ WEIGHTS + 0.01 * number,
             "appearance": torch.full((record.frames, 3), float(number)),
             "audio": torch.zeros(2 * record.frames, 1),
         }
+        tensors |= stored_latents(record.id, latents, record.frames)
         contents[record.id] = (record.sha256, record.frames)
     write_shard(tmp_path, tensors, contents)
     return LatentCache(tmp_path)
@@ -93,6 +94,12 @@ def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache) ->
     assert not {record.identity for record in records} & {
         f"synthetic_{settings.seed}_{plan.seen:05d}" for plan in plans
     }
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 10, 17])
+def test_there_are_as_many_training_voices_as_speeches_are_asked_for(root, count) -> None:
+    plans = plan_clips(undrawn_settings(root, count))
+    assert sum(plan.split == "train" for plan in plans) >= count
 
 
 def test_what_is_there_is_kept_until_the_clips_are_others(root, records, cache) -> None:
@@ -125,11 +132,11 @@ def test_what_the_map_leaves_goes_on_there_and_back() -> None:
 def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, cache) -> None:
     fitted = MotionMap.fit(records, ClipStore(root), cache)
     val = [record for record in read_manifest(root) if record.split == "val"]
-    silent = {"motion": (1, 4), "appearance": (1, 3), "audio": (2, 1)}
-    zeros = {
-        record.id: {name: torch.zeros(record.frames * rows, width) for name, (rows, width) in silent.items()}
-        for record in val
-    }
+    zeros = {}
+    for record in val:
+        still = {"motion": (1, 4), "appearance": (1, 3), "audio": (2, 1)}
+        latents = {name: torch.zeros(record.frames * rows, width) for name, (rows, width) in still.items()}
+        zeros |= stored_latents(record.id, latents, record.frames)
     write_shard(cache.folder, zeros, {record.id: (record.sha256, record.frames) for record in val})
     write_undrawn(root, cache.folder, fitted, hear, 4, workers=0)
 
@@ -159,6 +166,8 @@ def test_only_synthetic_heads_can_say_more(fake_clips, root, records, cache, tmp
     )
     with pytest.raises(UserError, match=r"tells of no synthetic heads of this version"):
         undrawn_settings(folder, 3)
+    with pytest.raises(UserError, match=r"data.undrawn=-1: is no number of speeches"):
+        undrawn_settings(root, -1)
     plain = [record for record in read_manifest(fake_clips) if record.split == "train"]
     with pytest.raises(UserError, match=r"has no controls among its annotations"):
         MotionMap.fit(plain, ClipStore(fake_clips), cache)
