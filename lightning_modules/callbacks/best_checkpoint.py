@@ -1,6 +1,7 @@
 """The checkpoint with the best value of a measure."""
 
 import warnings
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -15,6 +16,15 @@ class BestCheckpoint(ModelCheckpoint):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
             super().setup(trainer, pl_module, stage)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Lightning's, and a training that ends before its time, or with it, is judged once more, in whatever epoch it ends.
+
+        Else one with a time limit would have for its best what was there at the last epoch that is validated.
+        """
+        if trainer.should_stop and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
+        super().on_train_batch_end(trainer, *args)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether ``current`` is a number and among the best."""

@@ -178,6 +178,22 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
     assert best.state_key == ModelCheckpoint(str(tmp_path), monitor="val/loss", filename="best").state_key
 
 
+def test_a_training_that_ends_by_the_clock_is_judged_where_it_ends(
+    train: Callable[..., TrainingResult],
+) -> None:
+    """Its best checkpoint is not the one of the last epoch that would have been validated anyhow: here there is none."""
+    result = train(
+        "diffusion",
+        "trainer.max_steps=-1",
+        "time_limit='00:00:00:02'",
+        "trainer.check_val_every_n_epoch=100000",
+    )
+    ends = [result.run_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    best, last = (torch.load(path, map_location="cpu", weights_only=True)["global_step"] for path in ends)
+    assert best == last > 0
+    assert "val/loss" in result.metrics
+
+
 @pytest.mark.parametrize("key", ["model.losses.l1.weight", "model.optimizer.lr"])
 def test_a_number_that_is_none_is_refused_in_a_config(
     key: str, words: Callable[..., list[str]], refused: Callable[..., str]
