@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datamodules.batches import window_starts
+
 
 @dataclass(frozen=True)
 class FollowingSettings:
     """Which windows and requests are looked at."""
 
     window: int = 64  # frames of a window; its statistics cover the frame before it, too
-    fewest: int = 32  # frames of a last window that is judged all the same
+    fewest: int = 32  # frames of motion shorter than a window that is judged all the same
     least: float = 0.25  # smallest factor on the estimated std that the line is fitted to
     most: float = 2.0  # largest
 
@@ -35,18 +37,28 @@ class Line:
     r2: float
 
 
+def judged_windows(frames: int, settings: FollowingSettings = FOLLOWING) -> dict[int, int]:
+    """Number and first frame of the windows, of motion of so many frames, that are there as they were made.
+
+    All are but the one that the last window begins within; motion of under ``fewest`` frames has none.
+    """
+    starts = window_starts(frames, settings.window)
+    ends = [*starts[1:], frames]
+    least = min(settings.window, max(frames, settings.fewest))
+    return {place: start for place, start in enumerate(starts) if ends[place] - start >= least}
+
+
 def realised_std(
     coordinates: np.ndarray, before: np.ndarray, settings: FollowingSettings = FOLLOWING
 ) -> np.ndarray:
-    """Unbiased std ``(W, M)`` of each window of motion ``(T, M)`` and of the frame before it.
+    """Unbiased std ``(W, M)`` of each of the `judged_windows` of motion ``(T, M)`` and of the frame before it.
 
-    ``before`` ``(M,)`` is the frame before the first: the source's. A last window shorter than ``fewest`` is left out.
+    ``before`` ``(M,)`` is the frame before the first: the source's.
 
     Source: the statistics that stage 3 is trained with.
     """
     whole, window = np.concatenate([before[None], coordinates]), settings.window
-    starts = range(0, len(coordinates), window)
-    kept = [start for start in starts if min(window, len(coordinates) - start) >= settings.fewest]
+    kept = judged_windows(len(coordinates), settings).values()
     found = [whole[start : start + window + 1].std(axis=0, ddof=1) for start in kept]
     return np.array(found).reshape(len(kept), coordinates.shape[1])
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from datamodules.batches import FPS
+from datamodules.batches import FPS, window_starts
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def edge_step_ratio(rotation: np.ndarray, settings: EdgeSettings = EDGE) -> floa
 def _steps(rotation: np.ndarray, settings: EdgeSettings) -> tuple[np.ndarray, np.ndarray]:
     """Steps ``(T - 1,)`` of the head in degrees, and which of them lead from one window to the next."""
     steps = np.linalg.norm(np.diff(rotation, axis=0), axis=1)
-    return steps, np.arange(len(steps)) % settings.window == settings.window - 1
+    edges = np.array(window_starts(len(rotation), settings.window)[1:], dtype=int) - 1
+    return steps, np.isin(np.arange(len(steps)), edges)
 
 
 def _ratio(edges: np.ndarray, usual: float, settings: EdgeSettings) -> float:

@@ -31,7 +31,7 @@ from metrics.evaluation.loading import RenderedClip, load_clip
 from metrics.evaluation.protocol_names import short_hash
 from metrics.evaluation.run import protocol_record
 from metrics.evaluation.speech import LipRegressors, add_closures, add_correlations, read_speech
-from metrics.following import realised_std
+from metrics.following import judged_windows, realised_std
 
 MEASURED = (
     "head_motion", "mouth_motion", "blink_rate", "csim", "lip_corr_zero", "lip_corr", "lip_lag", "av_corr_zero", "av_corr",
@@ -198,7 +198,8 @@ class PointMeter:
 
         sampled = stds([take.motion for take in takes])
         rendered = stds([model.motion_of(to_float(take.frames)) for take in takes])
-        requested = np.stack([take.requested.cpu().numpy()[: sampled.shape[1]] for take in takes])
+        judged = list(judged_windows(len(takes[0].frames)))
+        requested = np.stack([take.requested.cpu().numpy()[judged] for take in takes])
         return {"requested": requested, "sampled": sampled, "rendered": rendered}
 
     def records(self, point: Point, clips: Sequence[ClipFiles], features: bool = False) -> list[Record]:

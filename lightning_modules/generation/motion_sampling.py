@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.batches import window_starts
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.diffusion.guidance import CFGDenoiser
 from lightning_modules.diffusion.window_units import WindowUnits, going_on
 from lightning_modules.networks.diffusion_transformer import DiffusionTransformer
 
-StatisticsProvider = Callable[[int, Tensor | None], tuple[Tensor | None, Tensor | None]]
-"""``(window index, hint and generated frames (1, 65, M) of the window before or None) -> (mean, std)``, each
-``(1, M)`` or None for a dropped one."""
-
-
+StatisticsProvider = Callable[[int, Tensor], tuple[Tensor | None, Tensor | None]]
+"""``(first frame of the window, motion so far) -> (mean, std)``, each ``(1, M)`` or None for a dropped one. The motion
+``(1, 1 + F, M)`` is the frame before the speech and what has been made of it, of which a last window may begin within."""
 MARKS = 48
 """Bits of a speech that go into the seed of its motion."""
 
@@ -41,7 +40,7 @@ def speech_seed(seed: int, audio: Tensor) -> int:
     return int.from_bytes(digest[:8], "little") >> 1  # of 63 bits
 
 
-def no_statistics(index: int, previous: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def no_statistics(start: int, motion: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Drops mean and std of every window: the mode ``none``."""
     return None, None
 
@@ -59,7 +58,7 @@ def sample_motion(
     temperature: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Generates the motion ``(1, T, M)`` of a whole speech, one window of 64 frames after the other.
+    """Generates the motion ``(1, T, M)`` of a whole speech, one window of 64 frames after the other (`window_starts`).
 
     A window goes on from the last generated frame, its hint, or from a prefix of those. Everything is in basis coordinates.
 
@@ -85,16 +84,18 @@ def sample_motion(
     audio_scale = diffusion.guidance if guidance is None else guidance
     statistics_scale = diffusion.statistics_guidance if statistics_guidance is None else statistics_guidance
     # As in training: beyond its ends the two features of the speech's outermost frames are repeated.
-    short = -total % window
+    short = max(window - total, 0)
     ends = (audio[:, :2].repeat(1, prefix, 1), audio[:, -2:].repeat(1, short + prefix, 1))
     audio = torch.cat([ends[0], audio, ends[1]], dim=1)
     # All motion so far, from the frame before the first; what is before that is not known.
     unknown = hint.new_full((1, max(prefix - 1, 0), hint.shape[-1]), torch.nan)
     motion = torch.cat([unknown, hint[:, None]], dim=1)
-    for index, start in enumerate(range(0, total, window)):
-        # What goes before (1, P or 1, M), and the statistics of what is to come.
+    ahead = motion.shape[1]
+    for start in window_starts(total, window):
+        # The statistics of what is to come, and what goes before (1, P or 1, M).
+        mean, std = statistics(start, motion[:, ahead - 1 :])
+        motion = motion[:, : ahead + start]
         before = motion[:, -max(prefix, 1) :]
-        mean, std = statistics(index, None if index == 0 else motion[:, -window - 1 :])
         units = None
         if diffusion.by_construction:
             if mean is None or std is None:
@@ -110,5 +111,4 @@ def sample_motion(
         found = diffusion.sample(denoiser, temperature * noise, generator, steps, corrected)  # (1, 64, M)
         found = found if units is None else units.unseen(found)
         motion = torch.cat([motion, found], dim=1)
-    first = motion.shape[1] - (total + short)
-    return motion[:, first : first + total]
+    return motion[:, ahead : ahead + total]

@@ -17,7 +17,7 @@ from datamodules.files import require_file
 from lightning_modules.generation.motion_intensity import scale_statistics
 from lightning_modules.generation.options import STATISTICS_MODES, GenerationOptions
 from lightning_modules.networks.base_renderer import SourceEncoding
-from lightning_modules.networks.statistics_estimator import within_reach
+from lightning_modules.networks.statistics_estimator import window_statistics, within_reach
 
 if TYPE_CHECKING:
     from lightning_modules.generation.talking_head import TalkingHead
@@ -74,10 +74,14 @@ class StatisticsConditioner:
         by_mode = self.options.statistics == "estimated" or self.file is not None
         return by_mode or self.options.std_quantile is not None
 
-    def __call__(self, window: int, generated: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def __call__(self, start: int, motion: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
-        before = self.rest if generated is None else generated[:, -1]
-        mean, std = self._of_mode(window, before)
+        before = motion[:, start]
+        if (
+            start and self.options.intensity == 1
+        ):  # scaled motion says nothing of how lively what follows should be
+            self.previous = window_statistics(motion[:, -WINDOW - 1 :])
+        mean, std = self._of_mode(start, before)
         if self.options.std_quantile is not None:
             assert self.model.estimator is not None  # the options were checked
             std = self.model.estimator.std_quantile(self.options.std_quantile)[None].to(self.rest)
@@ -94,12 +98,12 @@ class StatisticsConditioner:
         self.asked.append(std)
         return (None if mean is None else scaled), std
 
-    def _of_mode(self, window: int, before: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _of_mode(self, start: int, before: Tensor) -> tuple[Tensor | None, Tensor | None]:
         mode = self.options.statistics
         if self.file is not None:
             return self.file[0].to(self.rest), self.file[1].to(self.rest)
         if mode == "estimated":
-            return self._estimate(window, before)
+            return self._estimate(start, before)
         if mode == "none":
             return None, None
         return (self.rest if mode == "source" else before), None
@@ -111,13 +115,12 @@ class StatisticsConditioner:
         drawn = self.model.estimator.unconditional().sample(self.generator)
         return self.model.estimator.statistics(drawn, self.rest, before)
 
-    def _estimate(self, window: int, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample from the estimator; the next window sees what was sampled here, before any scaling.
+    def _estimate(self, start: int, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample from the estimator, which sees the statistics of the window before; as sampled, where motion is scaled.
 
         The mouth's are as much nearer to what is expected as its temperature says.
         """
-        start = 2 * WINDOW * window
-        audio = self.audio[:, start : start + 2 * WINDOW]
+        audio = self.audio[:, 2 * start : 2 * (start + WINDOW)]
         missing = WINDOW - audio.shape[1] // 2  # frames, of two vectors each
         audio = torch.cat([audio, audio[:, -2:].repeat(1, missing, 1)], dim=1)
         previous = torch.stack(self.previous or (torch.zeros_like(self.rest),) * 2, dim=1)  # (1, 2, M)

@@ -55,9 +55,9 @@ def test_samples_have_the_statistics_that_they_were_asked_for(model, target, way
     diffusion = GaussianDiffusion(target=target, sampler_steps=4, **{way: True})
     asked, hint = [], torch.zeros(1, 20)
 
-    def statistics(index, previous):
-        before = hint if previous is None else previous[:, -1]
-        draw = torch.Generator().manual_seed(index)
+    def statistics(start, motion):
+        before = motion[:, start]
+        draw = torch.Generator().manual_seed(start)
         std = 0.3 + torch.rand(1, 20, generator=draw)
         asked.append((before + std * torch.randn(1, 20, generator=draw), std))
         return asked[-1]

@@ -3,17 +3,27 @@
 import numpy as np
 import pytest
 
-from metrics.following import block_std, cross_talk, fit_line, in_range, realised_std, saturation
+from metrics.following import (
+    block_std,
+    cross_talk,
+    fit_line,
+    in_range,
+    judged_windows,
+    realised_std,
+    saturation,
+)
 
 
 def test_std_of_windows_covers_the_frame_before_each():
     motion = np.random.default_rng(0).normal(size=(150, 3)) * [1.0, 2.0, 0.0]
     before = np.array([5.0, 0.0, 1.0])
     found = realised_std(motion, before)
-    assert found.shape == (2, 3)  # the last 22 frames are too few
+    assert list(judged_windows(150)) == [0, 2]  # the last begins at 86, within the second
+    assert found.shape == (2, 3)
     np.testing.assert_allclose(found[0], np.vstack([before, motion[:64]]).std(axis=0, ddof=1))
-    np.testing.assert_allclose(found[1], motion[63:128].std(axis=0, ddof=1))
-    assert realised_std(motion[:100], before).shape == (2, 3)
+    np.testing.assert_allclose(found[1], motion[85:150].std(axis=0, ddof=1))
+    assert judged_windows(192) == {0: 0, 1: 64, 2: 128}
+    assert judged_windows(40) == judged_windows(64) == {0: 0}
     assert realised_std(motion[:20], before).shape == (0, 3)
 
 

@@ -111,6 +111,9 @@ def test_a_jerk_counts_where_windows_meet_alone():
     lost = seams.copy()
     lost[100:105] = np.nan  # no face
     assert edge_steps(lost) == pytest.approx(expected)
+    assert edge_steps(seams[28:]) == pytest.approx(
+        np.hypot(0.5, 2.0) / 0.5 / 2 + 0.5
+    )  # 164 frames: edges at 64 and 100
 
 
 @pytest.mark.parametrize("rotation", [np.zeros((200, 3)), np.random.rand(64, 3), np.full((200, 3), np.nan)])

@@ -1,9 +1,12 @@
 """Motion of speech of any length, window after window."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 
+from datamodules.batches import window_starts
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.motion_sampling import no_statistics, sample_motion, speech_seed
 from lightning_modules.generation.talking_head import TalkingHead
@@ -27,28 +30,29 @@ def test_windows_are_chained_by_the_hint_and_statistics(model, monkeypatch):
         hints.append(hint)
         return embed(audio, hint, *rest)
 
-    def statistics(index, previous):
-        seen.append((index, previous))
-        return no_statistics(index, previous)
+    def statistics(start, so_far):
+        seen.append((start, so_far))
+        return no_statistics(start, so_far)
 
     monkeypatch.setattr(model.denoiser, "embed", spy)
-    motion = sample(model, statistics=statistics)
+    motion = sample(model, statistics=statistics)  # 150 frames
     given = [hint[:, -1] for hint in hints]
-    torch.testing.assert_close(given, [HINT, motion[:, 63], motion[:, 127]], rtol=0, atol=0)
-    assert [index for index, _ in seen] == [0, 1, 2]
-    assert seen[0][1] is None
-    assert torch.equal(seen[2][1], motion[:, 63:128])
+    torch.testing.assert_close(given, [HINT, motion[:, 63], motion[:, 85]], rtol=0, atol=0)
+    assert [start for start, _ in seen] == [0, 64, 86]
+    assert torch.equal(seen[0][1], HINT[:, None])
+    assert seen[2][1].shape == (1, 129, 20)
+    assert torch.equal(seen[2][1][:, :87], torch.cat([HINT[:, None], motion[:, :86]], dim=1))
 
 
 def test_settings_of_the_process_change_the_motion(model):
     base, ones = sample(model), torch.ones(1, 20)
     for options in (
-        {"statistics": lambda index, previous: (ones, None)},
+        {"statistics": lambda start, motion: (ones, None)},
         {"diffusion": GaussianDiffusion(sampler="ancestral", sampler_steps=3)},
         {"diffusion": GaussianDiffusion(sampler_steps=3, guidance=2.0)},
     ):
         assert not torch.allclose(sample(model, **options), base), options
-    both = {"statistics": lambda index, previous: (ones, ones)}
+    both = {"statistics": lambda start, motion: (ones, ones)}
     assert not torch.allclose(sample(model, **both), sample(model, **both, statistics_guidance=2.0))
     torch.testing.assert_close(sample(model, guidance=1.0), base)
 
@@ -63,6 +67,15 @@ def test_the_seed_is_of_the_speech_too_and_rounding_does_not_change_it():
     normed = torch.nn.functional.layer_norm(speeches, (160,))  # as speech models end: all means are 0
     silence = torch.zeros(1, 2, 160)
     assert len({speech_seed(0, audio) for audio in (*normed, silence)}) == 4
+
+
+@pytest.mark.parametrize("frames", [1, 63, 64, 65, 128, 129, 90_000])
+def test_windows_cover_speech_of_any_length_and_end_with_it(frames):
+    starts = window_starts(frames)
+    assert starts[0] == 0
+    assert starts[-1] == max(frames - 64, 0)
+    assert all(0 < later - sooner <= 64 for sooner, later in pairwise(starts))
+    assert len(starts) == -(-frames // 64)
 
 
 @pytest.mark.parametrize("features", [0, 3])
@@ -92,8 +105,7 @@ def test_a_prefix_is_what_was_generated_last_and_speech_has_its_surroundings(mod
     assert first[:, :4].isnan().all()
     assert torch.equal(first[:, 4], HINT)
     assert all(part.shape == (1, 2 * 74, 160) for part, _ in seen)
-    for number, (part, before) in enumerate(seen[1:], start=1):
-        start = 64 * number
+    for start, (part, before) in zip(window_starts(features // 2)[1:], seen[1:], strict=True):
         assert torch.equal(before, motion[:, start - 5 : start])
         known = audio[:, 2 * (start - 5) : 2 * (start + 69)]
         assert torch.equal(part[:, : known.shape[1]], known)
