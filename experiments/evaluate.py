@@ -114,7 +114,7 @@ def _run_videos(args: argparse.Namespace) -> int:
 
     name, task = (args.protocol, args.task) if args.sources is None else (TALKING_HEAD_FREE, FREE)
     protocol = get_protocol(name, task, crop=args.crop, **given_numbers(args))
-    model = TalkingHead.from_pretrained(args.model) if args.model else None
+    model = TalkingHead.from_pretrained(args.model, hears=False) if args.model else None
     if args.sources is not None:
         folders = (args.videos, args.sources, args.method, protocol, args.speakers)
         results = evaluate_free(*folders, progress=log_progress)

@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_places(parser, "audio", "speech, any sound or video file with sound")
     flag = parser.add_argument
+    text = (
+        "wav2vec2, HuBERT or Whisper model that the model hears by: a folder, or a hub name, which is downloaded "
+        "(default: the folder 'audio' in the model folder, or the package of ifmdm[whisper])"
+    )
+    flag("--speech-model", metavar="DIR|NAME", help=text)
     text = "how much head and body move; 0 = at rest (default 1)"
     flag("--intensity", type=float, default=1.0, help=text)
     text = (
@@ -78,11 +83,6 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
     flag("--model", default=DEFAULT_MODEL, help="model folder or name of a shipped model")
-    text = (
-        "wav2vec2, HuBERT or Whisper model that the model hears by: a folder, or a hub name, which is downloaded "
-        "(default: the folder 'audio' in the model folder, or the package of ifmdm[whisper])"
-    )
-    flag("--speech-model", metavar="DIR|NAME", help=text)
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
     flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
     text = "side of the frames in pixels (default: 256, or the model's largest where that is less)"

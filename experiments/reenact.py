@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     start, face = first_face(driving, find_face or face_finder(args.video_face, "video"))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
-    model = TalkingHead.from_pretrained(folder, args.speech_model)
+    model = TalkingHead.from_pretrained(folder, hears=False)
     source = model.prepare_source(portrait, frame_size(model, args, crop))
     motion = driving_motion(model, driving, framing(face), start)
     driving.warn_of_damage()

@@ -39,7 +39,7 @@ def write_templates(model: Path, image: Path | None, output: Path | None) -> Pat
     folder = resolve_model(model)
     picture, path = (read_image(image), image) if image is not None else (_astronaut(), Path("the astronaut"))
     portrait, _ = frame_portrait(picture, path, face_finder("largest"))
-    talking_head = TalkingHead.from_pretrained(folder)
+    talking_head = TalkingHead.from_pretrained(folder, hears=False)
     source = talking_head.prepare_source(portrait)
     names = ", ".join(f"{deviation:+g}" for deviation in DEVIATIONS)
     lead = f"Each row moves one direction by {names} standard deviations of the training motion and holds the others."

@@ -86,13 +86,17 @@ class TalkingHead(Reenactor):
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str = DEFAULT_MODEL, speech_model: Path | str | None = None
+        cls,
+        folder: Path | str = DEFAULT_MODEL,
+        speech_model: Path | str | None = None,
+        hears: bool = True,
     ) -> "TalkingHead":
         """Load a model folder, or a shipped model by its name. A folder of anyone: nothing in it is run.
 
         Args:
             folder: Model folder or name.
             speech_model: Folder or hub name of the speech model, for a model that hears by one and whose folder holds none.
+            hears: Whether it is to hear speech; if not, no speech model is loaded, and motion comes from features alone.
 
         Raises:
             UserError: Missing or damaged files, weights that don't fit the config, stages that don't fit each other, or no
@@ -104,8 +108,8 @@ class TalkingHead(Reenactor):
         plans: dict[str, Any] = {stage: plan_named(config.networks[stage], source) for stage in STAGES}
         _check_stages(plans, source)
         settings = checked_arguments(GaussianDiffusion, config.diffusion, f"{source}: diffusion")
-        frontend = load_frontend(config.audio, folder / AUDIO_FOLDER, speech_model)
-        if frontend.dim != plans["diffusion"].audio_encoder.in_dim:
+        frontend = load_frontend(config.audio, folder / AUDIO_FOLDER, speech_model) if hears else None
+        if frontend is not None and frontend.dim != plans["diffusion"].audio_encoder.in_dim:
             raise UserError(f"{source}: its networks don't take the features of {config.audio}")
         built: dict[str, Any] = {s: load_planned(plans[s], folder, weights_name(s)) for s in STAGES}
         basis = load_basis(plans["autoencoder"].motion_dim, folder, BASIS_NAME)

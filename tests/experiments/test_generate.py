@@ -1,6 +1,8 @@
 """``ifmdm generate`` and ``reenact``: real input gives a video with its sound, wrong input one line and no file."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -233,6 +235,15 @@ def test_silent_speech_is_told(inputs, model_folder, tmp_path, caplog):
         given = words("generate", inputs, tmp_path / "out.mp4", model_folder, f"--audio={name}")
         assert with_face(generate, given) == 0
         assert ("its sound is silence throughout" in caplog.text) == told
+
+
+def test_reenact_needs_no_speech_model(inputs, model_folder, tmp_path):
+    model = shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"audio": {"name": "hubert"}}))
+    assert with_face(reenact, words("reenact", inputs, tmp_path / "out.mp4", model)) == 0
+    with pytest.raises(UserError, match="--speech-model"):
+        with_face(generate, words("generate", inputs, tmp_path / "out.mp4", model))
 
 
 def test_reenact_tells_of_damaged_pictures(inputs, model_folder, tmp_path, caplog):
