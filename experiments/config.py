@@ -31,6 +31,7 @@ PATHS = {
     "output",
     "resume",
     "run_dir",
+    "speech_model",
     "talking_head",
 }
 """Keys whose values are files or folders: a name that looks like a number stays the text that was typed."""

@@ -188,13 +188,13 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
 def set_up_config(
     config: dict[str, Any],
     variants: Callable[[Any], Sequence[Any]] | None = None,
-    load_model: Callable[[str], Any] = TalkingHead.from_pretrained,
+    load_model: Callable[[str, str | None], Any] = TalkingHead.from_pretrained,
     load_judge: Callable[..., MotionJudge] = load_motion_judge,
 ) -> EvaluatedModel:
     """What a config names, see `set_up`.
 
     Raises:
-        UserError: No such model or judge, options that the model can't follow, or a number that makes no sense.
+        UserError: No such model, speech model or judge, options that the model can't follow, or a number that makes no sense.
     """
     most, seeds, least = config["max_frames"], config["seeds"], ReadingSettings().shortest
     if most is not None and not (isinstance(most, int) and most >= least):
@@ -203,7 +203,7 @@ def set_up_config(
         raise UserError(f"seeds={seeds}: give a list such as [0,1,2], no seed twice")
     root = Path(config["data"]["root"])
     choose_clips(read_manifest(root), config["split"], config["clips"])  # before a model is loaded
-    model = load_model(config["talking_head"])
+    model = load_model(config["talking_head"], config["speech_model"])
     try:
         options = GenerationOptions(**config["generation"])
     except TypeError as error:

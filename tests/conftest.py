@@ -106,7 +106,7 @@ def build_model() -> Callable[..., Any]:
     from lightning_modules.networks.motion_basis import fit_motion_basis
     from lightning_modules.networks.registry import build_network
 
-    encoder = {"name": "mel_encoder", "in_dim": 160, "width": 16, "out_dim": 16}
+    encoder: dict[str, Any] = {"name": "mel_encoder", "in_dim": 160, "width": 16, "out_dim": 16}
     specs: dict[str, dict[str, Any]] = {
         "autoencoder": {
             "name": "paper_renderer",
@@ -123,8 +123,10 @@ def build_model() -> Callable[..., Any]:
         specs[stage]["audio_encoder"] = encoder
     names = ("yaw", "pitch", "roll", "shift_x", "shift_y", "lip_opening", "lip_width", "blink")
 
-    def build(blocks: bool = True) -> TalkingHead:
+    def build(blocks: bool = True, frontend: AudioFrontend | None = None) -> TalkingHead:
         torch.manual_seed(0)
+        frontend = frontend or AudioFrontend()
+        encoder["in_dim"] = frontend.dim
         built: dict[str, Any] = {stage: build_network(**spec) for stage, spec in specs.items()}
         with torch.no_grad():
             for parameter in (p for network in built.values() for p in network.parameters()):
@@ -138,7 +140,7 @@ def build_model() -> Callable[..., Any]:
             built["diffusion"],
             GaussianDiffusion(sampler_steps=3),
             built["statistics"],
-            AudioFrontend(),
+            frontend,
         )
         return model.eval().requires_grad_(False)
 

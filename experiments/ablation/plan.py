@@ -54,6 +54,7 @@ class Member:
         stages: by stage the training, or where a given one lies.
         words: overrides of its evaluation.
         key: of all that its results hang on.
+        speech_model: folder or hub name of the one that its last stage was trained by; None: none, or the package's Whisper.
     """
 
     row: str
@@ -62,6 +63,7 @@ class Member:
     stages: dict[str, "Training | Path"]
     words: tuple[str, ...]
     key: str
+    speech_model: str | None = None
 
     @property
     def name(self) -> str:
@@ -173,9 +175,10 @@ def _row(
 
 def _member(row: str, group: str, ablation: Ablation | None, seed: int, study: Study, keys: "Keys") -> Member:
     stages: dict[str, Training | Path] = {}
+    last: tuple[str, ...] | Path = ()
     for stage in study.stages():
         if stage in study.given:
-            stages[stage] = study.given[stage]
+            stages[stage] = last = study.given[stage]
             continue
         anew = STAGES.index(stage) >= STAGES.index(group)
         more = ablation.words(stage) if ablation and ablation.stage else ()
@@ -183,11 +186,12 @@ def _member(row: str, group: str, ablation: Ablation | None, seed: int, study: S
         words = (*study.words_of(stage), *more)
         parent = None if stage == STAGES[0] else stages[STAGES[0]]
         key = keys.training(stage, words, own, parent)
-        stages[stage] = Training(stage, (*words, f"seed={own}"), key, parent)
+        stages[stage], last = Training(stage, (*words, f"seed={own}"), key, parent), words
     words = (*study.base.evaluation, *study.words.get("evaluation", ()))
     words += tuple(ablation.generation_words()) if ablation else ()
     data = keys.evaluated(words, study.words_of(study.stages()[-1]))
-    return Member(row, group, seed, stages, words, keys.member(study.task, stages, words, data))
+    key = keys.member(study.task, stages, words, data)
+    return Member(row, group, seed, stages, words, key, keys.speech_model(last))
 
 
 class Keys:
@@ -225,6 +229,14 @@ class Keys:
         if path is not None and path not in self._given:
             self._given[path] = weights_hash(load_network(path)[0])
         return None if path is None else self._given[path]
+
+    def speech_model(self, stage: tuple[str, ...] | Path) -> str | None:
+        """Folder or hub name of the speech model of a training by its words, or of a stage that is trained already."""
+        from lightning_modules.checkpoints import read_network_record
+
+        found = read_network_record(stage).audio if isinstance(stage, Path) else self.config(stage)["audio"]
+        audio = found or {}
+        return None if audio.get("name") == "mel" else audio.get("source")
 
     def manifest(self, plain: dict[str, Any]) -> str:
         """Hash of the manifest of a resolved config's data, which are rendered first if they are synthetic.

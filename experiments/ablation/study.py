@@ -180,6 +180,8 @@ def _evaluation_job(study: Study, shop: Workshop, member: Member, runs: Mapping[
     if study.task == "reconstruction":
         words.append(override("autoencoder", runs[STAGES[0]]))
         return Job(f"evaluate {member.name}", [words], log_file)
+    if member.speech_model is not None:  # before the evaluation's own words, which win
+        words.insert(1, override("speech_model", member.speech_model))
     flags = [text for stage, run in runs.items() for text in (f"--{stage}", str(run))]
     # A folder that is there is whole: its evaluation was stopped.
     package = [] if model.is_dir() else [["package", *flags, "--output", str(model)]]

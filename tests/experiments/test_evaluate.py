@@ -333,7 +333,7 @@ def test_wrong_settings_write_nothing(command, words, told, root, damaged, build
     usual = [word for word in usual if word.partition("=")[0] not in words]
     overrides = [*usual, *(word for word in given if not word.startswith(other))]
     with pytest.raises(UserError) as raised:
-        command(overrides, load_model=lambda folder: build_model(), load_judge=load_judge)
+        command(overrides, load_model=lambda *names: build_model(), load_judge=load_judge)
     assert told in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     # no judge is fitted before the options are known to be good

@@ -374,7 +374,7 @@ def test_a_search_goes_on_where_it_was_cut_off(build_model, fake_clips, tmp_path
         "~sweep.search.options.guidance",
     ]  # fmt: skip
     words[7:8] = ["~sweep.search.objective.av_corr_zero", "~sweep.search.objective.jitter"]
-    parts = {"load_model": lambda name: build_model(), "load_judge": lambda *args, **more: BlobJudge()}
+    parts = {"load_model": lambda *names: build_model(), "load_judge": lambda *args, **more: BlobJudge()}
 
     def search(trials: int) -> dict:
         assert sweep_main([*words, f"sweep.search.trials={trials}"], **parts) == 0

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,9 @@ from experiments.ablation.command import read_study, split_words, write_study
 from experiments.ablation.jobs import Job, run_job, run_jobs
 from experiments.ablation.plan import CONTROL, FULL, Keys, Training, plan
 from experiments.ablation.study import Workshop, run_study, wait_for
+from experiments.evaluation_setup import compose_evaluation, set_up_config
+from lightning_modules.audio_frontend import AudioFrontend
+from tests.experiments.test_ablations import speech_model
 
 WORDS = ["ablation=no_hint,target_epsilon,steps_4", "base=synthetic_tiny", "seeds=0,1"]
 
@@ -145,6 +149,43 @@ def test_results_alone_are_enough(rows, tmp_path):
     second = _run(rows, tmp_path, again)
     assert not again.done
     assert second == first
+
+
+@pytest.fixture(scope="module")
+def hubert(fake_clips, tmp_path_factory):
+    """A tiny HuBERT, and the words of a study whose one ablation hears by it."""
+    folder = tmp_path_factory.mktemp("hubert")
+    source = speech_model("hubert", folder / "speech")
+    encoder = "model/audio_encoder@model.network.audio_encoder=speech_model"
+    overrides = f"overrides: [audio.name=hubert, audio.source={source}, {encoder}]"
+    (folder / "hears.yaml").write_text(f"# Does a speech model help?\nstage: diffusion\n{overrides}\n")
+    words = [f"ablation={folder / 'hears.yaml'}", "base=synthetic_tiny", "control=none"]
+    return source, [*words, f"data.root={fake_clips}"]
+
+
+class Evaluations(Jobs):
+    """Keeps the words of the evaluations, without their model."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = {}
+
+    def _evaluated(self, output, given):
+        self.words[output.name] = [f"{key}={value}" for key, value in given.items() if key != "model"]
+        super()._evaluated(output, given)
+
+
+def test_a_row_is_evaluated_by_the_speech_model_that_it_was_trained_by(hubert, build_model, tmp_path):
+    source, words = hubert
+    study, jobs = _study(*words), Evaluations()
+    run_study(study, plan(study, KnownData()), Workshop(tmp_path / "study", run_jobs=jobs))
+    for row, frontend in (("full", AudioFrontend()), ("hears", AudioFrontend("hubert", source))):
+        build_model(frontend=frontend).save_pretrained(tmp_path / row)
+        asked = [*jobs.words[f"{row}-diffusion-seed0"], f"model={tmp_path / row}"]
+        config = compose_evaluation(asked, "evaluate")
+        assert config["speech_model"] == frontend.source
+        model = set_up_config(config, load_judge=lambda *given, **more: SimpleNamespace(name="none")).model
+        assert model.frontend.identity() == frontend.identity()
 
 
 def test_other_settings_are_other_results(rows, tmp_path):
