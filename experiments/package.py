@@ -101,9 +101,10 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
                 f"{given[stage]}: trained on the motion of another autoencoder than {autoencoder} as it is now; give the "
                 f"checkpoint of its training (config.yaml names it), or train {stage} anew by autoencoder={autoencoder}"
             )
-    audio = records["diffusion"].audio
-    if audio is None or records["statistics"].audio != audio:
+    audio, other = (records[stage].audio or {} for stage in ("diffusion", "statistics"))
+    if not _hear_alike(audio, other):
         raise UserError(f"{statistics} and {diffusion}: trained on different audio features")
+    identity = audio.get("identity") or other.get("identity")
     first, second = (part_of(loaded[stage][2], "basis.") for stage in STAGES[1:])
     if first.keys() != second.keys() or not all(torch.equal(first[k], v) for k, v in second.items()):
         raise UserError(
@@ -114,10 +115,9 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
     settings = checked_arguments(
         GaussianDiffusion, records["diffusion"].diffusion or {}, f"{diffusion}: diffusion"
     )
+    heard = str(audio["name"]), None if identity is None else str(identity)
     with whole_folder(folder) as temporary:
-        write_model_folder(
-            temporary, built, basis, GaussianDiffusion(**settings), str(audio.get("name")), half
-        )
+        write_model_folder(temporary, built, basis, GaussianDiffusion(**settings), *heard, half)
         weights = sum(parameter.numel() for network in built.values() for parameter in network.parameters())
         _write_card(
             temporary,
@@ -127,6 +127,16 @@ def pack_model(autoencoder: Path, statistics: Path, diffusion: Path, folder: Pat
             "--output video.mp4`",
             runs,
         )
+
+
+def _hear_alike(audio: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two stages heard by the same front end, as far as their records tell: by its identity, else by its source."""
+    if not audio.get("name") or audio["name"] != other.get("name"):
+        return False
+    for key in ("identity", "source"):
+        if audio.get(key) and other.get(key):
+            return bool(audio[key] == other[key])
+    return True
 
 
 def _record_of(run: Path, stage: str) -> Any:

@@ -17,6 +17,8 @@ RESUMED = ("epoch", "global_step", "loops", "callbacks", "lr_schedulers", "pytor
 """What Lightning reads of a checkpoint beside weights and optimizers."""
 RESTORING = ("checkpoint_connector.py", "random_state.py")
 """Modules that put it back."""
+UNKNOWN_BEFORE = "audio.identity"
+"""What records of older runs don't say."""
 
 
 def checkpoint_to_resume(resume: str | None, run_dir: Path) -> Path | None:
@@ -64,6 +66,8 @@ def refuse_other_network(resume: Path, run_dir: Path, record: "NetworkRecord", m
             continue
         old = _meaning(read_network_record(checkpoint))
         for key in dict.fromkeys([*old, *new]):
+            if key == UNKNOWN_BEFORE and None in (old.get(key), new.get(key)):
+                continue
             if old.get(key) != new.get(key):
                 raise UserError(
                     f"{checkpoint}: trained with {key}={old.get(key)}, which is {new.get(key)} now: resume with the same "

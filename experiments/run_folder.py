@@ -22,6 +22,7 @@ import yaml
 from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, write_text
+from experiments.config import instantiate
 from experiments.config_checks import SOURCES
 from experiments.startup import ROOT, cores_of_process
 from experiments.version import __version__
@@ -141,7 +142,9 @@ def record_of(plain: dict[str, Any], model: Any) -> "NetworkRecord":
     on_latents = plain["data"]["task"] == "motion_windows"
     space = motion_space_of(load_autoencoder(plain["autoencoder"])[0]) if on_latents else None
     diffusion = model.diffusion.settings() if hasattr(model, "diffusion") else None
-    audio = plain["audio"] if on_latents else None
+    audio = dict(plain["audio"]) if on_latents else None
+    if audio is not None and audio["name"] != "mel":  # which has no weights that could be others
+        audio["identity"] = instantiate(plain["audio"]).identity()
     return network_record(plain["stage"], model.network, diffusion, audio, space)
 
 

@@ -26,6 +26,8 @@ CONTEXT = 125
 """Frames of speech before and after a chunk that a speech model hears, too."""
 WHISPER_CHUNK = LONGEST - 2 * CONTEXT
 """What Whisper, which hears 30 s in all, listens to at once."""
+OPTION = "--speech-model (speech_model= of evaluate and sweep)"
+"""How a user names a speech model."""
 _PADDING = 40
 """Samples added each side for the speech models: 640 T + 80 give 2 T vectors (window 400, hop 320)."""
 
@@ -125,7 +127,9 @@ class AudioFrontend(nn.Module):
         return f"{self.name}-{digest.hexdigest()[:16]}"
 
 
-def load_frontend(name: str, folder: Path, speech_model: Path | str | None = None) -> AudioFrontend:
+def load_frontend(
+    name: str, folder: Path, speech_model: Path | str | None = None, identity: str | None = None
+) -> AudioFrontend:
     """Front end of a model folder that may come from a stranger, by its name alone.
 
     Args:
@@ -133,10 +137,21 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
         folder: Where the model folder may hold its speech model; read only if it holds nothing but plain values and
             safetensors.
         speech_model: Folder or hub name that the user gave.
+        identity: Of the front end that the networks were trained by, where it is known.
 
     Raises:
-        UserError: The name is unknown, or there is no such speech model that may be read.
+        UserError: The name is unknown, there is no such speech model that may be read, or it is another than in training.
     """
+    frontend = _frontend_of(name, folder, speech_model)
+    if identity is not None and frontend.identity() != identity:
+        raise UserError(
+            f"{folder.parent}: was trained by the speech model {identity!r:.60}, not by "
+            f"{speech_model or 'that at hand'} ({frontend.identity()}): name its folder or hub name by {OPTION}"
+        )
+    return frontend
+
+
+def _frontend_of(name: str, folder: Path, speech_model: Path | str | None) -> AudioFrontend:
     if name == "mel" and speech_model is not None:
         raise UserError(f"{folder.parent}: hears by log-mel, not by a speech model: leave --speech-model out")
     if name not in FRONTENDS or name == "mel" or speech_model is not None:
@@ -146,7 +161,7 @@ def load_frontend(name: str, folder: Path, speech_model: Path | str | None = Non
     if not folder.exists():
         raise UserError(
             f"{folder.parent}: hears by a {name.removesuffix(LAYERS)} model, which is not in it: name its folder or hub "
-            f"name by --speech-model, or put its files into {folder}"
+            f"name by {OPTION}, or put its files into {folder}"
         )
     return AudioFrontend(name, str(folder), own=True)
 

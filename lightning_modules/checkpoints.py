@@ -42,7 +42,7 @@ class NetworkRecord:
         stage: ``autoencoder``, ``statistics``, ``diffusion`` or ``sync``.
         network: Name and arguments of the network (see `build_network`).
         diffusion: Settings of the diffusion process, of stage ``diffusion``.
-        audio: Name and source of the audio front end, of the stages that are driven by audio.
+        audio: Name, source and, where known, identity of the audio front end, of the stages that are driven by audio.
         motion_space: Of the autoencoder whose motion the stage was trained on, see `motion_space_of`.
     """
 
@@ -60,12 +60,13 @@ def network_record(
     audio: Mapping[str, Any] | None = None,
     motion_space: str | None = None,
 ) -> NetworkRecord:
-    """What ``network.json`` will say of a network; of the audio front end its name and source alone.
+    """What ``network.json`` will say of a network; of the audio front end its name, source and identity alone.
 
     Raises:
         UserError: The network was not built by `build_network`.
     """
-    plain = None if audio is None else {"name": audio["name"], "source": audio.get("source")}
+    keys = ("name", "source", "identity")
+    plain = None if audio is None else {key: audio[key] for key in keys if key in audio}
     return NetworkRecord(stage, network_spec(network), diffusion, plain, motion_space)
 
 
@@ -125,11 +126,10 @@ def read_network_record(path: Path | str) -> NetworkRecord:
     if stage not in STAGES:
         raise UserError(f"{path}: lies in no model folder, as STAGE/{path.name}")
     config = read_model_config(folder)
-    diffusion, audio, space = None, None, None
+    diffusion, audio, space = config.diffusion if stage == "diffusion" else None, None, None
     if stage != "autoencoder":
-        audio, space = {"name": config.audio, "source": None}, motion_space_of(load_autoencoder(folder)[0])
-    if stage == "diffusion":
-        diffusion = config.diffusion
+        audio = {"name": config.audio, "source": None, "identity": config.identity}
+        space = motion_space_of(load_autoencoder(folder)[0])
     return NetworkRecord(stage, config.networks[stage], diffusion, audio, space)
 
 

@@ -34,15 +34,17 @@ class ModelConfig:
         networks: Name and arguments of the network of each stage.
         diffusion: Settings of the diffusion process.
         audio: Name of the audio front end.
+        identity: Of its speech model, see `AudioFrontend.identity`; None where there is none, or it is not known.
     """
 
     networks: dict[str, dict[str, Any]]
     diffusion: dict[str, Any]
     audio: str
+    identity: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Content of ``config.json``."""
-        audio = {"name": self.audio}
+        audio = {"name": self.audio} | ({} if self.identity is None else {"identity": self.identity})
         return {"format": FORMAT, "networks": self.networks, "diffusion": self.diffusion, "audio": audio}
 
 
@@ -87,9 +89,11 @@ def read_model_config(folder: Path) -> ModelConfig:
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path}: lacks networks, diffusion or audio; is it the config of a model folder?")
     networks, diffusion, audio = parts
-    name = audio.get("name")
-    if sorted(networks) != sorted(STAGES) or set(audio) != {"name"} or not isinstance(name, str):
+    texts = all(isinstance(one, str) for one in audio.values())
+    known = texts and sorted(audio) in (["name"], ["identity", "name"])
+    if sorted(networks) != sorted(STAGES) or not known:
         raise UserError(
-            f"{path}: needs the networks {', '.join(STAGES)} and, of the audio front end, its name alone"
+            f"{path}: needs the networks {', '.join(STAGES)} and, of the audio front end, its name, perhaps its identity, "
+            "and nothing else"
         )
-    return ModelConfig(networks, diffusion, name)
+    return ModelConfig(networks, diffusion, audio["name"], audio.get("identity"))

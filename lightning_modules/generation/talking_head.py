@@ -100,7 +100,7 @@ class TalkingHead(Reenactor):
 
         Raises:
             UserError: Missing or damaged files, weights that don't fit the config, stages that don't fit each other, or no
-                speech model.
+                speech model, or another than that of the training.
         """
         folder = resolve_model(folder)
         config = read_model_config(folder)
@@ -108,7 +108,8 @@ class TalkingHead(Reenactor):
         plans: dict[str, Any] = {stage: plan_named(config.networks[stage], source) for stage in STAGES}
         _check_stages(plans, source)
         settings = checked_arguments(GaussianDiffusion, config.diffusion, f"{source}: diffusion")
-        frontend = load_frontend(config.audio, folder / AUDIO_FOLDER, speech_model) if hears else None
+        place = folder / AUDIO_FOLDER
+        frontend = load_frontend(config.audio, place, speech_model, config.identity) if hears else None
         if frontend is not None and frontend.dim != plans["diffusion"].audio_encoder.in_dim:
             raise UserError(f"{source}: its networks don't take the features of {config.audio}")
         built: dict[str, Any] = {s: load_planned(plans[s], folder, weights_name(s)) for s in STAGES}
@@ -126,7 +127,8 @@ class TalkingHead(Reenactor):
         if self.estimator is None or self.frontend is None:
             raise UserError("a model folder needs an estimator of motion statistics and an audio front end")
         stages = {"autoencoder": self.autoencoder, "statistics": self.estimator, "diffusion": self.denoiser}
-        write_model_folder(folder, stages, self.basis, self.diffusion, self.frontend.name, half)
+        heard = self.frontend.name, None if self.frontend.speech_model is None else self.frontend.identity()
+        write_model_folder(folder, stages, self.basis, self.diffusion, *heard, half)
 
     def generate_motion(
         self, source: SourceEncoding, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
@@ -239,9 +241,10 @@ def write_model_folder(
     basis: MotionBasis,
     diffusion: GaussianDiffusion,
     audio: str,
+    identity: str | None = None,
     half: bool = True,
 ) -> None:
-    """Write a model folder of the network of each stage and the name of the audio front end.
+    """Write a model folder of the network of each stage, the audio front end's name and its speech model's identity.
 
     With ``half`` the networks' matrices and kernels are float16 (see `write_weights`), the basis is not.
 
@@ -253,7 +256,7 @@ def write_model_folder(
         write_weights(folder / weights_name(stage), networks[stage], half)
     write_weights(folder / BASIS_NAME, basis, half=False)
     specs = {stage: network_spec(networks[stage]) for stage in STAGES}
-    write_json(folder / CONFIG_NAME, ModelConfig(specs, diffusion.settings(), audio).as_dict())
+    write_json(folder / CONFIG_NAME, ModelConfig(specs, diffusion.settings(), audio, identity).as_dict())
 
 
 def _check_stages(networks: dict[str, Any], source: Path) -> None:

@@ -72,6 +72,7 @@ PLACES = {
     "steps of the sampler": ("diffusion", "sampler_steps"),
     "schedule": ("diffusion", "schedule"),
     "front end": ("audio", "name"),
+    "identity": ("audio", "identity"),
     "stage": ("networks", "statistics"),
     "networks": ("networks",),
     "format": ("format",),

@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from lightning_modules import whisper
-from lightning_modules.audio_frontend import AudioFrontend
+from lightning_modules.audio_frontend import AudioFrontend, load_frontend
 from lightning_modules.whisper import LONGEST, Whisper
 
 installed = pytest.mark.skipif(
@@ -93,6 +93,14 @@ def test_latents_of_other_weights_have_another_key(folder, tmp_path):
     assert first.startswith("whisper-")
     assert first != second
     assert first == AudioFrontend("whisper", folder).identity()
+
+
+def test_networks_of_other_weights_do_not_hear_by_the_packaged_ones(folder, tmp_path):
+    pytest.importorskip("ctranslate2", reason="pip install 'ifmdm[whisper]'")
+    identity, place = AudioFrontend("whisper", folder).identity(), tmp_path / "model" / "audio"
+    with pytest.raises(UserError, match=f"{identity}.*--speech-model"):
+        load_frontend("whisper", place, identity=identity)
+    assert load_frontend("whisper", place, folder, identity).identity() == identity
 
 
 def test_a_model_of_another_kind_is_refused_and_half_precision_is_read(folder, tmp_path):
