@@ -18,7 +18,7 @@ from torch import Tensor
 from datamodules.batches import WINDOW
 from datamodules.errors import UserError
 from datamodules.media.audio import fit_length, frame_count
-from lightning_modules.audio_frontend import AudioFrontend, load_frontend
+from lightning_modules.audio_frontend import OPTION, AudioFrontend, load_frontend
 from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
 from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
@@ -111,7 +111,12 @@ class TalkingHead(Reenactor):
         place = folder / AUDIO_FOLDER
         frontend = load_frontend(config.audio, place, speech_model, config.identity) if hears else None
         if frontend is not None and frontend.dim != plans["diffusion"].audio_encoder.in_dim:
-            raise UserError(f"{source}: its networks don't take the features of {config.audio}")
+            way = (
+                ""
+                if frontend.speech_model is None
+                else f": name the speech model of its training by {OPTION}"
+            )
+            raise UserError(f"{source}: its networks don't take the features of {config.audio}{way}")
         built: dict[str, Any] = {s: load_planned(plans[s], folder, weights_name(s)) for s in STAGES}
         basis = load_basis(plans["autoencoder"].motion_dim, folder, BASIS_NAME)
         diffusion = GaussianDiffusion(**settings)

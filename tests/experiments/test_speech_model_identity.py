@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import transformers
 from safetensors.torch import load_file, save_file
 
 from datamodules.errors import UserError
@@ -76,6 +77,11 @@ def test_a_packed_model_hears_by_no_other(
     config = json.loads((tmp_path / "packed" / "config.json").read_text()) | {"audio": {"name": "hubert"}}
     (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
     TalkingHead.from_pretrained(tmp_path / "packed", other)  # a folder of before
+    sizes = json.loads((speech / "config.json").read_text()) | {"hidden_size": 8}
+    smaller = tmp_path / "smaller"
+    transformers.HubertModel(transformers.HubertConfig(**sizes)).save_pretrained(smaller)
+    with pytest.raises(UserError, match=r"don't take the features of hubert: .* --speech-model"):
+        TalkingHead.from_pretrained(tmp_path / "packed", smaller)
 
 
 def test_stages_of_one_model_are_packed_however_it_was_named(
