@@ -95,18 +95,18 @@ class LatentCache:
             return f"have {place.frames} frames, the clip {record.frames}"
         return None
 
-    def undrawn(self, made_from: str | None = None) -> dict[str, int]:
-        """Names of the speeches that nobody drew, in their order, and their frames; all, or those made from such clips."""
+    def undrawn(self, key: str) -> dict[str, int]:
+        """Names of the speeches that nobody drew, in their order, and their frames: those of such clips, see `made_from`."""
         places = ((name, place) for name, place in sorted(self._places.items()) if name.startswith(UNDRAWN))
-        return {name: place.frames for name, place in places if made_from in (None, place.sha256)}
+        return {name: place.frames for name, place in places if place.sha256 == key}
 
-    def first_undrawn(self, count: int) -> list[tuple[str, int]]:
-        """The first so many of those, UserError where there are fewer."""
-        found = list(self.undrawn().items())[:count]
+    def first_undrawn(self, count: int, records: Sequence[ClipRecord]) -> list[tuple[str, int]]:
+        """The first so many of those that were made from exactly these clips, UserError where there are fewer."""
+        found = list(self.undrawn(made_from(records)).items())[:count]
         if len(found) < count:
             raise UserError(
-                f"{self.folder}: has {len(found)} speeches that were not drawn, data.undrawn asks for {count}; run "
-                "`ifmdm encode` with it"
+                f"{self.folder}: has {len(found)} speeches that were not drawn, made from these {len(records)} training "
+                f"clips; data.undrawn asks for {count}: run `ifmdm encode` with it"
             )
         return found
 
@@ -140,6 +140,11 @@ def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
 def undrawn_id(number: int) -> str:
     """Name of such a speech."""
     return f"{UNDRAWN}{number:06d}"
+
+
+def made_from(records: Sequence[ClipRecord]) -> str:
+    """Hash of the clips that such speeches are made from, in place of a video's."""
+    return cache_key(*(f"{record.id} {record.sha256}" for record in records))
 
 
 def claim_cache(folder: Path, parts: Sequence[str | int | float]) -> None:

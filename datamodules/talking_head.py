@@ -221,7 +221,7 @@ class TalkingHeadDataModule(LightningDataModule):
             if windows is not None and self.undrawn:  # of these one window each
                 undrawn = [
                     dataclasses.replace(records[0], id=name, frames=frames, audio="")
-                    for name, frames in cache.first_undrawn(self.undrawn)
+                    for name, frames in cache.first_undrawn(self.undrawn, records)
                 ]
                 records, windows = [*records * windows, *undrawn], 1
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)

@@ -156,8 +156,8 @@ def _add_undrawn(
     """Latents of speeches that nobody drew, beside those of the clips; what is there already is kept."""
     import torch
 
-    from datamodules.latents import LatentCache
-    from datamodules.synthetic_faces.undrawn import MotionMap, made_from, undrawn_settings, write_undrawn
+    from datamodules.latents import LatentCache, made_from
+    from datamodules.synthetic_faces.undrawn import MotionMap, undrawn_settings, write_undrawn
 
     count, records = data.undrawn, data.records("train")
     undrawn_settings(data.root, count)  # a folder without synthetic heads is refused before anything is read
@@ -186,7 +186,7 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
     Raises:
         UserError: some are missing: says the command that makes them; or they are another autoencoder's.
     """
-    from datamodules.latents import claim_cache, missing_clips
+    from datamodules.latents import LatentCache, claim_cache, missing_clips
     from experiments.motion_basis import motion_basis
 
     encoder, data = _open(config)
@@ -204,6 +204,8 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
     if left := missing_clips(folder, records):
         raise UserError(f"{folder}: latents of {len(left)} of {len(records)} clips are missing, {command}")
     claim_cache(folder, encoder.parts())
+    if data.undrawn:
+        LatentCache(folder).first_undrawn(data.undrawn, data.records("train"))
     return Latents(folder, motion_basis(folder, records, data.store(), encoder.motion_dim, config.basis))
 
 

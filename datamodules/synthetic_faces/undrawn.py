@@ -24,7 +24,7 @@ from datamodules.clips.dataset_folder import SETTINGS_NAME, read_dataset_setting
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.latent_writing import SHARD_FRAMES, stored_latents, write_shard
-from datamodules.latents import LatentCache, cache_key, undrawn_id
+from datamodules.latents import LatentCache, made_from, undrawn_id
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import VERSION, Settings
@@ -107,11 +107,6 @@ class MotionMap:
             mean = latents["motion"].float().mean(dim=0)
             people.append(Person(mean, motion - said @ weights, latents["appearance"]))
         return cls(weights, people, share, made_from(records))
-
-
-def made_from(records: Sequence[ClipRecord]) -> str:
-    """Hash of the clips that a map is fitted on."""
-    return cache_key(*(f"{record.id} {record.sha256}" for record in records))
 
 
 def about_mean(values: Tensor) -> Tensor:

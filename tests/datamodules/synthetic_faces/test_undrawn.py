@@ -77,7 +77,7 @@ def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache) ->
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     made, settings = LatentCache(cache.folder), undrawn_settings(root, 3)
     plans = [plan for plan in plan_clips(settings) if plan.split == "train"]
-    for plan, (name, frames) in zip(plans, made.undrawn().items(), strict=False):
+    for plan, (name, frames) in zip(plans, made.undrawn(fitted.key).items(), strict=False):
         performance, latents = perform(plan, settings), made.load(name)
         controls = torch.from_numpy(performance.animation.controls.values).float()
         assert len(controls) == frames
@@ -113,11 +113,26 @@ def test_what_is_there_is_kept_until_the_clips_are_others(root, records, cache) 
     assert shards() == first
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     more = LatentCache(cache.folder)
-    assert list(more.undrawn()) == ["undrawn_000000", "undrawn_000001", "undrawn_000002"]
+    assert list(more.undrawn(fitted.key)) == ["undrawn_000000", "undrawn_000001", "undrawn_000002"]
     assert torch.equal(more.load("undrawn_000001")["motion"], before)
     fewer = MotionMap.fit(records[1:], ClipStore(root), cache)
     write_undrawn(root, cache.folder, fewer, hear, 2, workers=0)
     assert len(LatentCache(cache.folder).undrawn(fewer.key)) == 2
+
+
+def test_speeches_of_other_clips_are_neither_counted_nor_served(root, records, cache) -> None:
+    """Those of other training clips have taken the first names."""
+    fitted, others = (MotionMap.fit(some, ClipStore(root), cache) for some in (records, records[1:]))
+    write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
+    write_undrawn(root, cache.folder, others, hear, 1, workers=0)
+    mixed = LatentCache(cache.folder)
+    assert [name for name, _ in mixed.first_undrawn(2, records)] == ["undrawn_000001", "undrawn_000002"]
+    assert [name for name, _ in mixed.first_undrawn(1, records[1:])] == ["undrawn_000000"]
+    for count, some in ((3, records), (2, records[1:]), (1, records[2:])):
+        with pytest.raises(UserError, match=rf"data.undrawn asks for {count}: run `ifmdm encode`"):
+            mixed.first_undrawn(count, some)
+    write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
+    assert len(LatentCache(cache.folder).first_undrawn(3, records)) == 3
 
 
 def test_what_the_map_leaves_goes_on_there_and_back() -> None:
@@ -152,7 +167,9 @@ def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, c
     assert len(module(4)._datasets["val"]) == len(module(0)._datasets["val"])
     batch = next(iter(module(4).train_dataloader()))
     assert batch.motion.shape == (2, 65, 4)
-    with pytest.raises(UserError, match=r"has 4 speeches that were not drawn, data.undrawn asks for 5"):
+    with pytest.raises(
+        UserError, match=r"has 4 speeches that were not drawn, made from these 8 .* data.undrawn asks for 5"
+    ):
         module(5)
 
 
