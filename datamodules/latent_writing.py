@@ -6,8 +6,7 @@ import multiprocessing
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -31,7 +30,7 @@ from datamodules.latents import (
     claim_cache,
     missing_clips,
 )
-from datamodules.preparation.processes import die_with_parent
+from datamodules.processes import process_pool
 
 Encode = Callable[[np.ndarray, np.ndarray], dict[str, Tensor]]
 """Frames uint8 (T, S, S, 3), waveform float32 (640T,) -> ``motion`` (T, M), ``appearance`` (T, A), ``audio`` (2T, D)."""
@@ -98,14 +97,8 @@ def build_latents(
         return LatentCache(folder)
     fair = sum(record.frames for record in todo) // (2 * len(devices)) + 1
     groups = list(group_clips(todo, min(fair, shard_frames)))
-    try:
-        for finished in _write_in_processes(groups, (clips, folder, pickle.dumps(encode), size), devices):
-            progress(there + finished, len(records))
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"{folder}: an encoding process died, perhaps for lack of memory; run it again with fewer workers, what is done "
-            "is kept (a script that starts this needs `if __name__ == '__main__':`)"
-        ) from error
+    for finished in _write_in_processes(groups, (clips, folder, pickle.dumps(encode), size), devices):
+        progress(there + finished, len(records))
     return LatentCache(folder)
 
 
@@ -118,23 +111,22 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _write_in_processes(
-    groups: Sequence[Sequence[ClipRecord]], job: tuple[Any, ...], devices: Sequence[str]
+    groups: Sequence[Sequence[ClipRecord]],
+    job: tuple[Path | ClipStore, Path, bytes, int | None],
+    devices: Sequence[str],
 ) -> Iterator[int]:
     """Write each group in some process, and tell every second how many clips are finished."""
     context = multiprocessing.get_context("spawn")
     finished, free = context.Value("l", 0), context.Queue()
     for device in devices:
         free.put(device)
-    with ProcessPoolExecutor(len(devices), context, _start_worker, (*job, free, finished)) as pool:
+    with process_pool(len(devices), "an encoding", job[1], _start_worker, (*job, free, finished)) as pool:
         pending = {pool.submit(_write_group, group) for group in groups}
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=1.0, return_when=FIRST_EXCEPTION)
-                yield finished.value
-                for group in done:
-                    group.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while pending:
+            done, pending = wait(pending, timeout=1.0, return_when=FIRST_EXCEPTION)
+            yield finished.value
+            for group in done:
+                group.result()
 
 
 _write: Callable[[Sequence[ClipRecord]], None]
@@ -144,9 +136,7 @@ _write: Callable[[Sequence[ClipRecord]], None]
 def _start_worker(
     clips: Path | ClipStore, folder: Path, encoder: bytes, size: int | None, free: Any, finished: Any
 ) -> None:
-    """Set a worker process up: one thread, and the next free device."""
-    die_with_parent()
-    torch.set_num_threads(1)
+    """Set a worker process up for the next free device."""
     # Read here, from the parent's bytes: as an argument it would be before threads are few, and take all of them.
     encode = pickle.loads(encoder).to(free.get())
 

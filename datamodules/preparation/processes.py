@@ -1,9 +1,6 @@
 """Work on many sources in processes of which any may crash, hang or be killed."""
 
-import ctypes
 import multiprocessing
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as Expired
 from queue import Queue
@@ -11,6 +8,7 @@ from queue import Queue
 from datamodules.media.video import probe
 from datamodules.preparation.pipeline import LEAST_RATE, Outcome
 from datamodules.preparation.sources import Rejection, Source
+from datamodules.processes import die_with_parent
 
 PROBE_SECONDS = 30.0
 """Longest time for finding out how long a video is; longer for large files, by ``SLOWEST_DISK``."""
@@ -77,12 +75,6 @@ def in_processes(
         except BaseException:
             pool.stop()
             raise
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it is gone, even by ``kill -9`` (Linux alone)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _length(source: Source) -> float:

@@ -1,10 +1,8 @@
 """A synthetic dataset: many clips, rendered in parallel, in the format of prepared real data."""
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ from datamodules.clips.dataset_folder import make_dataset_folder, read_dataset_s
 from datamodules.clips.manifest import MANIFEST_NAME, ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.files import whole_output
+from datamodules.processes import process_pool
 from datamodules.synthetic_faces.clips import DENSE_SUFFIX, make_clip
 from datamodules.synthetic_faces.data_card import CARD_NAME, data_card
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
@@ -137,15 +136,6 @@ def _render(
     if workers == 0 or not plans:
         yield from map(job, plans)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(plans)), spawn, torch.set_num_threads, (1,)) as pool:
-        jobs = [pool.submit(job, plan) for plan in plans]
-        try:
-            for done in as_completed(jobs):
-                yield done.result()
-        except BrokenProcessPool as error:
-            told = "a rendering process died, perhaps for lack of memory; run again with fewer workers"
-            hint = "(a script that starts this needs `if __name__ == '__main__':`)"
-            raise UserError(f"{output}: {told} {hint}") from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with process_pool(min(workers, len(plans)), "a rendering", output) as pool:
+        for done in as_completed([pool.submit(job, plan) for plan in plans]):
+            yield done.result()

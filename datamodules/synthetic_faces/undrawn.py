@@ -5,9 +5,7 @@ many voices. Motion follows from the controls by a linear map that the drawn cli
 with what the map leaves of it, in another order.
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from math import ceil
@@ -25,6 +23,7 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.latent_writing import SHARD_FRAMES, stored_latents, write_shard
 from datamodules.latents import LatentCache, made_from, undrawn_id
+from datamodules.processes import process_pool
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
 from datamodules.synthetic_faces.settings import VERSION, Settings
@@ -165,6 +164,9 @@ def write_undrawn(
         count: number of speeches.
         workers: processes that speak; 0: this one.
         progress: called with (finished, all) speeches.
+
+    Raises:
+        UserError: see `undrawn_settings`; or a process died.
     """
     settings = undrawn_settings(root, count)
     plans = [plan for plan in plan_clips(settings) if plan.split == "train"][:count]
@@ -174,7 +176,7 @@ def write_undrawn(
     tensors: dict[str, Tensor] = {}
     contents: dict[str, tuple[str, int]] = {}
     done = count - len(todo)
-    for plan, waveform, controls in _spoken(settings, todo, workers):
+    for plan, waveform, controls in _spoken(settings, todo, workers, folder):
         name, generator = undrawn_id(numbers[plan]), np.random.default_rng((settings.seed, plan.speech))
         person = motion_map.people[int(generator.integers(len(motion_map.people)))]
         moved = about_mean(torch.from_numpy(controls).float()) @ motion_map.weights
@@ -192,15 +194,14 @@ def write_undrawn(
 
 
 def _spoken(
-    settings: Settings, plans: Sequence[ClipPlan], workers: int
+    settings: Settings, plans: Sequence[ClipPlan], workers: int, folder: Path
 ) -> Iterator[tuple[ClipPlan, np.ndarray, np.ndarray]]:
     """Plans with waveforms ``(640 T,)`` and controls ``(T, C)``, in order."""
     job = partial(_speak, settings)
     if workers == 0 or not plans:
         yield from map(job, plans)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(plans)), spawn, torch.set_num_threads, (1,)) as pool:
+    with process_pool(min(workers, len(plans)), "a speaking", folder) as pool:
         yield from pool.map(job, plans, chunksize=4)
 
 

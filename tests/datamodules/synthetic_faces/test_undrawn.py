@@ -1,5 +1,7 @@
 """Speeches that are heard and not drawn: what their latents are, when they are made anew, how they are served."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import stored_latents, write_shard
 from datamodules.latents import LatentCache
+from datamodules.synthetic_faces import undrawn
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
 from datamodules.synthetic_faces.plans import plan_clips
@@ -133,6 +136,18 @@ def test_speeches_of_other_clips_are_neither_counted_nor_served(root, records, c
             mixed.first_undrawn(count, some)
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     assert len(LatentCache(cache.folder).first_undrawn(3, records)) == 3
+
+
+def killed(*told: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told_in_a_line(root, records, cache, monkeypatch) -> None:
+    monkeypatch.setattr(undrawn, "_speak", killed)
+    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    with pytest.raises(UserError, match=r"^[^\n]*a speaking process died[^\n]*$"):
+        write_undrawn(root, cache.folder, fitted, hear, 2, workers=1)
+    assert not LatentCache(cache.folder).undrawn(fitted.key)
 
 
 def test_what_the_map_leaves_goes_on_there_and_back() -> None:
