@@ -17,6 +17,8 @@ SPEECH_SPREAD = 0.8
 In the training clips it is about 1; of thirty people, whose measured lips moved 0.7 times as far as those, the motion encoder
 of the shipped model, which knows drawn heads alone, read 0.5.
 """
+A_WORD = 0.2
+"""Spread that lips must have at least to count as ones that speak: what is read of still ones has some, too."""
 SHUT_LIDS = 4.0
 """How far lids that shut are from their median, in the basis' coordinates: blinks last a sixteenth of the time."""
 A_BLINK = 1.5
@@ -64,11 +66,11 @@ def _lips(driver: Tensor, portrait: Tensor, closed: Tensor) -> Tensor:
     # Width and smile change by what the driver's do; the opening counts from both faces' shut lips.
     aside = driver - along[:, None] * opening
     kept = portrait - own[:, None] * opening
-    how_far = own.clamp(max=0) + _enlarging(along.std(correction=0), SPEECH_SPREAD) * (along - shut)
+    how_far = own.clamp(max=0) + _enlarging(along.std(correction=0), SPEECH_SPREAD, A_WORD) * (along - shut)
     return aside - aside[:1] + kept + how_far[:, None] * opening
 
 
-def _enlarging(found: Tensor, wanted: float, least: float = 0.0) -> Tensor:
+def _enlarging(found: Tensor, wanted: float, least: float) -> Tensor:
     """Factor from 1 to ``MOST_GAIN`` that brings a value to the one wanted; 1 for values below the least that counts."""
     gain = (wanted / found.clamp_min(1e-6)).clamp(1, MOST_GAIN)
     return torch.where(found < least, torch.ones_like(gain), gain)

@@ -94,6 +94,16 @@ def test_small_lips_and_lids_that_hardly_shut_are_enlarged_and_silence_is_not(fa
     assert silent[:, 2].max() < 0.1
 
 
+def test_what_is_read_of_silent_lips_is_not_enlarged(faces, basis):
+    """A tracked face is never quite still: a sixteenth of the spread of speech, and then a half."""
+    rest = driver(faces, torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    noise, still = torch.randn(80, generator=torch.Generator().manual_seed(2)), torch.zeros(80)
+    for share, low, high in ((1 / 16, 0.95, 1.05), (0.5, 1.5, 1.65)):
+        lips = 0.2 + share * faces["lip_opening"].std() * noise
+        moved = told(faces, retargeted_motion(driver(faces, lips, still, still), rest, basis))
+        assert low < moved[:, 1].std() / lips.std() < high
+
+
 def test_without_blocks_it_is_the_plain_change(faces):
     motion, own = faces["motion"][:20], faces["motion"][30:31]
     torch.testing.assert_close(retargeted_motion(motion, own, MotionBasis(DIM)), relative_motion(motion, own))
