@@ -113,7 +113,7 @@ class PointMeter:
     def key(self, point: Point) -> str:
         """Hash of all that the records of a point hang on: 16 hexadecimal digits."""
         options = plain(dataclasses.asdict(point.options))
-        if options.get("scaling", "") is None:  # the model's own way, which may be asked for by name, too
+        if "scaling" in options:  # ways that are one for this model, which may be asked for by several names
             options["scaling"] = point.options.scaling_of(self.evaluated.model.diffusion.by_construction)
         options = {
             name: float(one) if type(one) is int else one for name, one in options.items() if name != "seed"

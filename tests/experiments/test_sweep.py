@@ -6,6 +6,8 @@ import io
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from experiments.sweep.command import run_sweep, sweep_main
 from experiments.sweep.features import PooledFeatures
 from experiments.sweep.following import following_of
 from experiments.sweep.plan import read_plan
-from experiments.sweep.points import Remembered
+from experiments.sweep.points import PointMeter, Remembered
 from experiments.sweep.records import Record
 from experiments.sweep.search import check_search, objective_of, open_study
 from lightning_modules.generation.options import GenerationOptions
@@ -148,6 +150,19 @@ def test_equal_settings_are_rendered_once_and_say_the_same(swept):
     assert rows["motion", 1] == rows["temperature", 1] == rows["estimated", None]
     assert rows["motion", 1] == rows["statistics", 1] != rows["motion", 2]
     assert json.loads((folder / "sweep.json").read_text()) == result
+
+
+@pytest.mark.parametrize(("by_construction", "one"), [(True, 5), (False, 0)])
+def test_ways_of_scaling_that_are_one_for_a_model_have_one_record(by_construction, one):
+    """Up to intensity 1, where windows have the statistics that they are given; their points stay two."""
+    diffusion = SimpleNamespace(by_construction=by_construction)
+    evaluated = SimpleNamespace(model=SimpleNamespace(diffusion=diffusion))
+    meter: Any = SimpleNamespace(evaluated=evaluated, base={}, following=True)
+    plan = plan_of("motion_intensity")
+    keys = [{point.value: PointMeter.key(meter, point) for point in one.points} for one in plan.series[:2]]
+    same = {value for value, key in keys[0].items() if keys[1][value] == key}
+    assert same == {0, 0.25, 0.5, 0.75, 1} if one else not same
+    assert len({*keys[0].values(), *keys[1].values()}) == 16 - one
 
 
 def test_differences_are_paired_and_words_follow_them(swept):
