@@ -171,8 +171,12 @@ def frame_portrait(image: np.ndarray, path: Path, find_face: FaceFinder) -> "tup
     from datamodules.media.pictures import to_float
 
     crop = framing(find_face(image, path))
-    pixels = crop_square(image, crop, min(1024, max(16, round(crop.side))))
-    return to_float(pixels), crop
+    return to_float(crop_square(image, crop, own_side(crop))), crop
+
+
+def own_side(crop: "SquareCrop") -> int:
+    """Side in pixels at which a face is cut out of a picture: the crop's own, but at most 1024."""
+    return min(1024, max(16, round(crop.side)))
 
 
 def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop") -> int:

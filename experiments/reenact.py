@@ -17,6 +17,7 @@ from experiments.generate import (
     face_finder,
     frame_portrait,
     frame_size,
+    own_side,
     rendered,
     write_result,
 )
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, hears=False)
     source = model.prepare_source(portrait, frame_size(model, args, crop))
-    motion = driving_motion(model, driving, framing(face), start)
+    motion = driving_motion(model, driving, framing(face), source.image.shape[-1], start)
     driving.warn_of_damage()
     if args.transfer == "retarget":
         motion = retargeted_motion(motion, source.motion, model.basis)
@@ -129,6 +130,7 @@ def driving_motion(
     model: "TalkingHead",
     video: "VideoReader",
     crop: "SquareCrop",
+    size: int,
     start: int = 0,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> "Tensor":
@@ -138,6 +140,7 @@ def driving_motion(
         model: the talking head.
         video: the driving video.
         crop: where its face is, in all frames.
+        size: of the portrait that is to move, one of the model's: the same picture is then read the same as both.
         start: the frame to begin with.
         chunk_bytes: decoded pictures that are in memory at a time.
     """
@@ -147,12 +150,15 @@ def driving_motion(
     from datamodules.media.pictures import to_float
 
     indices = video.at_rate()[start:]
-    chunk = max(1, chunk_bytes // (3 * video.info.height * video.info.width))
+    side = own_side(crop)
+    chunk = max(
+        1, chunk_bytes // (3 * max(video.info.height * video.info.width, 4 * side**2))
+    )  # cut out as float32
     parts = []
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
-        cropped = np.stack([crop_square(picture, crop, model.size) for picture in pictures])
-        parts.append(model.motion_of(to_float(cropped)))
+        cropped = np.stack([crop_square(picture, crop, side) for picture in pictures])
+        parts.append(model.motion_of(to_float(cropped), size=size))
     return torch.cat(parts)
 
 

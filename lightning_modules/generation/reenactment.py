@@ -60,11 +60,13 @@ class Reenactor(nn.Module):
         return self.autoencoder.encode(_resized(image.to(self.device), self.size if size is None else size))
 
     @torch.inference_mode()
-    def motion_of(self, frames: Tensor, batch_size: int = 16) -> Tensor:
-        """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1]."""
-        size = (
-            frames.shape[-1] if frames.shape[-1] in self.sizes else self.size
-        )  # as sources of that size are looked at
+    def motion_of(self, frames: Tensor, batch_size: int = 16, size: int | None = None) -> Tensor:
+        """Raw motion ``(T, M)`` of frames ``(T, 3, H, W)`` float32 in [-1, 1], looked at as sources of a size.
+
+        That is one of ``sizes``; None: the frames' own where it is one of them, else the network's.
+        """
+        if size is None:
+            size = frames.shape[-1] if frames.shape[-1] in self.sizes else self.size
         chunks = (_resized(chunk.to(self.device), size) for chunk in frames.split(batch_size))
         return torch.cat([self.autoencoder.motion(chunk) for chunk in chunks])
 

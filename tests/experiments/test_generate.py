@@ -25,7 +25,10 @@ from datamodules.media.video import VideoReader, probe, read_video, write_video
 from experiments import generate, reenact
 from experiments.cli import Parser
 from experiments.reenact import driving_motion
+from lightning_modules.generation.reenactment import Reenactor
+from lightning_modules.generation.retargeting import relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks.registry import build_network
 from tests.datamodules.media.numbered_videos import remux
 
 FACE = FaceBox(50.0, 67.0, 206.0, 225.0)
@@ -185,14 +188,14 @@ def motions(inputs, model_folder) -> dict[str, torch.Tensor]:
     """Motion ``(20, M)`` of the two videos."""
     model = TalkingHead.from_pretrained(model_folder)
     return {
-        name: driving_motion(model, VideoReader(inputs / f"{name}.mp4"), framing(FACE))
+        name: driving_motion(model, VideoReader(inputs / f"{name}.mp4"), framing(FACE), model.size)
         for name in ("driving", "still")
     }
 
 
 def test_the_motion_of_each_frame_is_taken_over(inputs, model_folder, motions):
     model = TalkingHead.from_pretrained(model_folder)
-    frames = [crop_square(f, framing(FACE), model.size) for f in read_video(inputs / "driving.mp4")]
+    frames = [crop_square(f, framing(FACE), 255) for f in read_video(inputs / "driving.mp4")]  # its own side
     wanted = model.motion_of(to_float(np.stack(frames)))
     moved = (wanted[0] - wanted[-1]).abs().max()
     assert moved > 0.001
@@ -204,9 +207,30 @@ def test_the_motion_of_each_frame_is_taken_over(inputs, model_folder, motions):
 
 def test_the_driving_video_is_read_in_chunks(inputs, model_folder, motions):
     model, video = TalkingHead.from_pretrained(model_folder), CountingReader(inputs / "driving.mp4")
-    in_parts = driving_motion(model, video, framing(FACE), chunk_bytes=8 * 256 * 256 * 3)
+    in_parts = driving_motion(model, video, framing(FACE), model.size, chunk_bytes=4 * 8 * 255 * 255 * 3)
     assert video.read == [8, 8, 4]
     torch.testing.assert_close(in_parts, motions["driving"])
+
+
+def test_a_driver_that_is_the_portrait_is_read_as_the_portrait(inputs):
+    torch.manual_seed(0)
+    small = {"width": 16, "blocks": 1, "latent_dim": 32, "style_dim": 16, "painters": 0, "face_views": 8}
+    model = Reenactor(build_network("warp_renderer", size=64, **small).eval())
+    picture = read_image(inputs / "wide.png")
+    box = FaceBox(96 + 50.0, 48 + 67.0, 96 + 206.0, 48 + 225.0)
+    portrait, crop = generate.frame_portrait(picture, inputs / "wide.png", lambda image, path: box)
+    source = model.prepare_source(portrait, 256)
+    info = SimpleNamespace(height=picture.shape[0], width=picture.shape[1])
+    video: Any = SimpleNamespace(
+        info=info, at_rate=lambda: np.arange(3), get=lambda which: [picture] * len(which)
+    )
+    motion = driving_motion(model, video, crop, source.image.shape[-1])
+    torch.testing.assert_close(
+        relative_motion(motion, source.motion), source.motion.expand(3, -1), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(motion, source.motion.expand(3, -1), atol=1e-5, rtol=0)
+    coarse = driving_motion(model, video, crop, model.size)
+    assert (coarse - source.motion).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("video", ["driving.mp4", "still.mp4"])
