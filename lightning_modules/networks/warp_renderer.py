@@ -88,7 +88,7 @@ class WarpRenderer(Renderer):
             to go by shapes, not by how smooth a drawn skin is. The pixels that it moves stay clean.
     """
 
-    largest_factor = 4
+    largest_factor = 8
     outlined = ("flow",)
 
     def __init__(

@@ -34,7 +34,7 @@ def test_the_folder_is_small_and_has_a_card():
     folder = resolve_model(DEFAULT_MODEL)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 25e6
     assert "synthetic" in (folder / "README.md").read_text()
-    assert {256, 512} < set(TalkingHead.from_pretrained().sizes)
+    assert {256, 512, 1024} < set(TalkingHead.from_pretrained().sizes)
 
 
 def test_its_basis_has_blocks_and_its_frames_show_the_portrait(model, portrait):

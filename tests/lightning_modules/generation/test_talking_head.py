@@ -63,7 +63,7 @@ def large() -> Reenactor:
 def test_a_larger_portrait_is_rendered_at_its_size_where_the_renderer_can(model, large):
     with pytest.raises(UserError, match=r"--size 64: this model renders frames of 32 pixels"):
         model.prepare_source(torch.zeros(3, 64, 64), 64)
-    assert large.sizes == [64, 128, 192, 256]
+    assert large.sizes == [64, 128, 192, 256, 320, 384, 448, 512]
     portrait = torch.rand(3, 150, 150) * 2 - 1
     driving = large.motion_of(torch.rand(2, 3, 80, 80) * 2 - 1)
     for size in (None, 128):
