@@ -245,13 +245,13 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
 
     config = compose_evaluation(overrides, "evaluate")
     method, output = check_method(config["method"]), require_results_folder(config["output"])
-    _check_size(config)
     shown = config["gallery_clips"]
     # Pictures appear together with the numbers that belong to them.
     with tempfile.TemporaryDirectory() as scratch:
         gallery = Path(scratch) / GALLERY
         pictures = gallery if shown else None
         if config["autoencoder"]:
+            _check_size(config["compared_at"])
             from experiments.autoencoder_evaluation import evaluate_autoencoder
 
             results = evaluate_autoencoder(config, method, pictures, **parts)
@@ -266,13 +266,9 @@ def evaluate_main(overrides: Sequence[str], **parts: Any) -> int:
     return 0
 
 
-def _check_size(config: dict[str, Any]) -> None:
-    side = config["compared_at"]
-    if side is None:
-        return
-    if not config["autoencoder"]:
-        raise UserError("compared_at is for an autoencoder alone: give autoencoder=RUN, too")
-    if isinstance(side, bool) or not isinstance(side, int) or not 16 <= side <= MAX_SIZE:
+def _check_size(side: Any) -> None:
+    """Refuse a size that frames of an autoencoder can't be compared at; those of a model: see `rendered_side`."""
+    if side is not None and not (type(side) is int and 16 <= side <= MAX_SIZE):
         raise UserError(f"compared_at={side}: use a whole number of pixels, 16 to {MAX_SIZE}")
 
 

@@ -85,6 +85,7 @@ class EvaluatedModel:
     chosen: tuple[str, ...]  # names of the clips as they were chosen: identities in turn
     protocol: Protocol
     progress: Progress | None
+    size: int  # side of the frames that are rendered and compared
 
     def clips(self, render: Callable[[RenderedClip], RenderedClip]) -> Iterator[RenderedClip]:
         """The clips as ``render`` makes them."""
@@ -94,7 +95,11 @@ class EvaluatedModel:
         """By which code, settings and machine, and how far the judge can be trusted; begun at a ``perf_counter``."""
         return {
             **machine_record(),
-            "model": {"weights": weights_hash(self.model), "size": self.model.size},
+            "model": {
+                "weights": weights_hash(self.model),
+                "size": self.model.size,
+                "compared_at": self.size,
+            },
             "generation": plain(dataclasses.asdict(self.options)),
             "seeds": list(self.seeds),
             "judge": {"name": self.judge.name, **plain(getattr(self.judge, "facts", {}))},
@@ -114,23 +119,45 @@ def set_up(
     split: str = "test",
     clips: int | None = None,
     max_frames: int | None = None,
+    compared_at: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluatedModel:
     """A TalkingHead with ``clips`` of a split of the dataset folder ``root``, in the order of their names.
 
-    It is asked at ``seeds`` and, if given, with the ``variants`` of its options. Drawn faces are judged by a fitted
-    ``judge``, fitted at most ``judge_seconds`` once options are known to be good; real ones, of at most ``max_frames``, by
-    landmarks.
+    It is asked at ``seeds`` and, if given, with the ``variants`` of its options. Frames are rendered and compared at the side
+    that `rendered_side` says. Drawn faces are judged by a fitted ``judge``, fitted at most ``judge_seconds`` once options are
+    known to be good; real ones, of at most ``max_frames``, by landmarks.
 
     Raises:
-        UserError: No manifest, no clip in the split, no such judge, or options that the model can't follow.
+        UserError: No manifest, no clip in the split, no such judge, or a size or options that the model can't follow.
     """
     options = options or GenerationOptions()
     check_options(model, variants(options) if variants else [options], seeds)
+    size = rendered_side(model, compared_at, choose_clips(read_manifest(root), split, clips))
     data, chosen, looks, protocol = open_data(
-        root, model.size, load_judge, judge, judge_seconds, split, clips, max_frames, progress=progress
+        root, size, load_judge, judge, judge_seconds, split, clips, max_frames, progress=progress
     )
-    return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress)
+    return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress, size)
+
+
+def rendered_side(model: Any, asked: int | None, records: Sequence[ClipRecord]) -> int:
+    """Side in pixels at which a model renders, and is judged on, these clips: as ``asked``, one of the model's ``sizes``.
+
+    None: the largest of them that neither the clips nor what `ifmdm generate` writes exceed, at least the model's own. So
+    clips of the model's size are judged at that, larger ones as the videos that people get.
+
+    Raises:
+        UserError: The model renders no frames of that size.
+    """
+    if asked is None:
+        most = min(model.usual_size, *(record.size for record in records))
+        return max((one for one in model.sizes if one <= most), default=model.size)
+    if type(asked) is not int or asked not in model.sizes:
+        known = ", ".join(map(str, model.sizes))
+        raise UserError(
+            f"compared_at={asked}: this model renders frames of {known} pixels; give one of these sides"
+        )
+    return asked
 
 
 def open_data(
@@ -194,7 +221,8 @@ def set_up_config(
     """What a config names, see `set_up`.
 
     Raises:
-        UserError: No such model, speech model or judge, options that the model can't follow, or a number that makes no sense.
+        UserError: No such model, speech model or judge, a size or options that the model can't follow, or a number that
+            makes no sense.
     """
     most, seeds, least = config["max_frames"], config["seeds"], ReadingSettings().shortest
     if most is not None and not (isinstance(most, int) and most >= least):
@@ -208,5 +236,6 @@ def set_up_config(
         options = GenerationOptions(**config["generation"])
     except TypeError as error:
         raise UserError(f"generation options: {error}") from error
-    given = {key: config[key] for key in ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames")}
+    keys = ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames", "compared_at")
+    given = {key: config[key] for key in keys}
     return set_up(model, root, load_judge, options=options, variants=variants, progress=log_progress, **given)

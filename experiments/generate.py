@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 FaceFinder = Callable[[np.ndarray, Path], "FaceBox"]
 """Gives the face of a picture ``(H, W, 3)`` uint8, or raises UserError; the path is for messages."""
 log = logging.getLogger(__name__)
-USUAL_SIZE = 256
-"""Side of the frames in pixels where nobody says another and the model can."""
 SILENT = 1e-4
 """Level, -80 dB of full scale, below which nothing is heard."""
 
@@ -180,16 +178,13 @@ def own_side(crop: "SquareCrop") -> int:
 
 
 def frame_size(model: "TalkingHead", args: argparse.Namespace, crop: "SquareCrop") -> int:
-    """Side of the frames: as asked for, or `USUAL_SIZE`; the place in the picture where they are put back into it.
-
-    The nearest larger one that the model renders, or its largest.
+    """Side of the frames: as asked for, or the model's usual one; for the place in the picture that they are put back into.
 
     Tells the reader if frames must be enlarged for that.
     """
-    wanted = crop.side if args.paste_back else USUAL_SIZE
     size = args.size
     if size is None:
-        size = next((one for one in model.sizes if one >= wanted), model.sizes[-1])
+        size = model.size_for(crop.side) if args.paste_back else model.usual_size
     if args.paste_back and size in model.sizes and crop.side > 1.1 * size:
         told = "%s: the model paints %d pixels, its place in the picture has %.0f: the face will be softer"
         log.info(told, args.image, size, crop.side)

@@ -23,7 +23,7 @@ GALLERY_ROWS = ("autoencoder", "generated")
 def reconstruct(model: Any, frames: np.ndarray) -> np.ndarray:
     """Real motion of frames ``(T, S, S, 3)`` uint8 of a size of the model's through its autoencoder, from the first one."""
     images = to_float(frames)
-    source = model.prepare_source(images[0], None if frames.shape[1] == model.size else frames.shape[1])
+    source = model.prepare_source(images[0], frames.shape[1])
     return np.stack(list(model.render(source, model.motion_of(images))))
 
 
@@ -66,11 +66,11 @@ def read_truth(clip: RenderedClip) -> Truth:
 
 
 def _prepared(model: Any, clip: RenderedClip) -> tuple[Any, Truth]:
-    """The source and what is known of a clip; one without sound is a ValueError."""
+    """The source and what is known of a clip of a size of the model's; one without sound is a ValueError."""
     if clip.waveform is None:
         raise ValueError(clip.silence)
     truth = read_truth(clip)
-    return model.prepare_source(to_float(clip.real[:1])[0]), truth
+    return model.prepare_source(to_float(clip.real[:1])[0], clip.real.shape[1]), truth
 
 
 def model_rows(model: Any, seeds: Sequence[int], options: Any) -> Render:

@@ -12,6 +12,8 @@ from datamodules.errors import UserError
 from datamodules.media.pictures import to_pixels
 from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
 
+USUAL_SIZE = 256
+"""Side of the frames in pixels where nobody says another and the model can."""
 RIM = 1 / 32
 """Share of the side round the person that a pasted frame brings along."""
 
@@ -41,6 +43,15 @@ class Reenactor(nn.Module):
     def sizes(self) -> list[int]:
         """Sides of the frames that can be rendered, the network's own first."""
         return [self.size * factor for factor in range(1, self.autoencoder.largest_factor + 1)]
+
+    @property
+    def usual_size(self) -> int:
+        """Side of the frames where nobody says another: 256 pixels, or what is rendered next to that."""
+        return self.size_for(USUAL_SIZE)
+
+    def size_for(self, wanted: float) -> int:
+        """Smallest side that can be rendered of at least so many pixels, else the largest."""
+        return next((one for one in self.sizes if one >= wanted), self.sizes[-1])
 
     @torch.inference_mode()
     def prepare_source(self, image: Tensor, size: int | None = None) -> SourceEncoding:

@@ -233,10 +233,20 @@ class TalkingHead(Reenactor):
         return mixed
 
     def animate(
-        self, image: Tensor, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None
+        self,
+        image: Tensor,
+        waveform: np.ndarray | Tensor,
+        options: GenerationOptions | None = None,
+        size: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """Frames uint8 ``(S, S, 3)`` at 25 fps of a portrait ``(3, H, W)`` in [-1, 1] that speaks ``waveform``."""
-        source = self.prepare_source(image)
+        """Frames uint8 ``(S, S, 3)`` at 25 fps of a portrait ``(3, H, W)`` in [-1, 1] that speaks ``waveform``.
+
+        Their side S is ``size``, one of ``sizes``; None: ``usual_size``, that of `ifmdm generate`.
+
+        Raises:
+            UserError: This model doesn't render frames of that size, or options that it can't follow.
+        """
+        source = self.prepare_source(image, self.usual_size if size is None else size)
         return self.render(source, self.generate_motion(source, waveform, options))
 
 

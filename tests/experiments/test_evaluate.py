@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from datamodules.media.video import read_video, write_video
 from experiments import autoencoder_evaluation
 from experiments.cli import main
 from experiments.evaluate import check_method, evaluate_main, evaluate_model, evaluate_videos, write_videos
-from experiments.evaluation_setup import choose_clips, compose_evaluation, set_up
+from experiments.evaluation_setup import choose_clips, compose_evaluation, rendered_side, set_up
 from experiments.model_clips import reconstruct, through_autoencoder
 from experiments.results import plain, read_results, write_results
 from experiments.sweep.command import run_sweep, sweep_main
 from experiments.sweep.plan import read_plan
+from lightning_modules.generation.talking_head import TalkingHead
 from metrics.evaluation.clips import recorded_clip
 from metrics.evaluation.judges import motion_judges
 from metrics.evaluation.loading import load_clip, resize
@@ -70,7 +72,7 @@ class Options:
 class FakeModel(torch.nn.Module):
     """A talking head that opens the lips by the loudness of the speech, ``late`` frames too late."""
 
-    size, sizes, device = SIZE, (SIZE,), "cpu"
+    size, sizes, usual_size, device = SIZE, (SIZE,), SIZE, "cpu"
 
     def __init__(self, late: int = 0, broken: str = "") -> None:
         super().__init__()
@@ -201,7 +203,7 @@ def test_table_of_a_good_model(root, tmp_path):
 class Recorded(FakeModel):
     """Gives out the frames of videos, for the clips' own speech, at another size than that of the clips."""
 
-    size = 32
+    size, sizes, usual_size = 32, (32,), 32
 
     def __init__(self, made: dict[str, np.ndarray]) -> None:
         super().__init__()
@@ -247,6 +249,85 @@ def test_both_forms_of_evaluation_say_the_same_of_the_same_clips(root, tmp_path)
         assert own["metrics"][name] == pytest.approx(other["metrics"][name], nan_ok=True), name
     assert "av_corr_zero_swapped" in own["metrics"]  # videos can't be asked
     assert set(own) - set(other) == {"lag_curves"}  # one form of result
+
+
+class TwoSizes(FakeModel):
+    """Renders frames as large as its source: of its own side, or of twice as much."""
+
+    sizes, usual_size = (SIZE, 2 * SIZE), 2 * SIZE
+
+    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
+        assert image.shape == (3, size, size)
+        return image
+
+    def motion_of(self, frames: torch.Tensor) -> torch.Tensor:
+        return super().motion_of(torch.nn.functional.interpolate(frames, (SIZE, SIZE), mode="area"))
+
+    def render(self, source: torch.Tensor, motion: torch.Tensor, batch_size: int = 8):
+        yield from resize(draw(motion.numpy()), *source.shape[1:])
+
+
+class SizeJudge(BandJudge):
+    """Notes the sides of the frames that it sees."""
+
+    def __init__(self) -> None:
+        self.sides: set[int] = set()
+
+    def measure(self, frames: np.ndarray) -> MotionCurves:
+        self.sides.add(frames.shape[1])
+        return super().measure(resize(frames, SIZE, SIZE))
+
+
+def test_a_model_of_several_sizes_is_judged_where_its_videos_are(root, tmp_path, refused):
+    known = {}
+    for side in (SIZE, 2 * SIZE):
+        judge = SizeJudge()
+        found = known[side] = run(TwoSizes(), root, judge, clips=2, compared_at=side)
+        assert judge.sides == {side}
+        assert found["run"]["model"]["size"] == SIZE
+        assert found["run"]["model"]["compared_at"] == side
+        assert values(found)["lip_corr_zero"] > 0.95
+    usual = asked(TwoSizes(), root, clips=2)  # the clips are no larger than the model's own size
+    assert (usual.size, usual.protocol) == (SIZE, asked(TwoSizes(), root, clips=2, compared_at=SIZE).protocol)
+    data = {side: one["protocol"]["data"] for side, one in known.items()}
+    assert data[SIZE] != data[2 * SIZE]  # no board ranks one size with another
+    (tmp_path / "videos").mkdir()
+    for clip in known[SIZE]["clips"]:
+        frames = resize(read_video(root / f"clips/{clip['clip']}.mp4"), 2 * SIZE, 2 * SIZE)
+        write_video(tmp_path / "videos" / f"{clip['clip']}.mp4", frames, crf=4)
+    for side in (SIZE, 2 * SIZE):
+        size = None if side == SIZE else side  # drawn clips are judged at their own
+        protocol, judges = get_protocol("synthetic-v2", size=size), motion_judges(SizeJudge())
+        other = evaluate_videos(tmp_path / "videos", root, "m", protocol, judges=judges)
+        for key in ("hash", "data"):
+            assert other["protocol"][key] == known[side]["protocol"][key]
+    for wrong in (SIZE + 1, 4 * SIZE, float(SIZE), True, "big"):
+        with pytest.raises(
+            UserError, match=f"compared_at={wrong}: this model renders frames of 48, 96 pixels"
+        ):
+            asked(TwoSizes(), root, compared_at=wrong)
+    where = ["model=synthetic-128", f"data.root={root}", "compared_at=64"]
+    for command in ("evaluate", "sweep"):
+        refused([command, *where], "compared_at=64: this model renders frames of 128 pixels")
+
+
+def test_a_model_is_judged_as_large_as_clips_and_its_videos_allow():
+    model = TalkingHead.from_pretrained("synthetic-256")
+
+    def side(*sizes: int) -> int:
+        return rendered_side(model, None, [SimpleNamespace(size=one) for one in sizes])
+
+    assert [side(one) for one in (64, 128, 192, 256, 512)] == [128, 128, 128, 256, 256]
+    assert side(512, 128) == 128  # clips of several sizes: as the smallest
+
+
+def test_a_sweep_renders_at_the_size_that_is_asked_for(root, tmp_path):
+    judge = SizeJudge()
+    sweep(TwoSizes(), root, (1.0,), tmp_path, judge=judge, clips=1, compared_at=2 * SIZE)
+    assert judge.sides == {2 * SIZE}
+    told = json.loads((tmp_path / "sweep.json").read_text())
+    assert told["run"]["model"]["compared_at"] == 2 * SIZE
+    assert told["protocol"]["settings"]["reading"]["size"] == 2 * SIZE
 
 
 def test_late_lips_have_a_positive_lag(root):
@@ -626,5 +707,4 @@ def test_an_autoencoder_alone_is_judged_by_the_yaw_from_the_source_too(root, tmp
         plain, "alone", **parts
     )  # nothing is known of it
     there = ["evaluate", f"data.root={data}"]
-    refused([*there, "model=synthetic-128", "compared_at=64"], "give autoencoder=RUN")
     refused([*there, "autoencoder=run", "compared_at=big"], "compared_at=big: use a whole number of pixels")
