@@ -16,6 +16,7 @@ from experiments.model_clips import read_truth, through_autoencoder, with_galler
 from experiments.results import machine_record
 from experiments.yaw_distance import YawDistances
 from lightning_modules.checkpoints import load_autoencoder, weights_hash
+from lightning_modules.generation.devices import inference_device
 from lightning_modules.generation.reenactment import Reenactor
 from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.judges import Judges, load_judges, load_motion_judge
@@ -43,7 +44,8 @@ def evaluate_autoencoder(
         UserError: No such autoencoder, data or judge.
     """
     started = time.perf_counter()
-    model = Reenactor(load_autoencoder(config["autoencoder"])[0])
+    device = inference_device()
+    model = Reenactor(load_autoencoder(config["autoencoder"])[0]).to(device)
     size, turning = config["compared_at"] or model.size, YawDistances(model.device)
     chosen = {key: config[key] for key in ("judge", "judge_seconds", "split", "clips", "max_frames")}
     data, names, looks, protocol = open_data(
@@ -72,6 +74,7 @@ def evaluate_autoencoder(
             "compared_at": size,
             "name": Path(config["autoencoder"]).name,
         },
+        "device": str(model.device),
         "judge": {"name": looks.name, **getattr(looks, "facts", {})},
         "split": config["split"],
         "seconds": round(time.perf_counter() - started, 1),

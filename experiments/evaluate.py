@@ -108,13 +108,12 @@ def _run_videos(args: argparse.Namespace) -> int:
         from experiments.evaluation_check import check_folders
 
         return check_folders(args)
-    from experiments.evaluation_setup import log_progress
-    from lightning_modules.generation.talking_head import TalkingHead
+    from experiments.evaluation_setup import load_model, log_progress
     from metrics.evaluation.protocol import get_protocol
 
     name, task = (args.protocol, args.task) if args.sources is None else (TALKING_HEAD_FREE, FREE)
     protocol = get_protocol(name, task, crop=args.crop, **given_numbers(args))
-    model = TalkingHead.from_pretrained(args.model, hears=False) if args.model else None
+    model = load_model(args.model, hears=False) if args.model else None
     if args.sources is not None:
         folders = (args.videos, args.sources, args.method, protocol, args.speakers)
         results = evaluate_free(*folders, progress=log_progress)

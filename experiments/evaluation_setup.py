@@ -13,6 +13,7 @@ from datamodules.errors import UserError
 from experiments.config import compose, hydra_overrides, resolve
 from experiments.results import machine_record, plain
 from lightning_modules.checkpoints import weights_hash
+from lightning_modules.generation.devices import inference_device
 from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
 from metrics.evaluation.clips import ClipSet, recorded_clip, reference_clips, spare_clips
 from metrics.evaluation.judges import Progress, load_motion_judge
@@ -100,6 +101,7 @@ class EvaluatedModel:
                 "size": self.model.size,
                 "compared_at": self.size,
             },
+            "device": str(self.model.device),
             "generation": plain(dataclasses.asdict(self.options)),
             "seeds": list(self.seeds),
             "judge": {"name": self.judge.name, **plain(getattr(self.judge, "facts", {}))},
@@ -212,10 +214,16 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
     return config
 
 
+def load_model(name: str | Path, speech_model: str | None = None, hears: bool = True) -> TalkingHead:
+    """A model as `TalkingHead.from_pretrained` reads it, on the device that `inference_device` says; errors are those of both."""
+    device = inference_device()
+    return TalkingHead.from_pretrained(name, speech_model, hears).to(device)
+
+
 def set_up_config(
     config: dict[str, Any],
     variants: Callable[[Any], Sequence[Any]] | None = None,
-    load_model: Callable[[str, str | None], Any] = TalkingHead.from_pretrained,
+    load_model: Callable[[str, str | None], Any] = load_model,
     load_judge: Callable[..., MotionJudge] = load_motion_judge,
 ) -> EvaluatedModel:
     """What a config names, see `set_up`.

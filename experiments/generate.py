@@ -109,14 +109,16 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     folder, image = resolve_model(args.model), read_image(args.image)
     require_file(args.audio, "sound")
     from datamodules.media.audio import load_audio_native, to_speech
+    from lightning_modules.generation.devices import inference_device
     from lightning_modules.generation.talking_head import TalkingHead
 
+    device = inference_device()
     sound, rate = load_audio_native(args.audio)
     waveform = to_speech(sound, rate, args.audio)
     if np.abs(waveform).max() < SILENT:
         log.info("%s: its sound is silence throughout: nobody will speak", args.audio)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
-    model = TalkingHead.from_pretrained(folder, args.speech_model)
+    model = TalkingHead.from_pretrained(folder, args.speech_model).to(device)
     size = frame_size(model, args, crop)
     source = model.prepare_source(portrait, size)
     motion = model.generate_motion(source, waveform, options)

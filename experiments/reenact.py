@@ -72,14 +72,15 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     from datamodules.faces.framing import framing
     from datamodules.media.audio import load_audio_native
     from datamodules.media.video import VideoReader
+    from lightning_modules.generation.devices import inference_device
     from lightning_modules.generation.retargeting import relative_motion, retargeted_motion
     from lightning_modules.generation.talking_head import TalkingHead
 
-    driving = VideoReader(args.video)
+    device, driving = inference_device(), VideoReader(args.video)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     start, face = first_face(driving, find_face or face_finder(args.video_face, "video"))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
-    model = TalkingHead.from_pretrained(folder, hears=False)
+    model = TalkingHead.from_pretrained(folder, hears=False).to(device)
     source = model.prepare_source(portrait, frame_size(model, args, crop))
     motion = driving_motion(model, driving, framing(face), source.image.shape[-1], start)
     driving.warn_of_damage()

@@ -124,6 +124,8 @@ def _environment(slot: int, parallel: int) -> dict[str, str]:
     gpus = gpus or [str(number) for number in range(device_count())]
     if len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+        if environment.get("IFMDM_DEVICE", "").startswith("cuda:"):  # a number among all GPUs
+            environment["IFMDM_DEVICE"] = "cuda"
     if parallel > 1:
         environment.setdefault("IFMDM_THREADS", str(max(1, cores_of_process() // parallel)))
     return environment

@@ -33,13 +33,14 @@ def write_templates(model: Path, image: Path | None, output: Path | None) -> Pat
     from experiments.generate import face_finder, frame_portrait
     from experiments.pictures import contact_sheet
     from experiments.report.page import Section, write_page
+    from lightning_modules.generation.devices import inference_device
     from lightning_modules.generation.talking_head import TalkingHead
     from lightning_modules.model_folder import resolve_model
 
     folder = resolve_model(model)
     picture, path = (read_image(image), image) if image is not None else (_astronaut(), Path("the astronaut"))
     portrait, _ = frame_portrait(picture, path, face_finder("largest"))
-    talking_head = TalkingHead.from_pretrained(folder, hears=False)
+    talking_head = TalkingHead.from_pretrained(folder, hears=False).to(inference_device())
     source = talking_head.prepare_source(portrait)
     names = ", ".join(f"{deviation:+g}" for deviation in DEVIATIONS)
     lead = f"Each row moves one direction by {names} standard deviations of the training motion and holds the others."
@@ -65,7 +66,7 @@ def coordinate_motions(
     block_of = {k: name for name, part in model.basis.blocks.items() for k in range(part.start, part.stop)}
     for k in range(model.basis.motion_dim):
         moved = rest.repeat(len(DEVIATIONS), 1)
-        moved[:, k] += torch.tensor(DEVIATIONS)
+        moved[:, k] += torch.tensor(DEVIATIONS, device=moved.device)
         yield f"{block_of.get(k, 'direction')} {k + 1}", model.basis.coefficients(moved)
 
 
@@ -76,7 +77,7 @@ def template_motions(model: "TalkingHead", source: "SourceEncoding") -> "Iterato
     spread = model.basis.coefficient_std()
     for k in range(model.basis.motion_dim):
         moved = source.motion.repeat(len(DEVIATIONS), 1)
-        moved[:, k] += spread[k] * torch.tensor(DEVIATIONS)
+        moved[:, k] += spread[k] * torch.tensor(DEVIATIONS, device=moved.device)
         yield f"template {k + 1} (std {float(spread[k]):.2f})", moved.clamp(-1, 1)
 
 
