@@ -30,7 +30,11 @@ MARKER_NAME = "demo.json"
 """Says with which settings a folder was made; without it nothing in a folder is continued or removed."""
 PARTS = ("portrait", "data", "runs", "model", "evaluation", "sweep", TIMES_NAME)
 """What the demo leaves in its folder beside the marker and the report."""
-STAGES = ("autoencoder", "statistics", "diffusion")
+TIME_LIMITS = {"autoencoder": "00:00:01:30", "statistics": "00:00:00:45", "diffusion": "00:00:04:30"}
+"""How long a stage trains at most, days to seconds; where the renderer starts from nothing it needs all its steps."""
+STAGES = tuple(TIME_LIMITS)
+UNDRAWN = 400
+"""Speeches that stages 2 and 3 learn from beside the few that are drawn."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +96,7 @@ class Demo:
         self.folder, self.workers, self.fast, self.command = folder, workers, fast, command
         self.from_scratch, self.size = from_scratch, SCRATCH_SIZE if from_scratch else SIZE
         self.data, self.model = folder / "data", folder / "model"
-        self.clips, self.seconds = (6, (2.7, 3.2)) if fast else (64, (4.0, 8.0))
+        self.clips, self.seconds = (6, (2.7, 3.2)) if fast else (50, (3.0, 5.0))
 
     def _run(self, stage: str) -> Path:
         return self.folder / "runs" / stage
@@ -235,6 +239,10 @@ class Demo:
         words.append(f"data.render_workers={self.workers}")
         if stage != "autoencoder":
             words.append(_word("autoencoder", self._run("autoencoder")))
+            if not self.fast:
+                words.append(f"data.undrawn={UNDRAWN}")
+        if not (self.fast or self.from_scratch):
+            words.append(f"time_limit='{TIME_LIMITS[stage]}'")
         if self.fast:
             words += ["trainer.max_steps=10", "trainer.log_every_n_steps=1", "+trainer.limit_val_batches=1"]
         self.ifmdm("train", *words)

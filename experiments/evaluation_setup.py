@@ -215,7 +215,7 @@ def compose_evaluation(overrides: Sequence[str], name: str) -> dict[str, Any]:
 
 
 def load_model(name: str | Path, speech_model: str | None = None, hears: bool = True) -> TalkingHead:
-    """A model as `TalkingHead.from_pretrained` reads it, on the device that `inference_device` says; errors are those of both."""
+    """A model as `TalkingHead.from_pretrained` reads it, on the `inference_device`; errors are those of both."""
     device = inference_device()
     return TalkingHead.from_pretrained(name, speech_model, hears).to(device)
 
