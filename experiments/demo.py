@@ -30,7 +30,7 @@ MARKER_NAME = "demo.json"
 """Says with which settings a folder was made; without it nothing in a folder is continued or removed."""
 PARTS = ("portrait", "data", "runs", "model", "evaluation", "sweep", TIMES_NAME)
 """What the demo leaves in its folder beside the marker and the report."""
-TIME_LIMITS = {"autoencoder": "00:00:01:30", "statistics": "00:00:00:45", "diffusion": "00:00:04:30"}
+TIME_LIMITS = {"autoencoder": "00:00:01:30", "statistics": "00:00:00:45", "diffusion": "00:00:03:00"}
 """How long a stage trains at most, days to seconds; where the renderer starts from nothing it needs all its steps."""
 STAGES = tuple(TIME_LIMITS)
 UNDRAWN = 400
@@ -96,7 +96,7 @@ class Demo:
         self.folder, self.workers, self.fast, self.command = folder, workers, fast, command
         self.from_scratch, self.size = from_scratch, SCRATCH_SIZE if from_scratch else SIZE
         self.data, self.model = folder / "data", folder / "model"
-        self.clips, self.seconds = (6, (2.7, 3.2)) if fast else (50, (3.0, 5.0))
+        self.clips, self.seconds = (6, (2.7, 3.2)) if fast else (44, (3.0, 5.0))
 
     def _run(self, stage: str) -> Path:
         return self.folder / "runs" / stage
@@ -208,6 +208,8 @@ class Demo:
         sizes = [
             "--clips",
             self.clips,
+            "--identities",
+            self.clips,
             "--size",
             self.size,
             "--seconds",
@@ -235,7 +237,11 @@ class Demo:
             _word("data.root", self.data),
             _word("run_dir", run_dir),
         ]
-        words += [f"data.clips={self.clips}", f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]"]
+        words += [
+            f"data.clips={self.clips}",
+            f"data.identities={self.clips}",
+            f"data.seconds=[{self.seconds[0]},{self.seconds[1]}]",
+        ]
         words.append(f"data.render_workers={self.workers}")
         if stage != "autoencoder":
             words.append(_word("autoencoder", self._run("autoencoder")))
