@@ -87,7 +87,7 @@ def check_sides(of_data: Any, of_network: Any, largest_factor: int | None = None
     if rest or (largest_factor is not None and factor > largest_factor):
         raise UserError(
             f"data.size is {of_data} but model.network.size is {of_network}: set both to the same, or, with the warp "
-            "renderer, data.size to up to 8 times as much"
+            f"renderer, data.size to {'a multiple' if largest_factor is None else f'up to {largest_factor} times as much'}"
         )
 
 

@@ -108,6 +108,10 @@ class Demo:
         return {
             "fast": self.fast,
             "from_scratch": self.from_scratch,
+            "clips": self.clips,
+            "seconds": list(self.seconds),
+            "undrawn": UNDRAWN,
+            "time_limits": TIME_LIMITS,
             "dataset_version": VERSION,
             "version": __version__,
         }

@@ -31,7 +31,8 @@ class JitterSettings:
 class EdgeSettings:
     """Where what is generated in windows may jerk."""
 
-    window: int = 64  # frames from one window's beginning to the next
+    window: int = 64  # frames of a window
+    overlap: bool = True  # the last window ends with the clip, and may begin within the one before
     still: float = 1e-6  # degrees a frame below which a head doesn't move
 
 
@@ -110,11 +111,17 @@ def edge_step_ratio(rotation: np.ndarray, settings: EdgeSettings = EDGE) -> floa
     return _ratio(steps[edges], float(np.nanmean(inside)) if np.isfinite(inside).any() else 0.0, settings)
 
 
+def edge_frames(frames: int, settings: EdgeSettings = EDGE) -> list[int]:
+    """First frames of all windows but the first, of a clip of so many frames."""
+    starts = window_starts(frames, settings.window)
+    return starts[1:] if settings.overlap else list(range(settings.window, frames, settings.window))
+
+
 def _steps(rotation: np.ndarray, settings: EdgeSettings) -> tuple[np.ndarray, np.ndarray]:
     """Steps ``(T - 1,)`` of the head in degrees, and which of them lead from one window to the next."""
     steps = np.linalg.norm(np.diff(rotation, axis=0), axis=1)
-    edges = np.array(window_starts(len(rotation), settings.window)[1:], dtype=int) - 1
-    return steps, np.isin(np.arange(len(steps)), edges)
+    starts = edge_frames(len(rotation), settings)
+    return steps, np.isin(np.arange(1, len(rotation)), starts)
 
 
 def _ratio(edges: np.ndarray, usual: float, settings: EdgeSettings) -> float:

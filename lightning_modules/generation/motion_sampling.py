@@ -16,7 +16,7 @@ from lightning_modules.networks.diffusion_transformer import DiffusionTransforme
 
 StatisticsProvider = Callable[[int, Tensor], tuple[Tensor | None, Tensor | None]]
 """``(first frame of the window, motion so far) -> (mean, std)``, each ``(1, M)`` or None for a dropped one. The motion
-``(1, 1 + F, M)`` is the frame before the speech and what has been made of it, of which a last window may begin within."""
+``(1, 1 + F, M)`` is the frame before the speech and its first F frames: all that is before the window."""
 MARKS = 48
 """Bits of a speech that go into the seed of its motion."""
 
@@ -92,9 +92,9 @@ def sample_motion(
     motion = torch.cat([unknown, hint[:, None]], dim=1)
     ahead = motion.shape[1]
     for start in window_starts(total, window):
-        # The statistics of what is to come, and what goes before (1, P or 1, M).
-        mean, std = statistics(start, motion[:, ahead - 1 :])
+        # What goes before (1, P or 1, M), and the statistics of what is to come.
         motion = motion[:, : ahead + start]
+        mean, std = statistics(start, motion[:, ahead - 1 :])
         before = motion[:, -max(prefix, 1) :]
         units = None
         if diffusion.by_construction:

@@ -76,10 +76,10 @@ class StatisticsConditioner:
 
     def __call__(self, start: int, motion: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Mean and std ``(1, M)`` of one window, None where dropped; the arguments are those of a `StatisticsProvider`."""
-        before = motion[:, start]
-        if (
-            start and self.options.intensity == 1
-        ):  # scaled motion says nothing of how lively what follows should be
+        before = motion[:, -1]
+        if start < WINDOW:  # as in training, where a window before that is not whole is not known
+            self.previous = None
+        elif self.options.intensity == 1:  # scaled motion says nothing of how lively what follows should be
             self.previous = window_statistics(motion[:, -WINDOW - 1 :])
         mean, std = self._of_mode(start, before)
         if self.options.std_quantile is not None:

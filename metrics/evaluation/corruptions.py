@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metrics.evaluation.detections import Detections
 from metrics.evaluation.judges import Judges
-from metrics.motion import MotionCurves
+from metrics.motion import MotionCurves, edge_frames
 
 SIZE = 256
 
@@ -134,7 +134,8 @@ def corrupt(name: str, strength: float, clip: Detections, other: Detections, jud
         case "slowed":
             return clip.select((every * (1 - strength)).astype(np.int64))
         case "seams":
-            ahead = every // clip.protocol.edges.window % 2 * round(strength)
+            windows = np.searchsorted(edge_frames(len(clip), clip.protocol.edges), every, side="right")
+            ahead = windows % 2 * round(strength)
             return clip.select((every + ahead).clip(max=len(clip) - 1))
         case "blur":
             return judges.detect(blurred(clip.frames, strength), clip.protocol)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from datamodules.errors import UserError
-from experiments.demo import MARKER_NAME, Demo, Step
+from experiments.config import compose
+from experiments.demo import MARKER_NAME, STAGES, TIME_LIMITS, UNDRAWN, Demo, Step
 
 
 def fake_steps(demo: Demo, taken: list[str]) -> list[Step]:
@@ -67,6 +68,19 @@ def test_only_a_demo_folder_loses_its_unfinished_run(tmp_path):
     demo.train("autoencoder")
     assert not precious.exists()
     assert called[0][:3] == ["train", "experiment=autoencoder_demo", "data.size=128"]
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_what_the_demo_trains_by_is_a_config_with_an_end(tmp_path, from_scratch):
+    called: list[list[str]] = []
+    demo = Demo(tmp_path, 1, fast=False, command=called.append, from_scratch=from_scratch)
+    for stage in STAGES:
+        demo.train(stage)
+    found = dict(zip(STAGES, (compose(words[1:]) for words in called), strict=True))
+    limits = {stage: config.trainer.max_time for stage, config in found.items()}
+    assert limits == (dict.fromkeys(STAGES) if from_scratch else TIME_LIMITS)
+    speeches = [config.data.get("undrawn", 0) for config in found.values()]
+    assert speeches == [0, UNDRAWN, UNDRAWN]
 
 
 def test_a_demo_from_scratch_has_other_settings_and_a_smaller_renderer(tmp_path):
