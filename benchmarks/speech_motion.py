@@ -1,0 +1,105 @@
+"""What speech does to motion before anything is rendered: seams, heads of different speeches, milliseconds, sampler steps.
+
+Run from the repository's root: ``python benchmarks/speech_motion.py --images PORTRAIT... --audio SPEECH...`` with speeches of
+several windows of 64 frames. Steps between frames are norms in the motion basis, block by block; where windows meet they
+should be as long as elsewhere. Heads that say different things should not move alike. What fewer sampler steps change is told
+by the correlation of their mouth with that of the most.
+"""
+
+import argparse
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from printing import markdown_table, one_line_errors
+
+from datamodules.batches import FPS, window_starts
+from datamodules.media.audio import load_audio
+from datamodules.media.pictures import read_image
+from experiments.generate import face_finder, frame_portrait
+from lightning_modules.generation.options import GenerationOptions
+from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.networks.base_renderer import SourceEncoding
+
+
+def coordinates(model: TalkingHead, source: SourceEncoding, speech: np.ndarray, **options: int) -> np.ndarray:
+    """Motion ``(T, M)`` of a speech in the model's basis."""
+    motion = model.generate_motion(source, speech, GenerationOptions(**options))
+    return model.basis.encode(motion).cpu().numpy()
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean over dimensions of the correlation of two motions ``(T, M)``, over the frames that both have."""
+    length = min(len(first), len(second))
+    one, other = (part[:length] - part[:length].mean(axis=0) for part in (first, second))
+    scale = np.sqrt(np.square(one).sum(axis=0) * np.square(other).sum(axis=0))
+    return float(((one * other).sum(axis=0) / scale.clip(min=1e-9)).mean())
+
+
+def edge_ratio(motions: list[np.ndarray], block: slice) -> float:
+    """Mean step from window to window over that inside of windows."""
+    at_edges, inside = [], []
+    for motion in motions:
+        steps = np.linalg.norm(np.diff(motion[:, block], axis=0), axis=1)
+        edges = np.isin(np.arange(1, len(motion)), window_starts(len(motion))[1:])
+        at_edges.append(steps[edges])
+        inside.append(steps[~edges])
+    return float(np.concatenate(at_edges).mean() / np.concatenate(inside).mean())
+
+
+def main() -> None:
+    """Prints two tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    parser.add_argument("--audio", type=Path, nargs="+", required=True, help="two or more")
+    parser.add_argument("--model", default="synthetic-256")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, nargs="+", default=[2, 4, 8, 20, 50])
+    args = parser.parse_args()
+    model = TalkingHead.from_pretrained(args.model)
+    finder = face_finder("largest")
+    portraits = [frame_portrait(read_image(path), path, finder)[0] for path in args.images]
+    sources = [model.prepare_source(portrait) for portrait in portraits]
+    speeches = [load_audio(path) for path in args.audio]
+    motions: list[np.ndarray] = []
+    alike: dict[str, list[float]] = {name: [] for name in model.basis.blocks}
+    for source in sources:
+        for seed in range(args.seeds):
+            said = [coordinates(model, source, speech, seed=seed) for speech in speeches]
+            for name, block in model.basis.blocks.items():
+                alike[name] += [correlation(a[:, block], b[:, block]) for a, b in combinations(said, 2)]
+            motions += said
+    edges = sum(len(window_starts(len(motion))) - 1 for motion in motions)
+    head = ["", *model.basis.blocks]
+    ratios = [f"{edge_ratio(motions, block):.2f}" for block in model.basis.blocks.values()]
+    means = [f"{np.mean(values):.2f}" for values in alike.values()]
+    sizes = [f"{np.mean(np.abs(values)):.2f}" for values in alike.values()]
+    rows = [
+        [f"step at an edge over that inside ({edges} edges)", *ratios],
+        ["two speeches, one portrait and seed: correlation", *means],
+        ["its size", *sizes],
+    ]
+    print(markdown_table(head, rows))
+    wanted = sorted(set(args.steps))
+    mouth = model.basis.blocks.get("mouth", slice(None))
+    best = [coordinates(model, sources[0], speech, seed=0, steps=wanted[-1]) for speech in speeches]
+    rows = []
+    for steps in wanted:
+        began = time.perf_counter()
+        found = [coordinates(model, sources[0], speech, seed=0, steps=steps) for speech in speeches]
+        taken = 1000 * (time.perf_counter() - began) / sum(map(len, found))
+        like = np.mean([correlation(a[:, mouth], b[:, mouth]) for a, b in zip(found, best, strict=True)])
+        rows.append([str(steps), f"{taken:.2f}", f"{like:.3f}"])
+    seconds = sum(map(len, best)) / FPS
+    print(
+        f"\n{torch.get_num_threads()} threads, {seconds:.0f} s of speech, audio features and statistics included:\n"
+    )
+    print(
+        markdown_table(["sampler steps", "ms a frame", f"mouth's correlation with {wanted[-1]} steps"], rows)
+    )
+
+
+if __name__ == "__main__":
+    one_line_errors(main)
