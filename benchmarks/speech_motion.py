@@ -24,9 +24,11 @@ from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.base_renderer import SourceEncoding
 
 
-def coordinates(model: TalkingHead, source: SourceEncoding, speech: np.ndarray, **options: int) -> np.ndarray:
+def coordinates(
+    model: TalkingHead, source: SourceEncoding, speech: np.ndarray, seed: int, steps: int | None = None
+) -> np.ndarray:
     """Motion ``(T, M)`` of a speech in the model's basis."""
-    motion = model.generate_motion(source, speech, GenerationOptions(**options))
+    motion = model.generate_motion(source, speech, GenerationOptions(seed=seed, steps=steps))
     return model.basis.encode(motion).cpu().numpy()
 
 
