@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from printing import markdown_table, one_line_errors
 
-from datamodules.batches import FPS, window_starts
+from datamodules.batches import FPS
 from datamodules.media.audio import load_audio
 from datamodules.media.pictures import read_image
 from experiments.generate import face_finder, frame_portrait
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.base_renderer import SourceEncoding
+from metrics.motion import edge_frames, edge_step_ratio
 
 
 def coordinates(
@@ -38,17 +39,6 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     one, other = (part[:length] - part[:length].mean(axis=0) for part in (first, second))
     scale = np.sqrt(np.square(one).sum(axis=0) * np.square(other).sum(axis=0))
     return float(((one * other).sum(axis=0) / scale.clip(min=1e-9)).mean())
-
-
-def edge_ratio(motions: list[np.ndarray], block: slice) -> float:
-    """Mean step from window to window over that inside of windows."""
-    at_edges, inside = [], []
-    for motion in motions:
-        steps = np.linalg.norm(np.diff(motion[:, block], axis=0), axis=1)
-        edges = np.isin(np.arange(1, len(motion)), window_starts(len(motion))[1:])
-        at_edges.append(steps[edges])
-        inside.append(steps[~edges])
-    return float(np.concatenate(at_edges).mean() / np.concatenate(inside).mean())
 
 
 def main() -> None:
@@ -73,33 +63,37 @@ def main() -> None:
             for name, block in model.basis.blocks.items():
                 alike[name] += [correlation(a[:, block], b[:, block]) for a, b in combinations(said, 2)]
             motions += said
-    edges = sum(len(window_starts(len(motion))) - 1 for motion in motions)
+    edges = sum(len(edge_frames(len(motion))) for motion in motions)
     head = ["", *model.basis.blocks]
-    ratios = [f"{edge_ratio(motions, block):.2f}" for block in model.basis.blocks.values()]
+    ratios = [
+        f"{np.mean([edge_step_ratio(motion[:, block]) for motion in motions]):.2f}"
+        for block in model.basis.blocks.values()
+    ]
     means = [f"{np.mean(values):.2f}" for values in alike.values()]
     sizes = [f"{np.mean(np.abs(values)):.2f}" for values in alike.values()]
-    rows = [
+    told = [
         [f"step at an edge over that inside ({edges} edges)", *ratios],
         ["two speeches, one portrait and seed: correlation", *means],
         ["its size", *sizes],
     ]
-    print(markdown_table(head, rows))
-    wanted = sorted(set(args.steps))
+    print(markdown_table(head, told))
+    wanted = sorted(set(args.steps), reverse=True)
     mouth = model.basis.blocks.get("mouth", slice(None))
-    best = [coordinates(model, sources[0], speech, seed=0, steps=wanted[-1]) for speech in speeches]
-    rows = []
+    rows: list[list[str]] = []
+    best: list[np.ndarray] = []
     for steps in wanted:
         began = time.perf_counter()
         found = [coordinates(model, sources[0], speech, seed=0, steps=steps) for speech in speeches]
         taken = 1000 * (time.perf_counter() - began) / sum(map(len, found))
+        best = best or found
         like = np.mean([correlation(a[:, mouth], b[:, mouth]) for a, b in zip(found, best, strict=True)])
-        rows.append([str(steps), f"{taken:.2f}", f"{like:.3f}"])
+        rows.insert(0, [str(steps), f"{taken:.2f}", f"{like:.3f}"])
     seconds = sum(map(len, best)) / FPS
     print(
         f"\n{torch.get_num_threads()} threads, {seconds:.0f} s of speech, audio features and statistics included:\n"
     )
     print(
-        markdown_table(["sampler steps", "ms a frame", f"mouth's correlation with {wanted[-1]} steps"], rows)
+        markdown_table(["sampler steps", "ms a frame", f"mouth's correlation with {wanted[0]} steps"], rows)
     )
 
 

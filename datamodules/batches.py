@@ -32,8 +32,7 @@ def window_starts(frames: int, window: int = WINDOW) -> list[int]:
     """First frames of the windows that motion of so many frames is made in.
 
     They follow each other, but for the last: it ends where the speech does, and what of the one before lies in it is made
-    anew.
-    Motion that is shorter than a window is one window's.
+    anew. Motion that is shorter than a window is one window's.
     """
     return [*range(0, frames - window, window), max(frames - window, 0)]
 

@@ -36,7 +36,8 @@ def test_a_gpu_that_is_not_there_is_refused_by_every_command(
     given = [names.get(word, word).replace("=R", "=r") for word in words.split()]
     given = [word.replace("=D", f"={fake_clips}") for word in given]
     given = [f"{fake_clips}{word[1:]}" if word in ("D", "D/clips") else word for word in given]
-    refused(given, "IFMDM_DEVICE is 'cuda', but torch finds 0 GPUs here")
+    assert "IFMDM_DEVICE is 'cuda', but torch finds 0 GPUs here" in refused(given)
+    assert not any(Path(name).exists() for name in ("o.mp4", "r", "h.html"))
 
 
 @pytest.mark.parametrize(
