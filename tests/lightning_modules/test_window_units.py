@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.diffusion.window_units import FLOOR, WindowUnits
+from lightning_modules.diffusion.window_units import FLOOR, JOINED, OWN_STEP, WindowUnits, going_on
 from lightning_modules.generation.motion_sampling import sample_motion
 from lightning_modules.networks.statistics_estimator import window_statistics
 
@@ -46,6 +46,18 @@ def test_a_frame_before_that_is_too_far_lets_the_window_move_all_the_same():
     assert fitted.isfinite().all()
     torch.testing.assert_close(torch.cat([before, fitted], 1).mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
     assert 0.45 < fitted.std() < 0.55
+
+
+def test_a_window_is_joined_by_a_step_between_the_last_one_and_its_own_and_left_alone_further_in():
+    motion, before = motions(2, 64, 5), motions(2, 3, 5, seed=1)
+    joined = going_on(motion, before, units=None)
+    step, last, own = joined[:, 0] - before[:, 2], before[:, 2] - before[:, 1], motion[:, 1] - motion[:, 0]
+    torch.testing.assert_close(step, (1 - OWN_STEP) * last + OWN_STEP * own)
+    torch.testing.assert_close(joined[:, JOINED:], motion[:, JOINED:], atol=0, rtol=0)
+    # Of a speech's first window nothing is known but the portrait; a single frame before says no step.
+    unknown = torch.cat([torch.full_like(before[:, :2], torch.nan), before[:, 2:]], dim=1)
+    torch.testing.assert_close(going_on(motion, unknown, units=None), motion, atol=0, rtol=0)
+    torch.testing.assert_close(going_on(motion, before[:, 2:], units=None), motion, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("way", ["standardised", "projected"])
