@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
+    from datamodules.faces.landmarks import FaceMeasurements
     from datamodules.media.video import VideoReader
+    from lightning_modules.generation.retargeting import SeenFace
     from lightning_modules.generation.talking_head import TalkingHead
 
 log = logging.getLogger(__name__)
@@ -82,10 +84,11 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, hears=False).to(device)
     source = model.prepare_source(portrait, frame_size(model, args, crop))
-    motion = driving_motion(model, driving, framing(face), source.image.shape[-1], start)
+    look = args.transfer == "retarget"
+    motion, seen = driving_motion(model, driving, framing(face), source.image.shape[-1], start, look)
     driving.warn_of_damage()
-    if args.transfer == "retarget":
-        motion = retargeted_motion(motion, source.motion, model.basis)
+    if look:
+        motion = retargeted_motion(motion, source.motion, model.basis, seen)
     elif args.transfer == "relative":
         motion = relative_motion(motion, source.motion)
     if sound is not None:
@@ -133,9 +136,10 @@ def driving_motion(
     crop: "SquareCrop",
     size: int,
     start: int = 0,
+    look: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
-) -> "Tensor":
-    """Raw motion ``(T, M)`` of a video at 25 fps; only a few of its pictures are in memory at a time.
+) -> "tuple[Tensor, SeenFace | None]":
+    """Raw motion ``(T, M)`` of a video at 25 fps, and what the landmarker sees; few of its pictures are in memory at a time.
 
     Args:
         model: the talking head.
@@ -143,11 +147,14 @@ def driving_motion(
         crop: where its face is, in all frames.
         size: of the portrait that is to move, one of the model's: the same picture is then read the same as both.
         start: the frame to begin with.
+        look: whether the landmarker looks, too; it tells nothing where it is not installed, or finds few faces.
         chunk_bytes: decoded pictures that are in memory at a time.
     """
     import torch
 
+    from datamodules.assets import MissingAssetError
     from datamodules.faces.framing import crop_square
+    from datamodules.faces.landmarks import MissingLibraryError, measure_landmarks
     from datamodules.media.pictures import to_float
 
     indices = video.at_rate()[start:]
@@ -155,12 +162,36 @@ def driving_motion(
     chunk = max(
         1, chunk_bytes // (3 * max(video.info.height * video.info.width, 4 * side**2))
     )  # cut out as float32
-    parts = []
+    parts: list[Tensor] = []
+    seen: list[FaceMeasurements] = []
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
         cropped = np.stack([crop_square(picture, crop, side) for picture in pictures])
         parts.append(model.motion_of(to_float(cropped), size=size))
-    return torch.cat(parts)
+        if look:
+            try:
+                seen.append(measure_landmarks(cropped))
+            except (MissingAssetError, MissingLibraryError):
+                look = False
+    return torch.cat(parts), seen_face(seen, side) if look else None
+
+
+def seen_face(parts: "list[FaceMeasurements]", side: int) -> "SeenFace | None":
+    """Lips and lids of measured square pictures, those without a face as their neighbours; None if they are half of them."""
+    import torch
+
+    from datamodules.faces.landmarks import FaceMeasurements
+    from lightning_modules.generation.retargeting import SeenFace
+    from metrics.judges.landmark_judge import curves_of
+
+    fields = ("landmarks", "rotation", "blink")
+    whole = FaceMeasurements(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+    known = np.flatnonzero(whole.found)
+    if 2 * len(known) < len(whole.found):
+        return None
+    curves, frames = curves_of(whole, side, side), np.arange(len(whole.found))
+    filled = (np.interp(frames, known, curve[known]) for curve in (curves.lip_opening, curves.blink))
+    return SeenFace(*(torch.from_numpy(curve).float() for curve in filled))
 
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:

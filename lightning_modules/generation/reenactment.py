@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from datamodules.errors import UserError
 from datamodules.media.pictures import to_pixels
-from lightning_modules.networks.base_renderer import Renderer, SourceEncoding
+from lightning_modules.generation.lids import with_lids_shut
+from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 
 USUAL_SIZE = 256
 """Side of the frames in pixels where nobody says another and the model can."""
@@ -84,8 +85,7 @@ class Reenactor(nn.Module):
     @torch.inference_mode()
     def render(self, source: SourceEncoding, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
         """Render frames uint8 ``(S, S, 3)``, as large as the source, in raw motion ``(T, M)``, one after the other."""
-        for chunk in motion.to(self.device).split(batch_size):
-            decoded = self.autoencoder.decode(source.expand(len(chunk)), chunk)
+        for decoded in self._decoded(source, motion, batch_size):
             yield from to_pixels(decoded.frame)
 
     @torch.inference_mode()
@@ -98,13 +98,27 @@ class Reenactor(nn.Module):
         None of a renderer that doesn't tell the person.
         """
         before = self.autoencoder.decode(source, source.motion).person
-        for chunk in motion.to(self.device).split(batch_size):
-            decoded = self.autoencoder.decode(source.expand(len(chunk)), chunk)
+        for decoded in self._decoded(source, motion, batch_size):
             if decoded.person is None or before is None:
-                covers: Any = [None] * len(chunk)
+                covers: Any = [None] * len(decoded.frame)
             else:
                 covers = _widened(torch.maximum(decoded.person, before))[:, 0].cpu().numpy()
             yield from zip(to_pixels(decoded.frame), covers, strict=True)
+
+    def lids_shut(self, motion: Tensor) -> Tensor | None:
+        """To which share ``(T,)`` lids are shut in raw motion ``(T, M)``; None where that isn't known."""
+        return None
+
+    def _decoded(self, source: SourceEncoding, motion: Tensor, batch_size: int) -> Iterator[DecoderOutput]:
+        """The portrait in raw motion ``(T, M)``, batch by batch, its lids drawn down as far as they are shut."""
+        motion = motion.to(self.device)
+        shut = self.lids_shut(motion) if source.eyes else None
+        for start in range(0, len(motion), batch_size):
+            part = slice(start, start + batch_size)
+            many = source.expand(len(motion[part]))
+            if shut is not None and bool(shut[part].any()):
+                many = many._replace(image=with_lids_shut(source.image, source.eyes, shut[part]))
+            yield self.autoencoder.decode(many, motion[part])
 
 
 def _widened(person: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Ours. The change since the first frame is the usual way (FOMM's relative motion)
 first frame has open lips or shut lids: then the portrait's would never close, or never open.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,28 @@ A_BLINK = 1.5
 """How far from their median lids must get at least to count as ones that shut."""
 MOST_GAIN = 1.6
 """Lips and lids of a driver are at most so many times enlarged."""
+LIP_UNIT = 0.063
+"""Opening of the inner lips, in distances of the outer eye corners, that is one unit on the way that lips open.
+
+The std of the training clips' lips, which is 1 in the basis' coordinates; photographs open theirs by 0.035 (a broad smile) to
+0.07 for it.
+"""
+SHUT_SCORE = 0.5
+"""MediaPipe's score of a blink at which lids count as shut."""
+WIDE_OPEN = -0.2
+"""How far lids are opened beyond their usual state at most, as a share of the way to shut ones."""
+
+
+class SeenFace(NamedTuple):
+    """What the landmarker sees of a driver's face, which it knows of photographs as the motion encoder may not.
+
+    Attributes:
+        lip_opening: ``(T,)`` gap of the inner lips over the distance of the outer eye corners.
+        blink: ``(T,)`` MediaPipe's score, 0 open .. 1 shut.
+    """
+
+    lip_opening: Tensor
+    blink: Tensor
 
 
 def relative_motion(motion: Tensor, own: Tensor) -> Tensor:
@@ -32,18 +56,22 @@ def relative_motion(motion: Tensor, own: Tensor) -> Tensor:
     return (motion - motion[:1] + own).clamp(-1, 1)
 
 
-def retargeted_motion(motion: Tensor, own: Tensor, basis: MotionBasis) -> Tensor:
+def retargeted_motion(
+    motion: Tensor, own: Tensor, basis: MotionBasis, seen: SeenFace | None = None
+) -> Tensor:
     """As `relative_motion`, but lips and lids from where each of the two faces has them shut or at rest.
 
     The driver's shut lips shut the portrait's, though it shows teeth; its lids are counted from how they usually are, which
-    is open, whatever they do in the first frame. Lips that open less than in the speech of the training clips, and lids that
-    don't quite shut, are enlarged to do so, by ``MOST_GAIN`` at most: of faces unlike those clips' they are read too small.
+    is open, whatever they do in the first frame. How far lips open and lids shut is what the landmarker has seen. Where it
+    hasn't looked it is what the motion encoder reads, which of faces unlike the training clips' is too small: lips that open
+    less than in the speech of those, and lids that don't quite shut, are enlarged to do so, by ``MOST_GAIN`` at most.
     Without blocks of mouth and eyes in the basis it is the plain change.
 
     Args:
         motion: ``(T, M)`` raw motion of the driver.
         own: ``(1, M)`` raw motion of the portrait.
         basis: tells head, mouth and eyes apart.
+        seen: of the driver.
 
     Returns:
         ``(T, M)``, about within [-1, 1]: a bent basis goes to 1.06.
@@ -51,23 +79,41 @@ def retargeted_motion(motion: Tensor, own: Tensor, basis: MotionBasis) -> Tensor
     driver, portrait = basis.encode(motion), basis.encode(own)
     moved = driver - driver[:1] + portrait
     if (mouth := basis.blocks.get("mouth")) is not None:
-        moved[:, mouth] = _lips(driver[:, mouth], portrait[:, mouth], basis.closed[mouth])
+        opening = None if seen is None else seen.lip_opening.to(moved) / LIP_UNIT
+        moved[:, mouth] = _lips(driver[:, mouth], portrait[:, mouth], basis.closed[mouth], opening)
     if (eyes := basis.blocks.get("eyes")) is not None:
-        away = driver[:, eyes] - driver[:, eyes].median(dim=0).values
-        moved[:, eyes] = _enlarging(away.abs().max(), SHUT_LIDS, A_BLINK) * away + portrait[:, eyes]
+        moved[:, eyes] = portrait[:, eyes] + (
+            _lids_read(driver[:, eyes]) if seen is None else _lids_seen(seen.blink.to(moved))[:, None]
+        )
     return basis.coefficients(moved)
 
 
-def _lips(driver: Tensor, portrait: Tensor, closed: Tensor) -> Tensor:
-    """Mouth coordinates ``(T, m)``; ``closed (m,)`` are the usual ones of shut lips, and the mean of all lips is 0."""
+def _lips(driver: Tensor, portrait: Tensor, closed: Tensor, seen: Tensor | None) -> Tensor:
+    """Mouth coordinates ``(T, m)``; ``closed (m,)`` are the usual ones of shut lips, and the mean of all lips is 0.
+
+    ``seen (T,)`` is how far lips are open, in these units; None: as far as the coordinates say.
+    """
     opening = -closed / closed.norm().clamp_min(1e-6)  # the way that lips open
     along, own = (driver - closed) @ opening, (portrait - closed) @ opening  # (T,), (1,)
-    shut = torch.quantile(along, SHUT_LIPS)
     # Width and smile change by what the driver's do; the opening counts from both faces' shut lips.
     aside = driver - along[:, None] * opening
     kept = portrait - own[:, None] * opening
-    how_far = own.clamp(max=0) + _enlarging(along.std(correction=0), SPEECH_SPREAD, A_WORD) * (along - shut)
+    if seen is None:
+        seen = _enlarging(along.std(correction=0), SPEECH_SPREAD, A_WORD) * along
+    how_far = own.clamp(max=0) + seen - torch.quantile(seen, SHUT_LIPS)
     return aside - aside[:1] + kept + how_far[:, None] * opening
+
+
+def _lids_seen(blink: Tensor) -> Tensor:
+    """How far lids are from where they usually are, ``(T,)`` in the basis' coordinates, by scores ``(T,)``."""
+    usual = blink.median()
+    return SHUT_LIDS * ((blink - usual) / (SHUT_SCORE - usual).clamp_min(0.1)).clamp(WIDE_OPEN, 1)
+
+
+def _lids_read(eyes: Tensor) -> Tensor:
+    """The same by coordinates ``(T, e)``."""
+    away = eyes - eyes.median(dim=0).values
+    return _enlarging(away.abs().max(), SHUT_LIDS, A_BLINK) * away
 
 
 def _enlarging(found: Tensor, wanted: float, least: float) -> Tensor:

@@ -21,6 +21,7 @@ from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import OPTION, AudioFrontend, load_frontend
 from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
+from lightning_modules.generation.lids import find_lids, how_far_shut
 from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
 from lightning_modules.generation.motion_sampling import sample_motion, speech_seed
 from lightning_modules.generation.options import GenerationOptions
@@ -134,6 +135,16 @@ class TalkingHead(Reenactor):
         stages = {"autoencoder": self.autoencoder, "statistics": self.estimator, "diffusion": self.denoiser}
         heard = self.frontend.name, None if self.frontend.speech_model is None else self.frontend.identity()
         write_model_folder(folder, stages, self.basis, self.diffusion, *heard, half)
+
+    def prepare_source(self, image: Tensor, size: int | None = None) -> SourceEncoding:
+        """As `Reenactor.prepare_source`; also looks where the portrait's lids are, by MediaPipe."""
+        source = super().prepare_source(image, size)
+        return source._replace(eyes=find_lids(image, source.image)) if "eyes" in self.basis.blocks else source
+
+    def lids_shut(self, motion: Tensor) -> Tensor | None:
+        """To which share ``(T,)`` lids are shut, by the basis; None of one that doesn't know the eyes."""
+        block = self.basis.blocks.get("eyes")
+        return None if block is None else how_far_shut(self.basis.encode(motion)[:, block].mean(dim=1))
 
     def generate_motion(
         self, source: SourceEncoding, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None

@@ -16,12 +16,14 @@ class SourceEncoding(NamedTuple):
         latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
         features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``; another renderer keeps here what it needs, as
             tensors with the batch first or nested tuples of them.
+        eyes: where its lids are, see `lightning_modules.generation.lids`; empty where nobody looked.
     """
 
     image: Tensor
     motion: Tensor
     latent: Tensor
     features: tuple[Any, ...]
+    eyes: tuple[Any, ...] = ()
 
     def expand(self, batch: int) -> "SourceEncoding":
         """One source repeated to a batch, without copying."""
@@ -31,7 +33,7 @@ class SourceEncoding(NamedTuple):
                 return value.expand(batch, *value.shape[1:])
             return tuple(expanded(item) for item in value)
 
-        return SourceEncoding(*map(expanded, self))
+        return SourceEncoding(*map(expanded, self[:4]))._replace(eyes=self.eyes)
 
 
 class DecoderOutput(NamedTuple):

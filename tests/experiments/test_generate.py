@@ -19,12 +19,13 @@ from PIL import Image
 from datamodules.errors import UserError
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import SquareCrop, crop_square, framing
+from datamodules.faces.landmarks import FaceMeasurements
 from datamodules.media.audio import load_audio_native, write_wav
 from datamodules.media.pictures import read_image, to_float
 from datamodules.media.video import VideoReader, probe, read_video, write_video
 from experiments import generate, reenact
 from experiments.cli import Parser
-from experiments.reenact import driving_motion
+from experiments.reenact import driving_motion, seen_face
 from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.retargeting import relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
@@ -188,7 +189,7 @@ def motions(inputs, model_folder) -> dict[str, torch.Tensor]:
     """Motion ``(20, M)`` of the two videos."""
     model = TalkingHead.from_pretrained(model_folder)
     return {
-        name: driving_motion(model, VideoReader(inputs / f"{name}.mp4"), framing(FACE), model.size)
+        name: driving_motion(model, VideoReader(inputs / f"{name}.mp4"), framing(FACE), model.size)[0]
         for name in ("driving", "still")
     }
 
@@ -207,7 +208,7 @@ def test_the_motion_of_each_frame_is_taken_over(inputs, model_folder, motions):
 
 def test_the_driving_video_is_read_in_chunks(inputs, model_folder, motions):
     model, video = TalkingHead.from_pretrained(model_folder), CountingReader(inputs / "driving.mp4")
-    in_parts = driving_motion(model, video, framing(FACE), model.size, chunk_bytes=4 * 8 * 255 * 255 * 3)
+    in_parts, _ = driving_motion(model, video, framing(FACE), model.size, chunk_bytes=4 * 8 * 255 * 255 * 3)
     assert video.read == [8, 8, 4]
     torch.testing.assert_close(in_parts, motions["driving"])
 
@@ -224,13 +225,24 @@ def test_a_driver_that_is_the_portrait_is_read_as_the_portrait(inputs):
     video: Any = SimpleNamespace(
         info=info, at_rate=lambda: np.arange(3), get=lambda which: [picture] * len(which)
     )
-    motion = driving_motion(model, video, crop, source.image.shape[-1])
+    motion, _ = driving_motion(model, video, crop, source.image.shape[-1])
     torch.testing.assert_close(
         relative_motion(motion, source.motion), source.motion.expand(3, -1), atol=1e-6, rtol=0
     )
     torch.testing.assert_close(motion, source.motion.expand(3, -1), atol=1e-5, rtol=0)
-    coarse = driving_motion(model, video, crop, model.size)
+    coarse, _ = driving_motion(model, video, crop, model.size)
     assert (coarse - source.motion).abs().max() > 1e-3
+
+
+def test_frames_of_a_driver_without_a_face_are_as_those_about_them():
+    landmarks = np.random.default_rng(0).random((6, 478, 3)).astype(np.float32)
+    blink = np.array([0.1, 0.2, np.nan, 0.4, np.nan, np.nan], np.float32)
+    parts = [
+        FaceMeasurements(landmarks[part], np.zeros((3, 3)), blink[part]) for part in (slice(3), slice(3, 6))
+    ]
+    assert seen_face(parts, 100) is not None
+    np.testing.assert_allclose(seen_face(parts, 100).blink, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
+    assert seen_face(parts[1:], 100) is None  # seen in a third of its frames
 
 
 @pytest.mark.parametrize("video", ["driving.mp4", "still.mp4"])

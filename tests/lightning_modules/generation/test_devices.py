@@ -60,7 +60,7 @@ def _shape_of(data: Any, dtype: torch.dtype | None = None, device: Any = "cpu") 
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[TalkingHead]:
     """The shipped model on a GPU that needs not be there: tensors without values, which know their device.
 
-    What asks for values is stood in for: blocks of the basis, seeds, sampling times and pictures.
+    What asks for values is stood in for: blocks of the basis, seeds, sampling times, pictures and the lids in them.
     """
     model = TalkingHead.from_pretrained("synthetic-256")
     monkeypatch.setattr(MotionBasis, "blocks", model.basis.blocks)
@@ -69,6 +69,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[TalkingHead]:
         NoiseSchedule, "sampling_times", lambda self, count, target: torch.linspace(1, 0, count + 1)
     )
     monkeypatch.setattr(reenactment, "to_pixels", lambda images: images)
+    monkeypatch.setattr(talking_head, "find_lids", lambda portrait, picture: ())
     monkeypatch.setattr(torch, "tensor", _shape_of)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.diffusion = GaussianDiffusion(**{**model.diffusion.settings(), "sampler": "ddim"})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.generation.retargeting import relative_motion, retargeted_motion
+from lightning_modules.generation.retargeting import LIP_UNIT, SeenFace, relative_motion, retargeted_motion
 from lightning_modules.networks.motion_basis import MotionBasis, fit_motion_basis
 
 DIM = 8
@@ -107,3 +107,19 @@ def test_what_is_read_of_silent_lips_is_not_enlarged(faces, basis):
 def test_without_blocks_it_is_the_plain_change(faces):
     motion, own = faces["motion"][:20], faces["motion"][30:31]
     torch.testing.assert_close(retargeted_motion(motion, own, MotionBasis(DIM)), relative_motion(motion, own))
+
+
+def test_lips_and_lids_that_the_landmarker_sees_count_more_than_what_is_read(faces, basis):
+    """Of a photograph hardly anything is read; a unit is what opens drawn lips by their usual spread."""
+    still, yaw = torch.zeros(60), torch.linspace(0, 1, 60)
+    motion, own = (
+        driver(faces, 0.02 * yaw, still, yaw),
+        driver(faces, torch.zeros(1), torch.zeros(1), torch.zeros(1)),
+    )
+    opening, blink = 0.3 + 2 * LIP_UNIT * (yaw > 0.5), torch.full((60,), 0.2)
+    blink[30:33] = 0.6
+    moved = told(faces, retargeted_motion(motion, own, basis, SeenFace(opening, blink)))
+    unit = faces["lip_opening"].std()
+    torch.testing.assert_close(moved[-1, 1] - moved[0, 1], 2 * unit, atol=0.3 * unit.item(), rtol=0)
+    assert moved[31, 2] - moved[:30, 2].max() > 0.7
+    torch.testing.assert_close(moved[:, 0], yaw, atol=0.2, rtol=0)
