@@ -1,8 +1,8 @@
 """What portraits keep and take over when recorded people move them: ``ifmdm reenact``, judged by MediaPipe and MobileFaceNet.
 
 Run from the repository's root: ``python benchmarks/reenactment.py --images PORTRAIT... --videos DRIVER... [--size 512]``.
-Each driver moves each portrait. Identity and fine detail are held against the portrait, motion against the driver's; a blink
-of the driver counts as followed where the portrait's lids are seen to shut, too.
+Each driver moves each portrait, or, without portraits, its own first frame. Identity and fine detail are held against the
+portrait, motion against the driver's; a blink of the driver counts as followed where the portrait's lids are seen to shut, too.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from printing import markdown_table, one_line_errors
 
 from datamodules.faces.framing import crop_square, framing
@@ -74,7 +75,7 @@ def figures(
 def main() -> None:
     """Prints a table: a line for each pair, and their mean."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    parser.add_argument("--images", type=Path, nargs="+", default=[])
     parser.add_argument("--videos", type=Path, nargs="+", required=True)
     parser.add_argument("--model", default="synthetic-256")
     parser.add_argument("--size", type=int, default=512)
@@ -94,7 +95,12 @@ def main() -> None:
             driving = driving_frames(video)
             driver = judge.measure(driving)
             pictures[video.stem] = spread(driving, 8)
-            for image, portrait in portraits.items():
+            moved = portraits
+            if not portraits:
+                own = Path(folder) / f"{video.stem}.png"
+                Image.fromarray(driving[0]).save(own)
+                moved = {own: driving[0]}
+            for image, portrait in moved.items():
                 output = Path(folder) / "moved.mp4"
                 words = ["--image", str(image), "--video", str(video), "--output", str(output)]
                 run_command(
