@@ -2,7 +2,7 @@
 
 Run from the repository's root: ``python benchmarks/reenactment.py --images PORTRAIT... --videos DRIVER... [--size 512]``.
 Each driver moves each portrait, or, without portraits, its own first frame. Identity and fine detail are held against the
-portrait, motion against the driver's; a blink of the driver counts as followed where the portrait's lids are seen to shut, too.
+portrait, motion against the driver's; a blink of the driver counts as followed where lids are seen to shut.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+
+
+def cores_of_process() -> int:
+    """Cores that the process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

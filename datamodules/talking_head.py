@@ -29,6 +29,7 @@ from datamodules.clips.splits import find_splits, read_splits, require_disjoint,
 from datamodules.errors import UserError
 from datamodules.latents import LatentCache
 from datamodules.media.audio import fit_length
+from datamodules.processes import cores_of_process
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class TalkingHeadDataModule(LightningDataModule):
         task: ``frame_pairs`` (motion autoencoder), ``motion_windows`` (statistics estimator, diffusion) or ``sync_windows``
             (judges of lip sync).
         batch_size: Items in a batch, per rank.
-        num_workers: Loader processes; 0 loads in the training process.
+        num_workers: Loader processes, at most as many as there are cores; 0 loads in the training process.
         seed: >= 0; of sampling and order.
         pairs_per_clip: Frame pairs of each clip in an epoch.
         windows_per_clip: Motion or sync windows of each training clip in an epoch; validation takes all motion windows.
@@ -299,7 +300,7 @@ class TalkingHeadDataModule(LightningDataModule):
         dataset, training = self._datasets[split], split == "train"
         rank, ranks = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         on_device = isinstance(dataset, FramePairDataset) and dataset.device is not None
-        workers = 0 if on_device else self.num_workers
+        workers = 0 if on_device else min(self.num_workers, cores_of_process())
         sampler = EpochSampler(dataset, shuffle=training, seed=self.seed, rank=rank, ranks=ranks)
         if training and self._place is not None:
             sampler.resume(**self._place)

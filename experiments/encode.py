@@ -19,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
 from datamodules.files import folder_lock
+from datamodules.processes import cores_of_process
 from datamodules.progress import show_progress
 from experiments.config import compose, instantiate, override, resolve
 from experiments.config_checks import require_source
-from experiments.startup import cores_of_process
 
 if TYPE_CHECKING:  # torch takes seconds to import: a wrong word is refused before that
     import numpy as np

@@ -145,9 +145,9 @@ def check_output(path: Path, *inputs: Path) -> None:
         raise UserError(f"{path}: the output must be named *.mp4")
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name an .mp4 file in it")
+    require_output_folder(path.parent)
     if not path.parent.is_dir():
         raise UserError(f"{path}: its folder does not exist; create {path.parent} first")
-    require_output_folder(path.parent)
     for given in inputs:
         if path.exists() and given.exists() and path.samefile(given):
             raise UserError(f"{path}: is an input, which the output would replace; choose another output")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamodules.errors import UserError
-from datamodules.files import file_inside, require_output_folder
+from datamodules.files import file_inside, require_file, require_output_folder
 from experiments.results import RESULTS, read_results, write_whole
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _name(text: str) -> str:
 def _results_in(place: Path) -> list[Path]:
     """The file itself, or those of a folder and below it, no link that leads out of it."""
     if not place.is_dir():
-        return [place]  # its reader says what is wrong with it
+        return [require_file(place, "results")]
     paths = []
     for path in sorted(place.rglob(RESULTS)):
         inner = path.relative_to(place)

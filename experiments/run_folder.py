@@ -22,9 +22,10 @@ import yaml
 from datamodules.clips.manifest import file_sha256
 from datamodules.errors import UserError
 from datamodules.files import require_output_folder, write_text
+from datamodules.processes import cores_of_process
 from experiments.config import instantiate
 from experiments.config_checks import SOURCES
-from experiments.startup import ROOT, cores_of_process
+from experiments.startup import ROOT
 from experiments.version import __version__
 
 if TYPE_CHECKING:

@@ -90,11 +90,6 @@ def set_threads(words: Sequence[str], environment: MutableMapping[str, str] = os
     return rest
 
 
-def cores_of_process() -> int:
-    """Cores that the process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cores_at_hand(
     controllers: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
@@ -105,6 +100,8 @@ def cores_at_hand(
         membership: the groups of this process, see ``man 7 cgroups``.
     """
     quotas = (int(quota) for quota in cpu_quotas(controllers, membership))
+    from datamodules.processes import cores_of_process
+
     return max(1, min(cores_of_process(), *quotas, 1024))
 
 

@@ -193,7 +193,11 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         checkpoint.is_file()
     ):  # a fast_dev_run keeps none; all save together or none does
         trainer.save_checkpoint(checkpoint, weights_only=False)
-    if trainer.is_global_zero:
+    if not metrics and (run_dir / "run.json").is_file():
+        log.info(
+            "%s: was trained to its end before (%d steps); its record stays", run_dir, trainer.global_step
+        )
+    elif trainer.is_global_zero:
         write_end(run_dir, plain, words, trainer, metrics, time.monotonic() - started)
     return TrainingResult(run_dir, checkpoint, metrics)
 

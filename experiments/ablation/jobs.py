@@ -117,7 +117,7 @@ def run_chain(
 
 def _environment(slot: int, parallel: int) -> dict[str, str]:
     """Of a job in a slot: a GPU of its own where there are as many, else its share of the cores."""
-    from experiments.startup import cores_of_process
+    from datamodules.processes import cores_of_process
 
     environment = dict(os.environ)
     gpus = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

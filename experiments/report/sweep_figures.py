@@ -174,22 +174,27 @@ def trade_off_figure(sweep: Mapping[str, Any]) -> Any:
     return figure
 
 
+SPACES = {"sampled": "o-", "rendered": "s--"}
+"""Where the std of motion is read, and how it is drawn."""
+
+
 def following_figure(sweep: Mapping[str, Any]) -> Any:
-    """Requested against realised std by block, means over windows at each value; dotted: exact. None: nothing was asked."""
+    """Requested against realised std by block, means over windows at each value; dotted: exact.
+
+    None: nothing was asked, or no window was long enough to tell.
+    """
     found = sweep.get("following") or []
     blocks = list(dict.fromkeys(block for one in found for block in one["scaled"]))
-    if not blocks:
+    if not any(_followed(one, space, block) for one in found for space in SPACES for block in one["scaled"]):
         return None
     figure, axes = _panels(len(blocks), height=3.2)
     names = [one["series"] for one in found]
     for axis, block in zip(axes, blocks, strict=True):
         most = 0.0
         for one, color in zip(found, _cycle(names), strict=True):
-            for space, style in (("sampled", "o-"), ("rendered", "s--")):
-                if block not in one["scaled"]:
+            for space, style in SPACES.items():
+                if not (points := _followed(one, space, block)):
                     continue
-                line = one["blocks"][space][block]
-                points = [(mean["requested"], mean["realised"]) for mean in line["means"]]
                 most = max(most, *(max(point) for point in points))
                 axis.plot(
                     *zip(*points, strict=True),
@@ -205,6 +210,13 @@ def following_figure(sweep: Mapping[str, Any]) -> Any:
         axis.set_ylabel("realised std (basis)", fontsize=8)
     _legend(figure, max(axes, key=_marks))
     return figure
+
+
+def _followed(one: Mapping[str, Any], space: str, block: str) -> list[tuple[float, float]]:
+    """Requested and realised std of a block in a series, where windows tell them; none of a block that it leaves alone."""
+    means = one["blocks"][space][block]["means"] if block in one["scaled"] else []
+    points = [(mean["requested"], mean["realised"]) for mean in means]
+    return [point for point in points if None not in point]
 
 
 def sweep_figures(sweep: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datamodules.errors import UserError
 from datamodules.files import require_output_folder
 from experiments.config import config_names, require_model
-from experiments.results import plain, require_judged, write_json, write_whole
+from experiments.results import plain, read_json, require_judged, write_json, write_whole
 
 if TYPE_CHECKING:
     from experiments.evaluation_setup import EvaluatedModel
@@ -49,8 +50,9 @@ def run_sweep(
         together, see `Sweep`.
 
     Raises:
-        UserError: Not one clip could be judged; nothing but records is written then.
+        UserError: Not one clip could be judged; nothing but records is written then. Or another sweep lies there.
     """
+    refuse_other_sweep(output, plan)
     from experiments.evaluation_setup import PREPARE_AGAIN
     from experiments.report.sweep_figures import sweep_pictures
     from experiments.sweep.analysis import Sweep
@@ -87,6 +89,16 @@ def run_sweep(
     write_whole(output / "sweep.md", markdown_text(result))
     write_json(output / "sweep.json", result)
     return result
+
+
+def refuse_other_sweep(output: Path, plan: "SweepPlan") -> None:
+    """Refuse a folder in which a sweep over other settings lies: its plots would stay beside the new ones."""
+    path = output / "sweep.json"
+    found = read_json(path) if path.is_file() else None
+    lies = sorted(found.get("axes") or ()) if isinstance(found, dict) else []
+    if lies and lies != (asked := sorted(one.name for one in plan.series)):
+        told = f"holds a sweep over {', '.join(lies)}, not {', '.join(asked)}"
+        raise UserError(f"{output}: {told}; choose another output=, or remove it")
 
 
 def sweep_main(overrides: Sequence[str], **parts: Any) -> int:

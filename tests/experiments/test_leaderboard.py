@@ -336,5 +336,5 @@ def test_results_of_another_form_are_one_line(results, save, refused, tmp_path):
 
 def test_what_is_not_there_is_one_line(refused, tmp_path):
     assert "holds no results.json" in refused(["leaderboard", tmp_path])
-    assert "nowhere" in refused(["leaderboard", tmp_path / "nowhere"])
+    assert "nowhere: no such results file" in refused(["leaderboard", tmp_path / "nowhere"])
     assert ".md, .html, .csv" in refused(["leaderboard", tmp_path, "--output", tmp_path / "board.pdf"])

@@ -1,5 +1,6 @@
 """Sweeps beyond one setting: their files, series and points, following, the trade-off, pictures, and the search."""
 
+import copy
 import csv
 import dataclasses
 import io
@@ -19,9 +20,9 @@ from datamodules.errors import UserError
 from datamodules.media.video import VideoReader
 from experiments.config import config_names
 from experiments.evaluation_setup import compose_evaluation, set_up
-from experiments.report.sweep_figures import sweep_pictures, sweep_rows
+from experiments.report.sweep_figures import following_figure, sweep_pictures, sweep_rows
 from experiments.sweep.analysis import motion_of
-from experiments.sweep.command import run_sweep, sweep_main
+from experiments.sweep.command import refuse_other_sweep, run_sweep, sweep_main
 from experiments.sweep.features import PooledFeatures
 from experiments.sweep.following import following_of
 from experiments.sweep.plan import read_plan
@@ -226,6 +227,31 @@ def test_following_by_hand():
     assert slope["low"] <= slope["value"] <= slope["high"]
     assert slope["n"] == 4 * 2
     assert all(one["saturation"] > 0.5 for one in found["dimensions"]["rendered"])
+
+
+def test_where_no_window_is_long_enough_to_tell_what_was_followed_the_plot_is_left_out(swept):
+    result = copy.deepcopy(swept[0])
+    for series in result["following"]:
+        for blocks in series["blocks"].values():
+            for line in blocks.values():
+                line["means"] = [dict.fromkeys(mean) for mean in line["means"]]
+    assert following_figure(swept[0]) is not None
+    assert following_figure(result) is None
+
+
+def test_a_folder_of_another_sweep_is_not_written_over(swept):
+    _, folder = swept
+    before = (folder / "sweep.json").read_bytes()
+    other = read_plan(
+        {**PLAN, "series": {"guidance": {"axis": "guidance", "values": [1, 2]}}, "points": None}, OPTIONS
+    )
+    with pytest.raises(
+        UserError, match="holds a sweep over motion, statistics, temperature, not guidance; choose"
+    ):
+        refuse_other_sweep(folder, other)
+    assert (folder / "sweep.json").read_bytes() == before
+    refuse_other_sweep(folder, read_plan(PLAN, OPTIONS))
+    refuse_other_sweep(folder / "new", other)
 
 
 def test_pictures_tables_and_videos_show_every_point(swept, tmp_path):

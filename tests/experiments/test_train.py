@@ -98,13 +98,18 @@ def test_stage_trains_leaves_a_record_and_resumes(stage, train, tmp_path, autoen
     assert steps(train(stage, *more)) == 9
 
 
-def test_resume_last_equals_an_uninterrupted_run(train, autoencoder) -> None:
+def test_resume_last_equals_an_uninterrupted_run(train, autoencoder, caplog) -> None:
     train("autoencoder", "trainer.max_steps=3")
     parts = train("autoencoder", "resume=last")
     states = [torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (autoencoder, parts)]
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, msg=name)
     assert read(autoencoder, "run.json")["identity"] == read(parts, "run.json")["identity"]
+    record = read(parts, "run.json")
+    caplog.set_level("INFO")
+    again = train("autoencoder", "resume=last")
+    assert read(again, "run.json") == record
+    assert "was trained to its end before (6 steps)" in caplog.text
 
 
 @pytest.mark.parametrize(
