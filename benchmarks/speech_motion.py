@@ -53,7 +53,7 @@ def main() -> None:
     model = TalkingHead.from_pretrained(args.model)
     finder = face_finder("largest")
     portraits = [frame_portrait(read_image(path), path, finder)[0] for path in args.images]
-    sources = [model.prepare_source(portrait) for portrait in portraits]
+    sources = [model.prepare_source(portrait, shut_lips=True) for portrait in portraits]
     speeches = [load_audio(path) for path in args.audio]
     motions: list[np.ndarray] = []
     alike: dict[str, list[float]] = {name: [] for name in model.basis.blocks}

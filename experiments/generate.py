@@ -86,6 +86,8 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     text = "side of the frames in pixels (default: 256, or the model's largest where that is less)"
     flag("--size", type=int, help=text)
     flag("--paste-back", action="store_true", help="put the face back into the whole picture")
+    text = "leave a portrait's open lips open; else they are drawn over its teeth, to speak from there"
+    flag("--keep-lips", action="store_true", help=text)
 
 
 def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     model = TalkingHead.from_pretrained(folder, args.speech_model).to(device)
     size = frame_size(model, args, crop)
-    source = model.prepare_source(portrait, size)
+    source = model.prepare_source(portrait, size, shut_lips=not args.keep_lips)
     motion = model.generate_motion(source, waveform, options)
     frames = rendered(model, source, motion, (image, crop) if args.paste_back else None)
     write_result(args.output, frames, len(motion), sound, rate)

@@ -83,8 +83,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     start, face = first_face(driving, find_face or face_finder(args.video_face, "video"))
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, hears=False).to(device)
-    source = model.prepare_source(portrait, frame_size(model, args, crop))
     look = args.transfer == "retarget"
+    source = model.prepare_source(portrait, frame_size(model, args, crop), look and not args.keep_lips)
     motion, seen = driving_motion(model, driving, framing(face), source.image.shape[-1], start, look)
     driving.warn_of_damage()
     if look:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from datamodules.errors import UserError
 from datamodules.media.pictures import to_pixels
-from lightning_modules.generation.lids import with_lids_shut
+from lightning_modules.generation.landmark_warps import with_lids_shut
 from lightning_modules.networks.base_renderer import DecoderOutput, Renderer, SourceEncoding
 
 USUAL_SIZE = 256

@@ -21,7 +21,7 @@ from datamodules.media.audio import fit_length, frame_count
 from lightning_modules.audio_frontend import OPTION, AudioFrontend, load_frontend
 from lightning_modules.checkpoints import load_basis, load_planned, plan_named, write_json
 from lightning_modules.diffusion.gaussian_diffusion import GaussianDiffusion
-from lightning_modules.generation.lids import find_lids, how_far_shut
+from lightning_modules.generation.landmark_warps import eyes_at, find_points, how_far_shut, with_lips_shut
 from lightning_modules.generation.motion_intensity import intensity_factors, scale_motion
 from lightning_modules.generation.motion_sampling import sample_motion, speech_seed
 from lightning_modules.generation.options import GenerationOptions
@@ -136,10 +136,23 @@ class TalkingHead(Reenactor):
         heard = self.frontend.name, None if self.frontend.speech_model is None else self.frontend.identity()
         write_model_folder(folder, stages, self.basis, self.diffusion, *heard, half)
 
-    def prepare_source(self, image: Tensor, size: int | None = None) -> SourceEncoding:
-        """As `Reenactor.prepare_source`; also looks where the portrait's lids are, by MediaPipe."""
+    def prepare_source(
+        self, image: Tensor, size: int | None = None, shut_lips: bool = False
+    ) -> SourceEncoding:
+        """As `Reenactor.prepare_source`, and looks where the portrait's lids are, by MediaPipe.
+
+        Args:
+            image: The portrait.
+            size: Side of the frames.
+            shut_lips: Whether it is to speak: lips that show teeth are drawn together first, from where they open and close.
+        """
+        points = find_points(image)
+        if points is None:
+            return super().prepare_source(image, size)
+        if shut_lips:
+            image = with_lips_shut(image.reshape(-1, *image.shape[-3:]), points)
         source = super().prepare_source(image, size)
-        return source._replace(eyes=find_lids(image, source.image)) if "eyes" in self.basis.blocks else source
+        return source._replace(eyes=eyes_at(points, source.image))
 
     def lids_shut(self, motion: Tensor) -> Tensor | None:
         """To which share ``(T,)`` lids are shut, by the basis; None of one that doesn't know the eyes."""
@@ -257,7 +270,7 @@ class TalkingHead(Reenactor):
         Raises:
             UserError: This model doesn't render frames of that size, or options that it can't follow.
         """
-        source = self.prepare_source(image, self.usual_size if size is None else size)
+        source = self.prepare_source(image, self.usual_size if size is None else size, shut_lips=True)
         return self.render(source, self.generate_motion(source, waveform, options))
 
 

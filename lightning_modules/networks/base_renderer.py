@@ -16,7 +16,7 @@ class SourceEncoding(NamedTuple):
         latent: ``(B, L)`` appearance latent; it carries the way from the source's own pose to the reference.
         features: maps of the scales 8, 16, ..., S, each ``(B, C_s, s, s)``; another renderer keeps here what it needs, as
             tensors with the batch first or nested tuples of them.
-        eyes: where its lids are, see `lightning_modules.generation.lids`; empty where nobody looked.
+        eyes: where its lids are, see `lightning_modules.generation.landmark_warps`; empty where nobody looked.
     """
 
     image: Tensor

@@ -69,7 +69,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[TalkingHead]:
         NoiseSchedule, "sampling_times", lambda self, count, target: torch.linspace(1, 0, count + 1)
     )
     monkeypatch.setattr(reenactment, "to_pixels", lambda images: images)
-    monkeypatch.setattr(talking_head, "find_lids", lambda portrait, picture: ())
+    monkeypatch.setattr(talking_head, "find_points", lambda portrait: None)
     monkeypatch.setattr(torch, "tensor", _shape_of)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.diffusion = GaussianDiffusion(**{**model.diffusion.settings(), "sampler": "ddim"})
