@@ -78,7 +78,7 @@ class FakeModel(torch.nn.Module):
         super().__init__()
         self.late, self.broken = late, broken
 
-    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None, **_: bool) -> torch.Tensor:
         assert image.shape == (3, SIZE, SIZE)
         assert image.min() >= -1
         assert image.max() <= 1
@@ -107,7 +107,7 @@ class PickyModel(FakeModel):
         super().__init__()
         self.asked, self.error = -refused, error or ValueError("the source's shoulders are not in view")
 
-    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None, **_: bool) -> torch.Tensor:
         self.asked += 1
         if not self.asked:
             raise self.error
@@ -209,7 +209,7 @@ class Recorded(FakeModel):
         super().__init__()
         self.made = made
 
-    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None, **_: bool) -> torch.Tensor:
         return image
 
     def motion_of(self, frames: torch.Tensor) -> torch.Tensor:
@@ -256,7 +256,7 @@ class TwoSizes(FakeModel):
 
     sizes, usual_size = (SIZE, 2 * SIZE), 2 * SIZE
 
-    def prepare_source(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None, **_: bool) -> torch.Tensor:
         assert image.shape == (3, size, size)
         return image
 
