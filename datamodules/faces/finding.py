@@ -169,7 +169,8 @@ def require_face(image: np.ndarray, path: str | Path, which: str = LARGEST, what
 @cache
 def _announce_cascade(reason: str) -> None:
     told = (
-        "faces are found by scikit-image's cascade, which is less exact and takes some animals for faces: %s"
+        "faces are found by scikit-image's cascade, which is less exact and takes some animals for faces, and lids and "
+        "smiling lips of photographs don't shut: %s"
     )
     _log.warning(told, reason)
 
