@@ -23,8 +23,6 @@ SIZE, SCRATCH_SIZE = 128, 64
 """Pixels of the miniature: the shipped renderer's, and what a few minutes can learn from nothing."""
 VOICE = "en-us_linda"
 SENTENCE = "One picture and a few words: that is all it takes to make a portrait speak, and to move its head."
-PORTRAIT_BOX = slice(0, 360), slice(45, 405)
-"""Rows and columns of scikit-image's astronaut: head and shoulders."""
 TIMES_NAME = "times.json"
 MARKER_NAME = "demo.json"
 """Says with which settings a folder was made; without it nothing in a folder is continued or removed."""
@@ -188,16 +186,15 @@ class Demo:
     def portrait(self) -> None:
         """A public-domain photograph speaks a synthesised sentence, by the model that comes along."""
         from PIL import Image
-        from skimage.data import astronaut
 
         from datamodules.media.audio import write_wav
         from datamodules.synthetic_faces.speech.espeak import synthesise_speech
         from datamodules.synthetic_faces.speech.voices import VOICES
-        from experiments.pictures import png_bytes
+        from experiments.pictures import png_bytes, sample_portrait
 
         place = self.folder / "portrait"
         image, speech = place / "portrait.png", place / "speech.wav"
-        write_whole(image, png_bytes(Image.fromarray(astronaut()[PORTRAIT_BOX])))
+        write_whole(image, png_bytes(Image.fromarray(sample_portrait())))
         voice = next(voice for voice in VOICES if voice.name == VOICE)
         write_wav(speech, synthesise_speech([SENTENCE], voice)[0].waveform)
         video = ["--output", place / "portrait_speaks.mp4", "--paste-back", "--intensity", 0.7]

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,15 @@ from experiments.results import write_whole
 MARGIN = 4
 PAPER = (250, 250, 247)
 INK = (40, 44, 52)
+
+
+def sample_portrait() -> np.ndarray:
+    """A public-domain photograph that comes with matplotlib, Grace Hopper, ``(600, 512, 3)`` uint8 RGB."""
+    from matplotlib.cbook import get_sample_data
+
+    file: Any = get_sample_data("grace_hopper.jpg")
+    with file, Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def spread(frames: np.ndarray, count: int) -> np.ndarray:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import torch
 
@@ -31,14 +29,14 @@ def write_templates(model: Path, image: Path | None, output: Path | None) -> Pat
     """
     from datamodules.media.pictures import read_image
     from experiments.generate import face_finder, frame_portrait
-    from experiments.pictures import contact_sheet
+    from experiments.pictures import contact_sheet, sample_portrait
     from experiments.report.page import Section, write_page
     from lightning_modules.generation.devices import inference_device
     from lightning_modules.generation.talking_head import TalkingHead
     from lightning_modules.model_folder import resolve_model
 
     folder = resolve_model(model)
-    picture, path = (read_image(image), image) if image is not None else (_astronaut(), Path("the astronaut"))
+    picture, path = (sample_portrait(), Path("the portrait")) if image is None else (read_image(image), image)
     portrait, _ = frame_portrait(picture, path, face_finder("largest"))
     talking_head = TalkingHead.from_pretrained(folder, hears=False).to(inference_device())
     source = talking_head.prepare_source(portrait)
@@ -79,11 +77,3 @@ def template_motions(model: "TalkingHead", source: "SourceEncoding") -> "Iterato
         moved = source.motion.repeat(len(DEVIATIONS), 1)
         moved[:, k] += spread[k] * torch.tensor(DEVIATIONS, device=moved.device)
         yield f"template {k + 1} (std {float(spread[k]):.2f})", moved.clamp(-1, 1)
-
-
-def _astronaut() -> np.ndarray:
-    from skimage import data
-
-    from experiments.demo import PORTRAIT_BOX
-
-    return data.astronaut()[PORTRAIT_BOX]
