@@ -102,7 +102,7 @@ def main() -> None:
     portrait, _ = frame_portrait(read_image(args.image), args.image, face_finder("largest"))
     speech = np.resize(load_audio(args.audio), args.minutes * MINUTE * SAMPLES_PER_FRAME)
     size = min(2, model.autoencoder.largest_factor) * model.autoencoder.size
-    source = model.prepare_source(portrait, size, shut_lips=True)
+    source = model.prepare_source(portrait, size, lids=True, shut_lips=True)
     began, before = time.perf_counter(), most_memory()
     motion = model.generate_motion(source, speech)
     taken = 1000 * (time.perf_counter() - began) / len(motion)

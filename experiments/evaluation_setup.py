@@ -8,8 +8,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from datamodules.clips.manifest import ClipRecord, read_manifest, without_twins
+from datamodules import assets
+from datamodules.assets import MissingAssetError
+from datamodules.clips.manifest import ClipRecord, file_sha256, read_manifest, without_twins
 from datamodules.errors import UserError
+from datamodules.faces.landmarks import MODEL
 from experiments.config import compose, hydra_overrides, resolve
 from experiments.results import machine_record, plain
 from lightning_modules.checkpoints import weights_hash
@@ -100,6 +103,7 @@ class EvaluatedModel:
                 "weights": weights_hash(self.model),
                 "size": self.model.size,
                 "compared_at": self.size,
+                "landmarker": _landmarker(),
             },
             "device": str(self.model.device),
             "generation": plain(dataclasses.asdict(self.options)),
@@ -107,6 +111,14 @@ class EvaluatedModel:
             "judge": {"name": self.judge.name, **plain(getattr(self.judge, "facts", {}))},
             "seconds": round(time.perf_counter() - started, 1),
         }
+
+
+def _landmarker() -> str | None:
+    """SHA-256 of the model that sees lids and lips of portraits, which are drawn down and together by it; None without."""
+    try:
+        return file_sha256(assets.find(MODEL))
+    except MissingAssetError:
+        return None
 
 
 def set_up(

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
     model = TalkingHead.from_pretrained(folder, args.speech_model).to(device)
     size = frame_size(model, args, crop)
-    source = model.prepare_source(portrait, size, shut_lips=not args.keep_lips)
+    source = model.prepare_source(portrait, size, lids=True, shut_lips=not args.keep_lips)
     motion = model.generate_motion(source, waveform, options)
     frames = rendered(model, source, motion, (image, crop) if args.paste_back else None)
     write_result(args.output, frames, len(motion), sound, rate)

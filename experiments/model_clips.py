@@ -70,7 +70,9 @@ def _prepared(model: Any, clip: RenderedClip) -> tuple[Any, Truth]:
     if clip.waveform is None:
         raise ValueError(clip.silence)
     truth = read_truth(clip)
-    return model.prepare_source(to_float(clip.real[:1])[0], clip.real.shape[1], shut_lips=True), truth
+    return model.prepare_source(
+        to_float(clip.real[:1])[0], clip.real.shape[1], lids=True, shut_lips=True
+    ), truth
 
 
 def model_rows(model: Any, seeds: Sequence[int], options: Any) -> Render:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
-    from datamodules.faces.landmarks import FaceMeasurements
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.retargeting import SeenFace
     from lightning_modules.generation.talking_head import TalkingHead
+    from metrics.motion import MotionCurves
 
 log = logging.getLogger(__name__)
 SEARCHED = 60 * FPS
@@ -66,6 +66,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     """Reenact as the command line says, with the faces that `require_face` or another finder finds."""
     # First what loads no torch, so that wrong words are refused at once.
     check_output(args.output, args.image, args.video)
+    if args.keep_lips and args.transfer != "retarget":
+        raise UserError(f"--keep-lips goes with --retarget: --{args.transfer} keeps them")
     from datamodules.media.pictures import read_image
     from lightning_modules.model_folder import resolve_model
 
@@ -84,7 +86,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     sound, rate = load_audio_native(args.video) if driving.info.has_audio else (None, 16_000)
     model = TalkingHead.from_pretrained(folder, hears=False).to(device)
     look = args.transfer == "retarget"
-    source = model.prepare_source(portrait, frame_size(model, args, crop), look and not args.keep_lips)
+    shut = look and not args.keep_lips
+    source = model.prepare_source(portrait, frame_size(model, args, crop), lids=True, shut_lips=shut)
     motion, seen = driving_motion(model, driving, framing(face), source.image.shape[-1], start, look)
     driving.warn_of_damage()
     if look:
@@ -145,7 +148,8 @@ def driving_motion(
         model: the talking head.
         video: the driving video.
         crop: where its face is, in all frames.
-        size: of the portrait that is to move, one of the model's: the same picture is then read the same as both.
+        size: of the portrait that is to move, one of the model's: the same picture is then read the same as both, but for
+            lips that are drawn together.
         start: the frame to begin with.
         look: whether the landmarker looks, too; it tells nothing where it is not installed, or finds few faces.
         chunk_bytes: decoded pictures that are in memory at a time.
@@ -156,6 +160,7 @@ def driving_motion(
     from datamodules.faces.framing import crop_square
     from datamodules.faces.landmarks import MissingLibraryError, measure_landmarks
     from datamodules.media.pictures import to_float
+    from metrics.judges.landmark_judge import curves_of
 
     indices = video.at_rate()[start:]
     side = own_side(crop)
@@ -163,34 +168,32 @@ def driving_motion(
         1, chunk_bytes // (3 * max(video.info.height * video.info.width, 4 * side**2))
     )  # cut out as float32
     parts: list[Tensor] = []
-    seen: list[FaceMeasurements] = []
+    curves: list[MotionCurves] = []
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
         cropped = np.stack([crop_square(picture, crop, side) for picture in pictures])
         parts.append(model.motion_of(to_float(cropped), size=size))
         if look:
             try:
-                seen.append(measure_landmarks(cropped))
+                curves.append(curves_of(measure_landmarks(cropped), side, side))
             except (MissingAssetError, MissingLibraryError):
                 look = False
-    return torch.cat(parts), seen_face(seen, side) if look else None
+    return torch.cat(parts), seen_face(curves) if look else None
 
 
-def seen_face(parts: "list[FaceMeasurements]", side: int) -> "SeenFace | None":
-    """Lips and lids of measured square pictures, those without a face as their neighbours; None if they are half of them."""
+def seen_face(parts: "list[MotionCurves]") -> "SeenFace | None":
+    """Lips and lids of a driver, in frames without a face as in those about them; None with a face in less than half."""
     import torch
 
-    from datamodules.faces.landmarks import FaceMeasurements
     from lightning_modules.generation.retargeting import SeenFace
-    from metrics.judges.landmark_judge import curves_of
 
-    fields = ("landmarks", "rotation", "blink")
-    whole = FaceMeasurements(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
-    known = np.flatnonzero(whole.found)
-    if 2 * len(known) < len(whole.found):
+    lips, lids = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("lip_opening", "blink")
+    )
+    known = np.flatnonzero(np.isfinite(lids))
+    if 2 * len(known) < len(lids):
         return None
-    curves, frames = curves_of(whole, side, side), np.arange(len(whole.found))
-    filled = (np.interp(frames, known, curve[known]) for curve in (curves.lip_opening, curves.blink))
+    filled = (np.interp(np.arange(len(curve)), known, curve[known]) for curve in (lips, lids))
     return SeenFace(*(torch.from_numpy(curve).float() for curve in filled))
 
 

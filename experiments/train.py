@@ -193,7 +193,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         checkpoint.is_file()
     ):  # a fast_dev_run keeps none; all save together or none does
         trainer.save_checkpoint(checkpoint, weights_only=False)
-    if not metrics and (run_dir / "run.json").is_file():
+    if trainer.is_global_zero and not metrics and (run_dir / "run.json").is_file():
         log.info(
             "%s: was trained to its end before (%d steps); its record stays", run_dir, trainer.global_step
         )

@@ -117,6 +117,6 @@ class GeneratedClips:
         with torch.inference_mode(False):  # parameters moved within it could not be used outside
             autoencoder = self.autoencoder.to(module.device)
         head = TalkingHead(autoencoder, module.basis, module.network, module.diffusion)  # type: ignore[arg-type]
-        source = head.prepare_source(to_float(clip.frames[:1]), _side(head, clip))
+        source = head.prepare_source(to_float(clip.frames[:1]), _side(head, clip), lids=True, shut_lips=True)
         motion = head.motion_from_features(source, clip.audio[None].to(module.device), self.options)
         return _stacked(head.render(source, motion, self.batch_size))

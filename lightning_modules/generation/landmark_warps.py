@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,18 +17,18 @@ from datamodules.assets import MissingAssetError
 from datamodules.faces.landmarks import MissingLibraryError, measure_landmarks
 from datamodules.media.pictures import to_pixels
 
+# Landmarks along the edges of lids and, inside, of lips, from corner to corner.
 UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133), (263, 466, 388, 387, 386, 385, 384, 398, 362)
 LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133), (263, 249, 390, 373, 374, 380, 381, 382, 362)
-BROW = (46, 53, 52, 65, 55), (276, 283, 282, 295, 285)
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
-"""Landmarks along the edges of lids and, inside, of lips, from corner to corner, and under the brows."""
 NOSE, CHIN = 2, 152
 """Landmarks between which skin is drawn over the teeth: under the nose, and the lowest of the face."""
-SKIN = 0.85
-"""Share of the skin between upper lid and brow that is drawn down; what is nearer to the brow stays."""
-LEAST_SKIN = 0.1
-"""Height of the skin that is drawn at least, in widths of eye or mouth: brows that hang low are drawn along."""
+SKIN, LEAST_SKIN = 0.7, 0.1
+"""Height of the skin above the upper lid that is drawn down, in heights of the eye, and at least in widths of it.
+
+More would look better, but rims of glasses lie above it, and brows.
+"""
 COVERED = 1.1
 """How far down skin comes over eyes that are shut, in heights of the eye: the lids' edges are seen a little within it."""
 OPEN, SHUT = 0.5, 3.0
@@ -39,6 +40,10 @@ PARTED = 0.06
 """Widest gap of the lips, in widths of the mouth, that is left as it is."""
 MEETING = 0.4
 """Where in that gap the lips meet, from the upper one down: the lower one moves more."""
+OVERLAP = 0.03
+"""How much of each lip's edge is left out where they meet, in widths of the mouth: teeth show a little beyond the gap."""
+SMOOTH = 0.05
+"""Std of the Gaussian along the mouth by which the gap is smoothed, in widths of it: beyond the corners skin moves, too."""
 
 
 class Eye(NamedTuple):
@@ -48,7 +53,7 @@ class Eye(NamedTuple):
         left: Of the window, in pixels.
         top: Likewise.
         height: ``(h, w)`` of the pixel itself.
-        brow: ``(h, w)`` where the skin that is drawn down begins.
+        top_skin: ``(h, w)`` where the skin that is drawn down begins.
         upper: ``(h, w)`` of the upper lid's edge.
         gap: ``(h, w)`` between the edges of both lids; 0 beside the eye.
         down: ``(2,)`` which way in the picture is down.
@@ -57,7 +62,7 @@ class Eye(NamedTuple):
     left: int
     top: int
     height: Tensor
-    brow: Tensor
+    top_skin: Tensor
     upper: Tensor
     gap: Tensor
     down: Tensor
@@ -69,7 +74,7 @@ def find_points(portrait: Tensor) -> np.ndarray | None:
     None where MediaPipe sees no face, or is not installed.
     """
     try:
-        seen = measure_landmarks([to_pixels(portrait.reshape(-1, *portrait.shape[-2:]))])
+        seen = measure_landmarks([to_pixels(portrait.reshape(-1, 3, *portrait.shape[-2:])[0])])
     except (MissingAssetError, MissingLibraryError):
         return None
     return seen.landmarks[0, :, :2].astype(np.float64) if seen.found[0] else None
@@ -77,8 +82,8 @@ def find_points(portrait: Tensor) -> np.ndarray | None:
 
 def eyes_at(points: np.ndarray, picture: Tensor) -> tuple[Eye, ...]:
     """The eyes of a ``picture (1, 3, S, S)`` of a face with such landmarks ``(478, 2)`` in [0, 1]; none outside of it."""
-    parts = zip(UPPER_LID, LOWER_LID, BROW, strict=True)
-    found = (_eye(points * picture.shape[-1], picture, *lines) for lines in parts)
+    lids = zip(UPPER_LID, LOWER_LID, strict=True)
+    found = (_eye(points * picture.shape[-1], picture, *edges) for edges in lids)
     return tuple(eye for eye in found if eye is not None)
 
 
@@ -94,8 +99,8 @@ def with_lids_shut(picture: Tensor, eyes: tuple[Eye, ...], shares: Tensor) -> Te
         (h, w), share = eye.height.shape, shares[:, None, None]
         window = slice(eye.top, eye.top + h), slice(eye.left, eye.left + w)
         edge = eye.upper + share * COVERED * eye.gap  # (T, h, w) of the upper lid as far as it has come down
-        stretched = (eye.upper - eye.brow) / (edge - eye.brow)
-        rise = (eye.height - eye.brow) * (
+        stretched = (eye.upper - eye.top_skin) / (edge - eye.top_skin)
+        rise = (eye.height - eye.top_skin) * (
             stretched - 1
         )  # from where in the portrait each pixel of the skin comes
         rows, columns = torch.meshgrid(
@@ -105,15 +110,15 @@ def with_lids_shut(picture: Tensor, eyes: tuple[Eye, ...], shares: Tensor) -> Te
         )
         places = torch.stack([columns, rows], dim=-1) + rise[..., None] * eye.down
         skin = _sampled(picture.expand(len(shares), -1, -1, -1), places)
-        covered = (edge - eye.height + 0.5).clamp(0, 1) * (eye.height > eye.brow) * (eye.gap > 0)
+        covered = (edge - eye.height + 0.5).clamp(0, 1) * (eye.height > eye.top_skin) * (eye.gap > 0)
         pictures[:, :, *window] = torch.lerp(pictures[:, :, *window], skin, covered[:, None])
     return pictures.clamp(-1, 1)
 
 
 def with_lips_shut(portrait: Tensor, points: np.ndarray) -> Tensor:
-    """A portrait ``(1, 3, H, W)`` with landmarks ``(478, 2)`` in [0, 1] whose lips meet; one that has them shut as it is.
+    """A portrait ``(1, 3, H, W)`` with landmarks ``(478, 2)`` in [0, 1] whose lips are drawn together, or are shut already.
 
-    Skin between nose and mouth is drawn down, that between mouth and chin up.
+    Skin between nose and mouth is drawn down, that between mouth and chin up. A mouth that is wide open stays odd.
     """
     height, width = portrait.shape[-2:]
     points = points * (width, height)
@@ -123,17 +128,21 @@ def with_lips_shut(portrait: Tensor, points: np.ndarray) -> Tensor:
     if line is None:
         return portrait
     across, down = line.of(pixels)
-    upper, lower = (line.heights(points[list(lip)], across) for lip in (UPPER_LIP, LOWER_LIP))
-    gap = (lower - upper).clip(min=0) * ((across > 0) & (across < line.width))
+    # The edges of the lips, and the gap, along the mouth and beside it.
+    spots, step = np.linspace(-0.3 * line.width, 1.3 * line.width, 321, retstep=True)
+    upper, lower = (line.heights(points[list(lip)], spots) for lip in (UPPER_LIP, LOWER_LIP))
+    gap = (lower - upper).clip(min=0) * ((spots > 0) & (spots < line.width))
     if gap.max() < PARTED * line.width:
         return portrait
+    gap = np.maximum(gap, gaussian_filter1d(gap, SMOOTH * line.width / step))
+    upper, gap = (np.interp(across, spots, one) for one in (upper, gap))
+    meet, left_out = upper + MEETING * gap, OVERLAP * line.width * gap / gap.max()
     least = LEAST_SKIN * line.width
     nose = np.minimum(line.of(points[NOSE])[1], upper - least)
-    chin = np.maximum(line.of(points[CHIN])[1], lower + least)
-    meet = upper + MEETING * gap
-    above = nose + (down - nose) * (upper - nose) / (meet - nose)
-    below = chin - (chin - down) * (chin - lower) / (chin - meet)
-    skin = (down > nose) & (down < chin) & (gap > 0)
+    chin = np.maximum(line.of(points[CHIN])[1], upper + gap + least)
+    above = nose + (down - nose) * (upper - left_out - nose) / (meet - nose)
+    below = chin - (chin - down) * (chin - upper - gap - left_out) / (chin - meet)
+    skin = (down > nose) & (down < chin)
     moved = np.where(skin, np.where(down < meet, above, below) - down, 0.0)
     places = torch.from_numpy(pixels + moved[..., None] * line.down)[None].to(portrait)
     return _sampled(portrait, places).clamp(-1, 1)
@@ -142,9 +151,8 @@ def with_lips_shut(portrait: Tensor, points: np.ndarray) -> Tensor:
 def _sampled(pictures: Tensor, places: Tensor) -> Tensor:
     """Pictures ``(T, 3, H, W)`` at places ``(T, h, w, 2)``, x and y in pixels."""
     size = torch.tensor(pictures.shape[:1:-1], device=pictures.device)
-    return F.grid_sample(
-        pictures, 2 * places / size - 1, mode="bicubic", padding_mode="border", align_corners=False
-    )
+    grid = (2 * places / size - 1).to(pictures.dtype)
+    return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 class _Line(NamedTuple):
@@ -175,22 +183,20 @@ class _Line(NamedTuple):
         return np.interp(across, *np.array(places).T)
 
 
-def _eye(
-    points: np.ndarray, picture: Tensor, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...]
-) -> Eye | None:
+def _eye(points: np.ndarray, picture: Tensor, upper: tuple[int, ...], lower: tuple[int, ...]) -> Eye | None:
     """The eye with such landmarks, ``points (478, 2)`` in pixels of the picture; None where it lies outside of it."""
     line = _Line.between(points[upper[0]], points[upper[-1]])
     if line is None:
         return None
-    outline = points[[*upper, *lower, *brow]]
-    low, high = np.floor(outline.min(axis=0)) - 2, np.ceil(outline.max(axis=0)) + 2
+    outline = points[[*upper, *lower]]
+    skin = max(SKIN * float(np.ptp(line.of(outline)[1])), LEAST_SKIN * line.width)
+    low, high = np.floor(outline.min(axis=0) - skin) - 2, np.ceil(outline.max(axis=0) + skin) + 2
     low, high = (end.clip(0, picture.shape[-1]).astype(int) for end in (low, high))
     if (high - low < 2).any():
         return None
     rows, columns = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
     across, height = line.of(np.stack([columns, rows], axis=-1))
-    edge, other, under = (line.heights(points[list(one)], across) for one in (upper, lower, brow))
+    edge, other = (line.heights(points[list(lid)], across) for lid in (upper, lower))
     gap = (other - edge).clip(min=0) * ((across > 0) & (across < line.width))
-    skin = SKIN * (edge - under).clip(min=LEAST_SKIN * line.width)
     maps = (torch.from_numpy(one).to(picture) for one in (height, edge - skin, edge, gap, line.down))
     return Eye(int(low[0]), int(low[1]), *maps)

@@ -84,7 +84,10 @@ class Reenactor(nn.Module):
 
     @torch.inference_mode()
     def render(self, source: SourceEncoding, motion: Tensor, batch_size: int = 8) -> Iterator[np.ndarray]:
-        """Render frames uint8 ``(S, S, 3)``, as large as the source, in raw motion ``(T, M)``, one after the other."""
+        """Render frames uint8 ``(S, S, 3)``, as large as the source, in raw motion ``(T, M)``, one after the other.
+
+        Lids that are drawn down are open where the eyes are as they mostly are in this motion: give it whole.
+        """
         for decoded in self._decoded(source, motion, batch_size):
             yield from to_pixels(decoded.frame)
 

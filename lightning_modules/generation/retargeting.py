@@ -35,6 +35,8 @@ The std of the training clips' lips, which is 1 in the basis' coordinates; photo
 """
 SHUT_SCORE = 0.5
 """MediaPipe's score of a blink at which lids count as shut."""
+USUAL_LIDS, LEAST_BLINK = 0.3, 0.25
+"""Share of frames whose lids are more open than usual ones, and the least rise of the score from there to shut ones."""
 WIDE_OPEN = -0.2
 """How far lids are opened beyond their usual state at most, as a share of the way to shut ones."""
 
@@ -106,8 +108,8 @@ def _lips(driver: Tensor, portrait: Tensor, closed: Tensor, seen: Tensor | None)
 
 def _lids_seen(blink: Tensor) -> Tensor:
     """How far lids are from where they usually are, ``(T,)`` in the basis' coordinates, by scores ``(T,)``."""
-    usual = blink.median()
-    return SHUT_LIDS * ((blink - usual) / (SHUT_SCORE - usual).clamp_min(0.1)).clamp(WIDE_OPEN, 1)
+    usual = torch.quantile(blink, USUAL_LIDS)
+    return SHUT_LIDS * ((blink - usual) / (SHUT_SCORE - usual).clamp_min(LEAST_BLINK)).clamp(WIDE_OPEN, 1)
 
 
 def _lids_read(eyes: Tensor) -> Tensor:

@@ -137,22 +137,24 @@ class TalkingHead(Reenactor):
         write_model_folder(folder, stages, self.basis, self.diffusion, *heard, half)
 
     def prepare_source(
-        self, image: Tensor, size: int | None = None, shut_lips: bool = False
+        self, image: Tensor, size: int | None = None, lids: bool = False, shut_lips: bool = False
     ) -> SourceEncoding:
-        """As `Reenactor.prepare_source`, and looks where the portrait's lids are, by MediaPipe.
+        """As `Reenactor.prepare_source`, and what `landmark_warps` does to a portrait in which MediaPipe sees a face.
 
         Args:
             image: The portrait.
             size: Side of the frames.
-            shut_lips: Whether it is to speak: lips that show teeth are drawn together first, from where they open and close.
+            lids: Whether its lids are drawn down where they shut; of a renderer that moves the portrait's pixels.
+            shut_lips: Whether lips that show teeth are drawn together first, to open and close from there.
         """
-        points = find_points(image)
+        lids = lids and self.autoencoder.moves_pixels
+        points = find_points(image) if lids or shut_lips else None
         if points is None:
             return super().prepare_source(image, size)
         if shut_lips:
             image = with_lips_shut(image.reshape(-1, *image.shape[-3:]), points)
         source = super().prepare_source(image, size)
-        return source._replace(eyes=eyes_at(points, source.image))
+        return source._replace(eyes=eyes_at(points, source.image)) if lids else source
 
     def lids_shut(self, motion: Tensor) -> Tensor | None:
         """To which share ``(T,)`` lids are shut, by the basis; None of one that doesn't know the eyes."""
@@ -270,7 +272,7 @@ class TalkingHead(Reenactor):
         Raises:
             UserError: This model doesn't render frames of that size, or options that it can't follow.
         """
-        source = self.prepare_source(image, self.usual_size if size is None else size, shut_lips=True)
+        source = self.prepare_source(image, self.usual_size if size is None else size, True, True)
         return self.render(source, self.generate_motion(source, waveform, options))
 
 

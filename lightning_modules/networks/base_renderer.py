@@ -71,6 +71,7 @@ class Renderer(nn.Module, ABC):
         latent_dim: size L of the appearance latent.
         required_losses: names of the losses without which a part of it learns nothing.
         largest_factor: portraits of up to so many times S, by whole numbers, are rendered at their own size.
+        moves_pixels: whether frames are made of the pixels of the source's image alone, and of paint.
         outlined: parts (see ``parts``) that learn nothing from what ``outline`` leaves out.
     """
 
@@ -79,6 +80,7 @@ class Renderer(nn.Module, ABC):
     latent_dim: int
     required_losses: tuple[str, ...] = ()
     largest_factor: int = 1
+    moves_pixels: bool = False
     outlined: tuple[str, ...] = ()
 
     @abstractmethod

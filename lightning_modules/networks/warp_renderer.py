@@ -89,6 +89,7 @@ class WarpRenderer(Renderer):
     """
 
     largest_factor = 8
+    moves_pixels = True
     outlined = ("flow",)
 
     def __init__(

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from datamodules.errors import UserError
+from datamodules.faces import landmarks
 from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import SquareCrop, crop_square, framing
 from datamodules.faces.landmarks import FaceMeasurements
@@ -30,6 +31,7 @@ from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.retargeting import relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.registry import build_network
+from metrics.motion import MotionCurves
 from tests.datamodules.media.numbered_videos import remux
 
 FACE = FaceBox(50.0, 67.0, 206.0, 225.0)
@@ -235,14 +237,44 @@ def test_a_driver_that_is_the_portrait_is_read_as_the_portrait(inputs):
 
 
 def test_frames_of_a_driver_without_a_face_are_as_those_about_them():
-    landmarks = np.random.default_rng(0).random((6, 478, 3)).astype(np.float32)
-    blink = np.array([0.1, 0.2, np.nan, 0.4, np.nan, np.nan], np.float32)
-    parts = [
-        FaceMeasurements(landmarks[part], np.zeros((3, 3)), blink[part]) for part in (slice(3), slice(3, 6))
+    blink = np.array([0.1, 0.2, np.nan, 0.4, np.nan, np.nan])
+    parts = [MotionCurves(np.zeros((3, 3)), 2 * blink[part], blink[part]) for part in (slice(3), slice(3, 6))]
+    seen = seen_face(parts)
+    assert seen is not None
+    np.testing.assert_allclose(seen.blink, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(seen.lip_opening, 2 * seen.blink)
+    assert seen_face(parts[1:]) is None  # seen in a third of its frames
+
+
+def test_a_driver_is_looked_at_in_all_of_its_chunks(inputs, model_folder, monkeypatch):
+    def look(frames):
+        blink = np.asarray(frames).mean(axis=(1, 2, 3)).astype(np.float32) / 255
+        face = np.random.default_rng(0).random((len(blink), 478, 3)).astype(np.float32)
+        return FaceMeasurements(face, np.zeros((len(blink), 3), np.float32), blink)
+
+    monkeypatch.setattr(landmarks, "measure_landmarks", look)
+    model, video = TalkingHead.from_pretrained(model_folder), VideoReader(inputs / "driving.mp4")
+    parts = driving_motion(
+        model, video, framing(FACE), model.size, look=True, chunk_bytes=4 * 8 * 255 * 255 * 3
+    )
+    whole = driving_motion(model, video, framing(FACE), model.size, look=True)
+    assert parts[1] is not None
+    assert whole[1] is not None
+    assert len(parts[1].blink) == len(whole[0]) == 20
+    torch.testing.assert_close(parts[1].blink, whole[1].blink)
+    assert driving_motion(model, video, framing(FACE), model.size)[1] is None
+
+
+def test_lips_are_kept_of_a_retargeted_portrait_alone(inputs, tmp_path, refused):
+    words = [
+        "--image",
+        inputs / "wide.png",
+        "--video",
+        inputs / "driving.mp4",
+        "--output",
+        tmp_path / "v.mp4",
     ]
-    assert seen_face(parts, 100) is not None
-    np.testing.assert_allclose(seen_face(parts, 100).blink, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
-    assert seen_face(parts[1:], 100) is None  # seen in a third of its frames
+    refused(["reenact", *words, "--relative", "--keep-lips"], "--keep-lips goes with --retarget")
 
 
 @pytest.mark.parametrize("video", ["driving.mp4", "still.mp4"])

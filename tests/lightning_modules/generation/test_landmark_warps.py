@@ -12,7 +12,6 @@ from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
 from datamodules.media.pictures import to_float, to_pixels
 from lightning_modules.generation import landmark_warps
 from lightning_modules.generation.landmark_warps import (
-    BROW,
     CHIN,
     LOWER_LID,
     LOWER_LIP,
@@ -32,20 +31,18 @@ from metrics.judges.landmark_judge import curves_of
 SIZE = 128
 SKIN, EYE = 0.5, -0.8
 CENTRES = (44.0, 56.0), (84.0, 56.0)
-"""Of the eyes, x and y in pixels; each is an ellipse of 20 by 10, its brow 14 above the corners."""
+"""Of the eyes, x and y in pixels; each is an ellipse of 20 by 10."""
 
 
 def points() -> np.ndarray:
     """Landmarks ``(478, 2)`` in [0, 1] of a face with two level eyes and an open mouth."""
     found = np.full((478, 2), 0.5)
-    for (x, y), upper, lower, brow in zip(CENTRES, UPPER_LID, LOWER_LID, BROW, strict=True):
+    for (x, y), upper, lower in zip(CENTRES, UPPER_LID, LOWER_LID, strict=True):
         outwards = -1 if x < SIZE / 2 else 1  # the first landmark is the outer corner
         for indices, rise in ((upper, -5), (lower, 5)):
             angle = np.linspace(0, np.pi, len(indices))
             found[list(indices), 0] = x + outwards * 10 * np.cos(angle)
             found[list(indices), 1] = y + rise * np.sin(angle)
-        found[list(brow), 0] = x + np.linspace(-12, 12, len(brow))
-        found[list(brow), 1] = y - 14
     for indices, rise in ((UPPER_LIP, -3), (LOWER_LIP, 7)):
         angle = np.linspace(0, np.pi, len(indices))
         found[list(indices), 0], found[list(indices), 1] = 64 - 16 * np.cos(angle), 94 + rise * np.sin(angle)
@@ -104,7 +101,7 @@ def test_lips_meet_over_the_teeth_and_nose_and_chin_stay():
     assert (shut > 0.8).sum() < 0.1 * (portrait > 0.8).sum()
     torch.testing.assert_close(shut[:, :, :77], portrait[:, :, :77], atol=1e-5, rtol=0)
     torch.testing.assert_close(shut[:, :, 123:], portrait[:, :, 123:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(shut[..., :46], portrait[..., :46], atol=1e-5, rtol=0)
+    torch.testing.assert_close(shut[..., :42], portrait[..., :42], atol=1e-5, rtol=0)
     closed = points()
     closed[list(LOWER_LIP)] = closed[list(UPPER_LIP)]
     assert with_lips_shut(portrait, closed) is portrait
@@ -131,7 +128,7 @@ def test_a_photograph_blinks():
 
     portrait = to_float(astronaut()[20:190, 135:305])
     model = TalkingHead.from_pretrained("synthetic-256", hears=False)
-    source = model.prepare_source(portrait, 256)
+    source = model.prepare_source(portrait, 256, lids=True)
     coordinates = model.basis.encode(source.motion).repeat(9, 1)
     coordinates[4, model.basis.blocks["eyes"]] += 4
     motion = model.basis.coefficients(coordinates)
