@@ -77,8 +77,10 @@ class FakeModel(torch.nn.Module):
     def __init__(self, late: int = 0, broken: str = "") -> None:
         super().__init__()
         self.late, self.broken = late, broken
+        self.drawn: list[dict[str, bool]] = []
 
-    def prepare_source(self, image: torch.Tensor, size: int | None = None, **_: bool) -> torch.Tensor:
+    def prepare_source(self, image: torch.Tensor, size: int | None = None, **drawn: bool) -> torch.Tensor:
+        self.drawn.append(drawn)
         assert image.shape == (3, SIZE, SIZE)
         assert image.min() >= -1
         assert image.max() <= 1
@@ -349,6 +351,12 @@ def test_psnr_leaves_the_source_frame_out(root):
         error = ((reconstruct(model, clip.real)[1:].astype(float) - clip.real[1:]) ** 2).mean()
         by_hand.append(10 * np.log10(255**2 / error))
     assert values(results)["psnr"] == pytest.approx(np.mean(by_hand), abs=1e-4)
+
+
+def test_lids_and_lips_are_drawn_where_a_portrait_speaks_and_not_where_its_autoencoder_is_judged(root):
+    model = FakeModel()
+    run(model, root, clips=1)
+    assert model.drawn == [{"lids": True, "shut_lips": True}, {}]
 
 
 @pytest.fixture(scope="module")
