@@ -17,18 +17,19 @@ from datamodules.assets import MissingAssetError
 from datamodules.faces.landmarks import MissingLibraryError, measure_landmarks
 from datamodules.media.pictures import to_pixels
 
-# Landmarks along the edges of lids and, inside, of lips, from corner to corner.
+# Landmarks along the edges of lids and, inside, of lips, from corner to corner; and under the brows.
 UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133), (263, 466, 388, 387, 386, 385, 384, 398, 362)
 LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133), (263, 249, 390, 373, 374, 380, 381, 382, 362)
+BROW = (46, 53, 52, 65, 55), (276, 283, 282, 295, 285)
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 NOSE, CHIN = 2, 152
 """Landmarks between which skin is drawn over the teeth: under the nose, and the lowest of the face."""
-SKIN, LEAST_SKIN = 0.7, 0.1
-"""Height of the skin above the upper lid that is drawn down, in heights of the eye, and at least in widths of it.
-
-More would look better, but rims of glasses lie above it, and brows.
-"""
+SKIN, SHORT_SKIN, LEAST_SKIN = 0.85, 0.7, 0.1
+"""Height of the skin above the upper lid that is drawn down: as a share of the way to the brow; behind glasses, whose rims
+are not to be drawn along, in heights of the eye; and at least in widths of the eye."""
+RIM = 0.17
+"""How much darker, as a share of the brightest skin there, a line between lid and brow is that counts as a rim of glasses."""
 COVERED = 1.1
 """How far down skin comes over eyes that are shut, in heights of the eye: the lids' edges are seen a little within it."""
 OPEN, SHUT = 0.5, 3.0
@@ -82,8 +83,10 @@ def find_points(portrait: Tensor) -> np.ndarray | None:
 
 def eyes_at(points: np.ndarray, picture: Tensor) -> tuple[Eye, ...]:
     """The eyes of a ``picture (1, 3, S, S)`` of a face with such landmarks ``(478, 2)`` in [0, 1]; none outside of it."""
-    lids = zip(UPPER_LID, LOWER_LID, strict=True)
-    found = (_eye(points * picture.shape[-1], picture, *edges) for edges in lids)
+    points = points * picture.shape[-1]
+    glasses = any(_dark_line(points, picture, *lines) > RIM for lines in zip(UPPER_LID, BROW, strict=True))
+    lids = zip(UPPER_LID, LOWER_LID, BROW, strict=True)
+    found = (_eye(points, picture, *lines, glasses) for lines in lids)
     return tuple(eye for eye in found if eye is not None)
 
 
@@ -100,9 +103,8 @@ def with_lids_shut(picture: Tensor, eyes: tuple[Eye, ...], shares: Tensor) -> Te
         window = slice(eye.top, eye.top + h), slice(eye.left, eye.left + w)
         edge = eye.upper + share * COVERED * eye.gap  # (T, h, w) of the upper lid as far as it has come down
         stretched = (eye.upper - eye.top_skin) / (edge - eye.top_skin)
-        rise = (eye.height - eye.top_skin) * (
-            stretched - 1
-        )  # from where in the portrait each pixel of the skin comes
+        # From where in the portrait each pixel of the skin comes.
+        rise = (eye.height - eye.top_skin) * (stretched - 1)
         rows, columns = torch.meshgrid(
             torch.arange(h, device=picture.device) + eye.top + 0.5,
             torch.arange(w, device=picture.device) + eye.left + 0.5,
@@ -183,20 +185,45 @@ class _Line(NamedTuple):
         return np.interp(across, *np.array(places).T)
 
 
-def _eye(points: np.ndarray, picture: Tensor, upper: tuple[int, ...], lower: tuple[int, ...]) -> Eye | None:
+def _eye(
+    points: np.ndarray,
+    picture: Tensor,
+    upper: tuple[int, ...],
+    lower: tuple[int, ...],
+    brow: tuple[int, ...],
+    glasses: bool,
+) -> Eye | None:
     """The eye with such landmarks, ``points (478, 2)`` in pixels of the picture; None where it lies outside of it."""
     line = _Line.between(points[upper[0]], points[upper[-1]])
     if line is None:
         return None
-    outline = points[[*upper, *lower]]
-    skin = max(SKIN * float(np.ptp(line.of(outline)[1])), LEAST_SKIN * line.width)
-    low, high = np.floor(outline.min(axis=0) - skin) - 2, np.ceil(outline.max(axis=0) + skin) + 2
+    outline = points[[*upper, *lower, *brow]]
+    low, high = np.floor(outline.min(axis=0)) - 2, np.ceil(outline.max(axis=0)) + 2
     low, high = (end.clip(0, picture.shape[-1]).astype(int) for end in (low, high))
     if (high - low < 2).any():
         return None
     rows, columns = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
     across, height = line.of(np.stack([columns, rows], axis=-1))
-    edge, other = (line.heights(points[list(lid)], across) for lid in (upper, lower))
+    edge, other, under = (line.heights(points[list(one)], across) for one in (upper, lower, brow))
     gap = (other - edge).clip(min=0) * ((across > 0) & (across < line.width))
-    maps = (torch.from_numpy(one).to(picture) for one in (height, edge - skin, edge, gap, line.down))
+    skin = SHORT_SKIN * gap.max() if glasses else SKIN * (edge - under)
+    top = edge - np.maximum(skin, LEAST_SKIN * line.width)
+    maps = (torch.from_numpy(one).to(picture) for one in (height, top, edge, gap, line.down))
     return Eye(int(low[0]), int(low[1]), *maps)
+
+
+def _dark_line(points: np.ndarray, picture: Tensor, upper: tuple[int, ...], brow: tuple[int, ...]) -> float:
+    """How much darker the darkest line along the upper lid, on the way to the brow, is than what lies on either side of it.
+
+    As a share of what is brightest there; of lid and picture as of `_eye`.
+    """
+    line = _Line.between(points[upper[0]], points[upper[-1]])
+    if line is None:
+        return 0.0
+    across, way = np.linspace(0.2, 0.8, 40) * line.width, np.linspace(0.15, 1, 40)[:, None]
+    edge, under = (line.heights(points[list(one)], across) for one in (upper, brow))
+    skin = max(SKIN * float((edge - under).mean()), LEAST_SKIN * line.width)
+    places = line.left + across[:, None] * line.along + (edge - way * skin)[..., None] * line.down
+    seen = _sampled(picture, torch.from_numpy(places)[None].to(picture))[0].mean(dim=(0, 2)) + 1
+    brightest = torch.minimum(seen.cummax(0).values, seen.flip(0).cummax(0).values.flip(0))
+    return float((brightest - seen).max() / seen.max().clamp_min(1e-6))

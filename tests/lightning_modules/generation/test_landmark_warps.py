@@ -12,6 +12,7 @@ from datamodules.faces.landmarks import FaceMeasurements, measure_landmarks
 from datamodules.media.pictures import to_float, to_pixels
 from lightning_modules.generation import landmark_warps
 from lightning_modules.generation.landmark_warps import (
+    BROW,
     CHIN,
     LOWER_LID,
     LOWER_LIP,
@@ -31,18 +32,19 @@ from metrics.judges.landmark_judge import curves_of
 SIZE = 128
 SKIN, EYE = 0.5, -0.8
 CENTRES = (44.0, 56.0), (84.0, 56.0)
-"""Of the eyes, x and y in pixels; each is an ellipse of 20 by 10."""
+"""Of the eyes, x and y in pixels; each is an ellipse of 20 by 10, its brow 20 above the corners."""
 
 
 def points() -> np.ndarray:
     """Landmarks ``(478, 2)`` in [0, 1] of a face with two level eyes and an open mouth."""
     found = np.full((478, 2), 0.5)
-    for (x, y), upper, lower in zip(CENTRES, UPPER_LID, LOWER_LID, strict=True):
+    for (x, y), upper, lower, brow in zip(CENTRES, UPPER_LID, LOWER_LID, BROW, strict=True):
         outwards = -1 if x < SIZE / 2 else 1  # the first landmark is the outer corner
         for indices, rise in ((upper, -5), (lower, 5)):
             angle = np.linspace(0, np.pi, len(indices))
             found[list(indices), 0] = x + outwards * 10 * np.cos(angle)
             found[list(indices), 1] = y + rise * np.sin(angle)
+        found[list(brow), 0], found[list(brow), 1] = x + np.linspace(-12, 12, len(brow)), y - 20
     for indices, rise in ((UPPER_LIP, -3), (LOWER_LIP, 7)):
         angle = np.linspace(0, np.pi, len(indices))
         found[list(indices), 0], found[list(indices), 1] = 64 - 16 * np.cos(angle), 94 + rise * np.sin(angle)
@@ -71,13 +73,23 @@ def test_skin_comes_down_over_the_eyes_and_nothing_else_is_touched(picture):
     assert dark[2] < 0.1 * dark[0]
     below = slice(int(CENTRES[0][1]) + 7, None)
     torch.testing.assert_close(shut[:, :, below], picture[:, :, below].expand(3, -1, -1, -1))
-    torch.testing.assert_close(shut[:, :, :40], picture[:, :, :40].expand(3, -1, -1, -1))
+    torch.testing.assert_close(shut[:, :, :36], picture[:, :, :36].expand(3, -1, -1, -1))
 
 
 def test_a_portrait_of_more_pixels_has_the_same_eyes(picture):
     large = torch.nn.functional.interpolate(picture, scale_factor=2, mode="nearest")
     shut = with_lids_shut(large, eyes_at(points(), large), torch.ones(1))
     assert (shut < 0).sum() < 0.1 * (large < 0).sum()
+
+
+def test_rims_of_glasses_are_not_drawn_over_the_eyes(picture):
+    rim = slice(int(CENTRES[0][1]) - 15, int(CENTRES[0][1]) - 13)
+    worn = picture.clone()
+    worn[:, :, rim] = -0.9
+    shut = with_lids_shut(worn, eyes_at(points(), worn), torch.ones(1))
+    torch.testing.assert_close(shut[:, :, rim], worn[:, :, rim], atol=0.05, rtol=0)
+    for x, y in CENTRES:
+        assert (shut[:, 0, int(y) - 4 : int(y) + 5, int(x)] > 0).all()
 
 
 def test_lids_are_shut_by_how_far_they_are_from_where_they_usually_are():
