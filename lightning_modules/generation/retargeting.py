@@ -27,11 +27,11 @@ A_BLINK = 1.5
 """How far from their median lids must get at least to count as ones that shut."""
 MOST_GAIN = 1.6
 """Lips and lids of a driver are at most so many times enlarged."""
-LIP_UNIT = 0.063
+LIP_UNIT = 0.075
 """Opening of the inner lips, in distances of the outer eye corners, that is one unit on the way that lips open.
 
-The std of the training clips' lips, which is 1 in the basis' coordinates; photographs open theirs by 0.035 (a broad smile) to
-0.07 for it.
+Photographs open theirs by 0.06 to 0.1 for it, less behind a broad smile; drawn lips have a std of 0.063, which is 1 in the
+basis' coordinates.
 """
 SHUT_SCORE = 0.5
 """MediaPipe's score of a blink at which lids count as shut."""
