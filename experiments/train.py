@@ -189,14 +189,11 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if not trainer.strategy.broadcast(
-        checkpoint.is_file()
-    ):  # a fast_dev_run keeps none; all save together or none does
+    # A fast_dev_run keeps none; all save together or none does.
+    if not trainer.strategy.broadcast(checkpoint.is_file()):
         trainer.save_checkpoint(checkpoint, weights_only=False)
     if trainer.is_global_zero and not metrics and (run_dir / "run.json").is_file():
-        log.info(
-            "%s: was trained to its end before (%d steps); its record stays", run_dir, trainer.global_step
-        )
+        log.info("%s: was trained to its end before; its record stays", run_dir)
     elif trainer.is_global_zero:
         write_end(run_dir, plain, words, trainer, metrics, time.monotonic() - started)
     return TrainingResult(run_dir, checkpoint, metrics)

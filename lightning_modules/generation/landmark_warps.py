@@ -53,6 +53,7 @@ class Eye(NamedTuple):
     Attributes:
         left: Of the window, in pixels.
         top: Likewise.
+        pixels: ``(h, w, 2)`` places of the pixels in the picture, x and y.
         height: ``(h, w)`` of the pixel itself.
         top_skin: ``(h, w)`` where the skin that is drawn down begins.
         upper: ``(h, w)`` of the upper lid's edge.
@@ -62,6 +63,7 @@ class Eye(NamedTuple):
 
     left: int
     top: int
+    pixels: Tensor
     height: Tensor
     top_skin: Tensor
     upper: Tensor
@@ -105,13 +107,7 @@ def with_lids_shut(picture: Tensor, eyes: tuple[Eye, ...], shares: Tensor) -> Te
         stretched = (eye.upper - eye.top_skin) / (edge - eye.top_skin)
         # From where in the portrait each pixel of the skin comes.
         rise = (eye.height - eye.top_skin) * (stretched - 1)
-        rows, columns = torch.meshgrid(
-            torch.arange(h, device=picture.device) + eye.top + 0.5,
-            torch.arange(w, device=picture.device) + eye.left + 0.5,
-            indexing="ij",
-        )
-        places = torch.stack([columns, rows], dim=-1) + rise[..., None] * eye.down
-        skin = _sampled(picture.expand(len(shares), -1, -1, -1), places)
+        skin = _sampled(picture.expand(len(shares), -1, -1, -1), eye.pixels + rise[..., None] * eye.down)
         covered = (edge - eye.height + 0.5).clamp(0, 1) * (eye.height > eye.top_skin) * (eye.gap > 0)
         pictures[:, :, *window] = torch.lerp(pictures[:, :, *window], skin, covered[:, None])
     return pictures.clamp(-1, 1)
@@ -203,12 +199,13 @@ def _eye(
     if (high - low < 2).any():
         return None
     rows, columns = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
-    across, height = line.of(np.stack([columns, rows], axis=-1))
+    pixels = np.stack([columns, rows], axis=-1)
+    across, height = line.of(pixels)
     edge, other, under = (line.heights(points[list(one)], across) for one in (upper, lower, brow))
     gap = (other - edge).clip(min=0) * ((across > 0) & (across < line.width))
     skin = SHORT_SKIN * gap.max() if glasses else SKIN * (edge - under)
     top = edge - np.maximum(skin, LEAST_SKIN * line.width)
-    maps = (torch.from_numpy(one).to(picture) for one in (height, top, edge, gap, line.down))
+    maps = (torch.from_numpy(one).to(picture) for one in (pixels, height, top, edge, gap, line.down))
     return Eye(int(low[0]), int(low[1]), *maps)
 
 

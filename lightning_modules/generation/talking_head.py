@@ -272,7 +272,8 @@ class TalkingHead(Reenactor):
         Raises:
             UserError: This model doesn't render frames of that size, or options that it can't follow.
         """
-        source = self.prepare_source(image, self.usual_size if size is None else size, True, True)
+        side = self.usual_size if size is None else size
+        source = self.prepare_source(image, side, lids=True, shut_lips=True)
         return self.render(source, self.generate_motion(source, waveform, options))
 
 
