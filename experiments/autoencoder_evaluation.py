@@ -47,7 +47,9 @@ def evaluate_autoencoder(
     device = inference_device()
     model = Reenactor(load_autoencoder(config["autoencoder"])[0]).to(device)
     size, turning = config["compared_at"] or model.size, YawDistances(model.device)
-    chosen = {key: config[key] for key in ("judge", "judge_seconds", "split", "clips", "max_frames")}
+    chosen = {
+        key: config[key] for key in ("judge", "judge_seconds", "split", "clips", "max_frames", "speakers")
+    }
     data, names, looks, protocol = open_data(
         Path(config["data"]["root"]), size, load_judge, task=TASK, progress=log_progress, **chosen
     )

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--videos", type=Path, metavar="DIR", help="the method's videos")
     flag("--reference", type=Path, metavar="DIR", help="real videos, or a prepared folder")
     flag("--sources", type=Path, metavar="DIR", help="without real videos: portraits and speech by stem")
-    flag("--speakers", type=Path, metavar="DIR", help="with --sources: real videos to fit av_* on, of others")
+    flag("--speakers", type=Path, metavar="DIR", help="further real videos of others, to fit av_* on")
     flag("--method", metavar="NAME", help="name in tables")
     flag("--output", type=Path, metavar="DIR", help="where results.json goes; default results/NAME")
     flag("--protocol", metavar="NAME", help=f"{TALKING_HEAD} (default) or {SYNTHETIC}")
@@ -119,7 +119,8 @@ def _run_videos(args: argparse.Namespace) -> int:
         results = evaluate_free(*folders, progress=log_progress)
     else:
         asked = {
-            key: getattr(args, key) for key in ("videos", "reference", "method", "seeds", "split", "judge")
+            key: getattr(args, key)
+            for key in ("videos", "reference", "method", "seeds", "split", "judge", "speakers")
         }
         results = evaluate_videos(**asked, protocol=protocol, progress=log_progress, model=model)
     write_videos(results, output, str(args.videos))
@@ -148,12 +149,13 @@ def evaluate_videos(
     progress: "Progress | None" = None,
     model: Any = None,
     judge: str = "regressor",
+    speakers: Path | None = None,
 ) -> dict[str, Any]:
     """The content of results.json of a folder of videos against real clips of the same stems, see `match_videos`.
 
     ``judges`` are asked, else those that the protocol names, as far as they are there; ``judge`` is that of motion of drawn
     faces, see `load_motion_judge`. The autoencoder of ``model``, a TalkingHead, gives the row of that name; without it
-    there is none. ``method`` is the name that the result carries.
+    there is none. ``method`` is the name that the result carries; clips of ``speakers`` are learnt from, too.
 
     Raises:
         UserError: A folder is missing or empty, no stem matches, or the judge of motion is not there.
@@ -161,7 +163,7 @@ def evaluate_videos(
     from experiments.model_clips import autoencoder_row
     from lightning_modules.checkpoints import weights_hash
     from metrics.evaluation.clip_results import ROW_FAMILIES
-    from metrics.evaluation.clips import entry, match_videos
+    from metrics.evaluation.clips import entry, match_videos, with_speakers
     from metrics.evaluation.judges import load_judges, load_motion_judge
     from metrics.evaluation.loading import rendered_clips
     from metrics.evaluation.registry import measures_of
@@ -169,6 +171,7 @@ def evaluate_videos(
 
     started = time.perf_counter()
     data, alone = match_videos(videos, reference, seeds, split)
+    data = with_speakers(data, speakers)
     if judges is None:
         name = judge if protocol.name == SYNTHETIC else "landmarks"
         looks = load_motion_judge(name, reference, progress=progress, size=protocol.reading.size)
@@ -183,6 +186,7 @@ def evaluate_videos(
         **machine_record(),
         "videos": videos,
         "reference": reference,
+        "speakers": speakers,
         "split": split if (reference / MANIFEST_NAME).is_file() else None,
         "takes": len(data.judged[0].takes),
         "judge": judges.facts,

@@ -73,7 +73,7 @@ def check_videos(args: argparse.Namespace) -> Path:
         return _check_free(args)
     _require_flags(args, "videos", "reference", "method")
     if args.speakers is not None:
-        raise UserError("--speakers is for --sources: beside real videos the regression is fitted on these")
+        require_folder(args.speakers, "real videos")
     check_protocol(args.protocol, args.task, args.crop)
     drawn = args.protocol == SYNTHETIC
     own = args.judge != DEFAULTS["judge"]

@@ -18,7 +18,7 @@ from experiments.results import machine_record, plain
 from lightning_modules.checkpoints import weights_hash
 from lightning_modules.generation.devices import inference_device
 from lightning_modules.generation.talking_head import GenerationOptions, TalkingHead
-from metrics.evaluation.clips import ClipSet, recorded_clip, reference_clips, spare_clips
+from metrics.evaluation.clips import ClipSet, recorded_clip, reference_clips, spare_clips, with_speakers
 from metrics.evaluation.judges import Progress, load_motion_judge
 from metrics.evaluation.loading import RenderedClip, rendered_clips
 from metrics.evaluation.protocol import Protocol, get_protocol
@@ -135,12 +135,13 @@ def set_up(
     max_frames: int | None = None,
     compared_at: int | None = None,
     progress: Progress | None = None,
+    speakers: str | Path | None = None,
 ) -> EvaluatedModel:
     """A TalkingHead with ``clips`` of a split of the dataset folder ``root``, in the order of their names.
 
     It is asked at ``seeds`` and, if given, with the ``variants`` of its options. Frames are rendered and compared at the side
     that `rendered_side` says. Drawn faces are judged by a fitted ``judge``, fitted at most ``judge_seconds`` once options are
-    known to be good; real ones, of at most ``max_frames``, by landmarks.
+    known to be good; real ones, of at most ``max_frames``, by landmarks. Clips of ``speakers`` are learnt from, too.
 
     Raises:
         UserError: No manifest, no clip in the split, no such judge, or a size or options that the model can't follow.
@@ -149,7 +150,16 @@ def set_up(
     check_options(model, variants(options) if variants else [options], seeds)
     size = rendered_side(model, compared_at, choose_clips(read_manifest(root), split, clips))
     data, chosen, looks, protocol = open_data(
-        root, size, load_judge, judge, judge_seconds, split, clips, max_frames, progress=progress
+        root,
+        size,
+        load_judge,
+        judge,
+        judge_seconds,
+        split,
+        clips,
+        max_frames,
+        progress=progress,
+        speakers=speakers,
     )
     return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress, size)
 
@@ -185,6 +195,7 @@ def open_data(
     max_frames: int | None = None,
     task: str = "generation",
     progress: Progress | None = None,
+    speakers: str | Path | None = None,
 ) -> tuple[ClipSet, tuple[str, ...], MotionJudge, Protocol]:
     """Clips of a dataset folder, their names as they were chosen, the judge of their motion, and the protocol of ``task``.
 
@@ -192,7 +203,8 @@ def open_data(
     """
     records = choose_clips(read_manifest(root), split, clips)
     judged = [recorded_clip(root, record) for record in sorted(records, key=lambda record: record.id)]
-    data = ClipSet(tuple(judged), spare_clips(judged, list(reference_clips(root, split).values())))
+    spare = spare_clips(judged, list(reference_clips(root, split).values()))
+    data = with_speakers(ClipSet(tuple(judged), spare), None if speakers is None else Path(speakers))
     looks = load_judge(judge, root, seconds=judge_seconds, progress=progress, size=size)
     own = all(record.size == size for record in records)
     if hasattr(looks, "look"):
@@ -257,5 +269,5 @@ def set_up_config(
     except TypeError as error:
         raise UserError(f"generation options: {error}") from error
     keys = ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames", "compared_at")
-    given = {key: config[key] for key in keys}
+    given = {key: config[key] for key in keys} | {"speakers": config.get("speakers")}
     return set_up(model, root, load_judge, options=options, variants=variants, progress=log_progress, **given)

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
 from datamodules.files import file_inside, read_plain_json, require_shapes, tensor_shapes
-from datamodules.media.audio import MEL_DIM, log_mel
+from datamodules.media.audio import MEL_DIM, in_chunks, log_mel
 from lightning_modules.networks.registry import MAX_NUMBER, MAX_NUMBERS, MAX_PARAMETERS
-from lightning_modules.whisper import LONGEST, Whisper
+from metrics.judges.whisper import Whisper
 
 LAYERS = "_layers"
 """End of the name of a front end that gives the hidden states of all layers, one behind the other."""
@@ -24,8 +23,6 @@ CHUNK = 1500
 """Frames of speech, a minute, that are listened to at once."""
 CONTEXT = 125
 """Frames of speech before and after a chunk that a speech model hears, too."""
-WHISPER_CHUNK = LONGEST - 2 * CONTEXT
-"""What Whisper, which hears 30 s in all, listens to at once."""
 OPTION = "--speech-model (speech_model= of evaluate and sweep)"
 """How a user names a speech model."""
 _PADDING = 40
@@ -87,25 +84,14 @@ class AudioFrontend(nn.Module):
             mean = waveform.mean(dim=-1, keepdim=True)
             variance = waveform.var(dim=-1, keepdim=True, unbiased=False)
             waveform = (waveform - mean) / torch.sqrt(variance + 1e-7)
-        frames = waveform.shape[1] // SAMPLES_PER_FRAME
-        whisper = self.name == "whisper"
-        chunk = WHISPER_CHUNK if whisper else CHUNK
-        if frames <= (LONGEST if whisper else CHUNK):
-            return self._features(waveform)
-        features = waveform.new_empty(len(waveform), 2 * frames, self.dim)
+        if self.name == "whisper":
+            return self.speech_model(waveform)  # in chunks of its own
         context = 1 if self.speech_model is None else CONTEXT  # log-mel hears 120 samples further
-        for start in range(0, frames, chunk):
-            first, end = max(start - context, 0), min(start + chunk, frames)
-            until = None if end == frames else (end + context) * SAMPLES_PER_FRAME
-            found = self._features(waveform[:, first * SAMPLES_PER_FRAME : until])
-            features[:, 2 * start : 2 * end] = found[:, 2 * (start - first) : 2 * (end - first)]
-        return features
+        return in_chunks(self._features, waveform, CHUNK, context)
 
     def _features(self, waveform: Tensor) -> Tensor:
         if self.speech_model is None:
             return log_mel(waveform)
-        if self.name == "whisper":
-            return self.speech_model(waveform)
         padded = nn.functional.pad(waveform, (_PADDING, _PADDING))
         if self.name.endswith(LAYERS):
             found = self.speech_model(padded, output_hidden_states=True)
@@ -119,7 +105,7 @@ class AudioFrontend(nn.Module):
         if self.speech_model is None:
             return f"mel-{self.dim}"
         if self.name == "whisper":
-            return f"whisper-{self.speech_model.digest}"
+            return f"whisper-{self.speech_model.sha256[:16]}"
         digest = hashlib.sha256(f"normalise={self.normalise}".encode())
         for key, tensor in sorted(self.speech_model.state_dict().items()):
             digest.update(key.encode())

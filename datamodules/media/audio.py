@@ -8,7 +8,7 @@ import logging
 import math
 import tempfile
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
@@ -196,6 +196,27 @@ def fit_length(waveform: np.ndarray, frames: int) -> np.ndarray:
     """Cut ``(S,)`` 16 kHz sound, or pad it with silence, to ``640 * frames`` samples."""
     length = frames * SAMPLES_PER_FRAME
     return np.pad(waveform[:length], (0, max(0, length - len(waveform))))
+
+
+def in_chunks(listen: Callable[[Tensor], Tensor], waveform: Tensor, chunk: int, context: int) -> Tensor:
+    """What ``listen`` makes of ``waveform (B, 640 T)``, two vectors a frame ``(B, 2T, D)``, if need be in chunks.
+
+    Each chunk is of ``chunk`` frames; ``context`` frames more are heard at either side, where there are any. So memory beside
+    the vectors doesn't grow with the speech.
+    """
+    frames = waveform.shape[1] // SAMPLES_PER_FRAME
+    if frames <= chunk:
+        return listen(waveform)
+    vectors: Tensor | None = None
+    for start in range(0, frames, chunk):
+        first, end = max(start - context, 0), min(start + chunk, frames)
+        until = None if end == frames else (end + context) * SAMPLES_PER_FRAME
+        found = listen(waveform[:, first * SAMPLES_PER_FRAME : until])
+        if vectors is None:
+            vectors = found.new_empty(len(found), 2 * frames, found.shape[-1])
+        vectors[:, 2 * start : 2 * end] = found[:, 2 * (start - first) : 2 * (end - first)]
+    assert vectors is not None
+    return vectors
 
 
 def log_mel(waveform: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class PointMeter:
         """From speech to lips, of all real clips."""
         data, protocol = self.evaluated.data, self.evaluated.protocol
         log.info("reading the speech and lips of %d real clips", len(data.all))
-        return LipRegressors(read_speech(data.all, protocol, self.judges), protocol.regression)
+        return LipRegressors.of(read_speech(data.all, protocol, self.judges), protocol, self.judges)
 
     def key(self, point: Point) -> str:
         """Hash of all that the records of a point hang on: 16 hexadecimal digits."""

@@ -187,8 +187,8 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def reference_clips(folder: Path, split: str = "test") -> dict[str, ClipFiles]:
-    """Real clips by their stem, without takes: of a prepared folder's split, or all videos of a plain folder.
+def reference_clips(folder: Path, split: str | None = "test") -> dict[str, ClipFiles]:
+    """Real clips by their stem, without takes: of a prepared folder's split (None: of all), or all videos of a plain folder.
 
     In a plain folder the subfolder names the identity, else the stem does; a ``STEM.wav`` beside the video is its speech,
     ``STEM.TextGrid`` or ``STEM.phones.csv`` holds its phones.
@@ -199,11 +199,11 @@ def reference_clips(folder: Path, split: str = "test") -> dict[str, ClipFiles]:
     if (folder / MANIFEST_NAME).is_file():
         found = without_twins(read_manifest(folder))
         require_disjoint(found, folder / MANIFEST_NAME)
-        records = [record for record in found if record.split == split]
+        records = [record for record in found if split in (None, record.split)]
         if not records:
             raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
         return {clip.name: clip for clip in (recorded_clip(folder, record) for record in records)}
-    if split != "test":
+    if split not in ("test", None):
         raise UserError(f"{folder}: is no prepared folder, so it has no split '{split}'; leave out --split")
     clips = {}
     for stem, path in list_videos(folder, "reference videos", deep=True).items():
@@ -287,3 +287,16 @@ def spare_clips(
     used = {clip.name for clip in judged}
     others = sorted((clip for clip in clips if clip.name not in used), key=lambda clip: clip.name)
     return tuple(others[: max(0, most - len(judged))])
+
+
+def with_speakers(data: ClipSet, folder: Path | None) -> ClipSet:
+    """The data, to spare also the real clips of a folder, see `reference_clips`, but those of names that are known already.
+
+    Raises:
+        UserError: No clip there.
+    """
+    if folder is None:
+        return data
+    known = {clip.name for clip in data.all}
+    further = (clip for name, clip in reference_clips(folder, split=None).items() if name not in known)
+    return replace(data, spare=(*data.spare, *further))

@@ -28,15 +28,20 @@ class Corruption:
 
 CORRUPTIONS = {
     "sound shift": Corruption(
-        "frames late", (0, 2, 5, 10), {"av_corr_zero": -1, "av_lag": 1, "av_offset": 1, "lip_closure": -1}
+        "frames late",
+        (0, 2, 5, 10),
+        {
+            "av_corr_zero": -1, "av_lag": 1, "av_corr_zero_whisper": -1, "av_lag_whisper": 1, "av_offset": 1,
+            "lip_closure": -1,
+        },
     ),
     "freeze": Corruption(
         "share of the clip that stands still at its end",
         (0, 0.33, 0.67, 1),
         {
             "mouth_lmd": 1, "lmd": 1, "akd": 1, "psnr": -1, "ssim": -1, "l1": 1, "lpips": 1, "av_corr": -1,
-            "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1, "head_motion": -1, "fvd": 1,
-            "blink_rate": -1, "blinks_followed": -1,
+            "av_corr_whisper": -1, "av_retrieval": -1, "lse_c": -1, "lse_d": 1, "motion_frechet": 1, "mouth_motion": -1,
+            "head_motion": -1, "fvd": 1, "blink_rate": -1, "blinks_followed": -1,
         },
     ),
     "slowed": Corruption(

@@ -43,6 +43,7 @@ class SpeechInputs:
     real: np.ndarray  # (T',) of the real clip, T <= T'
     waveform: np.ndarray | None = None  # (640 T',) speech; None: none
     regressor: LipRegressor | None = None  # expects lips from speech, fitted on other people
+    by_listener: LipRegressor | None = None  # the same by what a network hears
     choice: Sequence[np.ndarray] = ()  # speech of other voices (640 T'',) each
     phones: Sequence[Phone] = ()
     true_lips: np.ndarray | None = None  # (T',) lip opening of the real clip as annotations have it

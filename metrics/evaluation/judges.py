@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from datamodules import assets
 from datamodules.clips.manifest import MANIFEST_NAME, file_sha256, read_manifest
 from datamodules.errors import UserError
+from metrics.av_correlation import Listener
 from metrics.evaluation import protocol as settings
 from metrics.evaluation.detections import Detections, Detector, Embedder
 from metrics.judges.frame_regressor import JUDGE_FILE, FrameRegressor
@@ -67,6 +68,7 @@ class Judges:
     inception: nn.Module | None = None  # inception: features of pictures
     i3d: nn.Module | None = None  # i3d: features of windows
     efficientnet: nn.Module | None = None  # efficientnet: features of pictures
+    listener: Listener | None = None  # listener: hears speech for the regression to lips
     # slot -> sha256 of its weights, of sync see `crop_sha256`; a slot that is not here is not judged
     hashes: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # slot -> name of the judge
@@ -170,6 +172,8 @@ def load_judges(
             setattr(judges, slot, judges.load(slot, name, partial(_load, file, loader)))
     if "efficientnet" in slots:
         judges.efficientnet = judges.load("efficientnet", "efficientnet-lite0", _load_efficientnet)
+    if "listener" in slots and "motion" in judges.hashes:
+        judges.listener = judges.load("listener", "whisper-tiny.en", _load_listener)
     return judges
 
 
@@ -188,6 +192,13 @@ def _load_efficientnet() -> tuple[nn.Module, str]:
 
     path = weights_file()
     return load_efficientnet(path), file_sha256(path)
+
+
+def _load_listener() -> tuple[Listener, str]:
+    from metrics.judges.whisper import Whisper
+
+    network = Whisper()
+    return network, network.sha256
 
 
 def _load(file: str, loader: str) -> tuple[nn.Module, str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from datamodules.batches import FPS
-from metrics.av_correlation import AVSettings, RegressionSettings, RetrievalSettings
+from metrics.av_correlation import BY_LISTENER, AVSettings, RegressionSettings, RetrievalSettings
 from metrics.distributions import (
     BlinkIntervalSettings,
     HeadSpectrumSettings,
@@ -96,6 +96,7 @@ class Protocol:
     mfcc: MfccSettings = field(default_factory=MfccSettings)
     face_crops: FaceCropSettings = field(default_factory=FaceCropSettings)
     regression: RegressionSettings = field(default_factory=RegressionSettings)
+    regression_by_listener: RegressionSettings = BY_LISTENER
     av: AVSettings = field(default_factory=AVSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     lip_range: LipRangeSettings = field(default_factory=LipRangeSettings)

@@ -128,6 +128,10 @@ MEASURE_SYNC = (
     "av_correlation:measure_sync", "lips", "waveform", "regressor", "choice", "real", "protocol.av", "protocol.retrieval",
     "protocol.lip_range",
 )  # fmt: skip
+HEARD_SYNC = (
+    "av_correlation:measure_heard_sync", "lips", "waveform", "by_listener", "real", "protocol.av", "protocol.lip_range",
+)  # fmt: skip
+HEARD = (*POINTS, "regression_by_listener")
 SYNC = (*POINTS, "sync", "mfcc", "face_crops")
 FITTED = (*POINTS, "regression")
 SHARPNESS = ("sharpness:sharpness", "row.still_faces", "real.still_faces", "protocol.sharpness")
@@ -163,6 +167,9 @@ _ENTRIES = (
     Measure("av_corr_zero", "Speech-to-lip correlation, lag 0", "", "higher", "sync", "speech", "The same without any shift.", call=MEASURE_SYNC, through=FITTED, judges=("motion",), unknown=RESTING),
     Measure("av_lag", "Speech-to-lip lag", "frames", "real", "sync", "speech", "Median of the best lags; positive: the sound comes late.", call=MEASURE_SYNC, through=FITTED, judges=("motion",), unknown=RESTING),
     Measure("av_retrieval", "Speech retrieval", "", "higher", "sync", "speech", "How often the lips go better with their own speech than with that of another voice; 0.5 by chance. Higher is better.", call=MEASURE_SYNC, through=FITTED, judges=("motion",), unknown=NO_WINDOW),
+    Measure("av_corr_whisper", "Speech-to-lip correlation by Whisper, best lag", "", "higher", "sync", "speech", "As by log-mel, of what Whisper hears: it tells more of lips. Higher is better.", call=HEARD_SYNC, through=HEARD, judges=("motion", "listener"), unknown=RESTING),
+    Measure("av_corr_zero_whisper", "Speech-to-lip correlation by Whisper, lag 0", "", "higher", "sync", "speech", "The same without any shift.", call=HEARD_SYNC, through=HEARD, judges=("motion", "listener"), unknown=RESTING),
+    Measure("av_lag_whisper", "Speech-to-lip lag by Whisper", "frames", "real", "sync", "speech", "Median of the best lags; positive: the sound comes late.", call=HEARD_SYNC, through=HEARD, judges=("motion", "listener"), unknown=RESTING),
     Measure("lip_closure", "Lip closure", "%", "higher", "sync", "phones", "Share of p, b and m on which the lips close. Higher is better.", call=("lip_closure:lip_closure", "lips", "real_now", "phones", "protocol.closure", "protocol.lip_range"), through=POINTS, judges=("motion", "phones"), shared=True),
     Measure("fid", "FID", "", "lower", "generation", "pictures", "Fréchet distance of the Inception features of all generated and all real frames. Lower is better; under 2048 frames it is too few.", through=CLIPS, judges=("inception",), metric=("fid:FrechetInceptionDistance", "judges.inception"), pool=POOLED, unknown=TOO_FEW),
     Measure("kid", "KID", "", "lower", "generation", "pictures", "Kernel distance of the same features, without the bias of few frames. Lower is better.", through=CLIPS, judges=("inception",), metric=("fid:KernelInceptionDistance", "judges.inception", "protocol.kid"), pool=POOLED_KID, unknown=TOO_FEW),

@@ -34,7 +34,13 @@ FEW_CLIPS, SHORT_CLIP = 5, 100
 """Clips and frames below which an order may be chance."""
 EVERY, WINDOWS = 5, 3
 """Of so many frames one is shown to the Inception; windows of a clip that I3D sees, one after the other from the start."""
-BY_CHANCE = {"av_corr": 0.0, "av_corr_zero": 0.0, "av_retrieval": 0.5}
+BY_CHANCE = {
+    "av_corr": 0.0,
+    "av_corr_zero": 0.0,
+    "av_corr_whisper": 0.0,
+    "av_corr_zero_whisper": 0.0,
+    "av_retrieval": 0.5,
+}
 """What lips that can't be told any more count as: they follow nothing."""
 
 log = logging.getLogger(__name__)
@@ -124,9 +130,10 @@ def measure_speech(
     waveform = np.concatenate([silence, sample.waveform])[: SAMPLES_PER_FRAME * len(clip)]
     phones = [Phone(one.label, one.start + late / FPS, one.end + late / FPS) for one in sample.phones]
     lips, real = clip.motion.lip_opening, sample.real.motion.lip_opening
-    regressor = regressors.without(sample.identity, sample.identity)
+    who = (sample.identity, sample.identity)
+    regressor, by_listener = regressors.without(*who), regressors.listening_without(*who)
     foreign = regressors.choice({sample.identity}, MOST_CLIPS)
-    inputs = SpeechInputs(protocol, lips, real, waveform, regressor, foreign, phones)
+    inputs = SpeechInputs(protocol, lips, real, waveform, regressor, by_listener, foreign, phones)
     values = values_of(of_kind("speech", judges), inputs) if regressor is not None else {}
     values |= values_of(of_kind("phones", judges), inputs) if phones else {}
     if judges.sync is not None:
@@ -271,7 +278,7 @@ def self_test(samples: Sequence[Sample], judges: Judges, protocol: Protocol) -> 
         for one in samples
         if one.waveform is not None
     }
-    regressors = LipRegressors(spoken, protocol.regression)
+    regressors = LipRegressors.of(spoken, protocol, judges)
     for one in samples:
         one.unharmed = measure_frames(one.real, one.real, judges)
     tables = {name: run_corruption(name, samples, regressors, judges, protocol) for name in CORRUPTIONS}

@@ -22,7 +22,7 @@ from metrics.evaluation.clips import (
     composed,
     entry,
     list_videos,
-    reference_clips,
+    with_speakers,
 )
 from metrics.evaluation.judges import Judges
 from metrics.evaluation.loading import RenderedClip, damage_in, find_crop, read_fitted, speech_of
@@ -89,8 +89,7 @@ def match_sources(videos: Path, sources: Path, speakers: Path | None = None) -> 
         raise UserError(
             f"{videos}: no video has the stem of a portrait in {sources}; {missing[0]['clip']}: {missing[0]['why']}"
         )
-    spare = reference_clips(speakers).values() if speakers else ()
-    return ClipSet(tuple(matched), tuple(spare)), missing
+    return with_speakers(ClipSet(tuple(matched)), speakers), missing
 
 
 def _measured(clip: ClipFiles) -> ClipFiles:

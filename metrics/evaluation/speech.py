@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datamodules.clips.phones import Phone
-from metrics.av_correlation import LipRegressor, RegressionSettings, SpokenClip, fit_without
+from metrics.av_correlation import LipRegressor, Listener, RegressionSettings, SpokenClip, fit_without
 from metrics.evaluation.clip_results import SPEECH_ROWS, ClipResult, mean_over_takes, suffix
 from metrics.evaluation.clips import CLIP_FAILURES, NO_PHONES, ClipFiles, ClipSet, Missing, entry
 from metrics.evaluation.detections import Detections
@@ -33,16 +33,40 @@ class LipRegressors:
     ``clips`` are by name, in whose order they are fitted on and chosen from.
     """
 
-    def __init__(self, clips: Mapping[str, SpokenClip], settings: RegressionSettings) -> None:
-        self.clips, self.settings = [clip for _, clip in sorted(clips.items())], settings
+    def __init__(
+        self,
+        clips: Mapping[str, SpokenClip],
+        settings: RegressionSettings,
+        listener: Listener | None = None,
+        by_listener: "LipRegressors | None" = None,
+    ) -> None:
+        self.clips, self.settings, self.listener = (
+            [clip for _, clip in sorted(clips.items())],
+            settings,
+            listener,
+        )
+        self.by_listener = by_listener
+        """Those by what the judge ``listener`` hears; None: there is none."""
         self._fitted: dict[tuple[str, str], LipRegressor | None] = {}
+
+    @classmethod
+    def of(cls, clips: Mapping[str, SpokenClip], protocol: Protocol, judges: Judges) -> "LipRegressors":
+        """By log-mel, and by the listener that is there."""
+        heard = None
+        if judges.listener is not None:
+            heard = cls(clips, protocol.regression_by_listener, judges.listener)
+        return cls(clips, protocol.regression, by_listener=heard)
 
     def without(self, identity: str, voice: str) -> LipRegressor | None:
         """The regression fitted on all but these; None if nothing is left."""
         key = (identity, voice)
         if key not in self._fitted:
-            self._fitted[key] = fit_without(self.clips, identity, voice, self.settings)
+            self._fitted[key] = fit_without(self.clips, identity, voice, self.settings, self.listener)
         return self._fitted[key]
+
+    def listening_without(self, identity: str, voice: str) -> LipRegressor | None:
+        """The same by what the listener hears; None without one."""
+        return None if self.by_listener is None else self.by_listener.without(identity, voice)
 
     def choice(self, voices: Collection[str], most: int) -> list[np.ndarray]:
         """Sound ``(640 T',)`` of other voices than these, for retrieval to choose among."""
@@ -79,7 +103,7 @@ def add_speech(
     failed = [replace(clip, takes=()) for clip in data.judged if clip.name not in judged]
     others = read_speech([*failed, *data.spare], protocol, judges) if results else {}
     spoken = {name: clip for name, clip in judged.items() if clip is not None}
-    regressors, missing = LipRegressors(spoken | others, protocol.regression), []
+    regressors, missing = LipRegressors.of(spoken | others, protocol, judges), []
     for one in results:
         if one.spoken is not None and not add_correlations(one, regressors, protocol, judges):
             names = ", ".join(measure.name for measure in of_kind("speech", judges))
@@ -92,7 +116,7 @@ def _add_free_speech(
 ) -> list[Missing]:
     """Lips without real ones: the regression is fitted on the spare clips alone, whose lips say what hardly moves."""
     speakers = read_speech(data.spare, protocol, judges) if results else {}
-    regressors, missing = LipRegressors(speakers, protocol.regression), []
+    regressors, missing = LipRegressors.of(speakers, protocol, judges), []
     for one in results if data.spare else ():
         if one.spoken is None:
             continue
@@ -114,6 +138,7 @@ def add_correlations(own: ClipResult, regressors: LipRegressors, protocol: Proto
     regressor = regressors.without(own.files.identity, own.files.voice)
     if regressor is None:
         return False
+    by_listener = regressors.listening_without(own.files.identity, own.files.voice)
     own.fitted = len(regressor.lags)
     rows = [(row, own.lips.get(row, []), own.spoken.waveform) for row in SPEECH_ROWS]
     if own.foreign is not None:
@@ -124,7 +149,7 @@ def add_correlations(own: ClipResult, regressors: LipRegressors, protocol: Proto
             voices.add(own.foreign.voice)  # lips made from it would find it, rightly
         choice = regressors.choice(voices, protocol.retrieval.foreign)
         real = own.spoken.lip_opening
-        inputs = [SpeechInputs(protocol, lips, real, sound, regressor, choice) for lips in takes]
+        inputs = [SpeechInputs(protocol, lips, real, sound, regressor, by_listener, choice) for lips in takes]
         asked = of_kind("speech", judges, protocol.task)
         found = mean_over_takes([values_of(asked, one) for one in inputs])
         own.values |= {f"{name}{suffix(row)}": value for name, value in found.items()}

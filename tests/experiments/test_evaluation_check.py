@@ -141,7 +141,7 @@ def test_another_shape_is_told_where_frames_are_compared(folders, refused, capfd
         (["--videos", "videos", "--sources", "sources", "--method", "m", "--protocol", "synthetic-v2"], "--protocol"),
         (["--videos", "videos", "--sources", "nowhere", "--method", "m"], "nowhere: no such folder"),
         (["--videos", "videos", "--sources", "videos", "--method", "m"], "holds no portraits"),
-        (["--videos", "videos", "--reference", "reference", "--method", "m", "--speakers", "videos"], "--speakers"),
+        (["--videos", "videos", "--reference", "reference", "--method", "m", "--speakers", "away"], "away: no such folder"),
     ],
 )  # fmt: skip
 def test_flags_that_make_no_sense(folders, flags, told, refused, tmp_path, monkeypatch):

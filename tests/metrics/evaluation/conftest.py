@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.media.audio import log_mel
 from datamodules.media.video import write_video
 from metrics.evaluation.clip_results import ROW_FAMILIES
 from metrics.evaluation.clips import match_videos
@@ -116,8 +117,11 @@ def all_judges(**changes: Any) -> Judges:
         inception=PictureFields(),
         i3d=WindowFields(),
         efficientnet=PictureFields(),
+        listener=log_mel,
     )
-    judges.hashes |= dict.fromkeys(("sync", "lpips", "inception", "i3d", "efficientnet"), "9" * 64)
+    judges.hashes |= dict.fromkeys(
+        ("sync", "lpips", "inception", "i3d", "efficientnet", "listener"), "9" * 64
+    )
     judges.absent.clear()
     for name, value in changes.items():
         setattr(judges, name, value)

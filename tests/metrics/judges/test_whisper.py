@@ -9,9 +9,9 @@ from torch import Tensor
 
 from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.errors import UserError
-from lightning_modules import whisper
 from lightning_modules.audio_frontend import AudioFrontend, load_frontend
-from lightning_modules.whisper import LONGEST, Whisper
+from metrics.judges import whisper
+from metrics.judges.whisper import LONGEST, Whisper
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("ctranslate2") is None
