@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.retargeting import SeenFace
     from lightning_modules.generation.talking_head import TalkingHead
+    from lightning_modules.networks.base_renderer import SourceEncoding
     from metrics.motion import MotionCurves
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     from datamodules.media.audio import load_audio_native
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.devices import inference_device
-    from lightning_modules.generation.retargeting import relative_motion, retargeted_motion
+    from lightning_modules.generation.retargeting import relative_motion, retargeted_motion, turned_as_seen
     from lightning_modules.generation.talking_head import TalkingHead
 
     device, driving = inference_device(), VideoReader(args.video)
@@ -92,6 +93,8 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     driving.warn_of_damage()
     if look:
         motion = retargeted_motion(motion, source.motion, model.basis, seen)
+        if seen is not None and (turns := seen_turns(model, source)) is not None:
+            motion = turned_as_seen(motion, source.motion, model.basis, seen.rotation, turns)
     elif args.transfer == "relative":
         motion = relative_motion(motion, source.motion)
     if sound is not None:
@@ -182,19 +185,36 @@ def driving_motion(
 
 
 def seen_face(parts: "list[MotionCurves]") -> "SeenFace | None":
-    """Lips and lids of a driver, in frames without a face as in those about them; None with a face in less than half."""
+    """A driver's face, in frames where it isn't seen as in those about them; None with a face in less than half."""
     import torch
 
     from lightning_modules.generation.retargeting import SeenFace
 
-    lips, lids = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("lip_opening", "blink")
+    lips, lids, rotation = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("lip_opening", "blink", "rotation")
     )
     known = np.flatnonzero(np.isfinite(lids))
     if 2 * len(known) < len(lids):
         return None
-    filled = (np.interp(np.arange(len(curve)), known, curve[known]) for curve in (lips, lids))
-    return SeenFace(*(torch.from_numpy(curve).float() for curve in filled))
+
+    def filled(curve: np.ndarray) -> "Tensor":
+        return torch.from_numpy(np.interp(np.arange(len(curve)), known, curve[known])).float()
+
+    return SeenFace(filled(lips), filled(lids), torch.stack([filled(axis) for axis in rotation.T], dim=1))
+
+
+def seen_turns(model: "TalkingHead", source: "SourceEncoding") -> "Tensor | None":
+    """Rotation ``(2 h, 3)`` in degrees that a portrait shows by `trial_turns`; None without a block of the head."""
+    import torch
+
+    from datamodules.faces.landmarks import measure_landmarks
+    from lightning_modules.generation.retargeting import trial_turns
+
+    if "head" not in model.basis.blocks:
+        return None
+    frames = model.render(source, trial_turns(source.motion, model.basis))
+    return torch.from_numpy(measure_landmarks(frames).rotation)
 
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:

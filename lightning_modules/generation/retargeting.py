@@ -1,5 +1,7 @@
 """Motion of one face for another: how far its pose, its lips and its lids are from where that face rests.
 
+Where a landmarker sees the driver, lips, lids and the turns of the head go by what it sees.
+
 Ours. The change since the first frame is the usual way (FOMM's relative motion); of lips and lids it goes wrong where the
 first frame has open lips or shut lids: then the portrait's would never close, or never open.
 """
@@ -41,16 +43,24 @@ WIDE_OPEN = -0.2
 """How far lids are opened beyond their usual state at most, as a share of the way to shut ones."""
 
 
+TRIAL, FARTHEST = 1.0, 3.0
+"""By how much of a coordinate of the head a portrait is turned to see what that does, and at most by a driver."""
+LEAST_TURN = 0.7
+"""Degrees of rotation by one coordinate that count as a turn of the head."""
+
+
 class SeenFace(NamedTuple):
     """What the landmarker sees of a driver's face, which it knows of photographs as the motion encoder may not.
 
     Attributes:
         lip_opening: ``(T,)`` gap of the inner lips over the distance of the outer eye corners.
         blink: ``(T,)`` MediaPipe's score, 0 open .. 1 shut.
+        rotation: ``(T, 3)`` of the head, in degrees.
     """
 
     lip_opening: Tensor
     blink: Tensor
+    rotation: Tensor
 
 
 def relative_motion(motion: Tensor, own: Tensor) -> Tensor:
@@ -88,6 +98,47 @@ def retargeted_motion(
             _lids_read(driver[:, eyes]) if seen is None else _lids_seen(seen.blink.to(moved))[:, None]
         )
     return basis.coefficients(moved)
+
+
+def trial_turns(own: Tensor, basis: MotionBasis) -> Tensor:
+    """Motion ``(2 h, M)`` of a portrait, whose own is ``(1, M)``, turned by each of h coordinates of the head, then back."""
+    head = basis.blocks["head"]
+    steps = TRIAL * torch.eye(basis.motion_dim, device=own.device)[head]
+    return basis.coefficients(basis.encode(own) + torch.cat([steps, -steps]))
+
+
+def turned_as_seen(
+    motion: Tensor, own: Tensor, basis: MotionBasis, rotation: Tensor, trials: Tensor
+) -> Tensor:
+    """Motion ``(T, M)`` with a head that turns from the portrait's own ``(1, M)`` as the driver's from its first frame.
+
+    Args:
+        motion: what else moves.
+        own: the portrait's.
+        basis: with a block of the head.
+        rotation: ``(T, 3)`` of the driver, in degrees.
+        trials: ``(2 h, 3)`` what rotation the portrait shows by `trial_turns`; unchanged where one of them is unknown.
+    """
+    head = basis.blocks["head"]
+    forth, back = trials.to(motion).chunk(2)
+    turns = (forth - back) / (2 * TRIAL)  # (h, 3) degrees of a step
+    if not turns.isfinite().all():
+        return motion
+    smooth = _smoothed(rotation.to(motion))
+    # Axes that the portrait hardly turns about ask for no more than they can give.
+    inverse = turns.t() @ torch.linalg.inv(
+        turns @ turns.t() + LEAST_TURN**2 * torch.eye(len(turns)).to(turns)
+    )
+    steps = ((smooth - smooth[:1]) @ inverse).clamp(-FARTHEST, FARTHEST)
+    coordinates = basis.encode(motion)
+    coordinates[:, head] = basis.encode(own)[:, head] + steps
+    return basis.coefficients(coordinates)
+
+
+def _smoothed(curves: Tensor) -> Tensor:
+    """Curves ``(T, C)``, each frame a mean of it and its neighbours: landmarks of a still head tremble."""
+    padded = torch.cat([curves[:1], curves, curves[-1:]])
+    return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
 
 
 def _lips(driver: Tensor, portrait: Tensor, closed: Tensor, seen: Tensor | None) -> Tensor:

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.generation.retargeting import LIP_UNIT, SeenFace, relative_motion, retargeted_motion
+from lightning_modules.generation.retargeting import (
+    LIP_UNIT,
+    SeenFace,
+    relative_motion,
+    retargeted_motion,
+    trial_turns,
+    turned_as_seen,
+)
 from lightning_modules.networks.motion_basis import MotionBasis, fit_motion_basis
 
 DIM = 8
@@ -118,8 +125,39 @@ def test_lips_and_lids_that_the_landmarker_sees_count_more_than_what_is_read(fac
     )
     opening, blink = 0.3 + 2 * LIP_UNIT * (yaw > 0.5), torch.full((60,), 0.2)
     blink[30:33] = 0.6
-    moved = told(faces, retargeted_motion(motion, own, basis, SeenFace(opening, blink)))
+    moved = told(faces, retargeted_motion(motion, own, basis, SeenFace(opening, blink, torch.zeros(60, 3))))
     unit = faces["lip_opening"].std()
     torch.testing.assert_close(moved[-1, 1] - moved[0, 1], 2 * unit, atol=0.3 * unit.item(), rtol=0)
     assert moved[31, 2] - moved[:30, 2].max() > 0.7
     torch.testing.assert_close(moved[:, 0], yaw, atol=0.2, rtol=0)
+
+
+def test_a_head_turns_by_what_is_seen_of_the_driver_whatever_is_read(faces, basis):
+    """The portrait shows 5 degrees of yaw and a degree of roll for each unit of yaw; of the driver a third is read."""
+    degrees, still = torch.tensor([5.0, 0.0, 1.0]), torch.zeros(60)
+    own = driver(faces, torch.zeros(1), torch.zeros(1), torch.tensor([0.5]))
+    wanted = torch.sin(torch.linspace(0, 6.28, 60))
+    lips = torch.linspace(0, 1, 60)
+    motion = driver(faces, lips, still, 0.5 + wanted / 3)
+
+    def shown(motion: Tensor) -> Tensor:
+        return told(faces, motion)[:, :1] * degrees
+
+    trials = shown(trial_turns(own, basis))
+    rotation = torch.tensor([20.0, 3.0, -7.0]) + wanted[:, None] * degrees
+    found = told(faces, turned_as_seen(motion, own, basis, rotation, trials))
+    torch.testing.assert_close(found[:, 0] - 0.5, wanted, atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        found[:, 1:], told(faces, motion)[:, 1:], atol=0.1, rtol=0
+    )  # leakage of the ridge
+    unknown = turned_as_seen(motion, own, basis, rotation, torch.full_like(trials, torch.nan))
+    torch.testing.assert_close(unknown, motion)
+
+
+def test_an_axis_that_a_portrait_cannot_turn_about_asks_for_no_wild_turns(faces, basis):
+    own = driver(faces, torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    motion, generator = own.expand(60, -1), torch.Generator().manual_seed(3)
+    rotation = torch.linspace(0, 30, 60)[:, None] * torch.ones(3)
+    hardly = 0.02 * torch.randn(2, 3, generator=generator)
+    found = told(faces, turned_as_seen(motion, own, basis, rotation, hardly))
+    assert found[:, 0].abs().max() < 0.8 * 3
