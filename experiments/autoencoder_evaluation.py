@@ -79,6 +79,7 @@ def evaluate_autoencoder(
         "device": str(model.device),
         "judge": {"name": looks.name, **getattr(looks, "facts", {})},
         "split": config["split"],
+        "speakers": config["speakers"],
         "seconds": round(time.perf_counter() - started, 1),
     }
     if by_yaw := turning.table():

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from metrics.evaluation.judges import Judges, Progress
     from metrics.evaluation.protocol import Protocol
 
-ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge")
+ALSO_OVERRIDES = ("method", "output", "max_frames", "model", "split", "judge", "speakers")
 """Flags that are overrides of the same name where a model is evaluated."""
 
 

@@ -11,7 +11,7 @@ from datamodules.media.pictures import read_image
 from datamodules.media.sound_delay import sound_delay
 from datamodules.media.video import VideoReader
 from experiments.evaluation_flags import given_numbers
-from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, match_videos
+from metrics.evaluation.clips import CLIP_FAILURES, ClipFiles, match_videos, with_speakers
 from metrics.evaluation.loading import load_clip, speech_of
 from metrics.evaluation.protocol import Protocol, get_protocol
 from metrics.evaluation.protocol_names import FREE, SYNTHETIC, TALKING_HEAD_FREE
@@ -35,6 +35,7 @@ def check_folders(args: argparse.Namespace) -> int:
     else:
         protocol = get_protocol(args.protocol, args.task, crop=args.crop, **given_numbers(args))
         data, alone = match_videos(args.videos, args.reference, args.seeds, args.split)
+        with_speakers(data, args.speakers)
     lines: list[tuple[str, list[str], list[str]]] = [(one["clip"], [one["why"]], []) for one in alone]
     lines += [(files.name, *look_at(files, protocol)) for files in data.judged]
     for name, problems, facts in lines:

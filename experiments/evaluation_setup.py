@@ -90,6 +90,7 @@ class EvaluatedModel:
     protocol: Protocol
     progress: Progress | None
     size: int  # side of the frames that are rendered and compared
+    speakers: str | None = None  # folder of further clips that lips are learnt from
 
     def clips(self, render: Callable[[RenderedClip], RenderedClip]) -> Iterator[RenderedClip]:
         """The clips as ``render`` makes them."""
@@ -108,6 +109,7 @@ class EvaluatedModel:
             "device": str(self.model.device),
             "generation": plain(dataclasses.asdict(self.options)),
             "seeds": list(self.seeds),
+            "speakers": self.speakers,
             "judge": {"name": self.judge.name, **plain(getattr(self.judge, "facts", {}))},
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -161,7 +163,10 @@ def set_up(
         progress=progress,
         speakers=speakers,
     )
-    return EvaluatedModel(model, options, tuple(seeds), looks, data, split, chosen, protocol, progress, size)
+    learnt = None if speakers is None else str(speakers)
+    return EvaluatedModel(
+        model, options, tuple(seeds), looks, data, split, chosen, protocol, progress, size, learnt
+    )
 
 
 def rendered_side(model: Any, asked: int | None, records: Sequence[ClipRecord]) -> int:
@@ -268,6 +273,6 @@ def set_up_config(
         options = GenerationOptions(**config["generation"])
     except TypeError as error:
         raise UserError(f"generation options: {error}") from error
-    keys = ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames", "compared_at")
-    given = {key: config[key] for key in keys} | {"speakers": config.get("speakers")}
+    keys = ("judge", "judge_seconds", "seeds", "split", "clips", "max_frames", "compared_at", "speakers")
+    given = {key: config[key] for key in keys}
     return set_up(model, root, load_judge, options=options, variants=variants, progress=log_progress, **given)

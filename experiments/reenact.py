@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from datamodules.faces.finding import FaceBox
     from datamodules.faces.framing import SquareCrop
+    from datamodules.faces.landmarks import FaceMeasurements
     from datamodules.media.video import VideoReader
     from lightning_modules.generation.retargeting import SeenFace
     from lightning_modules.generation.talking_head import TalkingHead
@@ -52,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video-face", type=face_choice, default="largest", metavar="WHICH", help=text)
     how = parser.add_mutually_exclusive_group()
     text = (
-        "add the change since the video's first frame to the portrait's own pose; lips and lids from where both faces "
-        "have them shut or at rest (default)"
+        "add the change since the video's first frame to the portrait's own pose, as far as is seen; lips and lids from "
+        "where both faces have them shut or at rest (default)"
     )
     how.add_argument("--retarget", dest="transfer", action="store_const", const="retarget", help=text)
     text = "add the change since the video's first frame, of lips and lids, too"
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     if look:
         motion = retargeted_motion(motion, source.motion, model.basis, seen)
         if seen is not None and (turns := seen_turns(model, source)) is not None:
-            motion = turned_as_seen(motion, source.motion, model.basis, seen.rotation, turns)
+            motion = turned_as_seen(motion, source.motion, model.basis, seen.pose, turns)
     elif args.transfer == "relative":
         motion = relative_motion(motion, source.motion)
     if sound is not None:
@@ -172,28 +173,31 @@ def driving_motion(
     )  # cut out as float32
     parts: list[Tensor] = []
     curves: list[MotionCurves] = []
+    poses: list[np.ndarray] = []
     for start in range(0, len(indices), chunk):
         pictures = video.get(indices[start : start + chunk])
         cropped = np.stack([crop_square(picture, crop, side) for picture in pictures])
         parts.append(model.motion_of(to_float(cropped), size=size))
         if look:
             try:
-                curves.append(curves_of(measure_landmarks(cropped), side, side))
+                seen = measure_landmarks(cropped)
+                curves.append(curves_of(seen, side, side))
+                poses.append(head_pose(seen))
             except (MissingAssetError, MissingLibraryError):
                 look = False
-    return torch.cat(parts), seen_face(curves) if look else None
+    return torch.cat(parts), seen_face(curves, poses) if look else None
 
 
-def seen_face(parts: "list[MotionCurves]") -> "SeenFace | None":
+def seen_face(parts: "list[MotionCurves]", poses: list[np.ndarray]) -> "SeenFace | None":
     """A driver's face, in frames where it isn't seen as in those about them; None with a face in less than half."""
     import torch
 
     from lightning_modules.generation.retargeting import SeenFace
 
-    lips, lids, rotation = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("lip_opening", "blink", "rotation")
+    lips, lids = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("lip_opening", "blink")
     )
+    pose = np.concatenate(poses)
     known = np.flatnonzero(np.isfinite(lids))
     if 2 * len(known) < len(lids):
         return None
@@ -201,11 +205,19 @@ def seen_face(parts: "list[MotionCurves]") -> "SeenFace | None":
     def filled(curve: np.ndarray) -> "Tensor":
         return torch.from_numpy(np.interp(np.arange(len(curve)), known, curve[known])).float()
 
-    return SeenFace(filled(lips), filled(lids), torch.stack([filled(axis) for axis in rotation.T], dim=1))
+    return SeenFace(filled(lips), filled(lids), torch.stack([filled(column) for column in pose.T], dim=1))
+
+
+def head_pose(seen: "FaceMeasurements") -> np.ndarray:
+    """Rotation in degrees and the middle of the landmarks in hundredths of the picture's side, ``(T, 5)``."""
+    return np.concatenate([seen.rotation, 100 * seen.landmarks[..., :2].mean(axis=1)], axis=1)
 
 
 def seen_turns(model: "TalkingHead", source: "SourceEncoding") -> "Tensor | None":
-    """Rotation ``(2 h, 3)`` in degrees that a portrait shows by `trial_turns`; None without a block of the head."""
+    """`head_pose` ``(2 h, 5)`` of a portrait moved by `trial_turns`.
+
+    None without a block of the head, or where the landmarker sees no face in one of them: then it turns as it is read.
+    """
     import torch
 
     from datamodules.faces.landmarks import measure_landmarks
@@ -213,8 +225,11 @@ def seen_turns(model: "TalkingHead", source: "SourceEncoding") -> "Tensor | None
 
     if "head" not in model.basis.blocks:
         return None
-    frames = model.render(source, trial_turns(source.motion, model.basis))
-    return torch.from_numpy(measure_landmarks(frames).rotation)
+    pose = head_pose(measure_landmarks(model.render(source, trial_turns(source.motion, model.basis))))
+    if np.isfinite(pose).all():
+        return torch.from_numpy(pose)
+    log.info("no face is seen in the portrait once it turns: its head turns by what is read of the driver")
+    return None
 
 
 def fit_sound(sound: np.ndarray, rate: int, frames: int) -> np.ndarray:

@@ -237,6 +237,6 @@ def meter(
         judges = (
             motion_judges(evaluated.judge)
             if only_motion
-            else load_judges(SLOTS, evaluated.protocol, evaluated.judge)
+            else load_judges(SLOTS - {"listener"}, evaluated.protocol, evaluated.judge)
         )
     return PointMeter(evaluated, with_data(judges, evaluated.data), folder, plan.following)

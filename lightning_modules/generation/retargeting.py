@@ -1,6 +1,6 @@
 """Motion of one face for another: how far its pose, its lips and its lids are from where that face rests.
 
-Where a landmarker sees the driver, lips, lids and the turns of the head go by what it sees.
+Where a landmarker sees the driver, lips, lids, and the turns and place of the head go by what it sees.
 
 Ours. The change since the first frame is the usual way (FOMM's relative motion); of lips and lids it goes wrong where the
 first frame has open lips or shut lids: then the portrait's would never close, or never open.
@@ -41,12 +41,10 @@ USUAL_LIDS, LEAST_BLINK = 0.3, 0.25
 """Share of frames whose lids are more open than usual ones, and the least rise of the score from there to shut ones."""
 WIDE_OPEN = -0.2
 """How far lids are opened beyond their usual state at most, as a share of the way to shut ones."""
-
-
-TRIAL, FARTHEST = 1.0, 3.0
+TRIAL, FARTHEST = 1.0, 5.0
 """By how much of a coordinate of the head a portrait is turned to see what that does, and at most by a driver."""
 LEAST_TURN = 0.7
-"""Degrees of rotation by one coordinate that count as a turn of the head."""
+"""Degrees of rotation, or hundredths of the picture's side, by one coordinate that count as motion of the head."""
 
 
 class SeenFace(NamedTuple):
@@ -55,12 +53,12 @@ class SeenFace(NamedTuple):
     Attributes:
         lip_opening: ``(T,)`` gap of the inner lips over the distance of the outer eye corners.
         blink: ``(T,)`` MediaPipe's score, 0 open .. 1 shut.
-        rotation: ``(T, 3)`` of the head, in degrees.
+        pose: ``(T, 5)`` rotation of the head in degrees, and where the face's middle is in hundredths of the picture's side.
     """
 
     lip_opening: Tensor
     blink: Tensor
-    rotation: Tensor
+    pose: Tensor
 
 
 def relative_motion(motion: Tensor, own: Tensor) -> Tensor:
@@ -107,31 +105,29 @@ def trial_turns(own: Tensor, basis: MotionBasis) -> Tensor:
     return basis.coefficients(basis.encode(own) + torch.cat([steps, -steps]))
 
 
-def turned_as_seen(
-    motion: Tensor, own: Tensor, basis: MotionBasis, rotation: Tensor, trials: Tensor
-) -> Tensor:
-    """Motion ``(T, M)`` with a head that turns from the portrait's own ``(1, M)`` as the driver's from its first frame.
+def turned_as_seen(motion: Tensor, own: Tensor, basis: MotionBasis, pose: Tensor, trials: Tensor) -> Tensor:
+    """Motion ``(T, M)`` with a head that moves from the portrait's own ``(1, M)`` as the driver's from its first frame.
+
+    By least squares over rotation and place, a degree counting as much as a hundredth of the picture's side.
 
     Args:
         motion: what else moves.
         own: the portrait's.
         basis: with a block of the head.
-        rotation: ``(T, 3)`` of the driver, in degrees.
-        trials: ``(2 h, 3)`` what rotation the portrait shows by `trial_turns`; unchanged where one of them is unknown.
+        pose: ``(T, 5)`` of the driver, see `SeenFace`.
+        trials: ``(2 h, 5)`` what the portrait shows by `trial_turns`, all of it known.
     """
     head = basis.blocks["head"]
     forth, back = trials.to(motion).chunk(2)
-    turns = (forth - back) / (2 * TRIAL)  # (h, 3) degrees of a step
-    if not turns.isfinite().all():
-        return motion
-    smooth = _smoothed(rotation.to(motion))
-    # Axes that the portrait hardly turns about ask for no more than they can give.
-    inverse = turns.t() @ torch.linalg.inv(
-        turns @ turns.t() + LEAST_TURN**2 * torch.eye(len(turns)).to(turns)
-    )
-    steps = ((smooth - smooth[:1]) @ inverse).clamp(-FARTHEST, FARTHEST)
+    turns = (forth - back) / (2 * TRIAL)  # (h, 5) of a step
+    smooth = _smoothed(pose.to(motion))
+    # Coordinates that hardly move the portrait are asked for no more than they can give.
+    ridge = LEAST_TURN**2 * torch.eye(len(turns)).to(turns)
+    steps = (smooth - smooth[:1]) @ turns.t() @ torch.linalg.inv(turns @ turns.t() + ridge)
+    farthest = steps.abs().amax(dim=1, keepdim=True).clamp_min(1e-6)
     coordinates = basis.encode(motion)
-    coordinates[:, head] = basis.encode(own)[:, head] + steps
+    # Shortened as a whole: coordinates lie across the axes, and one cut off by itself would turn a nod aside.
+    coordinates[:, head] = basis.encode(own)[:, head] + steps * (FARTHEST / farthest).clamp(max=1)
     return basis.coefficients(coordinates)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from datamodules.media.suffixes import VIDEO_SUFFIXES
 from datamodules.media.video import probe
 from metrics.evaluation.protocol_names import PARTNER, ReadingSettings, short_hash
 
+log = logging.getLogger(__name__)
 CLIP_FAILURES = (UserError, OSError, ValueError, MemoryError)
 """What a broken or unfit clip can raise: it is listed as missing and the others are still judged."""
 NO_PHONES = (
@@ -201,7 +203,8 @@ def reference_clips(folder: Path, split: str | None = "test") -> dict[str, ClipF
         require_disjoint(found, folder / MANIFEST_NAME)
         records = [record for record in found if split in (None, record.split)]
         if not records:
-            raise UserError(f"{folder}: split '{split}' has no clips; choose another by --split")
+            asked = "there are no clips" if split is None else f"split '{split}' has no clips"
+            raise UserError(f"{folder}: {asked}; choose another by --split")
         return {clip.name: clip for clip in (recorded_clip(folder, record) for record in records)}
     if split not in ("test", None):
         raise UserError(f"{folder}: is no prepared folder, so it has no split '{split}'; leave out --split")
@@ -290,13 +293,23 @@ def spare_clips(
 
 
 def with_speakers(data: ClipSet, folder: Path | None) -> ClipSet:
-    """The data, to spare also the real clips of a folder, see `reference_clips`, but those of names that are known already.
+    """The data, to spare also the real clips of a folder, see `reference_clips`; what is judged itself isn't taken twice.
 
     Raises:
-        UserError: No clip there.
+        UserError: No other clip there, or drawn heads beside real ones.
     """
     if folder is None:
         return data
-    known = {clip.name for clip in data.all}
-    further = (clip for name, clip in reference_clips(folder, split=None).items() if name not in known)
-    return replace(data, spare=(*data.spare, *further))
+    known = {clip.reference.resolve() for clip in data.all}
+    found = [clip for clip in reference_clips(folder, None).values() if clip.reference.resolve() not in known]
+    if not found:
+        raise UserError(
+            f"{folder}: holds no other speakers than those that are judged; name a folder of others"
+        )
+    if {clip.drawn for clip in found} != {clip.drawn for clip in data.judged}:
+        raise UserError(f"{folder}: speakers and judged clips must be of one kind, drawn heads or real ones")
+    log.info("lips are learnt from %d further clips in %s", len(found), folder)
+    named = (
+        replace(clip, name=f"speakers/{clip.name}") for clip in found
+    )  # stems may be those of judged clips
+    return replace(data, spare=(*data.spare, *named))

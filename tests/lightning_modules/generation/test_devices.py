@@ -16,7 +16,12 @@ from lightning_modules.diffusion.schedules import NoiseSchedule
 from lightning_modules.generation import reenactment, talking_head
 from lightning_modules.generation.devices import inference_device
 from lightning_modules.generation.options import GenerationOptions
-from lightning_modules.generation.retargeting import relative_motion, retargeted_motion
+from lightning_modules.generation.retargeting import (
+    relative_motion,
+    retargeted_motion,
+    trial_turns,
+    turned_as_seen,
+)
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.motion_basis import MotionBasis
 
@@ -101,6 +106,15 @@ def test_all_of_a_generation_is_on_the_device_of_the_model(on_gpu, options):
     assert {frame.device.type for frame in frames} == {"cuda"}
 
 
+def head_turns(model, own, driving):
+    """Trials of a portrait's head, and motion by what is seen of them and of the driver, which comes from the CPU."""
+    if "head" not in model.basis.blocks:
+        pytest.fail("a basis with a head is needed")
+    trials = trial_turns(own, model.basis)
+    seen = torch.randn(len(trials), 5)
+    return trials, turned_as_seen(driving, own, model.basis, torch.zeros(len(driving), 5), seen)
+
+
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 def test_all_of_a_reenactment_is_on_the_device_of_the_model(on_gpu):
     source = on_gpu.prepare_source(torch.zeros(3, 100, 100))
@@ -108,6 +122,7 @@ def test_all_of_a_reenactment_is_on_the_device_of_the_model(on_gpu):
     for motion in (
         retargeted_motion(driving, source.motion, on_gpu.basis),
         relative_motion(driving, source.motion),
+        *head_turns(on_gpu, source.motion, driving),
     ):
         assert motion.device.type == "cuda"
     _, motion = next(iter(coordinate_motions(on_gpu, source)))

@@ -125,39 +125,61 @@ def test_lips_and_lids_that_the_landmarker_sees_count_more_than_what_is_read(fac
     )
     opening, blink = 0.3 + 2 * LIP_UNIT * (yaw > 0.5), torch.full((60,), 0.2)
     blink[30:33] = 0.6
-    moved = told(faces, retargeted_motion(motion, own, basis, SeenFace(opening, blink, torch.zeros(60, 3))))
+    moved = told(faces, retargeted_motion(motion, own, basis, SeenFace(opening, blink, torch.zeros(60, 5))))
     unit = faces["lip_opening"].std()
     torch.testing.assert_close(moved[-1, 1] - moved[0, 1], 2 * unit, atol=0.3 * unit.item(), rtol=0)
     assert moved[31, 2] - moved[:30, 2].max() > 0.7
     torch.testing.assert_close(moved[:, 0], yaw, atol=0.2, rtol=0)
 
 
-def test_a_head_turns_by_what_is_seen_of_the_driver_whatever_is_read(faces, basis):
-    """The portrait shows 5 degrees of yaw and a degree of roll for each unit of yaw; of the driver a third is read."""
-    degrees, still = torch.tensor([5.0, 0.0, 1.0]), torch.zeros(60)
-    own = driver(faces, torch.zeros(1), torch.zeros(1), torch.tensor([0.5]))
-    wanted = torch.sin(torch.linspace(0, 6.28, 60))
-    lips = torch.linspace(0, 1, 60)
-    motion = driver(faces, lips, still, 0.5 + wanted / 3)
-
-    def shown(motion: Tensor) -> Tensor:
-        return told(faces, motion)[:, :1] * degrees
-
-    trials = shown(trial_turns(own, basis))
-    rotation = torch.tensor([20.0, 3.0, -7.0]) + wanted[:, None] * degrees
-    found = told(faces, turned_as_seen(motion, own, basis, rotation, trials))
-    torch.testing.assert_close(found[:, 0] - 0.5, wanted, atol=0.1, rtol=0)
-    torch.testing.assert_close(
-        found[:, 1:], told(faces, motion)[:, 1:], atol=0.1, rtol=0
-    )  # leakage of the ridge
-    unknown = turned_as_seen(motion, own, basis, rotation, torch.full_like(trials, torch.nan))
-    torch.testing.assert_close(unknown, motion)
+@pytest.fixture(scope="module")
+def turning() -> tuple[MotionBasis, Tensor]:
+    """A basis whose head is yaw, pitch and roll of unlike spread; and what motion makes of these."""
+    generator = torch.Generator().manual_seed(5)
+    pose = torch.randn(FRAMES, 3, generator=generator) * torch.tensor([1.0, 0.5, 0.2])
+    mixing = 0.1 * torch.randn(3, DIM, generator=generator)
+    motion = pose @ mixing + 0.001 * torch.randn(FRAMES, DIM, generator=generator)
+    return fit_motion_basis(motion, dict(zip(("yaw", "pitch", "roll"), pose.t(), strict=True))), mixing
 
 
-def test_an_axis_that_a_portrait_cannot_turn_about_asks_for_no_wild_turns(faces, basis):
-    own = driver(faces, torch.zeros(1), torch.zeros(1), torch.zeros(1))
-    motion, generator = own.expand(60, -1), torch.Generator().manual_seed(3)
-    rotation = torch.linspace(0, 30, 60)[:, None] * torch.ones(3)
-    hardly = 0.02 * torch.randn(2, 3, generator=generator)
-    found = told(faces, turned_as_seen(motion, own, basis, rotation, hardly))
-    assert found[:, 0].abs().max() < 0.8 * 3
+DEGREES = torch.tensor([12.0, 12.0, 12.0])
+
+
+def shown(mixing: Tensor, motion: Tensor) -> Tensor:
+    """Pose ``(T, 5)`` of a portrait: 12 degrees for each unit, and a face that moves sideways with the yaw."""
+    found = torch.linalg.lstsq(mixing.t(), motion.t()).solution.t()
+    return torch.cat([found * DEGREES, 3 * found[:, :1], torch.zeros(len(found), 1)], dim=1)
+
+
+@pytest.mark.parametrize("wanted", [(10.0, 0.0, 0.0), (0.0, 6.0, 0.0), (-5.0, 3.0, 2.0)])
+def test_a_head_turns_by_what_is_seen_of_the_driver_whatever_is_read(turning, wanted):
+    """Of the driver a third is read, and about another axis."""
+    basis, mixing = turning
+    own = torch.tensor([[0.3, -0.2, 0.1]]) @ mixing
+    swing = torch.sin(torch.linspace(0, 6.28, 60))[:, None]
+    asked = torch.tensor(wanted) * swing
+    motion = (torch.tensor([[0.3, -0.2, 0.1]]) + asked.roll(1, dims=1) / 36) @ mixing
+    pose = torch.cat([20 + asked, 50 + 3 * asked[:, :1] / 12, torch.full((60, 1), 50.0)], dim=1)
+    moved = turned_as_seen(motion, own, basis, pose, shown(mixing, trial_turns(own, basis)))
+    found = shown(mixing, moved) - shown(mixing, own)
+    torch.testing.assert_close(found[:, :3], asked, atol=0.6, rtol=0.05)
+
+
+def test_a_turn_that_is_too_far_is_shortened_not_turned_aside(turning):
+    basis, mixing = turning
+    own = torch.zeros(1, 3) @ mixing
+    trials = shown(mixing, trial_turns(own, basis))
+    pose = torch.zeros(60, 5)
+    pose[:, 2] = torch.linspace(0, 80, 60)  # five times what a portrait can
+    found = shown(mixing, turned_as_seen(own.expand(60, -1), own, basis, pose, trials))
+    assert 5 < found[-1, 2] < 40
+    assert found[-1, :2].abs().max() < 0.1 * found[-1, 2]
+
+
+def test_coordinates_that_hardly_move_the_portrait_ask_for_no_wild_turns(turning):
+    basis, mixing = turning
+    own = torch.zeros(1, 3) @ mixing
+    hardly = 0.02 * torch.randn(6, 5, generator=torch.Generator().manual_seed(3))
+    pose = torch.linspace(0, 10, 60)[:, None] * torch.ones(5)
+    found = basis.encode(turned_as_seen(own.expand(60, -1), own, basis, pose, hardly))
+    assert (found - basis.encode(own)).abs().max() < 1

@@ -16,9 +16,19 @@ from datamodules.faces.finding import FaceBox
 from datamodules.faces.framing import framing
 from datamodules.media.audio import write_wav
 from datamodules.media.video import VideoReader, read_video, write_video
-from metrics.evaluation.clips import ClipFiles, ClipSet, match_videos, reference_clips, spare_clips
+from metrics.av_correlation import SpokenClip
+from metrics.evaluation.clip_results import ClipResult
+from metrics.evaluation.clips import (
+    ClipFiles,
+    ClipSet,
+    match_videos,
+    reference_clips,
+    spare_clips,
+    with_speakers,
+)
 from metrics.evaluation.loading import find_crop, load_clip, resize
 from metrics.evaluation.protocol import get_protocol
+from metrics.evaluation.speech import add_speech
 from tests.datamodules.media.numbered_videos import remux, shredded
 
 FRAMES = 60
@@ -274,3 +284,44 @@ def test_phones_and_truth_have_hashes_of_their_own(prepared, reference, studio, 
     gone = dataclasses.replace(data.judged[0], reference=tmp_path / "gone.mp4", frames=None)
     assert ClipSet((gone,)).files_hash("reference")  # a clip that vanishes does not end the evaluation
     assert gone.probed() == (0, (0, 0))
+
+
+def test_further_speakers_teach_lips_also_where_their_files_are_called_as_judged_ones(
+    videos, reference, tmp_path, studio
+):
+    """Numbered clips of two folders have the same stems; each is another person's all the same."""
+    data, _ = match_videos(videos, reference)
+    assert with_speakers(data, None) is data
+    folder = tmp_path / "others"
+    for number, name in enumerate((data.judged[0].name, "x", "y", "z"), 10):
+        lips, speech = studio.spoken(number)
+        person = folder / f"person{number}"
+        person.mkdir(parents=True)
+        write_video(person / f"{name}.mp4", studio.draw(lips, 0 * lips, number % 3), audio=speech, crf=8)
+    taught = with_speakers(data, folder)
+    assert taught.judged == data.judged
+    assert len(taught.spare) == len(data.spare) + 4
+    assert len({clip.name for clip in taught.all}) == len(taught.all)
+    assert taught.identity(READING) != data.identity(READING)
+    fitted = [[clip.fitted for clip in add_speech_of(one, studio)] for one in (data, taught)]
+    assert fitted[1] == [count + 4 for count in fitted[0]]
+    with pytest.raises(UserError, match="no other speakers"):
+        with_speakers(data, reference)
+
+
+def add_speech_of(data, studio):
+    """Results of the judged clips, their lips held against their speech."""
+    judges, results = studio.stand_ins(), []
+    for number, files in enumerate(data.judged):
+        lips, sound = studio.spoken(number)
+        spoken = SpokenClip(files.identity, files.voice, sound, lips)
+        results.append(ClipResult(files, {"real": [lips], "generated": [lips]}, spoken))
+    add_speech(results, data, studio.PROTOCOL, judges)
+    return results
+
+
+def test_real_speakers_teach_nothing_about_drawn_heads(prepared, reference):
+    clips = tuple(reference_clips(prepared, "train").values())
+    drawn = ClipSet(tuple(dataclasses.replace(clip, drawn=True) for clip in clips))
+    with pytest.raises(UserError, match="of one kind"):
+        with_speakers(drawn, reference)
