@@ -44,7 +44,9 @@ WIDE_OPEN = -0.2
 TRIAL, FARTHEST = 1.0, 5.0
 """By how much of a coordinate of the head a portrait is turned to see what that does, and at most by a driver."""
 LEAST_TURN = 0.7
-"""Degrees of rotation, or hundredths of the picture's side, by one coordinate that count as motion of the head."""
+"""Degrees of rotation by one coordinate that count as motion of the head."""
+PLACE = 0.3
+"""Degrees that a hundredth of the picture's side counts as much as: the shipped renderer hardly shifts a face unturned."""
 
 
 class SeenFace(NamedTuple):
@@ -108,7 +110,7 @@ def trial_turns(own: Tensor, basis: MotionBasis) -> Tensor:
 def turned_as_seen(motion: Tensor, own: Tensor, basis: MotionBasis, pose: Tensor, trials: Tensor) -> Tensor:
     """Motion ``(T, M)`` with a head that moves from the portrait's own ``(1, M)`` as the driver's from its first frame.
 
-    By least squares over rotation and place, a degree counting as much as a hundredth of the picture's side.
+    By least squares over rotation and place.
 
     Args:
         motion: what else moves.
@@ -119,8 +121,10 @@ def turned_as_seen(motion: Tensor, own: Tensor, basis: MotionBasis, pose: Tensor
     """
     head = basis.blocks["head"]
     forth, back = trials.to(motion).chunk(2)
-    turns = (forth - back) / (2 * TRIAL)  # (h, 5) of a step
-    smooth = _smoothed(pose.to(motion))
+    weights = torch.ones(5).to(motion)
+    weights[3:] = PLACE
+    turns = weights * (forth - back) / (2 * TRIAL)  # (h, 5) of a step
+    smooth = weights * _smoothed(pose.to(motion))
     # Coordinates that hardly move the portrait are asked for no more than they can give.
     ridge = LEAST_TURN**2 * torch.eye(len(turns)).to(turns)
     steps = (smooth - smooth[:1]) @ turns.t() @ torch.linalg.inv(turns @ turns.t() + ridge)
