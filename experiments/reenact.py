@@ -185,11 +185,17 @@ def driving_motion(
                 poses.append(head_pose(seen))
             except (MissingAssetError, MissingLibraryError):
                 look = False
-    return torch.cat(parts), seen_face(curves, poses) if look else None
+    motion = torch.cat(parts)
+    return seen_motion(motion, curves, poses) if look else (motion, None)
 
 
-def seen_face(parts: "list[MotionCurves]", poses: list[np.ndarray]) -> "SeenFace | None":
-    """A driver's face, in frames where it isn't seen as in those about them; None with a face in less than half."""
+def seen_motion(
+    motion: "Tensor", parts: "list[MotionCurves]", poses: list[np.ndarray]
+) -> "tuple[Tensor, SeenFace | None]":
+    """A driver's motion ``(T, M)`` and face, in frames where it isn't seen as in those about them.
+
+    With a face in less than half of the frames motion stays as it is read, and the face is None.
+    """
     import torch
 
     from lightning_modules.generation.retargeting import SeenFace
@@ -199,13 +205,24 @@ def seen_face(parts: "list[MotionCurves]", poses: list[np.ndarray]) -> "SeenFace
     )
     pose = np.concatenate(poses)
     known = np.flatnonzero(np.isfinite(lids))
-    if 2 * len(known) < len(lids):
-        return None
+    if len(known) < len(lids):
+        told = "the driver's face is seen in %d of %d frames: %s"
+        enough = 2 * len(known) >= len(lids)
+        what = (
+            "between them its motion is theirs" if enough else "motion is what the model reads of all of them"
+        )
+        log.warning(told, len(known), len(lids), what)
+        if not enough:
+            return motion, None
 
     def filled(curve: np.ndarray) -> "Tensor":
         return torch.from_numpy(np.interp(np.arange(len(curve)), known, curve[known])).float()
 
-    return SeenFace(filled(lips), filled(lids), torch.stack([filled(column) for column in pose.T], dim=1))
+    def columns(curves: np.ndarray) -> "Tensor":
+        return torch.stack([filled(column) for column in curves.T], dim=1)
+
+    bridged = motion if len(known) == len(lids) else columns(motion.cpu().numpy()).to(motion)
+    return bridged, SeenFace(filled(lips), filled(lids), columns(pose))
 
 
 def head_pose(seen: "FaceMeasurements") -> np.ndarray:

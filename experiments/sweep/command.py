@@ -129,6 +129,13 @@ def sweep_main(overrides: Sequence[str], **parts: Any) -> int:
     result = run_sweep(evaluated, plans[0], output)
     for row in result["rows"]:
         log.info("%s: %s", *told(row))
+    for one in result["following"]:
+        for space, blocks in one["blocks"].items():
+            slopes = ", ".join(
+                f"{name} {line['slope']['value']:.2f}" for name, line in blocks.items() if line["slope"]
+            )
+            if slopes:
+                log.info("%s: slope of the %s std on the requested one: %s", one["series"], space, slopes)
     log.info("written: %s", output / "sweep.md")
     return 0
 

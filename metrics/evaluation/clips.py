@@ -293,23 +293,37 @@ def spare_clips(
 
 
 def with_speakers(data: ClipSet, folder: Path | None) -> ClipSet:
-    """The data, to spare also the real clips of a folder, see `reference_clips`; what is judged itself isn't taken twice.
+    """The data, to spare also the real clips of a folder, see `reference_clips`; files that are judged aren't learnt from.
 
     Raises:
         UserError: No other clip there, or drawn heads beside real ones.
     """
     if folder is None:
         return data
-    known = {clip.reference.resolve() for clip in data.all}
-    found = [clip for clip in reference_clips(folder, None).values() if clip.reference.resolve() not in known]
+    given = list_of_speakers(folder)
+    known = {_file_hash(path) for clip in data.all for path in (clip.reference, *clip.takes)}
+    found = [clip for clip in given if _file_hash(clip.reference) not in known]
     if not found:
         raise UserError(
             f"{folder}: holds no other speakers than those that are judged; name a folder of others"
         )
     if {clip.drawn for clip in found} != {clip.drawn for clip in data.judged}:
         raise UserError(f"{folder}: speakers and judged clips must be of one kind, drawn heads or real ones")
-    log.info("lips are learnt from %d further clips in %s", len(found), folder)
+    if len(found) < len(given):
+        log.info(
+            "%s: %d of %d speakers are judged clips, which are left out",
+            folder,
+            len(given) - len(found),
+            len(given),
+        )
     named = (
         replace(clip, name=f"speakers/{clip.name}") for clip in found
     )  # stems may be those of judged clips
     return replace(data, spare=(*data.spare, *named))
+
+
+def list_of_speakers(folder: Path) -> list[ClipFiles]:
+    """The clips of all splits of a prepared folder, or of a plain one; UserError where there is none."""
+    if not (folder / MANIFEST_NAME).is_file():
+        list_videos(folder, "speakers' videos", deep=True)
+    return list(reference_clips(folder, None).values())

@@ -26,7 +26,7 @@ from datamodules.media.pictures import read_image, to_float
 from datamodules.media.video import VideoReader, probe, read_video, write_video
 from experiments import generate, reenact
 from experiments.cli import Parser
-from experiments.reenact import driving_motion, seen_face
+from experiments.reenact import driving_motion, seen_motion
 from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.retargeting import relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
@@ -241,12 +241,18 @@ def test_frames_of_a_driver_without_a_face_are_as_those_about_them():
     pose = np.where(np.isfinite(blink), np.arange(6.0), np.nan)[:, None].repeat(5, axis=1)
     slices = (slice(3), slice(3, 6))
     parts = [MotionCurves(pose[part, :3], 2 * blink[part], blink[part]) for part in slices]
-    seen = seen_face(parts, [pose[part] for part in slices])
+    motion = torch.arange(12.0).reshape(6, 2)
+    motion[[2, 4, 5]] = 99.0  # what is read of frames without a face
+    bridged, seen = seen_motion(motion, parts, [pose[part] for part in slices])
     assert seen is not None
     np.testing.assert_allclose(seen.blink, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
     np.testing.assert_allclose(seen.lip_opening, 2 * seen.blink)
     np.testing.assert_allclose(seen.pose[:, 4], [0, 1, 2, 3, 3, 3])
-    assert seen_face(parts[1:], [pose[3:]]) is None  # seen in a third of its frames
+    torch.testing.assert_close(bridged[:, 0], torch.tensor([0.0, 2.0, 4.0, 6.0, 6.0, 6.0]))
+    rarely = seen_motion(motion[3:], parts[1:], [pose[3:]])  # in a third of its frames
+    assert rarely[1] is None
+    assert rarely[0] is not None
+    torch.testing.assert_close(rarely[0], motion[3:])
 
 
 def test_a_driver_is_looked_at_in_all_of_its_chunks(inputs, model_folder, monkeypatch):

@@ -305,8 +305,12 @@ def test_further_speakers_teach_lips_also_where_their_files_are_called_as_judged
     assert taught.identity(READING) != data.identity(READING)
     fitted = [[clip.fitted for clip in add_speech_of(one, studio)] for one in (data, taught)]
     assert fitted[1] == [count + 4 for count in fitted[0]]
-    with pytest.raises(UserError, match="no other speakers"):
-        with_speakers(data, reference)
+    shutil.copy(data.judged[0].reference, folder / "copy.mp4")
+    shutil.copy(data.judged[0].takes[0], folder / "made.mp4")
+    assert with_speakers(data, folder) == taught
+    for judged in (reference, videos):
+        with pytest.raises(UserError, match="no other speakers"):
+            with_speakers(data, judged)
 
 
 def add_speech_of(data, studio):
