@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flag("--scaling", choices=("motion", "statistics"), help=text)
     flag("--mouth-intensity", type=float, default=1.0, help="how much the mouth moves (default 1)")
+    text = "how much lids move (default 1); below 1 blinks stay half open, 0 = as in the portrait"
+    flag("--eyes-intensity", type=float, default=1.0, help=text)
     text = "motion statistics: estimated (default), none, source, previous, or a .npz file with mean and std"
     flag("--statistics", default="estimated", help=text)
     text = "replace the motion's std by this quantile (0..1) of the training data's"
@@ -102,6 +104,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
         intensity=args.intensity,
         scaling=args.scaling,
         mouth_intensity=args.mouth_intensity,
+        eyes_intensity=args.eyes_intensity,
         statistics=args.statistics,
         std_quantile=args.std,
         steps=args.steps,

@@ -19,7 +19,7 @@ Stds = Mapping[str, np.ndarray]
 def scaled_blocks(one: Series, blocks: Mapping[str, slice]) -> list[str]:
     """Blocks whose requested std follows the value of a series; none where the series scales no statistics."""
     head = [name for name in blocks if name not in ("mouth", "eyes")]
-    follow = {"intensity": head, "mouth_intensity": ["mouth"]}
+    follow = {"intensity": head, "mouth_intensity": ["mouth"], "eyes_intensity": ["eyes"]}
     return [name for axis in one.axis for name in follow.get(axis, ()) if name in blocks]
 
 

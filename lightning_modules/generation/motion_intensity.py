@@ -1,8 +1,8 @@
 """Motion intensity: how much the head moves, by scaling window statistics or generated motion block by block.
 
-Head and remaining dimensions follow ``intensity``; eyes stay as they are, so that blinks go on; the mouth
-follows ``mouth_intensity`` about the closed lips, so that p, b and m still close. Without blocks (the raw
-basis) every dimension follows ``intensity``.
+Head and remaining dimensions follow ``intensity``; the mouth follows ``mouth_intensity`` about the closed
+lips, so that p, b and m still close; eyes follow ``eyes_intensity`` alone, so that blinks go on whatever the
+head does. Without blocks (the raw basis) every dimension follows ``intensity``.
 """
 
 import torch
@@ -13,29 +13,34 @@ from lightning_modules.generation.options import check_factor
 
 
 def intensity_factors(
-    blocks: dict[str, slice], motion_dim: int, intensity: float, mouth_intensity: float = 1.0
+    blocks: dict[str, slice],
+    motion_dim: int,
+    intensity: float,
+    mouth_intensity: float = 1.0,
+    eyes_intensity: float = 1.0,
 ) -> Tensor:
     """Factor ``(M,)`` float32 of every motion dimension; ``blocks`` are the motion basis's, none for the raw basis.
 
     Raises:
-        UserError: A factor is out of range, or the mouth should be scaled in a basis without a mouth.
+        UserError: A factor is out of range, or mouth or eyes should be scaled in a basis that doesn't know them.
     """
     check_factor("intensity", intensity)
-    check_factor("mouth intensity", mouth_intensity)
-    if mouth_intensity != 1 and "mouth" not in blocks:
-        raise UserError("mouth intensity needs a motion basis with a mouth block: this model has none")
     factors = torch.full((motion_dim,), float(intensity))
-    if "mouth" in blocks:
-        factors[blocks["mouth"]] = mouth_intensity
-    if "eyes" in blocks:
-        factors[blocks["eyes"]] = 1.0
+    for block, factor in (("mouth", mouth_intensity), ("eyes", eyes_intensity)):
+        check_factor(f"{block} intensity", factor)
+        if block in blocks:
+            factors[blocks[block]] = factor
+        elif factor != 1:
+            raise UserError(
+                f"{block} intensity needs a motion basis with a block for it: this model has none"
+            )
     return factors
 
 
 def scale_statistics(
     mean: Tensor, std: Tensor, source: Tensor, blocks: dict[str, slice], intensity: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Scales the statistics of a window before they enter the diffusion model; the mouth's stay.
+    """Scales the statistics of a window before they enter the diffusion model; those of mouth and eyes stay.
 
     Args:
         mean: ``(..., M)`` window mean, basis coordinates.
@@ -55,6 +60,7 @@ def scale_motion(
     intensity: float = 1.0,
     mouth_intensity: float = 1.0,
     mouth_closed: Tensor | None = None,
+    eyes_intensity: float = 1.0,
 ) -> Tensor:
     """Scales generated motion ``(..., T, M)``, and with it the statistics of all its windows.
 
@@ -66,8 +72,11 @@ def scale_motion(
         intensity: Factor of the head and the rest.
         mouth_intensity: Factor of the mouth.
         mouth_closed: ``(m,)`` mouth coordinates of closed lips, the mouth's fixed point; the centre's where None.
+        eyes_intensity: Factor of the eyes.
     """
-    factors = intensity_factors(blocks, motion.shape[-1], intensity, mouth_intensity).to(motion)
+    factors = intensity_factors(blocks, motion.shape[-1], intensity, mouth_intensity, eyes_intensity).to(
+        motion
+    )
     if mouth_closed is not None and "mouth" in blocks:
         centre = centre.clone()
         centre[..., blocks["mouth"]] = mouth_closed.to(centre)

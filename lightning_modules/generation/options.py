@@ -24,6 +24,7 @@ KINDS = {
     Real: (
         "intensity",
         "mouth_intensity",
+        "eyes_intensity",
         "std_quantile",
         "guidance",
         "statistics_guidance",
@@ -44,6 +45,7 @@ class GenerationOptions:
         scaling: What the intensities scale: the ``statistics`` that the windows are given, or the generated ``motion``. None:
             the statistics where the model follows them by construction, else the motion.
         mouth_intensity: Factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
+        eyes_intensity: Factor on the motion of lids about those of the portrait, likewise; below 1 blinks stay half open.
         statistics: Where each window's motion statistics come from: ``estimated`` (sampled from the estimator), ``none``
             (neither), ``source`` (mean = motion of the portrait, no std), ``previous`` (mean = last frame of the previous
             window, no std), or a ``.npz`` file with ``mean`` (M) and ``std`` (M) in basis coordinates.
@@ -63,6 +65,7 @@ class GenerationOptions:
     intensity: float = 1.0
     scaling: str | None = None
     mouth_intensity: float = 1.0
+    eyes_intensity: float = 1.0
     statistics: str = "estimated"
     std_quantile: float | None = None
     steps: int | None = None
@@ -81,6 +84,7 @@ class GenerationOptions:
                     raise UserError(f"{name} is {value!r}, a value of another type than a number")
         check_factor("intensity", self.intensity)
         check_factor("mouth intensity", self.mouth_intensity)
+        check_factor("eyes intensity", self.eyes_intensity)
         check_factor("temperature", self.temperature)
         if self.mouth_temperature is not None:
             check_factor("mouth temperature", self.mouth_temperature)
@@ -113,13 +117,14 @@ class GenerationOptions:
         """Refuse what a model can't follow, before any work is done.
 
         Raises:
-            UserError: A mouth intensity for a basis without a mouth, statistics of another model or for one that is not
-                steered by them, or what only an estimator knows for a model without one.
+            UserError: A mouth or eyes intensity for a basis without such a block, statistics of another model or for one
+                that is not steered by them, or what only an estimator knows for a model without one.
         """
         from lightning_modules.generation.motion_intensity import intensity_factors
         from lightning_modules.generation.statistics_conditioning import read_statistics
 
-        intensity_factors(model.basis.blocks, model.basis.motion_dim, self.intensity, self.mouth_intensity)
+        factors = self.intensity, self.mouth_intensity, self.eyes_intensity
+        intensity_factors(model.basis.blocks, model.basis.motion_dim, *factors)
         of_file = self.statistics not in STATISTICS_MODES
         if of_file:
             read_statistics(Path(self.statistics), model.basis.motion_dim)

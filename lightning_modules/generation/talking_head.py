@@ -217,12 +217,13 @@ class TalkingHead(Reenactor):
             coordinates = self._with_block(coordinates, self._sample(source, rest, audio, free)[0], "eyes")
         # 4. What no statistics scaled is scaled about the portrait: where windows have the statistics that they are given,
         #    mean and std of each are then scaled, and nothing else. As motion alone, more swings wider about its own mean,
-        #    and doesn't leave the portrait further.
+        #    and doesn't leave the portrait further; lids alone keep to it.
         about_portrait = intensity <= 1 or (statistics and by_construction)
-        centre = rest if about_portrait else coordinates.mean(dim=1)
+        centre = rest if about_portrait else self._with_block(coordinates.mean(dim=1), rest, "eyes")
         closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
-        coordinates = scale_motion(coordinates, centre, blocks, intensity, options.mouth_intensity, closed)
-        factors = intensity_factors(blocks, rest.shape[-1], options.intensity, options.mouth_intensity)
+        mouth, eyes = options.mouth_intensity, options.eyes_intensity
+        coordinates = scale_motion(coordinates, centre, blocks, intensity, mouth, closed, eyes)
+        factors = intensity_factors(blocks, rest.shape[-1], options.intensity, mouth, eyes)
         requested = factors.to(rest) * torch.cat(given.asked) if given.asked else None
         return GeneratedMotion(self.basis.coefficients(coordinates)[0], requested)
 
@@ -251,7 +252,7 @@ class TalkingHead(Reenactor):
         return factors
 
     def _with_block(self, coordinates: Tensor, other: Tensor, block: str) -> Tensor:
-        """Motion ``(1, T, M)`` with one block of the basis, if it has it, from another motion of that shape."""
+        """Motion ``(..., M)`` with one block of the basis, if it has it, from another motion of that shape."""
         if block not in self.basis.blocks:
             return coordinates
         mixed, part = coordinates.clone(), self.basis.blocks[block]

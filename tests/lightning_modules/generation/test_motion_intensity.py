@@ -32,6 +32,13 @@ def test_closed_lips_stay_closed():
     assert scaled[..., [0, 2, 3]].equal(motion[..., [0, 2, 3]])
 
 
+def test_eyes_are_scaled_about_the_centre_and_alone():
+    motion, centre = torch.randn(1, 9, 4), torch.randn(1, 4)
+    scaled = scale_motion(motion, centre, BLOCKS, eyes_intensity=0.5)
+    torch.testing.assert_close(scaled[..., 2], (motion[..., 2] + centre[:, 2:3]) / 2)
+    torch.testing.assert_close(scaled[..., [0, 1, 3]], motion[..., [0, 1, 3]])
+
+
 def test_scaled_motion_rests_at_zero_and_is_unchanged_at_one():
     motion, centre = torch.randn(1, 9, 4), torch.randn(1, 4)
     torch.testing.assert_close(scale_motion(motion, centre, BLOCKS), motion)
@@ -42,8 +49,9 @@ def test_scaled_motion_rests_at_zero_and_is_unchanged_at_one():
 
 def test_impossible_intensities_are_refused():
     motion, centre = torch.zeros(1, 2, 4), torch.zeros(1, 4)
-    with pytest.raises(UserError, match="mouth block"):
-        scale_motion(motion, centre, {}, mouth_intensity=2.0)
+    for block in ("mouth", "eyes"):
+        with pytest.raises(UserError, match=f"{block} intensity needs"):
+            scale_motion(motion, centre, {}, **{f"{block}_intensity": 2.0})
     for value in (-1.0, float("nan"), float("inf")):
         with pytest.raises(UserError, match="intensity is"):
             scale_motion(motion, centre, BLOCKS, intensity=value)
