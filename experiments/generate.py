@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "how much head and body move; 0 = at rest (default 1)"
     flag("--intensity", type=float, default=1.0, help=text)
     text = (
-        "what the intensities scale: the statistics that motion is generated from (default where the model follows "
+        "what --intensity scales: the statistics that motion is generated from (default where the model follows "
         "them), or the generated motion"
     )
     flag("--scaling", choices=("motion", "statistics"), help=text)
@@ -82,7 +82,8 @@ def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
     flag("--image", type=Path, required=True, help="portrait, such as JPEG, PNG or WebP")
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
-    flag("--model", default=DEFAULT_MODEL, help="model folder or name of a shipped model")
+    text = f"model folder or name of a shipped model (default: {DEFAULT_MODEL})"
+    flag("--model", default=DEFAULT_MODEL, help=text)
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
     flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
     text = "side of the frames in pixels (default: 256, or the model's largest where that is less)"

@@ -178,10 +178,12 @@ class Sweep:
 
     def following(self) -> list[dict[str, Any]]:
         """Requested against realised std of each series that scales statistics, see `following_of`."""
-        blocks, found = self.meter.evaluated.model.basis.blocks if self.plan.following else {}, []
-        blocks = blocks or {"all": slice(None)}
-        for one in self.plan.series if self.plan.following else ():
-            scaled = scaled_blocks(one, blocks)
+        if not self.plan.following:
+            return []
+        model, found = self.meter.evaluated.model, []
+        blocks = model.basis.blocks or {"all": slice(None)}
+        for one in self.plan.series:
+            scaled = scaled_blocks(one, blocks, model.diffusion.by_construction)
             stds = {p.value: [r.stds for r in self.meter.records(p, self.clips)] for p in one.points}
             if scaled and all(std for clips in stds.values() for std in clips):
                 told = following_of(stds, self.people, blocks, scaled, self.settings)  # type: ignore[arg-type]

@@ -16,10 +16,13 @@ Stds = Mapping[str, np.ndarray]
 """``requested``, ``sampled`` and ``rendered`` std, ``(S, W, M)`` of one clip or ``(N, M)`` of all windows."""
 
 
-def scaled_blocks(one: Series, blocks: Mapping[str, slice]) -> list[str]:
-    """Blocks whose requested std follows the value of a series; none where the series scales no statistics."""
+def scaled_blocks(one: Series, blocks: Mapping[str, slice], by_construction: bool = True) -> list[str]:
+    """Blocks whose requested std follows the value of a series; none where the series scales no statistics.
+
+    Eyes are asked for by models alone whose windows have their statistics by construction: others sample them without any.
+    """
     head = [name for name in blocks if name not in ("mouth", "eyes")]
-    follow = {"intensity": head, "mouth_intensity": ["mouth"], "eyes_intensity": ["eyes"]}
+    follow = {"intensity": head, "mouth_intensity": ["mouth"], "eyes_intensity": ["eyes"] * by_construction}
     return [name for axis in one.axis for name in follow.get(axis, ()) if name in blocks]
 
 

@@ -59,8 +59,8 @@ def scale_motion(
     blocks: dict[str, slice],
     intensity: float = 1.0,
     mouth_intensity: float = 1.0,
-    mouth_closed: Tensor | None = None,
     eyes_intensity: float = 1.0,
+    mouth_closed: Tensor | None = None,
 ) -> Tensor:
     """Scales generated motion ``(..., T, M)``, and with it the statistics of all its windows.
 
@@ -71,8 +71,8 @@ def scale_motion(
         blocks: Slices of the blocks; empty for the raw basis.
         intensity: Factor of the head and the rest.
         mouth_intensity: Factor of the mouth.
-        mouth_closed: ``(m,)`` mouth coordinates of closed lips, the mouth's fixed point; the centre's where None.
         eyes_intensity: Factor of the eyes.
+        mouth_closed: ``(m,)`` mouth coordinates of closed lips, the mouth's fixed point; the centre's where None.
     """
     factors = intensity_factors(blocks, motion.shape[-1], intensity, mouth_intensity, eyes_intensity).to(
         motion

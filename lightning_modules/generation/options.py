@@ -42,7 +42,7 @@ class GenerationOptions:
 
     Attributes:
         intensity: Factor on how much head and the remaining motion move, >= 0; 1 = as estimated, 0 = the head rests.
-        scaling: What the intensities scale: the ``statistics`` that the windows are given, or the generated ``motion``. None:
+        scaling: What ``intensity`` scales: the ``statistics`` that the windows are given, or the generated ``motion``. None:
             the statistics where the model follows them by construction, else the motion.
         mouth_intensity: Factor on the mouth's motion, >= 0; needs a model whose basis has blocks.
         eyes_intensity: Factor on the motion of lids about those of the portrait, likewise; below 1 blinks stay half open.

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class GeneratedMotion(NamedTuple):
     """Raw motion ``(T, M)``, and the std ``(W, M)`` that each of its windows was to have.
 
-    The std is in basis coordinates, as intensity and mouth intensity scale it; None where no statistics ask for one.
+    The std is in basis coordinates, as the intensities scale it; None where no statistics ask for one.
     """
 
     motion: Tensor
@@ -222,7 +222,7 @@ class TalkingHead(Reenactor):
         centre = rest if about_portrait else self._with_block(coordinates.mean(dim=1), rest, "eyes")
         closed = self.basis.closed[blocks["mouth"]] if "mouth" in blocks else None
         mouth, eyes = options.mouth_intensity, options.eyes_intensity
-        coordinates = scale_motion(coordinates, centre, blocks, intensity, mouth, closed, eyes)
+        coordinates = scale_motion(coordinates, centre, blocks, intensity, mouth, eyes, closed)
         factors = intensity_factors(blocks, rest.shape[-1], options.intensity, mouth, eyes)
         requested = factors.to(rest) * torch.cat(given.asked) if given.asked else None
         return GeneratedMotion(self.basis.coefficients(coordinates)[0], requested)

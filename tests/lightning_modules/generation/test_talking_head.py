@@ -119,6 +119,7 @@ def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, 
         {"intensity": 2.0},
         {"intensity": 2.0, "scaling": "statistics"},
         {"mouth_intensity": 0.5},
+        {"eyes_intensity": 0.5},
         {"statistics": "none"},
         {"statistics": "source"},
         {"statistics": "previous"},
@@ -134,6 +135,22 @@ def test_every_option_changes_the_motion_and_the_seed_repeats_it(model, source, 
         motion = model.generate_motion(source, speech(100), GenerationOptions(**change))
         assert not any(torch.allclose(motion, other) for other in seen), change
         seen.append(motion)
+
+
+@pytest.mark.parametrize("scaling", ["motion", "statistics"])
+def test_lids_are_scaled_about_those_of_the_portrait_whatever_the_head_does(model, source, scaling):
+    rest, eyes = model.basis.encode(source.motion), model.basis.blocks["eyes"]
+    options = GenerationOptions(intensity=2.0, scaling=scaling)
+    plain, scaled = (
+        model.basis.encode(
+            model.generate_motion(source, speech(100), replace(options, eyes_intensity=factor))
+        )
+        for factor in (1.0, 1.5)
+    )
+    expected = rest + 1.5 * (plain - rest)
+    torch.testing.assert_close(scaled[:, eyes], expected[:, eyes], atol=1e-3, rtol=1e-3)
+    others = [place for place in range(20) if place not in range(20)[eyes]]
+    torch.testing.assert_close(scaled[:, others], plain[:, others], atol=1e-3, rtol=1e-3)
 
 
 def test_noise_of_the_mouth_has_a_temperature_of_its_own(model, source, monkeypatch):
