@@ -27,7 +27,7 @@ from lightning_modules.networks.motion_basis import (
 
 log = logging.getLogger(__name__)
 
-BASIS_NAMES = {"whitened": "basis-bent-{key}.safetensors", "raw": "basis-raw-{key}.safetensors"}
+BASIS_NAMES = {"whitened": "basis-lids-{key}.safetensors", "raw": "basis-raw-{key}.safetensors"}
 """Kind of basis -> its file in a cache folder; the key hashes ids and videos of the clips that it was fitted to."""
 
 

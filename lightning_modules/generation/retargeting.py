@@ -95,7 +95,9 @@ def retargeted_motion(
         moved[:, mouth] = _lips(driver[:, mouth], portrait[:, mouth], basis.closed[mouth], opening)
     if (eyes := basis.blocks.get("eyes")) is not None:
         moved[:, eyes] = portrait[:, eyes] + (
-            _lids_read(driver[:, eyes]) if seen is None else _lids_seen(seen.blink.to(moved))[:, None]
+            _lids_read(driver[:, eyes])
+            if seen is None
+            else basis.shutting * _lids_seen(seen.blink.to(moved))[:, None]
         )
     return basis.coefficients(moved)
 

@@ -159,7 +159,9 @@ class TalkingHead(Reenactor):
     def lids_shut(self, motion: Tensor) -> Tensor | None:
         """To which share ``(T,)`` lids are shut, by the basis; None of one that doesn't know the eyes."""
         block = self.basis.blocks.get("eyes")
-        return None if block is None else how_far_shut(self.basis.encode(motion)[:, block].mean(dim=1))
+        if block is None:
+            return None
+        return how_far_shut(self.basis.shutting * self.basis.encode(motion)[:, block].mean(dim=1))
 
     def generate_motion(
         self, source: SourceEncoding, waveform: np.ndarray | Tensor, options: GenerationOptions | None = None

@@ -24,6 +24,10 @@ BEND = 0.95
 """Coefficients times this are bent: those of renderers are in (-1, 1), and near the ends a little means much."""
 EDGE = 0.999
 """Largest bent coefficient: what is beyond counts as that."""
+BLINK = 1.0
+"""Coordinates of the eyes, of unit variance, beyond which lids are shut; bases of before kept smaller ones of no meaning."""
+SHUT_SHARE = 0.01
+"""Of the frames, those in which lids are taken for shut."""
 INDEPENDENT = 0.1
 """A direction of length 1 counts if more than this of it lies outside the span of the others."""
 
@@ -40,7 +44,8 @@ class MotionBasis(nn.Module):
 
     Attributes:
         blocks: name -> slice of the coordinates, never an empty one; no names where no targets were known.
-        closed: ``(M,)`` mean coordinates of frames with closed lips; zeros where no targets were known.
+        closed: ``(M,)`` mean coordinates of frames with closed lips, those of the eyes of frames with shut lids; zeros where
+            no targets were known.
     """
 
     bend: Tensor
@@ -82,6 +87,13 @@ class MotionBasis(nn.Module):
                 slices[name] = slice(start, start + size)
             start += size
         return slices
+
+    @property
+    def shutting(self) -> int:
+        """1 or -1: the way that coordinates of the eyes go when lids shut; 1 where nobody was seen to shut them."""
+        eyes = self.blocks.get("eyes")
+        shut = 0.0 if eyes is None else float(self.closed[eyes].mean())
+        return -1 if shut < -BLINK else 1
 
     def encode(self, motion: Tensor) -> Tensor:
         """Raw coefficients ``(..., M)`` to whitened coordinates ``(..., M)``."""
@@ -166,6 +178,9 @@ def fit_motion_basis(
         opening = targets["lip_opening"]
         shut = opening <= torch.quantile(opening[:: max(1, count // 100_000)], 0.1)
         basis.closed.copy_(basis.encode(coefficients[shut].float()).mean(0))
+    if targets and "blink" in targets and (eyes := basis.blocks.get("eyes")) is not None:
+        shut = targets["blink"].topk(max(1, round(SHUT_SHARE * count))).indices
+        basis.closed[eyes] = basis.encode(coefficients[shut].float()).mean(0)[eyes]
     return basis
 
 

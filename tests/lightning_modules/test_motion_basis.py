@@ -89,7 +89,9 @@ def test_closed_lips_are_remembered():
     motion, targets = mixed()
     basis = fit_motion_basis(motion, targets)
     shut = targets["lip_opening"] <= torch.quantile(targets["lip_opening"], 0.1)
-    torch.testing.assert_close(basis.closed, basis.encode(motion[shut]).mean(0), atol=1e-3, rtol=1e-3)
+    lips = [place for place in range(20) if place not in range(20)[basis.blocks["eyes"]]]
+    expected = basis.encode(motion[shut]).mean(0)
+    torch.testing.assert_close(basis.closed[lips], expected[lips], atol=1e-3, rtol=1e-3)
     assert fit_motion_basis(motion).closed.eq(0).all()
 
 

@@ -1,5 +1,7 @@
 """Motion of a driver for a portrait: the plain change, and lips and lids counted from where both faces have them shut."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -183,3 +185,19 @@ def test_coordinates_that_hardly_move_the_portrait_ask_for_no_wild_turns(turning
     pose = torch.linspace(0, 10, 60)[:, None] * torch.ones(5)
     found = basis.encode(turned_as_seen(own.expand(60, -1), own, basis, pose, hardly))
     assert (found - basis.encode(own)).abs().max() < 1
+
+
+def test_lids_shut_whichever_way_their_coordinate_goes(faces, basis):
+    """A fit leaves the sign of a coordinate to chance, and knows by the frames with shut lids which it is."""
+    eyes, other = basis.blocks["eyes"], copy.deepcopy(basis)
+    for buffer in (other.matrix[eyes], other.inverse[:, eyes], other.closed[eyes]):
+        buffer.neg_()
+    assert {basis.shutting, other.shutting} == {1, -1}
+    shut = faces["blink"][:100] > 0
+    assert (basis.shutting * basis.encode(faces["motion"][:100][shut])[:, eyes] > 1).all()
+    lips, lids = torch.zeros(100), torch.zeros(100)
+    motion, own = driver(faces, lips, lids, torch.zeros(100)), torch.zeros(1, DIM)
+    seen = SeenFace(lips, faces["blink"][:100], torch.zeros(100, 5))
+    found = [retargeted_motion(motion, own, one, seen) for one in (basis, other)]
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    assert told(faces, found[0])[shut, 2].min() > 0.5
