@@ -112,12 +112,11 @@ class PointMeter:
 
     def key(self, point: Point) -> str:
         """Hash of all that the records of a point hang on: 16 hexadecimal digits."""
-        plain_ones = dataclasses.asdict(type(point.options)())  # an option that is added later changes no key
+        usual = dataclasses.asdict(type(point.options)())  # an option that is added later changes no key
         asked = dataclasses.asdict(point.options).items()
-        options = plain({name: one for name, one in asked if one != plain_ones[name] and name != "seed"})
-        if (
-            "scaling" in plain_ones
-        ):  # ways that are one for this model, which may be asked for by several names
+        options = plain({name: one for name, one in asked if one != usual[name] and name != "seed"})
+        # Ways that are one for this model may be asked for by several names.
+        if "scaling" in usual:
             options["scaling"] = point.options.scaling_of(self.evaluated.model.diffusion.by_construction)
         options = {name: float(one) if type(one) is int else one for name, one in options.items()}
         path = Path(str(options.get("statistics", "")))
