@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder = require_output_folder(given.get("output") or f"results/ablations-{study.base.name}")
     launcher = given.get("launcher", "local")
-    shop = Workshop(folder, _parallel(given.get("parallel")), launcher, given.get("retry") == "true")
+    shop = Workshop(folder, _parallel(given.get("parallel")), launcher, _retry(given.get("retry", "false")))
     rows = plan(study, Keys())
     with folder_lock(folder):
         found = run_study(study, rows, shop)
@@ -181,6 +181,12 @@ def _parallel(text: str | None) -> int:
     if not re.fullmatch(r"[1-9]\d{0,2}", text):
         raise UserError(f"parallel={text}: is no number of jobs, 1 or more")
     return int(text)
+
+
+def _retry(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise UserError(f"retry={text}: is neither true nor false")
+    return text == "true"
 
 
 def write_study(folder: Path, study: "Study", rows: "Sequence[RowResult]", words: Sequence[str]) -> None:

@@ -211,3 +211,10 @@ def test_long_speech_is_heard_in_chunks(name: str, alike: float, audio: Path, mo
     assert len(lengths) == 5
     assert max(lengths) <= 640 * (10 + 2 * 8)
     assert torch.corrcoef(torch.stack([chunked.flatten(), whole.flatten()]))[0, 1] > alike
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "/nowhere/model", "~/nowhere"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_a_hub(source):
+    for name in ("whisper", "hubert"):
+        with pytest.raises(UserError, match="is no folder that is there"):
+            AudioFrontend(name, source)

@@ -1,5 +1,6 @@
 """What an ablation study trains, keeps and tells, with jobs that leave behind what real ones do."""
 
+import argparse
 import functools
 import json
 import shutil
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from datamodules.errors import UserError
-from experiments.ablation.command import read_study, split_words, write_study
+from experiments.ablation.command import read_study, run, split_words, write_study
 from experiments.ablation.jobs import Job, run_job, run_jobs
 from experiments.ablation.plan import CONTROL, FULL, Keys, Training, plan
 from experiments.ablation.study import Workshop, run_study, wait_for
@@ -305,6 +306,13 @@ def test_reconstruction_trains_the_autoencoder_alone(tmp_path):
 def test_wrong_words_are_one_line(words, told):
     with pytest.raises(UserError, match=told):
         _study(*words)
+
+
+@pytest.mark.parametrize("word", ["retry=yes", "parallel=0", "parallel=many"])
+def test_wrong_words_of_the_work_are_one_line(tmp_path, word):
+    words = ["ablation=no_hint", "base=synthetic_tiny", f"output={tmp_path / 'study'}", word]
+    with pytest.raises(UserError, match=word):
+        run(argparse.Namespace(words=words))
 
 
 def _job(tmp_path, name, *words):
