@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.errors import UserError
 from datamodules.files import require_file, require_output_folder, require_short_name
-from lightning_modules.model_folder import DEFAULT_MODEL
+from lightning_modules.model_folder import BY_WHISPER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Animate one portrait with speech. Writes a 25 fps H.264 mp4 with the original sound."
     )
-    add_places(parser, "audio", "speech, any sound or video file with sound")
+    default = f"{BY_WHISPER} where ifmdm[whisper] is installed, else {DEFAULT_MODEL}"
+    add_places(parser, "audio", "speech, any sound or video file with sound", default)
     flag = parser.add_argument
     text = (
         "wav2vec2, HuBERT or Whisper model that the model hears by: a folder, or a hub name, which is downloaded "
@@ -59,6 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--seed", type=int, default=0, help="of the random motion (default 0)")
 
 
+def default_model() -> str:
+    """The shipped model whose lips are nearest to people's, of those that hear by what is installed."""
+    from metrics.judges import whisper
+
+    name = BY_WHISPER if whisper.is_installed() else DEFAULT_MODEL
+    log.info("speaks by %s", name)
+    return name
+
+
 def face_choice(text: str) -> str:
     """Which of several faces, as `select_face` takes it.
 
@@ -70,20 +80,20 @@ def face_choice(text: str) -> str:
     return text
 
 
-def add_places(parser: argparse.ArgumentParser, driver: str, what: str) -> None:
+def add_places(parser: argparse.ArgumentParser, driver: str, what: str, default: str) -> None:
     """Flags of all commands that use a trained model.
 
     Args:
         parser: gets the flags.
         driver: name of the flag for the file that moves the portrait.
         what: what that file is.
+        default: which model is taken where none is named.
     """
     flag = parser.add_argument
     flag("--image", type=Path, required=True, help="portrait, such as JPEG, PNG or WebP")
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
-    text = f"model folder or name of a shipped model (default: {DEFAULT_MODEL})"
-    flag("--model", default=DEFAULT_MODEL, help=text)
+    flag("--model", help=f"model folder or name of a shipped model (default: {default})")
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
     flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
     text = "side of the frames in pixels (default: 256, or the model's largest where that is less)"
@@ -112,7 +122,10 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
         guidance=args.guidance,
         seed=args.seed,
     )
-    folder, image = resolve_model(args.model), read_image(args.image)
+    if args.model is None and args.speech_model is not None:
+        raise UserError("--speech-model is for a model that is named: give --model, too")
+    folder = None if args.model is None else resolve_model(args.model)
+    image = read_image(args.image)
     require_file(args.audio, "sound")
     from datamodules.media.audio import load_audio_native, to_speech
     from lightning_modules.generation.devices import inference_device
@@ -124,7 +137,9 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
     if np.abs(waveform).max() < SILENT:
         log.info("%s: its sound is silence throughout: nobody will speak", args.audio)
     portrait, crop = frame_portrait(image, args.image, find_face or face_finder(args.face))
-    model = TalkingHead.from_pretrained(folder, args.speech_model).to(device)
+    model = TalkingHead.from_pretrained(default_model() if folder is None else folder, args.speech_model).to(
+        device
+    )
     size = frame_size(model, args, crop)
     source = model.prepare_source(portrait, size, lids=True, shut_lips=not args.keep_lips)
     motion = model.generate_motion(source, waveform, options)

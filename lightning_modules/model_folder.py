@@ -12,6 +12,9 @@ from datamodules.files import file_inside, read_plain_json
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 DEFAULT_MODEL = "synthetic-256"
+"""Needs nothing but what is always installed."""
+BY_WHISPER = "synthetic-256-whisper"
+"""The same renderer; what it says follows people more closely, and needs the extra ``ifmdm[whisper]``."""
 CONFIG_NAME = "config.json"
 BASIS_NAME = "basis.safetensors"
 AUDIO_FOLDER = "audio"

@@ -1,6 +1,7 @@
 """Whisper's encoder (Radford et al. 2022, arXiv 2212.04356) as a frozen listener, by transformers or CTranslate2."""
 
 import hashlib
+import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ class Whisper(nn.Module):
             self._encode, self.bands, self.dim = _by_ctranslate2(folder)
             weights = (folder / CTRANSLATE2_WEIGHTS).read_bytes()
         else:
-            self.encoder = _transformers_encoder(str(source)).eval().requires_grad_(False)
+            self.encoder = _transformers_encoder(str(folder)).eval().requires_grad_(False)
             self.bands, self.dim = self.encoder.config.num_mel_bins, self.encoder.config.d_model
             self._encode = self._by_transformers
             state = sorted(self.encoder.state_dict().items())
@@ -91,6 +92,15 @@ def packaged_model() -> Path:
             "(a training may name another Whisper: audio.source)"
         )
     return Path(found.origin).parent / "model"
+
+
+def is_installed() -> bool:
+    """Whether the model that the package brings is here and can be read."""
+    try:
+        importlib.import_module("ctranslate2")
+        return (packaged_model() / CTRANSLATE2_WEIGHTS).is_file()
+    except (ImportError, OSError, UserError):
+        return False
 
 
 def _log_mel(bands: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -30,7 +30,9 @@ from experiments.reenact import driving_motion, seen_motion
 from lightning_modules.generation.reenactment import Reenactor
 from lightning_modules.generation.retargeting import relative_motion
 from lightning_modules.generation.talking_head import TalkingHead
+from lightning_modules.model_folder import BY_WHISPER, DEFAULT_MODEL
 from lightning_modules.networks.registry import build_network
+from metrics.judges import whisper
 from metrics.motion import MotionCurves
 from tests.datamodules.media.numbered_videos import remux
 
@@ -126,7 +128,7 @@ def test_wrong_files_give_one_line_status_2_and_no_output(
 @pytest.mark.parametrize(
     "more",
     ["--intensity=-1", "--std=2", "--steps=0", "--steps=100000", "--guidance=nan", "--statistics=nonsense",
-     "--model=no-such-model", "--intensity=much", "--image=text.png", "--audio=missing.wav", "--help"],
+     "--model=no-such-model", "--model=", "--intensity=much", "--image=text.png", "--audio=missing.wav", "--help"],
 )  # fmt: skip
 def test_wrong_options_are_refused_without_torch(inputs, model_folder, tmp_path, more):
     wrong = words("generate", inputs, tmp_path / "out.mp4", model_folder)
@@ -308,6 +310,24 @@ def test_silent_speech_is_told(inputs, model_folder, tmp_path, caplog):
         given = words("generate", inputs, tmp_path / "out.mp4", model_folder, f"--audio={name}")
         assert with_face(generate, given) == 0
         assert ("its sound is silence throughout" in caplog.text) == told
+
+
+def test_a_speech_model_goes_with_a_model_that_is_named(inputs, tmp_path, refused):
+    *given, _, _ = words("generate", inputs, tmp_path / "out.mp4", tmp_path)
+    refused(["generate", *given, "--speech-model", "openai/whisper-tiny.en"], "give --model, too")
+
+
+@pytest.mark.parametrize(("installed", "name"), [(True, BY_WHISPER), (False, DEFAULT_MODEL)])
+def test_speech_is_heard_by_whisper_where_it_is_installed(
+    inputs, model_folder, tmp_path, monkeypatch, installed, name
+):
+    asked = []
+    small = TalkingHead.from_pretrained(model_folder)
+    monkeypatch.setattr(whisper, "is_installed", lambda: installed)
+    monkeypatch.setattr(TalkingHead, "from_pretrained", lambda *given: asked.append(given[0]) or small)
+    *given, _, _ = words("generate", inputs, tmp_path / "out.mp4", model_folder)
+    assert with_face(generate, given) == 0
+    assert asked == [name]
 
 
 def test_reenact_needs_no_speech_model(inputs, model_folder, tmp_path):

@@ -20,10 +20,8 @@ from lightning_modules.checkpoints import load_autoencoder, weights_hash
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.legacy_format import spec_of_config
-from lightning_modules.model_folder import DEFAULT_MODEL, read_model_config, resolve_model
+from lightning_modules.model_folder import BY_WHISPER, DEFAULT_MODEL, read_model_config, resolve_model
 from metrics.judges import whisper
-
-BY_WHISPER = f"{DEFAULT_MODEL}-whisper"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Whisper as a frozen listener: what transformers makes of the same sound, any length, and what of it is place alone."""
 
 import importlib.util
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -125,6 +126,22 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(whisper, "MODEL_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"ifmdm\[whisper\]"):
         Whisper()
+
+
+@installed
+def test_it_is_installed_where_both_packages_are_whole(tmp_path, monkeypatch):
+    assert whisper.is_installed()
+    for gone in (ImportError, OSError):
+        with monkeypatch.context() as patch:
+            patch.setattr(whisper.importlib, "import_module", Mock(side_effect=gone))
+            assert not whisper.is_installed()
+    monkeypatch.setattr(whisper, "packaged_model", lambda: tmp_path)  # without weights
+    assert not whisper.is_installed()
+
+
+def test_without_the_package_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(whisper, "MODEL_PACKAGE", "no_such_package")
+    assert not whisper.is_installed()
 
 
 @installed
