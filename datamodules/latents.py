@@ -23,6 +23,7 @@ from datamodules.files import write_text
 INFO_NAME = "cache.json"
 STORED_TYPE = torch.float16
 STEPS_PER_FRAME = {"motion": 1, "appearance": 1, "audio": 2}
+Seconds = tuple[float, float]
 UNDRAWN = "undrawn_"
 """What the names of speeches begin with that were added to a synthetic dataset's latents and never drawn."""
 MAX_OPEN = 32
@@ -95,14 +96,20 @@ class LatentCache:
             return f"have {place.frames} frames, the clip {record.frames}"
         return None
 
-    def undrawn(self, key: str) -> dict[str, int]:
-        """Names of the speeches that nobody drew, in their order, and their frames: those of such clips, see `made_from`."""
-        places = ((name, place) for name, place in sorted(self._places.items()) if name.startswith(UNDRAWN))
+    def undrawn(self, key: str, seconds: Seconds | None = None) -> dict[str, int]:
+        """Names of the speeches that nobody drew, in their order, and their frames.
+
+        Those of such clips, see `made_from`, and such lengths, see `undrawn_id`.
+        """
+        start = undrawn_id(0, seconds)[:-6]
+        places = ((name, place) for name, place in sorted(self._places.items()) if name[:-6] == start)
         return {name: place.frames for name, place in places if place.sha256 == key}
 
-    def first_undrawn(self, count: int, records: Sequence[ClipRecord]) -> list[tuple[str, int]]:
+    def first_undrawn(
+        self, count: int, records: Sequence[ClipRecord], seconds: Seconds | None = None
+    ) -> list[tuple[str, int]]:
         """The first so many of those that were made from exactly these clips, UserError where there are fewer."""
-        found = list(self.undrawn(made_from(records)).items())[:count]
+        found = list(self.undrawn(made_from(records), seconds).items())[:count]
         if len(found) < count:
             raise UserError(
                 f"{self.folder}: has {len(found)} speeches that were not drawn, made from these {len(records)} training "
@@ -137,9 +144,20 @@ def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
             yield clip, _Place(path, sha256, frames)
 
 
-def undrawn_id(number: int) -> str:
-    """Name of such a speech."""
-    return f"{UNDRAWN}{number:06d}"
+def undrawn_id(number: int, seconds: Seconds | None = None) -> str:
+    """Name of such a speech, by the shortest and longest that it may be; None: as the clips."""
+    length = "" if seconds is None else "{:g}-{:g}s_".format(*seconds)
+    return f"{UNDRAWN}{length}{number:06d}"
+
+
+def two_lengths(seconds: Sequence[float]) -> Seconds:
+    """The shortest and the longest speech, UserError where these are no such numbers."""
+    match list(seconds):
+        case [int() | float() as shortest, int() | float() as longest] if 0 < shortest <= longest:
+            return float(shortest), float(longest)
+    raise UserError(
+        f"data.undrawn_seconds={list(seconds)}: give the shortest and the longest, such as [8,12]"
+    )
 
 
 def made_from(records: Sequence[ClipRecord]) -> str:

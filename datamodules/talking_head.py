@@ -27,7 +27,7 @@ from datamodules.clips.manifest import (
 )
 from datamodules.clips.splits import find_splits, read_splits, require_disjoint, with_splits
 from datamodules.errors import UserError
-from datamodules.latents import LatentCache
+from datamodules.latents import LatentCache, two_lengths
 from datamodules.media.audio import fit_length
 from datamodules.processes import cores_of_process
 
@@ -71,6 +71,7 @@ class TalkingHeadDataModule(LightningDataModule):
             loader processes; None: where it is a GPU with room for them.
         undrawn: Speeches that are heard and not drawn, one motion window of each in an epoch beside those of the training
             clips; see ``datamodules/synthetic_faces/undrawn.py``.
+        undrawn_seconds: The shortest and the longest of them; None: as the clips. Over 5.2 s windows have whole ones before.
         also: Further prepared folders whose training clips join the frame pairs; one that is named twice counts twice.
 
     Raises:
@@ -105,6 +106,7 @@ class TalkingHeadDataModule(LightningDataModule):
         also: Sequence[str | Path] | None = None,
         on_device: bool | None = None,
         undrawn: int = 0,
+        undrawn_seconds: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if task not in TASKS:
@@ -130,6 +132,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.deform, self.degrade, self.backdrop = deform, degrade, backdrop or 0.0
         self.splits = None if splits is None else find_splits(splits)
         self.on_device, self.undrawn = on_device, undrawn
+        self.undrawn_seconds = None if undrawn_seconds is None else two_lengths(undrawn_seconds)
         self.also = [Path(folder) for folder in also or ()]
         if self.also and task != "frame_pairs":
             raise UserError("data.also is for frame pairs: only they are drawn from several folders")
@@ -222,7 +225,7 @@ class TalkingHeadDataModule(LightningDataModule):
             if windows is not None and self.undrawn:  # of these one window each
                 undrawn = [
                     dataclasses.replace(records[0], id=name, frames=frames, audio="")
-                    for name, frames in cache.first_undrawn(self.undrawn, records)
+                    for name, frames in cache.first_undrawn(self.undrawn, records, self.undrawn_seconds)
                 ]
                 records, windows = [*records * windows, *undrawn], 1
             return MotionWindowDataset(cache, records, windows, self.seed, self.augment and training)

@@ -159,8 +159,10 @@ def _add_undrawn(
     from datamodules.latents import LatentCache, made_from
     from datamodules.synthetic_faces.undrawn import MotionMap, undrawn_settings, write_undrawn
 
-    count, records = data.undrawn, data.records("train")
-    undrawn_settings(data.root, count)  # a folder without synthetic heads is refused before anything is read
+    count, seconds, records = data.undrawn, data.undrawn_seconds, data.records("train")
+    undrawn_settings(
+        data.root, count, seconds
+    )  # a folder without synthetic heads is refused before anything is read
     device = next(encoder.autoencoder.parameters()).device
 
     def hear(waveform: "np.ndarray") -> "Tensor":
@@ -169,10 +171,10 @@ def _add_undrawn(
 
     with folder_lock(folder), show_progress("speaking") as show:
         cache = LatentCache(folder)
-        if len(cache.undrawn(made_from(records))) >= count:
+        if len(cache.undrawn(made_from(records), seconds)) >= count:
             return
         fitted = MotionMap.fit(records, data.store(), cache)
-        write_undrawn(data.root, folder, fitted, hear, count, workers or cores_of_process(), show)
+        write_undrawn(data.root, folder, fitted, hear, count, seconds, workers or cores_of_process(), show)
     log.info("%d undrawn speeches; the map to motion explains %.2f of that of the clips", count, fitted.share)
 
 
@@ -205,7 +207,7 @@ def find_latents(config: DictConfig, words: Sequence[str] = ()) -> Latents:
         raise UserError(f"{folder}: latents of {len(left)} of {len(records)} clips are missing, {command}")
     claim_cache(folder, encoder.parts())
     if data.undrawn:
-        LatentCache(folder).first_undrawn(data.undrawn, data.records("train"))
+        LatentCache(folder).first_undrawn(data.undrawn, data.records("train"), data.undrawn_seconds)
     return Latents(folder, motion_basis(folder, records, data.store(), encoder.motion_dim, config.basis))
 
 

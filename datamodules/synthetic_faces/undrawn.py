@@ -22,7 +22,7 @@ from datamodules.clips.dataset_folder import SETTINGS_NAME, read_dataset_setting
 from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.latent_writing import SHARD_FRAMES, stored_latents, write_shard
-from datamodules.latents import LatentCache, made_from, undrawn_id
+from datamodules.latents import LatentCache, Seconds, made_from, undrawn_id
 from datamodules.processes import process_pool
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
@@ -113,11 +113,12 @@ def about_mean(values: Tensor) -> Tensor:
     return values - values.mean(dim=0)
 
 
-def undrawn_settings(root: Path, count: int) -> Settings:
-    """Settings of the further speeches of a synthetic dataset, a voice for each.
+def undrawn_settings(root: Path, count: int, seconds: Seconds | None = None) -> Settings:
+    """Settings of the further speeches of a synthetic dataset, a voice for each; of other lengths than its clips, if wanted.
 
     Raises:
-        UserError: the folder holds no synthetic clips, or those of another version; or that is no number of speeches.
+        UserError: the folder holds no synthetic clips, or those of another version; or these are no numbers of speeches and
+            seconds.
     """
     if count < 1:
         raise UserError(f"data.undrawn={count}: is no number of speeches, 0 or more")
@@ -133,7 +134,7 @@ def undrawn_settings(root: Path, count: int) -> Settings:
         "clips": heads,
         "identities": heads,
         "seed": values["seed"] + OTHER_SEED,
-        "seconds": tuple(values["seconds"]),
+        "seconds": seconds or tuple(values["seconds"]),
         "draws": 1,
         "long_clips": 0,
         "twins": False,
@@ -151,6 +152,7 @@ def write_undrawn(
     motion_map: MotionMap,
     hear: Callable[[np.ndarray], Tensor],
     count: int,
+    seconds: Seconds | None = None,
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -162,22 +164,26 @@ def write_undrawn(
         motion_map: fitted on the drawn clips.
         hear: waveform ``(S,)`` -> ``(2 T, D)`` audio features.
         count: number of speeches.
+        seconds: the shortest and the longest; None: as the clips.
         workers: processes that speak; 0: this one.
         progress: called with (finished, all) speeches.
 
     Raises:
         UserError: see `undrawn_settings`; or a process died.
     """
-    settings = undrawn_settings(root, count)
+    settings = undrawn_settings(root, count, seconds)
     plans = [plan for plan in plan_clips(settings) if plan.split == "train"][:count]
-    known = LatentCache(folder).undrawn(motion_map.key)
-    todo = [plan for number, plan in enumerate(plans) if undrawn_id(number) not in known]
+    known = LatentCache(folder).undrawn(motion_map.key, seconds)
+    todo = [plan for number, plan in enumerate(plans) if undrawn_id(number, seconds) not in known]
     numbers = {plan: number for number, plan in enumerate(plans)}
     tensors: dict[str, Tensor] = {}
     contents: dict[str, tuple[str, int]] = {}
     done = count - len(todo)
     for plan, waveform, controls in _spoken(settings, todo, workers, folder):
-        name, generator = undrawn_id(numbers[plan]), np.random.default_rng((settings.seed, plan.speech))
+        name, generator = (
+            undrawn_id(numbers[plan], seconds),
+            np.random.default_rng((settings.seed, plan.speech)),
+        )
         person = motion_map.people[int(generator.integers(len(motion_map.people)))]
         moved = about_mean(torch.from_numpy(controls).float()) @ motion_map.weights
         motion, appearance = person.moved(moved, generator)

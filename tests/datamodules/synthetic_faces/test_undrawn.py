@@ -1,5 +1,6 @@
 """Speeches that are heard and not drawn: what their latents are, when they are made anew, how they are served."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from datamodules.batches import SAMPLES_PER_FRAME
 from datamodules.clips.annotations import write_annotations
 from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder
+from datamodules.clips.datasets import MotionWindowDataset
 from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import stored_latents, write_shard
@@ -186,6 +188,30 @@ def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, c
         UserError, match=r"has 4 speeches that were not drawn, made from these 8 .* data.undrawn asks for 5"
     ):
         module(5)
+
+
+def test_longer_speeches_lie_beside_the_others_and_give_windows_that_have_one_before(
+    root, records, cache
+) -> None:
+    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
+    write_undrawn(root, cache.folder, fitted, hear, 3, (12.0, 13.0), workers=0)
+    made = LatentCache(cache.folder)
+    assert len(made.undrawn(fitted.key)) == 2
+    longer = made.first_undrawn(3, records, (12.0, 13.0))
+    assert [name for name, _ in longer] == [f"undrawn_12-13s_00000{number}" for number in range(3)]
+    assert all(250 < frames < 350 for _, frames in longer)
+    for count, seconds in ((3, None), (1, (12.0, 14.0))):
+        with pytest.raises(UserError, match=f"asks for {count}"):
+            made.first_undrawn(count, records, seconds)
+    windows = MotionWindowDataset(
+        made, [dataclasses.replace(records[0], id=name, frames=frames) for name, frames in longer], 20
+    )
+    before = [bool(windows[0, k].previous.isfinite().all()) for k in range(len(windows))]
+    assert sum(before) > 0.5 * len(before)
+    for wrong in ([8.0], [12.0, 8.0], [0.0, 1.0], ["8", "12"]):
+        with pytest.raises(UserError, match=r"data.undrawn_seconds="):
+            TalkingHeadDataModule(root, 32, "motion_windows", undrawn_seconds=wrong)
 
 
 def test_only_synthetic_heads_can_say_more(fake_clips, root, records, cache, tmp_path) -> None:
