@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.errors import UserError
-from experiments.config import (
-    compose,
-    config_names,
-    instantiate,
-    instantiate_all,
-    resolve,
-)
+from experiments.config import compose, config_names, instantiate, instantiate_all, resolve
 from experiments.config_checks import SOURCES, STAGES, check_numbers, check_sides, require_source
 from experiments.resuming import checkpoint_to_resume, refuse_other_network, refuse_unrestored
 from experiments.run_folder import (
@@ -134,6 +128,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
     from lightning_modules.checkpoint_writing import WholeCheckpoints
     from lightning_modules.compilation import compile_network
     from lightning_modules.initial_weights import start_from
+    from lightning_modules.networks.processes import leave_at_exit
 
     # How many workers load is a setting: Lightning need not say at every start that there could be more. And it knows
     # nothing of our DataModule's place in the data.
@@ -187,6 +182,7 @@ def _train(config: DictConfig, plain: dict[str, Any], run_dir: Path, words: Sequ
         if trainer.interrupted:
             raise KeyboardInterrupt from stop
         raise
+    leave_at_exit()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     # A fast_dev_run keeps none; all save together or none does.

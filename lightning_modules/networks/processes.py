@@ -5,6 +5,8 @@ one, and gradients are averaged. All start from one random state and draw alike:
 which it takes those of its items. In one process nothing differs from what is written without these functions.
 """
 
+import atexit
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,20 @@ def rank_and_count() -> tuple[int, int]:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def leave_at_exit() -> None:
+    """Leave the other processes when this one ends, while Python still lives.
+
+    Gloo's threads may hold tensors to the last; one that lets go of them while the interpreter is being torn down aborts the
+    process, and torchrun then calls a finished training failed. Lightning leaves by itself only where it is NCCL's group.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def whole_batch(items: int) -> int:

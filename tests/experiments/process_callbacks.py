@@ -1,5 +1,6 @@
 """Callbacks that put down what each process of a training has."""
 
+import atexit
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Gradients(Callback):
 
 
 class Weights(Callback):
-    """State at the end of each process in ``FOLDER/RANK.pt``."""
+    """State at the end of each process in ``FOLDER/RANK.pt``, and in ``RANK.txt`` whether it exits in a group."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -32,3 +33,7 @@ class Weights(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> Any:
         self.folder.mkdir(exist_ok=True)
         torch.save(pl_module.state_dict(), self.folder / f"{trainer.global_rank}.pt")
+        atexit.register(self._at_exit, trainer.global_rank)
+
+    def _at_exit(self, rank: int) -> None:
+        (self.folder / f"{rank}.txt").write_text(str(torch.distributed.is_initialized()))
