@@ -14,8 +14,8 @@ FLOOR = 0.1
 JOINED = 8
 """Frames over which a window is bent to go on from those before it."""
 OWN_STEP = 2 / 3
-"""Share of a window's own first step in that which joins it to the frame before; the rest is the last step before. Neither is
-long enough alone: the last step before knows of no blink that begins, and the prediction is of another place."""
+"""Share of a window's own first step in that which joins it to the frame before; the rest is the last step before. Neither
+will do alone: the last step before knows of no blink that begins, and the prediction is of another place."""
 LEAST = 0.5
 """Share of the std that a window's own frames have at least, where the frame before takes up most of what was asked for."""
 
@@ -80,12 +80,13 @@ def going_on(motion: Tensor, before: Tensor, units: WindowUnits | None) -> Tenso
     Args:
         motion: as the network sees it.
         before: ``(B, P, M)`` likewise, NaN where not known. If there are two or more the window's first step is one between
-            theirs and its own (``OWN_STEP``); what that moves falls to nothing over ``JOINED`` frames.
+            theirs and its own (``OWN_STEP``), as long as they are: two that don't agree would make a shorter one, at which
+            heads rest. What that moves falls to nothing over ``JOINED`` frames.
         units: of the window; None: it keeps the statistics that it has.
     """
     if before.shape[1] > 1:
-        own = motion[:, 1:2] - motion[:, :1]
-        step = torch.lerp(before[:, -1:] - before[:, -2:-1], own, OWN_STEP)
+        last, own = before[:, -1:] - before[:, -2:-1], motion[:, 1:2] - motion[:, :1]
+        step = torch.lerp(last.abs(), own.abs(), OWN_STEP).copysign(torch.lerp(last, own, OWN_STEP))
         gap = (before[:, -1:] + step - motion[:, :1]).nan_to_num()
         fading = torch.cos(torch.linspace(0, torch.pi / 2, JOINED + 1, device=motion.device)[:-1]).square()
         motion = torch.cat([motion[:, :JOINED] + fading[:, None] * gap, motion[:, JOINED:]], dim=1)
