@@ -22,8 +22,9 @@ FRAMES_PER_DIMENSION = 4
 """Frames that a fit needs for each motion coefficient."""
 BEND = 0.95
 """Coefficients times this are bent: those of renderers are in (-1, 1), and near the ends a little means much."""
-EDGE = 0.999
-"""Largest bent coefficient: what is beyond counts as that."""
+EDGE = 1 - 1e-6
+"""Largest bent coefficient: what is beyond counts as that. No frame's is over ``BEND``; coordinates of scaled motion come
+back as they were, as far as float32 can tell."""
 BLINK = 1.0
 """Coordinates of the eyes, of unit variance, beyond which lids are shut; bases of before kept smaller ones of no meaning."""
 SHUT_SHARE = 0.01

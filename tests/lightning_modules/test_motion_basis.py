@@ -65,6 +65,8 @@ def test_what_is_bent_stays_in_bounds_and_comes_back_as_it_was():
     assert straight.decode(wild).abs().max() > 1.06
     mild = 3 * torch.randn(200, 20, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(bent.encode(bent.decode(mild)), mild, atol=1e-2, rtol=1e-2)
+    far = mild * 6 / (mild @ bent.inverse.t()).abs().max()  # as far as lids go whose motion is doubled
+    torch.testing.assert_close(bent.encode(bent.decode(far)), far, atol=0.1, rtol=0.1)
     loaded = MotionBasis(20, bent=True)
     loaded.load_state_dict(bent.state_dict())
     assert torch.equal(loaded.encode(motion), bent.encode(motion))
