@@ -7,6 +7,7 @@ metadata says which video each clip's latents were made from. ``ifmdm encode`` m
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ INFO_NAME = "cache.json"
 STORED_TYPE = torch.float16
 STEPS_PER_FRAME = {"motion": 1, "appearance": 1, "audio": 2}
 Seconds = tuple[float, float]
+"""The shortest and the longest speech, in seconds."""
 UNDRAWN = "undrawn_"
 """What the names of speeches begin with that were added to a synthetic dataset's latents and never drawn."""
 MAX_OPEN = 32
@@ -111,9 +113,10 @@ class LatentCache:
         """The first so many of those that were made from exactly these clips, UserError where there are fewer."""
         found = list(self.undrawn(made_from(records), seconds).items())[:count]
         if len(found) < count:
+            length = "" if seconds is None else " data.undrawn_seconds=[{:g},{:g}]".format(*seconds)
             raise UserError(
-                f"{self.folder}: has {len(found)} speeches that were not drawn, made from these {len(records)} training "
-                f"clips; data.undrawn asks for {count}: run `ifmdm encode` with it"
+                f"{self.folder}: has {len(found)} speeches of those that were not drawn, made from these {len(records)} "
+                f"training clips: run `ifmdm encode` with data.undrawn={count}{length}"
             )
         return found
 
@@ -151,9 +154,9 @@ def undrawn_id(number: int, seconds: Seconds | None = None) -> str:
 
 
 def two_lengths(seconds: Sequence[float]) -> Seconds:
-    """The shortest and the longest speech, UserError where these are no such numbers."""
+    """The shortest and the longest speech of ``data.undrawn_seconds``, UserError where these are no such numbers."""
     match list(seconds):
-        case [int() | float() as shortest, int() | float() as longest] if 0 < shortest <= longest:
+        case [int() | float() as shortest, int() | float() as longest] if 0 < shortest <= longest < math.inf:
             return float(shortest), float(longest)
     raise UserError(
         f"data.undrawn_seconds={list(seconds)}: give the shortest and the longest, such as [8,12]"

@@ -34,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Animate one portrait with speech. Writes a 25 fps H.264 mp4 with the original sound."
     )
     default = f"{BY_WHISPER} where ifmdm[whisper] is installed, else {DEFAULT_MODEL}"
-    add_places(parser, "audio", "speech, any sound or video file with sound", default)
+    add_places(parser, "audio", "speech, any sound or video file with sound", None, default)
     flag = parser.add_argument
     text = (
         "wav2vec2, HuBERT or Whisper model that the model hears by: a folder, or a hub name, which is downloaded "
-        "(default: the folder 'audio' in the model folder, or the package of ifmdm[whisper])"
+        "(needs --model; default: the folder 'audio' in the model folder, or the package of ifmdm[whisper])"
     )
     flag("--speech-model", metavar="DIR|NAME", help=text)
     text = "how much head and body move; 0 = at rest (default 1)"
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def default_model() -> str:
-    """The shipped model whose lips are nearest to people's, of those that hear by what is installed."""
+    """Name of the shipped model that ``generate`` takes: by Whisper where that is installed, else by log-mel."""
     from metrics.judges import whisper
 
     name = BY_WHISPER if whisper.is_installed() else DEFAULT_MODEL
@@ -80,20 +80,24 @@ def face_choice(text: str) -> str:
     return text
 
 
-def add_places(parser: argparse.ArgumentParser, driver: str, what: str, default: str) -> None:
+def add_places(
+    parser: argparse.ArgumentParser, driver: str, what: str, model: str | None, told: str | None = None
+) -> None:
     """Flags of all commands that use a trained model.
 
     Args:
         parser: gets the flags.
         driver: name of the flag for the file that moves the portrait.
         what: what that file is.
-        default: which model is taken where none is named.
+        model: which is taken where none is named; None: the command chooses.
+        told: how the help says that, if not by its name.
     """
     flag = parser.add_argument
     flag("--image", type=Path, required=True, help="portrait, such as JPEG, PNG or WebP")
     flag(f"--{driver}", type=Path, required=True, help=what)
     flag("--output", type=Path, required=True, help="mp4 to write")
-    flag("--model", help=f"model folder or name of a shipped model (default: {default})")
+    text = f"model folder or name of a shipped model (default: {told or model})"
+    flag("--model", default=model, help=text)
     text = "which face of the portrait: left, right, largest (default) or a number, counted from the left"
     flag("--face", type=face_choice, default="largest", metavar="WHICH", help=text)
     text = "side of the frames in pixels (default: 256, or the model's largest where that is less)"
@@ -123,7 +127,7 @@ def run(args: argparse.Namespace, find_face: FaceFinder | None = None) -> int:
         seed=args.seed,
     )
     if args.model is None and args.speech_model is not None:
-        raise UserError("--speech-model is for a model that is named: give --model, too")
+        raise UserError(f"--speech-model needs --model, such as --model {BY_WHISPER}")
     folder = None if args.model is None else resolve_model(args.model)
     image = read_image(args.image)
     require_file(args.audio, "sound")

@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Transfer the motion of a video to a portrait. Writes a 25 fps H.264 mp4 with the video's sound."
     )
     add_places(parser, "video", "driving video with one face", DEFAULT_MODEL)
-    parser.set_defaults(model=DEFAULT_MODEL)
     text = "which face of the video, as --face"
     parser.add_argument("--video-face", type=face_choice, default="largest", metavar="WHICH", help=text)
     how = parser.add_mutually_exclusive_group()

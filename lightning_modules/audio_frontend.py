@@ -49,13 +49,11 @@ class AudioFrontend(nn.Module):
         super().__init__()
         if name not in FRONTENDS:
             raise UserError(f"audio front end {name!r:.40} is unknown: use one of {', '.join(FRONTENDS)}")
-        if (
-            name != "mel"
-            and source is not None
-            and source.startswith(("/", ".", "~"))
-            and not Path(source).is_dir()
-        ):
-            raise UserError(f"speech model {source}: is no folder that is there; give one, or a hub name")
+        if name != "mel" and source is not None and source.startswith(("/", ".", "~")):
+            folder = Path(source).expanduser()
+            if not folder.is_dir():
+                raise UserError(f"speech model {source}: there is no such folder; give one, or a hub name")
+            source = str(folder)
         self.name, self.source = name, source
         self.speech_model: Any = None
         self.normalise, self.dim = False, MEL_DIM

@@ -12,7 +12,7 @@ from experiments.results import write_whole
 from metrics.evaluation.clip_results import ClipResult
 from metrics.evaluation.clips import ClipFiles
 
-FORMAT = 4
+FORMAT = 5
 """Version of the files; raised when what they hold, or how it is measured, changes."""
 Arrays = dict[str, np.ndarray]
 

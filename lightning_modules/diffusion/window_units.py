@@ -78,10 +78,10 @@ def going_on(motion: Tensor, before: Tensor, units: WindowUnits | None) -> Tenso
     """A predicted window ``(B, T, M)`` that goes on from the frames before it and has the statistics asked for.
 
     Args:
-        motion: as the network sees it.
+        motion: ``(B, T, M)`` as the network sees it.
         before: ``(B, P, M)`` likewise, NaN where not known. If there are two or more the window's first step is one between
-            theirs and its own (``OWN_STEP``), as long as they are: two that don't agree would make a shorter one, at which
-            heads rest. What that moves falls to nothing over ``JOINED`` frames.
+            theirs and its own (``OWN_STEP``), in each dimension as long as they are: two that disagree would make a shorter
+            one, at which heads rest. What that moves falls to nothing over ``JOINED`` frames.
         units: of the window; None: it keeps the statistics that it has.
     """
     if before.shape[1] > 1:

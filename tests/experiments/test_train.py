@@ -450,7 +450,8 @@ def test_latents_of_a_command_are_found_by_all_processes_and_missing_ones_name_i
     assert torch.equal(made.basis.mean, found.basis.mean)
     asking = compose([*overrides, "data.undrawn=2"])
     refusal(
-        lambda: find_latents(asking), "has 0 speeches that were not drawn.*asks for 2: run `ifmdm encode`"
+        lambda: find_latents(asking),
+        "has 0 speeches of those that were not drawn.*run `ifmdm encode` with data.undrawn=2",
     )
     (found.folder / "cache.json").write_text("{}")
     refusal(lambda: find_latents(compose(overrides)), "made with other settings")

@@ -216,5 +216,12 @@ def test_long_speech_is_heard_in_chunks(name: str, alike: float, audio: Path, mo
 @pytest.mark.parametrize("source", ["./nowhere", "/nowhere/model", "~/nowhere"])
 def test_a_folder_that_is_not_there_is_not_looked_for_on_a_hub(source):
     for name in ("whisper", "hubert"):
-        with pytest.raises(UserError, match="is no folder that is there"):
+        with pytest.raises(UserError, match="there is no such folder"):
             AudioFrontend(name, source)
+
+
+def test_a_folder_below_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match=f"{tmp_path}/model"):  # found, and empty
+        AudioFrontend("hubert", "~/model")

@@ -1,6 +1,7 @@
 """Speeches that are heard and not drawn: what their latents are, when they are made anew, how they are served."""
 
 import dataclasses
+import math
 import os
 import signal
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_speeches_of_other_clips_are_neither_counted_nor_served(root, records, c
     assert [name for name, _ in mixed.first_undrawn(2, records)] == ["undrawn_000001", "undrawn_000002"]
     assert [name for name, _ in mixed.first_undrawn(1, records[1:])] == ["undrawn_000000"]
     for count, some in ((3, records), (2, records[1:]), (1, records[2:])):
-        with pytest.raises(UserError, match=rf"data.undrawn asks for {count}: run `ifmdm encode`"):
+        with pytest.raises(UserError, match=rf"run `ifmdm encode` with data.undrawn={count}$"):
             mixed.first_undrawn(count, some)
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     assert len(LatentCache(cache.folder).first_undrawn(3, records)) == 3
@@ -184,9 +185,7 @@ def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, c
     assert len(module(4)._datasets["val"]) == len(module(0)._datasets["val"])
     batch = next(iter(module(4).train_dataloader()))
     assert batch.motion.shape == (2, 65, 4)
-    with pytest.raises(
-        UserError, match=r"has 4 speeches that were not drawn, made from these 8 .* data.undrawn asks for 5"
-    ):
+    with pytest.raises(UserError, match=r"has 4 speeches of those .*, made from these 8 .* data.undrawn=5"):
         module(5)
 
 
@@ -201,17 +200,19 @@ def test_longer_speeches_lie_beside_the_others_and_give_windows_that_have_one_be
     longer = made.first_undrawn(3, records, (12.0, 13.0))
     assert [name for name, _ in longer] == [f"undrawn_12-13s_00000{number}" for number in range(3)]
     assert all(250 < frames < 350 for _, frames in longer)
-    for count, seconds in ((3, None), (1, (12.0, 14.0))):
-        with pytest.raises(UserError, match=f"asks for {count}"):
+    for count, seconds, told in ((3, None, "3"), (1, (12.0, 14.0), r"1 data.undrawn_seconds=\[12,14\]")):
+        with pytest.raises(UserError, match=f"with data.undrawn={told}$"):
             made.first_undrawn(count, records, seconds)
     windows = MotionWindowDataset(
         made, [dataclasses.replace(records[0], id=name, frames=frames) for name, frames in longer], 20
     )
     before = [bool(windows[0, k].previous.isfinite().all()) for k in range(len(windows))]
     assert sum(before) > 0.5 * len(before)
-    for wrong in ([8.0], [12.0, 8.0], [0.0, 1.0], ["8", "12"]):
+    for wrong in ([8.0], [12.0, 8.0], [0.0, 1.0], ["8", "12"], [8.0, math.inf]):
         with pytest.raises(UserError, match=r"data.undrawn_seconds="):
-            TalkingHeadDataModule(root, 32, "motion_windows", undrawn_seconds=wrong)
+            TalkingHeadDataModule(root, 32, "motion_windows", undrawn=1, undrawn_seconds=wrong)
+    with pytest.raises(UserError, match=r"give data.undrawn=N"):
+        TalkingHeadDataModule(root, 32, "motion_windows", undrawn_seconds=[8.0, 12.0])
 
 
 def test_only_synthetic_heads_can_say_more(fake_clips, root, records, cache, tmp_path) -> None:

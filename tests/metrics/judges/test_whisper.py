@@ -139,6 +139,7 @@ def test_it_is_installed_where_both_packages_are_whole(tmp_path, monkeypatch):
     assert not whisper.is_installed()
 
 
+@installed
 def test_without_the_package_it_is_not_installed(monkeypatch):
     monkeypatch.setattr(whisper, "MODEL_PACKAGE", "no_such_package")
     assert not whisper.is_installed()
