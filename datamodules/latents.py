@@ -153,8 +153,12 @@ def undrawn_id(number: int, seconds: Seconds | None = None) -> str:
     return f"{UNDRAWN}{length}{number:06d}"
 
 
-def two_lengths(seconds: Sequence[float]) -> Seconds:
-    """The shortest and the longest speech of ``data.undrawn_seconds``, UserError where these are no such numbers."""
+def two_lengths(seconds: Sequence[float], count: int) -> Seconds:
+    """``data.undrawn_seconds`` of so many speeches, UserError where it is no such numbers, or there are no speeches."""
+    if not count:
+        raise UserError(
+            "data.undrawn_seconds says how long data.undrawn speeches are: give data.undrawn=N, too"
+        )
     match list(seconds):
         case [int() | float() as shortest, int() | float() as longest] if 0 < shortest <= longest < math.inf:
             return float(shortest), float(longest)

@@ -132,11 +132,7 @@ class TalkingHeadDataModule(LightningDataModule):
         self.deform, self.degrade, self.backdrop = deform, degrade, backdrop or 0.0
         self.splits = None if splits is None else find_splits(splits)
         self.on_device, self.undrawn = on_device, undrawn
-        self.undrawn_seconds = None if undrawn_seconds is None else two_lengths(undrawn_seconds)
-        if self.undrawn_seconds and not undrawn:
-            raise UserError(
-                "data.undrawn_seconds says how long data.undrawn speeches are: give data.undrawn=N, too"
-            )
+        self.undrawn_seconds = None if undrawn_seconds is None else two_lengths(undrawn_seconds, undrawn)
         self.also = [Path(folder) for folder in also or ()]
         if self.also and task != "frame_pairs":
             raise UserError("data.also is for frame pairs: only they are drawn from several folders")
