@@ -23,7 +23,7 @@ from experiments.generate import face_finder, frame_portrait
 from lightning_modules.generation.options import GenerationOptions
 from lightning_modules.generation.talking_head import TalkingHead
 from lightning_modules.networks.base_renderer import SourceEncoding
-from metrics.motion import edge_frames, edge_step_ratio
+from metrics.motion import edge_frames
 
 LATER = 7
 """Frames by which each portrait and seed begins later than the one before."""
@@ -43,6 +43,15 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     one, other = (part[:length] - part[:length].mean(axis=0) for part in (first, second))
     scale = np.sqrt(np.square(one).sum(axis=0) * np.square(other).sum(axis=0))
     return float(((one * other).sum(axis=0) / scale.clip(min=1e-9)).mean())
+
+
+def steps_at_edges(motions: list[np.ndarray]) -> str:
+    """Mean step at all edges over that inside of all motions ``(T, M)``, and its standard error."""
+    steps = [np.linalg.norm(np.diff(motion, axis=0), axis=1) for motion in motions]
+    edges = [np.isin(np.arange(1, len(motion)), edge_frames(len(motion))) for motion in motions]
+    every, at = np.concatenate(steps), np.concatenate(edges)
+    relative = every[at] / every[~at].mean()
+    return f"{relative.mean():.2f} ± {relative.std() / np.sqrt(len(relative)):.2f}"
 
 
 def main() -> None:
@@ -70,8 +79,7 @@ def main() -> None:
     edges = sum(len(edge_frames(len(motion))) for motion in motions)
     head = ["", *model.basis.blocks]
     ratios = [
-        f"{np.mean([edge_step_ratio(motion[:, block]) for motion in motions]):.2f}"
-        for block in model.basis.blocks.values()
+        steps_at_edges([motion[:, block] for motion in motions]) for block in model.basis.blocks.values()
     ]
     means = [f"{np.mean(values):.2f}" for values in alike.values()]
     sizes = [f"{np.mean(np.abs(values)):.2f}" for values in alike.values()]

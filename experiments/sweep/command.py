@@ -15,6 +15,7 @@ from experiments.results import plain, read_json, require_judged, write_json, wr
 if TYPE_CHECKING:
     from experiments.evaluation_setup import EvaluatedModel
     from experiments.sweep.plan import SweepPlan
+    from experiments.sweep.points import PointMeter
     from metrics.evaluation.judges import Judges
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def run_sweep(
     from experiments.sweep.videos import write_videos
 
     started, metering = time.perf_counter(), meter(evaluated, plan, output, judges)
+    refuse_other_sweep(output, plan, metering)
     clips = metering.measure(plan.all, shown=evaluated.chosen[0])
     require_judged(len(clips), metering.missing, hint=PREPARE_AGAIN)
     sweep = Sweep(plan, metering, clips)
@@ -91,14 +93,26 @@ def run_sweep(
     return result
 
 
-def refuse_other_sweep(output: Path, plan: "SweepPlan") -> None:
-    """Refuse a folder in which a sweep over other settings lies: its plots would stay beside the new ones."""
+def refuse_other_sweep(output: Path, plan: "SweepPlan", metering: "PointMeter | None" = None) -> None:
+    """Refuse a folder in which a sweep over other settings lies, or of another model or protocol: it would be lost."""
     path = output / "sweep.json"
     found = read_json(path) if path.is_file() else None
-    lies = sorted(found.get("axes") or ()) if isinstance(found, dict) else []
-    if lies and lies != (asked := sorted(one.name for one in plan.series)):
-        told = f"holds a sweep over {', '.join(lies)}, not {', '.join(asked)}"
-        raise UserError(f"{output}: {told}; choose another output=, or remove it")
+    if not isinstance(found, dict) or not found.get("axes"):
+        return
+    lies, asked = sorted(found["axes"]), sorted(one.name for one in plan.series)
+    run: dict[str, Any] = found["run"]
+    base: dict[str, Any] = {} if metering is None else metering.base
+    if lies != asked:
+        told = f"over {', '.join(lies)}, not {', '.join(asked)}"
+    elif base and run["model"]["weights"] != base["weights"]:
+        told = "of another model"
+    elif base and run["seeds"] != list(base["seeds"]):
+        told = f"with seeds={run['seeds']}"
+    elif base and found["protocol"]["hash"] != base["protocol"]["hash"]:
+        told = "of other clips, or by other judges or settings"
+    else:
+        return
+    raise UserError(f"{output}: holds a sweep {told}; choose another output=, or remove it")
 
 
 def sweep_main(overrides: Sequence[str], **parts: Any) -> int:

@@ -101,7 +101,12 @@ class PointMeter:
         self.features = Remembered(self.pools.of)
         self.missing: list[Missing] = []
         weights = weights_hash(evaluated.model)
-        self.base = {"format": FORMAT, "weights": weights, "seeds": evaluated.seeds, "protocol": self.record}
+        self.base: dict[str, Any] = {
+            "format": FORMAT,
+            "weights": weights,
+            "seeds": evaluated.seeds,
+            "protocol": self.record,
+        }
 
     @cached_property
     def regressors(self) -> LipRegressors:

@@ -262,6 +262,28 @@ def test_a_folder_of_another_sweep_is_not_written_over(swept):
     refuse_other_sweep(folder / "new", other)
 
 
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"weights": "0" * 16}, "of another model"),
+        ({"seeds": [0, 1, 7]}, "with seeds="),
+        ({"protocol": {"hash": "0" * 16}}, "of other clips, or by other judges or settings"),
+    ],
+)
+def test_a_folder_of_a_sweep_of_another_model_or_protocol_is_not_written_over(swept, other, told):
+    result, folder = swept
+    base = {
+        "weights": result["run"]["model"]["weights"],
+        "seeds": result["run"]["seeds"],
+        "protocol": result["protocol"],
+    }
+    meter: Any = SimpleNamespace(base=base)
+    refuse_other_sweep(folder, read_plan(PLAN, OPTIONS), meter)
+    meter.base |= other
+    with pytest.raises(UserError, match=f"holds a sweep {told}.*; choose another output="):
+        refuse_other_sweep(folder, read_plan(PLAN, OPTIONS), meter)
+
+
 def test_pictures_tables_and_videos_show_every_point(swept, tmp_path):
     result, folder = swept
     names = {path.name for path in folder.iterdir()}
