@@ -26,8 +26,9 @@ STORED_TYPE = torch.float16
 STEPS_PER_FRAME = {"motion": 1, "appearance": 1, "audio": 2}
 Seconds = tuple[float, float]
 """The shortest and the longest speech, in seconds."""
-UNDRAWN = "undrawn_"
-"""What the names of speeches begin with that were added to a synthetic dataset's latents and never drawn."""
+UNDRAWN = "undrawn2_"
+"""What the names of speeches begin with that were added to a synthetic dataset's latents and never drawn, and the version
+that tells those of now from those of before."""
 MAX_OPEN = 32
 """Shards that a loader process keeps mapped."""
 

@@ -71,7 +71,7 @@ class TalkingHeadDataModule(LightningDataModule):
             loader processes; None: where it is a GPU with room for them.
         undrawn: Speeches that are heard and not drawn, one motion window of each in an epoch beside those of the training
             clips; see ``datamodules/synthetic_faces/undrawn.py``.
-        undrawn_seconds: The shortest and the longest of them; None: as the clips. Over 5.2 s windows have whole ones before.
+        undrawn_seconds: Shortest and longest, silences aside; None: as the clips. Over 5.2 s windows have whole ones before.
         also: Further prepared folders whose training clips join the frame pairs; one that is named twice counts twice.
 
     Raises:

@@ -37,8 +37,8 @@ class Performance:
     animation: Animation
 
 
-def perform(plan: ClipPlan, settings: Settings) -> Performance:
-    """Identity, sound and motion of a planned clip; a function of the arguments alone."""
+def perform(plan: ClipPlan, settings: Settings, silence: float = 0.0) -> Performance:
+    """Identity, sound and motion of a planned clip, with a silence of so many seconds; a function of the arguments alone."""
     rng = {name: plan.rng(name, settings.seed) for name in get_args(Stream)}
     performer = Identity.sample(rng["performer"], settings.domain)
     voice = own_voice(rng["voice"], plan.split, performer.feminine)
@@ -47,7 +47,7 @@ def perform(plan: ClipPlan, settings: Settings) -> Performance:
         voice = natural_voice(rng["voice"], performer.feminine)
     elif drawn < settings.natural_voices + settings.recorded_voices:
         voice = recorded_voice(rng["voice"], recordings(Path(settings.recordings)))
-    narration = narrate(rng["speech"], voice, plan.split, plan.seconds, noisy=settings.domain == "wide")
+    narration = narrate(rng["speech"], voice, plan.split, plan.seconds, settings.domain == "wide", silence)
     style = draw_style(rng["motion"], performer, narration, settings.intensity, settings.style)
     animation = animate(narration, style, rng["motion"], settings.camera, settings.turns)
     return Performance(Identity.sample(rng["seen"], settings.domain), narration, style, animation)

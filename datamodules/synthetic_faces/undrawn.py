@@ -1,8 +1,9 @@
 """Speeches that are heard and not drawn: latents of the people of a dataset, who say what they never said.
 
 To draw a clip takes thirty times as long as to speak it and move its controls, and what sound tells about lips is learnt from
-many voices. Motion follows from the controls by a linear map that the drawn clips teach, about the mean of one of them and
-with what the map leaves of it, in another order.
+many voices. Motion, before it is bent to coefficients, follows from the controls by a linear map that the drawn clips teach,
+about the mean of one of them and with what the map leaves of it, in another order. In some nobody speaks for longer than a
+window.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from datamodules.batches import FPS
 from datamodules.clips.annotations import read_annotations
 from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.dataset_folder import SETTINGS_NAME, read_dataset_settings
@@ -23,6 +26,7 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.latent_writing import SHARD_FRAMES, stored_latents, write_shard
 from datamodules.latents import LatentCache, Seconds, made_from, undrawn_id
+from datamodules.motion_coefficients import bent, straightened
 from datamodules.processes import process_pool
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
@@ -33,11 +37,19 @@ OTHER_SEED = 1_000_000
 RIDGE = 30.0
 """Penalty of the map, for controls of unit variance, in frames."""
 FEWEST_FRAMES = 500
+SILENT_SHARE = 0.2
+"""Share of the speeches in which nobody speaks for a while: heads are to be told to keep their mouths shut then."""
+SILENCE = (2.7, 7.0)
+"""Range of that while in seconds: it may fill a window, which no pause between sentences does."""
+ALONE = 0.3
+"""Share of these of which the silence is all that is heard."""
+FADE = 3.0
+"""Frames (std) over which what the map leaves of motion fades where a silence begins."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What stays of a drawn clip where it says something else.
+    """What stays of a drawn clip where it says something else, its motion straightened.
 
     Attributes:
         mean: ``(M,)`` of its motion.
@@ -49,17 +61,20 @@ class Person:
     rest: Tensor
     appearance: Tensor
 
-    def moved(self, motion: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Motion ``(T', M)`` and appearance ``(T', A)`` of this person for what the map says, motion about 0."""
+    def moved(self, motion: Tensor, spoken: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Motion ``(T', M)`` and appearance ``(T', A)`` of this person for what the map says, motion about 0.
+
+        ``spoken`` ``(T',)`` in [0, 1] says how much of what the map leaves is there, of which the mouth's is of speech.
+        """
         there_and_back = torch.cat([torch.arange(len(self.rest)), torch.arange(len(self.rest)).flip(0)])
         start = int(generator.integers(len(there_and_back)))
         order = there_and_back[(start + torch.arange(len(motion))) % len(there_and_back)]
-        return self.mean + motion + self.rest[order], self.appearance[order]
+        return self.mean + motion + spoken[:, None] * self.rest[order], self.appearance[order]
 
 
 @dataclass(frozen=True)
 class MotionMap:
-    """Linear map from controls to motion, both about their clips' means, and the people that taught it.
+    """Linear map from controls to straightened motion, both about their clips' means, and the people that taught it.
 
     Attributes:
         weights: ``(C, M)``.
@@ -80,7 +95,7 @@ class MotionMap:
         Raises:
             UserError: a clip has none, or there are too few frames.
         """
-        controls, motions = [], []
+        controls, motions = [], []  # motion of clips before it was bent
         for record in records:
             path = store.annotations(record)
             arrays = {} if path is None else read_annotations(path).arrays
@@ -89,8 +104,11 @@ class MotionMap:
                     f"{store.root}: {record.id} has no controls among its annotations: only synthetic clips have"
                 )
             controls.append(about_mean(torch.from_numpy(arrays["controls"]).float()))
-            motions.append(about_mean(cache.load(record.id)["motion"].float()))
-        inputs, targets = torch.cat(controls).double(), torch.cat(motions).double()
+            motions.append(straightened(cache.load(record.id)["motion"].float()))
+        inputs, targets = (
+            torch.cat(controls).double(),
+            torch.cat([about_mean(one) for one in motions]).double(),
+        )
         if len(inputs) < FEWEST_FRAMES:
             raise UserError(
                 f"{store.root}: {len(inputs)} frames are too few to tell motion from controls by; draw {FEWEST_FRAMES}"
@@ -102,15 +120,46 @@ class MotionMap:
         share = 1 - float((targets - inputs @ weights).square().sum() / targets.square().sum())
         weights, people = weights.float(), []
         for record, said, motion in zip(records, controls, motions, strict=True):
-            latents = cache.load(record.id)
-            mean = latents["motion"].float().mean(dim=0)
-            people.append(Person(mean, motion - said @ weights, latents["appearance"]))
+            rest = about_mean(motion) - said @ weights
+            people.append(Person(motion.mean(dim=0), rest, cache.load(record.id)["appearance"]))
         return cls(weights, people, share, made_from(records))
 
 
 def about_mean(values: Tensor) -> Tensor:
     """Values ``(T, D)`` less their mean over time."""
     return values - values.mean(dim=0)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is heard, and what the head does.
+
+    Attributes:
+        waveform: ``(640 T,)`` float32.
+        controls: ``(T, C)`` float32, about their mean while somebody speaks.
+        spoken: ``(T,)`` float32 in [0, 1], 0 inside of a silence.
+    """
+
+    waveform: np.ndarray
+    controls: np.ndarray
+    spoken: np.ndarray
+
+    @classmethod
+    def of(cls, plan: ClipPlan, settings: Settings) -> "Speech":
+        """That of a plan, which may have a silence beside its seconds, or be one."""
+        rng = np.random.default_rng((settings.seed, plan.speech, 1))
+        silent, alone, seconds = rng.random() < SILENT_SHARE, rng.random() < ALONE, rng.uniform(*SILENCE)
+        performance = perform(plan, settings, seconds if silent else 0.0)
+        narration, controls = performance.narration, performance.animation.controls.values
+        begin, spoken = np.arange(len(controls)) / FPS, np.ones(len(controls), dtype=np.float32)
+        for unit in narration.phonemes:
+            if not unit.ipa and unit.end - unit.start >= SILENCE[0]:
+                spoken[(begin >= unit.start) & (begin + 1 / FPS <= unit.end)] = 0.0
+        kept, whole = spoken > 0, narration.waveform.reshape(len(controls), -1)
+        controls = (controls - controls[kept].mean(axis=0)).astype(np.float32)
+        if silent and alone and not kept.all():
+            return cls(whole[~kept].reshape(-1), controls[~kept], spoken[~kept])
+        return cls(narration.waveform, controls, gaussian_filter1d(spoken, FADE, mode="nearest"))
 
 
 def undrawn_settings(root: Path, count: int, seconds: Seconds | None = None) -> Settings:
@@ -179,15 +228,15 @@ def write_undrawn(
     tensors: dict[str, Tensor] = {}
     contents: dict[str, tuple[str, int]] = {}
     done = count - len(todo)
-    for plan, waveform, controls in _spoken(settings, todo, workers, folder):
+    for plan, speech in _spoken(settings, todo, workers, folder):
         name, generator = (
             undrawn_id(numbers[plan], seconds),
             np.random.default_rng((settings.seed, plan.speech)),
         )
         person = motion_map.people[int(generator.integers(len(motion_map.people)))]
-        moved = about_mean(torch.from_numpy(controls).float()) @ motion_map.weights
-        motion, appearance = person.moved(moved, generator)
-        latents = {"motion": motion, "appearance": appearance, "audio": hear(waveform)}
+        moved = torch.from_numpy(speech.controls) @ motion_map.weights
+        motion, appearance = person.moved(moved, torch.from_numpy(speech.spoken), generator)
+        latents = {"motion": bent(motion), "appearance": appearance, "audio": hear(speech.waveform)}
         tensors |= stored_latents(name, latents, len(motion))
         contents[name] = (motion_map.key, len(motion))
         done += 1
@@ -201,8 +250,8 @@ def write_undrawn(
 
 def _spoken(
     settings: Settings, plans: Sequence[ClipPlan], workers: int, folder: Path
-) -> Iterator[tuple[ClipPlan, np.ndarray, np.ndarray]]:
-    """Plans with waveforms ``(640 T,)`` and controls ``(T, C)``, in order."""
+) -> Iterator[tuple[ClipPlan, Speech]]:
+    """Plans and what is spoken, in order."""
     job = partial(_speak, settings)
     if workers == 0 or not plans:
         yield from map(job, plans)
@@ -211,6 +260,5 @@ def _spoken(
         yield from pool.map(job, plans, chunksize=4)
 
 
-def _speak(settings: Settings, plan: ClipPlan) -> tuple[ClipPlan, np.ndarray, np.ndarray]:
-    performance = perform(plan, settings)
-    return plan, performance.narration.waveform, performance.animation.controls.values
+def _speak(settings: Settings, plan: ClipPlan) -> tuple[ClipPlan, Speech]:
+    return plan, Speech.of(plan, settings)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from datamodules.motion_coefficients import BEND, bent, straightened
+
 BLOCK_TARGETS = {
     "head": ("yaw", "pitch", "roll", "shift_x", "shift_y"),
     "mouth": ("lip_opening", "lip_width"),
@@ -20,11 +22,6 @@ BLOCK_TARGETS = {
 BLOCKS = (*BLOCK_TARGETS, "rest")
 FRAMES_PER_DIMENSION = 4
 """Frames that a fit needs for each motion coefficient."""
-BEND = 0.95
-"""Coefficients times this are bent: those of renderers are in (-1, 1), and near the ends a little means much."""
-EDGE = 1 - 1e-6
-"""Largest bent coefficient: what is beyond counts as that. No frame's is over ``BEND``; coordinates of scaled motion come
-back as they were, as far as float32 can tell."""
 BLINK = 1.0
 """Coordinates of the eyes, of unit variance, beyond which lids are shut; bases of before kept smaller ones of no meaning."""
 SHUT_SHARE = 0.01
@@ -104,7 +101,7 @@ class MotionBasis(nn.Module):
     def decode(self, coordinates: Tensor) -> Tensor:
         """Whitened coordinates ``(..., M)`` to raw coefficients ``(..., M)``; inverse of ``encode``."""
         found = coordinates @ self.inverse.t() + self.mean
-        return torch.tanh(found) / self.bend if self.bent else found
+        return bent(found, self.bend) if self.bent else found
 
     def coefficients(self, coordinates: Tensor) -> Tensor:
         """As ``decode``, of coordinates that no frame need have had: within what renderers know.
@@ -121,7 +118,7 @@ class MotionBasis(nn.Module):
 
     def _straightened(self, motion: Tensor) -> Tensor:
         """Coefficients before they were bent."""
-        return torch.atanh((self.bend * motion).clamp(-EDGE, EDGE)) if self.bent else motion
+        return straightened(motion, self.bend) if self.bent else motion
 
 
 def fit_motion_basis(

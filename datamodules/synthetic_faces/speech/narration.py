@@ -26,6 +26,7 @@ RATE_SPREAD = (0.88, 1.15)  # range of a clip's speaking rate over that of its v
 DRIFT = 1.6  # standard deviation in dB of the slow change of loudness in a clip; it stays within 2.5 of them
 _DRIFT_SECONDS = 1.2  # width of its smoothing
 _FLOOR_BELOW = 60.0  # dB: noise of a clip without noise
+_DIGITAL_SHARE = 1 / 2  # share of the narrations with a silence that have no noise at all
 _SHORTEST_SENTENCE = 1.2  # seconds, with its pause
 _FADE = 0.02
 _PEAK = 0.97
@@ -69,12 +70,18 @@ class Narration:
 
 
 def narrate(
-    rng: np.random.Generator, voice: Voice, split: str, seconds: tuple[float, float], noisy: bool
+    rng: np.random.Generator,
+    voice: Voice,
+    split: str,
+    seconds: tuple[float, float],
+    noisy: bool,
+    silence: float = 0.0,
 ) -> Narration:
     """Draw sentences of a split and let a voice say them, whose rate and pitch vary a little from clip to clip.
 
     The clip takes ``seconds``, shortest and longest; a sentence that runs over the end is cut with a short fade. Where it
-    is ``noisy``, some clips are heard in a room, and some with background noise.
+    is ``noisy``, some clips are heard in a room, and some with background noise. Before one of the sentences, or after the
+    last, nobody speaks for ``silence`` seconds more.
     """
     target = rng.uniform(*seconds)
     texts = [] if voice.recording else _texts(rng, sentences(voice.language, split), seconds[1])
@@ -87,20 +94,27 @@ def narrate(
 
     track = _Track()
     track.pause(rng.uniform(0.12, 0.45))
+    longest, silent_from = seconds[1] + silence, rng.uniform(0.0, target) if silence else np.inf
     for utterance in utterances:
+        if track.end >= silent_from:
+            track.pause(silence)
+            target, silent_from = target + silence, np.inf
         if track.end >= target:
             break
         track.say(utterance, level + float(np.clip(rng.normal(0.0, 2.5), -5, 5)))
         track.pause(rng.uniform(*(LONG_PAUSE if rng.random() < LONG_PAUSE_SHARE else SHORT_PAUSE)))
 
-    frames = max(int(min(track.end, seconds[1]) * FPS), 1)
+    if np.isfinite(silent_from):
+        track.pause(silence)
+
+    frames = max(int(min(track.end, longest) * FPS), 1)
     speech = np.concatenate(track.pieces)[: frames * SAMPLES_PER_FRAME]
     fade = int(_FADE * SAMPLE_RATE)
     speech[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
     speech *= 10.0 ** (_drift(rng, len(speech)) / 20.0)
     speech *= min(1.0, _PEAK / max(float(np.abs(speech).max()), 1e-6))
     phonemes = [replace(p, end=min(p.end, frames / FPS)) for p in track.phonemes if p.start < frames / FPS]
-    heard = _heard(rng, speech, level, noisy)
+    heard = _heard(rng, speech, level, noisy, floor=not (silence and rng.random() < _DIGITAL_SHARE))
     return Narration(voice, " ".join(track.said).strip(), speech, heard, phonemes, level)
 
 
@@ -170,9 +184,11 @@ def _drift(rng: np.random.Generator, samples: int) -> np.ndarray:
     return np.interp(np.arange(samples), knots, drift).astype(np.float32)
 
 
-def _heard(rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool) -> np.ndarray:
-    """Speech with echo and noise as drawn for the clip, ``(S,)`` float32 in [-1, 1]; a floor far below hearing at least."""
-    kind, below = "pink", _FLOOR_BELOW
+def _heard(
+    rng: np.random.Generator, speech: np.ndarray, level: float, noisy: bool, floor: bool = True
+) -> np.ndarray:
+    """Speech with echo and noise as drawn for the clip, ``(S,)`` float32 in [-1, 1]; a floor far below hearing, if wanted."""
+    kind, below = "pink", _FLOOR_BELOW if floor else np.inf
     result = speech
     if noisy:
         if rng.random() < ROOM_SHARE:

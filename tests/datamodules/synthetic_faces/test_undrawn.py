@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from datamodules.batches import SAMPLES_PER_FRAME
+from datamodules.batches import FPS, SAMPLES_PER_FRAME
 from datamodules.clips.annotations import write_annotations
 from datamodules.clips.clip_store import ClipStore
 from datamodules.clips.dataset_folder import SETTINGS_NAME, make_dataset_folder
@@ -20,12 +20,20 @@ from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import stored_latents, write_shard
 from datamodules.latents import LatentCache
+from datamodules.motion_coefficients import bent, straightened
 from datamodules.synthetic_faces import undrawn
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
 from datamodules.synthetic_faces.plans import plan_clips
 from datamodules.synthetic_faces.settings import Settings
-from datamodules.synthetic_faces.undrawn import MotionMap, Person, about_mean, undrawn_settings, write_undrawn
+from datamodules.synthetic_faces.undrawn import (
+    MotionMap,
+    Person,
+    Speech,
+    about_mean,
+    undrawn_settings,
+    write_undrawn,
+)
 from datamodules.talking_head import TalkingHeadDataModule
 
 WEIGHTS = torch.randn(len(CONTROL_NAMES), 4, generator=torch.Generator().manual_seed(0))
@@ -59,25 +67,31 @@ def records(root: Path) -> list[ClipRecord]:
     return [record for record in read_manifest(root) if record.split == "train"]
 
 
-@pytest.fixture
-def cache(root: Path, records: list[ClipRecord], tmp_path: Path) -> LatentCache:
-    """Latents that are the controls by `WEIGHTS`, above a mean that each clip has for itself."""
+def drawn(root: Path, records: list[ClipRecord], folder: Path, size: float) -> LatentCache:
+    """Latents whose motion, before it is bent, is the controls by ``size`` and `WEIGHTS`, above a mean of each clip's own."""
     tensors, contents = dict[str, torch.Tensor](), {}
     for number, record in enumerate(records):
         assert record.annotations is not None
         controls = load_file(root / record.annotations)["controls"]
         latents = {
-            "motion": 0.01 * about_mean(controls) @ WEIGHTS + 0.01 * number,
+            "motion": bent(size * about_mean(controls) @ WEIGHTS + 0.01 * number),
             "appearance": torch.full((record.frames, 3), float(number)),
             "audio": torch.zeros(2 * record.frames, 1),
         }
         tensors |= stored_latents(record.id, latents, record.frames)
         contents[record.id] = (record.sha256, record.frames)
-    write_shard(tmp_path, tensors, contents)
-    return LatentCache(tmp_path)
+    write_shard(folder, tensors, contents)
+    return LatentCache(folder)
 
 
-def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache) -> None:
+@pytest.fixture
+def cache(root: Path, records: list[ClipRecord], tmp_path: Path) -> LatentCache:
+    """Of small motion, which is hardly bent."""
+    return drawn(root, records, tmp_path, 0.01)
+
+
+def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache, monkeypatch) -> None:
+    monkeypatch.setattr(undrawn, "SILENT_SHARE", 0.0)
     fitted = MotionMap.fit(records, ClipStore(root), cache)
     assert fitted.share > 0.99
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
@@ -102,6 +116,58 @@ def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache) ->
     }
 
 
+def test_motion_that_nears_what_coefficients_reach_moves_no_further_than_the_clips(
+    root, records, tmp_path, monkeypatch
+) -> None:
+    """Told by coefficients themselves, it went beyond their ends, and came back as coordinates several times as large."""
+    monkeypatch.setattr(undrawn, "SILENT_SHARE", 0.0)
+    cache = drawn(root, records, tmp_path, 0.2)
+    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    write_undrawn(root, cache.folder, fitted, hear, 8, workers=0)
+    made = LatentCache(cache.folder)
+    few, many = (
+        [made.load(name)["motion"].float() for name in names]
+        for names in ([record.id for record in records], made.undrawn(fitted.key))
+    )
+    assert max(float(motion.abs().max()) for motion in few) > 0.9
+    sizes = [
+        torch.stack([straightened(motion).std(dim=0) for motion in motions]).mean() for motions in (few, many)
+    ]
+    assert 0.6 < float(sizes[1] / sizes[0]) < 1.6
+
+
+def test_in_some_speeches_nobody_speaks_for_a_while_and_mouths_are_shut(root, monkeypatch) -> None:
+    settings = undrawn_settings(root, 8)
+    plans = [plan for plan in plan_clips(settings) if plan.split == "train"]
+    jaw, yaw = CONTROL_NAMES.index("jaw_open"), CONTROL_NAMES.index("yaw")
+    monkeypatch.setattr(undrawn, "SILENT_SHARE", 1.0)
+    for alone in (False, True):
+        monkeypatch.setattr(undrawn, "ALONE", float(alone))
+        for plan in plans[:4]:
+            speech = Speech.of(plan, settings)
+            frames = speech.waveform.reshape(-1, SAMPLES_PER_FRAME)
+            assert len(frames) == len(speech.controls) == len(speech.spoken)
+            inside = speech.spoken < 0.01
+            assert inside.all() == alone
+            assert undrawn.SILENCE[0] - 1 <= inside.sum() / FPS <= undrawn.SILENCE[1]
+            assert np.abs(frames[inside]).max() < (1e-3 if alone else 0.02)  # echoes
+            inner = speech.controls[inside][10:-10]  # lips shut and part a little later and sooner
+            mouth, head = inner[:, jaw], inner[:, yaw]
+            assert mouth.std() < 1e-3
+            assert head.std() > 0.1
+            assert mouth.max() < 0  # less open than on average while somebody speaks
+            if not alone:
+                loud = np.abs(frames[speech.spoken > 0.99])
+                assert loud.max() > 0.05
+                assert speech.controls[speech.spoken > 0.99][:, jaw].std() > 10 * mouth.std()
+
+
+def test_as_much_of_what_the_map_leaves_is_there_as_is_spoken() -> None:
+    person = Person(torch.ones(2), torch.ones(4, 2), torch.zeros(4, 1))
+    motion, _ = person.moved(torch.zeros(3, 2), torch.tensor([1.0, 0.5, 0.0]), np.random.default_rng(0))
+    assert motion[:, 0].tolist() == [2.0, 1.5, 1.0]
+
+
 @pytest.mark.parametrize("count", [1, 8, 9, 10, 17])
 def test_there_are_as_many_training_voices_as_speeches_are_asked_for(root, count) -> None:
     plans = plan_clips(undrawn_settings(root, count))
@@ -114,13 +180,13 @@ def test_what_is_there_is_kept_until_the_clips_are_others(root, records, cache) 
 
     fitted = MotionMap.fit(records, ClipStore(root), cache)
     write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
-    first, before = shards(), LatentCache(cache.folder).load("undrawn_000001")["motion"].clone()
+    first, before = shards(), LatentCache(cache.folder).load("undrawn2_000001")["motion"].clone()
     write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
     assert shards() == first
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     more = LatentCache(cache.folder)
-    assert list(more.undrawn(fitted.key)) == ["undrawn_000000", "undrawn_000001", "undrawn_000002"]
-    assert torch.equal(more.load("undrawn_000001")["motion"], before)
+    assert list(more.undrawn(fitted.key)) == ["undrawn2_000000", "undrawn2_000001", "undrawn2_000002"]
+    assert torch.equal(more.load("undrawn2_000001")["motion"], before)
     fewer = MotionMap.fit(records[1:], ClipStore(root), cache)
     write_undrawn(root, cache.folder, fewer, hear, 2, workers=0)
     assert len(LatentCache(cache.folder).undrawn(fewer.key)) == 2
@@ -132,8 +198,8 @@ def test_speeches_of_other_clips_are_neither_counted_nor_served(root, records, c
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     write_undrawn(root, cache.folder, others, hear, 1, workers=0)
     mixed = LatentCache(cache.folder)
-    assert [name for name, _ in mixed.first_undrawn(2, records)] == ["undrawn_000001", "undrawn_000002"]
-    assert [name for name, _ in mixed.first_undrawn(1, records[1:])] == ["undrawn_000000"]
+    assert [name for name, _ in mixed.first_undrawn(2, records)] == ["undrawn2_000001", "undrawn2_000002"]
+    assert [name for name, _ in mixed.first_undrawn(1, records[1:])] == ["undrawn2_000000"]
     for count, some in ((3, records), (2, records[1:]), (1, records[2:])):
         with pytest.raises(UserError, match=rf"run `ifmdm encode` with data.undrawn={count}$"):
             mixed.first_undrawn(count, some)
@@ -156,7 +222,7 @@ def test_a_process_that_is_killed_is_told_in_a_line(root, records, cache, monkey
 def test_what_the_map_leaves_goes_on_there_and_back() -> None:
     rest = torch.arange(5.0)[:, None]
     person = Person(torch.zeros(1), rest, 10 + rest)
-    motion, appearance = person.moved(torch.zeros(23, 1), np.random.default_rng(0))
+    motion, appearance = person.moved(torch.zeros(23, 1), torch.ones(23), np.random.default_rng(0))
     assert motion.diff(dim=0).abs().max() <= 1
     assert set(motion.flatten().tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0}
     assert torch.equal(appearance, 10 + motion)
@@ -190,15 +256,16 @@ def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, c
 
 
 def test_longer_speeches_lie_beside_the_others_and_give_windows_that_have_one_before(
-    root, records, cache
+    root, records, cache, monkeypatch
 ) -> None:
+    monkeypatch.setattr(undrawn, "SILENT_SHARE", 0.0)
     fitted = MotionMap.fit(records, ClipStore(root), cache)
     write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
     write_undrawn(root, cache.folder, fitted, hear, 3, (12.0, 13.0), workers=0)
     made = LatentCache(cache.folder)
     assert len(made.undrawn(fitted.key)) == 2
     longer = made.first_undrawn(3, records, (12.0, 13.0))
-    assert [name for name, _ in longer] == [f"undrawn_12-13s_00000{number}" for number in range(3)]
+    assert [name for name, _ in longer] == [f"undrawn2_12-13s_00000{number}" for number in range(3)]
     assert all(250 < frames < 350 for _, frames in longer)
     for count, seconds, told in ((3, None, "3"), (1, (12.0, 14.0), r"1 data.undrawn_seconds=\[12,14\]")):
         with pytest.raises(UserError, match=f"with data.undrawn={told}$"):
