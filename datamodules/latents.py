@@ -7,7 +7,6 @@ metadata says which video each clip's latents were made from. ``ifmdm encode`` m
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,10 +160,10 @@ def two_lengths(seconds: Sequence[float], count: int) -> Seconds:
             "data.undrawn_seconds says how long data.undrawn speeches are: give data.undrawn=N, too"
         )
     match list(seconds):
-        case [int() | float() as shortest, int() | float() as longest] if 0 < shortest <= longest < math.inf:
+        case [int() | float() as shortest, int() | float() as longest] if 0.2 <= shortest <= longest <= 600:
             return float(shortest), float(longest)
     raise UserError(
-        f"data.undrawn_seconds={list(seconds)}: give the shortest and the longest, such as [8,12]"
+        f"data.undrawn_seconds={list(seconds)}: give the shortest and the longest, 0.2 to 600 s, such as [8,12]"
     )
 
 

@@ -158,6 +158,7 @@ def _add_undrawn(
 
     from datamodules.latents import LatentCache, made_from
     from datamodules.synthetic_faces.undrawn import MotionMap, undrawn_settings, write_undrawn
+    from lightning_modules.networks.motion_basis import bent, straightened
 
     count, seconds, records = data.undrawn, data.undrawn_seconds, data.records("train")
     undrawn_settings(
@@ -173,7 +174,7 @@ def _add_undrawn(
         cache = LatentCache(folder)
         if len(cache.undrawn(made_from(records), seconds)) >= count:
             return
-        fitted = MotionMap.fit(records, data.store(), cache)
+        fitted = MotionMap.fit(records, data.store(), cache, straightened, bent)
         write_undrawn(data.root, folder, fitted, hear, count, seconds, workers or cores_of_process(), show)
     log.info("%d undrawn speeches; the map to motion explains %.2f of that of the clips", count, fitted.share)
 

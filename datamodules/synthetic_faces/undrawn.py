@@ -26,7 +26,6 @@ from datamodules.clips.manifest import ClipRecord
 from datamodules.errors import UserError
 from datamodules.latent_writing import SHARD_FRAMES, stored_latents, write_shard
 from datamodules.latents import LatentCache, Seconds, made_from, undrawn_id
-from datamodules.motion_coefficients import bent, straightened
 from datamodules.processes import process_pool
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.plans import ClipPlan, plan_clips
@@ -37,6 +36,7 @@ OTHER_SEED = 1_000_000
 RIDGE = 30.0
 """Penalty of the map, for controls of unit variance, in frames."""
 FEWEST_FRAMES = 500
+Transform = Callable[[Tensor], Tensor]
 SILENT_SHARE = 0.2
 """Share of the speeches in which nobody speaks for a while: heads are to be told to keep their mouths shut then."""
 SILENCE = (2.7, 7.0)
@@ -81,16 +81,27 @@ class MotionMap:
         people: one for each clip.
         share: of the variance of motion that it explains.
         key: see `made_from`.
+        bend: straightened motion -> coefficients.
     """
 
     weights: Tensor
     people: list[Person]
     share: float
     key: str
+    bend: Transform
 
     @classmethod
-    def fit(cls, records: Sequence[ClipRecord], store: ClipStore, cache: LatentCache) -> "MotionMap":
+    def fit(
+        cls,
+        records: Sequence[ClipRecord],
+        store: ClipStore,
+        cache: LatentCache,
+        straighten: Transform,
+        bend: Transform,
+    ) -> "MotionMap":
         """By ridge regression on clips with controls among their annotations.
+
+        ``straighten`` takes coefficients of motion, which have ends, to values in which motion adds up; ``bend`` back.
 
         Raises:
             UserError: a clip has none, or there are too few frames.
@@ -104,7 +115,7 @@ class MotionMap:
                     f"{store.root}: {record.id} has no controls among its annotations: only synthetic clips have"
                 )
             controls.append(about_mean(torch.from_numpy(arrays["controls"]).float()))
-            motions.append(straightened(cache.load(record.id)["motion"].float()))
+            motions.append(straighten(cache.load(record.id)["motion"].float()))
         inputs, targets = (
             torch.cat(controls).double(),
             torch.cat([about_mean(one) for one in motions]).double(),
@@ -122,7 +133,7 @@ class MotionMap:
         for record, said, motion in zip(records, controls, motions, strict=True):
             rest = about_mean(motion) - said @ weights
             people.append(Person(motion.mean(dim=0), rest, cache.load(record.id)["appearance"]))
-        return cls(weights, people, share, made_from(records))
+        return cls(weights, people, share, made_from(records), bend)
 
 
 def about_mean(values: Tensor) -> Tensor:
@@ -236,7 +247,11 @@ def write_undrawn(
         person = motion_map.people[int(generator.integers(len(motion_map.people)))]
         moved = torch.from_numpy(speech.controls) @ motion_map.weights
         motion, appearance = person.moved(moved, torch.from_numpy(speech.spoken), generator)
-        latents = {"motion": bent(motion), "appearance": appearance, "audio": hear(speech.waveform)}
+        latents = {
+            "motion": motion_map.bend(motion),
+            "appearance": appearance,
+            "audio": hear(speech.waveform),
+        }
         tensors |= stored_latents(name, latents, len(motion))
         contents[name] = (motion_map.key, len(motion))
         done += 1

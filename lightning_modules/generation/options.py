@@ -14,8 +14,10 @@ STATISTICS_MODES = ("estimated", "none", "source", "previous")
 GIVEN_MEANS = ("source", "previous")
 """Modes that ask for a mean of their own."""
 SCALINGS = ("motion", "statistics")
-MAX_FACTOR = 100
-"""Largest intensity or guidance that is taken for meant; far above it numbers overflow."""
+MAX_FACTOR = 10
+"""Largest intensity or temperature that is taken for meant: from 2 or 3 on faces smear."""
+MAX_GUIDANCE = 100
+"""Largest guidance likewise; far above it numbers overflow."""
 
 MAX_STEPS = 1000
 """Most sampler steps; as many as the diffusion process has in its usual discrete form."""
@@ -98,9 +100,9 @@ class GenerationOptions:
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise UserError(f"steps is {self.steps}: use a whole number from 1 to {MAX_STEPS}")
         for name in ("guidance", "statistics_guidance"):
-            if (scale := getattr(self, name)) is not None and not abs(scale) <= MAX_FACTOR:
+            if (scale := getattr(self, name)) is not None and not abs(scale) <= MAX_GUIDANCE:
                 told = name.replace("_", " ")
-                raise UserError(f"{told} is {scale}: use a number of at most {MAX_FACTOR}")
+                raise UserError(f"{told} is {scale}: use a number of at most {MAX_GUIDANCE}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed is {self.seed}: use a whole number from 0 to 2^63 - 1")
 

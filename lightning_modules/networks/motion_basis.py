@@ -11,8 +11,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from datamodules.motion_coefficients import BEND, bent, straightened
-
 BLOCK_TARGETS = {
     "head": ("yaw", "pitch", "roll", "shift_x", "shift_y"),
     "mouth": ("lip_opening", "lip_width"),
@@ -22,12 +20,27 @@ BLOCK_TARGETS = {
 BLOCKS = (*BLOCK_TARGETS, "rest")
 FRAMES_PER_DIMENSION = 4
 """Frames that a fit needs for each motion coefficient."""
+BEND = 0.95
+"""Coefficients times this are bent: those of renderers are in (-1, 1), and near the ends a little means much."""
+EDGE = 1 - 1e-6
+"""Largest bent coefficient: what is beyond counts as that. No frame's is over ``BEND``; coordinates of scaled motion come
+back as they were, as far as float32 can tell."""
 BLINK = 1.0
 """Coordinates of the eyes, of unit variance, beyond which lids are shut; bases of before kept smaller ones of no meaning."""
 SHUT_SHARE = 0.01
 """Of the frames, those in which lids are taken for shut."""
 INDEPENDENT = 0.1
 """A direction of length 1 counts if more than this of it lies outside the span of the others."""
+
+
+def straightened(motion: Tensor, bend: Tensor | float = BEND) -> Tensor:
+    """Coefficients ``(..., M)`` before they were bent."""
+    return torch.atanh((bend * motion).clamp(-EDGE, EDGE))
+
+
+def bent(values: Tensor, bend: Tensor | float = BEND) -> Tensor:
+    """Values ``(..., M)`` of any size as coefficients within 1 / ``bend``; inverse of ``straightened``."""
+    return torch.tanh(values) / bend
 
 
 class MotionBasis(nn.Module):

@@ -261,6 +261,13 @@ def test_weights_of_unknown_blocks_or_below_zero_are_refused(setting, values):
         build_module(**{setting: values})
 
 
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["velocity_weight", "speech_weight", "variational_weight"])
+def test_weights_of_terms_below_zero_are_refused(name, weight):
+    with pytest.raises(UserError, match=f"{name} is .*: use a number of at least 0"):
+        build_module(**{name: weight})
+
+
 def test_all_blocks_of_no_weight_are_refused():
     with pytest.raises(UserError, match="all block_weights are 0"):
         build_module(block_weights=dict.fromkeys(("head", "mouth", "eyes", "rest"), 0.0))

@@ -20,7 +20,6 @@ from datamodules.clips.manifest import ClipRecord, read_manifest, write_manifest
 from datamodules.errors import UserError
 from datamodules.latent_writing import stored_latents, write_shard
 from datamodules.latents import LatentCache
-from datamodules.motion_coefficients import bent, straightened
 from datamodules.synthetic_faces import undrawn
 from datamodules.synthetic_faces.clips import perform
 from datamodules.synthetic_faces.motion.controls import CONTROL_NAMES
@@ -35,6 +34,7 @@ from datamodules.synthetic_faces.undrawn import (
     write_undrawn,
 )
 from datamodules.talking_head import TalkingHeadDataModule
+from lightning_modules.networks.motion_basis import bent, straightened
 
 WEIGHTS = torch.randn(len(CONTROL_NAMES), 4, generator=torch.Generator().manual_seed(0))
 
@@ -92,7 +92,7 @@ def cache(root: Path, records: list[ClipRecord], tmp_path: Path) -> LatentCache:
 
 def test_a_speech_moves_a_person_as_the_clips_are_moved(root, records, cache, monkeypatch) -> None:
     monkeypatch.setattr(undrawn, "SILENT_SHARE", 0.0)
-    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    fitted = MotionMap.fit(records, ClipStore(root), cache, straightened, bent)
     assert fitted.share > 0.99
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     made, settings = LatentCache(cache.folder), undrawn_settings(root, 3)
@@ -122,7 +122,7 @@ def test_motion_that_nears_what_coefficients_reach_moves_no_further_than_the_cli
     """Told by coefficients themselves, it went beyond their ends, and came back as coordinates several times as large."""
     monkeypatch.setattr(undrawn, "SILENT_SHARE", 0.0)
     cache = drawn(root, records, tmp_path, 0.2)
-    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    fitted = MotionMap.fit(records, ClipStore(root), cache, straightened, bent)
     write_undrawn(root, cache.folder, fitted, hear, 8, workers=0)
     made = LatentCache(cache.folder)
     few, many = (
@@ -178,7 +178,7 @@ def test_what_is_there_is_kept_until_the_clips_are_others(root, records, cache) 
     def shards() -> set[str]:
         return {path.name for path in cache.shards()}
 
-    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    fitted = MotionMap.fit(records, ClipStore(root), cache, straightened, bent)
     write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
     first, before = shards(), LatentCache(cache.folder).load("undrawn2_000001")["motion"].clone()
     write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
@@ -187,14 +187,16 @@ def test_what_is_there_is_kept_until_the_clips_are_others(root, records, cache) 
     more = LatentCache(cache.folder)
     assert list(more.undrawn(fitted.key)) == ["undrawn2_000000", "undrawn2_000001", "undrawn2_000002"]
     assert torch.equal(more.load("undrawn2_000001")["motion"], before)
-    fewer = MotionMap.fit(records[1:], ClipStore(root), cache)
+    fewer = MotionMap.fit(records[1:], ClipStore(root), cache, straightened, bent)
     write_undrawn(root, cache.folder, fewer, hear, 2, workers=0)
     assert len(LatentCache(cache.folder).undrawn(fewer.key)) == 2
 
 
 def test_speeches_of_other_clips_are_neither_counted_nor_served(root, records, cache) -> None:
     """Those of other training clips have taken the first names."""
-    fitted, others = (MotionMap.fit(some, ClipStore(root), cache) for some in (records, records[1:]))
+    fitted, others = (
+        MotionMap.fit(some, ClipStore(root), cache, straightened, bent) for some in (records, records[1:])
+    )
     write_undrawn(root, cache.folder, fitted, hear, 3, workers=0)
     write_undrawn(root, cache.folder, others, hear, 1, workers=0)
     mixed = LatentCache(cache.folder)
@@ -213,7 +215,7 @@ def killed(*told: object) -> None:
 
 def test_a_process_that_is_killed_is_told_in_a_line(root, records, cache, monkeypatch) -> None:
     monkeypatch.setattr(undrawn, "_speak", killed)
-    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    fitted = MotionMap.fit(records, ClipStore(root), cache, straightened, bent)
     with pytest.raises(UserError, match=r"^[^\n]*a speaking process died[^\n]*$"):
         write_undrawn(root, cache.folder, fitted, hear, 2, workers=1)
     assert not LatentCache(cache.folder).undrawn(fitted.key)
@@ -229,7 +231,7 @@ def test_what_the_map_leaves_goes_on_there_and_back() -> None:
 
 
 def test_each_speech_gives_one_window_beside_those_of_the_clips(root, records, cache) -> None:
-    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    fitted = MotionMap.fit(records, ClipStore(root), cache, straightened, bent)
     val = [record for record in read_manifest(root) if record.split == "val"]
     zeros = {}
     for record in val:
@@ -259,7 +261,7 @@ def test_longer_speeches_lie_beside_the_others_and_give_windows_that_have_one_be
     root, records, cache, monkeypatch
 ) -> None:
     monkeypatch.setattr(undrawn, "SILENT_SHARE", 0.0)
-    fitted = MotionMap.fit(records, ClipStore(root), cache)
+    fitted = MotionMap.fit(records, ClipStore(root), cache, straightened, bent)
     write_undrawn(root, cache.folder, fitted, hear, 2, workers=0)
     write_undrawn(root, cache.folder, fitted, hear, 3, (12.0, 13.0), workers=0)
     made = LatentCache(cache.folder)
@@ -296,6 +298,6 @@ def test_only_synthetic_heads_can_say_more(fake_clips, root, records, cache, tmp
         undrawn_settings(root, -1)
     plain = [record for record in read_manifest(fake_clips) if record.split == "train"]
     with pytest.raises(UserError, match=r"has no controls among its annotations"):
-        MotionMap.fit(plain, ClipStore(fake_clips), cache)
+        MotionMap.fit(plain, ClipStore(fake_clips), cache, straightened, bent)
     with pytest.raises(UserError, match=r"frames are too few to tell motion from controls"):
-        MotionMap.fit(records[:1], ClipStore(root), cache)
+        MotionMap.fit(records[:1], ClipStore(root), cache, straightened, bent)
