@@ -60,7 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("--std", type=float, metavar="QUANTILE", help=text)
     flag("--steps", type=int, help="sampler steps (default: the model's)")
     flag("--guidance", type=float, help="scale of the audio guidance, 1 = off (default: the model's)")
-    flag("--seed", type=int, default=0, help="of the random motion (default 0)")
+    flag(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the random motion, together with the speech: two speeches move a head in two ways (default 0)",
+    )
 
 
 def default_model() -> str:
