@@ -150,7 +150,7 @@ class StatisticsEstimator(nn.Module):
         appearance_dim: Size of the appearance latent.
         width: Hidden size.
         components: Gaussians in the mixture.
-        hint: Whether it sees the frame before the window and models what of the statistics is no linear function of that and
+        hint: Whether it sees the frame before the window and models what of the means is no linear function of that and
             of the source frame; else it counts the mean from the source frame.
         correlated: Whether the dimensions vary together as they do in the training windows; else each by itself.
         dropout: Dropout on every input embedding and the hidden layer; the data are few.
@@ -219,7 +219,7 @@ class StatisticsEstimator(nn.Module):
             means.copy_(0.2 * torch.randn(means.shape))
 
     def _expected(self, source: Tensor, hint: Tensor) -> Tensor:
-        """What of the target ``(B, 2M)`` is a linear function of the two frames, but for a constant."""
+        """What of the target's means is a linear function of the two frames, but for a constant: ``(B, 2M)``, 0 for stds."""
         with full_precision(hint.device):
             return torch.cat([hint, source], dim=-1).float() @ self.linear
 
@@ -254,7 +254,10 @@ class StatisticsEstimator(nn.Module):
             )
             target, frames = target - target.mean(0), frames - frames.mean(0)
             gram = frames.t() @ frames + RIDGE * len(frames) * torch.eye(frames.shape[1]).to(frames)
-            self.linear.copy_(torch.linalg.solve(gram, frames.t() @ target))
+            means = slice(
+                self.motion_dim
+            )  # what would be said of stds grows with how far a portrait is from all others
+            self.linear.zero_()[:, means].copy_(torch.linalg.solve(gram, frames.t() @ target[:, means]))
         target = self.target(mean, std, source, hint)
         self.target_mean.copy_(target.mean(dim=0))
         self.target_scale.copy_(target.std(dim=0).clamp(min=1e-3))

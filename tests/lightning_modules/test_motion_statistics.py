@@ -169,6 +169,17 @@ def test_with_a_hint_statistics_are_such_as_a_window_can_have():
     assert estimator.statistics(-wild, hint + 9, hint)[1].min() > 0.1
 
 
+def test_a_portrait_far_from_all_others_moves_no_more_than_they_do():
+    """How much faces move here goes with where they are; only means are told on by that, or it would go on without end."""
+    estimator, source = build_estimator(hint=True), torch.randn(1001, M)
+    estimator.fit(0.8 * source, (0.2 * source).exp(), source, source)
+    usual = estimator.target_mean[None].expand(2, -1)
+    portraits = torch.stack([torch.zeros(M), 3 * torch.ones(M)])
+    mean, std = estimator.statistics(usual, portraits, portraits)
+    torch.testing.assert_close(std[0], std[1])
+    assert (portraits - mean)[1].min() > 0.3  # back to where most are
+
+
 def test_std_quantiles():
     estimator = build_estimator()
     std = torch.rand(1000, M)
