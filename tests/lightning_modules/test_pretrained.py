@@ -92,6 +92,33 @@ def test_more_intensity_gives_more_head_motion_and_leaves_lips_and_lids_alone(mo
             assert difference < 0.05 * plain.std(), (name, value)
 
 
+@pytest.mark.parametrize("name", [DEFAULT_MODEL, BY_WHISPER])
+def test_mouths_rest_while_nobody_speaks(name, portrait):
+    """In six seconds of silence, by itself or behind a speech; lids and heads go on."""
+    pytest.importorskip("espeakng_loader", reason="pip install 'ifmdm[synthetic]'")
+    if name == BY_WHISPER and not whisper.is_installed():
+        pytest.skip("needs the extra whisper")
+    model = TalkingHead.from_pretrained(name)
+    source, blocks = model.prepare_source(portrait), model.basis.blocks
+    settings = Settings(10, 32, seed=7, identities=10, seconds=(4.0, 4.0), domain="plain")
+    speech = perform(plan_clips(settings)[0], settings).narration.waveform
+    silence = np.zeros(640 * 150, np.float32)
+    moved = {
+        told: model.basis.encode(model.generate_motion(source, sound, GenerationOptions()))
+        for told, sound in {
+            "speech": speech,
+            "silence": silence,
+            "both": np.concatenate([speech, silence]),
+        }.items()
+    }
+    moved["after"] = moved.pop("both")[-130:]
+    spread = {told: {block: float(motion[:, part].std(0).mean()) for block, part in blocks.items()}
+              for told, motion in moved.items()}  # fmt: skip
+    for told in ("silence", "after"):
+        assert spread[told]["mouth"] < 0.3 * spread["speech"]["mouth"], (told, spread)
+        assert spread[told]["head"] > 0.1, (told, spread)
+
+
 def test_its_preset_is_that_of_the_configs():
     shipped = read_model_config(resolve_model(DEFAULT_MODEL)).networks
     trained = {"autoencoder": ["experiment=autoencoder_warp_sharp", "init=run"]}
