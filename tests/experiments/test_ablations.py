@@ -25,7 +25,7 @@ REFUSED = {
     "synthetic_warp": "no_gan target_x0 audio_mel",
     "hdtf_base": "target_x0 audio_mel",
     "hdtf_paper": "target_epsilon audio_wav2vec2 paper_dropout zero_null hint_token statistics_tokens estimator_without_hint"
-    " own_joined_audio no_mouth_weight no_speech_readout",
+    " own_joined_audio no_mouth_weight no_speech_readout raw_basis",
     "voxceleb_base": "target_x0 audio_mel",
 }
 """What a base has or lacks already."""
