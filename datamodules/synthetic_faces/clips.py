@@ -47,7 +47,8 @@ def perform(plan: ClipPlan, settings: Settings, silence: float = 0.0) -> Perform
         voice = natural_voice(rng["voice"], performer.feminine)
     elif drawn < settings.natural_voices + settings.recorded_voices:
         voice = recorded_voice(rng["voice"], recordings(Path(settings.recordings)))
-    narration = narrate(rng["speech"], voice, plan.split, plan.seconds, settings.domain == "wide", silence)
+    noisy = settings.domain == "wide"
+    narration = narrate(rng["speech"], voice, plan.split, plan.seconds, noisy=noisy, silence=silence)
     style = draw_style(rng["motion"], performer, narration, settings.intensity, settings.style)
     animation = animate(narration, style, rng["motion"], settings.camera, settings.turns)
     return Performance(Identity.sample(rng["seen"], settings.domain), narration, style, animation)

@@ -36,7 +36,6 @@ OTHER_SEED = 1_000_000
 RIDGE = 30.0
 """Penalty of the map, for controls of unit variance, in frames."""
 FEWEST_FRAMES = 500
-Transform = Callable[[Tensor], Tensor]
 SILENT_SHARE = 0.2
 """Share of the speeches in which nobody speaks for a while: heads are to be told to keep their mouths shut then."""
 SILENCE = (2.7, 7.0)
@@ -45,6 +44,9 @@ ALONE = 0.3
 """Share of these of which the silence is all that is heard."""
 FADE = 3.0
 """Frames (std) over which what the map leaves of motion fades where a silence begins."""
+
+Transform = Callable[[Tensor], Tensor]
+"""Of motion ``(..., M)``."""
 
 
 @dataclass(frozen=True)

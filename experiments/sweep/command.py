@@ -15,7 +15,6 @@ from experiments.results import plain, read_json, require_judged, write_json, wr
 if TYPE_CHECKING:
     from experiments.evaluation_setup import EvaluatedModel
     from experiments.sweep.plan import SweepPlan
-    from experiments.sweep.points import PointMeter
     from metrics.evaluation.judges import Judges
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,6 @@ def run_sweep(
     Raises:
         UserError: Not one clip could be judged; nothing but records is written then. Or another sweep lies there.
     """
-    refuse_other_sweep(output, plan)
     from experiments.evaluation_setup import PREPARE_AGAIN
     from experiments.report.sweep_figures import sweep_pictures
     from experiments.sweep.analysis import Sweep
@@ -62,7 +60,7 @@ def run_sweep(
     from experiments.sweep.videos import write_videos
 
     started, metering = time.perf_counter(), meter(evaluated, plan, output, judges)
-    refuse_other_sweep(output, plan, metering)
+    refuse_other_sweep(output, plan, metering.base)
     clips = metering.measure(plan.all, shown=evaluated.chosen[0])
     require_judged(len(clips), metering.missing, hint=PREPARE_AGAIN)
     sweep = Sweep(plan, metering, clips)
@@ -93,26 +91,28 @@ def run_sweep(
     return result
 
 
-def refuse_other_sweep(output: Path, plan: "SweepPlan", metering: "PointMeter | None" = None) -> None:
-    """Refuse a folder in which a sweep over other settings lies, or of another model or protocol: it would be lost."""
+def refuse_other_sweep(output: Path, plan: "SweepPlan", base: Mapping[str, Any]) -> None:
+    """Refuse a folder with a sweep over other settings, or of another model, seeds or protocol: it would be lost.
+
+    ``base`` is that of the new one's `PointMeter`.
+    """
     path = output / "sweep.json"
     found = read_json(path) if path.is_file() else None
     if not isinstance(found, dict) or not found.get("axes"):
         return
-    lies, asked = sorted(found["axes"]), sorted(one.name for one in plan.series)
-    run: dict[str, Any] = found["run"]
-    base: dict[str, Any] = {} if metering is None else metering.base
-    if lies != asked:
-        told = f"over {', '.join(lies)}, not {', '.join(asked)}"
-    elif base and run["model"]["weights"] != base["weights"]:
-        told = "of another model"
-    elif base and run["seeds"] != list(base["seeds"]):
-        told = f"with seeds={run['seeds']}"
-    elif base and found["protocol"]["hash"] != base["protocol"]["hash"]:
-        told = "of other clips, or by other judges or settings"
-    else:
-        return
-    raise UserError(f"{output}: holds a sweep {told}; choose another output=, or remove it")
+    lies, asked, run = sorted(found["axes"]), sorted(one.name for one in plan.series), found["run"]
+    for old, new, told in (
+        (lies, asked, f"over {', '.join(lies)}, not {', '.join(asked)}"),
+        (run["model"]["weights"], base["weights"], "of another model"),
+        (run["seeds"], list(base["seeds"]), f"with seeds={run['seeds']}"),
+        (
+            found["protocol"]["hash"],
+            base["protocol"]["hash"],
+            "of other clips, or by other judges or settings",
+        ),
+    ):
+        if old != new:
+            raise UserError(f"{output}: holds a sweep {told}; choose another output=, or remove it")
 
 
 def sweep_main(overrides: Sequence[str], **parts: Any) -> int:

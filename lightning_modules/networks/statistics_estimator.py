@@ -254,9 +254,8 @@ class StatisticsEstimator(nn.Module):
             )
             target, frames = target - target.mean(0), frames - frames.mean(0)
             gram = frames.t() @ frames + RIDGE * len(frames) * torch.eye(frames.shape[1]).to(frames)
-            means = slice(
-                self.motion_dim
-            )  # what would be said of stds grows with how far a portrait is from all others
+            # Of means alone: what a line says of stds grows with how far a portrait is from all others.
+            means = slice(self.motion_dim)
             self.linear.zero_()[:, means].copy_(torch.linalg.solve(gram, frames.t() @ target[:, means]))
         target = self.target(mean, std, source, hint)
         self.target_mean.copy_(target.mean(dim=0))

@@ -315,6 +315,7 @@ def test_silent_speech_is_told(inputs, model_folder, tmp_path, caplog):
 def test_a_speech_model_goes_with_a_model_that_is_named(inputs, tmp_path, refused):
     *given, _, _ = words("generate", inputs, tmp_path / "out.mp4", tmp_path)
     refused(["generate", *given, "--speech-model", "openai/whisper-tiny.en"], "needs --model, such as")
+    assert not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.parametrize(("installed", "name"), [(True, BY_WHISPER), (False, DEFAULT_MODEL)])

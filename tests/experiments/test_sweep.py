@@ -247,19 +247,24 @@ def test_where_no_window_is_long_enough_to_tell_what_was_followed_the_plot_is_le
     assert following_figure(result) is None
 
 
+def base_of(result):
+    run = result["run"]
+    return {"weights": run["model"]["weights"], "seeds": run["seeds"], "protocol": result["protocol"]}
+
+
 def test_a_folder_of_another_sweep_is_not_written_over(swept):
-    _, folder = swept
-    before = (folder / "sweep.json").read_bytes()
+    result, folder = swept
+    before, base = (folder / "sweep.json").read_bytes(), base_of(result)
     other = read_plan(
         {**PLAN, "series": {"guidance": {"axis": "guidance", "values": [1, 2]}}, "points": None}, OPTIONS
     )
     with pytest.raises(
         UserError, match="holds a sweep over motion, statistics, temperature, not guidance; choose"
     ):
-        refuse_other_sweep(folder, other)
+        refuse_other_sweep(folder, other, base)
     assert (folder / "sweep.json").read_bytes() == before
-    refuse_other_sweep(folder, read_plan(PLAN, OPTIONS))
-    refuse_other_sweep(folder / "new", other)
+    refuse_other_sweep(folder, read_plan(PLAN, OPTIONS), base)
+    refuse_other_sweep(folder / "new", other, base)
 
 
 @pytest.mark.parametrize(
@@ -272,16 +277,8 @@ def test_a_folder_of_another_sweep_is_not_written_over(swept):
 )
 def test_a_folder_of_a_sweep_of_another_model_or_protocol_is_not_written_over(swept, other, told):
     result, folder = swept
-    base = {
-        "weights": result["run"]["model"]["weights"],
-        "seeds": result["run"]["seeds"],
-        "protocol": result["protocol"],
-    }
-    meter: Any = SimpleNamespace(base=base)
-    refuse_other_sweep(folder, read_plan(PLAN, OPTIONS), meter)
-    meter.base |= other
     with pytest.raises(UserError, match=f"holds a sweep {told}.*; choose another output="):
-        refuse_other_sweep(folder, read_plan(PLAN, OPTIONS), meter)
+        refuse_other_sweep(folder, read_plan(PLAN, OPTIONS), base_of(result) | other)
 
 
 def test_pictures_tables_and_videos_show_every_point(swept, tmp_path):
